@@ -1,0 +1,174 @@
+// The consensus core: a deterministic object that turns events into effects. No I/O, thread, clock,
+// log library or global. Same options and same steps: same effects, always.
+//
+// The host's turn: step() each event that has arrived, then take_ready() once, then do what it says.
+// Owner: the loop thread. The log it sees: entries it holds in memory (the tail), and for older ones
+// only their terms; it asks the host to load those (Ready::loads).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "raft/types.h"
+
+namespace connectd::raft {
+
+struct Options {
+  NodeId id;
+  Duration election_timeout = std::chrono::milliseconds(500);  // lower bound; drawn from [T, 2T)
+  Duration heartbeat_interval = std::chrono::milliseconds(50);
+  bool pre_vote = true;
+  bool check_quorum = true;
+  uint64_t seed = 0;                        // for timeouts; differs from node to node
+  size_t max_append_bytes = 1 << 20;        // of one AppendRequest; at least one entry always goes
+  size_t max_append_entries = 8192;
+  size_t inflight_bytes = 16 << 20;         // unacknowledged per follower in replicate state
+  size_t cache_bytes = 16 << 20;            // durable, applied entries kept in memory for followers
+  size_t apply_bytes = 1 << 20;             // of one Ready::committed
+};
+
+// What recovery found.
+struct Initial {
+  HardState hard_state;
+  ConfState conf;                // in force at the end of the log
+  SnapshotMark snapshot;         // newest durable snapshot; {0,0}: none
+  Index first_index{1};          // first entry in the log; the log may start below the snapshot
+  Term before_first_term;        // term of first_index - 1
+  std::vector<TermRun> terms;    // of [first_index, last_index]
+  Index last_index;              // first_index - 1 when the log is empty
+  Index applied;                 // what the state machine holds: the snapshot's index
+  int64_t last_stamp_ns = 0;     // of the last entry or the snapshot
+};
+
+// ---- events ----------------------------------------------------------------------------------------
+
+struct TimePassed {};                      // look at the timers
+struct Received { Envelope envelope; };
+struct Proposal {
+  EntryKind kind = EntryKind::kCommand;
+  SessionId session;
+  Sequence sequence;
+  Sequence acked_below;
+  Slice payload;
+};
+// On a leader that is not transferring: appended, in order. Otherwise dropped whole
+// (Ready::proposals_dropped), and none of it will ever be appended. All or nothing.
+struct Propose { std::vector<Proposal> proposals; };
+// Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role.
+struct ReadRequest { uint64_t context = 0; };
+struct TransferLeadership { NodeId to; };  // none: to the voter that is furthest
+struct PeerLost { NodeId peer; };          // the connection broke
+struct PeerReached { NodeId peer; };       // a connection stands: probe again at once
+// A batch that Ready::append gave is durable. Batches become durable in order.
+struct AppendDone { uint64_t batch = 0; };
+struct ApplyDone { Index index; };         // everything up to here was applied
+// Answers Ready::loads: contiguous from the asked index; empty: not there any more (compacted).
+struct Loaded { Index from; std::vector<Entry> entries; };
+// The log was replaced by a snapshot that came from the leader (durable, and applied).
+struct SnapshotInstalled { SnapshotMark mark; ConfState conf; int64_t last_stamp_ns = 0; };
+// This node took a snapshot, and it is durable.
+struct SnapshotTaken { SnapshotMark mark; };
+// The log's front was dropped: it now begins at `first_index`.
+struct Compacted { Index first_index; };
+// A snapshot stream to a peer ended; ok: the peer installed the snapshot at `mark`.
+struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
+
+using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
+                           PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
+                           SnapshotTaken, Compacted, SnapshotSent>;
+
+// ---- effects ---------------------------------------------------------------------------------------
+
+// One batch for the log writer. The writer makes batches durable in order and may merge the sync of
+// several; then the host sends `after_durable` and steps AppendDone{id}.
+struct AppendBatch {
+  uint64_t id = 0;                       // rises by one from batch to batch
+  HardState hard_state;                  // always written along
+  std::optional<Index> replaces_from;    // logical truncation: these entries replace all from here on
+  std::vector<Entry> entries;            // contiguous; may be empty (hard state only)
+  std::vector<Envelope> after_durable;   // votes and append responses that speak of this batch
+};
+
+// Read `[from, to)` from the log, at most `max_bytes` (at least one entry), step Loaded.
+struct LoadRequest { Index from; Index to; size_t max_bytes = 0; };
+
+struct ReadState { uint64_t context = 0; Index index; };  // may be served when applied >= index
+
+struct Ready {
+  std::vector<Envelope> messages;            // may leave now
+  std::optional<AppendBatch> append;         // to the log writer
+  std::vector<Entry> committed;              // to apply, in order; each exactly once
+  std::vector<ReadState> reads;
+  std::vector<uint64_t> reads_dropped;       // contexts: ask again (leader unknown or lost)
+  size_t proposals_dropped = 0;              // Propose events refused whole, since the last Ready
+  std::vector<LoadRequest> loads;
+  std::vector<NodeId> snapshots;             // start a snapshot stream to each of these peers
+  bool soft_state_changed = false;           // role(), leader() or term() changed
+};
+
+struct PeerStatus {
+  NodeId id;
+  Index match;
+  Index next;
+  enum class State : uint8_t { kProbe, kReplicate, kSnapshot } state = State::kProbe;
+  size_t inflight_bytes = 0;
+  bool active = false;   // heard of in the present check-quorum period
+};
+
+class Core final {
+ public:
+  Core(const Options& options, const Initial& initial, Now now);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  void step(Event event, const Now& now);
+  Ready take_ready();
+  // When TimePassed is wanted next at the latest.
+  Time next_deadline() const;
+
+  NodeId id() const;
+  Role role() const;
+  Term term() const;
+  NodeId leader() const;  // none: unknown
+  Index last_index() const;
+  Index commit_index() const;
+  Index applied_index() const;   // as told by ApplyDone
+  Index durable_index() const;   // everything up to here is on this node's disk
+  Index first_index() const;
+  Term term_at(Index index) const;  // none when the log does not know it (compacted, or past the end)
+  const ConfState& conf() const;
+  HardState hard_state() const;
+  // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
+  bool leader_is_ready() const;
+  bool is_transferring() const;
+  size_t unstable_bytes() const;    // appended and not yet durable here
+  std::vector<PeerStatus> peers() const;  // leader: all members but itself; else empty
+
+ private:
+  friend class InvariantChecker;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The invariants of one core's state, and of a step from one state to the next. Ends the process with
+// the broken one (CHECK is in base/log.h; here a failure is reported to the caller so that tests can
+// see it). Called after every step in tests and in the simulator.
+class InvariantChecker {
+ public:
+  // Empty when all hold, else the first that does not, in words.
+  std::string after_step(const Core& core);
+
+ private:
+  struct Seen;
+  std::map<NodeId, std::shared_ptr<Seen>> seen_;
+};
+
+}  // namespace connectd::raft
