@@ -1,0 +1,78 @@
+// What the faces of a node (client port, HTTP) see of it: ordered streams of requests, and replies.
+//
+// Everything here is called on the loop thread, both ways.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/types.h"
+
+namespace connectd::node {
+
+// The daemon's own answers (docs/protocol.md). Only kUnknown leaves the outcome of a write open.
+enum class ReplyCode : uint8_t {
+  kOk = 0,  // the plugin answered
+  kNoLeader = 1,
+  kOverloaded = 2,
+  kTooLarge = 3,
+  kRejected = 4,
+  kDiskFull = 5,
+  kShutdown = 6,
+  kBadFrame = 7,
+  kPlugin = 8,
+  kSessionGone = 9,
+  kUnknown = 10,
+};
+// "NOLEADER", "OVERLOADED", ...; "OK" for kOk.
+std::string_view reply_code_name(ReplyCode code);
+
+struct Reply {
+  ReplyCode code = ReplyCode::kOk;
+  // kOk: what the plugin wrote. Else: a text for people, one line, without the code and line end.
+  // Valid during the call only.
+  ByteView bytes;
+  // classify refused and wrote a reply of its own: `bytes` is that reply, to be sent unchanged.
+  bool plugin_refused = false;
+  int32_t status = 0;  // the plugin's own status of read or apply
+  Index index;         // of the entry applied, or the index the read saw; none where there is none
+};
+
+// Gets exactly one reply for each request of its stream, in the order of submission, possibly while
+// submit() still runs. After the stream is destroyed: none.
+class ReplyHandler {
+ public:
+  virtual void on_reply(const Reply& reply) = 0;
+  // After the last on_reply() of a turn of the loop that had any: the moment to write to the socket.
+  virtual void on_replies_end() = 0;
+
+ protected:
+  ~ReplyHandler() = default;
+};
+
+// The requests of one connection: effects and replies have the order of submission. Destroying it
+// gives up the replies, not the writes that are under way.
+class RequestStream {
+ public:
+  virtual ~RequestStream() = default;
+  // Classifies and starts the request. `request` is copied. Bounded: the caller stops reading its
+  // socket while pending() or pending_bytes() is over its limits.
+  virtual void submit(ByteView request) = 0;
+  virtual size_t pending() const = 0;  // submitted and not yet replied to
+  virtual size_t pending_bytes() const = 0;
+};
+
+enum class Framing : uint8_t { kLine = 0, kResp = 1, kLength = 2 };
+
+class Service {
+ public:
+  virtual ~Service() = default;
+  // `handler` must live until the stream is destroyed.
+  virtual std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) = 0;
+  virtual Framing framing() const = 0;     // what the plugin declares
+  virtual size_t max_request() const = 0;  // bytes of one request
+};
+
+}  // namespace connectd::node
