@@ -6,7 +6,7 @@
 #include "wire/handshake.h"
 #include "wire/peer_messages.h"
 
-namespace connectd::node {
+namespace connectd::wire {
 
 class Transport {
  public:
@@ -14,7 +14,7 @@ class Transport {
   // Never waits and never fails: a message to a peer that is not connected, or whose queue is full, is
   // dropped; Raft sends again. Messages to one peer arrive in order, without gaps, until its
   // connection breaks.
-  virtual void send(NodeId to, wire::PeerMessage message) = 0;
+  virtual void send(NodeId to, PeerMessage message) = 0;
   // After the last send of a turn: the moment to write to the sockets.
   virtual void flush() = 0;
 };
@@ -22,9 +22,9 @@ class Transport {
 // What the transport tells its node.
 class TransportHandler {
  public:
-  virtual void on_message(NodeId from, wire::PeerMessage message) = 0;
+  virtual void on_message(NodeId from, PeerMessage message) = 0;
   // A connection to the peer stands, and both sides' hellos agree.
-  virtual void on_peer_reached(NodeId peer, const wire::Hello& hello) = 0;
+  virtual void on_peer_reached(NodeId peer, const Hello& hello) = 0;
   // It broke, or the peer closed it. What was sent since may or may not have arrived.
   virtual void on_peer_lost(NodeId peer) = 0;
 
@@ -32,4 +32,4 @@ class TransportHandler {
   ~TransportHandler() = default;
 };
 
-}  // namespace connectd::node
+}  // namespace connectd::wire
