@@ -1,0 +1,74 @@
+// The client port's framings: bytes of a connection -> requests, and replies -> bytes. No sockets.
+//
+//   line    a request is the bytes before "\n"; a "\r" before it is dropped. Replies unchanged.
+//   resp    Redis serialization protocol: arrays of bulk strings, and inline commands, which are
+//           handed on as arrays. Replies unchanged.
+//   length  u32 little-endian length, then the bytes; both ways.
+//
+// docs/protocol.md has the rules to the byte. One parser a connection; the loop thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+
+namespace connectd::wire {
+
+// An announced length over this is not a large request but a broken stream.
+inline constexpr size_t kMaxAnnouncedBytes = size_t{512} << 20;
+// RESP: elements of one array; bytes of one inline command; bytes of "*<n>\r\n" and "$<n>\r\n".
+inline constexpr size_t kMaxArrayElements = size_t{1} << 20;
+inline constexpr size_t kMaxInlineBytes = size_t{64} << 10;
+inline constexpr size_t kMaxCountBytes = 64;
+
+// The first bytes of the native protocol. No framing may take them for a request.
+inline constexpr std::string_view kNativeMagic{"CNTD\x01", 5};
+
+enum class ParseOutcome : uint8_t {
+  kNeedMore,  // nothing whole yet
+  kRequest,   // `bytes` is one request
+  kReply,     // the framing answers this request itself: `bytes`, unchanged, in its place
+  kQuit,      // as kReply; then the connection closes, and nothing after it is a request
+  kTooLarge,  // one request over the limit has been skipped: answer TOOLARGE in its place
+  kBadFrame,  // not understood: answer BADFRAME with `bytes` as text, then close
+};
+
+struct Parsed {
+  ParseOutcome outcome = ParseOutcome::kNeedMore;
+  // Drop this many bytes from the buffer's front. Also with kNeedMore: bytes of a request that is
+  // being skipped.
+  size_t consumed = 0;
+  // In the caller's buffer, in the parser, or static: valid until the buffer or the parser is
+  // touched.
+  ByteView bytes{};
+  // kNeedMore: after that, the buffer must hold at least this much before anything new can come of
+  // it.
+  size_t wanted = 0;
+};
+
+class FrameParser {
+ public:
+  virtual ~FrameParser() = default;
+  // `buffer` begins at the first byte not yet consumed and holds at least what it held in the call
+  // before. Each byte is looked at once, however the bytes trickle in. After kQuit and kBadFrame
+  // the parser is done.
+  virtual Parsed next(ByteView buffer) = 0;
+  // Appends what the plugin wrote.
+  virtual void append_reply(std::string& out, ByteView reply) const;
+  // Appends an error of the daemon itself. Line ends in `text` become spaces.
+  virtual void append_error(std::string& out, std::string_view code,
+                            std::string_view text) const = 0;
+};
+
+// Requests of more than `max_request` bytes are skipped; a parser never wants a buffer of more than
+// kFrameSlackBytes over max_request (RESP: or kMaxInlineBytes, if that is more).
+inline constexpr size_t kFrameSlackBytes = 128;
+std::unique_ptr<FrameParser> make_line_parser(size_t max_request);
+std::unique_ptr<FrameParser> make_resp_parser(size_t max_request);
+std::unique_ptr<FrameParser> make_length_parser(size_t max_request);
+
+}  // namespace connectd::wire

@@ -1,0 +1,346 @@
+#include "wire/framing.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+
+namespace connectd::wire {
+namespace {
+
+using Maker = std::function<std::unique_ptr<FrameParser>(size_t)>;
+
+// What came of a stream, one line per outcome: "R:bytes", "A:reply", "Q:reply", "L" too large,
+// "B:text" bad frame; then how many bytes were left over.
+struct Outcomes {
+  std::vector<std::string> lines;
+  size_t left = 0;
+  size_t buffer_max = 0;
+  bool operator==(const Outcomes& other) const {
+    return lines == other.lines && left == other.left;
+  }
+};
+
+std::string text_of(const Parsed& parsed) { return std::string(as_text(parsed.bytes)); }
+
+// Feeds `stream` in pieces of the given sizes (the last size repeats) from exactly sized blocks, so
+// that a read past the end is seen by AddressSanitizer.
+Outcomes run(const Maker& make, std::string_view stream, std::vector<size_t> sizes,
+             size_t max_request = 1000) {
+  auto parser = make(max_request);
+  Outcomes out;
+  std::vector<uint8_t> buffer;
+  size_t size_at = 0;
+  while (!stream.empty()) {
+    size_t size = std::min(sizes[std::min(size_at++, sizes.size() - 1)], stream.size());
+    ByteView piece = as_bytes(stream.substr(0, size));
+    std::vector<uint8_t> grown(buffer);
+    grown.insert(grown.end(), piece.begin(), piece.end());
+    buffer = std::vector<uint8_t>(grown.begin(), grown.end());
+    stream.remove_prefix(size);
+    while (true) {
+      out.buffer_max = std::max(out.buffer_max, buffer.size());
+      Parsed parsed = parser->next(buffer);
+      EXPECT_LE(parsed.consumed, buffer.size());
+      switch (parsed.outcome) {
+        case ParseOutcome::kRequest:
+          out.lines.push_back("R:" + text_of(parsed));
+          break;
+        case ParseOutcome::kReply:
+          out.lines.push_back("A:" + text_of(parsed));
+          break;
+        case ParseOutcome::kQuit:
+          out.lines.push_back("Q:" + text_of(parsed));
+          return out;
+        case ParseOutcome::kTooLarge:
+          out.lines.push_back("L");
+          break;
+        case ParseOutcome::kBadFrame:
+          out.lines.push_back("B:" + text_of(parsed));
+          return out;
+        case ParseOutcome::kNeedMore:
+          break;
+      }
+      buffer = std::vector<uint8_t>(buffer.begin() + static_cast<ptrdiff_t>(parsed.consumed),
+                                    buffer.end());
+      if (parsed.outcome == ParseOutcome::kNeedMore) {
+        EXPECT_GT(parsed.wanted, buffer.size());
+        break;
+      }
+    }
+  }
+  out.left = buffer.size();
+  return out;
+}
+
+using Lines = std::vector<std::string>;
+
+Lines lines_of(const Maker& make, std::string_view stream, size_t max_request = 1000) {
+  return run(make, stream, {stream.size()}, max_request).lines;
+}
+
+std::string bulk_array(const std::vector<std::string>& words) {
+  std::string out = "*" + std::to_string(words.size()) + "\r\n";
+  for (const std::string& word : words) {
+    out += "$" + std::to_string(word.size()) + "\r\n" + word + "\r\n";
+  }
+  return out;
+}
+
+std::string with_length(std::string_view bytes) {
+  std::string out;
+  ByteWriter(out).counted(bytes);
+  return out;
+}
+
+// ---- line
+
+TEST(LineFraming, ARequestIsTheBytesBeforeTheLineEnd) {
+  EXPECT_EQ(lines_of(make_line_parser, "incr\nget\r\n\n\r\na\rb\nrest"),
+            (Lines{"R:incr", "R:get", "R:", "R:", "R:a\rb"}));
+  EXPECT_EQ(run(make_line_parser, "incr\nrest", {100}).left, 4u);
+}
+
+TEST(LineFraming, ExactlyTheLimitIsARequestAndOneMoreIsTooLarge) {
+  EXPECT_EQ(lines_of(make_line_parser, "12345\n12345\r\n123456\n123456\r\nx\n", 5),
+            (Lines{"R:12345", "R:12345", "L", "L", "R:x"}));
+}
+
+TEST(LineFraming, AnEndlessLineIsSkippedInBoundedMemory) {
+  std::string stream(100000, 'x');
+  stream += "\nok\n";
+  Outcomes out = run(make_line_parser, stream, {7}, 100);
+  EXPECT_EQ(out.lines, (Lines{"L", "R:ok"}));
+  EXPECT_LE(out.buffer_max, 100 + kFrameSlackBytes);
+}
+
+TEST(LineFraming, RepliesAndErrors) {
+  auto parser = make_line_parser(10);
+  std::string out;
+  parser->append_reply(out, as_bytes("7\n"));
+  parser->append_error(out, "NOLEADER", "two\r\nlines");
+  EXPECT_EQ(out, "7\nERR NOLEADER two  lines\n");
+}
+
+// ---- length
+
+TEST(LengthFraming, RequestsOfEverySize) {
+  std::string big(1000, 'b');
+  EXPECT_EQ(lines_of(make_length_parser, with_length("") + with_length("abc") + with_length(big)),
+            (Lines{"R:", "R:abc", "R:" + big}));
+}
+
+TEST(LengthFraming, TooLargeIsSkippedInBoundedMemoryAndAnAbsurdLengthIsABadFrame) {
+  std::string stream = with_length(std::string(70000, 'x')) + with_length("ok");
+  Outcomes out = run(make_length_parser, stream, {11}, 100);
+  EXPECT_EQ(out.lines, (Lines{"L", "R:ok"}));
+  EXPECT_LE(out.buffer_max, 100 + kFrameSlackBytes);
+  Lines lines = lines_of(make_length_parser, "GET / HTTP/1.1\r\n");
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].substr(0, 46), "B:a request of 542393671 bytes is announced, o");
+}
+
+TEST(LengthFraming, RepliesAndErrors) {
+  auto parser = make_length_parser(10);
+  std::string out;
+  parser->append_reply(out, as_bytes("7"));
+  parser->append_error(out, "UNKNOWN", "late");
+  EXPECT_EQ(out, with_length("7") + with_length("ERR UNKNOWN late"));
+}
+
+// ---- RESP
+
+TEST(RespFraming, ARequestIsTheWholeArrayAsItCame) {
+  std::string set = bulk_array({"SET", "key", "a\r\nb"});
+  std::string ping = bulk_array({"PING"});
+  EXPECT_EQ(lines_of(make_resp_parser, set + ping), (Lines{"R:" + set, "R:" + ping}));
+}
+
+TEST(RespFraming, NoCopyOfAnArray) {
+  auto parser = make_resp_parser(1000);
+  std::string set = bulk_array({"SET", "key", "value"});
+  Parsed parsed = parser->next(as_bytes(set));
+  EXPECT_EQ(static_cast<const void*>(parsed.bytes.data()), static_cast<const void*>(set.data()));
+}
+
+TEST(RespFraming, EmptyArraysAndEmptyLinesAreNothing) {
+  std::string ping = bulk_array({"PING"});
+  EXPECT_EQ(lines_of(make_resp_parser, "*0\r\n\r\n\n*-1\r\n  \r\n" + ping + "*0\r\n"),
+            (Lines{"R:" + ping}));
+}
+
+TEST(RespFraming, AnInlineCommandBecomesAnArray) {
+  EXPECT_EQ(lines_of(make_resp_parser, "SET  key 5\r\nGET key\n"),
+            (Lines{"R:" + bulk_array({"SET", "key", "5"}), "R:" + bulk_array({"GET", "key"})}));
+}
+
+TEST(RespFraming, QuotesOfInlineCommandsAreThoseOfRedis) {
+  struct Case {
+    const char* line;
+    std::vector<std::string> words;
+  };
+  const Case cases[] = {
+      {R"(SET k "a b")", {"SET", "k", "a b"}},
+      {R"(SET k "\x41\n\r\t\b\a\"\\\q")", {"SET", "k", "A\n\r\t\b\a\"\\q"}},
+      {R"(SET k '\x41 \' \n')", {"SET", "k", R"(\x41 ' \n)"}},
+      {R"(SET k "" '')", {"SET", "k", "", ""}},
+      {R"(SET k ab"c d")", {"SET", "k", "abc d"}},
+      {R"(SET k "\xg1")", {"SET", "k", "xg1"}},
+      {"\tSET\tk\tv ", {"SET", "k", "v"}},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(lines_of(make_resp_parser, std::string(c.line) + "\r\n"),
+              (Lines{"R:" + bulk_array(c.words)}))
+        << c.line;
+  }
+  for (const char* line :
+       {R"(SET k "a)", R"(SET k 'a)", R"(SET k "a"b)", R"(SET k 'a'b)", R"(SET k "a\)"}) {
+    EXPECT_EQ(lines_of(make_resp_parser, std::string(line) + "\r\n"),
+              (Lines{"B:unbalanced quotes in request"}))
+        << line;
+  }
+}
+
+TEST(RespFraming, WhatTheFramingAnswersItself) {
+  EXPECT_EQ(
+      lines_of(make_resp_parser, bulk_array({"ReSeT"}) + "exec\r\ndiscard\r\nmulti\r\n"),
+      (Lines{"A:+RESET\r\n", "A:-ERR EXEC without MULTI\r\n", "A:-ERR DISCARD without MULTI\r\n",
+             "A:-ERR MULTI is not supported by this version of connectd: send the commands "
+             "one by one\r\n"}));
+  EXPECT_EQ(lines_of(make_resp_parser, bulk_array({"quit"}) + bulk_array({"PING"})),
+            (Lines{"Q:+OK\r\n"}));
+  EXPECT_EQ(lines_of(make_resp_parser, bulk_array({"QUITE"})),
+            (Lines{"R:" + bulk_array({"QUITE"})}));
+}
+
+TEST(RespFraming, TooLargeIsSkippedInBoundedMemory) {
+  std::string ok = bulk_array({"PING"});
+  std::string stream = bulk_array({"SET", "k", std::string(70000, 'x')}) + ok;
+  std::vector<std::string> many(3000, "el");
+  stream += bulk_array(many) + ok;
+  stream += "GET " + std::string(150, 'k') + "\r\n" + ok;
+  for (size_t piece : {1, 13, 100, 100000}) {
+    Outcomes out = run(make_resp_parser, stream, {piece}, 120);
+    EXPECT_EQ(out.lines, (Lines{"L", "R:" + ok, "L", "R:" + ok, "L", "R:" + ok})) << piece;
+    if (piece < 100) {
+      EXPECT_LE(out.buffer_max, 120 + kFrameSlackBytes + piece) << piece;
+    }
+  }
+}
+
+TEST(RespFraming, ExactlyTheLimitIsARequest) {
+  std::string request = bulk_array({"SET", "key", "value"});
+  EXPECT_EQ(lines_of(make_resp_parser, request, request.size()), (Lines{"R:" + request}));
+  EXPECT_EQ(lines_of(make_resp_parser, request, request.size() - 1), (Lines{"L"}));
+}
+
+TEST(RespFraming, BrokenFramesHaveTheirTexts) {
+  struct Case {
+    std::string stream;
+    const char* text;
+  };
+  const Case cases[] = {
+      {"*x\r\n", "invalid multibulk length"},
+      {"*1\n$4\r\nPING\r\n", "invalid multibulk length"},
+      {"*1048577\r\n", "invalid multibulk length"},
+      {"*-2\r\n", "invalid multibulk length"},
+      {"*99999999999999999999\r\n", "invalid multibulk length"},
+      {"*1\r\n:4\r\n", "expected '$', got ':'"},
+      {std::string("*1\r\n\0", 5), "expected '$', got byte 0"},
+      {"*1\r\n$-1\r\n", "invalid bulk length"},
+      {"*1\r\n$\r\n", "invalid bulk length"},
+      {"*1\r\n$536870913\r\n", "invalid bulk length"},
+      {"*1\r\n$4\r\nPINGxx", "a bulk string does not end with CR LF"},
+      {"*" + std::string(70, '0') + "1\r\n",
+       "a count of more than 64 bytes in an array or bulk string header"},
+      {std::string(kMaxInlineBytes + 1, 'x'), "too big inline request"},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(lines_of(make_resp_parser, c.stream), (Lines{std::string("B:") + c.text}))
+        << c.stream.substr(0, 40);
+  }
+}
+
+TEST(RespFraming, RepliesAndErrors) {
+  auto parser = make_resp_parser(10);
+  std::string out;
+  parser->append_reply(out, as_bytes("+OK\r\n"));
+  parser->append_error(out, "OVERLOADED", "later");
+  EXPECT_EQ(out, "+OK\r\n-OVERLOADED later\r\n");
+}
+
+// ---- all
+
+struct NamedMaker {
+  const char* name;
+  Maker make;
+};
+const NamedMaker kMakers[] = {
+    {"line", make_line_parser}, {"length", make_length_parser}, {"resp", make_resp_parser}};
+
+TEST(Framing, WhereTheStreamIsCutMakesNoDifference) {
+  std::string set = bulk_array({"SET", "key", "value with \r\n and *3\r\n"});
+  std::string resp = set + "\r\nSET a 'b c'\r\n*0\r\n" + bulk_array({"reset"}) +
+                     bulk_array({"SET", std::string(300, 'k')}) + set + "quit\r\n";
+  std::string length =
+      with_length("abc") + with_length("") + with_length(std::string(300, 'x')) + with_length("z");
+  std::string line = "incr\r\n\nget\n" + std::string(300, 'x') + "\nq\n";
+  const std::string* streams[] = {&line, &length, &resp};
+  for (size_t m = 0; m < 3; m++) {
+    const std::string& stream = *streams[m];
+    Outcomes whole = run(kMakers[m].make, stream, {stream.size()}, 200);
+    ASSERT_GE(whole.lines.size(), 4u);
+    EXPECT_EQ(run(kMakers[m].make, stream, {1}, 200), whole) << kMakers[m].name;
+    for (size_t cut = 1; cut < stream.size(); cut++) {
+      EXPECT_EQ(run(kMakers[m].make, stream, {cut, stream.size()}, 200), whole)
+          << kMakers[m].name << " cut at " << cut;
+    }
+  }
+}
+
+// Random bytes, and random bytes that look like the protocol: never a crash, always the same
+// outcome however they are cut.
+TEST(Framing, RandomStreams) {
+  Random random(20260101);
+  const std::string alphabet = "*$12305-\r\n\r\n\r\n'\"\\x aAPINGQUIT";
+  for (int round = 0; round < 3000; round++) {
+    std::string stream;
+    size_t length = random.below(120);
+    bool is_plain = random.chance(50);
+    for (size_t i = 0; i < length; i++) {
+      stream.push_back(is_plain ? static_cast<char>(random.below(256))
+                                : alphabet[random.below(alphabet.size())]);
+    }
+    if (stream.empty()) continue;
+    for (const NamedMaker& maker : kMakers) {
+      Outcomes whole = run(maker.make, stream, {stream.size()}, 30);
+      std::vector<size_t> sizes;
+      for (int i = 0; i < 20; i++) sizes.push_back(1 + random.below(9));
+      EXPECT_EQ(run(maker.make, stream, sizes, 30), whole) << maker.name << " round " << round;
+    }
+  }
+}
+
+// Eight megabytes that arrive byte by byte costs one look at each byte, not one at each byte for
+// every byte: the quadratic way would need 3 * 10^13 steps here and run into the test's time limit.
+TEST(Framing, TricklingBytesCostLinearTime) {
+  const size_t size = size_t{8} << 20;
+  std::string bytes(size, 'x');
+  const std::string streams[] = {bytes + "\n", with_length(bytes), bulk_array({"SET", bytes})};
+  for (size_t m = 0; m < 3; m++) {
+    auto parser = kMakers[m].make(size + 100);
+    const std::string& stream = streams[m];
+    for (size_t have = 1; have < stream.size(); have++) {
+      ASSERT_EQ(parser->next(as_bytes(stream).first(have)).outcome, ParseOutcome::kNeedMore);
+    }
+    Parsed parsed = parser->next(as_bytes(stream));
+    EXPECT_EQ(parsed.outcome, ParseOutcome::kRequest);
+    EXPECT_EQ(parsed.consumed, stream.size());
+  }
+}
+
+}  // namespace
+}  // namespace connectd::wire
