@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/types.h"
@@ -25,5 +26,29 @@ struct Hello {
   uint32_t plugin_level_max = 0;
   uint32_t plugin_level = 0;   // in force in the sender's cluster; 0 before there is one
 };
+
+// Why a connection was refused. The values are part of the protocol; unknown ones are kOther.
+enum class RefusalCode : uint16_t {
+  kOther = 0,
+  kProtocol = 1,      // no version of the peer protocol that both sides talk
+  kClusterName = 2,
+  kClusterId = 3,
+  kWrongNode = 4,     // the dialled address leads to another node
+  kDiskId = 5,        // a known node id with another disk: its votes are forgotten
+  kPluginName = 6,
+  kPluginLevel = 7,
+  kNotMember = 8,     // a node id the cluster does not know
+};
+
+// The answer to a hello that does not fit: in place of an own hello, or after it.
+struct Refusal {
+  RefusalCode code = RefusalCode::kOther;
+  std::string text;  // one line for both sides' logs: names both nodes, both values, and what to do
+};
+
+// Whether two nodes that say this of themselves may talk, as far as both hellos alone can tell: the
+// protocol, the cluster, the addressee, the plugin. (Disks and membership: the node knows.) `mine` is
+// what this side says; its `to` is not looked at.
+std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs);
 
 }  // namespace connectd::wire

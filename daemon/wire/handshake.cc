@@ -1,0 +1,80 @@
+#include "wire/handshake.h"
+
+#include <fmt/format.h>
+
+namespace connectd::wire {
+namespace {
+
+Refusal refuse(RefusalCode code, std::string text) { return {code, std::move(text)}; }
+
+// A level in force in one side's cluster must be in the other's range; where there is none yet, the
+// ranges must overlap.
+bool levels_fit(const Hello& a, const Hello& b) {
+  auto supports = [](const Hello& who, uint32_t level) {
+    return who.plugin_level_min <= level && level <= who.plugin_level_max;
+  };
+  if (a.plugin_level != 0 && !supports(b, a.plugin_level)) return false;
+  if (b.plugin_level != 0 && !supports(a, b.plugin_level)) return false;
+  if (a.plugin_level != 0 || b.plugin_level != 0) return true;
+  return a.plugin_level_min <= b.plugin_level_max && b.plugin_level_min <= a.plugin_level_max;
+}
+
+std::string levels_text(const Hello& hello) {
+  std::string text =
+      fmt::format("supports {} to {}", hello.plugin_level_min, hello.plugin_level_max);
+  if (hello.plugin_level != 0) {
+    text += fmt::format(" and its cluster is at {}", hello.plugin_level);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
+  const NodeId me = mine.node_id;
+  const NodeId them = theirs.node_id;
+  if (mine.protocol_min > theirs.protocol_max || theirs.protocol_min > mine.protocol_max) {
+    return refuse(
+        RefusalCode::kProtocol,
+        fmt::format("node {} talks versions {} to {} of the peer protocol, node {} talks {} "
+                    "to {}: upgrade the older one",
+                    them, theirs.protocol_min, theirs.protocol_max, me, mine.protocol_min,
+                    mine.protocol_max));
+  }
+  if (mine.cluster_name != theirs.cluster_name) {
+    return refuse(RefusalCode::kClusterName,
+                  fmt::format("node {} is of cluster \"{}\", node {} of cluster \"{}\": check "
+                              "cluster.name and the addresses in both configurations",
+                              them, theirs.cluster_name, me, mine.cluster_name));
+  }
+  if (theirs.to != me || !them || them == me) {
+    return refuse(RefusalCode::kWrongNode,
+                  fmt::format("node {} wants to talk to node {}, but this is node {}: check the "
+                              "members' peer addresses and the node ids in the configurations",
+                              them, theirs.to, me));
+  }
+  if (mine.cluster_id && theirs.cluster_id && mine.cluster_id != theirs.cluster_id) {
+    return refuse(
+        RefusalCode::kClusterId,
+        fmt::format("node {} belongs to cluster id {}, node {} to cluster id {}: two "
+                    "clusters of the same name were formed; one of the two has the wrong "
+                    "data directory or the wrong addresses",
+                    them, theirs.cluster_id.to_string(), me, mine.cluster_id.to_string()));
+  }
+  if (mine.plugin_name != theirs.plugin_name) {
+    return refuse(RefusalCode::kPluginName,
+                  fmt::format("node {} runs plugin \"{}\", node {} runs plugin \"{}\": start all "
+                              "nodes of a cluster with the same plugin",
+                              them, theirs.plugin_name, me, mine.plugin_name));
+  }
+  if (!levels_fit(mine, theirs)) {
+    return refuse(
+        RefusalCode::kPluginLevel,
+        fmt::format("behaviour levels of plugin \"{}\" do not fit: node {} {}, node {} {}: "
+                    "install a version of the plugin that covers both",
+                    mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
+  }
+  return std::nullopt;
+}
+
+}  // namespace connectd::wire

@@ -1,0 +1,524 @@
+#include "wire/peer_codec.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "base/checksum.h"
+#include "base/log.h"
+#include "wire/entry_codec.h"
+
+namespace connectd::wire {
+namespace {
+
+constexpr uint8_t kHeaderVersion = 1;
+constexpr size_t kSeedBytes = 16;  // the part of the header that seeds the checksum
+// kind u8, zero u8, zero u16, payload length u32, session, sequence, acked_below
+constexpr size_t kProposalHeaderBytes = 32;
+
+bool is_known_type(uint8_t type) {
+  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 37);
+}
+
+tl::unexpected<Error> malformed(std::string text) {
+  return failure(ExitCode::kData, std::move(text));
+}
+
+// ---- writing
+// ---------------------------------------------------------------------------------------
+
+// Room for the header; what follows is the body.
+size_t begin_frame(std::string& out) {
+  size_t start = out.size();
+  out.append(kFrameHeaderBytes, '\0');
+  return start;
+}
+
+// Fills in the header. False, and the frame is gone, when the body is over `limit`.
+bool end_frame(std::string& out, size_t start, FrameType type, size_t limit) {
+  size_t length = out.size() - start - kFrameHeaderBytes;
+  if (length > limit) {
+    out.resize(start);
+    return false;
+  }
+  auto* header = reinterpret_cast<uint8_t*>(out.data()) + start;
+  store_le<uint32_t>(header, static_cast<uint32_t>(length));
+  store_le<uint32_t>(header + 4, kGroup);
+  header[8] = static_cast<uint8_t>(type);
+  header[9] = kHeaderVersion;
+  uint64_t seed = checksum64({header, kSeedBytes});
+  store_le<uint64_t>(header + 16, checksum64({header + kFrameHeaderBytes, length}, seed));
+  return true;
+}
+
+class Writer {
+ public:
+  explicit Writer(std::string& out) : writer_(out) {}
+
+  template <class Kind>
+  Writer& add(Number<Kind> number) {
+    writer_.number(number.value());
+    return *this;
+  }
+  template <class T>
+  requires std::is_integral_v<T> Writer& add(T number) {
+    writer_.number(number);
+    return *this;
+  }
+  Writer& add(bool value) { return add(static_cast<uint8_t>(value)); }
+  Writer& add(ByteView bytes) {
+    writer_.bytes(bytes);
+    return *this;
+  }
+  Writer& add(const raft::SnapshotMark& mark) { return add(mark.index).add(mark.term); }
+
+ private:
+  ByteWriter writer_;
+};
+
+FrameType write(Writer& out, const raft::PreVoteRequest& m) {
+  out.add(m.last_index).add(m.last_term);
+  return FrameType::kPreVoteRequest;
+}
+FrameType write(Writer& out, const raft::PreVoteResponse& m) {
+  out.add(m.granted);
+  return FrameType::kPreVoteResponse;
+}
+FrameType write(Writer& out, const raft::VoteRequest& m) {
+  out.add(m.last_index).add(m.last_term).add(m.leader_transfer);
+  return FrameType::kVoteRequest;
+}
+FrameType write(Writer& out, const raft::VoteResponse& m) {
+  out.add(m.granted).add(m.wall_ns);
+  return FrameType::kVoteResponse;
+}
+FrameType write(Writer& out, const raft::AppendRequest& m) {
+  out.add(m.prev_index).add(m.prev_term).add(m.commit).add(m.round);
+  out.add(static_cast<uint32_t>(m.entries.size()));
+  uint8_t header[kEntryHeaderBytes];
+  for (const raft::Entry& entry : m.entries) {
+    encode_entry_header(entry, header);
+    out.add(ByteView(header)).add(entry.payload.view());
+  }
+  return FrameType::kAppendRequest;
+}
+FrameType write(Writer& out, const raft::AppendResponse& m) {
+  out.add(m.success).add(m.index).add(m.hint_index).add(m.hint_term).add(m.round).add(m.wall_ns);
+  return FrameType::kAppendResponse;
+}
+FrameType write(Writer& out, const raft::Heartbeat& m) {
+  out.add(m.commit).add(m.round);
+  return FrameType::kHeartbeat;
+}
+FrameType write(Writer& out, const raft::HeartbeatResponse& m) {
+  out.add(m.round).add(m.wall_ns);
+  return FrameType::kHeartbeatResponse;
+}
+FrameType write(Writer&, const raft::TimeoutNow&) { return FrameType::kTimeoutNow; }
+FrameType write(Writer& out, const raft::ReadIndexRequest& m) {
+  out.add(m.context);
+  return FrameType::kReadIndexRequest;
+}
+FrameType write(Writer& out, const raft::ReadIndexResponse& m) {
+  out.add(m.context).add(m.index);
+  return FrameType::kReadIndexResponse;
+}
+FrameType write(Writer& out, const raft::Envelope& envelope) {
+  out.add(envelope.from).add(envelope.to).add(envelope.term);
+  return std::visit([&](const auto& m) { return write(out, m); }, envelope.message);
+}
+FrameType write(Writer& out, const ForwardProposals& m) {
+  out.add(m.leader_term).add(static_cast<uint32_t>(m.proposals.size()));
+  for (const raft::Proposal& proposal : m.proposals) {
+    out.add(static_cast<uint8_t>(proposal.kind)).add(uint8_t{0}).add(uint16_t{0});
+    out.add(static_cast<uint32_t>(proposal.payload.size()));
+    out.add(proposal.session).add(proposal.sequence).add(proposal.acked_below);
+    out.add(proposal.payload.view());
+  }
+  return FrameType::kForwardProposals;
+}
+FrameType write(Writer& out, const ForwardRefused& m) {
+  out.add(m.leader_term).add(m.term).add(m.leader);
+  return FrameType::kForwardRefused;
+}
+FrameType write(Writer& out, const SnapshotChunk& m) {
+  out.add(m.mark).add(m.leader_term).add(m.file_size).add(m.offset).add(m.bytes.view());
+  return FrameType::kSnapshotChunk;
+}
+FrameType write(Writer& out, const SnapshotAck& m) {
+  out.add(m.mark).add(m.received).add(static_cast<uint8_t>(m.state));
+  return FrameType::kSnapshotAck;
+}
+FrameType write(Writer& out, const GenesisOffer& m) {
+  out.add(as_bytes(m.document));
+  return FrameType::kGenesisOffer;
+}
+FrameType write(Writer& out, const GenesisAccepted& m) {
+  out.add(m.document_checksum);
+  return FrameType::kGenesisAccepted;
+}
+
+// What the body will be, roughly: enough to grow `out` once for a large frame.
+size_t payload_bytes(const PeerMessage& message) {
+  size_t total = 0;
+  if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
+    if (const auto* append = std::get_if<raft::AppendRequest>(&envelope->message)) {
+      for (const raft::Entry& entry : append->entries) {
+        total += kEntryHeaderBytes + entry.payload.size();
+      }
+    }
+  } else if (const auto* forward = std::get_if<ForwardProposals>(&message)) {
+    for (const raft::Proposal& proposal : forward->proposals) {
+      total += kProposalHeaderBytes + proposal.payload.size();
+    }
+  } else if (const auto* chunk = std::get_if<SnapshotChunk>(&message)) {
+    total = chunk->bytes.size();
+  } else if (const auto* offer = std::get_if<GenesisOffer>(&message)) {
+    total = offer->document.size();
+  }
+  return total;
+}
+
+// ---- reading
+// ---------------------------------------------------------------------------------------
+
+// A ByteReader over a Slice, which can hand out parts of it.
+class Reader {
+ public:
+  explicit Reader(const Slice& body) : body_(body), reader_(body.view()) {}
+
+  template <class T>
+  T number() {
+    return reader_.number<T>();
+  }
+  template <class Kind>
+  void get(Number<Kind>& to) {
+    to = Number<Kind>(reader_.number<uint64_t>());
+  }
+  void get(uint64_t& to) { to = reader_.number<uint64_t>(); }
+  void get(int64_t& to) { to = reader_.number<int64_t>(); }
+  void get(bool& to) {
+    auto value = reader_.number<uint8_t>();
+    if (value > 1) reader_.fail();
+    to = value == 1;
+  }
+  void get(raft::SnapshotMark& to) {
+    get(to.index);
+    get(to.term);
+  }
+  ByteView bytes(size_t length) { return reader_.bytes(length); }
+  Slice slice(size_t length) {
+    size_t offset = body_.size() - reader_.left();
+    reader_.bytes(length);
+    return reader_.ok() ? body_.part(offset, length) : Slice();
+  }
+  Slice rest() { return slice(reader_.left()); }
+  size_t left() const { return reader_.left(); }
+  void fail() { reader_.fail(); }
+  bool ok() const { return reader_.ok(); }
+  bool done() const { return reader_.done(); }
+
+ private:
+  const Slice& body_;
+  ByteReader reader_;
+};
+
+template <class... Fields>
+void get_all(Reader& in, Fields&... fields) {
+  (in.get(fields), ...);
+}
+
+// Empty: fine, as far as it goes. (What is too short shows in in.ok().)
+std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
+  auto count = in.number<uint32_t>();
+  if (count > in.left() / kEntryHeaderBytes)
+    return "more entries are announced than there are bytes";
+  m.entries.reserve(count);
+  Term last_term = m.prev_term;
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t length = 0;
+    raft::Entry& entry = m.entries.emplace_back();
+    ByteView header = in.bytes(kEntryHeaderBytes);
+    if (!in.ok()) return "an entry is cut off";
+    if (!decode_entry_header(header, entry, length)) return "the header of an entry cannot be";
+    entry.payload = in.slice(length);
+    if (!in.ok()) return "an entry is cut off";
+    if (entry.index != m.prev_index + 1 + i || entry.term < last_term || entry.term > sender_term) {
+      return fmt::format(
+          "the entry at place {} has index {} and term {}, behind index {} and term {}", i,
+          entry.index, entry.term, m.prev_index + i, last_term);
+    }
+    if (!verify_entry(entry)) {
+      return fmt::format("the checksum of the entry at index {} does not fit", entry.index);
+    }
+    last_term = entry.term;
+  }
+  return {};
+}
+
+std::string read_proposals(Reader& in, ForwardProposals& m) {
+  in.get(m.leader_term);
+  auto count = in.number<uint32_t>();
+  if (count > in.left() / kProposalHeaderBytes) {
+    return "more proposals are announced than there are bytes";
+  }
+  m.proposals.reserve(count);
+  for (uint32_t i = 0; i < count; i++) {
+    raft::Proposal& proposal = m.proposals.emplace_back();
+    auto kind = in.number<uint8_t>();
+    auto zero1 = in.number<uint8_t>();
+    auto zero2 = in.number<uint16_t>();
+    auto length = in.number<uint32_t>();
+    get_all(in, proposal.session, proposal.sequence, proposal.acked_below);
+    proposal.payload = in.slice(length);
+    if (!in.ok()) return "a proposal is cut off";
+    if (!raft::is_known_entry_kind(kind) || zero1 != 0 || zero2 != 0) {
+      return fmt::format("a proposal of kind {}, which this version does not know", kind);
+    }
+    proposal.kind = static_cast<raft::EntryKind>(kind);
+  }
+  return {};
+}
+
+std::string read_envelope(Reader& in, FrameType type, raft::Envelope& envelope) {
+  get_all(in, envelope.from, envelope.to, envelope.term);
+  switch (type) {
+    case FrameType::kPreVoteRequest: {
+      auto& m = envelope.message.emplace<raft::PreVoteRequest>();
+      get_all(in, m.last_index, m.last_term);
+      return {};
+    }
+    case FrameType::kPreVoteResponse:
+      in.get(envelope.message.emplace<raft::PreVoteResponse>().granted);
+      return {};
+    case FrameType::kVoteRequest: {
+      auto& m = envelope.message.emplace<raft::VoteRequest>();
+      get_all(in, m.last_index, m.last_term, m.leader_transfer);
+      return {};
+    }
+    case FrameType::kVoteResponse: {
+      auto& m = envelope.message.emplace<raft::VoteResponse>();
+      get_all(in, m.granted, m.wall_ns);
+      return {};
+    }
+    case FrameType::kAppendRequest: {
+      auto& m = envelope.message.emplace<raft::AppendRequest>();
+      get_all(in, m.prev_index, m.prev_term, m.commit, m.round);
+      return read_entries(in, envelope.term, m);
+    }
+    case FrameType::kAppendResponse: {
+      auto& m = envelope.message.emplace<raft::AppendResponse>();
+      get_all(in, m.success, m.index, m.hint_index, m.hint_term, m.round, m.wall_ns);
+      return {};
+    }
+    case FrameType::kHeartbeat: {
+      auto& m = envelope.message.emplace<raft::Heartbeat>();
+      get_all(in, m.commit, m.round);
+      return {};
+    }
+    case FrameType::kHeartbeatResponse: {
+      auto& m = envelope.message.emplace<raft::HeartbeatResponse>();
+      get_all(in, m.round, m.wall_ns);
+      return {};
+    }
+    case FrameType::kTimeoutNow:
+      envelope.message.emplace<raft::TimeoutNow>();
+      return {};
+    case FrameType::kReadIndexRequest:
+      in.get(envelope.message.emplace<raft::ReadIndexRequest>().context);
+      return {};
+    case FrameType::kReadIndexResponse: {
+      auto& m = envelope.message.emplace<raft::ReadIndexResponse>();
+      get_all(in, m.context, m.index);
+      return {};
+    }
+    default:
+      return "a frame of the handshake, after the handshake";
+  }
+}
+
+std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
+  switch (type) {
+    case FrameType::kForwardProposals:
+      return read_proposals(in, message.emplace<ForwardProposals>());
+    case FrameType::kForwardRefused: {
+      auto& m = message.emplace<ForwardRefused>();
+      get_all(in, m.leader_term, m.term, m.leader);
+      return {};
+    }
+    case FrameType::kSnapshotChunk: {
+      auto& m = message.emplace<SnapshotChunk>();
+      get_all(in, m.mark, m.leader_term, m.file_size, m.offset);
+      m.bytes = in.rest();
+      if (m.offset > m.file_size || m.bytes.size() > m.file_size - m.offset) {
+        return fmt::format("a snapshot chunk of {} bytes at offset {} of a file of {}",
+                           m.bytes.size(), m.offset, m.file_size);
+      }
+      return {};
+    }
+    case FrameType::kSnapshotAck: {
+      auto& m = message.emplace<SnapshotAck>();
+      get_all(in, m.mark, m.received);
+      auto state = in.number<uint8_t>();
+      if (state > static_cast<uint8_t>(SnapshotAck::State::kRefused)) {
+        return fmt::format("a snapshot answer of state {}, which this version does not know",
+                           state);
+      }
+      m.state = static_cast<SnapshotAck::State>(state);
+      return {};
+    }
+    case FrameType::kGenesisOffer:
+      message.emplace<GenesisOffer>().document = in.rest().text();
+      return {};
+    case FrameType::kGenesisAccepted:
+      in.get(message.emplace<GenesisAccepted>().document_checksum);
+      return {};
+    default:
+      return read_envelope(in, type, message.emplace<raft::Envelope>());
+  }
+}
+
+Result<> check_frame(const FrameHeader& header, ByteView body) {
+  CHECK(body.size() == header.length) << "a frame's body was cut by its reader";
+  if (checksum64(body, header.seed) != header.checksum) {
+    return malformed(
+        fmt::format("the checksum of a frame of type {} and {} bytes does not fit: the "
+                    "bytes were changed on their way",
+                    static_cast<int>(header.type), header.length));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<FrameHeader> decode_frame_header(ByteView from) {
+  CHECK(from.size() >= kFrameHeaderBytes) << "a frame header was cut by its reader";
+  const uint8_t* at = from.data();
+  auto length = load_le<uint32_t>(at);
+  auto group = load_le<uint32_t>(at + 4);
+  uint8_t type = at[8];
+  uint8_t version = at[9];
+  if (version != kHeaderVersion) {
+    return malformed(
+        fmt::format("a frame of version {}; this node knows version {}", version, kHeaderVersion));
+  }
+  if (load_le<uint16_t>(at + 10) != 0 || load_le<uint32_t>(at + 12) != 0) {
+    return malformed("a frame whose reserved fields are not zero");
+  }
+  if (group != kGroup) {
+    return malformed(
+        fmt::format("a frame of group {}; this node has group {} only", group, kGroup));
+  }
+  if (!is_known_type(type)) return malformed(fmt::format("a frame of unknown type {}", type));
+  bool is_handshake = type <= static_cast<uint8_t>(FrameType::kRefusal);
+  size_t limit = is_handshake ? kMaxHandshakeBytes : kMaxFrameBytes;
+  if (length > limit) {
+    return malformed(fmt::format("a frame of type {} announces {} bytes, over the limit of {}",
+                                 type, length, limit));
+  }
+  return FrameHeader{.type = static_cast<FrameType>(type),
+                     .length = length,
+                     .seed = checksum64(from.first(kSeedBytes)),
+                     .checksum = load_le<uint64_t>(at + 16)};
+}
+
+bool carries_payload(FrameType type) {
+  return type == FrameType::kAppendRequest || type == FrameType::kForwardProposals ||
+         type == FrameType::kSnapshotChunk;
+}
+
+bool append_frame(std::string& out, const PeerMessage& message) {
+  size_t payload = payload_bytes(message);
+  if (payload > kMaxFrameBytes) return false;
+  // reserve() grows at least by half each time, so that many small frames do not copy `out` often.
+  if (payload > 0) out.reserve(out.size() + payload + 256);
+  size_t start = begin_frame(out);
+  Writer writer(out);
+  FrameType type = std::visit([&](const auto& m) { return write(writer, m); }, message);
+  return end_frame(out, start, type, kMaxFrameBytes);
+}
+
+Result<PeerMessage> decode_frame(const FrameHeader& header, const Slice& body) {
+  if (auto checked = check_frame(header, body.view()); !checked) return failure(checked.error());
+  Reader in(body);
+  PeerMessage message;
+  std::string fault = read_message(in, header.type, message);
+  if (fault.empty() && !in.ok()) fault = "it is shorter than its fields";
+  if (fault.empty() && !in.done()) fault = "it is longer than its fields";
+  if (!fault.empty()) {
+    return malformed(fmt::format("a malformed frame of type {} and {} bytes: {}",
+                                 static_cast<int>(header.type), header.length, fault));
+  }
+  return message;
+}
+
+void append_hello(std::string& out, const Hello& hello) {
+  CHECK(hello.cluster_name.size() <= kMaxNameBytes && hello.plugin_name.size() <= kMaxNameBytes)
+      << "names are checked when the configuration and the plugin are loaded";
+  size_t start = begin_frame(out);
+  ByteWriter writer(out);
+  writer.number(hello.protocol_min);
+  writer.number(hello.protocol_max);
+  writer.number<uint32_t>(0);
+  writer.bytes(hello.cluster_id.bytes);
+  writer.bytes(hello.disk_id.bytes);
+  writer.number(hello.node_id.value());
+  writer.number(hello.to.value());
+  writer.number(hello.plugin_level_min);
+  writer.number(hello.plugin_level_max);
+  writer.number(hello.plugin_level);
+  writer.counted(hello.cluster_name);
+  writer.counted(hello.plugin_name);
+  CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
+}
+
+void append_refusal(std::string& out, const Refusal& refusal) {
+  size_t start = begin_frame(out);
+  ByteWriter writer(out);
+  writer.number(static_cast<uint16_t>(refusal.code));
+  writer.number<uint16_t>(0);
+  writer.counted(std::string_view(refusal.text).substr(0, kMaxRefusalBytes));
+  CHECK(end_frame(out, start, FrameType::kRefusal, kMaxHandshakeBytes));
+}
+
+Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
+  if (auto checked = check_frame(header, body); !checked) return failure(checked.error());
+  ByteReader in(body);
+  if (header.type == FrameType::kRefusal) {
+    Refusal refusal;
+    auto code = in.number<uint16_t>();
+    if (code <= static_cast<uint16_t>(RefusalCode::kNotMember)) {
+      refusal.code = static_cast<RefusalCode>(code);
+    }
+    in.number<uint16_t>();
+    refusal.text = in.counted(kMaxRefusalBytes);
+    if (!in.ok()) return malformed("a malformed refusal: it is shorter than its fields");
+    return Handshake(std::move(refusal));
+  }
+  if (header.type != FrameType::kHello) {
+    return malformed(
+        fmt::format("a frame of type {} before the handshake", static_cast<int>(header.type)));
+  }
+  Hello hello;
+  auto get_id = [&](auto& id) {
+    ByteView bytes = in.bytes(id.bytes.size());
+    std::copy(bytes.begin(), bytes.end(), id.bytes.begin());
+  };
+  hello.protocol_min = in.number<uint16_t>();
+  hello.protocol_max = in.number<uint16_t>();
+  in.number<uint32_t>();
+  get_id(hello.cluster_id);
+  get_id(hello.disk_id);
+  hello.node_id = NodeId(in.number<uint64_t>());
+  hello.to = NodeId(in.number<uint64_t>());
+  hello.plugin_level_min = in.number<uint32_t>();
+  hello.plugin_level_max = in.number<uint32_t>();
+  hello.plugin_level = in.number<uint32_t>();
+  hello.cluster_name = in.counted(kMaxNameBytes);
+  hello.plugin_name = in.counted(kMaxNameBytes);
+  if (!in.ok()) return malformed("a malformed hello: it is shorter than its fields");
+  return Handshake(std::move(hello));
+}
+
+}  // namespace connectd::wire

@@ -1,0 +1,497 @@
+#include "wire/peer_codec.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/checksum.h"
+#include "base/random.h"
+
+namespace connectd::wire {
+namespace {
+
+raft::Entry entry_at(uint64_t index, uint64_t term, std::string_view payload) {
+  raft::Entry entry;
+  entry.index = Index(index);
+  entry.term = Term(term);
+  entry.kind = raft::EntryKind::kCommand;
+  entry.session = SessionId(3);
+  entry.sequence = Sequence(4);
+  entry.acked_below = Sequence(2);
+  entry.stamp_ns = 1767312000000000000;
+  entry.payload = Slice::copy_of(payload);
+  entry.checksum = raft::entry_checksum(entry);
+  return entry;
+}
+
+raft::Envelope envelope(raft::Message message) {
+  return {NodeId(1), NodeId(2), Term(7), std::move(message)};
+}
+
+ForwardProposals sample_forward() {
+  ForwardProposals forward{Term(7), {}};
+  for (uint64_t i = 1; i <= 2; i++) {
+    forward.proposals.push_back({raft::EntryKind::kCommand, SessionId(5), Sequence(i),
+                                 Sequence(i - 1), Slice::copy_of("incr")});
+  }
+  forward.proposals.push_back(
+      {raft::EntryKind::kSessionOpen, SessionId(), Sequence(), Sequence(), Slice()});
+  return forward;
+}
+
+// One of each type, with every field different from its default.
+std::vector<PeerMessage> samples() {
+  raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {}};
+  append.entries = {entry_at(10, 6, "incr"), entry_at(11, 7, ""), entry_at(12, 7, "get x")};
+  return {
+      envelope(raft::PreVoteRequest{Index(10), Term(6)}),
+      envelope(raft::PreVoteResponse{true}),
+      envelope(raft::VoteRequest{Index(10), Term(6), true}),
+      envelope(raft::VoteResponse{true, -5}),
+      envelope(append),
+      envelope(raft::AppendRequest{Index(9), Term(6), Index(8), 78, {}}),
+      envelope(raft::AppendResponse{true, Index(1), Index(2), Term(3), 4, 5}),
+      envelope(raft::Heartbeat{Index(9), 3}),
+      envelope(raft::HeartbeatResponse{3, 1767312000000000000}),
+      envelope(raft::TimeoutNow{}),
+      envelope(raft::ReadIndexRequest{0xfedcba9876543210}),
+      envelope(raft::ReadIndexResponse{12, Index(34)}),
+      sample_forward(),
+      ForwardRefused{Term(6), Term(7), NodeId(3)},
+      SnapshotChunk{{Index(100), Term(5)}, Term(7), 1000, 900, Slice::copy_of("the last bytes")},
+      SnapshotAck{{Index(100), Term(5)}, 914, SnapshotAck::State::kInstalled},
+      GenesisOffer{"the founding document"},
+      GenesisAccepted{0x1122334455667788},
+  };
+}
+
+Hello sample_hello() {
+  Hello hello;
+  hello.cluster_name = "demo";
+  for (uint8_t i = 0; i < 16; i++) {
+    hello.cluster_id.bytes[i] = i;
+    hello.disk_id.bytes[i] = static_cast<uint8_t>(0xf0 + i);
+  }
+  hello.node_id = NodeId(1);
+  hello.to = NodeId(2);
+  hello.plugin_name = "counter";
+  hello.plugin_level_min = 1;
+  hello.plugin_level_max = 3;
+  hello.plugin_level = 2;
+  return hello;
+}
+
+std::string encode(const PeerMessage& message) {
+  std::string out;
+  EXPECT_TRUE(append_frame(out, message));
+  return out;
+}
+std::string encode(const Hello& hello) {
+  std::string out;
+  append_hello(out, hello);
+  return out;
+}
+
+// Header, body in a block of its own exact size, message.
+Result<PeerMessage> decode(std::string_view bytes) {
+  auto header = decode_frame_header(as_bytes(bytes));
+  if (!header) return failure(header.error());
+  bytes.remove_prefix(kFrameHeaderBytes);
+  if (bytes.size() != header->length) return failure(ExitCode::kData, "length and bytes differ");
+  return decode_frame(*header, Slice::copy_of(bytes));
+}
+
+// The frame with its body changed and the header made to fit again: what an honest but wrong, or a
+// malicious, peer sends.
+std::string with_body(std::string_view frame, std::string_view body) {
+  std::string out(frame.substr(0, kFrameHeaderBytes));
+  auto* header = reinterpret_cast<uint8_t*>(out.data());
+  store_le<uint32_t>(header, static_cast<uint32_t>(body.size()));
+  store_le<uint64_t>(header + 16, checksum64(as_bytes(body), checksum64({header, 16})));
+  out.append(body);
+  return out;
+}
+
+std::string hex(std::string_view bytes) {
+  std::string out;
+  for (char c : bytes) out += fmt::format("{:02x}", static_cast<uint8_t>(c));
+  return out;
+}
+
+TEST(PeerCodec, EveryTypeComesBackAsItWas) {
+  std::set<std::pair<size_t, size_t>> types;
+  for (const PeerMessage& message : samples()) {
+    const auto* raft_message = std::get_if<raft::Envelope>(&message);
+    types.insert({message.index(), raft_message ? raft_message->message.index() : 0});
+    std::string bytes = encode(message);
+    auto back = decode(bytes);
+    ASSERT_TRUE(back) << back.error().text;
+    EXPECT_EQ(back->index(), message.index());
+    EXPECT_EQ(hex(encode(*back)), hex(bytes));
+  }
+  size_t count = std::variant_size_v<raft::Message> + std::variant_size_v<PeerMessage> - 1;
+  EXPECT_EQ(types.size(), count) << "a type has no sample";
+}
+
+TEST(PeerCodec, FieldsLandWhereTheyBelong) {
+  auto back = decode(encode(samples()[4]));
+  ASSERT_TRUE(back);
+  const auto& envelope = std::get<raft::Envelope>(*back);
+  EXPECT_EQ(envelope.from, NodeId(1));
+  EXPECT_EQ(envelope.to, NodeId(2));
+  EXPECT_EQ(envelope.term, Term(7));
+  const auto& append = std::get<raft::AppendRequest>(envelope.message);
+  EXPECT_EQ(append.prev_index, Index(9));
+  EXPECT_EQ(append.prev_term, Term(6));
+  EXPECT_EQ(append.commit, Index(8));
+  EXPECT_EQ(append.round, 77u);
+  ASSERT_EQ(append.entries.size(), 3u);
+  EXPECT_EQ(append.entries[2].payload.text(), "get x");
+  EXPECT_EQ(append.entries[2].index, Index(12));
+  EXPECT_EQ(append.entries[2].acked_below, Sequence(2));
+  EXPECT_EQ(append.entries[2].stamp_ns, 1767312000000000000);
+
+  back = decode(encode(sample_forward()));
+  ASSERT_TRUE(back);
+  const auto& forward = std::get<ForwardProposals>(*back);
+  ASSERT_EQ(forward.proposals.size(), 3u);
+  EXPECT_EQ(forward.proposals[1].sequence, Sequence(2));
+  EXPECT_EQ(forward.proposals[1].acked_below, Sequence(1));
+  EXPECT_EQ(forward.proposals[1].payload.text(), "incr");
+  EXPECT_EQ(forward.proposals[2].kind, raft::EntryKind::kSessionOpen);
+
+  back = decode(encode(samples()[14]));
+  ASSERT_TRUE(back);
+  const auto& chunk = std::get<SnapshotChunk>(*back);
+  EXPECT_EQ(chunk.mark, (raft::SnapshotMark{Index(100), Term(5)}));
+  EXPECT_EQ(chunk.file_size, 1000u);
+  EXPECT_EQ(chunk.offset, 900u);
+  EXPECT_EQ(chunk.bytes.text(), "the last bytes");
+}
+
+TEST(PeerCodec, PayloadsShareTheReceivedBytes) {
+  std::string bytes = encode(samples()[4]);
+  auto header = decode_frame_header(as_bytes(bytes));
+  ASSERT_TRUE(header);
+  Slice body = Slice::copy_of(std::string_view(bytes).substr(kFrameHeaderBytes));
+  auto back = decode_frame(*header, body);
+  ASSERT_TRUE(back);
+  const auto& append = std::get<raft::AppendRequest>(std::get<raft::Envelope>(*back).message);
+  const uint8_t* payload = append.entries[2].payload.data();
+  EXPECT_GE(payload, body.data());
+  EXPECT_LE(payload + append.entries[2].payload.size(), body.data() + body.size());
+}
+
+// The bytes of docs/protocol.md. A change of these is a change of the protocol.
+TEST(PeerCodec, GoldenSamples) {
+  EXPECT_EQ(hex(encode(sample_hello())),
+            "57000000000000000101000000000000efb4d8f8d12a2bf9"
+            "0100010000000000000102030405060708090a0b0c0d0e0ff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
+            "010000000000000002000000000000000100000003000000020000000400000064656d6f07000000"
+            "636f756e746572");
+  std::string refusal;
+  append_refusal(refusal, {RefusalCode::kPluginName, "no"});
+  EXPECT_EQ(hex(refusal),
+            "0a00000000000000020100000000000012bd99213b1b1518"
+            "06000000020000006e6f");
+  EXPECT_EQ(hex(encode(envelope(raft::Heartbeat{Index(9), 3}))),
+            "28000000000000001601000000000000f74c84acfbb19b34"
+            "01000000000000000200000000000000070000000000000009000000000000000300000000000000");
+  raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {entry_at(10, 7, "incr")}};
+  EXPECT_EQ(hex(encode(envelope(append))),
+            "80000000000000001401000000000000b5bf2b6978177860"
+            "01000000000000000200000000000000070000000000000009000000000000000600000000000000"
+            "08000000000000004d00000000000000010000000a00000000000000070000000000000003000000"
+            "00000000040000000000000002000000000000000000497fe6c08618020000000400000043b98152"
+            "0099de4d696e6372");
+  EXPECT_EQ(hex(encode(ForwardRefused{Term(6), Term(7), NodeId(3)})),
+            "18000000000000002101000000000000619d5070642bbbae"
+            "060000000000000007000000000000000300000000000000");
+}
+
+TEST(PeerCodec, EveryTruncationIsAnError) {
+  for (const PeerMessage& message : samples()) {
+    std::string bytes = encode(message);
+    std::string_view body = std::string_view(bytes).substr(kFrameHeaderBytes);
+    for (size_t length = 0; length < body.size(); length++) {
+      // Two messages end in bytes without a count: there a shorter body is another message.
+      bool is_open_ended = (std::holds_alternative<SnapshotChunk>(message) && length >= 40) ||
+                           std::holds_alternative<GenesisOffer>(message);
+      auto back = decode(with_body(bytes, body.substr(0, length)));
+      EXPECT_EQ(back.has_value(), is_open_ended) << "length " << length << " of " << body.size();
+      if (!back) {
+        EXPECT_NE(back.error().text.find("malformed"), std::string::npos);
+      }
+    }
+    auto longer = decode(with_body(bytes, std::string(body) + '\0'));
+    bool is_open_ended = std::holds_alternative<SnapshotChunk>(message) ||
+                         std::holds_alternative<GenesisOffer>(message);
+    EXPECT_EQ(longer.has_value(), is_open_ended);
+  }
+}
+
+TEST(PeerCodec, EveryFlippedBitIsAnError) {
+  for (const PeerMessage& message : samples()) {
+    std::string bytes = encode(message);
+    for (size_t bit = 0; bit < bytes.size() * 8; bit++) {
+      std::string flipped = bytes;
+      flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+      EXPECT_FALSE(decode(flipped)) << "bit " << bit;
+    }
+  }
+}
+
+// A damaged entry in a frame whose own checksum fits: the sender's memory or disk was bad.
+TEST(PeerCodec, EveryFlippedBitOfAnEntryIsSeenByItsOwnChecksum) {
+  raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {entry_at(10, 7, "incr")}};
+  std::string bytes = encode(envelope(append));
+  std::string body = bytes.substr(kFrameHeaderBytes);
+  const size_t entry_offset = 24 + 4 * 8 + 4;
+  for (size_t bit = entry_offset * 8; bit < body.size() * 8; bit++) {
+    std::string flipped = body;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_FALSE(decode(with_body(bytes, flipped))) << "bit " << bit;
+  }
+}
+
+std::string error_of(const PeerMessage& message) {
+  auto back = decode(encode(message));
+  return back ? "no error" : back.error().text;
+}
+
+TEST(PeerCodec, EntriesMustBeContiguousAndTheirTermsMustRise) {  // catalogue row 23
+  raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {}};
+  append.entries = {entry_at(10, 6, "a"), entry_at(12, 6, "b")};
+  EXPECT_NE(error_of(envelope(append)).find("the entry at place 1 has index 12 and term 6"),
+            std::string::npos);
+  append.entries = {entry_at(10, 5, "a")};
+  EXPECT_NE(error_of(envelope(append)).find("behind index 9 and term 6"), std::string::npos);
+  append.entries = {entry_at(10, 8, "a")};
+  EXPECT_NE(error_of(envelope(append)).find("has index 10 and term 8"), std::string::npos);
+  append.prev_index = Index(~uint64_t{0});
+  append.entries = {entry_at(0, 7, "a")};
+  EXPECT_NE(error_of(envelope(append)).find("the header of an entry cannot be"), std::string::npos);
+}
+
+TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
+  std::string bytes = encode(envelope(raft::AppendRequest{Index(9), Term(6), Index(8), 77, {}}));
+  std::string body = bytes.substr(kFrameHeaderBytes);
+  store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
+  auto back = decode(with_body(bytes, body));
+  ASSERT_FALSE(back);
+  EXPECT_NE(back.error().text.find("more entries are announced"), std::string::npos);
+
+  bytes = encode(ForwardProposals{Term(7), {}});
+  body = bytes.substr(kFrameHeaderBytes);
+  store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
+  back = decode(with_body(bytes, body));
+  ASSERT_FALSE(back);
+  EXPECT_NE(back.error().text.find("more proposals are announced"), std::string::npos);
+}
+
+TEST(PeerCodec, HeadersAreCheckedFieldByField) {
+  const std::string good = encode(envelope(raft::Heartbeat{Index(9), 3}));
+  struct Case {
+    size_t offset;
+    uint32_t value;
+    const char* text;
+  };
+  const Case cases[] = {
+      {0, kMaxFrameBytes + 1, "announces 33554433 bytes, over the limit of 33554432"},
+      {4, 1, "a frame of group 1; this node has group 0 only"},
+      {8, 0x0100 | 99, "a frame of unknown type 99"},
+      {8, 0x0200 | 22, "a frame of version 2; this node knows version 1"},
+      {8, 0x01000100 | 22, "reserved fields are not zero"},
+      {12, 1, "reserved fields are not zero"},
+  };
+  for (const Case& c : cases) {
+    std::string bad = good;
+    store_le<uint32_t>(reinterpret_cast<uint8_t*>(bad.data()) + c.offset, c.value);
+    auto header = decode_frame_header(as_bytes(bad));
+    ASSERT_FALSE(header) << c.text;
+    EXPECT_NE(header.error().text.find(c.text), std::string::npos) << header.error().text;
+  }
+  std::string hello = encode(sample_hello());
+  store_le<uint32_t>(reinterpret_cast<uint8_t*>(hello.data()), kMaxHandshakeBytes + 1);
+  EXPECT_FALSE(decode_frame_header(as_bytes(hello))) << "a handshake has a limit of its own";
+}
+
+TEST(PeerCodec, AFullAppendAndTheLargestEntryFitAndAFrameOverTheLimitIsNotWritten) {
+  raft::AppendRequest append{Index(0), Term(0), Index(0), 1, {}};
+  append.entries.push_back(entry_at(1, 1, std::string(size_t{1} << 20, 'a')));
+  append.entries.push_back(entry_at(2, 1, std::string(size_t{16} << 20, 'b')));
+  EXPECT_TRUE(decode(encode(envelope(append))));
+
+  std::string out = "before";
+  append.entries.push_back(entry_at(3, 1, std::string(size_t{16} << 20, 'c')));
+  EXPECT_FALSE(append_frame(out, envelope(append)));
+  EXPECT_EQ(out, "before");
+  SnapshotChunk chunk;
+  chunk.bytes = Slice::copy_of(std::string(kMaxFrameBytes - 8, 'x'));
+  EXPECT_FALSE(append_frame(out, chunk)) << "the payload fits, the body does not";
+  EXPECT_EQ(out, "before");
+}
+
+TEST(PeerCodec, RandomBodiesOfEveryTypeNeverCrash) {
+  Random random(42);
+  const std::string frame = encode(envelope(raft::Heartbeat{Index(9), 3}));
+  size_t accepted = 0;
+  size_t refused = 0;
+  for (int round = 0; round < 20000; round++) {
+    std::string header = frame;
+    header[8] = static_cast<char>(random.below(40));
+    std::string body;
+    size_t length = random.below(200);
+    for (size_t i = 0; i < length; i++) {
+      body.push_back(random.chance(50) ? '\0' : static_cast<char>(random.below(256)));
+    }
+    auto back = decode(with_body(header, body));
+    (back ? accepted : refused)++;
+    if (back) {
+      EXPECT_EQ(hex(encode(*back)), hex(with_body(header, body)));
+    }
+  }
+  EXPECT_GT(refused, 10000u);
+  EXPECT_GT(accepted, 100u);
+}
+
+TEST(Handshake, AHelloComesBackAsItWas) {
+  Hello hello = sample_hello();
+  std::string bytes = encode(hello);
+  auto header = decode_frame_header(as_bytes(bytes));
+  ASSERT_TRUE(header);
+  ByteView body = as_bytes(bytes).subspan(kFrameHeaderBytes);
+  auto back = decode_handshake(*header, body);
+  ASSERT_TRUE(back);
+  const auto& got = std::get<Hello>(*back);
+  EXPECT_EQ(got.cluster_name, "demo");
+  EXPECT_EQ(got.cluster_id, hello.cluster_id);
+  EXPECT_EQ(got.disk_id, hello.disk_id);
+  EXPECT_EQ(got.node_id, NodeId(1));
+  EXPECT_EQ(got.to, NodeId(2));
+  EXPECT_EQ(got.plugin_name, "counter");
+  EXPECT_EQ(got.plugin_level_min, 1u);
+  EXPECT_EQ(got.plugin_level_max, 3u);
+  EXPECT_EQ(got.plugin_level, 2u);
+  EXPECT_EQ(got.protocol_min, kPeerProtocolMin);
+  EXPECT_EQ(got.protocol_max, kPeerProtocolMax);
+}
+
+TEST(Handshake, ALongerHelloOfALaterVersionIsReadAsFarAsItIsKnownAndAShorterOneIsAnError) {
+  std::string bytes = encode(sample_hello());
+  std::string body = bytes.substr(kFrameHeaderBytes);
+  std::string later = with_body(bytes, body + "later fields");
+  auto header = decode_frame_header(as_bytes(later));
+  ASSERT_TRUE(header);
+  EXPECT_TRUE(decode_handshake(*header, as_bytes(later).subspan(kFrameHeaderBytes)));
+  for (size_t length = 0; length < body.size(); length++) {
+    std::string cut = with_body(bytes, body.substr(0, length));
+    header = decode_frame_header(as_bytes(cut));
+    ASSERT_TRUE(header);
+    EXPECT_FALSE(decode_handshake(*header, as_bytes(cut).subspan(kFrameHeaderBytes))) << length;
+  }
+}
+
+TEST(Handshake, ARefusalComesBackAsItWasAndALongTextIsCut) {
+  std::string bytes;
+  append_refusal(bytes, {RefusalCode::kDiskId, std::string(5000, 'x')});
+  auto header = decode_frame_header(as_bytes(bytes));
+  ASSERT_TRUE(header);
+  auto back = decode_handshake(*header, as_bytes(bytes).subspan(kFrameHeaderBytes));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(std::get<Refusal>(*back).code, RefusalCode::kDiskId);
+  EXPECT_EQ(std::get<Refusal>(*back).text, std::string(kMaxRefusalBytes, 'x'));
+}
+
+TEST(Handshake, OtherFramesAreRefusedBeforeIt) {
+  std::string bytes = encode(envelope(raft::TimeoutNow{}));
+  auto header = decode_frame_header(as_bytes(bytes));
+  ASSERT_TRUE(header);
+  EXPECT_FALSE(decode_handshake(*header, as_bytes(bytes).subspan(kFrameHeaderBytes)));
+  bytes = encode(sample_hello());
+  EXPECT_FALSE(decode(bytes)) << "and a hello after it";
+}
+
+// Node 2 judges node 1.
+class CheckHello : public testing::Test {
+ protected:
+  CheckHello() : mine_(sample_hello()), theirs_(sample_hello()) {
+    mine_.node_id = NodeId(2);
+    mine_.to = NodeId(1);
+  }
+  RefusalCode code() {
+    auto refusal = check_hello(mine_, theirs_);
+    return refusal ? refusal->code : RefusalCode::kOther;
+  }
+
+  Hello mine_;
+  Hello theirs_;
+};
+
+TEST_F(CheckHello, EqualsMayTalk) { EXPECT_FALSE(check_hello(mine_, theirs_)); }
+
+TEST_F(CheckHello, WhoHasNoClusterYetMayTalk) {
+  theirs_.cluster_id = ClusterId();
+  theirs_.plugin_level = 0;
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+}
+
+TEST_F(CheckHello, ProtocolRangesMustOverlap) {
+  theirs_.protocol_min = 2;
+  theirs_.protocol_max = 4;
+  EXPECT_EQ(code(), RefusalCode::kProtocol);
+  theirs_.protocol_min = 1;
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+}
+
+TEST_F(CheckHello, AnotherClusterNameIsRefusedWithBothNames) {
+  theirs_.cluster_name = "other";
+  EXPECT_EQ(
+      check_hello(mine_, theirs_)->text,
+      "node 1 is of cluster \"other\", node 2 of cluster \"demo\": check cluster.name and the "
+      "addresses in both configurations");
+}
+
+TEST_F(CheckHello, AnotherClusterIdIsRefused) {
+  theirs_.cluster_id.bytes[3] ^= 1;
+  EXPECT_EQ(code(), RefusalCode::kClusterId);
+}
+
+TEST_F(CheckHello, TheWrongAddresseeIsRefused) {
+  theirs_.to = NodeId(3);
+  EXPECT_EQ(code(), RefusalCode::kWrongNode);
+  theirs_.to = NodeId(2);
+  theirs_.node_id = NodeId(2);  // a node that dials itself
+  EXPECT_EQ(code(), RefusalCode::kWrongNode);
+}
+
+TEST_F(CheckHello, AnotherPluginIsRefused) {
+  theirs_.plugin_name = "kv";
+  EXPECT_EQ(code(), RefusalCode::kPluginName);
+}
+
+TEST_F(CheckHello, TheLevelInForceMustBeSupportedByBoth) {
+  theirs_.plugin_level_max = 1;
+  theirs_.plugin_level = 0;
+  EXPECT_EQ(code(), RefusalCode::kPluginLevel) << "2 is in force here, 1 is what they can";
+  theirs_.plugin_level_max = 2;
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+  mine_.plugin_level = 0;
+  theirs_.plugin_level_max = 9;
+  theirs_.plugin_level = 9;
+  EXPECT_EQ(code(), RefusalCode::kPluginLevel) << "and the other way round";
+}
+
+TEST_F(CheckHello, BeforeThereIsALevelTheRangesMustOverlap) {
+  mine_.plugin_level = theirs_.plugin_level = 0;
+  theirs_.plugin_level_min = 3;
+  theirs_.plugin_level_max = 5;
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+  theirs_.plugin_level_min = 4;
+  EXPECT_EQ(code(), RefusalCode::kPluginLevel);
+}
+
+}  // namespace
+}  // namespace connectd::wire
