@@ -1,0 +1,113 @@
+// The configuration of one node, as plain values: everything in it has been checked, and everything
+// that was left out has its default. What each key means, its unit and its range stand in the
+// option table (config/options.cc), once. Values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/types.h"
+
+namespace connectd::config {
+
+// "10.0.0.11:7101", "[::1]:7101", "db1.example.org:7101".
+struct Address {
+  std::string host;   // without brackets
+  uint16_t port = 0;  // 0: no address
+
+  bool operator==(const Address&) const = default;
+  explicit operator bool() const { return port != 0; }
+  std::string to_string() const;
+  // 127.0.0.0/8, ::1 or localhost.
+  bool is_loopback() const;
+  // 0.0.0.0 or ::, which can be listened on and not dialled.
+  bool is_wildcard() const;
+};
+
+struct Member {
+  NodeId id;
+  Address peer;
+  Address client;
+  Address http;
+};
+
+enum class Bootstrap : uint8_t { kAuto, kNew, kJoin };
+enum class SyncMode : uint8_t { kAlways, kNone };
+enum class Compression : uint8_t { kZstd, kNone };
+enum class FramingChoice : uint8_t {
+  kAuto,
+  kLine,
+  kResp,
+  kLength
+};  // kAuto: what the plugin declares
+
+struct Config {
+  struct Node {
+    NodeId id;
+    std::string name;  // "n1" unless given
+    std::string data_dir;
+  } node;
+  struct Cluster {
+    std::string name;
+    Bootstrap bootstrap = Bootstrap::kAuto;
+    std::vector<Member> members;  // sorted by id; node.id is one of them
+  } cluster;
+  struct Listen {  // the own member's addresses unless given
+    Address peer;
+    Address client;
+    Address http;
+  } listen;
+  struct Plugin {
+    std::string path;      // as written; empty: none given
+    std::string base_dir;  // what a relative path is relative to: the file's directory, or "." for
+                           // one given on the command line
+    std::vector<std::string> dirs;               // where a path without '/' is searched next
+    std::string sha256;                          // 64 lower-case digits, or empty
+    std::map<std::string, std::string> options;  // flattened: {"a.b.c": "text"}
+  } plugin;
+  struct Raft {
+    Duration tick{};
+    Duration heartbeat_interval{};
+    Duration election_timeout{};
+    bool pre_vote = true;
+    bool check_quorum = true;
+    bool lease_reads = false;
+    uint64_t max_append_bytes = 0;
+    uint64_t inflight_bytes = 0;
+    uint64_t cache_bytes = 0;
+  } raft;
+  struct Storage {
+    uint64_t segment_size = 0;
+    SyncMode sync = SyncMode::kAlways;
+    uint64_t min_free_disk = 0;
+  } storage;
+  struct Snapshot {
+    uint64_t log_ratio = 0;
+    uint64_t log_min = 0;
+    uint64_t keep = 0;
+    Compression compression = Compression::kZstd;
+  } snapshot;
+  struct Client {
+    FramingChoice framing = FramingChoice::kAuto;
+    Duration request_timeout{};
+    uint64_t max_request = 0;
+    uint64_t max_connections = 0;
+    uint64_t max_inflight_bytes = 0;
+  } client;
+  struct Log {
+    LogLevel level = LogLevel::kInfo;
+  } log;
+  struct Shutdown {
+    Duration transfer_timeout{};
+    Duration drain_timeout{};
+  } shutdown;
+
+  // The member with node.id. Ends the process when there is none, which load() rules out.
+  const Member& self() const;
+};
+
+}  // namespace connectd::config

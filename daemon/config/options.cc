@@ -1,0 +1,522 @@
+#include "config/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "config/values.h"
+
+namespace connectd::config {
+namespace {
+
+template <class E, class Get>
+constexpr ChoiceField choice_field(Get) {
+  return {[](Config& c, size_t i) { Get{}(c) = static_cast<E>(i); },
+          [](const Config& c) { return static_cast<size_t>(Get{}(const_cast<Config&>(c))); }};
+}
+
+#define CONNECTD_FIELD(type, expression)                                             \
+  Field {                                                                            \
+    static_cast<type& (*)(Config&)>([](Config& c) -> type& { return c.expression; }) \
+  }
+#define CONNECTD_CHOICE(type, expression)                               \
+  Field {                                                               \
+    choice_field<type>([](Config& c) -> type& { return c.expression; }) \
+  }
+
+using TextList = std::vector<std::string>;
+using TextMap = std::map<std::string, std::string>;
+using MemberList = std::vector<Member>;
+
+std::vector<Option> make_options() {
+  std::vector<Option> table;
+  auto add = [&](Option option) { table.push_back(std::move(option)); };
+
+  add({.path = "node.id",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(NodeId, node.id),
+       .default_text = "1",
+       .min = "1",
+       .max = "9223372036854775807",
+       .required = true,
+       .help = "The number of this node, one of cluster.members. Never used again for another node "
+               "in the life of a cluster. `--node` overrides it, so that one file can serve all "
+               "nodes."});
+  add({.path = "node.name",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, node.name),
+       .default_note = "`n` and the id, like n1",
+       .pattern = "name",
+       .help = "What people call the node, in the log and in `connectctl status`."});
+  add({.path = "node.data_dir",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, node.data_dir),
+       .default_text = "./connectd-data",
+       .pattern = "path",
+       .required = true,
+       .help =
+           "Directory of the log, the snapshots and the node's identity, created when missing. A "
+           "relative one is relative to the working directory. `--data-dir` overrides it. One "
+           "directory belongs to one node for ever: never copy it."});
+
+  add({.path = "cluster.name",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, cluster.name),
+       .default_text = "connectd",
+       .pattern = "name",
+       .help = "The same on all nodes. A node of another cluster is refused at the handshake."});
+  add({.path = "cluster.bootstrap",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(Bootstrap, cluster.bootstrap),
+       .default_text = "auto",
+       .choices = {"auto", "new", "join"},
+       .help =
+           "What to do with an empty data directory. `auto`: form the cluster once all members "
+           "answer and all are empty; until then wait, and say who is missing. `new`: form at "
+           "once from this file alone, for a single node. `join`: never form; wait for a cluster "
+           "that knows this node. Ignored when there is data in the directory."});
+  add({.path = "cluster.members",
+       .type = Type::kMembers,
+       .field = CONNECTD_FIELD(MemberList, cluster.members),
+       .default_note =
+           "without a file: this node alone, on 127.0.0.1 with the ports 7101, 7201, 7301",
+       .required = true,
+       .cluster_setting = true,
+       .help =
+           "All members, the same on all nodes: `id`, and the addresses (host:port) that others "
+           "reach them at: `peer` for the other nodes, `client` for clients, `http` for health, "
+           "status and connectctl. Who is a member is read when the cluster forms; the addresses "
+           "are read at every start."});
+
+  add({.path = "listen.peer",
+       .type = Type::kAddress,
+       .field = CONNECTD_FIELD(Address, listen.peer),
+       .default_note = "the own member's `peer` address",
+       .help =
+           "Where to accept other nodes, when not at the address that they dial: 0.0.0.0:7101."});
+  add({.path = "listen.client",
+       .type = Type::kAddress,
+       .field = CONNECTD_FIELD(Address, listen.client),
+       .default_note = "the own member's `client` address",
+       .help = "Where to accept clients."});
+  add({.path = "listen.http",
+       .type = Type::kAddress,
+       .field = CONNECTD_FIELD(Address, listen.http),
+       .default_note = "the own member's `http` address",
+       .help = "Where to serve HTTP. It is not encrypted: keep it on a network that you trust."});
+
+  add({.path = "plugin.path",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, plugin.path),
+       .default_note = "none; `--plugin` gives it",
+       .pattern = "path",
+       .nullable = true,
+       .help =
+           "The state machine, a shared object: an absolute path, or one relative to this file's "
+           "directory, or a bare name that is searched in plugin.dirs. `--plugin` overrides it "
+           "and is relative to the working directory."});
+  add({.path = "plugin.dirs",
+       .type = Type::kTextList,
+       .field = CONNECTD_FIELD(TextList, plugin.dirs),
+       .default_text = "[/usr/local/lib/connectd/plugins, /usr/lib/connectd/plugins]",
+       .pattern = "path",
+       .help = "Where a plugin.path without a slash is searched."});
+  add({.path = "plugin.sha256",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, plugin.sha256),
+       .default_text = "null",
+       .pattern = "sha256",
+       .nullable = true,
+       .help =
+           "The SHA-256 of the plugin's file, 64 hexadecimal digits as `sha256sum` prints them. "
+           "When given, any other file is refused."});
+  add({.path = "plugin.options",
+       .type = Type::kTextMap,
+       .field = CONNECTD_FIELD(TextMap, plugin.options),
+       .default_text = "{}",
+       .cluster_setting = true,
+       .help = "Keys and values for the plugin, which documents them. Nested keys are joined with "
+               "dots (`a.b.c`); values are text."});
+
+  add({.path = "raft.tick",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, raft.tick),
+       .default_text = "10ms",
+       .min = "1ms",
+       .max = "1s",
+       .help = "How often the timers are looked at, at the least."});
+  add({.path = "raft.heartbeat_interval",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, raft.heartbeat_interval),
+       .default_text = "50ms",
+       .min = "1ms",
+       .max = "1m",
+       .help = "How often a leader speaks to followers that it has nothing to send to."});
+  add({.path = "raft.election_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, raft.election_timeout),
+       .default_text = "500ms",
+       .min = "10ms",
+       .max = "5m",
+       .help = "A follower that has not heard of a leader for this long, up to twice this long at "
+               "random, stands for election. At least three heartbeat intervals; the same on all "
+               "nodes. Longer: fewer needless elections on slow networks, longer pauses when a "
+               "leader is lost."});
+  add({.path = "raft.pre_vote",
+       .type = Type::kBool,
+       .field = CONNECTD_FIELD(bool, raft.pre_vote),
+       .default_text = "true",
+       .help = "Ask whether an election could be won before disturbing the leader with one (thesis "
+               "§9.6)."});
+  add({.path = "raft.check_quorum",
+       .type = Type::kBool,
+       .field = CONNECTD_FIELD(bool, raft.check_quorum),
+       .default_text = "true",
+       .help = "A leader that does not hear a majority for an election timeout steps down (thesis "
+               "§6.2)."});
+  add({.path = "raft.lease_reads",
+       .type = Type::kBool,
+       .field = CONNECTD_FIELD(bool, raft.lease_reads),
+       .default_text = "false",
+       .later = {"true"},
+       .help =
+           "Reads are confirmed by a round of heartbeats, never by clocks. Only `false` in this "
+           "version."});
+  add({.path = "raft.max_append_bytes",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, raft.max_append_bytes),
+       .default_text = "1MiB",
+       .min = "4KiB",
+       .max = "16MiB",
+       .help =
+           "The most that one message to a follower carries; a single larger entry still goes."});
+  add({.path = "raft.inflight_bytes",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, raft.inflight_bytes),
+       .default_text = "16MiB",
+       .min = "64KiB",
+       .max = "1GiB",
+       .help = "The most that a leader has under way to one follower, unacknowledged."});
+  add({.path = "raft.cache_bytes",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, raft.cache_bytes),
+       .default_text = "16MiB",
+       .min = "64KiB",
+       .max = "64GiB",
+       .help =
+           "How much of the log's end is kept in memory for followers that are a little behind."});
+
+  add({.path = "storage.segment_size",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, storage.segment_size),
+       .default_text = "64MiB",
+       .min = "1MiB",
+       .max = "1GiB",
+       .help = "Size of one file of the log. Two are filled ahead."});
+  add({.path = "storage.sync",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(SyncMode, storage.sync),
+       .default_text = "always",
+       .choices = {"always", "none"},
+       .help =
+           "`always`: what is acknowledged is on the disks of a majority. `none`, for experiments "
+           "only: writes are not synced, and a power failure can lose acknowledged writes and "
+           "break the cluster."});
+  add({.path = "storage.min_free_disk",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, storage.min_free_disk),
+       .default_text = "256MiB",
+       .min = "0B",
+       .max = "1TiB",
+       .help = "With less free space in the data directory's file system, no new writes are taken "
+               "(`DISKFULL`)."});
+
+  add({.path = "snapshot.log_ratio",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(uint64_t, snapshot.log_ratio),
+       .default_text = "4",
+       .min = "1",
+       .max = "1000",
+       .help = "A snapshot is taken when the log since the last one is this many times as large as "
+               "that one, so that its cost is spread over the writes that made it due."});
+  add({.path = "snapshot.log_min",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, snapshot.log_min),
+       .default_text = "64MiB",
+       .min = "4KiB",
+       .max = "1TiB",
+       .help = "...and at least this large."});
+  add({.path = "snapshot.keep",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(uint64_t, snapshot.keep),
+       .default_text = "2",
+       .min = "1",
+       .max = "100",
+       .help = "How many snapshots are kept. With one, damage to it costs the node its data."});
+  add({.path = "snapshot.compression",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(Compression, snapshot.compression),
+       .default_text = "zstd",
+       .choices = {"zstd", "none"},
+       .help = "How snapshots are stored and sent. Either can be read whatever is set here."});
+  add({.path = "snapshot.rate_limit",
+       .type = Type::kChoice,
+       .field = {},
+       .default_text = "none",
+       .choices = {"none"},
+       .help =
+           "Snapshots are sent as fast as the follower takes them. Only `none` in this version."});
+  add({.path = "snapshot.mode",
+       .type = Type::kChoice,
+       .field = {},
+       .default_text = "auto",
+       .choices = {"auto"},
+       .later = {"view", "fork", "inline"},
+       .help =
+           "How a snapshot is captured: in this version always on the apply thread, between two "
+           "entries."});
+
+  add({.path = "client.framing",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(FramingChoice, client.framing),
+       .default_text = "auto",
+       .choices = {"auto", "line", "resp", "length"},
+       .help = "How requests are cut out of a client's bytes: `line` (nc), `resp` (redis-cli), "
+               "`length` (u32 little-endian, then the bytes); `auto`: as the plugin declares."});
+  add({.path = "client.request_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, client.request_timeout),
+       .default_text = "5s",
+       .min = "10ms",
+       .max = "10m",
+       .help = "A request that has no answer by then gets `NOLEADER` when it was handed to nobody, "
+               "`UNKNOWN` when it was. Longer than an election, so that a change of leader is a "
+               "pause and no error."});
+  add({.path = "client.max_request",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, client.max_request),
+       .default_text = "1MiB",
+       .min = "1KiB",
+       .max = "64MiB",
+       .cluster_setting = true,
+       .help = "The largest request; a larger one is answered `TOOLARGE`."});
+  add({.path = "client.max_connections",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(uint64_t, client.max_connections),
+       .default_text = "10000",
+       .min = "1",
+       .max = "1000000",
+       .help = "Further clients are told `OVERLOADED` and closed. The limit of open files "
+               "(`LimitNOFILE`) has to be larger."});
+  add({.path = "client.max_inflight_bytes",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, client.max_inflight_bytes),
+       .default_text = "256MiB",
+       .min = "1MiB",
+       .max = "1TiB",
+       .help = "Requests of all clients that are under way; over it they are told `OVERLOADED`."});
+
+  add({.path = "log.level",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(LogLevel, log.level),
+       .default_text = "info",
+       .choices = {"debug", "info", "warning", "error"},
+       .live = true,
+       .help = "The least important lines to log. Nothing is logged per request."});
+  add({.path = "log.format",
+       .type = Type::kChoice,
+       .field = {},
+       .default_text = "auto",
+       .choices = {"auto"},
+       .later = {"text", "json"},
+       .help = "Text on standard error; with a priority that journald understands unless it is a "
+               "terminal. Only `auto` in this version."});
+
+  add({.path = "shutdown.transfer_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, shutdown.transfer_timeout),
+       .default_text = "5s",
+       .min = "0ms",
+       .max = "10m",
+       .live = true,
+       .help = "How long a leader that is told to stop tries to hand over its leadership first."});
+  add({.path = "shutdown.drain_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, shutdown.drain_timeout),
+       .default_text = "10s",
+       .min = "0ms",
+       .max = "10m",
+       .live = true,
+       .help = "How long it then waits for the requests that are under way."});
+  return table;
+}
+
+std::string format_list(const std::vector<std::string>& list) {
+  std::string text = "[";
+  for (const std::string& item : list) {
+    text += fmt::format("{}{}", text.size() > 1 ? ", " : "", format_text(item));
+  }
+  return text + "]";
+}
+
+std::string format_map(const TextMap& map) {
+  std::string text = "{";
+  for (const auto& [key, value] : map) {
+    text += fmt::format("{}{}: \"", text.size() > 1 ? ", " : "", format_text(key));
+    std::string quoted = format_text(value);
+    // Always quoted: the plugin gets text, also where it looks like a number.
+    text += quoted.starts_with('"') ? quoted.substr(1) : quoted + '"';
+  }
+  return text + "}";
+}
+
+std::string format_members(const MemberList& members) {
+  std::string text = "[";
+  for (const Member& member : members) {
+    text += fmt::format("{}{{id: {}, peer: \"{}\", client: \"{}\", http: \"{}\"}}",
+                        text.size() > 1 ? ", " : "", member.id, member.peer.to_string(),
+                        member.client.to_string(), member.http.to_string());
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+std::string_view type_name(Type type) {
+  switch (type) {
+    case Type::kBool:
+      return "true or false";
+    case Type::kInteger:
+      return "whole number";
+    case Type::kDuration:
+      return "duration";
+    case Type::kSize:
+      return "size";
+    case Type::kText:
+      return "text";
+    case Type::kChoice:
+      return "choice";
+    case Type::kAddress:
+      return "address";
+    case Type::kTextList:
+      return "list of texts";
+    case Type::kTextMap:
+      return "map of texts";
+    case Type::kMembers:
+      return "list of members";
+  }
+  return "?";
+}
+
+const std::vector<Option>& options() {
+  static const std::vector<Option> kTable = make_options();
+  return kTable;
+}
+
+const std::vector<Section>& sections() {
+  static const std::vector<Section> kTable = {
+      {"node", "Who this node is."},
+      {"cluster", "Who belongs together."},
+      {"listen", "Where to bind, when not at the addresses that others dial."},
+      {"plugin", "The state machine that the cluster replicates."},
+      {"raft", "Consensus."},
+      {"storage", "The log on disk."},
+      {"snapshot", "When the log is replaced by the state it led to."},
+      {"client", "The port that clients talk to."},
+      {"log", "What is told to people."},
+      {"shutdown", "What SIGTERM and SIGINT wait for. A second signal stops at once."},
+  };
+  return kTable;
+}
+
+const std::vector<LaterSection>& later_sections() {
+  static const std::vector<LaterSection> kTable = {
+      {"tls",
+       "TLS is not in this version: nothing would be encrypted. Delete the section, and keep the "
+       "ports on a network that you trust"},
+  };
+  return kTable;
+}
+
+const Option* find_option(std::string_view path) {
+  for (const Option& option : options()) {
+    if (option.path == path) return &option;
+  }
+  return nullptr;
+}
+
+std::string format_text(std::string_view text) {
+  auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '/' || c == '-';
+  };
+  bool starts_well =
+      !text.empty() && (text[0] == '/' || text[0] == '.' || text[0] == '_' ||
+                        (text[0] >= 'a' && text[0] <= 'z') || (text[0] >= 'A' && text[0] <= 'Z'));
+  // Words that YAML readers take for something else than text.
+  static const std::vector<std::string_view> kReserved = {"true", "false", "null", "yes", "no",
+                                                          "on",   "off",   "y",    "n"};
+  std::string lower(text);
+  for (char& c : lower) c = (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
+  bool reserved = std::find(kReserved.begin(), kReserved.end(), lower) != kReserved.end();
+  if (starts_well && !reserved && std::all_of(text.begin(), text.end(), is_plain)) {
+    return std::string(text);
+  }
+  std::string quoted = "\"";
+  for (char c : text) {
+    auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (c == '\n') {
+      quoted += "\\n";
+    } else if (byte < 0x20 || byte == 0x7f) {
+      quoted += fmt::format("\\x{:02x}", byte);
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + '"';
+}
+
+std::string format_value(const Option& option, const Config& config) {
+  auto& c = const_cast<Config&>(config);  // the accessors serve loading too
+  struct Visitor {
+    const Option& option;
+    Config& c;
+    std::string operator()(std::monostate) const { return std::string(option.default_text); }
+    std::string operator()(bool& (*get)(Config&)) const { return get(c) ? "true" : "false"; }
+    std::string operator()(uint64_t& (*get)(Config&)) const {
+      return option.type == Type::kSize ? format_size(get(c)) : fmt::format("{}", get(c));
+    }
+    std::string operator()(NodeId& (*get)(Config&)) const { return fmt::format("{}", get(c)); }
+    std::string operator()(Duration& (*get)(Config&)) const {
+      return get(c).count() == 0 ? "0ms" : format_duration(get(c));
+    }
+    std::string operator()(std::string& (*get)(Config&)) const {
+      return get(c).empty() && option.nullable ? "null" : format_text(get(c));
+    }
+    std::string operator()(Address& (*get)(Config&)) const {
+      return fmt::format("\"{}\"", get(c).to_string());
+    }
+    std::string operator()(ChoiceField field) const {
+      return std::string(option.choices.at(field.get(c)));
+    }
+    std::string operator()(TextList& (*get)(Config&)) const { return format_list(get(c)); }
+    std::string operator()(TextMap& (*get)(Config&)) const { return format_map(get(c)); }
+    std::string operator()(MemberList& (*get)(Config&)) const { return format_members(get(c)); }
+  };
+  return std::visit(Visitor{option, c}, option.field);
+}
+
+std::vector<Difference> differences(const Config& before, const Config& after) {
+  std::vector<Difference> list;
+  for (const Option& option : options()) {
+    std::string was = format_value(option, before);
+    std::string is = format_value(option, after);
+    if (was != is) list.push_back({&option, std::move(was), std::move(is)});
+  }
+  return list;
+}
+
+}  // namespace connectd::config

@@ -1,0 +1,97 @@
+// The option table: every key of the configuration, once. Loading, checking, --print-config, the
+// reference page and the annotated example are all made from it. Constant after its first use; any
+// thread.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.h"
+
+namespace connectd::config {
+
+enum class Type {
+  kBool,
+  kInteger,
+  kDuration,
+  kSize,
+  kText,
+  kChoice,
+  kAddress,
+  kTextList,
+  kTextMap,  // nested keys are flattened: {"a.b.c": "text"}
+  kMembers,
+};
+std::string_view type_name(Type type);
+
+// A choice is stored as an enum whose values count the choices from 0.
+struct ChoiceField {
+  void (*set)(Config&, size_t);
+  size_t (*get)(const Config&);
+};
+// Where a value lies. monostate: there is one possible value, so nothing is stored.
+using Field =
+    std::variant<std::monostate, bool& (*)(Config&), uint64_t& (*)(Config&), NodeId& (*)(Config&),
+                 Duration& (*)(Config&), std::string& (*)(Config&), Address& (*)(Config&),
+                 ChoiceField, std::vector<std::string>& (*)(Config&),
+                 std::map<std::string, std::string>& (*)(Config&),
+                 std::vector<Member>& (*)(Config&)>;
+
+struct Option {
+  std::string_view path;  // "section.key"
+  Type type;
+  Field field;
+  // As it would be written; empty: none. `default_note` says in words what stands in for it.
+  std::string_view default_text = {};
+  std::string_view default_note = {};
+  // For kInteger, kDuration and kSize: as they would be written, both included.
+  std::string_view min = {};
+  std::string_view max = {};
+  std::vector<std::string_view> choices = {};  // kChoice
+  // Values that are known and not served by this version; refused with a text that says so.
+  std::vector<std::string_view> later = {};
+  std::string_view pattern = {};  // kText: "" any, or one of the names in check_text() (load.cc)
+  bool nullable = false;          // `null` means "none given"
+  bool required = false;          // in a file
+  bool live = false;              // SIGHUP applies a change
+  bool cluster_setting = false;   // read when the cluster forms; afterwards the log's value counts
+  std::string_view help = {};     // one paragraph
+
+  std::string_view section() const { return path.substr(0, path.find('.')); }
+  std::string_view key() const { return path.substr(path.find('.') + 1); }
+};
+
+struct Section {
+  std::string_view name;
+  std::string_view help;
+};
+// A section that is known and not served by this version.
+struct LaterSection {
+  std::string_view name;
+  std::string_view text;
+};
+
+// In the order of the reference page; the options of a section lie together.
+const std::vector<Option>& options();
+const std::vector<Section>& sections();
+const std::vector<LaterSection>& later_sections();
+// nullptr: no such key.
+const Option* find_option(std::string_view path);
+
+// The value in `config` as it would be written in a file, in one line.
+std::string format_value(const Option& option, const Config& config);
+// A text as a YAML scalar, quoted when it has to be.
+std::string format_text(std::string_view text);
+
+// What a reload of the configuration would change.
+struct Difference {
+  const Option* option;
+  std::string before;
+  std::string after;
+};
+std::vector<Difference> differences(const Config& before, const Config& after);
+
+}  // namespace connectd::config

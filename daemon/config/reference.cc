@@ -1,0 +1,171 @@
+#include "config/reference.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "config/options.h"
+
+namespace connectd::config {
+namespace {
+
+constexpr size_t kTextWidth = 96;
+
+std::string joined(const std::vector<std::string_view>& words, std::string_view separator,
+                   std::string_view quote) {
+  std::string text;
+  for (std::string_view word : words) {
+    text += fmt::format("{}{}{}{}", text.empty() ? "" : separator, quote, word, quote);
+  }
+  return text;
+}
+
+// `text` in lines of at most `width` behind `prefix`, broken at spaces.
+std::string wrapped(std::string_view text, std::string_view prefix, size_t width) {
+  std::string out;
+  std::string line;
+  while (!text.empty()) {
+    size_t space = std::min(text.find(' '), text.size());
+    std::string_view word = text.substr(0, space);
+    if (!line.empty() && line.size() + 1 + word.size() > width) {
+      out += fmt::format("{}{}\n", prefix, line);
+      line.clear();
+    }
+    line += fmt::format("{}{}", line.empty() ? "" : " ", word);
+    text.remove_prefix(std::min(space + 1, text.size()));
+  }
+  return out + fmt::format("{}{}\n", prefix, line);
+}
+
+std::string values_text(const Option& option, std::string_view quote) {
+  if (option.type == Type::kChoice) return joined(option.choices, ", ", quote);
+  if (!option.min.empty()) {
+    return fmt::format("{}, {} to {}", type_name(option.type), option.min, option.max);
+  }
+  return std::string(type_name(option.type));
+}
+
+std::string notes_text(const Option& option) {
+  std::vector<std::string_view> notes;
+  if (option.required) notes.push_back("required in a file");
+  if (option.live) notes.push_back("live");
+  if (option.cluster_setting) notes.push_back("cluster setting");
+  return joined(notes, ", ", "");
+}
+
+// A pipe would end the cell.
+std::string cell(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string annotated_example() {
+  std::string out =
+      "# Every key of connectd's configuration. What is commented out stands for its default;\n"
+      "# `connectctl config check FILE` finds what is wrong with a file.\n";
+  for (const Section& section : sections()) {
+    out += fmt::format("\n# {}\n{}:\n", section.help, section.name);
+    for (const Option& option : options()) {
+      if (option.section() != section.name) continue;
+      out += wrapped(option.help, "  # ", kTextWidth - 4);
+      std::string notes = notes_text(option);
+      out += wrapped(
+          fmt::format("({}{}{})", values_text(option, ""), notes.empty() ? "" : "; ", notes),
+          "  # ", kTextWidth - 4);
+      if (option.path == "cluster.members") {
+        out +=
+            "  members:\n"
+            "    - {id: 1, peer: \"127.0.0.1:7101\", client: \"127.0.0.1:7201\", http: "
+            "\"127.0.0.1:7301\"}\n";
+      } else if (option.required) {
+        out += fmt::format("  {}: {}\n", option.key(), option.default_text);
+      } else if (option.default_text.empty()) {
+        out += fmt::format("  # {}:  # default: {}\n", option.key(), option.default_note);
+      } else {
+        out += fmt::format("  # {}: {}\n", option.key(), option.default_text);
+      }
+    }
+  }
+  return out;
+}
+
+std::string reference_page() {
+  std::string out =
+      "# Configuration reference\n\n"
+      "This page is printed by `connectctl config reference`; a test compares it with the option\n"
+      "table in daemon/config/options.cc, which drives loading and checking too.\n\n"
+      "A configuration is one YAML document. Unknown and duplicate keys, numbers with leading "
+      "zeros,\n"
+      "anchors, aliases and tags are errors; all errors of a file are reported at once, with "
+      "their\n"
+      "lines. Every key can be overridden with `--set section.key=value`. `connectd "
+      "--print-config`\n"
+      "shows every value in force and where it comes from.\n\n"
+      "- **duration**: a whole number and `ns`, `us`, `ms`, `s`, `m` or `h`: `50ms`.\n"
+      "- **size**: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `64MiB`.\n"
+      "- **address**: `host:port`; an IPv6 host stands in brackets: `[::1]:7101`.\n"
+      "- **live**: SIGHUP (`systemctl reload`) applies a change; all others need a restart.\n"
+      "- **cluster setting**: read when the cluster forms. Afterwards the log's value counts, and "
+      "a\n"
+      "  differing file is a warning.\n\n";
+  for (const Section& section : sections()) {
+    out += fmt::format("## {}\n\n{}\n\n", section.name, section.help);
+    out += "| key | values | default | |\n|---|---|---|---|\n";
+    for (const Option& option : options()) {
+      if (option.section() != section.name) continue;
+      std::string standard = option.default_text.empty() ? std::string(option.default_note)
+                                                         : fmt::format("`{}`", option.default_text);
+      std::string notes = notes_text(option);
+      out +=
+          fmt::format("| `{}` | {} | {} | {}{}{} |\n", option.path, cell(values_text(option, "`")),
+                      cell(standard), notes.empty() ? "" : fmt::format("*{}*", notes),
+                      notes.empty() ? "" : "<br>", cell(option.help));
+    }
+    out += "\n";
+  }
+  out += "## Not in this version\n\n";
+  for (const LaterSection& later : later_sections()) {
+    out += fmt::format("- `{}`: {}.\n", later.name, later.text);
+  }
+  for (const Option& option : options()) {
+    if (option.later.empty()) continue;
+    out += fmt::format("- `{}`: {}.\n", option.path, joined(option.later, ", ", "`"));
+  }
+  out += "\n## A file with every key\n\n```yaml\n" + annotated_example() + "```\n";
+  return out;
+}
+
+std::string print_config(const Loaded& loaded) {
+  constexpr size_t kSourceColumn = 44;
+  std::string out;
+  auto add = [&](std::string line, const std::string& source) {
+    size_t pad = line.size() < kSourceColumn ? kSourceColumn - line.size() : 1;
+    out += fmt::format("{}{}  # {}\n", line, std::string(pad, ' '), source);
+  };
+  for (const Section& section : sections()) {
+    out += fmt::format("{}:\n", section.name);
+    for (const Option& option : options()) {
+      if (option.section() != section.name) continue;
+      std::string source = loaded.source(option.path);
+      if (option.type == Type::kMembers) {
+        add("  members:", source);
+        for (const Member& member : loaded.config.cluster.members) {
+          out += fmt::format("    - {{id: {}, peer: \"{}\", client: \"{}\", http: \"{}\"}}\n",
+                             member.id, member.peer.to_string(), member.client.to_string(),
+                             member.http.to_string());
+        }
+        continue;
+      }
+      add(fmt::format("  {}: {}", option.key(), format_value(option, loaded.config)), source);
+    }
+  }
+  return out;
+}
+
+}  // namespace connectd::config

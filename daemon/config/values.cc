@@ -1,0 +1,209 @@
+#include "config/values.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace connectd::config {
+namespace {
+
+struct Unit {
+  std::string_view name;
+  uint64_t factor;
+};
+constexpr std::array<Unit, 6> kDurationUnits{{{"ns", 1},
+                                              {"us", 1'000},
+                                              {"ms", 1'000'000},
+                                              {"s", 1'000'000'000},
+                                              {"m", 60'000'000'000},
+                                              {"h", 3'600'000'000'000}}};
+constexpr std::array<Unit, 5> kSizeUnits{
+    {{"B", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}}};
+
+tl::unexpected<std::string> wrong(std::string text) {
+  return tl::unexpected<std::string>(std::move(text));
+}
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+Parsed<uint64_t> parse_digits(std::string_view digits) {
+  if (digits.size() > 1 && digits[0] == '0') {
+    size_t first = std::min(digits.find_first_not_of('0'), digits.size() - 1);
+    return wrong(fmt::format("'{}' has a leading zero, which some read as octal; write {}", digits,
+                             digits.substr(first)));
+  }
+  uint64_t value = 0;
+  auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (problem != std::errc() || end != digits.data() + digits.size()) {
+    return wrong(fmt::format("'{}' is too large", digits));
+  }
+  return value;
+}
+
+template <size_t N>
+Parsed<uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, N>& units,
+                                 std::string_view what, std::string_view example) {
+  std::string names;
+  for (const Unit& unit : units) names += fmt::format("{}{}", names.empty() ? "" : " ", unit.name);
+
+  size_t digits = 0;
+  while (digits < text.size() && is_digit(text[digits])) ++digits;
+  if (digits == 0) {
+    return wrong(fmt::format("'{}' is not a {}: write a whole number and a unit, like {}", text,
+                             what, example));
+  }
+  std::string_view unit_text = text.substr(digits);
+  while (!unit_text.empty() && unit_text.front() == ' ') unit_text.remove_prefix(1);
+  if (unit_text.empty()) {
+    return wrong(
+        fmt::format("'{}' has no unit; write one of {} behind it, like {}", text, names, example));
+  }
+  if (unit_text.front() == '.' || unit_text.front() == ',') {
+    return wrong(fmt::format("'{}' is not a whole number; use a smaller unit ({})", text, names));
+  }
+  auto unit =
+      std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit_text; });
+  if (unit == units.end()) {
+    return wrong(
+        fmt::format("'{}' has the unknown unit '{}'; the units are {}", text, unit_text, names));
+  }
+  Parsed<uint64_t> number = parse_digits(text.substr(0, digits));
+  if (!number) return number;
+  if (*number > std::numeric_limits<int64_t>::max() / unit->factor) {
+    return wrong(fmt::format("'{}' is too large", text));
+  }
+  return *number * unit->factor;
+}
+
+template <size_t N>
+std::string format_with_unit(uint64_t value, const std::array<Unit, N>& units) {
+  for (size_t i = N; i-- > 1;) {
+    if (value != 0 && value % units[i].factor == 0) {
+      return fmt::format("{}{}", value / units[i].factor, units[i].name);
+    }
+  }
+  return fmt::format("{}{}", value, units[0].name);
+}
+
+bool is_host_char(char c) {
+  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
+         c == '_';
+}
+
+// Only digits and dots: meant as an IPv4 address.
+bool looks_like_ipv4(std::string_view host) {
+  return std::all_of(host.begin(), host.end(), [](char c) { return is_digit(c) || c == '.'; });
+}
+
+bool is_ipv4(std::string_view host) {
+  int parts = 0;
+  while (true) {
+    size_t dot = host.find('.');
+    std::string_view part = host.substr(0, dot);
+    if (part.empty() || part.size() > 3 || (part.size() > 1 && part[0] == '0')) return false;
+    int value = 0;
+    std::from_chars(part.data(), part.data() + part.size(), value);
+    if (value > 255) return false;
+    ++parts;
+    if (dot == std::string_view::npos) break;
+    host.remove_prefix(dot + 1);
+  }
+  return parts == 4;
+}
+
+bool is_ipv6_char(char c) {
+  return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.';
+}
+
+}  // namespace
+
+Parsed<bool> parse_bool(std::string_view text) {
+  if (text == "true") return true;
+  if (text == "false") return false;
+  return wrong(fmt::format("'{}' is not true or false", text));
+}
+
+Parsed<uint64_t> parse_integer(std::string_view text) {
+  if (text.starts_with("0x") || text.starts_with("0o") || text.starts_with("0X")) {
+    return wrong(fmt::format("'{}' is not a decimal number; write it in decimal digits", text));
+  }
+  if (text.empty() || !std::all_of(text.begin(), text.end(), is_digit)) {
+    return wrong(fmt::format("'{}' is not a whole number", text));
+  }
+  return parse_digits(text);
+}
+
+Parsed<Duration> parse_duration(std::string_view text) {
+  Parsed<uint64_t> ns = parse_with_unit(text, kDurationUnits, "duration", "50ms");
+  if (!ns) return wrong(ns.error());
+  return Duration(static_cast<int64_t>(*ns));
+}
+
+Parsed<uint64_t> parse_size(std::string_view text) {
+  return parse_with_unit(text, kSizeUnits, "size", "64MiB");
+}
+
+Parsed<Address> parse_address(std::string_view text) {
+  constexpr size_t kMaxHost = 253;  // of a DNS name
+  std::string_view example = "write host:port, like 127.0.0.1:7101 or [::1]:7101";
+  size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) {
+    return wrong(fmt::format("'{}' has no port; {}", text, example));
+  }
+  std::string_view host = text.substr(0, colon);
+  std::string_view port_text = text.substr(colon + 1);
+  if (host.empty()) return wrong(fmt::format("'{}' has no host; {}", text, example));
+  if (host.front() == '[') {
+    if (host.size() < 4 || host.back() != ']') {
+      return wrong(fmt::format("'{}' is not an address; {}", text, example));
+    }
+    host = host.substr(1, host.size() - 2);
+    if (!std::all_of(host.begin(), host.end(), is_ipv6_char) ||
+        host.find(':') == std::string_view::npos) {
+      return wrong(fmt::format("'{}' has no IPv6 address in its brackets; {}", text, example));
+    }
+  } else if (host.find(':') != std::string_view::npos) {
+    return wrong(fmt::format("'{}': an IPv6 address stands in brackets; {}", text, example));
+  } else if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
+             (looks_like_ipv4(host) && !is_ipv4(host))) {
+    return wrong(fmt::format("'{}' is not a host in '{}'; {}", host, text, example));
+  }
+  Parsed<uint64_t> port = parse_integer(port_text);
+  if (!port) return wrong(fmt::format("the port of '{}': {}", text, port.error()));
+  if (*port < 1 || *port > 65535) {
+    return wrong(fmt::format("the port of '{}': {} is out of range 1-65535", text, *port));
+  }
+  return Address{std::string(host), static_cast<uint16_t>(*port)};
+}
+
+std::string format_duration(Duration value) {
+  return format_with_unit(static_cast<uint64_t>(value.count()), kDurationUnits);
+}
+
+std::string format_size(uint64_t value) { return format_with_unit(value, kSizeUnits); }
+
+size_t edit_distance(std::string_view from, std::string_view to) {
+  constexpr size_t kLongest = 64;  // longer texts are no typing errors of a key
+  from = from.substr(0, kLongest);
+  to = to.substr(0, kLongest);
+  std::vector<std::vector<size_t>> d(from.size() + 1, std::vector<size_t>(to.size() + 1));
+  for (size_t i = 0; i <= from.size(); ++i) d[i][0] = i;
+  for (size_t j = 0; j <= to.size(); ++j) d[0][j] = j;
+  for (size_t i = 1; i <= from.size(); ++i) {
+    for (size_t j = 1; j <= to.size(); ++j) {
+      size_t same = from[i - 1] == to[j - 1] ? 0 : 1;
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + same});
+      if (i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1]) {
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      }
+    }
+  }
+  return d[from.size()][to.size()];
+}
+
+}  // namespace connectd::config

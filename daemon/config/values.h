@@ -1,0 +1,36 @@
+// Text <-> value for the scalars of a configuration: durations, sizes, whole numbers, addresses.
+// Strict: a unit is never guessed. Pure functions; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+
+#include "base/clock.h"
+#include "config/config.h"
+
+namespace connectd::config {
+
+// The value, or what is wrong with the text and how to write it.
+template <class T>
+using Parsed = tl::expected<T, std::string>;
+
+Parsed<bool> parse_bool(std::string_view text);
+// Decimal digits; no sign, no leading zero.
+Parsed<uint64_t> parse_integer(std::string_view text);
+// A whole number and a unit: ns us ms s m h.
+Parsed<Duration> parse_duration(std::string_view text);
+// A whole number and a unit: B KiB MiB GiB TiB.
+Parsed<uint64_t> parse_size(std::string_view text);
+// host:port; an IPv6 host stands in brackets.
+Parsed<Address> parse_address(std::string_view text);
+
+// The shortest exact text that parses to the same value.
+std::string format_duration(Duration value);
+std::string format_size(uint64_t value);
+
+// How many insertions, deletions, replacements and swaps of neighbours lead from one to the other.
+size_t edit_distance(std::string_view from, std::string_view to);
+
+}  // namespace connectd::config

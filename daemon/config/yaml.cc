@@ -1,0 +1,186 @@
+#include "config/yaml.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <sstream>
+
+namespace connectd::config {
+namespace {
+
+constexpr size_t kMaxDepth = 16;
+constexpr size_t kMaxNodes = 100'000;
+constexpr size_t kMaxProblems = 50;
+
+Position position_of(const YAML::Mark& mark) {
+  if (mark.is_null()) return {};
+  return {mark.line + 1, mark.column + 1};
+}
+
+struct TooMuch {
+  Position at;
+  std::string text;
+};
+
+// Builds the tree out of the parser's events. Children are finished before they are moved into
+// their parent, so no pointer into a vector is ever kept.
+class TreeBuilder final : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(YamlDocument& document) : document_(document) {}
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    refuse_anchor(mark, anchor);
+    finish(start(YamlNode::Kind::kNull, mark));
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    problem(mark, "aliases ('*name') are not taken here; write the value out");
+    finish(start(YamlNode::Kind::kNull, mark));
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    refuse_anchor(mark, anchor);
+    refuse_tag(mark, tag);
+    YamlNode node = start(YamlNode::Kind::kScalar, mark);
+    node.quoted = tag == "!";
+    node.text = value;
+    bool null = !node.quoted && (value == "null" || value == "~" || value.empty() ||
+                                 value == "Null" || value == "NULL");
+    if (null) node.kind = YamlNode::Kind::kNull;
+    finish(std::move(node));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    refuse_anchor(mark, anchor);
+    refuse_tag(mark, tag);
+    open_.push_back({start(YamlNode::Kind::kSequence, mark), {}, false});
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    refuse_anchor(mark, anchor);
+    refuse_tag(mark, tag);
+    open_.push_back({start(YamlNode::Kind::kMap, mark), {}, false});
+  }
+  void OnMapEnd() override { close(); }
+
+ private:
+  struct Open {
+    YamlNode node;
+    YamlNode key;  // of the value that comes next
+    bool has_key;
+  };
+
+  YamlNode start(YamlNode::Kind kind, const YAML::Mark& mark) {
+    if (open_.size() >= kMaxDepth) {
+      throw TooMuch{position_of(mark), fmt::format("nested deeper than {} levels", kMaxDepth)};
+    }
+    if (++nodes_ > kMaxNodes) {
+      throw TooMuch{position_of(mark), fmt::format("more than {} values", kMaxNodes)};
+    }
+    YamlNode node;
+    node.kind = kind;
+    node.at = position_of(mark);
+    return node;
+  }
+  void close() {
+    YamlNode node = std::move(open_.back().node);
+    open_.pop_back();
+    finish(std::move(node));
+  }
+  void finish(YamlNode node) {
+    if (open_.empty()) {
+      document_.root = std::move(node);
+      return;
+    }
+    Open& parent = open_.back();
+    if (parent.node.kind == YamlNode::Kind::kSequence) {
+      parent.node.items.push_back(std::move(node));
+    } else if (!parent.has_key) {
+      parent.key = std::move(node);
+      parent.has_key = true;
+    } else {
+      parent.node.entries.emplace_back(std::move(parent.key), std::move(node));
+      parent.has_key = false;
+    }
+  }
+  void problem(const YAML::Mark& mark, std::string text) {
+    if (document_.problems.size() < kMaxProblems) {
+      document_.problems.push_back({position_of(mark), std::move(text)});
+    }
+  }
+  void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
+    if (anchor != 0) problem(mark, "anchors ('&name') are not taken here; write the value out");
+  }
+  void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
+    if (!tag.empty() && tag != "?" && tag != "!") {
+      problem(mark, fmt::format("tags ('{}') are not taken here; delete it", tag));
+    }
+  }
+
+  YamlDocument& document_;
+  std::vector<Open> open_;
+  size_t nodes_ = 0;
+};
+
+// Things that yaml-cpp takes for something else than the writer meant, or complains about in its
+// own words.
+void check_characters(const std::string& text, std::vector<YamlProblem>& problems) {
+  Position at{1, 1};
+  bool indent = true;
+  for (char c : text) {
+    if (problems.size() >= kMaxProblems) return;
+    auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      ++at.line;
+      at.column = 1;
+      indent = true;
+      continue;
+    }
+    if (c == '\t' && indent) {
+      problems.push_back({at, "a tab at the start of a line; YAML is indented with spaces"});
+      indent = false;
+    } else if ((byte < 0x20 && c != '\t' && c != '\r') || byte == 0x7f) {
+      problems.push_back({at, fmt::format("the control character 0x{:02x}; this is not a text file "
+                                          "in UTF-8",
+                                          byte)});
+      return;
+    }
+    if (c != ' ') indent = false;
+    ++at.column;
+  }
+}
+
+}  // namespace
+
+YamlDocument parse_yaml(const std::string& text) {
+  YamlDocument document;
+  check_characters(text, document.problems);
+  if (!document.problems.empty()) return document;
+  try {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    TreeBuilder builder(document);
+    if (!parser.HandleNextDocument(builder)) {
+      document.root = {};
+      return document;
+    }
+    YamlDocument second;
+    TreeBuilder second_builder(second);
+    if (parser.HandleNextDocument(second_builder)) {
+      document.problems.push_back(
+          {second.root.at, "a second document; a configuration is one, delete from '---' on"});
+    }
+  } catch (const YAML::Exception& e) {
+    document.problems.push_back({position_of(e.mark), "not YAML: " + e.msg});
+  } catch (const TooMuch& e) {
+    document.problems.push_back({e.at, e.text});
+  }
+  return document;
+}
+
+}  // namespace connectd::config

@@ -1,0 +1,46 @@
+// The one door to yaml-cpp: text -> a tree that keeps what yaml-cpp's own drops, namely the
+// position of everything, duplicate keys in their order, and whether a scalar was quoted. Pure; any
+// thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace connectd::config {
+
+// Counted from 1; line 0: no position.
+struct Position {
+  int line = 0;
+  int column = 0;
+  bool operator==(const Position&) const = default;
+};
+
+struct YamlNode {
+  enum class Kind { kNull, kScalar, kSequence, kMap };
+
+  Kind kind = Kind::kNull;
+  Position at;
+  bool quoted = false;                                 // kScalar: in quotes or as a block
+  std::string text;                                    // kScalar
+  std::vector<YamlNode> items;                         // kSequence
+  std::vector<std::pair<YamlNode, YamlNode>> entries;  // kMap, in the order of the text
+};
+
+struct YamlProblem {
+  Position at;
+  std::string text;
+};
+
+struct YamlDocument {
+  YamlNode root;
+  // When not empty, the tree is what was understood until then, or nothing.
+  std::vector<YamlProblem> problems;
+};
+
+// Exactly one document. Anchors, aliases and tags are problems: a configuration says what it means
+// where it says it.
+YamlDocument parse_yaml(const std::string& text);
+
+}  // namespace connectd::config

@@ -1,0 +1,39 @@
+#!/bin/sh
+# The unit is understood by systemd without a complaint, and stays as closed as it is: an exposure
+# of at most 1.2 (lower is safer; 10 is a service without any protection).
+# usage: systemd_unit_test.sh CONF_DIRECTORY
+set -eu
+conf=$1
+limit=1.2
+if ! command -v systemd-analyze >/dev/null; then
+  echo "SKIPPED: systemd-analyze is not installed, so connectd@.service was not checked" >&2
+  exit 77
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# verify wants the program and the file to exist: /bin/true stands in for connectd.
+sed -e 's|^ExecStart=/usr/bin/connectd|ExecStart=/bin/true|' "$conf/connectd@.service" \
+  > "$work/connectd@.service"
+cp "$conf/connectd.target" "$work/"
+complaints=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no \
+  "$work/connectd@n1.service" "$work/connectd.target" 2>&1 | grep -F "$work" || true)
+if [ -n "$complaints" ]; then
+  echo "systemd-analyze verify complains: $complaints" >&2
+  exit 1
+fi
+# Such a complaint is seen: a misspelt key must make one.
+sed -e 's|^UMask=|UMsk=|' "$work/connectd@.service" > "$work/broken@.service"
+if ! SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no "$work/broken@n1.service" 2>&1 |
+  grep -q UMsk; then
+  echo "systemd-analyze verify does not find a misspelt key, so its silence means nothing" >&2
+  exit 1
+fi
+cp "$conf/connectd@.service" "$work/connectd@.service"
+cp "$work/connectd@.service" "$work/connectd@n1.service"
+exposure=$(systemd-analyze security --offline=true --no-pager "$work/connectd@n1.service" 2>/dev/null |
+  sed -n 's/.*Overall exposure level[^:]*: \([0-9.]*\).*/\1/p')
+echo "exposure: ${exposure:-unknown}"
+awk -v e="$exposure" -v l="$limit" 'BEGIN { exit !(e != "" && e + 0 <= l + 0) }' || {
+  echo "the exposure is over $limit: systemd-analyze security --offline=true shows what to close" >&2
+  exit 1
+}
