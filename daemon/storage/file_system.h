@@ -28,8 +28,8 @@ class File {
   virtual Result<void> write_at(uint64_t offset, ByteView bytes) = 0;
   // Zeros from `offset` on, really written: later writes there need no new metadata.
   virtual Result<void> fill_zeros(uint64_t offset, uint64_t bytes) = 0;
-  // Content and size are on the disk. After an error nothing may be assumed of what was written since
-  // the last success, not even when a repetition succeeds.
+  // Content and size are on the disk. After an error nothing may be assumed of what was written
+  // since the last success, not even when a repetition succeeds.
   virtual Result<void> sync() = 0;
   virtual Result<uint64_t> size() const = 0;
 };

@@ -1,6 +1,6 @@
-// The identity file: which node, disk and cluster a data directory belongs to. Written once when the
-// directory is first used and once more when the cluster is formed; replaced as a whole, durably.
-// Start-up and the loop thread. The format is in docs/storage-format.md.
+// The identity file: which node, disk and cluster a data directory belongs to. Written once when
+// the directory is first used and once more when the cluster is formed; replaced as a whole,
+// durably. Start-up and the loop thread. The format is in docs/storage-format.md.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ inline constexpr size_t kMaxGenesisBytes = 1 << 20;
 
 struct Identity {
   NodeId node_id;
-  DiskId disk_id;         // random, drawn when the directory is first used
-  ClusterId cluster_id;   // none before the cluster was formed
-  std::string genesis;    // the founding document; empty before
+  DiskId disk_id;        // random, drawn when the directory is first used
+  ClusterId cluster_id;  // none before the cluster was formed
+  std::string genesis;   // the founding document; empty before
   bool operator==(const Identity&) const = default;
 };
 

@@ -1,14 +1,14 @@
 // The write-ahead log of one node: entries and hard state, in segment files of one directory.
 //
 // Promises. What append() has returned for is on the disk (LogOptions::sync). Bytes once synced are
-// never overwritten: a truncation is logical, the batch that replaces a suffix is appended behind it
-// and wins at recovery. Damage below what is known to be durable is refused, never read over; an
+// never overwritten: a truncation is logical, the batch that replaces a suffix is appended behind
+// it and wins at recovery. Damage below what is known to be durable is refused, never read over; an
 // incomplete end is cut, with a warning. After the first error of a write or sync the log refuses
 // everything: what is on the disk is then unknown until the next open().
 //
 // Threads: append(), seal_if_idle() and reset() belong to the writer thread. prepare_next_segment()
-// and compact() belong to one other thread (each). read() and the getters: any thread. A mutex guards
-// the list of segments and the sparse index, and is never held over a disk operation.
+// and compact() belong to one other thread (each). read() and the getters: any thread. A mutex
+// guards the list of segments and the sparse index, and is never held over a disk operation.
 //
 // The bytes are in docs/storage-format.md and storage/format.h.
 #pragma once
@@ -29,8 +29,8 @@ namespace connectd::storage {
 
 inline constexpr uint64_t kMinSegmentBytes = 4096;
 inline constexpr uint64_t kMaxSegmentBytes = uint64_t{4} << 30;
-// A segment made while append() waits (the very first, and when no spare is there) is this small, so
-// that filling it with zeros costs little.
+// A segment made while append() waits (the very first, and when no spare is there) is this small,
+// so that filling it with zeros costs little.
 inline constexpr uint64_t kQuickSegmentBytes = 4 << 20;
 // Seal this long after the last batch.
 inline constexpr Duration kSealAfter = std::chrono::milliseconds(100);
@@ -41,8 +41,8 @@ struct LogOptions {
 };
 
 // What append() takes: the hard state, and entries that follow the log's end or, with
-// `replaces_from`, replace everything from that index on. `entries` begin at `replaces_from` if it is
-// given and not above the last index; else right behind the last index; they may be empty. Their
+// `replaces_from`, replace everything from that index on. `entries` begin at `replaces_from` if it
+// is given and not above the last index; else right behind the last index; they may be empty. Their
 // checksums are set and right.
 struct LogBatch {
   raft::HardState hard_state;
@@ -62,10 +62,10 @@ struct RecoveredEntry {
 struct Recovered {
   raft::HardState hard_state;
   Index first_index{1};
-  Index last_index;              // first_index - 1: empty
-  Term before_first_term;        // of first_index - 1
+  Index last_index;        // first_index - 1: empty
+  Term before_first_term;  // of first_index - 1
   std::vector<raft::TermRun> terms;
-  int64_t last_stamp_ns = 0;     // of the last entry; 0: the log is empty
+  int64_t last_stamp_ns = 0;  // of the last entry; 0: the log is empty
   // kGenesis, kConfChange and kSettings entries of the log, in order.
   std::vector<RecoveredEntry> special_entries;
   std::vector<std::string> warnings;  // one line each, for the operator
@@ -78,19 +78,19 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // Recovers the log in `directory`, or begins one (an empty or missing directory). `snapshot` is the
-  // newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log is
-  // begun anew behind it, keeping the hard state; if the log begins after it with a gap, that is
-  // damage. Errors: kData damage, with file, offset, index and the command that shows it; kMismatch a
-  // newer format or another group; kStorage.
+  // Recovers the log in `directory`, or begins one (an empty or missing directory). `snapshot` is
+  // the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log
+  // is begun anew behind it, keeping the hard state; if the log begins after it with a gap, that is
+  // damage. Errors: kData damage, with file, offset, index and the command that shows it; kMismatch
+  // a newer format or another group; kStorage.
   static Result<std::unique_ptr<Log>> open(FileSystem& files, std::string directory,
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
 
   // Durable on return, all batches with one sync. Writer thread.
   virtual Result<void> append(std::span<const LogBatch> batches) = 0;
-  // Call it now and then while there is nothing to append: kSealAfter after the last batch it writes
-  // one small record that says that everything before is durable. Writer thread.
+  // Call it now and then while there is nothing to append: kSealAfter after the last batch it
+  // writes one small record that says that everything before is durable. Writer thread.
   virtual Result<void> seal_if_idle(Time now) = 0;
   // Wanted by seal_if_idle(): a batch is not sealed yet.
   virtual bool wants_seal() const = 0;
@@ -98,10 +98,10 @@ class Log {
   // concurrent with compact(): it waits for it. Writer thread.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
 
-  // Durable entries `[from, to)`, at least one and then at most `max_bytes` (by Entry::weight), with
-  // their checksums verified. Stops at the end of the log. Empty when `from` is compacted or not
-  // there. While append() replaces a suffix, the old entries may still be returned.
-  // Errors: kData damage, kStorage. Any thread.
+  // Durable entries `[from, to)`, at least one and then at most `max_bytes` (by Entry::weight),
+  // with their checksums verified. Stops at the end of the log. Empty when `from` is compacted or
+  // not there. While append() replaces a suffix, the old entries may still be returned. Errors:
+  // kData damage, kStorage. Any thread.
   virtual Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const = 0;
 
   // Removes whole segments whose entries are all below `keep_from`; returns the first index that is
@@ -113,7 +113,7 @@ class Log {
   virtual bool wants_next_segment() const = 0;
 
   virtual Index first_index() const = 0;
-  virtual Index last_index() const = 0;     // durable
+  virtual Index last_index() const = 0;      // durable
   virtual uint64_t total_bytes() const = 0;  // of records in all segments, dead ones too
   // Bytes of records from the one that holds `index` to the end: what a snapshot at `index` leaves
   // behind it. To the grain of the sparse index.
@@ -123,17 +123,18 @@ class Log {
   Log() = default;
 };
 
-// ---- looking at a log from outside (connectctl inspect wal), read only ------------------------------
+// ---- looking at a log from outside (connectctl inspect wal), read only
+// ------------------------------
 
 struct InspectedRecord {
-  std::string file;        // name in the directory
+  std::string file;  // name in the directory
   uint64_t offset = 0;
   uint64_t bytes = 0;
   bool valid = true;
-  std::string kind;        // "segment", "batch", "entry", "seal", "invalid"
+  std::string kind;  // "segment", "batch", "entry", "seal", "invalid"
   Index index;
   Term term;
-  std::string text;        // the rest, for people
+  std::string text;  // the rest, for people
 };
 
 class RecordVisitor {

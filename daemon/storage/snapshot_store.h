@@ -1,10 +1,12 @@
-// Snapshot files of one node, in one directory: taken here or received from the leader, checksummed,
-// compressed, published whole. A file has its final name only when all of it is durable; temporary
-// files are removed at open(). The newest valid one counts: a damaged one is skipped, loudly.
+// Snapshot files of one node, in one directory: taken here or received from the leader,
+// checksummed, compressed, published whole. A file has its final name only when all of it is
+// durable; temporary files are removed at open(). The newest valid one counts: a damaged one is
+// skipped, loudly.
 //
-// A snapshot is: the mark (last index and term it covers), metadata (opaque bytes of the node, in one
-// piece: sessions, membership, settings, digest), and the plugin's bytes as a stream. None of it is
-// held in memory whole. The bytes are in docs/storage-format.md and storage/snapshot_format.h.
+// A snapshot is: the mark (last index and term it covers), metadata (opaque bytes of the node, in
+// one piece: sessions, membership, settings, digest), and the plugin's bytes as a stream. None of
+// it is held in memory whole. The bytes are in docs/storage-format.md and
+// storage/snapshot_format.h.
 //
 // Threads: the store and what it hands out may be used from different threads; each Writer, Reader,
 // Source and Receiver by one at a time.
@@ -25,7 +27,7 @@
 namespace connectd::storage {
 
 inline constexpr size_t kMaxSnapshotMetadataBytes = 256 << 20;
-inline constexpr size_t kSnapshotChunkBytes = 256 << 10;   // of the stream, before compression
+inline constexpr size_t kSnapshotChunkBytes = 256 << 10;  // of the stream, before compression
 
 struct SnapshotOptions {
   size_t keep = 2;            // published files; at least 1
@@ -35,7 +37,7 @@ struct SnapshotOptions {
 struct SnapshotInfo {
   raft::SnapshotMark mark;
   uint64_t file_bytes = 0;
-  std::string name;           // in the directory
+  std::string name;  // in the directory
 };
 
 // Takes a snapshot's bytes. Destroyed before finish(): nothing is left of it.
@@ -54,6 +56,8 @@ class SnapshotReader {
   virtual ~SnapshotReader() = default;
   virtual const SnapshotInfo& info() const = 0;
   virtual const std::string& metadata() const = 0;
+  // Of the whole stream, uncompressed: the plugin is told before it reads the first byte.
+  virtual uint64_t stream_bytes() const = 0;
   // The next bytes of the stream; 0: the end.
   virtual Result<size_t> read(std::span<uint8_t> to) = 0;
 };
@@ -72,7 +76,7 @@ class SnapshotReceiver {
  public:
   virtual ~SnapshotReceiver() = default;
   virtual raft::SnapshotMark mark() const = 0;
-  virtual uint64_t received() const = 0;   // bytes from the start of the file
+  virtual uint64_t received() const = 0;  // bytes from the start of the file
   virtual uint64_t file_bytes() const = 0;
   // Chunks in order. One that was received already is ignored; a gap is an error (kData).
   virtual Result<void> write(uint64_t offset, ByteView bytes) = 0;
@@ -86,8 +90,8 @@ class SnapshotStore {
   SnapshotStore(const SnapshotStore&) = delete;
   SnapshotStore& operator=(const SnapshotStore&) = delete;
 
-  // Creates the directory when it is missing; removes half-written files. The store must outlive what
-  // it hands out.
+  // Creates the directory when it is missing; removes half-written files. The store must outlive
+  // what it hands out.
   static Result<std::unique_ptr<SnapshotStore>> open(FileSystem& files, std::string directory,
                                                      SnapshotOptions options);
 
@@ -113,9 +117,9 @@ class SnapshotStore {
 // Reads one file from outside (connectctl inspect snapshot), verifying all of it.
 struct SnapshotContent {
   SnapshotInfo info;
-  std::string writer;          // program and version that took it
+  std::string writer;  // program and version that took it
   uint64_t metadata_bytes = 0;
-  uint64_t stream_bytes = 0;   // of the plugin, uncompressed
+  uint64_t stream_bytes = 0;  // of the plugin, uncompressed
   uint64_t chunks = 0;
 };
 Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path);

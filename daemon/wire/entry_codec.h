@@ -1,6 +1,6 @@
 // The bytes of one entry, the same in the log and between peers: a header of fixed size, then the
-// payload. An entry is encoded once by the leader's log and once per peer; nothing is recomputed, the
-// checksum travels with it.
+// payload. An entry is encoded once by the leader's log and once per peer; nothing is recomputed,
+// the checksum travels with it.
 //
 // Entry header, little-endian:
 //
@@ -35,10 +35,10 @@ inline constexpr uint32_t kMaxEntryPayloadBytes = 64u << 20;
 // Writes kEntryHeaderBytes bytes.
 void encode_entry_header(const raft::Entry& entry, uint8_t* to);
 
-// Reads the header of an entry from `from` (at least kEntryHeaderBytes bytes). `entry.payload` is left
-// empty, its declared length is put into `payload_bytes`. False when a field cannot be: an unknown
-// kind, flags or a reserved field that is not zero, a length over the bound, index or term zero. The
-// checksum is not looked at: it covers the payload, see verify_entry().
+// Reads the header of an entry from `from` (at least kEntryHeaderBytes bytes). `entry.payload` is
+// left empty, its declared length is put into `payload_bytes`. False when a field cannot be: an
+// unknown kind, flags or a reserved field that is not zero, a length over the bound, index or term
+// zero. The checksum is not looked at: it covers the payload, see verify_entry().
 [[nodiscard]] bool decode_entry_header(ByteView from, raft::Entry& entry, uint32_t& payload_bytes);
 
 // The checksum fits the fields and the payload.

@@ -1,13 +1,13 @@
-// A file system in memory that behaves as badly as a disk may: what was not synced can be lost, in any
-// subset of its sectors; names that were not synced can be lost on their own; any call can fail; bits
-// flip. Deterministic from its seed. One per simulated disk.
+// A file system in memory that behaves as badly as a disk may: what was not synced can be lost, in
+// any subset of its sectors; names that were not synced can be lost on their own; any call can
+// fail; bits flip. Deterministic from its seed. One per simulated disk.
 //
 // Model. A file has its cached content (what reads see) and its durable content. sync() makes the
 // cached content durable. crash() decides for each unsynced sector (512 bytes) of each file whether
 // its new bytes reached the disk, and for each unsynced change of a directory whether it did; then
 // everything that is cached is what is durable, open files are dead, and locks are free. A failed
-// sync() drops the dirty marks, as Linux does: reads still see the bytes, a later sync() succeeds, and
-// a crash loses them. restart_process() keeps the cache, but kills open files and locks.
+// sync() drops the dirty marks, as Linux does: reads still see the bytes, a later sync() succeeds,
+// and a crash loses them. restart_process() keeps the cache, but kills open files and locks.
 #pragma once
 
 #include <array>
@@ -54,8 +54,8 @@ class FaultyFileSystem final : public storage::FileSystem {
   // kill -9: the cache stays.
   void restart_process();
 
-  // The `nth` call from now on (1: the next) of `call` fails, with `error_number`; `sticky`: and every
-  // later one of that kind. kAnyCall counts all calls that change the disk.
+  // The `nth` call from now on (1: the next) of `call` fails, with `error_number`; `sticky`: and
+  // every later one of that kind. kAnyCall counts all calls that change the disk.
   void fail_nth(FileCall call, uint64_t nth, int error_number, bool sticky = false);
   void fail_nth_change(uint64_t nth, int error_number, bool sticky = false);
   void clear_failures();
@@ -67,18 +67,20 @@ class FaultyFileSystem final : public storage::FileSystem {
   // Writes over the limit fail with ENOSPC. Counts the sizes of all files.
   void set_capacity(uint64_t bytes);
 
-  // ---- looking and meddling; both contents of the file -------------------------------------------
+  // ---- looking and meddling; both contents of the file
+  // -------------------------------------------
   std::string content(const std::string& path) const;
   std::string durable_content(const std::string& path) const;
   bool has(const std::string& path) const;
   std::vector<std::string> names(const std::string& directory) const;
-  void put(const std::string& path, std::string content);   // durable at once
-  void erase(const std::string& path);                      // durable at once
+  void put(const std::string& path, std::string content);  // durable at once
+  void erase(const std::string& path);                     // durable at once
   void flip(const std::string& path, uint64_t offset, uint8_t mask = 1);
   // Same content, no open files, no failures planned.
   std::unique_ptr<FaultyFileSystem> clone(uint64_t seed) const;
 
-  // ---- storage::FileSystem ------------------------------------------------------------------------
+  // ---- storage::FileSystem
+  // ------------------------------------------------------------------------
   Result<std::unique_ptr<storage::File>> open(const std::string& path,
                                               storage::OpenMode mode) override;
   Result<void> rename(const std::string& from, const std::string& to) override;

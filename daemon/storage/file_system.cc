@@ -1,0 +1,274 @@
+#include "storage/file_system.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace connectd::storage {
+namespace {
+
+constexpr size_t kZeroBlockBytes = 256 << 10;
+
+tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number) {
+  ExitCode code = ExitCode::kStorage;
+  if (error_number == ENOENT) code = ExitCode::kNoInput;
+  if (error_number == EACCES || error_number == EPERM) code = ExitCode::kPermission;
+  return failure(code, fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
+}
+
+class RealFile final : public File {
+ public:
+  RealFile(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
+  ~RealFile() override { close(descriptor_); }
+
+  Result<size_t> read_at(uint64_t offset, std::span<uint8_t> to) const override {
+    size_t done = 0;
+    while (done < to.size()) {
+      ssize_t n =
+          pread(descriptor_, to.data() + done, to.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return io_failure("read", path_, errno);
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    return done;
+  }
+
+  Result<void> write_at(uint64_t offset, ByteView bytes) override {
+    while (!bytes.empty()) {
+      ssize_t n = pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return io_failure("write to", path_, errno);
+      bytes = bytes.subspan(static_cast<size_t>(n));
+      offset += static_cast<uint64_t>(n);
+    }
+    return {};
+  }
+
+  Result<void> fill_zeros(uint64_t offset, uint64_t bytes) override {
+    const std::vector<uint8_t> zeros(std::min<uint64_t>(bytes, kZeroBlockBytes));
+    while (bytes > 0) {
+      uint64_t part = std::min<uint64_t>(bytes, zeros.size());
+      if (auto done = write_at(offset, ByteView(zeros.data(), part)); !done) return done;
+      offset += part;
+      bytes -= part;
+    }
+    return {};
+  }
+
+  Result<void> sync() override {
+    while (fdatasync(descriptor_) != 0) {
+      if (errno != EINTR) return io_failure("sync", path_, errno);
+    }
+    return {};
+  }
+
+  Result<uint64_t> size() const override {
+    struct stat status {};
+    if (fstat(descriptor_, &status) != 0) return io_failure("look at", path_, errno);
+    return static_cast<uint64_t>(status.st_size);
+  }
+
+ private:
+  const int descriptor_;
+  const std::string path_;
+};
+
+class RealFileSystem final : public FileSystem {
+ public:
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    int flags = O_CLOEXEC;
+    if (mode == OpenMode::kRead) flags |= O_RDONLY;
+    if (mode == OpenMode::kWrite) flags |= O_RDWR;
+    if (mode == OpenMode::kCreate) flags |= O_RDWR | O_CREAT | O_TRUNC;
+    int descriptor = ::open(path.c_str(), flags, 0640);
+    if (descriptor < 0) {
+      return io_failure(mode == OpenMode::kCreate ? "create" : "open", path, errno);
+    }
+    return std::make_unique<RealFile>(descriptor, path);
+  }
+
+  Result<void> rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+      return io_failure("rename", from + " to " + to, errno);
+    }
+    return {};
+  }
+
+  Result<void> remove(const std::string& path) override {
+    if (unlink(path.c_str()) != 0) return io_failure("remove", path, errno);
+    return {};
+  }
+
+  Result<void> sync_directory(const std::string& path) override {
+    int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return io_failure("open directory", path, errno);
+    int result = 0;
+    while ((result = fsync(descriptor)) != 0 && errno == EINTR) {
+    }
+    int error_number = errno;
+    close(descriptor);
+    if (result != 0) return io_failure("sync directory", path, error_number);
+    return {};
+  }
+
+  Result<void> make_directory(const std::string& path) override {
+    // From the root down, so that each new name is synced in a directory that is durable itself.
+    for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+      std::string part = path.substr(0, end);
+      if (mkdir(part.c_str(), 0750) == 0) {
+        size_t slash = part.find_last_of('/');
+        std::string parent = slash == std::string::npos ? "." : part.substr(0, slash);
+        if (auto done = sync_directory(parent.empty() ? "/" : parent); !done) return done;
+      } else if (errno != EEXIST) {
+        return io_failure("create directory", part, errno);
+      }
+      if (end == std::string::npos) break;
+    }
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) return io_failure("look at", path, errno);
+    if (!S_ISDIR(status.st_mode)) return io_failure("use as a directory", path, ENOTDIR);
+    return {};
+  }
+
+  Result<std::vector<std::string>> list(const std::string& path) override {
+    DIR* directory = opendir(path.c_str());
+    if (directory == nullptr) return io_failure("list", path, errno);
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* item = readdir(directory)) {
+      std::string name = item->d_name;
+      if (name != "." && name != "..") names.push_back(std::move(name));
+      errno = 0;
+    }
+    int error_number = errno;
+    closedir(directory);
+    if (error_number != 0) return io_failure("list", path, error_number);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Result<bool> exists(const std::string& path) override {
+    struct stat status {};
+    if (stat(path.c_str(), &status) == 0) return true;
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return io_failure("look at", path, errno);
+  }
+
+  Result<uint64_t> free_bytes(const std::string& path) override {
+    struct statvfs status {};
+    if (statvfs(path.c_str(), &status) != 0) return io_failure("look at the space of", path, errno);
+    return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+  }
+
+  Result<std::unique_ptr<FileLock>> lock(const std::string& path) override;
+
+ private:
+  class Lock;
+  using FileKey = std::pair<dev_t, ino_t>;
+
+  std::mutex mutex_;
+  std::set<FileKey> locked_;  // by this object
+};
+
+// A classic fcntl() lock: a forked child does not inherit it, where flock() and
+// open-file-description locks go with the descriptor. Its two drawbacks are met here: a process
+// does not exclude itself (locked_ does), and closing any descriptor of the file drops the lock
+// (nobody else opens it).
+class RealFileSystem::Lock final : public FileLock {
+ public:
+  Lock(RealFileSystem& files, int descriptor, FileKey key)
+      : files_(files), descriptor_(descriptor), key_(key) {}
+  ~Lock() override {
+    std::lock_guard guard(files_.mutex_);
+    files_.locked_.erase(key_);
+    close(descriptor_);
+  }
+
+ private:
+  RealFileSystem& files_;
+  const int descriptor_;
+  const FileKey key_;
+};
+
+Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) {
+  std::lock_guard guard(mutex_);
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && locked_.contains({status.st_dev, status.st_ino})) {
+    return failure(ExitCode::kTryAgain, fmt::format("{} is locked by this process already", path));
+  }
+  int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+  if (descriptor < 0) return io_failure("create", path, errno);
+  struct flock request {};
+  request.l_type = F_WRLCK;
+  request.l_whence = SEEK_SET;
+  if (fcntl(descriptor, F_SETLK, &request) != 0) {
+    int error_number = errno;
+    struct flock holder {};
+    holder.l_type = F_WRLCK;
+    holder.l_whence = SEEK_SET;
+    std::string who = "another process";
+    if (fcntl(descriptor, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK) {
+      who = fmt::format("process {}", holder.l_pid);
+    }
+    close(descriptor);
+    if (error_number == EACCES || error_number == EAGAIN) {
+      return failure(ExitCode::kTryAgain, fmt::format("{} is locked by {}", path, who));
+    }
+    return io_failure("lock", path, error_number);
+  }
+  if (fstat(descriptor, &status) != 0) {
+    int error_number = errno;
+    close(descriptor);
+    return io_failure("look at", path, error_number);
+  }
+  FileKey key{status.st_dev, status.st_ino};
+  locked_.insert(key);
+  return std::make_unique<Lock>(*this, descriptor, key);
+}
+
+}  // namespace
+
+std::unique_ptr<FileSystem> make_real_file_system() { return std::make_unique<RealFileSystem>(); }
+
+Result<std::string> read_file(FileSystem& files, const std::string& path, size_t limit) {
+  auto file = files.open(path, OpenMode::kRead);
+  if (!file) return failure(file.error());
+  auto size = (*file)->size();
+  if (!size) return failure(size.error());
+  if (*size > limit) {
+    return failure(ExitCode::kData, fmt::format("{} has {} bytes, more than the {} it may have",
+                                                path, *size, limit));
+  }
+  std::string content(*size, '\0');
+  auto done = (*file)->read_at(
+      0, std::span<uint8_t>(reinterpret_cast<uint8_t*>(content.data()), content.size()));
+  if (!done) return failure(done.error());
+  content.resize(*done);
+  return content;
+}
+
+Result<void> replace_file(FileSystem& files, const std::string& directory, const std::string& name,
+                          ByteView content) {
+  const std::string path = directory + "/" + name;
+  const std::string temporary = path + ".tmp";
+  {
+    auto file = files.open(temporary, OpenMode::kCreate);
+    if (!file) return failure(file.error());
+    if (auto done = (*file)->write_at(0, content); !done) return done;
+    if (auto done = (*file)->sync(); !done) return done;
+  }
+  if (auto done = files.rename(temporary, path); !done) return done;
+  return files.sync_directory(directory);
+}
+
+}  // namespace connectd::storage

@@ -1,0 +1,677 @@
+#include "storage/log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "storage/format.h"
+#include "storage/log_index.h"
+#include "storage/record_reader.h"
+#include "storage/recovery.h"
+
+namespace connectd::storage {
+namespace {
+
+// A longer LogBatch is written as several batches: a prefix of its entries is a state of the log
+// that may stand on the disk, since nothing was acknowledged of it yet.
+constexpr uint64_t kMaxBatchBytes = 1 << 20;
+// The encoding buffer is written out when it would grow over this.
+constexpr size_t kMaxBufferBytes = 4 << 20;
+constexpr size_t kMinReadChunkBytes = 64 << 10;
+constexpr size_t kMaxReadChunkBytes = 1 << 20;
+// Places looked up for one read(): bounds the work under the mutex; read() may return less for it.
+constexpr size_t kMaxAnchorsPerRead = 256;
+// Runs of terms kept before those of compacted entries are dropped.
+constexpr size_t kMaxStaleTermRuns = 256;
+
+constexpr const char* kSpareName = "spare";
+
+class SegmentedLog final : public Log {
+ public:
+  SegmentedLog(FileSystem& files, std::string directory, LogOptions options)
+      : files_(files), directory_(std::move(directory)), options_(options) {}
+
+  Result<void> start(raft::SnapshotMark snapshot, Recovered& recovered);
+
+  Result<void> append(std::span<const LogBatch> batches) override;
+  Result<void> seal_if_idle(Time now) override;
+  bool wants_seal() const override { return !sealed_; }
+  Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) override;
+
+  Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const override;
+
+  Result<Index> compact(Index keep_from) override;
+  Result<void> prepare_next_segment() override;
+  bool wants_next_segment() const override {
+    std::lock_guard lock(mutex_);
+    return spare_.file == nullptr;
+  }
+
+  Index first_index() const override {
+    std::lock_guard lock(mutex_);
+    return first_index_;
+  }
+  Index last_index() const override {
+    std::lock_guard lock(mutex_);
+    return durable_last_;
+  }
+  uint64_t total_bytes() const override;
+  uint64_t bytes_from(Index index) const override;
+
+ private:
+  struct Range {  // of one anchor
+    Anchor anchor;
+    std::shared_ptr<File> file;
+    uint64_t limit = 0;
+    Index end;
+  };
+
+  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+  Result<void> adopt_spare();
+  Result<Segment> make_segment(const std::string& temporary, uint64_t bytes);
+  // Makes the next segment the current one. `begins_log`: what is before it does not count.
+  Result<void> roll(uint64_t record_bytes, bool begins_log);
+  Result<void> append_all(std::span<const LogBatch> batches);
+  Result<void> append_part(raft::HardState hard_state, Index replaces_from,
+                           std::span<const raft::Entry> entries, uint64_t entry_bytes);
+  void encode_entry(const raft::Entry& entry);
+  uint8_t* grow_buffer(size_t bytes);
+  void encode_header(uint8_t* at, RecordKind kind, uint64_t offset, Index index, Term term,
+                     size_t body_bytes) const;
+  Result<void> write_buffer();
+  Result<void> sync_and_publish();
+  Result<void> check_usable() const;
+  Result<void> fail(Error error);
+  Result<void> remove_segments(std::vector<uint64_t> ids, bool in_order);
+  std::vector<Range> ranges_of(Index from, Index to) const;
+
+  FileSystem& files_;
+  const std::string directory_;
+  const LogOptions options_;
+
+  // ---- writer thread
+  Segment current_;              // end: where the next record goes, buffered ones counted
+  uint64_t durable_offset_ = 0;  // in current_
+  Index last_index_;
+  raft::HardState hard_state_;
+  std::vector<raft::TermRun> terms_;  // begins with the run of the entry before the first
+  std::vector<uint8_t> buffer_;       // encoded, not written
+  size_t buffer_bytes_ = 0;
+  uint64_t buffer_offset_ = 0;  // where it goes
+  bool unsynced_ = false;
+  bool sealed_ = true;
+  std::optional<Time> idle_since_;
+  std::optional<Error> failure_;
+  // Changes of the index since the last sync, in order. A truncation has no place.
+  struct IndexChange {
+    Index index;
+    uint64_t offset = 0;
+    bool truncates = false;
+  };
+  std::vector<IndexChange> index_changes_;
+  // ---- shared
+  std::mutex maintenance_mutex_;         // one of compact(), reset() at a time; taken before mutex_
+  std::vector<uint64_t> removals_left_;  // segments to remove that are no part of the log any more
+  std::mutex spare_mutex_;               // one prepare_next_segment() at a time
+  mutable std::mutex mutex_;
+  std::vector<Segment> segments_;  // end: durable
+  LogIndex index_;
+  Index first_index_{1};
+  Index durable_last_;
+  Segment spare_;
+};
+
+// ---- opening
+// ----------------------------------------------------------------------------------------
+
+Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recovered) {
+  if (auto done = files_.make_directory(directory_); !done) return done;
+  LogState state;
+  if (auto done = recover_log(files_, directory_, state, recovered.warnings, recovered.bytes_read);
+      !done) {
+    return done;
+  }
+  if (auto done = adopt_spare(); !done) return done;
+
+  if (state.segments.empty()) {
+    if (snapshot.index) {
+      return failure(
+          ExitCode::kData,
+          fmt::format("{} holds no log, but there is a snapshot up to index {}: the log, "
+                      "and with it this node's votes, was lost. Put back a copy of the "
+                      "directory, or let the node join anew with an empty disk: connectctl "
+                      "member replace",
+                      directory_, snapshot.index));
+    }
+    terms_ = {{Index(0), Term(0)}};
+    if (auto done = roll(0, true); !done) return done;
+  } else {
+    last_index_ = state.last_index;
+    hard_state_ = state.hard_state;
+    terms_ = state.terms;
+    terms_.insert(terms_.begin(), {state.first_index - 1, state.before_first_term});
+    current_ = state.segments.back();
+    durable_offset_ = current_.end;
+    buffer_offset_ = current_.end;
+    sealed_ = state.sealed;
+    std::lock_guard lock(mutex_);
+    segments_ = std::move(state.segments);
+    index_ = std::move(state.index);
+    first_index_ = state.first_index;
+    durable_last_ = state.last_index;
+  }
+  if (!sealed_) {
+    // All of it is durable now; without a seal the last batch would stay ambiguous.
+    idle_since_ = Time{};
+    if (auto done = seal_if_idle(Time{} + kSealAfter); !done) return done;
+  }
+
+  if (snapshot.index + 1 < state.first_index) {
+    return failure(
+        ExitCode::kData,
+        fmt::format(
+            "the log in {} begins with index {}, but the newest valid snapshot ends with {}: "
+            "the entries between are missing. Look at both: connectctl inspect wal {}, "
+            "connectctl inspect snapshot",
+            directory_, state.first_index, snapshot.index, directory_));
+  }
+  const Term term_there = snapshot.index + 1 == state.first_index
+                              ? state.before_first_term
+                              : term_in(state.terms, snapshot.index);
+  const bool behind = snapshot.index > last_index_;
+  if (snapshot.index && (behind || term_there != snapshot.term)) {
+    recovered.warnings.push_back(
+        behind
+            ? fmt::format("the log ends with index {}, before the snapshot's {}; it is begun anew "
+                          "behind the snapshot",
+                          last_index_, snapshot.index)
+            : fmt::format("the log has term {} at index {}, the snapshot has term {}; the log is "
+                          "begun anew behind the snapshot",
+                          term_there, snapshot.index, snapshot.term));
+    if (auto done = reset(snapshot, hard_state_); !done) return done;
+    state = LogState();
+    state.first_index = snapshot.index + 1;
+    state.before_first_term = snapshot.term;
+  }
+
+  recovered.hard_state = hard_state_;
+  recovered.first_index = state.first_index;
+  recovered.last_index = last_index_;
+  recovered.before_first_term = state.before_first_term;
+  recovered.terms = std::move(state.terms);
+  if (last_index_ >= state.first_index) {
+    auto last = read(last_index_, last_index_ + 1, 1);
+    if (!last) return failure(last.error());
+    recovered.last_stamp_ns = last->back().stamp_ns;
+  }
+  recovered.special_entries = std::move(state.special_entries);
+  return {};
+}
+
+// A spare that an earlier run made is as good as a new one: it was synced before it had its name.
+Result<void> SegmentedLog::adopt_spare() {
+  auto there = files_.exists(path(kSpareName));
+  if (!there) return failure(there.error());
+  if (!*there) return {};
+  auto file = files_.open(path(kSpareName), OpenMode::kWrite);
+  if (!file) return failure(file.error());
+  auto size = (*file)->size();
+  if (!size) return failure(size.error());
+  if (*size != options_.segment_bytes) {
+    if (auto done = files_.remove(path(kSpareName)); !done) return done;
+    return files_.sync_directory(directory_);
+  }
+  std::lock_guard lock(mutex_);
+  spare_ = Segment{0, std::move(*file), *size, 0};
+  return {};
+}
+
+// ---- segments
+// ---------------------------------------------------------------------------------------
+
+Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_t bytes) {
+  auto file = files_.open(temporary, OpenMode::kCreate);
+  if (!file) return failure(file.error());
+  auto done = (*file)->fill_zeros(0, bytes);
+  if (done) done = (*file)->sync();
+  if (!done) {
+    // Most likely the disk is full: give back what was taken. The first error is the one to tell.
+    auto removed = files_.remove(temporary);
+    (void)removed;
+    return failure(done.error());
+  }
+  return Segment{0, std::move(*file), bytes, 0};
+}
+
+Result<void> SegmentedLog::prepare_next_segment() {
+  std::lock_guard one_at_a_time(spare_mutex_);
+  if (!wants_next_segment()) return {};
+  const std::string temporary = path("spare.tmp");
+  auto made = make_segment(temporary, options_.segment_bytes);
+  if (!made) return failure(made.error());
+  if (auto done = files_.rename(temporary, path(kSpareName)); !done) return done;
+  if (auto done = files_.sync_directory(directory_); !done) return done;
+  std::lock_guard lock(mutex_);
+  spare_ = std::move(*made);
+  return {};
+}
+
+Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
+  const uint64_t needed = sizeof(SegmentHeader) + record_bytes + kSealRecordBytes;
+  Segment next;
+  std::string name = path(kSpareName);
+  {
+    std::lock_guard lock(mutex_);
+    if (spare_.file != nullptr && spare_.bytes >= needed) next = std::exchange(spare_, Segment());
+  }
+  if (next.file == nullptr) {
+    name = path("next.tmp");
+    uint64_t bytes = std::max(std::min(options_.segment_bytes, kQuickSegmentBytes), needed);
+    auto made = make_segment(name, (bytes + 4095) / 4096 * 4096);
+    if (!made) return failure(made.error());
+    next = std::move(*made);
+  }
+  next.id = current_.id + 1;
+  next.end = sizeof(SegmentHeader);
+
+  SegmentHeader header{};
+  std::memcpy(header.magic, kSegmentMagic, sizeof header.magic);
+  header.version = kLogVersion;
+  header.group = kGroup;
+  header.segment_id = next.id;
+  header.segment_bytes = next.bytes;
+  header.previous_end = begins_log ? 0 : current_.end;
+  header.last_index = last_index_.value();
+  header.last_term = terms_.back().term.value();
+  header.hard_term = hard_state_.term.value();
+  header.hard_vote = hard_state_.vote.value();
+  header.hard_commit = hard_state_.commit.value();
+  header.checksum = struct_checksum(header, position_seed(next.id, 0));
+  ByteView bytes(reinterpret_cast<const uint8_t*>(&header), sizeof header);
+  if (auto done = next.file->write_at(0, bytes); !done) return done;
+  if (auto done = next.file->sync(); !done) return done;
+  if (auto done = files_.rename(name, path(segment_name(next.id))); !done) return done;
+  if (auto done = files_.sync_directory(directory_); !done) return done;
+
+  current_ = std::move(next);
+  durable_offset_ = current_.end;
+  buffer_offset_ = current_.end;
+  sealed_ = true;
+  std::lock_guard lock(mutex_);
+  if (begins_log) {
+    for (const Segment& old : segments_) removals_left_.push_back(old.id);
+    segments_.clear();
+    index_.clear();
+    first_index_ = last_index_ + 1;
+    durable_last_ = last_index_;
+  }
+  segments_.push_back(current_);
+  return {};
+}
+
+// ---- appending
+// --------------------------------------------------------------------------------------
+
+Result<void> SegmentedLog::check_usable() const {
+  if (!failure_) return {};
+  return failure(ExitCode::kStorage,
+                 fmt::format("the log in {} failed before and takes nothing more: {}", directory_,
+                             failure_->text));
+}
+
+Result<void> SegmentedLog::fail(Error error) {
+  error.code = ExitCode::kStorage;
+  failure_ = error;
+  return failure(std::move(error));
+}
+
+uint8_t* SegmentedLog::grow_buffer(size_t bytes) {
+  // Grows to its working size within a few batches; then nothing is allocated any more.
+  if (buffer_.size() < buffer_bytes_ + bytes) {
+    buffer_.resize(std::max(buffer_bytes_ + bytes, buffer_.size() * 2));
+  }
+  uint8_t* at = buffer_.data() + buffer_bytes_;
+  buffer_bytes_ += bytes;
+  return at;
+}
+
+void SegmentedLog::encode_header(uint8_t* at, RecordKind kind, uint64_t offset, Index index,
+                                 Term term, size_t body_bytes) const {
+  RecordHeader header{};
+  header.group = kGroup;
+  header.kind = static_cast<uint8_t>(kind);
+  header.segment_id = current_.id;
+  header.offset = offset;
+  header.index = index.value();
+  header.term = term.value();
+  header.length = static_cast<uint32_t>(body_bytes);
+  header.checksum = struct_checksum(header, position_seed(current_.id, offset));
+  std::memcpy(at, &header, sizeof header);
+}
+
+void SegmentedLog::encode_entry(const raft::Entry& entry) {
+  const uint64_t offset = current_.end;
+  const size_t bytes = entry_record_bytes(entry.payload.size());
+  uint8_t* at = grow_buffer(bytes);
+  const size_t body_bytes = wire::kEntryHeaderBytes + entry.payload.size();
+  encode_header(at, RecordKind::kEntry, offset, entry.index, entry.term, body_bytes);
+  uint8_t* body = at + sizeof(RecordHeader);
+  wire::encode_entry_header(entry, body);
+  if (!entry.payload.empty()) {
+    std::memcpy(body + wire::kEntryHeaderBytes, entry.payload.data(), entry.payload.size());
+  }
+  std::memset(body + body_bytes, 0, bytes - sizeof(RecordHeader) - body_bytes);
+  current_.end += bytes;
+}
+
+Result<void> SegmentedLog::write_buffer() {
+  if (buffer_bytes_ == 0) return {};
+  auto done = current_.file->write_at(buffer_offset_, ByteView(buffer_.data(), buffer_bytes_));
+  if (!done) return done;
+  buffer_offset_ += buffer_bytes_;
+  buffer_bytes_ = 0;
+  unsynced_ = true;
+  return {};
+}
+
+Result<void> SegmentedLog::sync_and_publish() {
+  if (auto done = write_buffer(); !done) return done;
+  if (unsynced_ && options_.sync) {
+    if (auto done = current_.file->sync(); !done) return done;
+  }
+  unsynced_ = false;
+  durable_offset_ = current_.end;
+  std::lock_guard lock(mutex_);
+  for (const IndexChange& change : index_changes_) {
+    if (change.truncates) {
+      index_.truncate(change.index);
+    } else {
+      index_.add(change.index, current_.id, change.offset);
+    }
+  }
+  index_changes_.clear();
+  segments_.back().end = current_.end;
+  durable_last_ = last_index_;
+  return {};
+}
+
+// One batch on the disk. `replaces_from`: none, or the index of its first entry.
+Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replaces_from,
+                                       std::span<const raft::Entry> entries, uint64_t entry_bytes) {
+  const uint64_t bytes = kBatchRecordBytes + entry_bytes;
+  if (current_.end + bytes + kSealRecordBytes > current_.bytes) {
+    if (auto done = sync_and_publish(); !done) return done;
+    if (auto done = roll(bytes, false); !done) return done;
+  }
+  if (buffer_bytes_ > 0 && buffer_bytes_ + bytes > kMaxBufferBytes) {
+    if (auto done = write_buffer(); !done) return done;
+  }
+  const uint64_t offset = current_.end;
+  if (replaces_from) {
+    last_index_ = replaces_from - 1;
+    // The run of the entry before the log's first stays; it is lowered only when a suffix is
+    // replaced that begins before it, which the committed entries there forbid.
+    while (terms_.size() > 1 && terms_.back().first >= replaces_from) terms_.pop_back();
+    CHECK(terms_.front().first <= last_index_)
+        << "entries from " << replaces_from.value() << " are replaced, but the log begins later";
+    index_changes_.push_back({replaces_from, 0, true});
+  }
+  const Index first = last_index_ + 1;
+  uint8_t* at = grow_buffer(kBatchRecordBytes);
+  encode_header(at, RecordKind::kBatch, offset, first, term_in(terms_, last_index_),
+                sizeof(BatchBody));
+  BatchBody body{};
+  body.durable_segment = current_.id;
+  body.durable_offset = durable_offset_;
+  body.hard_term = hard_state.term.value();
+  body.hard_vote = hard_state.vote.value();
+  body.hard_commit = hard_state.commit.value();
+  body.replaces_from = replaces_from.value();
+  body.bytes = entry_bytes;
+  body.count = static_cast<uint32_t>(entries.size());
+  body.checksum = struct_checksum(body, position_seed(current_.id, offset));
+  std::memcpy(at + sizeof(RecordHeader), &body, sizeof body);
+  current_.end += kBatchRecordBytes;
+
+  uint64_t place = 0;
+  for (const raft::Entry& entry : entries) {
+    CHECK(entry.index == last_index_ + 1)
+        << "entry " << entry.index.value() << " does not follow " << last_index_.value();
+    CHECK(entry.term >= terms_.back().term) << "the term falls at entry " << entry.index.value();
+    if (entry.term != terms_.back().term) terms_.push_back({entry.index, entry.term});
+    last_index_ = entry.index;
+    if (place == 0 || current_.end - place >= kAnchorBytes) {
+      place = current_.end;
+      index_changes_.push_back({entry.index, place, false});
+    }
+    encode_entry(entry);
+  }
+  hard_state_ = hard_state;
+  sealed_ = false;
+  idle_since_.reset();
+  return {};
+}
+
+Result<void> SegmentedLog::append_all(std::span<const LogBatch> batches) {
+  for (const LogBatch& batch : batches) {
+    Index replaces_from = batch.replaces_from.value_or(Index());
+    if (replaces_from > last_index_) replaces_from = Index();
+    size_t from = 0;
+    do {
+      size_t to = from;
+      uint64_t bytes = 0;
+      while (to < batch.entries.size()) {
+        const raft::Entry& entry = batch.entries[to];
+        CHECK(entry.payload.size() <= wire::kMaxEntryPayloadBytes)
+            << "entry " << entry.index.value() << " has " << entry.payload.size() << " bytes";
+        const uint64_t more = entry_record_bytes(entry.payload.size());
+        if (to > from && bytes + more > kMaxBatchBytes) break;
+        bytes += more;
+        ++to;
+      }
+      auto done = append_part(batch.hard_state, replaces_from,
+                              batch.entries.subspan(from, to - from), bytes);
+      if (!done) return done;
+      replaces_from = Index();
+      from = to;
+    } while (from < batch.entries.size());
+  }
+  return sync_and_publish();
+}
+
+Result<void> SegmentedLog::append(std::span<const LogBatch> batches) {
+  if (auto usable = check_usable(); !usable) return usable;
+  if (auto done = append_all(batches); !done) return fail(done.error());
+  if (terms_.size() > kMaxStaleTermRuns) {
+    // Of compacted entries one run is enough, the one of the entry before the first.
+    const Index before_first = first_index() - 1;
+    size_t keep = 0;
+    while (keep + 1 < terms_.size() && terms_[keep + 1].first <= before_first) ++keep;
+    terms_.erase(terms_.begin(), terms_.begin() + static_cast<ptrdiff_t>(keep));
+  }
+  return {};
+}
+
+Result<void> SegmentedLog::seal_if_idle(Time now) {
+  if (sealed_) return {};
+  if (auto usable = check_usable(); !usable) return usable;
+  if (!idle_since_) idle_since_ = now;
+  if (now - *idle_since_ < kSealAfter) return {};
+
+  const uint64_t offset = current_.end;
+  uint8_t* at = grow_buffer(kSealRecordBytes);
+  encode_header(at, RecordKind::kSeal, offset, Index(), Term(), sizeof(SealBody));
+  SealBody body{current_.id, offset, 0};
+  body.checksum = struct_checksum(body, position_seed(current_.id, offset));
+  std::memcpy(at + sizeof(RecordHeader), &body, sizeof body);
+  current_.end += kSealRecordBytes;
+  if (auto done = sync_and_publish(); !done) return fail(done.error());
+  sealed_ = true;
+  idle_since_.reset();
+  return {};
+}
+
+Result<void> SegmentedLog::reset(raft::SnapshotMark mark, raft::HardState hard_state) {
+  if (auto usable = check_usable(); !usable) return usable;
+  std::lock_guard one_at_a_time(maintenance_mutex_);
+  last_index_ = mark.index;
+  terms_ = {{mark.index, mark.term}};
+  hard_state_ = hard_state;
+  if (auto done = roll(0, true); !done) return fail(done.error());
+  if (auto done = remove_segments({}, false); !done) return fail(done.error());
+  return {};
+}
+
+// ---- compaction
+// -------------------------------------------------------------------------------------
+
+// Removes `ids` and what an earlier failure left. `in_order`: later segments stay, so that no crash
+// may leave a gap: the oldest first, each one durably.
+Result<void> SegmentedLog::remove_segments(std::vector<uint64_t> ids, bool in_order) {
+  removals_left_.insert(removals_left_.end(), ids.begin(), ids.end());
+  while (!removals_left_.empty()) {
+    const std::string file = path(segment_name(removals_left_.front()));
+    auto done = files_.remove(file);
+    if (!done && done.error().code != ExitCode::kNoInput) return done;
+    if (in_order || removals_left_.size() == 1) {
+      if (auto synced = files_.sync_directory(directory_); !synced) return synced;
+    }
+    removals_left_.erase(removals_left_.begin());
+  }
+  return {};
+}
+
+Result<Index> SegmentedLog::compact(Index keep_from) {
+  std::lock_guard one_at_a_time(maintenance_mutex_);
+  std::vector<uint64_t> ids;
+  Index first;
+  {
+    std::lock_guard lock(mutex_);
+    size_t drop = 0;
+    Index new_first = first_index_;
+    while (drop + 1 < segments_.size()) {
+      // The first entry behind segment `drop`.
+      Index behind = durable_last_ + 1;
+      for (size_t i = 0; i < index_.size(); ++i) {
+        if (index_.at(i).segment_id > segments_[drop].id) {
+          behind = index_.at(i).index;
+          break;
+        }
+      }
+      if (behind > keep_from) break;
+      new_first = behind;
+      ids.push_back(segments_[drop].id);
+      ++drop;
+    }
+    if (drop > 0) {
+      segments_.erase(segments_.begin(), segments_.begin() + static_cast<ptrdiff_t>(drop));
+      index_.drop_segments_below(segments_.front().id);
+      first_index_ = new_first;
+    }
+    first = first_index_;
+  }
+  if (auto done = remove_segments(std::move(ids), true); !done) return failure(done.error());
+  return first;
+}
+
+// ---- reading
+// ----------------------------------------------------------------------------------------
+
+std::vector<SegmentedLog::Range> SegmentedLog::ranges_of(Index from, Index to) const {
+  std::vector<Range> ranges;
+  std::lock_guard lock(mutex_);
+  if (from < first_index_ || from > durable_last_) return ranges;
+  const Index end = std::min(to, durable_last_ + 1);
+  for (size_t i = index_.find(from); i < index_.size() && ranges.size() < kMaxAnchorsPerRead; ++i) {
+    const Anchor& anchor = index_.at(i);
+    if (anchor.index >= end) break;
+    auto segment = std::lower_bound(segments_.begin(), segments_.end(), anchor.segment_id,
+                                    [](const Segment& a, uint64_t id) { return a.id < id; });
+    CHECK(segment != segments_.end() && segment->id == anchor.segment_id)
+        << "entry " << anchor.index.value() << " is in no segment";
+    Index next = i + 1 < index_.size() ? index_.at(i + 1).index : end;
+    ranges.push_back({anchor, segment->file, segment->end, std::min(next, end)});
+  }
+  return ranges;
+}
+
+Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t max_bytes) const {
+  std::vector<raft::Entry> entries;
+  size_t bytes = 0;
+  Index next = from;
+  const size_t chunk = std::clamp(max_bytes, kMinReadChunkBytes, kMaxReadChunkBytes);
+  std::vector<Range> ranges = ranges_of(from, to);
+  std::optional<RecordReader> reader;
+  const File* file = nullptr;
+  for (const Range& range : ranges) {
+    if (file == range.file.get()) {
+      reader->seek(range.anchor.offset);
+    } else {
+      file = range.file.get();
+      reader.emplace(*file, range.anchor.segment_id, range.anchor.offset, range.limit, chunk);
+    }
+    reader->skip_entries_below(next);
+    Record record;
+    while (next < range.end) {
+      auto status = reader->next(record);
+      if (!status) return failure(status.error());
+      const bool fits = *status == ReadStatus::kRecord &&
+                        (record.kind != RecordKind::kEntry || record.index <= next);
+      if (!fits) {
+        return failure(
+            ExitCode::kData,
+            fmt::format(
+                "the log is damaged: {} at offset {}: {}; entry {} was expected. To look at "
+                "it: connectctl inspect wal {}",
+                path(segment_name(range.anchor.segment_id)), reader->offset(),
+                *status == ReadStatus::kInvalid ? reader->why() : "no such record", next,
+                directory_));
+      }
+      if (record.kind != RecordKind::kEntry || record.index < next) continue;
+      if (!entries.empty() && bytes + record.entry.weight() > max_bytes) return entries;
+      bytes += record.entry.weight();
+      entries.push_back(std::move(record.entry));
+      ++next;
+    }
+  }
+  return entries;
+}
+
+uint64_t SegmentedLog::total_bytes() const {
+  std::lock_guard lock(mutex_);
+  uint64_t bytes = 0;
+  for (const Segment& segment : segments_) bytes += segment.end;
+  return bytes;
+}
+
+uint64_t SegmentedLog::bytes_from(Index index) const {
+  std::lock_guard lock(mutex_);
+  if (index > durable_last_) return 0;
+  size_t position = index_.find(index);
+  uint64_t bytes = 0;
+  for (const Segment& segment : segments_) {
+    if (position == index_.size() || segment.id > index_.at(position).segment_id) {
+      bytes += segment.end;
+    } else if (segment.id == index_.at(position).segment_id) {
+      bytes += segment.end - index_.at(position).offset;
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Log>> Log::open(FileSystem& files, std::string directory, LogOptions options,
+                                       raft::SnapshotMark snapshot, Recovered& recovered) {
+  options.segment_bytes = std::clamp(options.segment_bytes, kMinSegmentBytes, kMaxSegmentBytes);
+  recovered = Recovered();
+  auto log = std::make_unique<SegmentedLog>(files, std::move(directory), options);
+  if (auto done = log->start(snapshot, recovered); !done) return failure(done.error());
+  return log;
+}
+
+}  // namespace connectd::storage

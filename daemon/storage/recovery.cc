@@ -1,0 +1,471 @@
+#include "storage/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "storage/format.h"
+#include "storage/record_reader.h"
+
+namespace connectd::storage {
+namespace {
+
+constexpr size_t kRecoveryChunkBytes = 1 << 20;
+
+// What a batch changes, held back until all of it is known to be valid.
+struct PendingBatch {
+  raft::HardState hard_state;
+  Index replaces_from;
+  Index first;
+  Term previous_term;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  uint32_t count = 0;
+
+  uint32_t seen = 0;
+  uint64_t seen_bytes = 0;
+  Term last_term;
+  std::vector<Anchor> places;  // of its entries, thinned out
+  std::vector<raft::TermRun> terms;
+  std::vector<RecoveredEntry> special_entries;
+};
+
+class Recovery {
+ public:
+  Recovery(FileSystem& files, const std::string& directory, LogState& state,
+           std::vector<std::string>& warnings, uint64_t& bytes_read)
+      : files_(files),
+        directory_(directory),
+        state_(state),
+        warnings_(warnings),
+        bytes_read_(bytes_read) {}
+
+  Result<void> run();
+
+ private:
+  struct Found {
+    Segment segment;
+    SegmentHeader header{};
+    std::string why_invalid;
+  };
+  // Where the valid records of a segment end, and what stands behind them.
+  struct Tail {
+    bool clean = true;  // zeros to the segment's end
+    uint64_t offset = 0;
+    std::string why;
+    std::string lost;  // which entries an incomplete batch was to hold
+  };
+
+  std::string path(uint64_t id) const { return directory_ + "/" + segment_name(id); }
+  tl::unexpected<Error> damage(uint64_t id, uint64_t offset, const std::string& what) const;
+
+  Result<void> find_segments();
+  Result<void> open_segment(uint64_t id, Found& found);
+  Result<void> drop_torn_last_segment();
+  Result<void> check_chain(const Found& before, const Found& found) const;
+  Result<Tail> read_records(Found& found);
+  bool begin_batch(const Record& record, PendingBatch& batch) const;
+  static bool add_entry(const Record& record, PendingBatch& batch, uint64_t segment_id);
+  void finish_batch(PendingBatch& batch, uint64_t segment_id);
+  // A valid batch or seal behind `offset` says that this place was durable.
+  Result<bool> was_durable(const Found& found, uint64_t scan_from, uint64_t offset);
+  Result<void> make_durable(const Tail& tail);
+
+  FileSystem& files_;
+  const std::string& directory_;
+  LogState& state_;
+  std::vector<std::string>& warnings_;
+  uint64_t& bytes_read_;
+  std::vector<Found> found_;
+};
+
+tl::unexpected<Error> Recovery::damage(uint64_t id, uint64_t offset,
+                                       const std::string& what) const {
+  return failure(
+      ExitCode::kData,
+      fmt::format(
+          "the log is damaged: {} at offset {}: {}. The records before it end with index {}; "
+          "what follows was durable, and other nodes may count on it, so this node must not "
+          "go on without it. To look at it: connectctl inspect wal {}. To go on: put back a "
+          "copy of the directory, or let the node join anew with an empty disk: connectctl "
+          "member replace",
+          path(id), offset, what, state_.last_index, directory_));
+}
+
+Result<void> Recovery::open_segment(uint64_t id, Found& found) {
+  auto file = files_.open(path(id), OpenMode::kWrite);
+  if (!file) return failure(file.error());
+  auto size = (*file)->size();
+  if (!size) return failure(size.error());
+  found.segment.id = id;
+  found.segment.file = std::move(*file);
+  found.segment.bytes = *size;
+  if (*size < sizeof(SegmentHeader)) {
+    return damage(id, *size, fmt::format("the file has only {} bytes", *size));
+  }
+  auto got = found.segment.file->read_at(
+      0, std::span<uint8_t>(reinterpret_cast<uint8_t*>(&found.header), sizeof found.header));
+  if (!got) return failure(got.error());
+  bytes_read_ += *got;
+  found.why_invalid = check_segment_header(found.header, id, *size);
+  if (found.why_invalid.empty() &&
+      (found.header.version != kLogVersion || found.header.group != kGroup)) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("{} has format version {} and group {}; this connectd reads version {} "
+                    "and group {}. Start the connectd that wrote it",
+                    path(id), found.header.version, found.header.group, kLogVersion, kGroup));
+  }
+  return {};
+}
+
+// Segments from the newest one that begins a log to the last; removes what does not count.
+Result<void> Recovery::find_segments() {
+  auto names = files_.list(directory_);
+  if (!names) return failure(names.error());
+  std::vector<uint64_t> ids;
+  bool removed = false;
+  for (const std::string& name : *names) {
+    if (uint64_t id = segment_id_of(name)) ids.push_back(id);
+    if (name.ends_with(".tmp")) {
+      if (auto done = files_.remove(directory_ + "/" + name); !done) return done;
+      removed = true;
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+
+  size_t first = ids.size();
+  while (first > 0) {
+    Found found;
+    if (auto done = open_segment(ids[first - 1], found); !done) return done;
+    const bool is_last = found_.empty();
+    const bool begins = found.why_invalid.empty() && found.header.previous_end == 0;
+    if (!found.why_invalid.empty() && !is_last) {
+      return damage(found.segment.id, 0, found.why_invalid);
+    }
+    // A file whose size is not what its valid header says was not left so by a crash.
+    if (!found.why_invalid.empty() && found.header.checksum != 0 &&
+        found.header.checksum ==
+            struct_checksum(found.header, position_seed(found.segment.id, 0))) {
+      return damage(found.segment.id, found.segment.bytes, found.why_invalid);
+    }
+    if (!is_last && found.segment.id + 1 != found_.front().segment.id) {
+      return damage(found.segment.id + 1, 0, "the segment is missing, later ones are there");
+    }
+    found_.insert(found_.begin(), std::move(found));
+    --first;
+    if (begins) break;
+  }
+  // Older than where the log begins: left over from a replacement by a snapshot.
+  for (size_t i = 0; i < first; ++i) {
+    if (auto done = files_.remove(path(ids[i])); !done) return done;
+    removed = true;
+  }
+  if (removed) return files_.sync_directory(directory_);
+  return {};
+}
+
+// The last segment's header is unreadable. It was durable before the file had its name; so this is
+// damage if anything behind it says that it was in use, and otherwise a segment that was never
+// used.
+Result<void> Recovery::drop_torn_last_segment() {
+  if (found_.empty() || found_.back().why_invalid.empty()) return {};
+  Found& last = found_.back();
+  auto durable = was_durable(last, 0, 0);
+  if (!durable) return failure(durable.error());
+  const bool is_birth = found_.size() == 1 && last.segment.id == 1;
+  if (*durable || (found_.size() == 1 && !is_birth)) {
+    return damage(last.segment.id, 0, last.why_invalid);
+  }
+  warnings_.push_back(fmt::format("removed {}: {}, and there is no record in it",
+                                  path(last.segment.id), last.why_invalid));
+  if (auto done = files_.remove(path(last.segment.id)); !done) return done;
+  found_.pop_back();
+  return files_.sync_directory(directory_);
+}
+
+Result<void> Recovery::check_chain(const Found& before, const Found& found) const {
+  const SegmentHeader& header = found.header;
+  const char* what = nullptr;
+  if (header.previous_end != before.segment.end)
+    what = "records end elsewhere than the next segment says";
+  if (header.last_index != state_.last_index.value())
+    what = "the next segment knows another last index";
+  if (header.last_term != term_in(state_.terms, state_.last_index).value()) {
+    what = "the next segment knows another last term";
+  }
+  const raft::HardState hard_state{Term(header.hard_term), NodeId(header.hard_vote),
+                                   Index(header.hard_commit)};
+  if (!(hard_state == state_.hard_state)) what = "the next segment knows another hard state";
+  if (what != nullptr) return damage(before.segment.id, before.segment.end, what);
+  return {};
+}
+
+bool Recovery::begin_batch(const Record& record, PendingBatch& batch) const {
+  const BatchBody& body = record.batch;
+  batch = PendingBatch();
+  batch.hard_state = {Term(body.hard_term), NodeId(body.hard_vote), Index(body.hard_commit)};
+  batch.replaces_from = Index(body.replaces_from);
+  batch.first = record.index;
+  batch.previous_term = record.term;
+  batch.offset = record.offset;
+  batch.bytes = body.bytes;
+  batch.count = body.count;
+  batch.last_term = record.term;
+  if (batch.first >= state_.first_index &&
+      batch.previous_term != term_in(state_.terms, batch.first - 1)) {
+    return false;
+  }
+  if (batch.replaces_from) {
+    return batch.replaces_from == batch.first && batch.first <= state_.last_index;
+  }
+  return batch.first == state_.last_index + 1;
+}
+
+bool Recovery::add_entry(const Record& record, PendingBatch& batch, uint64_t segment_id) {
+  if (record.index != batch.first + batch.seen || record.term < batch.last_term) return false;
+  if (batch.terms.empty() || record.term != batch.last_term) {
+    batch.terms.push_back({record.index, record.term});
+  }
+  batch.last_term = record.term;
+  if (batch.places.empty() || record.offset - batch.places.back().offset >= kAnchorBytes) {
+    batch.places.push_back({record.index, segment_id, record.offset});
+  }
+  const raft::EntryKind kind = record.entry.kind;
+  if (kind == raft::EntryKind::kGenesis || kind == raft::EntryKind::kConfChange ||
+      kind == raft::EntryKind::kSettings) {
+    // A copy: a share would keep the reader's whole chunk.
+    batch.special_entries.push_back(
+        {record.index, record.term, kind, Slice::copy_of(record.entry.payload.view())});
+  }
+  ++batch.seen;
+  batch.seen_bytes += record.bytes;
+  return batch.seen_bytes <= batch.bytes;
+}
+
+void Recovery::finish_batch(PendingBatch& batch, uint64_t segment_id) {
+  if (batch.replaces_from) {
+    state_.index.truncate(batch.first);
+    while (!state_.terms.empty() && state_.terms.back().first >= batch.first) {
+      state_.terms.pop_back();
+    }
+    std::erase_if(state_.special_entries,
+                  [&](const RecoveredEntry& entry) { return entry.index >= batch.first; });
+    if (batch.first < state_.first_index) {
+      // What stood here was in segments that are compacted away.
+      state_.first_index = batch.first;
+      state_.before_first_term = batch.previous_term;
+      state_.terms = {{batch.first - 1, batch.previous_term}};
+    }
+    state_.last_index = batch.first - 1;
+  }
+  for (const raft::TermRun& run : batch.terms) {
+    if (state_.terms.empty() || state_.terms.back().term != run.term) state_.terms.push_back(run);
+  }
+  for (const Anchor& place : batch.places) {
+    state_.index.add(place.index, segment_id, place.offset);
+  }
+  for (RecoveredEntry& entry : batch.special_entries) {
+    state_.special_entries.push_back(std::move(entry));
+  }
+  state_.hard_state = batch.hard_state;
+  state_.last_index = state_.last_index + batch.count;
+}
+
+Result<Recovery::Tail> Recovery::read_records(Found& found) {
+  const uint64_t id = found.segment.id;
+  RecordReader reader(*found.segment.file, id, sizeof(SegmentHeader), found.segment.bytes,
+                      kRecoveryChunkBytes);
+  Record record;
+  PendingBatch batch;
+  bool in_batch = false;
+  Tail tail;
+  tail.offset = reader.offset();
+  state_.durable_offset = reader.offset();
+  state_.sealed = true;
+  while (true) {
+    auto status = reader.next(record);
+    if (!status) return failure(status.error());
+    if (*status == ReadStatus::kEnd && !in_batch) {
+      auto zero = reader.rest_is_zero();
+      if (!zero) return failure(zero.error());
+      tail.clean = *zero;
+      if (!*zero) tail.why = "there are bytes behind the last record";
+      break;
+    }
+    const char* why = nullptr;
+    if (*status == ReadStatus::kEnd) why = "a batch is incomplete";
+    if (*status == ReadStatus::kInvalid) why = reader.why().c_str();
+    if (why == nullptr && in_batch) {
+      if (record.kind != RecordKind::kEntry || !add_entry(record, batch, id)) {
+        why = "a record does not fit its batch";
+      } else if (batch.seen == batch.count) {
+        if (batch.seen_bytes != batch.bytes) {
+          why = "a batch has another length than it says";
+        } else {
+          finish_batch(batch, id);
+          in_batch = false;
+          tail.offset = reader.offset();
+        }
+      }
+    } else if (why == nullptr && record.kind == RecordKind::kBatch) {
+      const bool place_fits = record.batch.durable_segment == id &&
+                              record.batch.durable_offset >= sizeof(SegmentHeader) &&
+                              record.batch.durable_offset <= record.offset;
+      if (!place_fits || !begin_batch(record, batch)) {
+        why = "a batch does not follow the records before it";
+      } else {
+        state_.durable_offset = std::max(state_.durable_offset, record.batch.durable_offset);
+        state_.sealed = false;
+        in_batch = batch.count > 0;
+        if (!in_batch) {
+          finish_batch(batch, id);
+          tail.offset = reader.offset();
+        }
+      }
+    } else if (why == nullptr && record.kind == RecordKind::kSeal) {
+      if (record.seal.durable_segment != id || record.seal.durable_offset != record.offset) {
+        why = "a seal does not name its own place";
+      } else {
+        state_.durable_offset = record.offset;
+        state_.sealed = true;
+        tail.offset = reader.offset();
+      }
+    } else if (why == nullptr) {
+      why = "an entry stands outside a batch";
+    }
+    if (why != nullptr) {
+      tail.clean = false;
+      tail.why = why;
+      if (in_batch) {
+        tail.lost = fmt::format("entries {} to {}", batch.first, batch.first + batch.count - 1);
+      }
+      break;
+    }
+  }
+  found.segment.end = tail.offset;
+  bytes_read_ += reader.bytes_read();
+  return tail;
+}
+
+Result<bool> Recovery::was_durable(const Found& found, uint64_t scan_from, uint64_t offset) {
+  RecordReader reader(*found.segment.file, found.segment.id, scan_from, found.segment.bytes,
+                      kRecoveryChunkBytes);
+  Record record;
+  while (true) {
+    auto more = reader.find_next(record);
+    if (!more) return failure(more.error());
+    if (!*more) return false;
+    const uint64_t durable = record.kind == RecordKind::kBatch ? record.batch.durable_offset
+                                                               : record.seal.durable_offset;
+    if (durable > offset) return true;
+  }
+}
+
+// What was read may be in the page cache only: a write whose sync failed stays readable there until
+// it is dropped. Writing it again makes it dirty again.
+Result<void> Recovery::make_durable(const Tail& tail) {
+  Segment& last = state_.segments.back();
+  std::vector<uint8_t> bytes;
+  for (uint64_t at = state_.durable_offset; at < last.end; at += bytes.size()) {
+    bytes.resize(std::min<uint64_t>(kRecoveryChunkBytes, last.end - at));
+    auto got = last.file->read_at(at, bytes);
+    if (!got) return failure(got.error());
+    if (*got != bytes.size()) {
+      return failure(ExitCode::kStorage, fmt::format("{} became shorter", path(last.id)));
+    }
+    if (auto done = last.file->write_at(at, bytes); !done) return done;
+  }
+  if (!tail.clean) {
+    if (auto done = last.file->fill_zeros(last.end, last.bytes - last.end); !done) return done;
+  }
+  for (Segment& segment : state_.segments) {
+    if (auto done = segment.file->sync(); !done) return done;
+  }
+  return files_.sync_directory(directory_);
+}
+
+Result<void> Recovery::run() {
+  if (auto done = find_segments(); !done) return done;
+  if (auto done = drop_torn_last_segment(); !done) return done;
+  if (found_.empty()) return {};
+
+  const SegmentHeader& origin = found_.front().header;
+  state_.last_index = Index(origin.last_index);
+  state_.first_index = state_.last_index + 1;
+  state_.before_first_term = Term(origin.last_term);
+  state_.hard_state = {Term(origin.hard_term), NodeId(origin.hard_vote), Index(origin.hard_commit)};
+  // The entry before the first stands in the list of terms while the log is read.
+  state_.terms = {{state_.last_index, Term(origin.last_term)}};
+
+  Tail tail;
+  for (size_t i = 0; i < found_.size(); ++i) {
+    Found& found = found_[i];
+    if (i > 0) {
+      if (auto done = check_chain(found_[i - 1], found); !done) return done;
+    }
+    auto read = read_records(found);
+    if (!read) return failure(read.error());
+    tail = std::move(*read);
+    if (tail.clean) continue;
+    const bool is_last = i + 1 == found_.size();
+    auto durable = is_last ? was_durable(found, tail.offset, tail.offset) : Result<bool>(true);
+    if (!durable) return failure(durable.error());
+    if (*durable) return damage(found.segment.id, tail.offset, tail.why);
+    warnings_.push_back(fmt::format(
+        "cut the incomplete end of the log: {} from offset {}: {}; the log ends with index {}, {}",
+        path(found.segment.id), tail.offset, tail.why, state_.last_index,
+        tail.lost.empty() ? "no complete entry is lost" : tail.lost + " are dropped"));
+  }
+  for (Found& found : found_) state_.segments.push_back(std::move(found.segment));
+  // Terms of the log's own entries only: the run of the entry before the first is shortened or
+  // goes.
+  if (!state_.terms.empty() && state_.terms.front().first < state_.first_index) {
+    const bool reaches_in =
+        state_.last_index >= state_.first_index &&
+        (state_.terms.size() == 1 || state_.terms[1].first > state_.first_index);
+    if (reaches_in) {
+      state_.terms.front().first = state_.first_index;
+    } else {
+      state_.terms.erase(state_.terms.begin());
+    }
+  }
+  return make_durable(tail);
+}
+
+}  // namespace
+
+std::string segment_name(uint64_t segment_id) { return fmt::format("{:016x}.wal", segment_id); }
+
+uint64_t segment_id_of(const std::string& name) {
+  if (name.size() != 20 || !name.ends_with(".wal")) return 0;
+  uint64_t id = 0;
+  for (size_t i = 0; i < 16; ++i) {
+    const char c = name[i];
+    uint64_t digit = 0;
+    if (c >= '0' && c <= '9') {
+      digit = static_cast<uint64_t>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      digit = static_cast<uint64_t>(c - 'a') + 10;
+    } else {
+      return 0;
+    }
+    id = id * 16 + digit;
+  }
+  return id;
+}
+
+Term term_in(const std::vector<raft::TermRun>& terms, Index index) {
+  auto after = std::upper_bound(terms.begin(), terms.end(), index,
+                                [](Index i, const raft::TermRun& run) { return i < run.first; });
+  return after == terms.begin() ? Term() : std::prev(after)->term;
+}
+
+Result<void> recover_log(FileSystem& files, const std::string& directory, LogState& state,
+                         std::vector<std::string>& warnings, uint64_t& bytes_read) {
+  return Recovery(files, directory, state, warnings, bytes_read).run();
+}
+
+}  // namespace connectd::storage
