@@ -1,0 +1,47 @@
+// Requests against the store: which kind a request is, and what happens on it.
+//
+// A request is one command, or several, one behind the other: those are one write, applied whole
+// or, when it cannot be understood to its end, not at all; the reply is then an array of their
+// replies.
+//
+// Every byte string gets an answer. Nothing but the request, the state and the times handed in
+// enters into one.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "commands.h"
+#include "store.h"
+#include "stream.h"
+
+namespace connectd::kv {
+
+enum class RequestKind { kWrite, kRead, kReadLocal, kReject, kReply };
+
+// The plugin's status of a request whose reply is an error, or holds one.
+constexpr int32_t kStatusOk = 0;
+constexpr int32_t kStatusError = 1;
+
+class Engine {
+ public:
+  explicit Engine(const Limits& limits) : limits_(limits) {}
+
+  // Looks at the request alone. For kReject and kReply it writes the reply. Any thread.
+  static RequestKind classify(std::string_view request, const Output& output);
+
+  int32_t read(std::string_view request, int64_t now_ms, int64_t report_ms,
+               const Output& output) const;
+  int32_t apply(std::string_view request, int64_t now_ms, const Output& output);
+
+  Store& store() { return store_; }
+  const Store& store() const { return store_; }
+
+ private:
+  void execute(const Arguments& arguments, int64_t now_ms, Reply& reply);
+
+  const Limits limits_;
+  Store store_;
+};
+
+}  // namespace connectd::kv
