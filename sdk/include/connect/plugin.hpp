@@ -180,7 +180,7 @@ class Writer {
   const connectd_sink* sink_;
   const SnapshotInfo* info_;
   size_t used_ = 0;
-  std::array<char, 16384> buffer_;
+  std::array<char, 16384> buffer_{};
 };
 
 // Snapshot input. An early end is CONNECTD_E_CORRUPT; so is, after load(), a byte left over.
@@ -243,7 +243,7 @@ class Reader {
   const SnapshotInfo* info_;
   size_t begin_ = 0;
   size_t end_ = 0;
-  std::array<char, 16384> buffer_;
+  std::array<char, 16384> buffer_{};
 };
 
 // What CONNECTD_PLUGIN takes: name and version at least.
