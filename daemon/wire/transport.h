@@ -19,7 +19,7 @@ class Transport {
   virtual void flush() = 0;
 };
 
-// What the transport tells its node.
+// What the transport tells its node, always from the loop: never from inside send() or flush().
 class TransportHandler {
  public:
   virtual void on_message(NodeId from, PeerMessage message) = 0;
