@@ -1,0 +1,97 @@
+#include "storage/identity.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "base/checksum.h"
+
+namespace connectd::storage {
+namespace {
+
+// Every version begins with the magic and the version, and ends with the checksum of all before it.
+constexpr char kMagic[8] = {'C', 'O', 'N', 'N', 'I', 'D', '\0', '\0'};
+constexpr size_t kFixedBytes = 64;
+constexpr size_t kChecksumBytes = 8;
+constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kChecksumBytes;
+
+tl::unexpected<Error> damage(const std::string& path, const char* what) {
+  return failure(
+      ExitCode::kData,
+      fmt::format("the identity file {} is damaged: {}. Without it this node does not know "
+                  "who it is and must not vote. Put back a copy of it, or let the node join "
+                  "anew with an empty disk: connectctl member replace",
+                  path, what));
+}
+
+}  // namespace
+
+std::string encode_identity(const Identity& identity) {
+  std::string bytes;
+  ByteWriter out(bytes);
+  out.bytes(as_bytes(std::string_view(kMagic, sizeof kMagic)));
+  out.number<uint32_t>(kIdentityVersion);
+  out.number<uint32_t>(0);
+  out.number<uint64_t>(identity.node_id.value());
+  out.bytes(identity.disk_id.bytes);
+  out.bytes(identity.cluster_id.bytes);
+  out.number<uint32_t>(static_cast<uint32_t>(identity.genesis.size()));
+  out.number<uint32_t>(0);
+  out.bytes(as_bytes(identity.genesis));
+  out.number<uint64_t>(checksum64(as_bytes(bytes)));
+  return bytes;
+}
+
+Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
+  if (bytes.size() < kFixedBytes + kChecksumBytes) return damage(path, "it is too short");
+  ByteReader in(bytes);
+  if (std::memcmp(in.bytes(sizeof kMagic).data(), kMagic, sizeof kMagic) != 0) {
+    return damage(path, "it does not begin as an identity file does");
+  }
+  const size_t checked = bytes.size() - kChecksumBytes;
+  if (load_le<uint64_t>(bytes.data() + checked) != checksum64(bytes.first(checked))) {
+    return damage(path, "its checksum does not fit");
+  }
+  const auto version = in.number<uint32_t>();
+  if (version != kIdentityVersion) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("{} has format version {}, this connectd knows {}: start the connectd "
+                    "that wrote it, or a newer one",
+                    path, version, kIdentityVersion));
+  }
+  Identity identity;
+  const auto zero = in.number<uint32_t>();
+  identity.node_id = NodeId(in.number<uint64_t>());
+  std::memcpy(identity.disk_id.bytes.data(), in.bytes(16).data(), 16);
+  std::memcpy(identity.cluster_id.bytes.data(), in.bytes(16).data(), 16);
+  const auto genesis_bytes = in.number<uint32_t>();
+  const auto zero_2 = in.number<uint32_t>();
+  identity.genesis = as_text(in.bytes(genesis_bytes));
+  in.bytes(kChecksumBytes);
+  if (!in.done() || zero != 0 || zero_2 != 0) return damage(path, "its fields do not fit its size");
+  if (!identity.node_id || !identity.disk_id) return damage(path, "it names no node or no disk");
+  return identity;
+}
+
+Result<std::optional<Identity>> load_identity(FileSystem& files, const std::string& directory) {
+  const std::string path = directory + "/" + kIdentityFile;
+  auto bytes = read_file(files, path, kMaxFileBytes);
+  if (!bytes && bytes.error().code == ExitCode::kNoInput) return std::optional<Identity>();
+  if (!bytes) return failure(bytes.error());
+  auto identity = decode_identity(as_bytes(*bytes), path);
+  if (!identity) return failure(identity.error());
+  return std::optional<Identity>(std::move(*identity));
+}
+
+Result<void> save_identity(FileSystem& files, const std::string& directory,
+                           const Identity& identity) {
+  if (identity.genesis.size() > kMaxGenesisBytes) {
+    return failure(ExitCode::kData,
+                   fmt::format("the founding document has {} bytes, more than the {} it may have",
+                               identity.genesis.size(), kMaxGenesisBytes));
+  }
+  return replace_file(files, directory, kIdentityFile, as_bytes(encode_identity(identity)));
+}
+
+}  // namespace connectd::storage

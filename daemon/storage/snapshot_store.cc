@@ -1,0 +1,657 @@
+#include "storage/snapshot_store.h"
+
+#include <fmt/format.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "base/checksum.h"
+#include "base/log.h"
+#include "storage/snapshot_format.h"
+
+namespace connectd::storage {
+namespace {
+
+// A snapshot is synced bit by bit as it is written, so that its end does not stall the log's syncs.
+constexpr uint64_t kSyncEveryBytes = 16 << 20;
+
+struct FreeCompressor {
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+};
+struct FreeDecompressor {
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+};
+
+ByteView bytes_of(const auto& value) {
+  return {reinterpret_cast<const uint8_t*>(&value), sizeof value};
+}
+
+std::string snapshot_name(raft::SnapshotMark mark) {
+  return fmt::format("{:016x}-{:016x}.snapshot", mark.index.value(), mark.term.value());
+}
+
+std::optional<raft::SnapshotMark> mark_of(const std::string& name) {
+  constexpr size_t kDigits = 16;
+  if (name.size() != 2 * kDigits + 1 + 9 || !name.ends_with(".snapshot") || name[kDigits] != '-') {
+    return std::nullopt;
+  }
+  uint64_t numbers[2] = {0, 0};
+  for (size_t i = 0; i < 2 * kDigits + 1; ++i) {
+    if (i == kDigits) continue;
+    const char c = name[i];
+    uint64_t digit = 0;
+    if (c >= '0' && c <= '9') {
+      digit = static_cast<uint64_t>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      digit = static_cast<uint64_t>(c - 'a') + 10;
+    } else {
+      return std::nullopt;
+    }
+    uint64_t& number = numbers[i > kDigits ? 1 : 0];
+    number = number * 16 + digit;
+  }
+  return raft::SnapshotMark{Index(numbers[0]), Term(numbers[1])};
+}
+
+// ---- reading
+// ----------------------------------------------------------------------------------------
+
+// Walks through the blocks of a file and checks each.
+class BlockReader {
+ public:
+  BlockReader(std::unique_ptr<File> file, std::string path)
+      : file_(std::move(file)), path_(std::move(path)), context_(ZSTD_createDCtx()) {
+    CHECK(context_ != nullptr) << "no memory for zstd";
+  }
+
+  Result<void> read_header() {
+    auto size = file_->size();
+    if (!size) return failure(size.error());
+    file_bytes_ = *size;
+    auto got =
+        file_->read_at(0, std::span<uint8_t>(reinterpret_cast<uint8_t*>(&header_), sizeof header_));
+    if (!got) return failure(got.error());
+    if (*got != sizeof header_) return damage("the file is too short");
+    if (std::memcmp(header_.magic, kSnapshotMagic, sizeof kSnapshotMagic) != 0) {
+      return damage("it does not begin as a snapshot does");
+    }
+    if (header_.checksum != struct_checksum(header_, 0)) {
+      return damage("the checksum of its header does not fit");
+    }
+    if (header_.version != kSnapshotVersion || header_.group != kGroup) {
+      return failure(
+          ExitCode::kMismatch,
+          fmt::format("the snapshot {} has format version {} and group {}; this connectd "
+                      "reads version {} and group {}",
+                      path_, header_.version, header_.group, kSnapshotVersion, kGroup));
+    }
+    if (header_.block_bytes > kMaxBlockBytes || header_.reserved != 0 || header_.index == 0 ||
+        header_.metadata_bytes > kMaxSnapshotMetadataBytes) {
+      return damage("its header has impossible sizes");
+    }
+    offset_ = sizeof header_;
+    chain_ = header_.checksum;
+    return {};
+  }
+
+  // The next block of metadata or stream, in plain(); false: the trailer was read, all is well.
+  Result<bool> next() {
+    BlockHeader block{};
+    auto got = file_->read_at(offset_,
+                              std::span<uint8_t>(reinterpret_cast<uint8_t*>(&block), sizeof block));
+    if (!got) return failure(got.error());
+    if (*got != sizeof block) return damage("the file ends too early");
+    if (block.checksum != struct_checksum(block, offset_)) {
+      return damage("the checksum of a block header does not fit");
+    }
+    if (block.reserved != 0 || block.plain_bytes == 0 || block.plain_bytes > kMaxBlockBytes ||
+        block.stored_bytes > block.plain_bytes || block.stored_bytes == 0) {
+      return damage("a block has impossible sizes");
+    }
+    stored_.resize(block.stored_bytes);
+    got = file_->read_at(offset_ + sizeof block, stored_);
+    if (!got) return failure(got.error());
+    if (*got != block.stored_bytes) return damage("the file ends too early");
+    if (checksum64(stored_) != block.stored_checksum) {
+      return damage("the checksum of a block does not fit");
+    }
+    kind_ = static_cast<BlockKind>(block.kind);
+    if (kind_ == BlockKind::kTrailer) return read_trailer(block);
+    if (block.plain_bytes > header_.block_bytes) return damage("a block has impossible sizes");
+    if (block.stored_bytes == block.plain_bytes) {
+      plain_ = stored_;
+    } else {
+      plain_.resize(block.plain_bytes);
+      size_t size = ZSTD_decompressDCtx(context_.get(), plain_.data(), plain_.size(),
+                                        stored_.data(), stored_.size());
+      if (ZSTD_isError(size) != 0 || size != plain_.size()) {
+        return damage("a block cannot be decompressed");
+      }
+    }
+    if (kind_ == BlockKind::kMetadata) {
+      metadata_seen_ += plain_.size();
+      if (stream_blocks_ > 0 || metadata_seen_ > header_.metadata_bytes) {
+        return damage("its metadata is not as its header says");
+      }
+    } else if (kind_ == BlockKind::kStream) {
+      if (metadata_seen_ != header_.metadata_bytes) {
+        return damage("its metadata is not as its header says");
+      }
+      stream_bytes_ += plain_.size();
+      ++stream_blocks_;
+    } else {
+      return damage("a block is of an unknown kind");
+    }
+    chain_ = checksum64(bytes_of(block), chain_);
+    offset_ += sizeof block + block.stored_bytes;
+    return true;
+  }
+
+  BlockKind kind() const { return kind_; }
+  const std::vector<uint8_t>& plain() const { return plain_; }
+  const SnapshotHeader& header() const { return header_; }
+  uint64_t file_bytes() const { return file_bytes_; }
+  uint64_t stream_bytes() const { return stream_bytes_; }
+  uint64_t stream_blocks() const { return stream_blocks_; }
+  uint64_t metadata_bytes() const { return metadata_seen_; }
+  raft::SnapshotMark mark() const { return {Index(header_.index), Term(header_.term)}; }
+
+  // To the beginning, to read it all again.
+  void rewind() {
+    offset_ = sizeof header_;
+    chain_ = header_.checksum;
+    metadata_seen_ = stream_bytes_ = stream_blocks_ = 0;
+  }
+
+ private:
+  tl::unexpected<Error> damage(const char* what) const {
+    return failure(ExitCode::kData,
+                   fmt::format("the snapshot {} is damaged: {} (at offset {}). To look at it: "
+                               "connectctl inspect snapshot {}",
+                               path_, what, offset_, path_));
+  }
+
+  Result<bool> read_trailer(const BlockHeader& block) {
+    TrailerBody body{};
+    if (block.stored_bytes != sizeof body || block.plain_bytes != sizeof body) {
+      return damage("its trailer has a wrong size");
+    }
+    std::memcpy(&body, stored_.data(), sizeof body);
+    if (metadata_seen_ != header_.metadata_bytes || body.stream_bytes != stream_bytes_ ||
+        body.stream_blocks != stream_blocks_ || body.chain != chain_) {
+      return damage("its trailer does not fit its blocks");
+    }
+    if (offset_ + sizeof block + sizeof body != file_bytes_) {
+      return damage("there are bytes behind its trailer");
+    }
+    return false;
+  }
+
+  const std::unique_ptr<File> file_;
+  const std::string path_;
+  std::unique_ptr<ZSTD_DCtx, FreeDecompressor> context_;
+  SnapshotHeader header_{};
+  uint64_t file_bytes_ = 0;
+  uint64_t offset_ = 0;
+  uint64_t chain_ = 0;
+  uint64_t metadata_seen_ = 0;
+  uint64_t stream_bytes_ = 0;
+  uint64_t stream_blocks_ = 0;
+  BlockKind kind_ = BlockKind::kTrailer;
+  std::vector<uint8_t> stored_;
+  std::vector<uint8_t> plain_;
+};
+
+// Opens a file and reads all of it. `metadata`: where to put that; may be null.
+Result<std::unique_ptr<BlockReader>> open_verified(FileSystem& files, const std::string& path,
+                                                   std::string* metadata) {
+  auto file = files.open(path, OpenMode::kRead);
+  if (!file) return failure(file.error());
+  auto reader = std::make_unique<BlockReader>(std::move(*file), path);
+  if (auto done = reader->read_header(); !done) return failure(done.error());
+  while (true) {
+    auto more = reader->next();
+    if (!more) return failure(more.error());
+    if (!*more) return reader;
+    if (metadata != nullptr && reader->kind() == BlockKind::kMetadata) {
+      metadata->append(as_text(reader->plain()));
+    }
+  }
+}
+
+class Reader final : public SnapshotReader {
+ public:
+  Reader(std::unique_ptr<BlockReader> blocks, SnapshotInfo info, std::string metadata)
+      : blocks_(std::move(blocks)),
+        info_(std::move(info)),
+        metadata_(std::move(metadata)),
+        stream_bytes_(blocks_->stream_bytes()) {
+    blocks_->rewind();
+  }
+
+  const SnapshotInfo& info() const override { return info_; }
+  const std::string& metadata() const override { return metadata_; }
+  uint64_t stream_bytes() const override { return stream_bytes_; }
+
+  Result<size_t> read(std::span<uint8_t> to) override {
+    size_t done = 0;
+    while (done < to.size() && !at_end_) {
+      if (used_ == available_) {
+        auto more = blocks_->next();
+        if (!more) return failure(more.error());
+        at_end_ = !*more;
+        used_ = 0;
+        available_ = *more && blocks_->kind() == BlockKind::kStream ? blocks_->plain().size() : 0;
+        continue;
+      }
+      size_t part = std::min(to.size() - done, available_ - used_);
+      std::memcpy(to.data() + done, blocks_->plain().data() + used_, part);
+      done += part;
+      used_ += part;
+    }
+    return done;
+  }
+
+ private:
+  const std::unique_ptr<BlockReader> blocks_;
+  const SnapshotInfo info_;
+  const std::string metadata_;
+  const uint64_t stream_bytes_;
+  size_t used_ = 0;
+  size_t available_ = 0;
+  bool at_end_ = false;
+};
+
+class Source final : public SnapshotSource {
+ public:
+  Source(std::unique_ptr<File> file, SnapshotInfo info)
+      : file_(std::move(file)), info_(std::move(info)) {}
+
+  const SnapshotInfo& info() const override { return info_; }
+
+  Result<Slice> read(uint64_t offset, size_t length) const override {
+    if (offset >= info_.file_bytes) return Slice();
+    length = std::min<uint64_t>(length, info_.file_bytes - offset);
+    auto block = std::make_shared_for_overwrite<uint8_t[]>(length);
+    auto got = file_->read_at(offset, std::span<uint8_t>(block.get(), length));
+    if (!got) return failure(got.error());
+    ByteView view(block.get(), *got);
+    return Slice(std::move(block), view);
+  }
+
+ private:
+  const std::unique_ptr<File> file_;
+  const SnapshotInfo info_;
+};
+
+// ---- the store
+// --------------------------------------------------------------------------------------
+
+class Store final : public SnapshotStore {
+ public:
+  Store(FileSystem& files, std::string directory, SnapshotOptions options)
+      : files_(files), directory_(std::move(directory)), options_(options) {}
+
+  Result<void> start();
+
+  std::vector<SnapshotInfo> list() const override {
+    std::lock_guard lock(mutex_);
+    return published_;
+  }
+  Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
+                                                ByteView metadata) override;
+  Result<std::unique_ptr<SnapshotReceiver>> receive(raft::SnapshotMark mark,
+                                                    uint64_t file_bytes) override;
+  Result<std::unique_ptr<SnapshotReader>> open_reader(raft::SnapshotMark mark) override;
+  Result<std::unique_ptr<SnapshotReader>> open_newest(std::vector<std::string>& warnings) override;
+  Result<std::unique_ptr<SnapshotSource>> open_source(raft::SnapshotMark mark) override;
+
+  FileSystem& files() { return files_; }
+  int compression_level() const { return options_.compression_level; }
+  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+  std::string temporary_path() { return path(fmt::format("{}.tmp", next_temporary_++)); }
+  // Gives a finished, synced file its name, and drops the oldest over the limit.
+  Result<SnapshotInfo> publish(const std::string& temporary, raft::SnapshotMark mark,
+                               uint64_t file_bytes);
+
+ private:
+  FileSystem& files_;
+  const std::string directory_;
+  const SnapshotOptions options_;
+  std::atomic<uint64_t> next_temporary_{1};
+  mutable std::mutex mutex_;
+  std::vector<SnapshotInfo> published_;  // newest first
+};
+
+// A temporary file, removed unless it is published.
+class TemporaryFile {
+ public:
+  TemporaryFile(Store& store, std::unique_ptr<File> file, std::string path)
+      : store_(store), file_(std::move(file)), path_(std::move(path)) {}
+  TemporaryFile(TemporaryFile&&) = default;
+  ~TemporaryFile() {
+    if (file_ == nullptr) return;
+    file_.reset();
+    // What cannot be removed now is removed at the next start.
+    auto removed = store_.files().remove(path_);
+    (void)removed;
+  }
+
+  static Result<TemporaryFile> create(Store& store) {
+    std::string path = store.temporary_path();
+    auto file = store.files().open(path, OpenMode::kCreate);
+    if (!file) return failure(file.error());
+    return TemporaryFile(store, std::move(*file), std::move(path));
+  }
+
+  Result<void> append(ByteView bytes) {
+    if (auto done = file_->write_at(size_, bytes); !done) return done;
+    size_ += bytes.size();
+    if (size_ - synced_ < kSyncEveryBytes) return {};
+    synced_ = size_;
+    return file_->sync();
+  }
+  Result<SnapshotInfo> publish(raft::SnapshotMark mark) {
+    if (auto done = file_->sync(); !done) return failure(done.error());
+    auto info = store_.publish(path_, mark, size_);
+    if (info) file_.reset();
+    return info;
+  }
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  Store& store_;
+  std::unique_ptr<File> file_;
+  std::string path_;
+  uint64_t size_ = 0;
+  uint64_t synced_ = 0;
+};
+
+class Writer final : public SnapshotWriter {
+ public:
+  Writer(Store& store, TemporaryFile file, raft::SnapshotMark mark)
+      : file_(std::move(file)),
+        mark_(mark),
+        level_(store.compression_level()),
+        context_(ZSTD_createCCtx()) {
+    CHECK(context_ != nullptr) << "no memory for zstd";
+  }
+
+  Result<void> begin(ByteView metadata) {
+    SnapshotHeader header{};
+    std::memcpy(header.magic, kSnapshotMagic, sizeof header.magic);
+    header.version = kSnapshotVersion;
+    header.group = kGroup;
+    header.index = mark_.index.value();
+    header.term = mark_.term.value();
+    header.metadata_bytes = metadata.size();
+    header.block_bytes = kSnapshotChunkBytes;
+    constexpr std::string_view kWriter = "connectd " CONNECTD_VERSION;
+    static_assert(kWriter.size() < sizeof header.writer);
+    std::memcpy(header.writer, kWriter.data(), kWriter.size());
+    header.checksum = struct_checksum(header, 0);
+    chain_ = header.checksum;
+    if (auto done = file_.append(bytes_of(header)); !done) return done;
+    while (!metadata.empty()) {
+      ByteView part = metadata.first(std::min(metadata.size(), kSnapshotChunkBytes));
+      if (auto done = write_block(BlockKind::kMetadata, part); !done) return done;
+      metadata = metadata.subspan(part.size());
+    }
+    return {};
+  }
+
+  Result<void> write(ByteView bytes) override {
+    while (!bytes.empty()) {
+      if (plain_.empty() && bytes.size() >= kSnapshotChunkBytes) {
+        if (auto done = write_stream(bytes.first(kSnapshotChunkBytes)); !done) return done;
+        bytes = bytes.subspan(kSnapshotChunkBytes);
+        continue;
+      }
+      ByteView part = bytes.first(std::min(bytes.size(), kSnapshotChunkBytes - plain_.size()));
+      plain_.insert(plain_.end(), part.begin(), part.end());
+      bytes = bytes.subspan(part.size());
+      if (plain_.size() < kSnapshotChunkBytes) continue;
+      if (auto done = write_stream(plain_); !done) return done;
+      plain_.clear();
+    }
+    return {};
+  }
+
+  Result<SnapshotInfo> finish() override {
+    if (!plain_.empty()) {
+      if (auto done = write_stream(plain_); !done) return failure(done.error());
+      plain_.clear();
+    }
+    TrailerBody body{stream_bytes_, stream_blocks_, chain_};
+    if (auto done = append_block(BlockKind::kTrailer, bytes_of(body), sizeof body); !done) {
+      return failure(done.error());
+    }
+    return file_.publish(mark_);
+  }
+
+ private:
+  Result<void> write_stream(ByteView plain) {
+    stream_bytes_ += plain.size();
+    ++stream_blocks_;
+    return write_block(BlockKind::kStream, plain);
+  }
+  Result<void> write_block(BlockKind kind, ByteView plain) {
+    ByteView stored = plain;
+    if (level_ != 0) {
+      compressed_.resize(ZSTD_compressBound(plain.size()));
+      size_t size = ZSTD_compressCCtx(context_.get(), compressed_.data(), compressed_.size(),
+                                      plain.data(), plain.size(), level_);
+      if (ZSTD_isError(size) != 0) {
+        return failure(ExitCode::kInternal,
+                       fmt::format("cannot compress a snapshot: {}", ZSTD_getErrorName(size)));
+      }
+      if (size < plain.size()) stored = ByteView(compressed_.data(), size);
+    }
+    return append_block(kind, stored, plain.size());
+  }
+  Result<void> append_block(BlockKind kind, ByteView stored, size_t plain_bytes) {
+    BlockHeader block{};
+    block.kind = static_cast<uint32_t>(kind);
+    block.stored_bytes = static_cast<uint32_t>(stored.size());
+    block.plain_bytes = static_cast<uint32_t>(plain_bytes);
+    block.stored_checksum = checksum64(stored);
+    block.checksum = struct_checksum(block, file_.size());
+    chain_ = checksum64(bytes_of(block), chain_);
+    if (auto done = file_.append(bytes_of(block)); !done) return done;
+    return file_.append(stored);
+  }
+
+  TemporaryFile file_;
+  const raft::SnapshotMark mark_;
+  const int level_;
+  std::unique_ptr<ZSTD_CCtx, FreeCompressor> context_;
+  std::vector<uint8_t> plain_;  // of the stream, less than a block
+  std::vector<uint8_t> compressed_;
+  uint64_t chain_ = 0;
+  uint64_t stream_bytes_ = 0;
+  uint64_t stream_blocks_ = 0;
+};
+
+class Receiver final : public SnapshotReceiver {
+ public:
+  Receiver(Store& store, TemporaryFile file, raft::SnapshotMark mark, uint64_t file_bytes)
+      : store_(store), file_(std::move(file)), mark_(mark), file_bytes_(file_bytes) {}
+
+  raft::SnapshotMark mark() const override { return mark_; }
+  uint64_t received() const override { return file_.size(); }
+  uint64_t file_bytes() const override { return file_bytes_; }
+
+  Result<void> write(uint64_t offset, ByteView bytes) override {
+    if (offset > file_.size()) {
+      return failure(ExitCode::kData,
+                     fmt::format("a snapshot chunk for offset {} came when {} bytes were there",
+                                 offset, file_.size()));
+    }
+    if (bytes.size() > file_bytes_ || offset > file_bytes_ - bytes.size()) {
+      return failure(ExitCode::kData,
+                     fmt::format("a snapshot chunk ends at {}, behind the announced {} bytes",
+                                 offset + bytes.size(), file_bytes_));
+    }
+    const uint64_t known = file_.size() - offset;
+    if (known >= bytes.size()) return {};
+    return file_.append(bytes.subspan(known));
+  }
+
+  Result<SnapshotInfo> finish() override {
+    if (file_.size() != file_bytes_) {
+      return failure(ExitCode::kData, fmt::format("only {} of {} bytes of the snapshot came",
+                                                  file_.size(), file_bytes_));
+    }
+    auto verified = open_verified(store_.files(), file_.path(), nullptr);
+    if (!verified) return failure(verified.error());
+    if (!((*verified)->mark() == mark_)) {
+      return failure(ExitCode::kData,
+                     fmt::format("a snapshot of index {} came where one of index {} was announced",
+                                 (*verified)->mark().index, mark_.index));
+    }
+    return file_.publish(mark_);
+  }
+
+ private:
+  Store& store_;
+  TemporaryFile file_;
+  const raft::SnapshotMark mark_;
+  const uint64_t file_bytes_;
+};
+
+Result<void> Store::start() {
+  if (auto done = files_.make_directory(directory_); !done) return done;
+  auto names = files_.list(directory_);
+  if (!names) return failure(names.error());
+  bool removed = false;
+  for (const std::string& name : *names) {
+    if (name.ends_with(".tmp")) {
+      if (auto done = files_.remove(path(name)); !done) return done;
+      removed = true;
+    }
+    auto mark = mark_of(name);
+    if (!mark) continue;
+    auto file = files_.open(path(name), OpenMode::kRead);
+    if (!file) return failure(file.error());
+    auto size = (*file)->size();
+    if (!size) return failure(size.error());
+    published_.push_back({*mark, *size, name});
+  }
+  std::sort(published_.begin(), published_.end(), [](const SnapshotInfo& a, const SnapshotInfo& b) {
+    return a.mark.index > b.mark.index;
+  });
+  if (removed) return files_.sync_directory(directory_);
+  return {};
+}
+
+Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::SnapshotMark mark,
+                                    uint64_t file_bytes) {
+  SnapshotInfo info{mark, file_bytes, snapshot_name(mark)};
+  std::lock_guard lock(mutex_);
+  if (auto done = files_.rename(temporary, path(info.name)); !done) return failure(done.error());
+  if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
+  std::erase_if(published_, [&](const SnapshotInfo& other) { return other.name == info.name; });
+  auto place = std::find_if(published_.begin(), published_.end(), [&](const SnapshotInfo& other) {
+    return other.mark.index < mark.index;
+  });
+  published_.insert(place, info);
+  bool removed = false;
+  while (published_.size() > options_.keep) {
+    if (auto done = files_.remove(path(published_.back().name)); !done)
+      return failure(done.error());
+    published_.pop_back();
+    removed = true;
+  }
+  if (removed) {
+    if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
+  }
+  return info;
+}
+
+Result<std::unique_ptr<SnapshotWriter>> Store::begin(raft::SnapshotMark mark, ByteView metadata) {
+  CHECK(mark.index) << "a snapshot covers at least one entry";
+  if (metadata.size() > kMaxSnapshotMetadataBytes) {
+    return failure(ExitCode::kInternal,
+                   fmt::format("a snapshot's metadata has {} bytes, more than the {} it may have",
+                               metadata.size(), kMaxSnapshotMetadataBytes));
+  }
+  auto file = TemporaryFile::create(*this);
+  if (!file) return failure(file.error());
+  auto writer = std::make_unique<Writer>(*this, std::move(*file), mark);
+  if (auto done = writer->begin(metadata); !done) return failure(done.error());
+  return writer;
+}
+
+Result<std::unique_ptr<SnapshotReceiver>> Store::receive(raft::SnapshotMark mark,
+                                                         uint64_t file_bytes) {
+  auto file = TemporaryFile::create(*this);
+  if (!file) return failure(file.error());
+  return std::make_unique<Receiver>(*this, std::move(*file), mark, file_bytes);
+}
+
+Result<std::unique_ptr<SnapshotReader>> Store::open_reader(raft::SnapshotMark mark) {
+  std::string metadata;
+  const std::string name = snapshot_name(mark);
+  auto blocks = open_verified(files_, path(name), &metadata);
+  if (!blocks) return failure(blocks.error());
+  if (!((*blocks)->mark() == mark)) {
+    return failure(ExitCode::kData,
+                   fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
+                               path(name), (*blocks)->mark().index));
+  }
+  SnapshotInfo info{mark, (*blocks)->file_bytes(), name};
+  return std::make_unique<Reader>(std::move(*blocks), std::move(info), std::move(metadata));
+}
+
+Result<std::unique_ptr<SnapshotReader>> Store::open_newest(std::vector<std::string>& warnings) {
+  std::optional<Error> last;
+  for (const SnapshotInfo& info : list()) {
+    auto reader = open_reader(info.mark);
+    if (reader) return reader;
+    if (reader.error().code != ExitCode::kData) return failure(reader.error());
+    warnings.push_back(reader.error().text + "; an older one is tried");
+    last = reader.error();
+  }
+  if (last) return failure(*last);
+  return std::unique_ptr<SnapshotReader>();
+}
+
+Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark mark) {
+  const std::string name = snapshot_name(mark);
+  auto file = files_.open(path(name), OpenMode::kRead);
+  if (!file) return failure(file.error());
+  auto size = (*file)->size();
+  if (!size) return failure(size.error());
+  return std::make_unique<Source>(std::move(*file), SnapshotInfo{mark, *size, name});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SnapshotStore>> SnapshotStore::open(FileSystem& files, std::string directory,
+                                                           SnapshotOptions options) {
+  options.keep = std::max<size_t>(options.keep, 1);
+  auto store = std::make_unique<Store>(files, std::move(directory), options);
+  if (auto done = store->start(); !done) return failure(done.error());
+  return store;
+}
+
+Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path) {
+  auto blocks = open_verified(files, path, nullptr);
+  if (!blocks) return failure(blocks.error());
+  const BlockReader& b = **blocks;
+  SnapshotContent content;
+  content.info = {b.mark(), b.file_bytes(), path.substr(path.find_last_of('/') + 1)};
+  content.writer =
+      std::string(b.header().writer, strnlen(b.header().writer, sizeof b.header().writer));
+  content.metadata_bytes = b.metadata_bytes();
+  content.stream_bytes = b.stream_bytes();
+  content.chunks = b.stream_blocks();
+  return content;
+}
+
+}  // namespace connectd::storage
