@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Checks who includes whom.
+
+    scripts/check-layering.py [ROOT]       check the tree; exit 1 with one line for each violation
+    scripts/check-layering.py --self-test  show that each rule catches a deliberate violation
+
+The rules are the tables below. Modules of daemon/ include strictly downward; each third-party
+library has one door; the consensus core knows nothing but base/ and pure standard headers; a
+plugin knows nothing of the daemon but connect/plugin.h.
+"""
+import pathlib
+import re
+import sys
+import tempfile
+
+# Module of daemon/ -> what it may include besides itself: a module, or one header of it.
+MAY_INCLUDE = {
+    "base": [],
+    "config": ["base"],
+    "raft": ["base"],
+    "wire": ["base", "raft/types.h"],
+    "plugin": ["base"],
+    "storage": ["base", "raft/types.h", "wire"],
+    "transport": ["base", "raft/types.h", "wire"],
+    "node": ["base", "config", "raft", "wire", "plugin", "storage", "transport"],
+    "client": ["base", "config", "wire", "node"],
+    "admin": ["base", "config", "wire", "node"],
+    "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node"],
+    "app": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node", "client",
+            "admin", "sim"],
+    "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node", "client",
+            "admin", "sim"],
+}
+
+# Single includes that no rule covers: (file of daemon/, header).
+EXCEPTIONS = {
+    ("wire/peer_messages.h", "raft/core.h"),  # for raft::Proposal, which travels to the leader
+}
+
+NETWORK = ["transport", "client", "admin", "app", "ctl"]
+# Third-party or system header (a prefix) -> modules or files of daemon/ that may include it.
+# The first prefix that fits counts.
+DOORS = [
+    ("boost/beast", ["admin", "ctl"]),
+    ("boost/json", ["admin", "ctl"]),
+    ("boost/program_options", ["app", "ctl"]),
+    ("boost/asio", NETWORK),
+    ("boost/system", NETWORK),
+    ("boost/", []),
+    ("yaml-cpp/", ["config"]),
+    ("glog/", ["base/log.h", "base/log.cc"]),
+    ("dlfcn.h", ["plugin"]),
+    ("openssl/", ["base"]),
+    ("xxhash.h", ["base"]),
+    ("connect/plugin.hpp", ["sim"]),
+    ("connect/plugin.h", ["plugin", "sim"]),
+    ("sys/socket.h", NETWORK),
+    ("netinet/", NETWORK),
+    ("arpa/", NETWORK),
+    ("netdb.h", NETWORK),
+]
+
+# Standard headers that bring threads, files or a console into the consensus core, and the only
+# other headers it may include.
+NOT_IN_CORE = {"thread", "mutex", "shared_mutex", "condition_variable", "future", "atomic",
+               "semaphore", "fstream", "iostream", "filesystem", "ctime", "random", "cstdio"}
+IN_CORE = {"tl/expected.hpp", "fmt/format.h"}
+STANDARD = re.compile(r"^[a-z_0-9]+$")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+SUFFIXES = {".h", ".hpp", ".cc", ".cpp", ".c", ".inc"}
+
+
+def covers(entry, module, name):
+    """Does a table's entry, a module or one of its files, fit this file?"""
+    return name == entry if "/" in entry else module == entry
+
+
+def daemon_violation(module, name, quoted, header):
+    """Why the file `name` ("raft/core.cc") may not include `header`; None if it may."""
+    target = header.split("/")[0]
+    if quoted:
+        if "/" not in header or target not in MAY_INCLUDE:
+            return "quoted includes begin with a module of daemon/, as in \"base/error.h\""
+        if target == module:
+            return None
+        if any(covers(entry, target, header) for entry in MAY_INCLUDE[module]):
+            return None
+        if (name, header) in EXCEPTIONS:
+            return None
+        allowed = ", ".join(MAY_INCLUDE[module]) or "nothing"
+        return f"{module}/ may include only itself and: {allowed}"
+    for prefix, places in DOORS:
+        if header.startswith(prefix):
+            if any(covers(place, module, name) for place in places):
+                break
+            return f"<{prefix}...> may be included only in: {', '.join(places) or 'no module'}"
+    if module == "raft" and header not in IN_CORE:
+        if header in NOT_IN_CORE or not STANDARD.match(header):
+            return "the consensus core is pure: no I/O, threads, clock or system headers"
+    return None
+
+
+def outside_violation(quoted, header):
+    """The same for plugins/ and sdk/include, which are programs of others."""
+    if header.split("/")[0] in MAY_INCLUDE and "/" in header:
+        return "plugins and the SDK do not know the daemon"
+    if any(header.startswith(prefix) for prefix in ("boost/", "glog/", "yaml-cpp/")):
+        return "plugins and the SDK do not share the daemon's libraries"
+    if quoted and header.startswith(".."):
+        return "no includes upward out of the folder"
+    return None
+
+
+def sources(folder):
+    return sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+
+
+def check(root):
+    """All violations, as "file:line: text"; and the number of includes looked at."""
+    violations, seen = [], 0
+    for top in ("daemon", "plugins", "sdk/include"):
+        base = root / top
+        for path in sources(base):
+            name = path.relative_to(base).as_posix()
+            module = name.split("/")[0]
+            where = path.relative_to(root).as_posix()
+            if top == "daemon" and ("/" not in name or module not in MAY_INCLUDE):
+                violations.append(f"{where}: not in a module of daemon/ known to the layering check")
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for number, line in enumerate(text.splitlines(), start=1):
+                if module == "raft" and top == "daemon" and re.search(r"\bLOG_[A-Z]+\(", line):
+                    violations.append(f"{where}:{number}: the consensus core does not log")
+                match = INCLUDE.match(line)
+                if not match:
+                    continue
+                seen += 1
+                quoted, header = match.group(1) == '"', match.group(2)
+                why = (daemon_violation(module, name, quoted, header) if top == "daemon"
+                       else outside_violation(quoted, header))
+                if why:
+                    violations.append(f"{where}:{number}: includes {header}: {why}")
+    return violations, seen
+
+
+# file -> (its only line, is it a violation)
+SELF_TEST = {
+    "daemon/base/a.h": ('#include "raft/types.h"', True),
+    "daemon/base/b.h": ('#include "base/error.h"', False),
+    "daemon/base/c.h": ("#include <glog/logging.h>", True),
+    "daemon/base/log.h": ("#include <glog/logging.h>", False),
+    "daemon/base/d.cc": ("#include <openssl/evp.h>", False),
+    "daemon/raft/a.h": ('#include "wire/peer_messages.h"', True),
+    "daemon/raft/b.h": ("#include <mutex>", True),
+    "daemon/raft/c.h": ("#include <unistd.h>", True),
+    "daemon/raft/d.h": ("#include <vector>", False),
+    "daemon/raft/e.cc": ('  LOG_INFO("raft", "x");', True),
+    "daemon/raft/f.cc": ("  CHECK(x);", False),
+    "daemon/wire/a.h": ('#include "raft/core.h"', True),
+    "daemon/wire/peer_messages.h": ('#include "raft/core.h"', False),
+    "daemon/wire/b.h": ('#include "raft/types.h"', False),
+    "daemon/wire/c.h": ("#include <sys/socket.h>", True),
+    "daemon/plugin/a.cc": ("#include <dlfcn.h>", False),
+    "daemon/plugin/b.cc": ('#include "config/config.h"', True),
+    "daemon/node/a.cc": ("#include <dlfcn.h>", True),
+    "daemon/node/b.cc": ("#include <boost/asio/io_context.hpp>", True),
+    "daemon/node/c.cc": ('#include "client/port.h"', True),
+    "daemon/node/d.cc": ('#include "plugin/instance.h"', False),
+    "daemon/node/e.cc": ('#include "error.h"', True),
+    "daemon/storage/a.cc": ('#include "plugin/plugin.h"', True),
+    "daemon/storage/b.cc": ("#include <yaml-cpp/yaml.h>", True),
+    "daemon/config/a.cc": ("  #  include <yaml-cpp/yaml.h>", False),
+    "daemon/transport/a.cc": ("#include <boost/asio/io_context.hpp>", False),
+    "daemon/transport/b.cc": ("#include <boost/beast/http.hpp>", True),
+    "daemon/client/a.cc": ('#include "admin/http.h"', True),
+    "daemon/client/b.cc": ('#include "node/service.h"', False),
+    "daemon/admin/a.cc": ("#include <boost/json.hpp>", False),
+    "daemon/admin/b.cc": ("#include <openssl/ssl.h>", True),
+    "daemon/app/a.cc": ('#include "ctl/commands.h"', True),
+    "daemon/app/b.cc": ("#include <boost/program_options.hpp>", False),
+    "daemon/ctl/a.cc": ('#include "app/main.h"', True),
+    "daemon/ctl/b.cc": ("#include <boost/filesystem.hpp>", True),
+    "daemon/extra/a.cc": ("int x;", True),
+    "plugins/kv/a.cc": ('#include "base/bytes.h"', True),
+    "plugins/kv/b.cc": ("#include <connect/plugin.hpp>", False),
+    "plugins/kv/c.cc": ("#include <glog/logging.h>", True),
+    "sdk/include/connect/a.h": ('#include "plugin/plugin.h"', True),
+}
+
+
+def self_test():
+    wrong = []
+    for name, (line, expected) in SELF_TEST.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / name
+            path.parent.mkdir(parents=True)
+            path.write_text("// a comment\n" + line + "\n", encoding="utf-8")
+            violations, _ = check(pathlib.Path(folder))
+            if bool(violations) != expected:
+                wrong.append(f"{name}: {line.strip()}: "
+                             f"{'not caught' if expected else 'refused: ' + violations[0]}")
+    for line in wrong:
+        print(line)
+    print(f"self-test: {len(SELF_TEST)} cases, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        return self_test()
+    if len(arguments) > 1 or any(a.startswith("-") for a in arguments):
+        print(__doc__.strip(), file=sys.stderr)
+        return 64
+    root = pathlib.Path(arguments[0]) if arguments else pathlib.Path(__file__).resolve().parent.parent
+    violations, seen = check(root)
+    for line in violations:
+        print(line)
+    if seen == 0:
+        print(f"no includes found under {root}: is it the root of the source tree?")
+        return 1
+    print(f"layering: {seen} includes, {len(violations)} violations")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
