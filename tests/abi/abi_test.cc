@@ -81,6 +81,61 @@ TEST(Counter, IsShort) {
   EXPECT_LE(non_blank_lines(kSource + "/tests/abi/counter.cc"), 20);
 }
 
+// The commands of docs/plugin-guide.md give plugins that load, and its examples compile.
+class Guide : public ::testing::Test {
+ protected:
+  Guide() : dir_(fs::path(::testing::TempDir()) / "connectd-abi-guide") {
+    fs::create_directories(dir_);
+  }
+  ~Guide() override { fs::remove_all(dir_); }
+
+  const std::string text_ = read_file(kSource + "/docs/plugin-guide.md");
+  fs::path dir_;
+};
+
+TEST_F(Guide, BuildLinesWork) {
+  int commands = 0;
+  std::istringstream lines(text_);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("cc ") && !line.starts_with("c++ ")) continue;
+    size_t output = line.find("libmine.so");
+    ASSERT_NE(output, line.npos) << line;
+    fs::path file = dir_ / ("libmine" + std::to_string(++commands) + ".so");
+    line.replace(output, std::string("libmine.so").size(), file.string());
+    EXPECT_EQ(output_of("cd " + kSource + " && " + line), "") << line;
+    auto plugin = Plugin::load({.path = file.string(), .dirs = {}, .sha256 = {}, .config_dir = {}});
+    ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
+    EXPECT_STREQ((*plugin)->name(), "counter");
+  }
+  EXPECT_EQ(commands, 2);
+}
+
+TEST_F(Guide, ExamplesCompile) {
+  int examples = 0;
+  const std::string begin = "```cpp\n";
+  for (size_t at = text_.find(begin); at != text_.npos; at = text_.find(begin, at)) {
+    at += begin.size();
+    size_t end = text_.find("```", at);
+    ASSERT_NE(end, text_.npos);
+    std::string name = "example" + std::to_string(++examples);
+    std::string example = text_.substr(at, end - at);
+    std::ofstream(dir_ / (name + ".cc")) << example;
+    EXPECT_EQ(output_of("cd " + dir_.string() +
+                        " && c++ -std=c++20 -Wall -Wextra -Werror -shared -fPIC -I" + kSource +
+                        "/sdk/include " + name + ".cc -o " + name + ".so"),
+              "");
+    auto plugin = Plugin::load(
+        {.path = (dir_ / (name + ".so")).string(), .dirs = {}, .sha256 = {}, .config_dir = {}});
+    ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
+    // The first one is the file that is counted and tested.
+    if (examples == 1) {
+      EXPECT_EQ(example, read_file(kSource + "/tests/abi/counter.cc"));
+    }
+    EXPECT_EQ((*plugin)->timers() != nullptr, std::string_view((*plugin)->name()) == "lamp");
+  }
+  EXPECT_EQ(examples, 3);
+}
+
 struct Defect {
   const char* name;
   ExitCode code;

@@ -201,8 +201,9 @@ typedef struct connectd_plugin { /* static, const, alive for the process */
   uint32_t abi;                  /* CONNECTD_ABI */
   const char* name;              /* [a-z0-9._-]{1,64}; kept in every snapshot; a
                                     data directory belongs to one name */
-  const char* version;           /* text for people, e.g. "1.4.2+g12ab34c" */
-  uint32_t level_min;            /* this build can run levels level_min .. */
+  const char* version;           /* text for people, e.g. "1.4.2+g12ab34c": 1 to 128
+                                    visible ASCII characters */
+  uint32_t level_min;            /* this build can run levels level_min (from 1) .. */
   uint32_t level_max;            /* .. level_max, both in commands and snapshot */
   uint64_t flags;                /* CONNECTD_F_* */
   uint32_t framing;              /* CONNECTD_FRAMING_*: how a client port that does
