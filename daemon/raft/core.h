@@ -34,10 +34,19 @@ struct Options {
   size_t apply_bytes = 1 << 20;             // of one Ready::committed
 };
 
+// A configuration and the entry that brought it.
+struct ConfAtIndex {
+  Index index;
+  ConfState conf;
+};
+
 // What recovery found.
 struct Initial {
   HardState hard_state;
   ConfState conf;                // in force at the end of the log
+  // The configurations along the log, oldest first, `conf` last: one that is not committed goes out of
+  // force if its entry is truncated. Empty: `conf` has been in force all along.
+  std::vector<ConfAtIndex> conf_history;
   SnapshotMark snapshot;         // newest durable snapshot; {0,0}: none
   Index first_index{1};          // first entry in the log; the log may start below the snapshot
   Term before_first_term;        // term of first_index - 1
@@ -165,6 +174,8 @@ class InvariantChecker {
  public:
   // Empty when all hold, else the first that does not, in words.
   std::string after_step(const Core& core);
+  // The node was restarted from what was durable: what was not may be gone.
+  void restarted(NodeId id);
 
  private:
   struct Seen;

@@ -1,0 +1,343 @@
+// Roles, terms, votes, timers, leadership transfer.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "raft/core_impl.h"
+
+namespace connectd::raft {
+
+// ---- terms
+// -----------------------------------------------------------------------------------------
+
+// Paper, figure 2, "all servers": a higher term makes a follower; what is of a lower term is not
+// listened to. True: the message is of the present term (or asks about a coming one) and is
+// handled.
+bool Core::Impl::admit(const Envelope& m) {
+  if (m.from == options_.id || m.to != options_.id) return false;
+  const bool from_leader = std::holds_alternative<AppendRequest>(m.message) ||
+                           std::holds_alternative<Heartbeat>(m.message);
+  // Who is no member does not disturb: its terms count for nothing (thesis §4.2.3). A leader is
+  // listened to even so, for it manages the change that removes it, or one this node has not heard
+  // of yet (thesis §4.2.2).
+  if (!from_leader && !conf().is_member(m.from)) return false;
+
+  if (std::holds_alternative<PreVoteRequest>(m.message)) {
+    // Thesis §9.6: it changes nobody's term.
+    if (m.term >= term_) return !leader_is_near();
+  } else if (const auto* vote = std::get_if<VoteRequest>(&m.message)) {
+    // Thesis §4.2.3: within an election timeout of hearing from a leader, a vote request is
+    // ignored, its term included; unless the leader itself wishes it (§3.10).
+    if (m.term >= term_ && !vote->leader_transfer && leader_is_near()) return false;
+    if (m.term > term_) become_follower(m.term, NodeId());
+  } else if (const auto* pre_vote = std::get_if<PreVoteResponse>(&m.message);
+             pre_vote != nullptr && pre_vote->granted) {
+    return true;  // carries the term that was asked about
+  } else if (m.term > term_) {
+    become_follower(m.term, from_leader ? m.from : NodeId());
+  }
+  if (m.term >= term_) return true;
+  answer_older_term(m);
+  return false;
+}
+
+void Core::Impl::answer_older_term(const Envelope& m) {
+  // The present term, for one who does not know it. A leader that others ignored while they had one
+  // steps down by this, and a candidate that is behind catches up; neither could proceed without.
+  if (const auto* append = std::get_if<AppendRequest>(&m.message)) {
+    AppendResponse response;
+    response.index = append->prev_index;
+    response.wall_ns = now_.wall_ns;
+    send_when_durable(envelope(m.from, response), Index());
+  } else if (std::holds_alternative<Heartbeat>(m.message)) {
+    send_when_durable(envelope(m.from, HeartbeatResponse{0, now_.wall_ns}), Index());
+  } else if (std::holds_alternative<PreVoteRequest>(m.message)) {
+    send(m.from, PreVoteResponse{false});
+  } else if (std::holds_alternative<VoteRequest>(m.message)) {
+    send_when_durable(envelope(m.from, VoteResponse{false, now_.wall_ns}), Index());
+  }
+}
+
+bool Core::Impl::leader_is_near() const {
+  if (!options_.check_quorum || !leader_) return false;
+  // A leader that has lost its quorum steps down by itself, so being one is near enough.
+  if (role_ == Role::kLeader) return true;
+  return leader_heard_at_ && now_.time - *leader_heard_at_ < options_.election_timeout;
+}
+
+void Core::Impl::heard_from_leader(NodeId leader) {
+  CHECK(role_ != Role::kLeader) << "two leaders in term " << term_.value() << ": " << leader.value()
+                                << " and this node";
+  CHECK(!leader_ || leader_ == leader || role_ != Role::kFollower)
+      << "two leaders in term " << term_.value();
+  if (role_ != Role::kFollower || leader_ != leader) become_follower(term_, leader);
+  leader_heard_at_ = now_.time;
+  quick_timeouts_ = 0;
+  reset_election_timer();
+}
+
+// ---- timers
+// ----------------------------------------------------------------------------------------
+
+// Paper §5.2: drawn afresh each time, so that split votes do not repeat. After the connection to
+// the leader broke there is nobody to wait for: a fraction of the timeout is enough, a few times;
+// if that does not elect a leader, the network or the disks are slower than the short range.
+Duration Core::Impl::draw_timeout() {
+  auto timeout = static_cast<uint64_t>(options_.election_timeout.count());
+  uint64_t drawn = quick_timeouts_ > 0 ? random_.between(timeout / 20, timeout / 5)
+                                       : timeout + random_.below(timeout);
+  if (quick_timeouts_ > 0) --quick_timeouts_;
+  return Duration(static_cast<int64_t>(drawn));
+}
+
+void Core::Impl::check_timers() {
+  if (role_ == Role::kLeader) {
+    if (transferee_ && now_.time >= transfer_deadline_) abort_transfer();
+    if (options_.check_quorum && now_.time >= quorum_since_ + options_.election_timeout) {
+      check_quorum();
+      if (role_ != Role::kLeader) return;
+    }
+    if (now_.time >= next_heartbeat_) {
+      heartbeat_is_due_ = true;
+      next_heartbeat_ = now_.time + options_.heartbeat_interval;
+    }
+    return;
+  }
+  for (uint64_t context : asks_.overdue(now_.time - options_.election_timeout)) {
+    ready_.reads_dropped.push_back(context);
+  }
+  if (now_.time >= election_deadline_) campaign_or_wait();
+}
+
+// Thesis §6.2: a leader that no quorum has answered for an election timeout steps down, so that its
+// clients look for another and the others' elections are not held up by it.
+void Core::Impl::check_quorum() {
+  uint64_t active = quorum_value(conf(), scratch_, [&](NodeId id) -> uint64_t {
+    if (id == options_.id) return 1;
+    auto peer = peers_.find(id);
+    return peer != peers_.end() && peer->second.active ? 1 : 0;
+  });
+  if (active == 0) {
+    become_follower(term_, NodeId());
+    return;
+  }
+  restart_quorum_period();
+  quorum_round_ = 0;
+}
+
+// Only answers to what is sent from now on count.
+void Core::Impl::restart_quorum_period() {
+  quorum_since_ = now_.time;
+  quorum_round_ = round_;
+  for (auto& [id, peer] : peers_) peer.active = false;
+}
+
+// ---- campaigns
+// -------------------------------------------------------------------------------------
+
+void Core::Impl::campaign_or_wait() {
+  // Thesis §4.2.1: who is no voter does not campaign.
+  if (!is_voter()) {
+    reset_election_timer();
+  } else if (options_.pre_vote) {
+    pre_campaign();
+  } else {
+    campaign(false);
+  }
+}
+
+// Thesis §9.6: ask whether an election could be won before disturbing anyone with a new term.
+void Core::Impl::pre_campaign() {
+  leave_role();
+  role_ = Role::kPreCandidate;
+  reset_election_timer();
+  for (NodeId id : conf().members()) {
+    if (id == options_.id || !conf().is_voter(id)) continue;
+    outbox_.push_back(
+        {options_.id, id, term_ + 1, PreVoteRequest{log_.last_index(), log_.last_term()}});
+  }
+  count_vote(options_.id, true);
+}
+
+// Paper §5.2. The requests leave when the new term and the own vote are durable: a candidate that
+// forgot them in a crash could campaign again in the same term with a shorter log, and count votes
+// that were given to the longer one.
+void Core::Impl::campaign(bool transfer) {
+  leave_role();
+  role_ = Role::kCandidate;
+  ++term_;
+  vote_ = options_.id;
+  held_.clear();  // of an older term: nobody waits for them
+  log_time_.start(options_.id, now_);
+  reset_election_timer();
+  for (NodeId id : conf().members()) {
+    if (id == options_.id || !conf().is_voter(id)) continue;
+    with_next_batch_.push_back(
+        envelope(id, VoteRequest{log_.last_index(), log_.last_term(), transfer}));
+  }
+  // The own vote is counted when the batch that holds it is done.
+}
+
+void Core::Impl::count_vote(NodeId from, bool granted) {
+  votes_.try_emplace(from, granted);
+  switch (vote_result(conf(), votes_)) {
+    case VoteResult::kPending:
+      break;
+    case VoteResult::kWon:
+      if (role_ == Role::kPreCandidate) {
+        campaign(false);
+      } else {
+        become_leader();
+      }
+      break;
+    case VoteResult::kLost:
+      // Wait for a leader, or for the timer.
+      leave_role();
+      role_ = Role::kFollower;
+      break;
+  }
+}
+
+// Thesis §9.6 and paper §5.4.1.
+void Core::Impl::on(NodeId from, Term term, const PreVoteRequest& request) {
+  bool up_to_date =
+      request.last_term > log_.last_term() ||
+      (request.last_term == log_.last_term() && request.last_index >= log_.last_index());
+  bool could_vote = term > term_ || vote_ == from || (!vote_ && !leader_);
+  if (up_to_date && could_vote) {
+    outbox_.push_back({options_.id, from, term, PreVoteResponse{true}});
+  } else {
+    send(from, PreVoteResponse{false});
+  }
+}
+
+void Core::Impl::on(NodeId from, Term term, const PreVoteResponse& response) {
+  // A grant for an earlier campaign names an earlier term.
+  if (role_ != Role::kPreCandidate) return;
+  if (response.granted && term != term_ + 1) return;
+  count_vote(from, response.granted);
+}
+
+void Core::Impl::on(NodeId from, Term, const VoteRequest& request) {
+  // Paper §5.4.1: the voter denies its vote if its own log is more up-to-date.
+  bool up_to_date =
+      request.last_term > log_.last_term() ||
+      (request.last_term == log_.last_term() && request.last_index >= log_.last_index());
+  // Figure 2: one vote in a term; the same candidate may ask again, its answer may have been lost.
+  bool free_to_vote = vote_ == from || (!vote_ && !leader_);
+  bool granted = up_to_date && free_to_vote;
+  if (granted) {
+    vote_ = from;
+    quick_timeouts_ = 0;
+    reset_election_timer();  // §5.2: who has just voted gives the candidate time
+  }
+  send_when_durable(envelope(from, VoteResponse{granted, now_.wall_ns}), Index());
+}
+
+void Core::Impl::on(NodeId from, Term, const VoteResponse& response) {
+  if (role_ != Role::kCandidate) return;
+  if (response.granted) log_time_.observe(from, response.wall_ns, now_);
+  count_vote(from, response.granted);
+}
+
+// ---- roles
+// -----------------------------------------------------------------------------------------
+
+// What belongs to the present role ends with it; reads that depend on it are given back.
+void Core::Impl::leave_role() {
+  leader_ = NodeId();
+  leader_heard_at_.reset();
+  votes_.clear();
+  peers_.clear();
+  abort_transfer();
+  with_next_batch_.clear();
+  heartbeat_is_due_ = false;
+  round_is_needed_ = false;
+  for (const Reader& reader : rounds_.drop_all()) answer_reader(reader, Index());
+  for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
+}
+
+// The vote survives a step-down within the term (figure 2: votedFor is of the term, not of the
+// role).
+void Core::Impl::become_follower(Term term, NodeId leader) {
+  CHECK(term >= term_);
+  bool was_leader = role_ == Role::kLeader;
+  // Answers that leave below name the term in which they were asked for.
+  leave_role();
+  if (term > term_) {
+    term_ = term;
+    vote_ = NodeId();
+    held_.clear();  // of an older term: nobody waits for them
+  }
+  role_ = Role::kFollower;
+  leader_ = leader;
+  // Others' requests with higher terms do not put off the own campaign; a leader does, and one who
+  // was leader itself has no timer that runs.
+  if (was_leader || leader) reset_election_timer();
+}
+
+void Core::Impl::become_leader() {
+  CHECK(role_ == Role::kCandidate);
+  leave_role();
+  role_ = Role::kLeader;
+  leader_ = options_.id;
+  quick_timeouts_ = 0;
+  round_ = 0;
+  for (NodeId id : conf().members()) {
+    if (id != options_.id) peers_.try_emplace(id, log_.last_index() + 1, now_.time);
+  }
+  restart_quorum_period();
+  next_heartbeat_ = now_.time + options_.heartbeat_interval;
+  log_time_.begin(log_.last_stamp_ns(), now_);
+  // Thesis §6.4 and paper §8: nothing of earlier terms is known to be committed until an entry of
+  // this one is.
+  append_own(EntryKind::kNoop, Proposal{});
+  term_start_ = log_.last_index();
+}
+
+// ---- leadership transfer (thesis §3.10)
+// ------------------------------------------------------------
+
+void Core::Impl::on(const TransferLeadership& event) {
+  if (role_ != Role::kLeader || transferee_) return;
+  NodeId to = event.to;
+  if (!to) {
+    Index furthest;
+    for (const auto& [id, peer] : peers_) {
+      if (!conf().is_voter(id) || !peer.active) continue;
+      if (!to || peer.match() > furthest) {
+        to = id;
+        furthest = peer.match();
+      }
+    }
+  }
+  if (!to || to == options_.id || !conf().is_voter(to)) return;
+  transferee_ = to;
+  timeout_now_sent_ = false;
+  transfer_deadline_ = now_.time + options_.election_timeout;
+}
+
+// New proposals are refused meanwhile, so the target's log comes to match this one.
+void Core::Impl::continue_transfer() {
+  if (!transferee_ || timeout_now_sent_) return;
+  auto peer = peers_.find(transferee_);
+  if (peer == peers_.end()) {
+    abort_transfer();
+  } else if (peer->second.match() == log_.last_index()) {
+    send(transferee_, TimeoutNow{});
+    timeout_now_sent_ = true;
+  }
+}
+
+void Core::Impl::abort_transfer() {
+  transferee_ = NodeId();
+  timeout_now_sent_ = false;
+}
+
+void Core::Impl::on(NodeId from, Term, const TimeoutNow&) {
+  if (role_ == Role::kLeader || !is_voter() || from != leader_) return;
+  campaign(true);
+}
+
+}  // namespace connectd::raft

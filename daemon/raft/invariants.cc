@@ -1,0 +1,151 @@
+// The invariants of one core (see core.h): of its state, and of a step from one state to the next.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "raft/core.h"
+#include "raft/core_impl.h"
+
+namespace connectd::raft {
+
+struct InvariantChecker::Seen {
+  Term term;
+  NodeId vote;
+  NodeId leader;  // of `term`, as far as this node has known it
+  Role role = Role::kFollower;
+  Index last_index;
+  Index commit;
+  Term commit_term;  // none: compacted then
+  Index applied;
+  Index handed_out;
+  Index first_index;
+  std::map<NodeId, Index> match;
+};
+
+void InvariantChecker::restarted(NodeId id) { seen_.erase(id); }
+
+#define HOLDS(condition, ...)                                                \
+  do {                                                                       \
+    if (!(condition)) {                                                      \
+      return fmt::format("node {} term {}: {} ({})", core.id(), core.term(), \
+                         fmt::format(__VA_ARGS__), #condition);              \
+    }                                                                        \
+  } while (false)
+
+std::string InvariantChecker::after_step(const Core& core) {
+  const Core::Impl& c = *core.impl_;
+  const Log& log = c.log_;
+
+  // -- one state: the log
+  HOLDS(log.first_ >= Index(1) && log.last_ + 1 >= log.first_, "the log's ends cross");
+  HOLDS(log.commit_ <= log.last_, "committed {} past the end {}", log.commit_, log.last_);
+  HOLDS(log.commit_ + 1 >= log.first_, "compacted past the commit index");
+  HOLDS(c.applied_ <= log.handed_out_, "applied {} was never handed out", c.applied_);
+  HOLDS(log.handed_out_ <= log.commit_, "handed out {} uncommitted", log.handed_out_);
+  HOLDS(log.durable_ <= log.last_, "durable past the end");
+  HOLDS(log.durable_ < log.unwritten_from_, "durable, but never written");
+  HOLDS(log.entries_.size() - log.head_ == log.last_ + 1 - log.memory_from_, "memory has gaps");
+  HOLDS(log.memory_from_ <= log.durable_ + 1, "evicted before it was durable");
+  HOLDS(log.runs_.empty() == (log.last_ < log.first_), "terms without entries, or the reverse");
+  if (!log.runs_.empty()) {
+    HOLDS(log.runs_.front().first == log.first_, "the first term run starts elsewhere");
+    HOLDS(log.runs_.back().first <= log.last_, "a term run past the end");
+    HOLDS(log.runs_.back().term <= c.term_, "an entry of a term to come");
+  }
+  for (size_t i = 1; i < log.runs_.size(); ++i) {
+    HOLDS(log.runs_[i - 1].first < log.runs_[i].first, "term runs out of order");
+    HOLDS(log.runs_[i - 1].term < log.runs_[i].term, "terms do not rise along the log");
+  }
+  // Old entries were looked at when they were new.
+  constexpr uint64_t kLook = 64;
+  Index from = log.memory_from_ + kLook > log.last_ ? log.memory_from_ : log.last_ - kLook;
+  int64_t stamp = from > log.memory_from_ ? log.at(from - 1).stamp_ns : INT64_MIN;
+  for (Index i = from; i <= log.last_; ++i) {
+    HOLDS(log.at(i).index == i, "an entry in a wrong place");
+    HOLDS(log.at(i).term == log.term_at(i), "an entry's term differs from its run");
+    HOLDS(log.at(i).stamp_ns > stamp, "stamps do not rise at index {}", i);
+    stamp = log.at(i).stamp_ns;
+  }
+  HOLDS(std::is_sorted(c.batches_.begin(), c.batches_.end(),
+                       [](const auto& a, const auto& b) { return a.id < b.id; }),
+        "batches out of order");
+
+  // -- one state: roles
+  HOLDS(!c.confs_.empty() && c.confs_.back().index <= log.last_, "a configuration past the log");
+  switch (c.role_) {
+    case Role::kLeader:
+      HOLDS(c.leader_ == c.options_.id, "a leader that does not know it");
+      HOLDS(c.vote_ == c.options_.id, "a leader that did not vote for itself");
+      HOLDS(log.last_term() == c.term_, "a leader without its no-op");
+      HOLDS(c.term_start_ < log.first_ || log.term_at(c.term_start_) == c.term_,
+            "the no-op is gone");
+      break;
+    case Role::kCandidate:
+      HOLDS(c.vote_ == c.options_.id, "a candidate that did not vote for itself");
+      [[fallthrough]];
+    case Role::kPreCandidate:
+      HOLDS(c.is_voter(), "a campaign of one who is no voter");
+      HOLDS(!c.leader_, "a campaign under a known leader");
+      [[fallthrough]];
+    case Role::kFollower:
+      HOLDS(c.peers_.empty() && !c.transferee_ && !c.rounds_.any_open(),
+            "what is left of a leader");
+      HOLDS(c.leader_ != c.options_.id, "a follower of itself");
+  }
+  for (const auto& [id, peer] : c.peers_) {
+    HOLDS(peer.match() < peer.next(), "next of {} is not past match", id);
+    HOLDS(peer.match() <= log.last_ && peer.next() <= log.last_ + 1, "{} has what is not here", id);
+    HOLDS(peer.state() == Progress::State::kReplicate || peer.inflight_messages() == 0,
+          "{} is not in replicate state and has a window", id);
+    HOLDS((peer.inflight_bytes() == 0) == (peer.inflight_messages() == 0), "window of {}", id);
+    HOLDS(c.conf().is_member(id) && id != c.options_.id, "{} is no other member", id);
+  }
+
+  // -- a step
+  auto& seen = seen_[core.id()];
+  if (!seen) {
+    seen = std::make_shared<Seen>();
+  } else {
+    HOLDS(c.term_ >= seen->term, "the term goes back from {}", seen->term);
+    if (c.term_ == seen->term) {
+      HOLDS(!seen->vote || c.vote_ == seen->vote, "a second vote, for {}", c.vote_);
+      HOLDS(!seen->leader || !c.leader_ || c.leader_ == seen->leader, "a second leader, {}",
+            c.leader_);
+      // Paper, figure 3, leader append-only.
+      if (seen->role == Role::kLeader && c.role_ == Role::kLeader) {
+        HOLDS(log.last_ >= seen->last_index, "a leader truncated its log");
+        for (const auto& [id, peer] : c.peers_) {
+          auto before = seen->match.find(id);
+          HOLDS(before == seen->match.end() || peer.match() >= before->second,
+                "match of {} goes back", id);
+        }
+      }
+    }
+    HOLDS(log.commit_ >= seen->commit, "the commit index goes back from {}", seen->commit);
+    HOLDS(c.applied_ >= seen->applied, "the applied index goes back from {}", seen->applied);
+    HOLDS(log.handed_out_ >= seen->handed_out, "entries are handed out again");
+    HOLDS(log.first_ >= seen->first_index, "the log's front comes back");
+    if (seen->commit_term && seen->commit >= log.first_) {
+      HOLDS(log.term_at(seen->commit) == seen->commit_term, "committed entry {} changed",
+            seen->commit);
+    }
+  }
+  if (c.term_ != seen->term) seen->leader = NodeId();
+  seen->term = c.term_;
+  seen->vote = c.vote_;
+  if (c.leader_) seen->leader = c.leader_;
+  seen->role = c.role_;
+  seen->last_index = log.last_;
+  seen->commit = log.commit_;
+  seen->commit_term = log.commit_ >= log.first_ ? log.term_at(log.commit_) : Term();
+  seen->applied = c.applied_;
+  seen->handed_out = log.handed_out_;
+  seen->first_index = log.first_;
+  seen->match.clear();
+  for (const auto& [id, peer] : c.peers_) seen->match[id] = peer.match();
+  return {};
+}
+
+#undef HOLDS
+
+}  // namespace connectd::raft

@@ -1,0 +1,122 @@
+#include "raft/progress.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace connectd::raft {
+
+bool Progress::may_send(size_t window_bytes) const {
+  switch (state_) {
+    case State::kProbe:
+      return !probe_is_out_;
+    case State::kReplicate:
+      // An empty window always lets one message through, however large (an entry may be larger than
+      // the window).
+      return inflight_.empty() ||
+             (inflight_bytes_ < window_bytes && inflight_.size() < kMaxInflightMessages);
+    case State::kSnapshot:
+      return false;
+  }
+  return false;
+}
+
+void Progress::sent_entries(Index last, size_t bytes, Time now) {
+  CHECK(state_ == State::kReplicate && last >= next_);
+  if (inflight_.empty()) progressed_at_ = now;
+  inflight_.push_back({last, bytes});
+  inflight_bytes_ += bytes;
+  next_ = last + 1;
+}
+
+void Progress::accepted(Index index, Index first_index, Time now) {
+  if (index > match_) {
+    match_ = index;
+    progressed_at_ = now;
+  }
+  next_ = std::max(next_, match_ + 1);
+  switch (state_) {
+    case State::kProbe:
+      become_replicate(now);
+      break;
+    case State::kReplicate:
+      while (!inflight_.empty() && inflight_.front().last <= match_) {
+        inflight_bytes_ -= inflight_.front().bytes;
+        inflight_.pop_front();
+      }
+      break;
+    case State::kSnapshot:
+      // It got there without the snapshot's end having been reported.
+      if (match_ + 1 >= first_index) {
+        next_ = match_ + 1;
+        become_replicate(now);
+      }
+      break;
+  }
+}
+
+bool Progress::rejected(Index rejected, Index hint) {
+  if (state_ == State::kSnapshot || rejected <= match_ || rejected >= next_) return false;
+  // In probe state only the answer to the probe that is out counts: others were overtaken.
+  if (state_ == State::kProbe && rejected + 1 != next_) return false;
+  next_ = std::max(match_ + 1, std::min(rejected, hint + 1));
+  become_probe();
+  return true;
+}
+
+void Progress::answered_heartbeat(Index last_index, Time now, Duration stall) {
+  switch (state_) {
+    case State::kProbe:
+      probe_is_out_ = false;
+      break;
+    case State::kReplicate:
+      if (inflight_.empty() ? match_ + 1 < next_ : now - progressed_at_ >= stall) {
+        become_probe();
+      }
+      break;
+    case State::kSnapshot:
+      break;
+  }
+  CHECK(match_ <= last_index);
+}
+
+void Progress::become_probe() {
+  state_ = State::kProbe;
+  probe_is_out_ = false;
+  clear_inflight();
+}
+
+void Progress::become_snapshot() {
+  state_ = State::kSnapshot;
+  probe_is_out_ = false;
+  clear_inflight();
+  loaded.clear();
+  loading = Index();
+}
+
+void Progress::snapshot_ended(bool ok, Index mark) {
+  if (ok) {
+    match_ = std::max(match_, mark);
+    next_ = std::max(next_, match_ + 1);
+  }
+  if (state_ != State::kSnapshot) return;
+  if (ok) next_ = match_ + 1;
+  become_probe();
+  // After a failure wait for a sign of life, lest a new stream begin at once, again and again.
+  probe_is_out_ = !ok;
+}
+
+void Progress::become_replicate(Time now) {
+  state_ = State::kReplicate;
+  probe_is_out_ = false;
+  clear_inflight();
+  progressed_at_ = now;
+  sent_commit = Index();
+}
+
+void Progress::clear_inflight() {
+  inflight_.clear();
+  inflight_bytes_ = 0;
+}
+
+}  // namespace connectd::raft

@@ -1,0 +1,298 @@
+// What a leader sends and a follower accepts; commit; the rounds that confirm reads.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "raft/core_impl.h"
+
+namespace connectd::raft {
+
+// ---- follower
+// --------------------------------------------------------------------------------------
+
+namespace {
+// Entries follow one another from prev on, their terms never fall, none is newer than the leader's
+// own, and every configuration among them can be read.
+bool is_well_formed(const AppendRequest& request, Term term) {
+  Index index = request.prev_index;
+  Term last_term = request.prev_term;
+  for (const Entry& entry : request.entries) {
+    if (entry.index != index + 1 || entry.term < last_term || !entry.term || entry.term > term) {
+      return false;
+    }
+    index = entry.index;
+    last_term = entry.term;
+    if (entry.kind == EntryKind::kConfChange) {
+      ByteReader in(entry.payload.view());
+      ConfState conf;
+      if (!ConfState::decode(in, conf)) return false;
+    }
+  }
+  return true;
+}
+}  // namespace
+
+// Paper, figure 2, "AppendEntries RPC, receiver implementation".
+void Core::Impl::on(NodeId from, Term term, AppendRequest& request) {
+  heard_from_leader(from);
+  if (!is_well_formed(request, term)) return;
+
+  // 2. Refuse if the log has no entry at prev_index whose term matches. What is committed here is
+  // in every leader's log and needs no look; it may be compacted.
+  Index commit = log_.commit_index();
+  if (request.prev_index >= commit && !log_.holds(request.prev_index, request.prev_term)) {
+    AppendResponse response;
+    response.index = request.prev_index;
+    // Thesis §3.5: skip all positions that cannot match, a term at a time.
+    response.hint_index =
+        log_.last_at_most(std::min(request.prev_index, log_.last_index()), request.prev_term);
+    response.hint_term = log_.term_at(response.hint_index);
+    response.round = request.round;
+    response.wall_ns = now_.wall_ns;
+    send_when_durable(envelope(from, response), Index());
+    return;
+  }
+
+  // 3. and 4. Entries that are here already stay, and so does what is behind them: the request may
+  // be an old one, overtaken by a longer one whose entries are acknowledged. Only a conflict
+  // truncates.
+  size_t known = 0;
+  while (known < request.entries.size()) {
+    const Entry& entry = request.entries[known];
+    if (entry.index > commit && !log_.holds(entry.index, entry.term)) break;
+    ++known;
+  }
+  Index last_new = request.prev_index + request.entries.size();
+  if (known < request.entries.size()) {
+    if (request.entries[known].index <= log_.last_index()) {
+      truncate_log(request.entries[known].index);
+    }
+    for (size_t i = known; i < request.entries.size(); ++i) {
+      append_to_log(std::move(request.entries[i]));
+    }
+  }
+
+  // 5. Not past the last new entry: what lies behind it here may differ from the leader's log.
+  Index committed = std::min(request.commit, last_new);
+  if (committed > commit) log_.commit_to(committed);
+
+  if (request.entries.empty()) {
+    // Says what is durable now; whatever else this term brought is acknowledged by the answer to
+    // the request that brought it.
+    Index matched = std::max(last_new, commit);
+    respond_accepted(from, std::min(matched, log_.durable_index()), Index(), request.round);
+  } else {
+    respond_accepted(from, last_new, last_new, request.round);
+  }
+}
+
+void Core::Impl::respond_accepted(NodeId to, Index matched, Index needs, uint64_t round) {
+  AppendResponse response;
+  response.success = true;
+  response.index = matched;
+  response.round = round;
+  response.wall_ns = now_.wall_ns;
+  send_when_durable(envelope(to, response), needs);
+}
+
+void Core::Impl::on(NodeId from, Term, const Heartbeat& heartbeat) {
+  heard_from_leader(from);
+  // The leader names no more than it knows to match here.
+  Index committed = std::min(heartbeat.commit, log_.last_index());
+  if (committed > log_.commit_index()) log_.commit_to(committed);
+  send_when_durable(envelope(from, HeartbeatResponse{heartbeat.round, now_.wall_ns}), Index());
+}
+
+void Core::Impl::on(NodeId from, Term, const ReadIndexResponse& response) {
+  if (from != leader_) return;
+  for (uint64_t context : asks_.answered(response.context)) {
+    if (response.index) {
+      ready_.reads.push_back({context, response.index});
+    } else {
+      ready_.reads_dropped.push_back(context);
+    }
+  }
+}
+
+// ---- leader: answers
+// -------------------------------------------------------------------------------
+
+Progress* Core::Impl::heard_from_follower(NodeId from, uint64_t round, int64_t wall_ns) {
+  if (role_ != Role::kLeader) return nullptr;
+  auto found = peers_.find(from);
+  if (found == peers_.end()) return nullptr;
+  Progress& peer = found->second;
+  if (round > quorum_round_) peer.active = true;
+  log_time_.observe(from, wall_ns, now_);
+  if (round > peer.answered_round && round <= round_) {
+    peer.answered_round = round;
+    if (rounds_.any_open()) confirm_reads();
+  }
+  return &peer;
+}
+
+void Core::Impl::on(NodeId from, Term, const AppendResponse& response) {
+  Progress* peer = heard_from_follower(from, response.round, response.wall_ns);
+  if (peer == nullptr) return;
+  if (response.success) {
+    if (response.index > log_.last_index()) return;  // nothing this leader ever sent
+    bool advanced = response.index > peer->match();
+    peer->accepted(response.index, log_.first_index(), now_.time);
+    if (advanced) advance_commit();
+  } else {
+    Index hint = log_.last_at_most(response.hint_index, response.hint_term);
+    peer->rejected(response.index, hint);
+  }
+}
+
+void Core::Impl::on(NodeId from, Term, const HeartbeatResponse& response) {
+  Progress* peer = heard_from_follower(from, response.round, response.wall_ns);
+  if (peer == nullptr) return;
+  peer->answered_heartbeat(log_.last_index(), now_.time, options_.election_timeout);
+}
+
+// Paper §5.3 and §5.4.2: the largest index that a quorum holds durably is committed, if it is of
+// this term; entries of earlier terms are committed with it, never by counting (figure 8). The
+// leader counts itself as far as its own writes are done (thesis §10.2.1).
+void Core::Impl::advance_commit() {
+  if (role_ != Role::kLeader) return;
+  Index reached(quorum_value(conf(), scratch_, [&](NodeId id) -> uint64_t {
+    if (id == options_.id) return log_.durable_index().value();
+    auto peer = peers_.find(id);
+    return peer == peers_.end() ? 0 : peer->second.match().value();
+  }));
+  if (reached <= log_.commit_index() || log_.term_at(reached) != term_) return;
+  log_.commit_to(reached);
+  // Thesis §4.2.2: a leader that is not in the new configuration manages the cluster until that is
+  // committed, and then steps down.
+  if (confs_.back().index <= reached && !is_voter()) become_follower(term_, NodeId());
+}
+
+// ---- leader: what leaves in this turn
+// --------------------------------------------------------------
+
+void Core::Impl::replicate() {
+  for (auto& [id, peer] : peers_) {
+    bool sent = send_entries(id, peer);
+    // The new commit index leaves at once: the followers' own clients wait for it. `next - 1` is in
+    // the follower's log if the connection kept its order; if not, it says so.
+    if (!sent && peer.state() == Progress::State::kReplicate &&
+        peer.sent_commit < log_.commit_index()) {
+      sent = send_append(id, peer, {}, 0);
+    }
+    if (!sent && (heartbeat_is_due_ || round_is_needed_)) send_heartbeat(id, peer);
+  }
+  heartbeat_is_due_ = false;
+  round_is_needed_ = false;
+}
+
+bool Core::Impl::send_entries(NodeId to, Progress& peer) {
+  bool sent = false;
+  while (peer.may_send(options_.inflight_bytes)) {
+    if (peer.state() == Progress::State::kReplicate && peer.next() > log_.last_index()) break;
+    // The entry in front of what is needed is compacted: nothing can be matched any more.
+    if (peer.next() < log_.first_index()) {
+      start_snapshot(to, peer);
+      break;
+    }
+    std::vector<Entry> entries;
+    size_t weight = 0;
+    if (log_.in_memory(peer.next())) {
+      peer.loaded.clear();
+      if (peer.state() == Progress::State::kProbe) {
+        // Something small may go along; what is larger waits until the probe is accepted.
+        size_t limit = std::min(Progress::kProbeBytes, options_.max_append_bytes);
+        if (log_.at(peer.next()).weight() <= limit) {
+          weight = log_.copy(peer.next(), log_.last_index(), limit, options_.max_append_entries,
+                             entries);
+        }
+      } else {
+        weight = log_.copy(peer.next(), log_.last_index(), options_.max_append_bytes,
+                           options_.max_append_entries, entries);
+      }
+    } else if (peer.state() == Progress::State::kReplicate) {
+      if (peer.loaded.empty() || peer.loaded.front().index != peer.next()) {
+        peer.loaded.clear();
+        if (peer.loading != peer.next()) {
+          peer.loading = peer.next();
+          request_load(peer.next(), log_.memory_from(), options_.max_append_bytes);
+        }
+        break;
+      }
+      entries = std::exchange(peer.loaded, {});
+      for (const Entry& entry : entries) weight += entry.weight();
+    }
+    sent = send_append(to, peer, std::move(entries), weight);
+  }
+  return sent;
+}
+
+bool Core::Impl::send_append(NodeId to, Progress& peer, std::vector<Entry> entries, size_t weight) {
+  AppendRequest request;
+  request.prev_index = peer.next() - 1;
+  request.prev_term = log_.term_at(request.prev_index);
+  request.commit = log_.commit_index();
+  request.round = ++round_;
+  if (peer.state() == Progress::State::kProbe) {
+    peer.sent_probe();
+  } else {
+    if (!entries.empty()) peer.sent_entries(entries.back().index, weight, now_.time);
+    peer.sent_commit = request.commit;
+  }
+  request.entries = std::move(entries);
+  send(to, std::move(request));
+  return true;
+}
+
+void Core::Impl::send_heartbeat(NodeId to, const Progress& peer) {
+  send(to, Heartbeat{std::min(log_.commit_index(), peer.match()), ++round_});
+}
+
+void Core::Impl::start_snapshot(NodeId to, Progress& peer) {
+  peer.become_snapshot();
+  ready_.snapshots.push_back(to);
+}
+
+// ---- leader: reads (thesis §6.4)
+// -------------------------------------------------------------------
+
+void Core::Impl::on(NodeId from, Term, const ReadIndexRequest& request) {
+  if (role_ == Role::kLeader) {
+    rounds_.add({from, request.context});
+  } else {
+    send(from, ReadIndexResponse{request.context, Index()});
+  }
+}
+
+// Before an entry of the own term is committed the commit index may lie behind what an earlier
+// leader has acknowledged: reads wait.
+void Core::Impl::open_read_round() {
+  if (!leader_is_ready() || !rounds_.may_open()) return;
+  rounds_.open(round_, log_.commit_index());
+  round_is_needed_ = true;
+  confirm_reads();  // a single voter is a quorum by itself
+}
+
+void Core::Impl::confirm_reads() {
+  uint64_t answered = quorum_value(conf(), scratch_, [&](NodeId id) -> uint64_t {
+    if (id == options_.id) return UINT64_MAX;
+    auto peer = peers_.find(id);
+    return peer == peers_.end() ? 0 : peer->second.answered_round;
+  });
+  rounds_.confirm(answered,
+                  [this](const Reader& reader, Index index) { answer_reader(reader, index); });
+}
+
+// No index: refused.
+void Core::Impl::answer_reader(const Reader& reader, Index index) {
+  if (reader.node) {
+    send(reader.node, ReadIndexResponse{reader.context, index});
+  } else if (index) {
+    ready_.reads.push_back({reader.context, index});
+  } else {
+    ready_.reads_dropped.push_back(reader.context);
+  }
+}
+
+}  // namespace connectd::raft

@@ -1,0 +1,249 @@
+// Properties: whatever the network, the disks and the crashes do, the invariants hold; and when
+// they calm down, there is a leader and progress.
+
+#include "tests/unit/raft/cluster.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+namespace connectd::raft {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+ConfState voters(uint64_t count) {
+  ConfState conf;
+  for (uint64_t i = 1; i <= count; ++i) conf.voters.push_back(NodeId(i));
+  return conf;
+}
+
+std::string first_failure(const Cluster& cluster) {
+  return cluster.failures.empty() ? "" : cluster.failures.front();
+}
+
+TEST(ClusterTest, ThreeNodesElectReplicateAndApply) {
+  Cluster cluster(voters(3), 1);
+  ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
+  for (int i = 0; i < 10; ++i) cluster.propose(cluster.leader(), fmt::format("command {}", i));
+  ASSERT_TRUE(cluster.run_until(seconds(1), [&] {
+    return cluster.applied(NodeId(1)).size() == 10 && cluster.applied(NodeId(2)).size() == 10 &&
+           cluster.applied(NodeId(3)).size() == 10;
+  })) << first_failure(cluster);
+  EXPECT_EQ(first_failure(cluster), "");
+}
+
+TEST(ClusterTest, ASingleVoterServesItself) {
+  Cluster cluster(voters(1), 1);
+  ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
+  cluster.propose(NodeId(1), "x");
+  cluster.read(NodeId(1));
+  ASSERT_TRUE(
+      cluster.run_until(seconds(1), [&] { return cluster.applied(NodeId(1)).size() == 1; }));
+  EXPECT_TRUE(cluster.run_until(seconds(1), [&] { return cluster.reads_served() == 1; }));
+  EXPECT_EQ(first_failure(cluster), "");
+}
+
+// Failover: connections of a killed process break at once, and 0.4 s later there is a leader.
+TEST(ClusterTest, FailoverAfterAKillIsFasterThanTheElectionTimeout) {
+  std::vector<Duration> times;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    Cluster cluster(voters(3), seed);
+    ASSERT_TRUE(cluster.run_until(seconds(5), [&] {
+      return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
+    }));
+    cluster.run_for(milliseconds(200));
+    NodeId old = cluster.leader();
+    Time killed = cluster.time();
+    cluster.crash(old);
+    cluster.run_for(milliseconds(1));  // what it had sent arrives before its end does
+    for (NodeId id : cluster.ids()) cluster.tell_lost(id, old);
+    ASSERT_TRUE(cluster.run_until(
+        seconds(5),
+        [&] { return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready(); }))
+        << seed << first_failure(cluster);
+    times.push_back(cluster.time() - killed);
+  }
+  std::sort(times.begin(), times.end());
+  EXPECT_LE(times[times.size() / 2], milliseconds(150));
+  EXPECT_LE(times[times.size() * 99 / 100], milliseconds(400));
+}
+
+// A follower's death, slowness and return move no term.
+TEST(ClusterTest, AFollowersRestartDoesNotDisturbTheLeader) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Cluster cluster(voters(3), seed);
+    ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
+    cluster.run_for(milliseconds(300));
+    NodeId leader = cluster.leader();
+    Term term = cluster.core(leader).term();
+    NodeId follower = leader == NodeId(1) ? NodeId(2) : NodeId(1);
+    cluster.crash(follower);
+    for (NodeId id : cluster.ids()) cluster.tell_lost(id, follower);
+    cluster.run_for(seconds(3));
+    cluster.restart(follower);
+    for (NodeId id : cluster.ids()) cluster.tell_reached(id, follower);
+    cluster.run_for(seconds(3));
+    EXPECT_EQ(cluster.leader(), leader);
+    EXPECT_EQ(cluster.core(leader).term(), term);
+    EXPECT_EQ(first_failure(cluster), "");
+  }
+}
+
+// Catalogue B28: everything in flight is lost again and again, no message says so, and the follower
+// catches up all the same.
+TEST(ClusterTest, ALostWindowNeverWedgesAFollower) {
+  Options model;
+  model.inflight_bytes = 2000;
+  model.max_append_bytes = 400;
+  Cluster cluster(voters(3), 5, model);
+  ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
+  NodeId leader = cluster.leader();
+  NodeId follower = leader == NodeId(1) ? NodeId(2) : NodeId(1);
+  size_t proposed = 0;
+  for (int round = 0; round < 30; ++round) {
+    cluster.cut(leader, follower);  // requests vanish
+    for (int i = 0; i < 20; ++i) proposed += cluster.propose(leader, std::string(100, 'x'));
+    cluster.run_for(milliseconds(30));
+    cluster.heal();
+    cluster.run_for(milliseconds(5));
+    cluster.cut(follower, leader);  // answers vanish
+    cluster.run_for(milliseconds(20));
+    cluster.heal();
+  }
+  ASSERT_EQ(cluster.leader(), leader);
+  EXPECT_TRUE(
+      cluster.run_until(seconds(3), [&] { return cluster.applied(follower).size() == proposed; }))
+      << cluster.applied(follower).size() << " of " << proposed << " " << first_failure(cluster);
+}
+
+// One seed: faults of all kinds for a while, then calm.
+void run_seed(uint64_t seed) {
+  Random random(seed * 7919 + 1);
+  uint64_t count = std::vector<uint64_t>{1, 2, 3, 3, 3, 5, 5}[random.below(7)];
+  ConfState conf = voters(count);
+  if (random.chance(20) && count >= 3) {
+    conf.voters.pop_back();
+    conf.learners.push_back(NodeId(count));
+  } else if (random.chance(15) && count >= 3) {
+    conf.voters_outgoing = {NodeId(1), NodeId(2), NodeId(3)};
+    conf.voters.erase(conf.voters.begin());
+  }
+  Options model;
+  model.pre_vote = !random.chance(20);
+  model.check_quorum = !random.chance(20);
+  model.max_append_bytes = random.chance(30) ? 1 : random.between(50, 5000);
+  model.max_append_entries = random.chance(30) ? 1 : random.between(1, 100);
+  model.inflight_bytes = random.chance(30) ? 1 : random.between(100, 20000);
+  model.cache_bytes = random.chance(30) ? 0 : random.between(100, 20000);
+  model.apply_bytes = random.chance(30) ? 1 : random.between(100, 5000);
+  Cluster cluster(conf, seed, model);
+  cluster.weather.loss = random.chance(30) ? 0 : static_cast<double>(random.below(30));
+  cluster.weather.duplication = static_cast<double>(random.below(50));
+  cluster.weather.max_delay = milliseconds(random.between(1, 150));
+  cluster.weather.max_sync = milliseconds(random.between(0, 200));
+  cluster.weather.max_apply = milliseconds(random.between(0, 50));
+
+  std::vector<NodeId> ids = cluster.ids();
+  auto any = [&] { return ids[random.below(ids.size())]; };
+  uint64_t number = 0;
+  for (int i = 0; i < 400 && cluster.failures.empty(); ++i) {
+    cluster.run_for(milliseconds(random.below(60)));
+    switch (random.below(14)) {
+      case 0:
+        cluster.crash(any());
+        break;
+      case 1:
+      case 2:
+        cluster.restart(any());
+        break;
+      case 3:
+        cluster.cut(any(), any());
+        break;
+      case 4: {
+        NodeId alone = any();
+        for (NodeId id : ids) cluster.cut_both(alone, id);
+        break;
+      }
+      case 5:
+      case 6:
+        cluster.heal();
+        break;
+      case 7: {
+        NodeId a = any();
+        NodeId b = any();
+        cluster.tell_lost(a, b);
+        if (random.chance(50)) cluster.tell_reached(a, b);
+        break;
+      }
+      case 8:
+        cluster.snapshot(any(), random.below(5));
+        break;
+      case 9:
+        if (cluster.leader()) cluster.step(cluster.leader(), TransferLeadership{any()});
+        break;
+      case 10:
+        cluster.read(any());
+        cluster.read(any());
+        break;
+      default:
+        for (uint64_t k = random.below(10); k > 0; --k) {
+          cluster.propose(any(), std::string(random.below(200), 'x') + std::to_string(number++));
+          cluster.propose(cluster.leader() ? cluster.leader() : any(), std::to_string(number++));
+        }
+    }
+  }
+  // Calm. Catalogue A5: a leader and progress within ten election timeouts.
+  cluster.heal();
+  cluster.weather = Weather();
+  for (NodeId id : ids) cluster.restart(id);
+  cluster.run_for(milliseconds(200));  // what is still on its way arrives
+  bool ready = cluster.run_until(model.election_timeout * 10, [&] {
+    return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
+  });
+  ASSERT_EQ(first_failure(cluster), "");
+  ASSERT_TRUE(ready) << "no leader";
+  NodeId leader = cluster.leader();
+  ASSERT_TRUE(leader);
+  cluster.step(leader, Propose{std::vector<Proposal>(1)});
+  Index last = cluster.core(leader).last_index();
+  bool caught_up = cluster.run_until(model.election_timeout * 20, [&] {
+    return std::all_of(ids.begin(), ids.end(),
+                       [&](NodeId id) { return cluster.core(id).applied_index() >= last; });
+  });
+  ASSERT_EQ(first_failure(cluster), "");
+  ASSERT_TRUE(caught_up) << "not everyone caught up";
+  uint64_t served = cluster.reads_served();
+  for (NodeId id : ids) cluster.read(id);
+  EXPECT_TRUE(cluster.run_until(model.election_timeout,
+                                [&] { return cluster.reads_served() == served + ids.size(); }));
+  for (NodeId id : ids) {
+    EXPECT_EQ(cluster.applied(id), cluster.applied(ids[0]));
+  }
+}
+
+class SeedTest : public testing::TestWithParam<uint64_t> {};
+
+TEST_P(SeedTest, FaultsThenCalm) {
+  for (uint64_t seed = GetParam() * 25; seed < (GetParam() + 1) * 25; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    run_seed(seed);
+    if (testing::Test::HasFailure()) return;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, SeedTest, testing::Range<uint64_t>(0, 40));
+
+TEST(ClusterTest, TheSameSeedGivesTheSameRun) {
+  auto run = [] {
+    Cluster cluster(voters(3), 77);
+    cluster.weather.loss = 10;
+    cluster.run_for(seconds(2));
+    if (cluster.leader()) cluster.propose(cluster.leader(), "x");
+    cluster.run_for(seconds(5));
+    return std::make_tuple(cluster.messages_sent(), cluster.leader(), cluster.committed());
+  };
+  EXPECT_EQ(run(), run());
+}
+
+}  // namespace
+}  // namespace connectd::raft
