@@ -42,7 +42,7 @@ bool is_version_text(const char* version) {
   if (version == nullptr) return false;
   size_t length = ::strnlen(version, kMaxVersionText + 1);
   return length > 0 && length <= kMaxVersionText &&
-         std::all_of(version, version + length, [](char c) { return c > ' ' && c != 0x7f; });
+         std::all_of(version, version + length, [](char c) { return c > ' ' && c < 0x7f; });
 }
 
 std::string bit_list(uint64_t bits) {
