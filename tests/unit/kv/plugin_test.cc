@@ -119,6 +119,17 @@ TEST(Snapshot, EqualStatesGiveEqualBytes) {
   EXPECT_EQ(a.snapshot(), b.snapshot());
 }
 
+TEST(Snapshot, KeysOutOfOrderAreRefused) {
+  auto record = [](char key) {
+    return std::string("\1\xff\xff\xff\xff\xff\xff\xff\x7f\1\0\0\0\0\0\0\0", 17) + key +
+           std::string("\0\0\0\0\0\0\0\0", 8);
+  };
+  std::string two = "KVSTATE1" + std::string("\2\0\0\0\0\0\0\0", 8);
+  EXPECT_EQ(Plugin().restore(two + record('a') + record('b')), CONNECTD_OK);
+  EXPECT_EQ(Plugin().restore(two + record('b') + record('a')), CONNECTD_E_CORRUPT);
+  EXPECT_EQ(Plugin().restore(two + record('a') + record('a')), CONNECTD_E_CORRUPT);
+}
+
 TEST(Snapshot, EveryCutIsRefused) {
   Plugin plugin;
   fill(plugin);

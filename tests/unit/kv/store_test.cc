@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -141,6 +142,28 @@ TEST(Store, RemovesTheExpiredInOrderOfTimeThenKey) {
   ASSERT_EQ(store.held(), 2u);
   EXPECT_EQ(store.sorted()[0]->key, "b");
   EXPECT_EQ(store.size(21), 1u);
+}
+
+TEST(Store, SortsByTheBytesOfTheKeys) {
+  std::vector<std::string> parts = {"",     std::string(1, '\0'),      "a", "b", "\xff", "prefix",
+                                    "\x7f", "prefix longer than eight"};
+  for (std::string common : {"", "common:"}) {
+    std::vector<std::string> expected;
+    Store store;
+    for (const auto& a : parts) {
+      for (const auto& b : parts) {
+        for (const auto& c : parts) {
+          expected.push_back(common + a + b + c);
+          store.set(expected.back(), "", kNever);
+        }
+      }
+    }
+    std::sort(expected.begin(), expected.end());
+    expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
+    std::vector<std::string> sorted;
+    for (const Entry* entry : store.sorted()) sorted.push_back(entry->key);
+    EXPECT_EQ(sorted, expected);
+  }
 }
 
 TEST(Store, GivesMemoryOfAShrunkValueBack) {
