@@ -497,8 +497,8 @@ Result<void> SegmentedLog::append(std::span<const LogBatch> batches) {
 }
 
 Result<void> SegmentedLog::seal_if_idle(Time now) {
-  if (sealed_) return {};
   if (auto usable = check_usable(); !usable) return usable;
+  if (sealed_) return {};
   if (!idle_since_) idle_since_ = now;
   if (now - *idle_since_ < kSealAfter) return {};
 
@@ -605,6 +605,11 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
   Index next = from;
   const size_t chunk = std::clamp(max_bytes, kMinReadChunkBytes, kMaxReadChunkBytes);
   std::vector<Range> ranges = ranges_of(from, to);
+  if (!ranges.empty()) {
+    // As many as small entries can be; not more than there are.
+    const uint64_t there = ranges.back().end - from;
+    entries.reserve(std::min<uint64_t>(there, max_bytes / (2 * raft::Entry::kHeaderBytes) + 1));
+  }
   std::optional<RecordReader> reader;
   const File* file = nullptr;
   for (const Range& range : ranges) {

@@ -114,7 +114,9 @@ struct FaultyFileSystem::State {
   std::array<Failure, kFileCalls> failures{};
   Failure change_failure;
   bool failure_hit = false;
+  uint64_t power_off_at = 0;  // count of changes; 0: never
 
+  bool is_off() const { return power_off_at != 0 && change_calls >= power_off_at; }
   static bool hits(Failure& failure, uint64_t count) {
     if (failure.at == 0) return false;
     return failure.sticky ? count >= failure.at : count == failure.at;
@@ -128,6 +130,7 @@ struct FaultyFileSystem::State {
     int error_number = 0;
     if (hits(failures[i], calls[i])) error_number = failures[i].error_number;
     if (is_change && hits(change_failure, change_calls)) error_number = change_failure.error_number;
+    if (is_off()) error_number = EIO;
     if (error_number != 0) failure_hit = true;
     return error_number;
   }
@@ -172,7 +175,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
   Result<void> sync() override {
     std::lock_guard lock(state_->mutex);
     if (int e = begin(FileCall::kSync)) {
-      inode_->clear_dirty();
+      if (!state_->is_off()) inode_->clear_dirty();
       return io_failure("sync", path_, e);
     }
     inode_->sync();
@@ -202,7 +205,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
       inode_->write(offset, bytes, size);
       return {};
     }
-    uint64_t part = size == 0 ? 0 : state_->random.below(size);
+    uint64_t part = size == 0 || state_->is_off() ? 0 : state_->random.below(size);
     const uint64_t had = inode_->cached.size();
     part = std::min(part, std::max(offset, had) - offset);  // it does not grow the file
     inode_->write(offset, bytes, part);
@@ -268,12 +271,14 @@ void FaultyFileSystem::crash(const CrashOptions& options) {
     }
   }
   ++s.epoch;
+  s.power_off_at = 0;
   s.locks.clear();
 }
 
 void FaultyFileSystem::restart_process() {
   std::lock_guard lock(state_->mutex);
   ++state_->epoch;
+  state_->power_off_at = 0;
   state_->locks.clear();
 }
 
@@ -294,6 +299,12 @@ void FaultyFileSystem::clear_failures() {
   std::lock_guard lock(state_->mutex);
   state_->failures = {};
   state_->change_failure = {};
+}
+
+void FaultyFileSystem::power_off_at_change(uint64_t nth) {
+  std::lock_guard lock(state_->mutex);
+  state_->power_off_at = state_->change_calls + nth;
+  state_->failure_hit = false;
 }
 
 bool FaultyFileSystem::failure_hit() const {

@@ -58,6 +58,9 @@ class FaultyFileSystem final : public storage::FileSystem {
   // every later one of that kind. kAnyCall counts all calls that change the disk.
   void fail_nth(FileCall call, uint64_t nth, int error_number, bool sticky = false);
   void fail_nth_change(uint64_t nth, int error_number, bool sticky = false);
+  // The machine dies at the `nth` change from now on: that call and all later ones fail and change
+  // nothing, what was not synced before stays unsynced. crash() or restart_process() ends it.
+  void power_off_at_change(uint64_t nth);
   void clear_failures();
   // A failure that was asked for has happened.
   bool failure_hit() const;
