@@ -23,6 +23,9 @@ constexpr uint64_t kMaxBatchBytes = 1 << 20;
 constexpr size_t kMaxBufferBytes = 4 << 20;
 constexpr size_t kMinReadChunkBytes = 64 << 10;
 constexpr size_t kMaxReadChunkBytes = 1 << 20;
+// A new segment is filled and synced by pieces, so that the log's own syncs do not wait for all of
+// it.
+constexpr uint64_t kFillBytes = 4 << 20;
 // Places looked up for one read(): bounds the work under the mutex; read() may return less for it.
 constexpr size_t kMaxAnchorsPerRead = 256;
 // Runs of terms kept before those of compacted entries are dropped.
@@ -236,8 +239,11 @@ Result<void> SegmentedLog::adopt_spare() {
 Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_t bytes) {
   auto file = files_.open(temporary, OpenMode::kCreate);
   if (!file) return failure(file.error());
-  auto done = (*file)->fill_zeros(0, bytes);
-  if (done) done = (*file)->sync();
+  Result<void> done;
+  for (uint64_t at = 0; done && at < bytes; at += kFillBytes) {
+    done = (*file)->fill_zeros(at, std::min(kFillBytes, bytes - at));
+    if (done) done = (*file)->sync();
+  }
   if (!done) {
     // Most likely the disk is full: give back what was taken. The first error is the one to tell.
     auto removed = files_.remove(temporary);
