@@ -27,7 +27,12 @@ using std::chrono::milliseconds;
 constexpr auto kPatience = std::chrono::seconds(20);
 
 wire::PeerMessage heartbeat(NodeId from, NodeId to, uint64_t round) {
-  return raft::Envelope{from, to, Term(1), raft::Heartbeat{Index(1), round}};
+  raft::Envelope envelope;
+  envelope.from = from;
+  envelope.to = to;
+  envelope.term = Term(1);
+  envelope.message.emplace<raft::Heartbeat>(Index(1), round);
+  return envelope;
 }
 
 uint64_t round_of(const wire::PeerMessage& message) {
