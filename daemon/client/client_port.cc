@@ -1,0 +1,268 @@
+#include "client/client_port.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "client/connection.h"
+
+namespace connectd::client {
+namespace {
+
+using boost::asio::ip::tcp;
+using boost::system::error_code;
+
+constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
+constexpr auto kRepeatLogAfter = std::chrono::seconds(30);
+constexpr int kListenBacklog = 1024;
+
+bool is_out_of_descriptors(error_code error) {
+  return error == boost::system::errc::too_many_files_open ||
+         error == boost::system::errc::too_many_files_open_in_system;
+}
+
+}  // namespace
+
+class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::Impl>,
+                               public ConnectionOwner {
+ public:
+  Impl(boost::asio::io_context& io, const ClientPortOptions& options, node::Service& service)
+      : io_(io),
+        shared_(new Shared{.options = options, .service = service}),
+        acceptor_(io),
+        accept_timer_(io),
+        sweep_timer_(io),
+        drain_timer_(io),
+        reserve_(open_reserve()) {}
+  ~Impl() { close_reserve(); }
+
+  Result<> listen(const wire::Address& address);
+  uint16_t listen_port() const {
+    error_code ignored;  // not open: no port
+    return acceptor_.local_endpoint(ignored).port();
+  }
+  void drain(std::chrono::milliseconds patience, std::function<void()> done);
+  void stop();
+  size_t connections() const { return connections_.size(); }
+  const ClientPortCounters& counters() const { return shared_->counters; }
+
+  // ConnectionOwner
+  void on_closed(Connection& connection) override;
+
+ private:
+  static int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+  void close_reserve() {
+    if (reserve_ >= 0) ::close(std::exchange(reserve_, -1));
+  }
+  void accept();
+  void on_accepted(error_code error, tcp::socket socket);
+  void turn_away_one();
+  void accept_later();
+  void turn_away(tcp::socket socket);
+  void sweep_later();
+  void close_all();
+  void warn(std::string_view text);
+
+  boost::asio::io_context& io_;
+  const std::shared_ptr<Shared> shared_;
+  tcp::acceptor acceptor_;
+  boost::asio::steady_timer accept_timer_;
+  boost::asio::steady_timer sweep_timer_;
+  boost::asio::steady_timer drain_timer_;
+  std::vector<std::shared_ptr<Connection>> connections_;
+  // Given up for a moment when no descriptor is left, to accept a connection and close it: what is
+  // not accepted would be reported ready for ever.
+  int reserve_ = -1;
+  SteadyTime last_warning_{};
+  std::function<void()> drained_;
+  bool is_stopped_ = false;
+};
+
+Result<> ClientPort::Impl::listen(const wire::Address& address) {
+  error_code error;
+  tcp::resolver resolver(io_);
+  auto found = resolver.resolve(address.host, std::to_string(address.port),
+                                tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (error) {
+    return failure(ExitCode::kConfig,
+                   fmt::format("the client port's address {} cannot be resolved: {}; check "
+                               "listen.client or the member's own client address",
+                               address.to_string(), error.message()));
+  }
+  tcp::endpoint endpoint = found.begin()->endpoint();
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(kListenBacklog, error);
+  if (!error) acceptor_.non_blocking(true, error);
+  if (error) {
+    return failure(
+        ExitCode::kCannotCreate,
+        fmt::format("cannot listen for clients at {}: {}; is another connectd running, or "
+                    "is it not an address of this machine?",
+                    address.to_string(), error.message()));
+  }
+  accept();
+  sweep_later();
+  return {};
+}
+
+void ClientPort::Impl::warn(std::string_view text) {
+  SteadyTime now = std::chrono::steady_clock::now();
+  if (last_warning_ != SteadyTime{} && now - last_warning_ < kRepeatLogAfter) return;
+  last_warning_ = now;
+  LOG_WARNING("client", "{}", text);
+}
+
+// ---- accepting
+// -------------------------------------------------------------------------------------
+
+void ClientPort::Impl::accept() {
+  acceptor_.async_accept([self = shared_from_this()](error_code error, tcp::socket socket) {
+    self->on_accepted(error, std::move(socket));
+  });
+}
+
+void ClientPort::Impl::on_accepted(error_code error, tcp::socket socket) {
+  if (is_stopped_ || !acceptor_.is_open()) return;
+  if (error) {
+    if (is_out_of_descriptors(error)) turn_away_one();
+    warn(
+        fmt::format("accepting a client failed: {}; raise the limit of open files (LimitNOFILE) or "
+                    "lower client.max_connections",
+                    error.message()));
+    return accept_later();
+  }
+  if (connections_.size() >= shared_->options.max_connections) {
+    turn_away(std::move(socket));
+  } else {
+    shared_->counters.accepted++;
+    auto connection = std::make_shared<Connection>(std::move(socket), shared_, *this,
+                                                   std::chrono::steady_clock::now());
+    connection->place = connections_.size();
+    connections_.push_back(connection);
+    connection->start();
+  }
+  accept();
+}
+
+void ClientPort::Impl::accept_later() {
+  accept_timer_.expires_after(kAcceptBackOff);
+  accept_timer_.async_wait([self = shared_from_this()](error_code aborted) {
+    if (!aborted && self->acceptor_.is_open()) self->accept();
+  });
+}
+
+void ClientPort::Impl::turn_away_one() {
+  close_reserve();
+  error_code error;
+  tcp::socket socket = acceptor_.accept(error);
+  if (!error) turn_away(std::move(socket));
+  reserve_ = open_reserve();
+}
+
+// With a word, if the socket takes it at once.
+void ClientPort::Impl::turn_away(tcp::socket socket) {
+  shared_->counters.rejected++;
+  warn(fmt::format(
+      "a client was turned away: {} connections are open (client.max_connections is {})",
+      connections_.size(), shared_->options.max_connections));
+  std::string text;
+  make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
+                                      "this node has too many connections");
+  error_code ignored;  // the client is turned away either way
+  socket.non_blocking(true, ignored);
+  socket.write_some(boost::asio::buffer(text), ignored);
+  socket.shutdown(tcp::socket::shutdown_send, ignored);
+}
+
+// ---- closing
+// ---------------------------------------------------------------------------------------
+
+void ClientPort::Impl::on_closed(Connection& connection) {
+  size_t place = connection.place;
+  CHECK(place < connections_.size() && connections_[place].get() == &connection);
+  if (place + 1 < connections_.size()) {
+    connections_[place] = std::move(connections_.back());
+    connections_[place]->place = place;
+  }
+  connections_.pop_back();
+  if (connections_.empty() && drained_) {
+    drain_timer_.cancel();
+    boost::asio::post(io_, std::exchange(drained_, nullptr));
+  }
+}
+
+void ClientPort::Impl::sweep_later() {
+  sweep_timer_.expires_after(shared_->options.sweep_interval);
+  sweep_timer_.async_wait([self = shared_from_this()](error_code aborted) {
+    if (aborted || self->is_stopped_) return;
+    SteadyTime now = std::chrono::steady_clock::now();
+    // From the back: who closes is replaced by one that was looked at.
+    for (size_t i = self->connections_.size(); i-- > 0;) {
+      auto connection = self->connections_[i];
+      connection->sweep(now);
+    }
+    self->sweep_later();
+  });
+}
+
+void ClientPort::Impl::close_all() {
+  while (!connections_.empty()) {
+    auto connection = connections_.back();
+    connection->close();
+  }
+}
+
+void ClientPort::Impl::drain(std::chrono::milliseconds patience, std::function<void()> done) {
+  error_code ignored;  // closing what may not be open
+  acceptor_.close(ignored);
+  accept_timer_.cancel();
+  drained_ = std::move(done);
+  if (connections_.empty()) {
+    boost::asio::post(io_, std::exchange(drained_, nullptr));
+    return;
+  }
+  drain_timer_.expires_after(patience);
+  drain_timer_.async_wait([self = shared_from_this()](error_code aborted) {
+    if (!aborted && !self->is_stopped_) self->close_all();
+  });
+  for (size_t i = connections_.size(); i-- > 0;) {
+    auto connection = connections_[i];
+    connection->drain();
+  }
+}
+
+void ClientPort::Impl::stop() {
+  if (std::exchange(is_stopped_, true)) return;
+  drained_ = nullptr;
+  error_code ignored;  // closing what may not be open
+  acceptor_.close(ignored);
+  accept_timer_.cancel();
+  sweep_timer_.cancel();
+  drain_timer_.cancel();
+  close_all();
+}
+
+ClientPort::ClientPort(boost::asio::io_context& io, const ClientPortOptions& options,
+                       node::Service& service)
+    : impl_(std::make_shared<Impl>(io, options, service)) {}
+ClientPort::~ClientPort() { stop(); }
+Result<> ClientPort::listen(const wire::Address& address) { return impl_->listen(address); }
+uint16_t ClientPort::listen_port() const { return impl_->listen_port(); }
+void ClientPort::drain(std::chrono::milliseconds patience, std::function<void()> done) {
+  impl_->drain(patience, std::move(done));
+}
+void ClientPort::stop() { impl_->stop(); }
+size_t ClientPort::connections() const { return impl_->connections(); }
+const ClientPortCounters& ClientPort::counters() const { return impl_->counters(); }
+
+}  // namespace connectd::client
