@@ -1,0 +1,78 @@
+// The HTTP port: health, status, and requests to the plugin (docs/operations.md, docs/protocol.md).
+//
+// It has a thread of its own with an io_context of its own, so that it answers while the node's
+// loop is busy, and says so when the loop hangs. It reads the node's StatusBoard, and hands
+// requests to the loop through one function; it knows nothing else of the node.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "config/config.h"
+#include "node/service.h"
+#include "node/status.h"
+
+namespace connectd::admin {
+
+// Further connections are closed at once.
+inline constexpr size_t kMaxConnections = 128;
+inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
+// A client that is slower with one request, or to read one answer, is closed.
+inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);
+// Between two requests of one connection.
+inline constexpr Duration kIdleTimeout = std::chrono::seconds(60);
+// For each of the other members, in /v1/cluster.
+inline constexpr Duration kMemberTimeout = std::chrono::seconds(2);
+inline constexpr size_t kMaxMemberAnswer = 1 << 20;
+// /v1/cluster requests under way; each asks all other members.
+inline constexpr size_t kMaxClusterQueries = 8;
+// The loop has published no status for this long: /livez fails.
+inline constexpr Duration kLoopHangs = std::chrono::seconds(10);
+// What a call may take longer than Options::call_timeout before the server gives up by itself.
+inline constexpr Duration kCallGrace = std::chrono::seconds(2);
+
+// The answer to one request, as node::Reply but owning its bytes.
+struct CallResult {
+  node::ReplyCode code = node::ReplyCode::kOk;
+  std::string bytes;
+  bool plugin_refused = false;
+  int32_t status = 0;
+  Index index;
+};
+
+// Hands a request to the loop thread. Called on the HTTP thread; must not wait, and must bound what
+// it queues (else answer kOverloaded). `done` is called once, on any thread, and may be called or
+// dropped after the server is gone.
+using CallFunction = std::function<void(std::string request, std::function<void(CallResult)> done)>;
+
+struct ServerOptions {
+  config::Address listen;
+  // The address that others know this server by; beside it and `listen`, names of this machine are
+  // good in a Host header.
+  config::Address advertised;
+  NodeId id;
+  size_t max_request = 1 << 20;                     // bytes of one call
+  Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout
+};
+
+class HttpServer {
+ public:
+  // Binds and listens. kCannotCreate with the address when that fails: in use, or not of this
+  // machine. kPermission for a port below 1024 without the right to it.
+  static Result<std::unique_ptr<HttpServer>> open(ServerOptions options,
+                                                  const node::StatusBoard& board,
+                                                  CallFunction call);
+  // Starts its thread. Once.
+  virtual void start() = 0;
+  // The port it listens on.
+  virtual uint16_t port() const = 0;
+  // Closes everything and joins the thread.
+  virtual ~HttpServer() = default;
+};
+
+}  // namespace connectd::admin

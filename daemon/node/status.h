@@ -1,0 +1,84 @@
+// What a node tells the outside of itself: one immutable value, made by the loop thread, read by
+// the HTTP thread (admin/) and by whoever writes it to the log.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/types.h"
+#include "raft/types.h"
+
+namespace connectd::node {
+
+struct MemberStatus {
+  NodeId id;
+  bool voter = true;
+  std::string peer;  // addresses, host:port
+  std::string client;
+  std::string http;
+};
+
+// What the leader knows of another member.
+struct PeerProgress {
+  NodeId id;
+  bool active = false;  // heard of in the present check-quorum period
+  std::string state;    // "probe", "replicate", "snapshot"
+  Index match;
+  uint64_t lag = 0;  // entries of the leader's log that it is not known to have
+};
+
+struct StatusSnapshot {
+  Time made{};  // by the loop; one that grows old says that the loop hangs
+
+  NodeId id;
+  std::string name;  // config node.name
+  std::string cluster_name;
+  ClusterId cluster_id;  // none: no cluster was formed yet
+  std::string version;   // of connectd
+  int64_t started_wall_ns = 0;
+
+  raft::Role role = raft::Role::kFollower;
+  Term term;
+  NodeId leader;  // none: unknown
+  Index last_index;
+  Index commit_index;
+  Index applied_index;
+  Index snapshot_index;
+  uint64_t digest = 0;  // of the chain at applied_index
+  std::vector<MemberStatus> members;
+  std::vector<PeerProgress> peers;  // leader only
+
+  std::string plugin_name;
+  std::string plugin_version;
+  uint32_t plugin_level = 0;
+
+  bool ready = false;  // it can serve
+  std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
+};
+
+// Where the loop leaves its newest status. Any thread. Under a mutex that is held for a copy of one
+// pointer.
+class StatusBoard {
+ public:
+  // The loop publishes on every change that people wait for and at least once a second.
+  void publish(std::shared_ptr<const StatusSnapshot> status) {
+    std::lock_guard lock(mutex_);
+    status_ = std::move(status);
+  }
+  // Null until the first publish().
+  std::shared_ptr<const StatusSnapshot> read() const {
+    std::lock_guard lock(mutex_);
+    return status_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const StatusSnapshot> status_;
+};
+
+}  // namespace connectd::node

@@ -1,0 +1,526 @@
+#include "admin/http_server.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "admin/http_client.h"
+
+namespace connectd::admin {
+namespace {
+
+namespace json = boost::json;
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+// Stands for the loop thread: takes calls, and answers when the test says what.
+class FakeLoop {
+ public:
+  struct Call {
+    std::string request;
+    std::function<void(CallResult)> done;
+  };
+
+  CallFunction function() {
+    return [this](std::string request, std::function<void(CallResult)> done) {
+      std::lock_guard lock(mutex_);
+      calls_.push_back({std::move(request), std::move(done)});
+      ready_.notify_all();
+    };
+  }
+  // Waits for the next call.
+  Call take() {
+    std::unique_lock lock(mutex_);
+    if (!ready_.wait_for(lock, 10s, [&] { return !calls_.empty(); })) return {};
+    Call call = std::move(calls_.front());
+    calls_.pop_front();
+    return call;
+  }
+  size_t size() {
+    std::lock_guard lock(mutex_);
+    return calls_.size();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<Call> calls_;
+};
+
+// A connection that sends what it is told, right or wrong.
+class RawClient {
+ public:
+  explicit RawClient(uint16_t port) {
+    fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+    timeval limit{10, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  }
+  ~RawClient() { close(fd_); }
+  RawClient(const RawClient&) = delete;
+  RawClient& operator=(const RawClient&) = delete;
+
+  bool connected() const { return connected_; }
+  void send(std::string_view text) {
+    while (!text.empty()) {
+      ssize_t sent = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL);
+      if (sent <= 0) return;
+      text.remove_prefix(static_cast<size_t>(sent));
+    }
+  }
+  // Until `end` was read, or the connection was closed.
+  std::string read_until(std::string_view end) {
+    std::string text;
+    char block[4096];
+    while (text.find(end) == std::string::npos) {
+      ssize_t got = recv(fd_, block, sizeof block, 0);
+      if (got <= 0) break;
+      text.append(block, static_cast<size_t>(got));
+    }
+    return text;
+  }
+  std::string read_all() { return read_until(std::string_view("\0never", 6)); }
+
+ private:
+  int fd_ = -1;
+  bool connected_ = false;
+};
+
+class HttpServerTest : public ::testing::Test {
+ protected:
+  void SetUp() override { open({}); }
+
+  void open(ServerOptions options) {
+    options.listen = {"127.0.0.1", 0};
+    if (!options.id) options.id = NodeId(1);
+    auto server = HttpServer::open(options, board_, loop_.function());
+    ASSERT_TRUE(server) << server.error().text;
+    server_ = std::move(*server);
+    server_->start();
+  }
+
+  static node::StatusSnapshot good_status() {
+    node::StatusSnapshot status;
+    status.made = read_clocks().time;
+    status.id = NodeId(1);
+    status.name = "n1";
+    status.role = raft::Role::kLeader;
+    status.leader = NodeId(1);
+    status.term = Term(3);
+    status.ready = true;
+    return status;
+  }
+  void publish(const node::StatusSnapshot& status) {
+    board_.publish(std::make_shared<const node::StatusSnapshot>(status));
+  }
+
+  config::Address address() const { return {"127.0.0.1", server_->port()}; }
+  HttpAnswer get(const std::string& target) {
+    HttpRequest request;
+    request.target = target;
+    return answer(std::move(request));
+  }
+  HttpRequest call_request(const std::string& body) {
+    HttpRequest request;
+    request.method = "POST";
+    request.target = "/v1/call";
+    request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/octet-stream"}};
+    request.body = body;
+    return request;
+  }
+  HttpAnswer answer(HttpRequest request) {
+    HttpOutcome outcome = fetch(address(), std::move(request), 20s);
+    EXPECT_TRUE(outcome) << outcome.error().text;
+    return outcome ? std::move(*outcome) : HttpAnswer{};
+  }
+  // A call that the loop answers with `result`.
+  HttpAnswer call(const std::string& body, const CallResult& result) {
+    std::thread loop([&] {
+      FakeLoop::Call taken = loop_.take();
+      EXPECT_EQ(taken.request, body);
+      if (taken.done) taken.done(result);
+    });
+    HttpAnswer got = answer(call_request(body));
+    loop.join();
+    return got;
+  }
+  static json::object problem_of(const HttpAnswer& got) {
+    EXPECT_EQ(got.header("content-type"), "application/problem+json");
+    json::object object = json::parse(got.body).as_object();
+    EXPECT_EQ(object["status"].to_number<int>(), got.status);
+    EXPECT_EQ(object["type"].as_string(), "about:blank");
+    EXPECT_FALSE(object["title"].as_string().empty());
+    EXPECT_FALSE(object["detail"].as_string().empty());
+    return object;
+  }
+
+  node::StatusBoard board_;
+  FakeLoop loop_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+TEST_F(HttpServerTest, WhileStartingItLivesAndIsNotReady) {
+  EXPECT_EQ(get("/livez").status, 200);
+  EXPECT_EQ(get("/readyz").status, 503);
+  EXPECT_EQ(get("/leaderz").status, 503);
+  EXPECT_EQ(get("/v1/status").status, 503);
+  EXPECT_EQ(get("/v1/cluster").status, 503);
+}
+
+TEST_F(HttpServerTest, HealthOfAServingLeader) {
+  publish(good_status());
+  for (const char* path : {"/livez", "/readyz", "/leaderz"}) {
+    HttpAnswer got = get(path);
+    EXPECT_EQ(got.status, 200) << path;
+    EXPECT_EQ(got.body, "ok\n");
+  }
+  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[+] leader 1 in term 3\n"));
+  EXPECT_THAT(get("/leaderz?verbose").body, HasSubstr("[+] leader in term 3\nok\n"));
+}
+
+TEST_F(HttpServerTest, HealthOfAWaitingFollower) {
+  node::StatusSnapshot status = good_status();
+  status.role = raft::Role::kFollower;
+  status.leader = NodeId(2);
+  status.ready = false;
+  status.reason = "waiting for members 2, 3";
+  publish(status);
+  EXPECT_EQ(get("/livez").status, 200);
+  HttpAnswer ready = get("/readyz");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.header("retry-after"), "1");
+  EXPECT_EQ(problem_of(ready)["detail"].as_string(), "waiting for members 2, 3");
+  HttpAnswer leader = get("/leaderz");
+  EXPECT_EQ(leader.status, 503);
+  EXPECT_EQ(problem_of(leader)["detail"].as_string(), "follower; node 2 leads term 3");
+  HttpAnswer verbose = get("/readyz?verbose");
+  EXPECT_EQ(verbose.status, 503);
+  EXPECT_THAT(verbose.body, HasSubstr("[-] waiting for members 2, 3\n"));
+}
+
+TEST_F(HttpServerTest, AHangingLoopIsNotAlive) {
+  node::StatusSnapshot status = good_status();
+  status.made = read_clocks().time - kLoopHangs - 1s;
+  publish(status);
+  EXPECT_EQ(get("/livez").status, 503);
+}
+
+TEST_F(HttpServerTest, StatusIsTheSnapshot) {
+  publish(good_status());
+  HttpAnswer got = get("/v1/status");
+  EXPECT_EQ(got.status, 200);
+  EXPECT_EQ(got.header("content-type"), "application/json");
+  EXPECT_EQ(got.header("access-control-allow-origin"), "");
+  EXPECT_EQ(json::parse(got.body).as_object()["term"].to_number<int>(), 3);
+}
+
+TEST_F(HttpServerTest, WhatIsNotThere) {
+  HttpAnswer got = get("/v1/nothing");
+  EXPECT_EQ(got.status, 404);
+  problem_of(got);
+  HttpRequest request;
+  request.method = "DELETE";
+  request.target = "/v1/status";
+  got = answer(request);
+  EXPECT_EQ(got.status, 405);
+  EXPECT_EQ(got.header("allow"), "GET, HEAD");
+  got = get("/v1/call");
+  EXPECT_EQ(got.status, 405);
+  EXPECT_EQ(got.header("allow"), "POST");
+}
+
+TEST_F(HttpServerTest, AHeadHasNoBody) {
+  publish(good_status());
+  RawClient client(server_->port());
+  client.send("HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  std::string text = client.read_all();
+  EXPECT_THAT(text, HasSubstr("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(text, HasSubstr("Content-Length: 3\r\n"));
+  EXPECT_TRUE(text.ends_with("\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, OneConnectionCarriesManyRequests) {
+  publish(good_status());
+  RawClient client(server_->port());
+  for (int i = 0; i < 3; ++i) {
+    client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_THAT(client.read_until("ok\n"), HasSubstr("200 OK"));
+  }
+  // Two at once are answered one after the other.
+  client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(client.read_until("/v1/call"), HasSubstr("404"));
+}
+
+TEST_F(HttpServerTest, ACallReachesThePluginAndItsReplyComesBack) {
+  CallResult result;
+  result.bytes = std::string("1\n\0\xff", 4);
+  result.status = -3;
+  result.index = Index(812);
+  HttpAnswer got = call(std::string("in\0cr", 5), result);
+  EXPECT_EQ(got.status, 200);
+  EXPECT_EQ(got.body, result.bytes);
+  EXPECT_EQ(got.header("x-connect-index"), "812");
+  EXPECT_EQ(got.header("x-connect-status"), "-3");
+  EXPECT_EQ(got.header("content-type"), "application/octet-stream");
+}
+
+TEST_F(HttpServerTest, EachErrorCodeHasItsStatus) {
+  struct Case {
+    node::ReplyCode code;
+    int status;
+    const char* name;
+  };
+  for (const Case& c : {Case{node::ReplyCode::kNoLeader, 503, "NOLEADER"},
+                        Case{node::ReplyCode::kOverloaded, 429, "OVERLOADED"},
+                        Case{node::ReplyCode::kTooLarge, 413, "TOOLARGE"},
+                        Case{node::ReplyCode::kRejected, 400, "REJECTED"},
+                        Case{node::ReplyCode::kDiskFull, 507, "DISKFULL"},
+                        Case{node::ReplyCode::kShutdown, 503, "SHUTDOWN"},
+                        Case{node::ReplyCode::kPlugin, 500, "PLUGIN"},
+                        Case{node::ReplyCode::kUnknown, 504, "UNKNOWN"}}) {
+    CallResult result;
+    result.code = c.code;
+    result.bytes = "some reason";
+    HttpAnswer got = call("incr", result);
+    EXPECT_EQ(got.status, c.status);
+    json::object problem = problem_of(got);
+    EXPECT_EQ(problem["code"].as_string(), c.name);
+    EXPECT_EQ(problem["detail"].as_string(), "some reason");
+  }
+}
+
+TEST_F(HttpServerTest, ARefusalOfThePluginIsSentUnchanged) {
+  CallResult result;
+  result.code = node::ReplyCode::kRejected;
+  result.plugin_refused = true;
+  result.bytes = "-ERR wrong number of arguments\r\n";
+  HttpAnswer got = call("SET", result);
+  EXPECT_EQ(got.status, 400);
+  EXPECT_EQ(got.body, result.bytes);
+  EXPECT_EQ(got.header("x-connect-code"), "REJECTED");
+}
+
+TEST_F(HttpServerTest, BrowsersCannotCall) {
+  HttpRequest request = call_request("incr");
+  request.headers.erase("X-Connect-Request");
+  HttpAnswer got = answer(request);
+  EXPECT_EQ(got.status, 403);
+  EXPECT_THAT(std::string(problem_of(got)["detail"].as_string()),
+              HasSubstr("X-Connect-Request: 1"));
+
+  for (const char* host : {"evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", ""}) {
+    request = call_request("incr");
+    request.headers["Host"] = host;
+    EXPECT_EQ(answer(request).status, 403) << host;
+  }
+  for (const char* type : {"", "application/x-www-form-urlencoded", "Text/Plain;charset=UTF-8",
+                           "multipart/form-data; boundary=x"}) {
+    request = call_request("incr");
+    request.headers["Content-Type"] = type;
+    EXPECT_EQ(answer(request).status, 415) << type;
+  }
+  EXPECT_EQ(loop_.size(), 0u);
+}
+
+TEST_F(HttpServerTest, NamesOfThisMachineAreGoodHosts) {
+  for (std::string host : {"localhost", "127.0.0.1", "LOCALHOST", "[::1]"}) {
+    std::thread loop([&] { loop_.take().done(CallResult{}); });
+    HttpRequest request = call_request("incr");
+    request.headers["Host"] = host + ":" + std::to_string(server_->port());
+    EXPECT_EQ(answer(request).status, 200) << host;
+    loop.join();
+  }
+}
+
+TEST_F(HttpServerTest, WhatThisVersionDoesNotServeIsRefused) {
+  for (const char* name : {"X-Connect-Read", "X-Connect-Session", "X-Connect-Sequence"}) {
+    HttpRequest request = call_request("get");
+    request.headers[name] = "stale";
+    EXPECT_EQ(answer(request).status, 400) << name;
+  }
+  EXPECT_EQ(loop_.size(), 0u);
+  std::thread loop([&] { loop_.take().done(CallResult{}); });
+  HttpRequest request = call_request("get");
+  request.headers["X-Connect-Read"] = "linearizable";
+  EXPECT_EQ(answer(request).status, 200);
+  loop.join();
+}
+
+TEST_F(HttpServerTest, TooLargeIsRefusedBeforeItIsRead) {
+  server_.reset();
+  ServerOptions options;
+  options.max_request = 1000;
+  open(options);
+  // The length is told: nothing of the body needs to be there.
+  RawClient told(server_->port());
+  told.send("POST /v1/call HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
+  EXPECT_THAT(told.read_until("TOOLARGE"), HasSubstr("413"));
+  // It is not told.
+  RawClient chunked(server_->port());
+  chunked.send("POST /v1/call HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+  for (int i = 0; i < 3; ++i) chunked.send("200\r\n" + std::string(0x200, 'a') + "\r\n");
+  EXPECT_THAT(chunked.read_until("TOOLARGE"), HasSubstr("413"));
+  // A client that sends all of a large body before it reads gets the answer too.
+  HttpAnswer got = answer(call_request(std::string(4 << 20, 'a')));
+  EXPECT_EQ(got.status, 413);
+  EXPECT_EQ(loop_.size(), 0u);
+  EXPECT_EQ(call(std::string(1000, 'a'), CallResult{}).status, 200);
+}
+
+TEST_F(HttpServerTest, ExpectContinueIsAnswered) {
+  RawClient client(server_->port());
+  client.send("POST /v1/call HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server_->port()) +
+              "\r\nX-Connect-Request: 1\r\nContent-Type: application/octet-stream\r\n"
+              "Content-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(client.read_until("\r\n\r\n"), HasSubstr("100 Continue"));
+  client.send("incr");
+  FakeLoop::Call taken = loop_.take();
+  EXPECT_EQ(taken.request, "incr");
+  CallResult result;
+  result.bytes = "1\n";
+  taken.done(result);
+  EXPECT_TRUE(client.read_all().ends_with("\r\n\r\n1\n"));
+}
+
+TEST_F(HttpServerTest, WhatIsNotHttpIsRefused) {
+  for (const char* garbage : {"hello\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",
+                              "GET / HTTP/1.1\r\nbad header\r\n\r\n"}) {
+    RawClient client(server_->port());
+    client.send(garbage);
+    EXPECT_THAT(client.read_all(), ::testing::StartsWith("HTTP/1.1 400")) << garbage;
+  }
+  RawClient large(server_->port());
+  large.send("GET / HTTP/1.1\r\nX: " + std::string(kMaxHeaderBytes, 'a') + "\r\n\r\n");
+  EXPECT_THAT(large.read_until("\r\n"), HasSubstr("431"));
+  EXPECT_EQ(get("/livez").status, 200);
+}
+
+TEST_F(HttpServerTest, AnAnswerThatNeverComesIsUnknown) {
+  server_.reset();
+  ServerOptions options;
+  options.call_timeout = -kCallGrace + 50ms;
+  open(options);
+  HttpAnswer got = answer(call_request("incr"));
+  EXPECT_EQ(got.status, 504);
+  EXPECT_EQ(problem_of(got)["code"].as_string(), "UNKNOWN");
+  // The late answer goes nowhere, and not to the next request.
+  FakeLoop::Call late = loop_.take();
+  CallResult old;
+  old.bytes = "old";
+  late.done(old);
+  EXPECT_EQ(get("/livez").status, 200);
+}
+
+TEST_F(HttpServerTest, AnswersAfterTheServerIsGoneGoNowhere) {
+  RawClient client(server_->port());
+  client.send("POST /v1/call HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server_->port()) +
+              "\r\nX-Connect-Request: 1\r\nContent-Type: a/b\r\nContent-Length: 4\r\n\r\nincr");
+  FakeLoop::Call taken = loop_.take();
+  server_.reset();
+  taken.done(CallResult{});
+  taken.done = nullptr;
+}
+
+TEST_F(HttpServerTest, TooManyConnectionsAreClosed) {
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (size_t i = 0; i < kMaxConnections; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_THAT(clients.back()->read_until("ok\n"), HasSubstr("200")) << i;
+  }
+  RawClient over(server_->port());
+  over.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(over.read_all(), "");
+  clients.resize(kMaxConnections / 2);  // those that close make room
+  HttpOutcome outcome;
+  for (int i = 0; i < 200; ++i) {
+    HttpRequest request;
+    request.target = "/livez";
+    outcome = fetch(address(), request, 5s);
+    if (outcome) break;
+    std::this_thread::sleep_for(10ms);
+  }
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->status, 200);
+}
+
+TEST_F(HttpServerTest, ClusterAsksTheOthers) {
+  node::StatusBoard second_board;
+  ServerOptions options;
+  options.listen = {"127.0.0.1", 0};
+  options.id = NodeId(2);
+  auto second = HttpServer::open(options, second_board, loop_.function());
+  ASSERT_TRUE(second);
+  (*second)->start();
+  node::StatusSnapshot other = good_status();
+  other.id = NodeId(2);
+  other.role = raft::Role::kFollower;
+  second_board.publish(std::make_shared<const node::StatusSnapshot>(other));
+
+  std::string second_address = "127.0.0.1:" + std::to_string((*second)->port());
+  node::StatusSnapshot status = good_status();
+  status.members = {{NodeId(1), true, "", "", address().to_string()},
+                    {NodeId(2), true, "", "", second_address},
+                    {NodeId(3), true, "", "", "127.0.0.1:1"},
+                    {NodeId(4), true, "", "", second_address},
+                    {NodeId(5), true, "", "", "nonsense"}};
+  publish(status);
+  json::object object = json::parse(get("/v1/cluster").body).as_object();
+  EXPECT_EQ(object["asked"].to_number<int>(), 1);
+  json::array nodes = object["nodes"].as_array();
+  ASSERT_EQ(nodes.size(), 5u);
+  auto at = [&](size_t i, const char* name) { return nodes[i].as_object()[name]; };
+  EXPECT_EQ(at(0, "status").as_object()["role"].as_string(), "leader");
+  EXPECT_EQ(at(1, "reachable").as_bool(), true);
+  EXPECT_EQ(at(1, "status").as_object()["role"].as_string(), "follower");
+  EXPECT_EQ(at(2, "reachable").as_bool(), false);
+  EXPECT_EQ(at(2, "error").as_string(), "connection refused");
+  EXPECT_EQ(at(3, "error").as_string(), "another node answers at this address");
+  EXPECT_EQ(at(4, "error").as_string(), "its http address is not known");
+}
+
+TEST_F(HttpServerTest, AnAddressInUseIsNamed) {
+  ServerOptions options;
+  options.listen = address();
+  auto second = HttpServer::open(options, board_, loop_.function());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ExitCode::kCannotCreate);
+  EXPECT_THAT(second.error().text, HasSubstr(address().to_string()));
+  EXPECT_THAT(second.error().text, HasSubstr("ss -ltnp"));
+}
+
+TEST(HttpClient, WhatWasSentIsTold) {
+  HttpOutcome refused = fetch({"127.0.0.1", 1}, {}, 5s);
+  ASSERT_FALSE(refused);
+  EXPECT_FALSE(refused.error().sent);
+
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  socklen_t length = sizeof here;
+  getsockname(listener, reinterpret_cast<sockaddr*>(&here), &length);
+  HttpOutcome silent = fetch({"127.0.0.1", ntohs(here.sin_port)}, {}, 50ms);
+  ASSERT_FALSE(silent);
+  EXPECT_TRUE(silent.error().sent);
+  EXPECT_EQ(silent.error().text, "no answer in time");
+  close(listener);
+}
+
+}  // namespace
+}  // namespace connectd::admin
