@@ -28,7 +28,7 @@ inline constexpr size_t kBlockBytes = size_t{256} << 10;
 // Before that, and on connections that only send.
 inline constexpr size_t kSmallBlockBytes = size_t{8} << 10;
 // A body of at least this part of its block stays in it.
-inline constexpr size_t kShareDivisor = 4;
+inline constexpr size_t kShareDivisor = 2;
 // An output buffer larger than this is given back when it has been written.
 inline constexpr size_t kKeepOutputBytes = size_t{2} << 20;
 
