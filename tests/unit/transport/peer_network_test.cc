@@ -223,7 +223,8 @@ TEST_F(PeerNetworkTest, LargeAndSmallFramesMixed) {
   TestNode& b = add_node(2);
   introduce();
   ASSERT_TRUE(all_reached());
-  const size_t sizes[] = {1, 100, 8000, 65536, 262144, 262143, 300000, 1 << 20, 5 << 20, 17, 0};
+  const size_t sizes[] = {1,      100,    8000,    65536,   140000, 200000, 262144,
+                          262143, 300000, 1 << 20, 5 << 20, 17,     0};
   uint64_t sent = 0;
   for (int repeat = 0; repeat < 3; repeat++) {
     for (size_t size : sizes) {
