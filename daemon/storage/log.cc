@@ -51,7 +51,7 @@ class SegmentedLog final : public Log {
   Result<void> prepare_next_segment() override;
   bool wants_next_segment() const override {
     std::lock_guard lock(mutex_);
-    return spare_.file == nullptr;
+    return spare_.file == nullptr && !spare_in_use_;
   }
 
   Index first_index() const override {
@@ -126,6 +126,7 @@ class SegmentedLog final : public Log {
   Index first_index_{1};
   Index durable_last_;
   Segment spare_;
+  bool spare_in_use_ = false;       // roll() has taken it, and its name is still that of the spare
 };
 
 // ---- opening
@@ -272,7 +273,11 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
   std::string name = path(kSpareName);
   {
     std::lock_guard lock(mutex_);
-    if (spare_.file != nullptr && spare_.bytes >= needed) next = std::exchange(spare_, Segment());
+    if (spare_.file != nullptr && spare_.bytes >= needed) {
+      next = std::exchange(spare_, Segment());
+      // Until it has its new name, no other file may take the old one.
+      spare_in_use_ = true;
+    }
   }
   if (next.file == nullptr) {
     name = path("next.tmp");
@@ -316,6 +321,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
     durable_last_ = last_index_;
   }
   segments_.push_back(current_);
+  spare_in_use_ = false;
   return {};
 }
 
