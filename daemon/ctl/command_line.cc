@@ -1,0 +1,374 @@
+// The table, and arguments -> a command with its options. The door to Boost.Program_options.
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <set>
+
+#include "config/values.h"
+#include "ctl/commands.h"
+
+namespace connectd::ctl {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr size_t kMaxEndpoints = 64;
+constexpr size_t kMany = 1000;
+
+const OptionSpec kPlugin = {"plugin", "FILE", "the plugin that the nodes run"};
+const OptionSpec kSet = {"set", "SECTION.KEY=VALUE", "override one key of the configuration"};
+
+// "TEXT. Try: connectctl help WORDS"
+std::string with_help(std::string text, std::string_view words = {}) {
+  if (text.ends_with('.')) text.pop_back();
+  return fmt::format("{}{} Try: connectctl help{}{}", text, text.ends_with('?') ? "" : ".",
+                     words.empty() ? "" : " ", words);
+}
+
+std::string usage_line(const Command& command) {
+  std::string line = fmt::format("connectctl {}", command.words);
+  if (!command.arguments.empty()) line += fmt::format(" {}", command.arguments);
+  if (!command.options.empty()) line += " [options]";
+  return line;
+}
+
+std::string option_lines(const std::vector<OptionSpec>& options) {
+  std::string text;
+  for (const OptionSpec& option : options) {
+    std::string left = fmt::format("  --{} {}", option.name, option.value);
+    text += fmt::format("{:<32}{}\n", left, option.help);
+  }
+  return text;
+}
+
+std::string overview() {
+  std::string text = "usage: connectctl [options] COMMAND\n\n";
+  for (const Command& command : commands()) {
+    std::string left = fmt::format("  {} {}", command.words, command.arguments);
+    std::string_view first = command.help.substr(0, command.help.find('\n'));
+    text += left.size() < 38 ? fmt::format("{:<40}{}\n", left, first)
+                             : fmt::format("{}\n{:<40}{}\n", left, "", first);
+  }
+  text += "\nOptions of all commands:\n" + option_lines(global_options());
+  text += "\n`connectctl help COMMAND` tells more about one.\n";
+  return text;
+}
+
+std::vector<std::string> split_words(std::string_view text) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    size_t space = std::min(text.find(' '), text.size());
+    words.emplace_back(text.substr(0, space));
+    text.remove_prefix(std::min(space + 1, text.size()));
+  }
+  return words;
+}
+
+// The command whose words begin `words`; the longest.
+const Command* find_command(const std::vector<std::string>& words, size_t* length) {
+  const Command* found = nullptr;
+  *length = 0;
+  for (const Command& command : commands()) {
+    std::vector<std::string> own = split_words(command.words);
+    bool fits = own.size() <= words.size() && std::equal(own.begin(), own.end(), words.begin());
+    if (fits && own.size() > *length) {
+      found = &command;
+      *length = own.size();
+    }
+  }
+  return found;
+}
+
+ExitCode unknown_command(const Context& context, const std::vector<std::string>& words) {
+  if (words.empty()) {
+    context.streams.err << overview();
+    return ExitCode::kUsage;
+  }
+  std::string near;
+  size_t best = 3;
+  std::string group;
+  for (const Command& command : commands()) {
+    std::vector<std::string> own = split_words(command.words);
+    if (own.size() > 1 && own[0] == words[0]) {
+      group += fmt::format("{}{}", group.empty() ? "" : ", ", own[1]);
+    }
+    size_t distance = config::edit_distance(words[0], own[0]);
+    if (distance < best && distance < own[0].size()) {
+      best = distance;
+      near = own[0];
+    }
+  }
+  if (!group.empty()) {
+    return context.fail(
+        ExitCode::kUsage,
+        fmt::format("`{}` needs one of: {}. Try: connectctl help {}", words[0], group, words[0]));
+  }
+  return context.fail(
+      ExitCode::kUsage,
+      with_help(fmt::format("there is no command '{}'{}", words[0],
+                            near.empty() ? "" : fmt::format("; did you mean '{}'?", near))));
+}
+
+// Fills in what the global options say; returns what is wrong with them.
+std::optional<std::string> take_globals(Context& context) {
+  for (const std::string& list : context.options["endpoint"]) {
+    std::string_view rest = list;
+    while (!rest.empty()) {
+      size_t comma = std::min(rest.find(','), rest.size());
+      config::Parsed<config::Address> address = config::parse_address(rest.substr(0, comma));
+      if (!address) return "--endpoint: " + address.error();
+      context.endpoints.push_back(*address);
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+  }
+  if (context.endpoints.size() > kMaxEndpoints) {
+    return fmt::format("--endpoint: at most {} addresses are taken", kMaxEndpoints);
+  }
+  if (context.endpoints.empty()) context.endpoints.push_back({"127.0.0.1", 7301});
+  if (context.has("output")) {
+    std::string output = context.option("output");
+    if (output != "table" && output != "json") {
+      return fmt::format("--output: '{}' is neither table nor json", output);
+    }
+    context.json = output == "json";
+  }
+  if (context.has("timeout")) {
+    config::Parsed<Duration> timeout = config::parse_duration(context.option("timeout"));
+    if (!timeout) return "--timeout: " + timeout.error();
+    if (timeout->count() == 0) return "--timeout: has to be longer than 0";
+    context.timeout = *timeout;
+  }
+  return std::nullopt;
+}
+
+// Options and words, mixed in any order.
+Result<std::vector<std::string>> parse(const std::vector<std::string>& arguments,
+                                       std::map<std::string, std::vector<std::string>>& options) {
+  po::options_description known;
+  std::set<std::string> names;
+  auto add = [&](const OptionSpec& spec, const std::string& name) {
+    if (!names.insert(std::string(spec.name)).second) return;
+    if (spec.value.empty()) {
+      known.add_options()(name.c_str(), "");
+    } else {
+      known.add_options()(name.c_str(), po::value<std::string>(), "");
+    }
+  };
+  for (const OptionSpec& spec : global_options()) {
+    std::string name(spec.name);
+    if (name == "endpoint") name += ",e";
+    if (name == "output") name += ",o";
+    if (name == "help") name += ",h";
+    add(spec, name);
+  }
+  for (const Command& command : commands()) {
+    for (const OptionSpec& spec : command.options) add(spec, std::string(spec.name));
+  }
+  std::vector<std::string> words;
+  try {
+    // No abbreviations: an option that is new tomorrow must not change what a script means today.
+    int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+    po::parsed_options parsed =
+        po::command_line_parser(arguments).options(known).style(style).allow_unregistered().run();
+    for (const auto& option : parsed.options) {
+      if (option.position_key >= 0) {
+        words.insert(words.end(), option.value.begin(), option.value.end());
+      } else if (option.unregistered) {
+        std::string name =
+            option.original_tokens.empty() ? option.string_key : option.original_tokens[0];
+        return failure(ExitCode::kUsage, fmt::format("there is no option '{}'", name));
+      } else {
+        std::string value = option.value.empty() ? "" : option.value[0];
+        options[option.string_key].push_back(value);
+      }
+    }
+  } catch (const po::error& e) {
+    return failure(ExitCode::kUsage, e.what());
+  }
+  return words;
+}
+
+}  // namespace
+
+const std::vector<OptionSpec>& global_options() {
+  static const std::vector<OptionSpec> kOptions = {
+      {"endpoint", "HOST:PORT,...",
+       "-e: HTTP addresses of any nodes, tried in turn [127.0.0.1:7301]"},
+      {"output", "table|json", "-o: how data is printed [table]"},
+      {"timeout", "DURATION", "how long to wait for one answer [5s; call: 10s; cluster: 30s]"},
+      {"help", "", "-h: about connectctl, or about the command before it"},
+  };
+  return kOptions;
+}
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> kCommands = {
+      {"status",
+       "",
+       0,
+       0,
+       {},
+       status_command,
+       "the whole cluster in one table\n"
+       "Asks one node, which asks all others; needs no leader. Ends with 0 when a majority "
+       "serves,\n"
+       "1 when not, 69 when no node answers."},
+      {"call",
+       "TEXT | --file FILE | -",
+       0,
+       kMany,
+       {{"hex", "", "TEXT is hexadecimal digits"},
+        {"file", "FILE", "the request is the file's content"},
+        {"resp", "", "the words are one RESP command, like: call --resp SET key value"},
+        {"read", "LEVEL", "linearizable, the only level in this version"}},
+       call_command,
+       "one request to the plugin\n"
+       "The plugin says whether it is a write or a read; any node takes it. `-` reads it from\n"
+       "standard input. The reply goes to standard output as it came. Ends with 1 when it was\n"
+       "refused, 75 when there is no leader or the outcome is not known."},
+      {"cluster start",
+       "DIR",
+       1,
+       1,
+       {{"nodes", "N", "how many, when DIR is new [3]"},
+        kPlugin,
+        {"port", "PORT", "peer ports from here, clients 100 above, HTTP 200 above [7101]"},
+        {"connectd", "FILE", "the daemon to run [connectd beside connectctl]"}},
+       cluster_start_command,
+       "start a cluster on this machine, for development\n"
+       "A new DIR gets the configuration files, and later the data, logs and process ids, of the\n"
+       "nodes. Nodes that run already are left alone. Waits until all are ready."},
+      {"cluster stop",
+       "DIR",
+       1,
+       1,
+       {},
+       cluster_stop_command,
+       "stop the nodes that `cluster start` started\n"
+       "Asks them to stop (SIGTERM) and waits; never kills. The data stays."},
+      {"cluster status",
+       "DIR",
+       1,
+       1,
+       {},
+       cluster_status_command,
+       "which nodes of DIR run\nEnds with 1 when not all do."},
+      {"inspect wal",
+       "DIR",
+       1,
+       1,
+       {},
+       inspect_wal_command,
+       "every record of the log in a data directory, read only\n"
+       "Best while its node does not run. Goes on behind damage; ends with 1 when there is any."},
+      {"inspect snapshot",
+       "DIR|FILE",
+       1,
+       1,
+       {},
+       inspect_snapshot_command,
+       "the snapshots in a data directory, verified, read only\nEnds with 1 when one is damaged."},
+      {"inspect identity",
+       "DIR",
+       1,
+       1,
+       {},
+       inspect_identity_command,
+       "whose data directory it is, read only"},
+      {"config check",
+       "FILE",
+       1,
+       1,
+       {kSet, {"node", "ID", "check the file for this node"}},
+       config_check_command,
+       "find all that is wrong with a configuration file\n"
+       "Prints every error with its line. Ends with 78 when there is one."},
+      {"config reference",
+       "",
+       0,
+       0,
+       {},
+       config_reference_command,
+       "every key: its type, range, default and meaning\n"
+       "Markdown, with an annotated file at its end that can be started from."},
+      {"version", "", 0, 0, {}, version_command, "which connectctl this is"},
+      {"help", "[COMMAND]", 0, 3, {}, help_command, "about connectctl, or one command"},
+  };
+  return kCommands;
+}
+
+ExitCode help_command(Context& context) {
+  if (context.arguments.empty()) {
+    context.streams.out << overview();
+    return ExitCode::kOk;
+  }
+  bool any = false;
+  for (const Command& command : commands()) {
+    std::vector<std::string> own = split_words(command.words);
+    bool fits = context.arguments.size() <= own.size() &&
+                std::equal(context.arguments.begin(), context.arguments.end(), own.begin());
+    if (!fits) continue;
+    context.streams.out << (any ? "\n" : "") << "usage: " << usage_line(command) << "\n\n"
+                        << command.help << "\n";
+    if (!command.options.empty()) context.streams.out << "\n" << option_lines(command.options);
+    any = true;
+  }
+  if (any) return ExitCode::kOk;
+  return unknown_command(context, context.arguments);
+}
+
+ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) {
+  Context context{streams, {}, false, std::nullopt, {}, {}};
+  Result<std::vector<std::string>> words = parse(arguments, context.options);
+  if (!words) return context.fail(ExitCode::kUsage, with_help(words.error().text));
+
+  if (context.has("help")) {
+    context.arguments = *words;
+    return help_command(context);
+  }
+  size_t length = 0;
+  const Command* command = find_command(*words, &length);
+  if (command == nullptr) return unknown_command(context, *words);
+  for (const auto& [name, values] : context.options) {
+    auto named = [&, &option = name](const OptionSpec& spec) { return spec.name == option; };
+    bool good = std::any_of(global_options().begin(), global_options().end(), named) ||
+                std::any_of(command->options.begin(), command->options.end(), named);
+    if (!good) {
+      return context.fail(ExitCode::kUsage,
+                          fmt::format("`{}` has no option --{}. Try: connectctl help {}",
+                                      command->words, name, command->words));
+    }
+  }
+  context.arguments.assign(words->begin() + static_cast<std::ptrdiff_t>(length), words->end());
+  size_t count = context.arguments.size();
+  if (count < command->min_arguments || count > command->max_arguments) {
+    return context.fail(ExitCode::kUsage, fmt::format("usage: {}. Try: connectctl help {}",
+                                                      usage_line(*command), command->words));
+  }
+  if (auto problem = take_globals(context)) {
+    return context.fail(ExitCode::kUsage, with_help(*problem));
+  }
+  ExitCode code = command->run(context);
+  streams.out.flush();
+  if (!streams.out) return context.fail(ExitCode::kStorage, "writing to standard output failed");
+  return code;
+}
+
+std::string table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      line += i + 1 == row.size() ? row[i] : fmt::format("{:<{}}  ", row[i], widths[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+}  // namespace connectd::ctl

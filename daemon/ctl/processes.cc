@@ -1,0 +1,107 @@
+#include "ctl/processes.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+extern char** environ;
+
+namespace connectd::ctl {
+
+std::optional<Process> look_at_process(int pid) {
+  if (pid <= 1) return std::nullopt;
+  std::ifstream in(fmt::format("/proc/{}/stat", pid));
+  std::string stat;
+  if (!std::getline(in, stat)) return std::nullopt;
+  // The name in parentheses may contain anything; the fields are behind its last ')'.
+  size_t close = stat.rfind(')');
+  if (close == std::string::npos) return std::nullopt;
+  std::istringstream fields(stat.substr(close + 1));
+  std::string state;
+  fields >> state;  // field 3
+  if (!fields || state == "Z" || state == "X") return std::nullopt;
+  std::string skipped;
+  for (int i = 4; i < 22; ++i) fields >> skipped;
+  Process process;
+  process.pid = pid;
+  fields >> process.started;
+  if (!fields) return std::nullopt;
+  return process;
+}
+
+Result<Process> start_process(const std::string& program, const std::vector<std::string>& arguments,
+                              const std::string& log_file) {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND,
+                                   0640);
+  posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  std::vector<std::string> words = {program};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  pid_t pid = 0;
+  int error = posix_spawn(&pid, program.c_str(), &actions, &attributes, argv.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) {
+    return failure(error == ENOENT ? ExitCode::kNoInput : ExitCode::kCannotCreate,
+                   fmt::format("cannot start {}: {}", program, errno_text(error)));
+  }
+  // It may have ended already; then it still is a process until somebody waits for it.
+  if (auto process = look_at_process(pid)) return *process;
+  return Process{pid, 0};
+}
+
+Result<void> write_pid_file(const std::string& path, const Process& process) {
+  std::ofstream out(path, std::ios::trunc);
+  out << process.pid << ' ' << process.started << '\n';
+  out.flush();
+  if (!out) {
+    return failure(ExitCode::kCannotCreate,
+                   fmt::format("cannot write {}: {}", path, errno_text(errno)));
+  }
+  return {};
+}
+
+std::optional<Process> running_process(const std::string& pid_file) {
+  std::ifstream in(pid_file);
+  Process wanted;
+  if (!(in >> wanted.pid >> wanted.started)) return std::nullopt;
+  std::optional<Process> found = look_at_process(wanted.pid);
+  if (!found || found->started != wanted.started) return std::nullopt;
+  return found;
+}
+
+Result<void> signal_process(const Process& process, int signal) {
+  // The descriptor pins the process: between the look and the signal its id cannot change owner.
+  int descriptor = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
+  if (descriptor < 0) {
+    return failure(errno == ESRCH ? ExitCode::kNoInput : ExitCode::kPermission,
+                   fmt::format("process {}: {}", process.pid, errno_text(errno)));
+  }
+  std::optional<Process> found = look_at_process(process.pid);
+  Result<void> result;
+  if (!found || found->started != process.started) {
+    result = failure(ExitCode::kNoInput, fmt::format("process {} has ended", process.pid));
+  } else if (::syscall(SYS_pidfd_send_signal, descriptor, signal, nullptr, 0) != 0) {
+    result = failure(errno == ESRCH ? ExitCode::kNoInput : ExitCode::kPermission,
+                     fmt::format("process {}: {}", process.pid, errno_text(errno)));
+  }
+  ::close(descriptor);
+  return result;
+}
+
+}  // namespace connectd::ctl

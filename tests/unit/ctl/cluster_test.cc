@@ -1,0 +1,169 @@
+#include <arpa/inet.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "config/load.h"
+#include "ctl/processes.h"
+#include "support.h"
+
+namespace connectd::ctl {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::string kFake = std::string(CONNECTD_BINARY_DIR) + "/bin/fake_connectd";
+
+bool port_is_free(uint16_t port) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  bool free = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(fd);
+  return free;
+}
+
+class ClusterTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    // HTTP ports that nobody has at the moment.
+    for (port_ = 21000 + static_cast<uint16_t>(getpid() % 20000); port_ < 60000; port_ += 10) {
+      if (port_is_free(port_ + 200) && port_is_free(port_ + 201) && port_is_free(port_ + 202))
+        break;
+    }
+    directory_ = files_.path("cluster");
+  }
+  void TearDown() override {
+    for (int i = 1; i <= 3; ++i) {
+      auto process = running_process(pid_file(i));
+      if (!process) continue;
+      (void)signal_process(*process, SIGKILL);
+      (void)waitpid(process->pid, nullptr, 0);
+    }
+  }
+  std::string plugin(const std::string& name) {
+    std::ofstream(files_.path(name)) << "stands for a plugin";
+    return files_.path(name);
+  }
+  std::string pid_file(int node) const {
+    return directory_ + "/node" + std::to_string(node) + ".pid";
+  }
+  Outcome start(const std::string& plugin_name, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {
+        "cluster",    "start", directory_, "--plugin",           plugin(plugin_name),
+        "--connectd", kFake,   "--port",   std::to_string(port_)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return connectctl(arguments);
+  }
+
+  TemporaryDirectory files_;
+  std::string directory_;
+  uint16_t port_ = 0;
+};
+
+TEST_F(ClusterTest, StartsShowsAndStops) {
+  Outcome started = start("good.so");
+  ASSERT_EQ(started.code, ExitCode::kOk) << started.err;
+  EXPECT_THAT(
+      started.err,
+      HasSubstr("ready. Try: connectctl -e 127.0.0.1:" + std::to_string(port_ + 200) + ","));
+  EXPECT_THAT(started.out, HasSubstr("127.0.0.1:" + std::to_string(port_ + 102)));
+  for (int i = 1; i <= 3; ++i) {
+    config::LoadRequest request;
+    request.file = directory_ + "/node" + std::to_string(i) + ".yaml";
+    request.need_plugin = true;
+    Result<config::Loaded> loaded = config::load(request);
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ(loaded->warnings, "");
+    EXPECT_EQ(loaded->config.node.id, NodeId(static_cast<uint64_t>(i)));
+  }
+  EXPECT_EQ(connectctl({"cluster", "status", directory_}).code, ExitCode::kOk);
+
+  // Starting again leaves those that run alone.
+  int before = running_process(pid_file(2))->pid;
+  EXPECT_EQ(connectctl({"cluster", "start", directory_, "--connectd", kFake}).code, ExitCode::kOk);
+  EXPECT_EQ(running_process(pid_file(2))->pid, before);
+
+  // One that is gone is started again.
+  ASSERT_TRUE(signal_process(*running_process(pid_file(2)), SIGKILL));
+  ASSERT_EQ(waitpid(before, nullptr, 0), before);
+  Outcome status = connectctl({"cluster", "status", directory_});
+  EXPECT_EQ(status.code, ExitCode::kNegative);
+  EXPECT_THAT(status.out, HasSubstr("n2    stopped"));
+  EXPECT_EQ(connectctl({"cluster", "start", directory_, "--connectd", kFake}).code, ExitCode::kOk);
+  EXPECT_NE(running_process(pid_file(2))->pid, before);
+
+  Outcome stopped = connectctl({"cluster", "stop", directory_});
+  EXPECT_EQ(stopped.code, ExitCode::kOk) << stopped.err;
+  EXPECT_EQ(stopped.err, "3 of 3 nodes ran, and have stopped\n");
+  EXPECT_EQ(connectctl({"cluster", "status", directory_}).code, ExitCode::kNegative);
+  EXPECT_EQ(connectctl({"cluster", "stop", directory_}).err,
+            "0 of 3 nodes ran, and have stopped\n");
+}
+
+TEST_F(ClusterTest, AnotherNumberOfNodesIsRefused) {
+  ASSERT_EQ(start("good.so", {"--nodes", "1"}).code, ExitCode::kOk);
+  Outcome other = start("good.so", {"--nodes", "3"});
+  EXPECT_EQ(other.code, ExitCode::kUsage);
+  EXPECT_THAT(other.err, HasSubstr("holds a cluster of 1 already"));
+}
+
+TEST_F(ClusterTest, ANodeThatEndsIsShownWithItsLog) {
+  Outcome outcome = start("fails.so", {"--nodes", "1"});
+  EXPECT_EQ(outcome.code, ExitCode::kNegative);
+  EXPECT_THAT(outcome.err, HasSubstr("  this plugin fails\n"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 1 ended with exit code 81"));
+}
+
+TEST_F(ClusterTest, ANodeThatIsNotReadyInTimeIsNamed) {
+  Outcome outcome = start("waits.so", {"--nodes", "1", "--timeout", "300ms"});
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+  EXPECT_THAT(outcome.err, HasSubstr("node 1 is not ready in time ([-] waiting for nobody)"));
+}
+
+TEST_F(ClusterTest, ANodeThatDoesNotStopIsNotKilled) {
+  ASSERT_EQ(start("stays.so", {"--nodes", "1"}).code, ExitCode::kOk);
+  Outcome outcome = connectctl({"cluster", "stop", directory_, "--timeout", "200ms"});
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+  EXPECT_THAT(outcome.err, HasSubstr("kill -9"));
+  EXPECT_TRUE(running_process(pid_file(1)));
+}
+
+TEST_F(ClusterTest, APidThatBelongsToAnotherIsLeftAlone) {
+  ASSERT_EQ(start("good.so", {"--nodes", "1"}).code, ExitCode::kOk);
+  ASSERT_EQ(connectctl({"cluster", "stop", directory_}).code, ExitCode::kOk);
+  // The pid of this test, with a moment at which it did not begin: a stop would end the test.
+  Process own = *look_at_process(getpid());
+  std::ofstream(pid_file(1)) << own.pid << ' ' << own.started + 1 << '\n';
+  EXPECT_FALSE(running_process(pid_file(1)));
+  EXPECT_EQ(connectctl({"cluster", "stop", directory_}).code, ExitCode::kOk);
+  EXPECT_FALSE(signal_process({own.pid, own.started + 1}, SIGKILL));
+  EXPECT_TRUE(signal_process(own, 0));
+  std::ofstream(pid_file(1)) << "garbage";
+  EXPECT_FALSE(running_process(pid_file(1)));
+}
+
+TEST_F(ClusterTest, WhatIsMissingIsNamed) {
+  Outcome none = connectctl({"cluster", "stop", files_.path("nothing")});
+  EXPECT_EQ(none.code, ExitCode::kNoInput);
+  EXPECT_THAT(none.err, HasSubstr("holds no cluster"));
+  Outcome daemon = connectctl({"cluster", "start", directory_, "--plugin", plugin("good.so"),
+                               "--connectd", "/nonexistent/connectd"});
+  EXPECT_EQ(daemon.code, ExitCode::kNoInput);
+  EXPECT_THAT(daemon.err, HasSubstr("cannot start /nonexistent/connectd"));
+  Outcome no_plugin = connectctl({"cluster", "start", files_.path("other"), "--plugin",
+                                  "/nonexistent.so", "--connectd", kFake});
+  EXPECT_EQ(no_plugin.code, ExitCode::kNoInput);
+  EXPECT_FALSE(std::filesystem::exists(files_.path("other")));
+}
+
+}  // namespace
+}  // namespace connectd::ctl

@@ -1,0 +1,127 @@
+#include <map>
+#include <set>
+
+#include "support.h"
+
+namespace connectd::ctl {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CommandTable, WordsAreUniqueAndOptionsMeanOneThing) {
+  std::set<std::string_view> words;
+  std::map<std::string_view, std::string_view> values;
+  for (const OptionSpec& spec : global_options()) values[spec.name] = spec.value;
+  for (const Command& command : commands()) {
+    EXPECT_TRUE(words.insert(command.words).second) << command.words;
+    EXPECT_NE(command.run, nullptr);
+    EXPECT_LE(command.min_arguments, command.max_arguments);
+    EXPECT_FALSE(command.help.empty());
+    for (const OptionSpec& spec : command.options) {
+      auto [it, fresh] = values.emplace(spec.name, spec.value);
+      EXPECT_EQ(it->second.empty(), spec.value.empty()) << spec.name << " with and without a value";
+    }
+  }
+}
+
+TEST(CommandTable, HelpKnowsEveryCommand) {
+  Outcome all = connectctl({"help"});
+  EXPECT_EQ(all.code, ExitCode::kOk);
+  EXPECT_EQ(all.err, "");
+  for (const Command& command : commands()) {
+    EXPECT_THAT(all.out, HasSubstr("  " + std::string(command.words)));
+    std::vector<std::string> words = {"help"};
+    std::istringstream split{std::string(command.words)};
+    for (std::string word; split >> word;) words.push_back(word);
+    Outcome one = connectctl(words);
+    EXPECT_EQ(one.code, ExitCode::kOk);
+    EXPECT_THAT(one.out, HasSubstr("usage: connectctl " + std::string(command.words)));
+    for (const OptionSpec& spec : command.options) {
+      EXPECT_THAT(one.out, HasSubstr("--" + std::string(spec.name)));
+    }
+  }
+  EXPECT_THAT(connectctl({"cluster", "--help"}).out, HasSubstr("connectctl cluster stop"));
+}
+
+TEST(CommandLine, WrongUseIs64AndNamesTheNextStep) {
+  struct Case {
+    std::vector<std::string> arguments;
+    const char* text;
+  };
+  for (const Case& c : std::vector<Case>{
+           {{"statsu"},
+            "there is no command 'statsu'; did you mean 'status'? Try: connectctl help"},
+           {{"cluster"},
+            "`cluster` needs one of: start, stop, status. Try: connectctl help cluster"},
+           {{"config", "chek", "x"}, "`config` needs one of: check, reference"},
+           {{"status", "more"}, "usage: connectctl status. Try: connectctl help status"},
+           {{"config", "check"}, "usage: connectctl config check FILE [options]"},
+           {{"status", "--hex"}, "`status` has no option --hex. Try: connectctl help status"},
+           {{"status", "--outp", "json"}, "there is no option '--outp'. Try: connectctl help"},
+           {{"status", "-x"}, "there is no option '-x'"},
+           {{"status", "-o"}, "the required argument for option '--output' is missing"},
+           {{"status", "-o", "xml"}, "--output: 'xml' is neither table nor json"},
+           {{"status", "-e", "localhost"}, "--endpoint: 'localhost' has no port"},
+           {{"status", "--timeout", "5"}, "--timeout: '5' has no unit"},
+           {{"status", "--timeout", "0s"}, "--timeout: has to be longer than 0"},
+           {{"call"}, "a request is wanted. Try: connectctl help call"},
+           {{"call", "a", "b"}, "the request is one argument: put it in quotes"},
+           {{"call", "--hex", "4"}, "--hex: an odd number of digits"},
+           {{"call", "--hex", "zz"}, "--hex: 'z' is no hexadecimal digit"},
+           {{"call", "--hex", "--resp", "00"}, "give one of --hex, --file and --resp"},
+           {{"call", "--read", "stale", "get"}, "--read stale is not in this version"},
+           {{"cluster", "start", "/tmp/none", "--connectd", "/bin/true"},
+            "a new cluster needs --plugin FILE. Try: connectctl help cluster start"},
+           {{"cluster", "start", "/tmp/none", "--connectd", "/bin/true", "--nodes", "10"},
+            "--nodes 10: from 1 to 9"},
+           {{"cluster", "start", "/tmp/none", "--connectd", "/bin/true", "--port", "70000"},
+            "--port 70000: from 1 to"}}) {
+    Outcome outcome = connectctl(c.arguments);
+    EXPECT_EQ(outcome.code, ExitCode::kUsage) << c.text;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, HasSubstr(std::string("connectctl: ") + c.text));
+  }
+  EXPECT_EQ(connectctl({}).code, ExitCode::kUsage);
+}
+
+TEST(CommandLine, OptionsStandAnywhere) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"-o", "json", "version"},
+        {"version", "-o", "json"},
+        {"version", "--output=json"},
+        {"-ojson", "version"}}) {
+    Outcome outcome = connectctl(arguments);
+    EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+    EXPECT_THAT(outcome.out, ::testing::StartsWith("{\"version\":\""));
+  }
+}
+
+TEST(ConfigCommands, CheckTellsGoodFromBad) {
+  std::string source = CONNECTD_SOURCE_DIR;
+  Outcome good = connectctl({"config", "check", source + "/conf/node1.yaml"});
+  EXPECT_EQ(good.code, ExitCode::kOk);
+  EXPECT_EQ(good.out, source + "/conf/node1.yaml: good\n");
+  EXPECT_EQ(good.err, "");
+  Outcome bad = connectctl({"config", "check", source + "/tests/unit/config/broken/timing.yaml"});
+  EXPECT_EQ(bad.code, ExitCode::kConfig);
+  EXPECT_EQ(bad.out, "");
+  EXPECT_THAT(bad.err, HasSubstr("timing.yaml:6:9: error: 'raft.tick' (60ms) must not"));
+  EXPECT_EQ(connectctl({"config", "check", "/nonexistent"}).code, ExitCode::kNoInput);
+  Outcome set = connectctl(
+      {"config", "check", source + "/conf/node1.yaml", "--set", "raft.tick=1", "--node", "7"});
+  EXPECT_EQ(set.code, ExitCode::kConfig);
+  EXPECT_THAT(set.err, HasSubstr("2 errors"));
+}
+
+TEST(ConfigCommands, ReferenceIsThePageInDocs) {
+  Outcome outcome = connectctl({"config", "reference"});
+  EXPECT_EQ(outcome.code, ExitCode::kOk);
+  EXPECT_THAT(outcome.out, HasSubstr("# Configuration reference"));
+}
+
+TEST(Table, PadsToTheWidestCell) {
+  EXPECT_EQ(table({{"A", "LONG", "C"}, {"xyz", "1", ""}}), "A    LONG  C\nxyz  1\n");
+}
+
+}  // namespace
+}  // namespace connectd::ctl

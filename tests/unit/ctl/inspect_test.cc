@@ -1,0 +1,138 @@
+#include <boost/json.hpp>
+#include <fstream>
+
+#include "storage/file_system.h"
+#include "storage/identity.h"
+#include "storage/log.h"
+#include "storage/snapshot_store.h"
+#include "support.h"
+
+namespace connectd::ctl {
+namespace {
+
+namespace json = boost::json;
+using ::testing::HasSubstr;
+
+// A data directory as a node leaves it.
+class InspectTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    files_ = storage::make_real_file_system();
+    storage::Identity identity;
+    identity.node_id = NodeId(2);
+    identity.disk_id.bytes[0] = 0xaa;
+    identity.cluster_id.bytes[0] = 0xbb;
+    identity.genesis = "founding document";
+    ASSERT_TRUE(storage::save_identity(*files_, directory_.path(), identity));
+
+    storage::Recovered recovered;
+    storage::LogOptions options;
+    options.segment_bytes = 1 << 20;
+    auto log = storage::Log::open(*files_, directory_.path("log"), options, {}, recovered);
+    ASSERT_TRUE(log) << log.error().text;
+    raft::Entry entry;
+    entry.index = Index(1);
+    entry.term = Term(1);
+    entry.kind = raft::EntryKind::kCommand;
+    entry.payload = Slice::copy_of("incr");
+    entry.checksum = raft::entry_checksum(entry);
+    storage::LogBatch batch;
+    batch.hard_state.term = Term(1);
+    batch.entries = {&entry, 1};
+    ASSERT_TRUE((*log)->append({&batch, 1}));
+
+    auto store = storage::SnapshotStore::open(*files_, directory_.path("snapshots"), {});
+    ASSERT_TRUE(store);
+    auto writer = (*store)->begin({Index(1), Term(1)}, as_bytes("metadata"));
+    ASSERT_TRUE(writer);
+    ASSERT_TRUE((*writer)->write(as_bytes("state of the plugin")));
+    ASSERT_TRUE((*writer)->finish());
+  }
+  std::string only_file(const std::string& part) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path(part))) {
+      if (entry.is_regular_file()) return entry.path().string();
+    }
+    ADD_FAILURE() << part << " is empty";
+    return "";
+  }
+  // Turns one bit of the file.
+  static void damage(const std::string& file, std::streamoff offset) {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekg(offset);
+    char byte = static_cast<char>(stream.get() ^ 1);
+    stream.seekp(offset);
+    stream.put(byte);
+  }
+
+  TemporaryDirectory directory_;
+  std::unique_ptr<storage::FileSystem> files_;
+};
+
+TEST_F(InspectTest, Identity) {
+  Outcome outcome = connectctl({"inspect", "identity", directory_.path()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "node     2\n"
+            "disk     aa000000000000000000000000000000\n"
+            "cluster  bb000000000000000000000000000000\n"
+            "genesis  17 bytes\n");
+  Outcome as_json = connectctl({"inspect", "identity", directory_.path(), "-o", "json"});
+  EXPECT_EQ(json::parse(as_json.out).as_object()["node_id"].to_number<int>(), 2);
+  damage(directory_.path("identity"), 20);
+  EXPECT_EQ(connectctl({"inspect", "identity", directory_.path()}).code, ExitCode::kData);
+}
+
+TEST_F(InspectTest, Log) {
+  for (const std::string& directory : {directory_.path(), directory_.path("log")}) {
+    Outcome outcome = connectctl({"inspect", "wal", directory});
+    EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+    for (const char* kind : {" segment ", " batch ", " entry "}) {
+      EXPECT_THAT(outcome.out, HasSubstr(kind));
+    }
+    EXPECT_THAT(outcome.err, HasSubstr(" 0 invalid"));
+  }
+  Outcome as_json = connectctl({"inspect", "wal", directory_.path(), "-o", "json"});
+  std::istringstream lines(as_json.out);
+  int entries = 0;
+  for (std::string line; std::getline(lines, line);) {
+    json::object object = json::parse(line).as_object();
+    if (object["kind"].as_string() == "entry") ++entries;
+    EXPECT_TRUE(object["valid"].as_bool());
+  }
+  EXPECT_EQ(entries, 1);
+  damage(only_file("log"), 200);  // in the first record
+  Outcome damaged = connectctl({"inspect", "wal", directory_.path()});
+  EXPECT_EQ(damaged.code, ExitCode::kNegative);
+  EXPECT_THAT(damaged.out, HasSubstr("INVALID"));
+}
+
+TEST_F(InspectTest, Snapshot) {
+  for (const std::string& what :
+       {directory_.path(), directory_.path("snapshots"), only_file("snapshots")}) {
+    Outcome outcome = connectctl({"inspect", "snapshot", what});
+    EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr(".snapshot  1      1"));
+    EXPECT_THAT(outcome.out, HasSubstr("valid"));
+  }
+  Outcome as_json = connectctl({"inspect", "snapshot", directory_.path(), "-o", "json"});
+  json::object object = json::parse(as_json.out).as_object();
+  EXPECT_EQ(object["stream_bytes"].to_number<int>(), 19);
+  EXPECT_EQ(object["metadata_bytes"].to_number<int>(), 8);
+  damage(only_file("snapshots"), 40);
+  Outcome damaged = connectctl({"inspect", "snapshot", directory_.path()});
+  EXPECT_EQ(damaged.code, ExitCode::kNegative);
+  EXPECT_THAT(damaged.out, HasSubstr("DAMAGED"));
+}
+
+TEST(Inspect, WhatIsNoDataDirectory) {
+  TemporaryDirectory empty;
+  for (const char* part : {"wal", "snapshot", "identity"}) {
+    Outcome outcome = connectctl({"inspect", part, empty.path()});
+    EXPECT_EQ(outcome.code, ExitCode::kNoInput) << part;
+    EXPECT_THAT(outcome.err, HasSubstr("it is no data directory"));
+  }
+  EXPECT_EQ(connectctl({"inspect", "wal", "/nonexistent"}).code, ExitCode::kNoInput);
+}
+
+}  // namespace
+}  // namespace connectd::ctl

@@ -1,0 +1,252 @@
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <boost/json.hpp>
+#include <fstream>
+#include <mutex>
+#include <thread>
+
+#include "admin/http_server.h"
+#include "support.h"
+
+namespace connectd::ctl {
+namespace {
+
+namespace json = boost::json;
+using ::testing::HasSubstr;
+
+// The HTTP port of a node that answers each call with `reply`.
+class FakeNode {
+ public:
+  explicit FakeNode(uint64_t id) {
+    admin::ServerOptions options;
+    options.listen = {"127.0.0.1", 0};
+    options.id = NodeId(id);
+    auto server = admin::HttpServer::open(
+        options, board_, [this](std::string request, std::function<void(admin::CallResult)> done) {
+          std::lock_guard lock(mutex_);
+          requests_.push_back(request);
+          done(reply_);
+        });
+    if (!server) ADD_FAILURE() << server.error().text;
+    server_ = std::move(*server);
+    server_->start();
+    status.id = NodeId(id);
+    status.name = "n" + std::to_string(id);
+    status.cluster_name = "demo";
+    status.cluster_id.bytes = {0x12, 0x34, 0x56, 0x78};
+    status.version = "9.8.7";
+    status.term = Term(4);
+    status.commit_index = Index(1234567);
+    status.applied_index = Index(1234567);
+    status.last_index = Index(1234567);
+    status.plugin_name = "counter";
+    status.plugin_version = "1.0.0";
+    status.ready = true;
+  }
+  std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+  void publish() {
+    status.made = read_clocks().time;
+    board_.publish(std::make_shared<const node::StatusSnapshot>(status));
+  }
+  void reply(admin::CallResult result) {
+    std::lock_guard lock(mutex_);
+    reply_ = std::move(result);
+  }
+  std::vector<std::string> requests() {
+    std::lock_guard lock(mutex_);
+    return requests_;
+  }
+
+  node::StatusSnapshot status;
+
+ private:
+  node::StatusBoard board_;
+  std::mutex mutex_;
+  admin::CallResult reply_;
+  std::vector<std::string> requests_;
+  std::unique_ptr<admin::HttpServer> server_;
+};
+
+admin::CallResult failed(node::ReplyCode code, std::string text) {
+  admin::CallResult result;
+  result.code = code;
+  result.bytes = std::move(text);
+  return result;
+}
+
+class StatusTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (FakeNode* node : {&one_, &two_}) {
+      node->status.members = {{NodeId(1), true, "p:1", "c:1", one_.address()},
+                              {NodeId(2), true, "p:2", "c:2", two_.address()},
+                              {NodeId(3), true, "p:3", "c:3", "127.0.0.1:1"}};
+      node->status.leader = NodeId(1);
+    }
+    one_.status.role = raft::Role::kLeader;
+    one_.status.last_index = Index(1234570);
+    publish();
+  }
+  void publish() {
+    one_.publish();
+    two_.publish();
+  }
+
+  FakeNode one_{1};
+  FakeNode two_{2};
+};
+
+TEST_F(StatusTest, OneTableOfTheWholeCluster) {
+  Outcome outcome = connectctl({"status", "-e", "127.0.0.1:1," + two_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("CLUSTER demo (12345678)   leader n1   term 4   degraded   "
+                                     "can lose 0 more   plugin counter 1.0.0\n"));
+  EXPECT_THAT(outcome.out,
+              HasSubstr("n1    p:1          leader    ready  1,234,567  1,234,567  -"));
+  EXPECT_THAT(outcome.out,
+              HasSubstr("n2    p:2          follower  ready  1,234,567  1,234,567  3"));
+  EXPECT_THAT(outcome.out, HasSubstr("n3    127.0.0.1:1  -         DOWN   -"));
+  EXPECT_THAT(outcome.err, HasSubstr("warning: node 3 (127.0.0.1:1): connection refused"));
+}
+
+TEST_F(StatusTest, JsonIsTheAnswerOfTheNode) {
+  Outcome outcome = connectctl({"status", "-o", "json", "-e", one_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk);
+  EXPECT_EQ(outcome.err, "");
+  json::object object = json::parse(outcome.out).as_object();
+  EXPECT_EQ(object["nodes"].as_array().size(), 3u);
+}
+
+TEST_F(StatusTest, WithoutALeaderTheAnswerIsNo) {
+  one_.status.role = raft::Role::kCandidate;
+  one_.status.ready = false;
+  one_.status.reason = "no leader";
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kNegative);
+  EXPECT_THAT(outcome.out, HasSubstr("NO LEADER"));
+  EXPECT_THAT(outcome.err, HasSubstr("warning: node 1 is not ready: no leader"));
+}
+
+TEST_F(StatusTest, UnequalDigestsAreTold) {
+  two_.status.digest = 99;
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_THAT(outcome.err, HasSubstr("the digests at index 1234567 differ"));
+}
+
+TEST(Status, NobodyReachableIs69) {
+  Outcome outcome = connectctl({"status", "-e", "127.0.0.1:1,127.0.0.1:2"});
+  EXPECT_EQ(outcome.code, ExitCode::kUnavailable);
+  EXPECT_THAT(outcome.err, HasSubstr("127.0.0.1:1: connection refused, 127.0.0.1:2: connection "
+                                     "refused"));
+}
+
+TEST(Call, TheReplyIsPrintedAsItCame) {
+  FakeNode node(1);
+  admin::CallResult result;
+  result.bytes = std::string("42\n\0", 4);
+  result.index = Index(7);
+  node.reply(result);
+  Outcome outcome = connectctl({"call", "incr x", "-e", node.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_EQ(outcome.out, result.bytes);
+  EXPECT_EQ(outcome.err, "");
+  json::object object =
+      json::parse(connectctl({"call", "incr x", "-o", "json", "-e", node.address()}).out)
+          .as_object();
+  EXPECT_EQ(object["index"].to_number<int>(), 7);
+  EXPECT_EQ(object["reply_hex"].as_string(), "34320a00");
+}
+
+TEST(Call, TheRequestComesFromManyPlaces) {
+  FakeNode node(1);
+  TemporaryDirectory directory;
+  std::ofstream(directory.path("request"), std::ios::binary) << "from\0file";
+  std::string e = node.address();
+  EXPECT_EQ(connectctl({"-e", e, "call", "text"}).code, ExitCode::kOk);
+  EXPECT_EQ(connectctl({"-e", e, "call", "--", "--dashes"}).code, ExitCode::kOk);
+  EXPECT_EQ(connectctl({"-e", e, "call", "--hex", "00 fF"}).code, ExitCode::kOk);
+  EXPECT_EQ(connectctl({"-e", e, "call", "-"}, "from input").code, ExitCode::kOk);
+  EXPECT_EQ(connectctl({"-e", e, "call", "--file", directory.path("request")}).code, ExitCode::kOk);
+  EXPECT_EQ(connectctl({"-e", e, "call", "--resp", "SET", "key", ""}).code, ExitCode::kOk);
+  EXPECT_EQ(node.requests(),
+            (std::vector<std::string>{"text", "--dashes", std::string("\0\xff", 2), "from input",
+                                      "from", "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$0\r\n\r\n"}));
+  EXPECT_EQ(connectctl({"call", "--file", "/nonexistent"}).code, ExitCode::kNoInput);
+}
+
+TEST(Call, ErrorsHaveTheirExitCodes) {
+  FakeNode node(1);
+  auto call = [&] { return connectctl({"call", "incr", "-e", node.address()}); };
+  for (node::ReplyCode code : {node::ReplyCode::kNoLeader, node::ReplyCode::kOverloaded,
+                               node::ReplyCode::kDiskFull, node::ReplyCode::kShutdown}) {
+    node.reply(failed(code, "why it is so"));
+    Outcome outcome = call();
+    EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+    EXPECT_THAT(outcome.err, HasSubstr("why it is so. It did not happen. Try: connectctl -e"));
+    EXPECT_EQ(outcome.out, "");
+  }
+  node.reply(failed(node::ReplyCode::kUnknown, "no answer"));
+  Outcome unknown = call();
+  EXPECT_EQ(unknown.code, ExitCode::kTryAgain);
+  EXPECT_THAT(unknown.err, HasSubstr("UNKNOWN: no answer. It may have happened or not"));
+  node.reply(failed(node::ReplyCode::kPlugin, "it failed"));
+  EXPECT_EQ(call().code, ExitCode::kNegative);
+
+  admin::CallResult refused = failed(node::ReplyCode::kRejected, "-ERR own words\r\n");
+  refused.plugin_refused = true;
+  node.reply(refused);
+  Outcome own = call();
+  EXPECT_EQ(own.code, ExitCode::kNegative);
+  EXPECT_EQ(own.out, "-ERR own words\r\n");
+}
+
+TEST(Call, GoesOnToTheNextNodeOnlyWhenNothingCanHaveHappened) {
+  FakeNode stopping(1);
+  FakeNode serving(2);
+  stopping.reply(failed(node::ReplyCode::kShutdown, "stopping"));
+  std::string endpoints = "127.0.0.1:1," + stopping.address() + "," + serving.address();
+  EXPECT_EQ(connectctl({"call", "incr", "-e", endpoints}).code, ExitCode::kOk);
+  EXPECT_EQ(serving.requests().size(), 1u);
+
+  stopping.reply(failed(node::ReplyCode::kUnknown, "lost"));
+  EXPECT_EQ(connectctl({"call", "incr", "-e", endpoints}).code, ExitCode::kTryAgain);
+  EXPECT_EQ(serving.requests().size(), 1u);
+}
+
+TEST(Call, AConnectionThatBreaksLeavesItOpen) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  socklen_t length = sizeof here;
+  getsockname(listener, reinterpret_cast<sockaddr*>(&here), &length);
+  std::thread closer([&] {
+    int connection = accept(listener, nullptr, nullptr);
+    char byte = 0;
+    (void)!read(connection, &byte, 1);  // the request has begun to arrive
+    close(connection);
+  });
+  FakeNode serving(2);
+  Outcome outcome =
+      connectctl({"call", "incr", "-e",
+                  "127.0.0.1:" + std::to_string(ntohs(here.sin_port)) + "," + serving.address()});
+  closer.join();
+  close(listener);
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+  EXPECT_THAT(outcome.err, HasSubstr("it may have happened or not"));
+  EXPECT_TRUE(serving.requests().empty());
+}
+
+TEST(Call, NobodyReachableIs69) {
+  Outcome outcome = connectctl({"call", "incr", "-e", "127.0.0.1:1"});
+  EXPECT_EQ(outcome.code, ExitCode::kUnavailable);
+  EXPECT_THAT(outcome.err, HasSubstr("no node takes the request"));
+}
+
+}  // namespace
+}  // namespace connectd::ctl
