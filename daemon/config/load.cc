@@ -941,4 +941,23 @@ Result<Loaded> load(const LoadRequest& request) {
   return Loader(request, request.file.value_or(""), std::move(text)).run();
 }
 
+Result<Reloaded> reload(const LoadRequest& request, const Config& running) {
+  Result<Loaded> loaded = load(request);
+  if (!loaded) return failure(loaded.error());
+  Reloaded result;
+  result.config = running;
+  for (const Difference& difference : differences(running, loaded->config)) {
+    const Option& option = *difference.option;
+    std::string text =
+        fmt::format("{}: {} -> {}", option.path, difference.before, difference.after);
+    if (option.live) {
+      copy_value(option, loaded->config, result.config);
+      result.applied.push_back(std::move(text));
+    } else {
+      result.need_restart.push_back(std::move(text));
+    }
+  }
+  return result;
+}
+
 }  // namespace connectd::config

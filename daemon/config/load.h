@@ -46,4 +46,14 @@ struct Loaded {
 // 64 a --set that is not KEY=VALUE, 78 all else.
 Result<Loaded> load(const LoadRequest& request);
 
+// What SIGHUP does: loads again, all or nothing.
+struct Reloaded {
+  Config config;  // the running one, with the live keys that changed
+  // "raft.tick: 10ms -> 20ms", in the order of the table.
+  std::vector<std::string> applied;
+  std::vector<std::string> need_restart;
+};
+// An error as of load(): then nothing changes.
+Result<Reloaded> reload(const LoadRequest& request, const Config& running);
+
 }  // namespace connectd::config

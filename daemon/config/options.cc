@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "config/values.h"
 
@@ -507,6 +508,20 @@ std::string format_value(const Option& option, const Config& config) {
     std::string operator()(MemberList& (*get)(Config&)) const { return format_members(get(c)); }
   };
   return std::visit(Visitor{option, c}, option.field);
+}
+
+void copy_value(const Option& option, const Config& from, Config& to) {
+  auto& source = const_cast<Config&>(from);  // the accessors serve loading too
+  std::visit(
+      [&](const auto& field) {
+        using Kind = std::decay_t<decltype(field)>;
+        if constexpr (std::is_same_v<Kind, ChoiceField>) {
+          field.set(to, field.get(source));
+        } else if constexpr (!std::is_same_v<Kind, std::monostate>) {
+          field(to) = field(source);
+        }
+      },
+      option.field);
 }
 
 std::vector<Difference> differences(const Config& before, const Config& after) {

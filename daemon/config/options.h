@@ -86,6 +86,9 @@ std::string format_value(const Option& option, const Config& config);
 // A text as a YAML scalar, quoted when it has to be.
 std::string format_text(std::string_view text);
 
+// Copies the one value.
+void copy_value(const Option& option, const Config& from, Config& to);
+
 // What a reload of the configuration would change.
 struct Difference {
   const Option* option;

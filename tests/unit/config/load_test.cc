@@ -250,6 +250,28 @@ TEST(Load, WarningsDoNotRefuse) {
   }
 }
 
+TEST(Reload, AppliesTheLiveKeysAndNamesTheOthers) {
+  Config running = load({})->config;
+  LoadRequest request;
+  request.sets = {"log.level=debug", "shutdown.drain_timeout=7s", "raft.tick=7ms"};
+  Result<Reloaded> reloaded = reload(request, running);
+  ASSERT_TRUE(reloaded) << reloaded.error().text;
+  EXPECT_EQ(reloaded->config.log.level, LogLevel::kDebug);
+  EXPECT_EQ(reloaded->config.shutdown.drain_timeout, Duration(7s));
+  EXPECT_EQ(reloaded->config.raft.tick, running.raft.tick);
+  EXPECT_EQ(reloaded->applied, (std::vector<std::string>{"log.level: info -> debug",
+                                                         "shutdown.drain_timeout: 10s -> 7s"}));
+  EXPECT_EQ(reloaded->need_restart, (std::vector<std::string>{"raft.tick: 10ms -> 7ms"}));
+}
+
+TEST(Reload, WithAnErrorNothingChanges) {
+  LoadRequest request;
+  request.sets = {"log.level=debug", "raft.tick=7"};
+  Result<Reloaded> reloaded = reload(request, load({})->config);
+  ASSERT_FALSE(reloaded);
+  EXPECT_THAT(reloaded.error().text, HasSubstr("--set raft.tick=7: error"));
+}
+
 TEST(Load, MissingAndUnreadableFiles) {
   LoadRequest request;
   request.file = "/nonexistent/node1.yaml";
