@@ -56,6 +56,13 @@ class BoundedQueue {
     return !out.empty() || !closed_;
   }
 
+  // Waits until there is something to drain. False when the queue is closed and empty.
+  bool wait() {
+    std::unique_lock lock(mutex_);
+    ready_.wait(lock, [this] { return closed_ || !items_.empty(); });
+    return !items_.empty();
+  }
+
   // push() fails from now on; what is queued can still be drained.
   void close() {
     {

@@ -41,7 +41,8 @@ struct Reply {
 };
 
 // Gets exactly one reply for each request of its stream, in the order of submission, possibly while
-// submit() still runs. After the stream is destroyed: none.
+// submit() still runs. After the stream is destroyed: none. on_reply() must neither submit nor destroy
+// the stream; on_replies_end() may.
 class ReplyHandler {
  public:
   virtual void on_reply(const Reply& reply) = 0;

@@ -1,0 +1,313 @@
+#include "node/applier.h"
+
+#include <ctime>
+
+#include "base/log.h"
+
+namespace connectd::node {
+namespace {
+
+// Tasks that may wait for the apply thread. The loop hands out more only when the core's bound on
+// unapplied entries allows it, so this many are never there.
+constexpr size_t kMaxQueuedTasks = 1 << 20;
+// What the loop may do inline in one turn, in entries and reads, and how long that may take.
+constexpr size_t kInlineWeight = 512;
+constexpr int64_t kInlineNs = 200'000;
+
+int64_t thread_cpu_ns() {
+  timespec ts{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
+}
+
+uint64_t mix(uint64_t z) {  // splitmix64's finalizer
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+}  // namespace
+
+void ApplyResults::clear() {
+  items.clear();
+  bytes.clear();
+  applied = Index();
+}
+
+Applier::Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
+                 std::function<void()> wake, std::function<void(Error)> fatal)
+    : options_(options),
+      snapshots_(snapshots),
+      wake_(std::move(wake)),
+      fatal_(std::move(fatal)),
+      queue_(kMaxQueuedTasks),
+      inline_allowed_(options.allow_inline),
+      state_(std::move(start.state)),
+      instance_(std::move(start.instance)) {
+  look_at_deadline();
+  results_.next_deadline_ns = fresh_.next_deadline_ns;
+}
+
+void Applier::push(Task task, size_t weight) {
+  inline_weight_ += weight;
+  CHECK(queue_.push(std::move(task))) << "more tasks for the plugin than the core lets out";
+}
+
+void Applier::apply(std::vector<raft::Entry> entries) {
+  size_t bytes = 0;
+  for (const raft::Entry& entry : entries) bytes += entry.weight();
+  queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  size_t weight = entries.size();
+  push(std::move(entries), weight);
+}
+
+void Applier::read(std::vector<ReadTask> tasks) {
+  size_t weight = tasks.size();
+  push(std::move(tasks), weight);
+}
+
+void Applier::take_snapshot() { push(TakeSnapshot{}, kInlineWeight + 1); }
+void Applier::replace(RestoredState state) { push(std::move(state), kInlineWeight + 1); }
+
+void Applier::try_inline() {
+  size_t weight = std::exchange(inline_weight_, 0);
+  if (weight == 0 || weight > kInlineWeight || !inline_allowed_) return;
+  std::unique_lock baton(baton_, std::try_to_lock);
+  if (!baton.owns_lock()) return;
+  if (!queue_.drain(tasks_)) return;
+  int64_t before = thread_cpu_ns();
+  work(tasks_);
+  if (thread_cpu_ns() - before > kInlineNs) {
+    inline_allowed_ = false;
+    LOG_INFO("apply", "the plugin took more than {} us for a turn: it is called on the apply thread "
+             "only from now on", kInlineNs / 1000);
+  }
+}
+
+bool Applier::poll_once() {
+  std::lock_guard baton(baton_);
+  if (!queue_.drain(tasks_)) return false;
+  work(tasks_);
+  return true;
+}
+
+void Applier::run() {
+  while (queue_.wait()) {
+    if (poll_once()) wake_();
+  }
+}
+
+void Applier::close() { queue_.close(); }
+
+bool Applier::take_results(ApplyResults& out) {
+  out.clear();
+  std::lock_guard lock(results_mutex_);
+  if (!has_results_) return false;
+  std::swap(out, results_);
+  has_results_ = false;
+  return true;
+}
+
+void Applier::work(std::vector<Task>& tasks) {
+  for (Task& task : tasks) {
+    if (failed_) break;
+    std::visit(Overloaded{
+                   [&](std::vector<raft::Entry>& entries) {
+                     size_t bytes = 0;
+                     for (const raft::Entry& entry : entries) {
+                       bytes += entry.weight();
+                       if (!failed_) apply_entry(entry);
+                     }
+                     queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+                   },
+                   [&](std::vector<ReadTask>& reads) {
+                     for (ReadTask& read : reads) read_one(read);
+                   },
+                   [&](TakeSnapshot&) {
+                     raft::SnapshotMark mark{state_.applied, state_.applied_term};
+                     auto taken = write_snapshot();
+                     if (!taken) {
+                       failed_ = true;
+                       fatal_(taken.error());
+                     } else {
+                       fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
+                     }
+                   },
+                   [&](RestoredState& restored) {
+                     // The loop hands out nothing behind a snapshot's mark before this.
+                     CHECK(state_.applied <= restored.state.applied);
+                     state_ = std::move(restored.state);
+                     instance_ = std::move(restored.instance);
+                     const auto* local = state_.sessions.find(local_session_);
+                     if (local == nullptr) local_session_ = SessionId();
+                     fresh_.items.emplace_back(
+                         ApplyResults::Replaced{instance_, state_.sessions});
+                     fresh_.applied = state_.applied;
+                   },
+               },
+               task);
+  }
+  tasks.clear();
+  fresh_.digest = state_.digest;
+  fresh_.stamp_ns = state_.stamp_ns;
+  if (!failed_) look_at_deadline();
+
+  std::lock_guard lock(results_mutex_);
+  if (!has_results_) {
+    std::swap(results_, fresh_);
+  } else {
+    // The loop has not come by: one more batch behind what waits.
+    size_t shift = results_.bytes.size();
+    results_.bytes += fresh_.bytes;
+    for (ApplyResults::Item& item : fresh_.items) {
+      if (auto* command = std::get_if<ApplyResults::CommandApplied>(&item)) {
+        command->reply_offset += shift;
+      } else if (auto* read = std::get_if<ApplyResults::ReadDone>(&item)) {
+        read->reply_offset += shift;
+      }
+      results_.items.push_back(std::move(item));
+    }
+    if (fresh_.applied) results_.applied = fresh_.applied;
+    results_.digest = fresh_.digest;
+    results_.stamp_ns = fresh_.stamp_ns;
+    results_.next_deadline_ns = fresh_.next_deadline_ns;
+  }
+  has_results_ = true;
+  fresh_.clear();
+}
+
+void Applier::look_at_deadline() {
+  auto deadline = instance_->next_deadline();
+  if (!deadline) {
+    failed_ = true;
+    fatal_(deadline.error());
+    return;
+  }
+  fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
+}
+
+void Applier::apply_entry(const raft::Entry& entry) {
+  CHECK_EQ(entry.index.value(), state_.applied.value() + 1) << "entries are applied in order";
+  CHECK_EQ(entry.checksum, raft::entry_checksum(entry))
+      << "entry " << entry.index.value() << " changed in memory before it was applied";
+  int32_t status = 0;
+  size_t reply_offset = fresh_.bytes.size();
+  auto fail = [&](Error error) {
+    failed_ = true;
+    fatal_(std::move(error));
+  };
+  plugin::ApplyContext context;
+  context.index = entry.index;
+  context.term = entry.term;
+  context.time_ns = entry.stamp_ns;
+  context.level = state_.genesis.plugin_level;
+  uint64_t cluster = load_le<uint64_t>(state_.genesis.cluster_id.bytes.data());
+  context.seed[0] = mix(cluster ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
+  context.seed[1] = mix(context.seed[0] ^ mix(entry.term.value()));
+
+  scratch_.clear();
+  switch (entry.kind) {
+    case raft::EntryKind::kCommand: {
+      auto verdict = state_.sessions.admit(entry.session, entry.sequence, entry.acked_below);
+      if (verdict != SessionTable::Verdict::kApply) {
+        // Not applied, on no node; the digest says so.
+        status = -static_cast<int32_t>(verdict);
+        break;
+      }
+      auto done = instance_->apply(context, entry.payload.view(), scratch_);
+      if (!done) return fail(done.error());
+      status = *done;
+      if (entry.session == local_session_) {
+        fresh_.bytes += scratch_;
+        fresh_.items.emplace_back(ApplyResults::CommandApplied{
+            entry.session, entry.sequence, entry.index, status, reply_offset, scratch_.size()});
+      }
+      break;
+    }
+    case raft::EntryKind::kSessionOpen: {
+      SessionOwner owner;
+      if (!SessionOwner::decode(entry.payload.view(), owner)) break;
+      SessionId id(entry.index.value());
+      state_.sessions.open(id, owner);
+      if (owner.node == options_.self) {
+        if (owner.incarnation == options_.incarnation) local_session_ = id;
+        fresh_.items.emplace_back(ApplyResults::SessionOpened{id, owner.incarnation});
+      }
+      break;
+    }
+    case raft::EntryKind::kTick: {
+      if (!instance_->has_timers()) break;
+      auto done = instance_->on_tick(context);
+      if (!done) return fail(done.error());
+      break;
+    }
+    case raft::EntryKind::kConfChange: {
+      ByteReader in(entry.payload.view());
+      raft::ConfState conf;
+      CHECK(raft::ConfState::decode(in, conf)) << "a membership entry that the core took";
+      state_.conf = conf;
+      break;
+    }
+    case raft::EntryKind::kNoop:
+    case raft::EntryKind::kGenesis:
+    case raft::EntryKind::kSessionClose:
+    case raft::EntryKind::kCompare:
+    case raft::EntryKind::kSettings: break;
+  }
+  state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
+  state_.applied = entry.index;
+  state_.applied_term = entry.term;
+  state_.stamp_ns = entry.stamp_ns;
+  fresh_.applied = entry.index;
+}
+
+void Applier::read_one(ReadTask& task) {
+  ApplyResults::ReadDone done;
+  done.index = state_.applied;
+  done.reply_offset = fresh_.bytes.size();
+  plugin::ReadContext context;
+  context.applied_index = state_.applied;
+  context.applied_time_ns = state_.stamp_ns;
+  context.now_ns = std::max(state_.stamp_ns, options_.wall_clock());
+  context.level = state_.genesis.plugin_level;
+  auto status = instance_->read(context, task.request.view(), fresh_.bytes);
+  if (status) {
+    done.status = *status;
+  } else {
+    fresh_.bytes += status.error().text;
+    done.code = ReplyCode::kPlugin;
+    if (status.error().code != ExitCode::kNegative) {  // the plugin says that its state is broken
+      failed_ = true;
+      fatal_(status.error());
+    }
+  }
+  done.reply_size = fresh_.bytes.size() - done.reply_offset;
+  done.ref = std::move(task.ref);
+  fresh_.items.emplace_back(std::move(done));
+}
+
+Result<uint64_t> Applier::write_snapshot() {
+  raft::SnapshotMark mark{state_.applied, state_.applied_term};
+  state_.plugin_version = instance_->plugin().version();
+  std::string metadata = state_.encode();
+  auto writer = snapshots_.begin(mark, as_bytes(metadata));
+  if (!writer) return failure(writer.error());
+  plugin::SnapshotContext context;
+  context.index = mark.index;
+  context.term = mark.term;
+  context.time_ns = state_.stamp_ns;
+  context.level = state_.genesis.plugin_level;
+  auto written =
+      instance_->snapshot(context, [&](ByteView bytes) { return (*writer)->write(bytes); });
+  if (!written) return failure(written.error());
+  auto info = (*writer)->finish();
+  if (!info) return failure(info.error());
+  return info->file_bytes;
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,149 @@
+// The replicated state machine of one node: the plugin's instance, the sessions, the digest chain and
+// the applied index. Gets committed entries and reads in order, gives replies.
+//
+// Who holds the baton applies. Usually that is the apply thread (run()); when nothing is queued the
+// loop takes the baton and applies a small batch itself (try_inline()), which saves two thread
+// hand-overs on the path of a request. A plugin that is slow loses that privilege. The plugin sees one
+// call at a time in both cases. The simulator turns the crank with poll_once().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/queue.h"
+#include "node/holder.h"
+#include "node/replicated_state.h"
+#include "plugin/instance.h"
+#include "raft/types.h"
+#include "storage/snapshot_store.h"
+
+namespace connectd::node {
+
+// A restored state that takes the place of the present one.
+struct RestoredState {
+  ReplicatedState state;
+  std::shared_ptr<plugin::Instance> instance;
+};
+
+// What the applier tells the loop, in the order in which it happened.
+struct ApplyResults {
+  struct CommandApplied {  // of this node's own session
+    SessionId session;
+    Sequence sequence;
+    Index index;
+    int32_t status = 0;
+    size_t reply_offset = 0;  // in `bytes`
+    size_t reply_size = 0;
+  };
+  struct ReadDone {
+    RequestRef ref;
+    ReplyCode code = ReplyCode::kOk;
+    int32_t status = 0;
+    Index index;
+    size_t reply_offset = 0;
+    size_t reply_size = 0;
+  };
+  struct SessionOpened {
+    SessionId id;
+    uint64_t incarnation = 0;
+  };
+  struct SnapshotTaken {
+    raft::SnapshotMark mark;
+    uint64_t file_bytes = 0;
+  };
+  struct Replaced {
+    std::shared_ptr<plugin::Instance> instance;
+    SessionTable sessions;
+  };
+  using Item = std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, Replaced>;
+
+  std::vector<Item> items;
+  std::string bytes;
+  Index applied;
+  uint64_t digest = 0;
+  int64_t stamp_ns = 0;
+  // The plugin wants a tick then (log time); INT64_MAX: none.
+  int64_t next_deadline_ns = INT64_MAX;
+
+  bool empty() const { return items.empty() && !applied; }
+  void clear();
+};
+
+class Applier final {
+ public:
+  struct Options {
+    NodeId self;
+    uint64_t incarnation = 0;
+    bool allow_inline = true;
+    // Unix time for reads that report a time left; never decides anything.
+    std::function<int64_t()> wall_clock;
+  };
+  // `wake` is called on the apply thread when there are results; `fatal` when the replica must stop.
+  // `snapshots` is used on the applying thread only for writing.
+  Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
+          std::function<void()> wake, std::function<void(Error)> fatal);
+
+  // ---- loop thread -------------------------------------------------------------------------------
+  void apply(std::vector<raft::Entry> entries);
+  void read(std::vector<ReadTask> tasks);
+  void take_snapshot();
+  void replace(RestoredState state);
+  // Runs what is queued on the calling thread, if nobody else does and the batch is small.
+  void try_inline();
+  // Results since the last call, into `out`. False: none.
+  bool take_results(ApplyResults& out);
+  size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
+
+  // ---- apply thread ------------------------------------------------------------------------------
+  void run();    // until close()
+  void close();  // any thread
+  // Does what is queued; false when there was nothing. (Simulator, tests.)
+  bool poll_once();
+  bool has_work() const { return !queue_.empty(); }
+
+ private:
+  struct TakeSnapshot {};
+  using Task =
+      std::variant<std::vector<raft::Entry>, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
+
+  void push(Task task, size_t weight);
+  void work(std::vector<Task>& tasks);
+  void look_at_deadline();
+  void apply_entry(const raft::Entry& entry);
+  void read_one(ReadTask& task);
+  Result<uint64_t> write_snapshot();
+
+  const Options options_;
+  storage::SnapshotStore& snapshots_;
+  const std::function<void()> wake_;
+  const std::function<void(Error)> fatal_;
+
+  BoundedQueue<Task> queue_;
+  std::atomic<size_t> queued_bytes_{0};
+  // Loop thread: what is queued and small enough to be done inline.
+  size_t inline_weight_ = 0;
+  bool inline_allowed_;
+
+  std::mutex baton_;  // held while the state below is in use
+  ReplicatedState state_;
+  std::shared_ptr<plugin::Instance> instance_;
+  SessionId local_session_;  // opened by this incarnation of this node
+  bool failed_ = false;
+  std::vector<Task> tasks_;
+  std::string scratch_;
+  ApplyResults fresh_;       // of the present batch
+
+  std::mutex results_mutex_;
+  ApplyResults results_;
+  bool has_results_ = false;
+};
+
+}  // namespace connectd::node

@@ -1,0 +1,167 @@
+#include "node/bootstrap.h"
+
+#include <algorithm>
+
+#include "base/checksum.h"
+#include "base/log.h"
+
+namespace connectd::node {
+
+Bootstrap::Bootstrap(Options options) : options_(std::move(options)) {
+  CHECK(std::ranges::is_sorted(options_.members, {}, &GenesisMember::id));
+}
+
+void Bootstrap::resume(const Genesis& genesis) {
+  decided_ = genesis;
+  durable_ = true;
+}
+
+void Bootstrap::peer_reached(NodeId peer, const wire::Hello& hello) {
+  peers_[peer] = Peer{true, hello};
+}
+
+void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
+
+void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
+  if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
+    auto genesis = Genesis::decode(as_bytes(offer->document));
+    if (!genesis) {
+      LOG_WARNING("bootstrap", "node {} offered a founding document that is refused: {}", from,
+                  genesis.error().text);
+      return;
+    }
+    if (decided_ && *decided_ != *genesis) {
+      LOG_WARNING("bootstrap", "node {} offered a second founding document: refused, a node accepts "
+                  "one for ever", from);
+      return;
+    }
+    const GenesisMember* self = genesis->find(options_.id);
+    bool fits = self != nullptr && self->disk_id == options_.disk_id &&
+                genesis->cluster_name == options_.cluster_name &&
+                genesis->plugin_name == options_.plugin_name &&
+                genesis->plugin_level >= options_.plugin_level_min &&
+                genesis->plugin_level <= options_.plugin_level_max;
+    // A node set to join never takes part in forming.
+    if (!fits || options_.mode == Mode::kJoin) {
+      LOG_WARNING("bootstrap", "node {} offered a founding document that does not fit this node: "
+                  "refused", from);
+      return;
+    }
+    decided_ = std::move(*genesis);
+    // The answer leaves when it is durable; the offer comes again.
+    if (durable_) {
+      messages_.emplace_back(
+          from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
+    }
+  } else if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
+    if (durable_ && accepted->document_checksum == checksum64(as_bytes(decided_->encode()))) {
+      accepted_[from] = true;
+    }
+  }
+}
+
+void Bootstrap::advance() {
+  if (decided_ || refused_) return;
+  if (options_.mode == Mode::kNew) {
+    draw();
+    return;
+  }
+  // Where a cluster runs, this node does not form another.
+  for (const auto& [id, peer] : peers_) {
+    if (peer.connected && peer.hello.cluster_id) return;
+  }
+  if (options_.mode == Mode::kJoin || options_.members.front().id != options_.id) return;
+  for (const GenesisMember& member : options_.members) {
+    if (member.id == options_.id) continue;
+    auto found = peers_.find(member.id);
+    if (found == peers_.end() || !found->second.connected) return;
+  }
+  draw();
+}
+
+void Bootstrap::draw() {
+  Genesis genesis;
+  genesis.cluster_id = options_.fresh_cluster_id;
+  genesis.cluster_name = options_.cluster_name;
+  genesis.max_request = options_.max_request;
+  genesis.plugin_name = options_.plugin_name;
+  genesis.plugin_options = options_.plugin_options;
+  genesis.members = options_.members;
+  // The highest level that every founder supports.
+  uint32_t low = options_.plugin_level_min;
+  uint32_t high = options_.plugin_level_max;
+  for (GenesisMember& member : genesis.members) {
+    if (member.id == options_.id) {
+      member.disk_id = options_.disk_id;
+      continue;
+    }
+    auto found = peers_.find(member.id);
+    if (options_.mode == Mode::kNew && found == peers_.end()) continue;
+    member.disk_id = found->second.hello.disk_id;
+    low = std::max(low, found->second.hello.plugin_level_min);
+    high = std::min(high, found->second.hello.plugin_level_max);
+  }
+  if (options_.mode == Mode::kNew && genesis.members.size() > 1) {
+    refused_ = Error{ExitCode::kConfig,
+                     "cluster.bootstrap 'new' forms a cluster from this file alone, so the file must "
+                     "list this node only: list one member, or set bootstrap to auto"};
+    return;
+  }
+  if (low > high) {
+    refused_ = Error{ExitCode::kMismatch,
+                     fmt::format("the members' plugins '{}' have no behaviour level in common: install "
+                                 "the same build on all members",
+                                 options_.plugin_name)};
+    return;
+  }
+  genesis.plugin_level = high;
+  decided_ = std::move(genesis);
+}
+
+void Bootstrap::durable() {
+  CHECK(decided_.has_value());
+  durable_ = true;
+}
+
+std::vector<std::pair<NodeId, wire::PeerMessage>> Bootstrap::take_messages() {
+  auto messages = std::move(messages_);
+  messages_.clear();
+  return messages;
+}
+
+std::string Bootstrap::waiting_for() const {
+  if (decided_) return {};
+  for (const auto& [id, peer] : peers_) {
+    if (peer.connected && peer.hello.cluster_id) {
+      return fmt::format(
+          "cluster '{}' runs already (node {} is a member): waiting to be added; run: connectctl "
+          "member add {}",
+          options_.cluster_name, id, options_.id);
+    }
+  }
+  if (options_.mode == Mode::kJoin) return "waiting for a member of a running cluster to answer";
+  std::string missing;
+  for (const GenesisMember& member : options_.members) {
+    if (member.id == options_.id) continue;
+    auto found = peers_.find(member.id);
+    if (found != peers_.end() && found->second.connected) continue;
+    missing += fmt::format("{}node {} ({})", missing.empty() ? "" : ", ", member.id,
+                           member.peer_address);
+  }
+  if (!missing.empty()) return "the cluster forms when all members answer: waiting for " + missing;
+  return fmt::format("waiting for the founding document from node {}", options_.members.front().id);
+}
+
+void Bootstrap::offer() {
+  if (!durable_) return;
+  std::string document = decided_->encode();
+  for (const GenesisMember& member : decided_->members) {
+    auto found = peers_.find(member.id);
+    if (found == peers_.end() || !found->second.connected || accepted_[member.id]) continue;
+    const wire::Hello& hello = found->second.hello;
+    if (hello.cluster_id || hello.disk_id != member.disk_id) continue;
+    messages_.emplace_back(member.id, wire::GenesisOffer{document});
+  }
+}
+
+}  // namespace connectd::node

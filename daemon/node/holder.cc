@@ -1,0 +1,503 @@
+#include "node/holder.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace connectd::node {
+namespace {
+constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
+}
+
+std::string_view reply_code_name(ReplyCode code) {
+  switch (code) {
+    case ReplyCode::kOk: return "OK";
+    case ReplyCode::kNoLeader: return "NOLEADER";
+    case ReplyCode::kOverloaded: return "OVERLOADED";
+    case ReplyCode::kTooLarge: return "TOOLARGE";
+    case ReplyCode::kRejected: return "REJECTED";
+    case ReplyCode::kDiskFull: return "DISKFULL";
+    case ReplyCode::kShutdown: return "SHUTDOWN";
+    case ReplyCode::kBadFrame: return "BADFRAME";
+    case ReplyCode::kPlugin: return "PLUGIN";
+    case ReplyCode::kSessionGone: return "SESSION_GONE";
+    case ReplyCode::kUnknown: return "UNKNOWN";
+  }
+  return "UNKNOWN";
+}
+
+// ---- Stream ----------------------------------------------------------------------------------------
+
+// Slots in order of submission. The first `started_` ones are with the holder (or answered, waiting
+// for those before them); the others wait behind the barrier.
+class Stream final : public std::enable_shared_from_this<Stream> {
+ public:
+  Stream(std::shared_ptr<Holder*> link, ReplyHandler* handler)
+      : link_(std::move(link)), handler_(handler) {}
+
+  void submit(ByteView bytes) {
+    Holder* holder = *link_;
+    Slot slot;
+    slot.cost = bytes.size() + kRequestOverhead;
+    if (holder == nullptr || holder->stopping_) {
+      push_answered(std::move(slot), ReplyCode::kShutdown, "this node is stopping; try another one");
+      return;
+    }
+    if (bytes.size() > holder->limits_.max_request) {
+      push_answered(std::move(slot), ReplyCode::kTooLarge,
+                    fmt::format("the request has {} bytes, client.max_request is {}", bytes.size(),
+                                holder->limits_.max_request));
+      return;
+    }
+    Classified classified = holder->host_.classify(bytes);
+    switch (classified.kind) {
+      case RequestKind::kReply:
+        slot.answered = true;
+        slot.text = std::move(classified.reply);
+        push(std::move(slot));
+        return;
+      case RequestKind::kReject:
+        slot.answered = true;
+        slot.code = classified.plugin_failed ? ReplyCode::kPlugin : ReplyCode::kRejected;
+        slot.plugin_refused = !classified.plugin_failed && !classified.reply.empty();
+        slot.text = classified.reply.empty() ? "the plugin refused the request"
+                                             : std::move(classified.reply);
+        push(std::move(slot));
+        return;
+      case RequestKind::kWrite:
+      case RequestKind::kRead:
+      case RequestKind::kReadLocal: break;
+    }
+    if (holder->held_bytes_ + slot.cost > holder->limits_.max_inflight_bytes) {
+      push_answered(std::move(slot), ReplyCode::kOverloaded,
+                    "this node holds client.max_inflight_bytes of requests; slow down and try again");
+      return;
+    }
+    slot.kind = classified.kind;
+    slot.request = Slice::copy_of(bytes);
+    slot.deadline = holder->now_ + holder->limits_.request_timeout;
+    push(std::move(slot));
+  }
+
+  // The holder's answer to a started request.
+  void answer(uint64_t ordinal, const Reply& reply) {
+    CHECK_GE(ordinal, first_) << "a request of a stream was answered twice";
+    Slot& slot = slots_[ordinal - first_];
+    CHECK(!slot.answered);
+    slot.answered = true;
+    settle(slot);
+    if (ordinal == first_) {
+      deliver(reply);
+      slots_.pop_front();
+      ++first_;
+      --started_;
+      flush();
+    } else {
+      slot.code = reply.code;
+      slot.status = reply.status;
+      slot.index = reply.index;
+      slot.plugin_refused = reply.plugin_refused;
+      slot.text.assign(as_text(reply.bytes));
+    }
+    start();
+  }
+
+  void close() { handler_ = nullptr; }
+  void end_replies() {
+    dirty_ = false;
+    if (handler_ != nullptr) handler_->on_replies_end();
+  }
+  size_t pending() const { return slots_.size(); }
+  size_t pending_bytes() const { return bytes_; }
+
+ private:
+  struct Slot {
+    RequestKind kind = RequestKind::kReply;
+    ReplyCode code = ReplyCode::kOk;
+    bool answered = false;
+    bool plugin_refused = false;
+    bool held = false;  // counted in the holder's totals
+    int32_t status = 0;
+    size_t cost = 0;
+    Index index;
+    Time deadline;
+    Slice request;
+    std::string text;
+  };
+  static bool is_write(const Slot& slot) { return slot.kind == RequestKind::kWrite; }
+
+  void push_answered(Slot slot, ReplyCode code, std::string text) {
+    slot.answered = true;
+    slot.code = code;
+    slot.text = std::move(text);
+    push(std::move(slot));
+  }
+
+  void push(Slot slot) {
+    bytes_ += slot.cost;
+    if (!slot.answered) {
+      slot.held = true;
+      ++(*link_)->held_;
+      (*link_)->held_bytes_ += slot.cost;
+    }
+    slots_.push_back(std::move(slot));
+    start();
+    flush();
+  }
+
+  // Starts what the barrier lets through: while requests of one kind are out, only that kind.
+  void start() {
+    Holder* holder = *link_;
+    if (holder == nullptr) return;
+    while (started_ < slots_.size()) {
+      Slot& slot = slots_[started_];
+      if (!slot.answered) {
+        if (running_ > 0 && running_kind_ != slot.kind) return;
+        running_kind_ = slot.kind;
+        ++running_;
+        RequestRef ref{shared_from_this(), first_ + started_};
+        ++started_;
+        if (is_write(slot)) {
+          holder->start_write(std::move(ref), slot.request, slot.deadline);
+        } else {
+          holder->start_read(std::move(ref), slot.request, slot.deadline,
+                              slot.kind == RequestKind::kReadLocal);
+        }
+      } else {
+        ++started_;
+      }
+    }
+  }
+
+  void settle(Slot& slot) {
+    CHECK_GT(running_, 0u);
+    --running_;
+    slot.request = Slice();
+    if (Holder* holder = *link_; slot.held && holder != nullptr) {
+      --holder->held_;
+      holder->held_bytes_ -= slot.cost;
+      slot.held = false;
+    }
+  }
+
+  void flush() {
+    while (started_ > 0 && slots_.front().answered) {
+      Slot& slot = slots_.front();
+      deliver({slot.code, as_bytes(slot.text), slot.plugin_refused, slot.status, slot.index});
+      slots_.pop_front();
+      ++first_;
+      --started_;
+    }
+  }
+
+  void deliver(const Reply& reply) {
+    bytes_ -= slots_.front().cost;
+    if (handler_ == nullptr) return;
+    if (Holder* holder = *link_; !dirty_ && holder != nullptr) {
+      dirty_ = true;
+      holder->replied_.push_back(shared_from_this());
+    }
+    handler_->on_reply(reply);
+  }
+
+  const std::shared_ptr<Holder*> link_;
+  ReplyHandler* handler_;
+  std::deque<Slot> slots_;
+  uint64_t first_ = 0;      // ordinal of slots_.front()
+  size_t started_ = 0;
+  size_t running_ = 0;      // started and not answered; all of one kind
+  RequestKind running_kind_ = RequestKind::kWrite;
+  bool dirty_ = false;
+  size_t bytes_ = 0;
+};
+
+namespace {
+class StreamHandle final : public RequestStream {
+ public:
+  explicit StreamHandle(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
+  ~StreamHandle() override { stream_->close(); }
+  void submit(ByteView request) override { stream_->submit(request); }
+  size_t pending() const override { return stream_->pending(); }
+  size_t pending_bytes() const override { return stream_->pending_bytes(); }
+
+ private:
+  std::shared_ptr<Stream> stream_;
+};
+}  // namespace
+
+// ---- Holder ----------------------------------------------------------------------------------------
+
+Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Host host)
+    : self_(self),
+      incarnation_(incarnation),
+      limits_(limits),
+      host_(std::move(host)),
+      link_(std::make_shared<Holder*>(this)) {}
+
+Holder::~Holder() { *link_ = nullptr; }
+
+std::unique_ptr<RequestStream> Holder::open_stream(ReplyHandler& handler) {
+  return std::make_unique<StreamHandle>(std::make_shared<Stream>(link_, &handler));
+}
+
+void Holder::answer(const RequestRef& ref, const Reply& reply) {
+  ref.stream->answer(ref.ordinal, reply);
+}
+
+void Holder::answer_error(const RequestRef& ref, ReplyCode code, std::string_view text) {
+  answer(ref, Reply{code, as_bytes(text), false, 0, Index()});
+}
+
+void Holder::start_write(RequestRef ref, Slice request, Time deadline) {
+  // By deadline: one that waited behind its stream's barrier goes before younger ones. Within a
+  // stream deadlines rise, so its order stays.
+  auto place = queued_.end();
+  while (place != queued_.begin() && std::prev(place)->deadline > deadline) --place;
+  queued_.insert(place, Write{std::move(ref), std::move(request), deadline});
+}
+
+void Holder::start_read(RequestRef ref, Slice request, Time deadline, bool local) {
+  ReadTask task{std::move(ref), std::move(request), deadline};
+  if (local) {
+    indexed_reads_[Index()].push_back(std::move(task));
+  } else {
+    new_reads_.push_back(std::move(task));
+  }
+}
+
+void Holder::leader_changed(NodeId leader, Term term, bool takes_proposals) {
+  leader_ = leader;
+  term_ = term;
+  leader_takes_proposals_ = takes_proposals;
+  // Numbered writes that went to another leader, or in another term, may be lost.
+  if ((!numbered_.empty() || open_sent_) && (sent_to_ != leader || sent_term_ != term)) reopen();
+}
+
+void Holder::forward_lost(NodeId peer) {
+  if ((!numbered_.empty() || open_sent_) && sent_to_ == peer) reopen();
+}
+
+void Holder::forward_refused(Term leader_term) {
+  if ((numbered_.empty() && !open_sent_) || sent_term_ != leader_term) return;
+  reopen();
+  refused_until_ = now_ + std::chrono::milliseconds(10);
+}
+
+void Holder::reopen() {
+  session_open_ = false;
+  open_sent_ = false;
+}
+
+void Holder::session_opened(SessionId id, uint64_t incarnation) {
+  if (incarnation != incarnation_) return;  // a former life of this node
+  session_ = id;
+  session_open_ = true;
+  open_sent_ = false;
+  next_sequence_ = Sequence(1);
+  numbered_bytes_ = 0;
+  // All earlier sessions of this node are closed: what was not applied so far never will be. It goes
+  // again, before what came after it.
+  while (!numbered_.empty()) {
+    Write& last = numbered_.back();
+    if (!last.answered) queued_.push_front(std::move(last));
+    numbered_.pop_back();
+  }
+}
+
+void Holder::applied(SessionId session, Sequence sequence, Index index, int32_t status,
+                     ByteView reply) {
+  if (session != session_ || numbered_.empty()) return;
+  Sequence first = next_sequence_ - numbered_.size();
+  CHECK_EQ(sequence.value(), first.value()) << "a session's writes are applied in order";
+  Write write = std::move(numbered_.front());
+  numbered_.pop_front();
+  numbered_bytes_ -= write.request.size() + kRequestOverhead;
+  last_progress_ = now_;
+  if (!write.answered) answer(write.ref, Reply{ReplyCode::kOk, reply, false, status, index});
+}
+
+void Holder::state_replaced(const SessionTable& table) {
+  // The replies of what the snapshot covers were never seen here.
+  const SessionTable::Session* session = table.find(session_);
+  Sequence first = next_sequence_ - numbered_.size();
+  size_t settled = numbered_.size();
+  if (session != nullptr) {
+    settled = session->last < first ? 0 : std::min(settled, session->last - first + 1);
+  }
+  for (; settled > 0; --settled) {
+    Write write = std::move(numbered_.front());
+    numbered_.pop_front();
+    numbered_bytes_ -= write.request.size() + kRequestOverhead;
+    if (!write.answered) {
+      answer_error(write.ref, ReplyCode::kUnknown,
+                   "the node caught up by a snapshot and did not learn the outcome");
+    }
+  }
+  if (session == nullptr) reopen();
+}
+
+void Holder::hand_on() {
+  if (!leader_ || !leader_takes_proposals_ || now_ < refused_until_) return;
+  bool local = leader_ == self_;
+  if (!session_open_) {
+    if (open_sent_ && now_ - open_sent_at_ < limits_.retry_interval) return;
+    raft::Proposal open;
+    open.kind = raft::EntryKind::kSessionOpen;
+    open.payload = Slice::copy_of(SessionOwner{self_, incarnation_}.encode());
+    std::vector<raft::Proposal> proposals;
+    proposals.push_back(std::move(open));
+    open_sent_ = true;
+    open_sent_at_ = now_;
+    sent_to_ = leader_;
+    sent_term_ = term_;
+    if (local) {
+      host_.propose({std::move(proposals)});
+    } else {
+      host_.forward(leader_, term_, std::move(proposals));
+    }
+    return;
+  }
+  while (!queued_.empty() && session_open_) {
+    std::vector<raft::Proposal> proposals;
+    size_t bytes = 0;
+    Sequence acked_below = next_sequence_ - numbered_.size();
+    while (!queued_.empty()) {
+      Write& write = queued_.front();
+      size_t cost = write.request.size() + kRequestOverhead;
+      if (!numbered_.empty() && numbered_bytes_ + cost > limits_.credit_bytes) break;
+      if (!proposals.empty() && bytes + write.request.size() > limits_.forward_bytes) break;
+      proposals.push_back({raft::EntryKind::kCommand, session_, next_sequence_, acked_below,
+                           write.request});
+      bytes += write.request.size();
+      numbered_bytes_ += cost;
+      ++next_sequence_;
+      numbered_.push_back(std::move(write));
+      queued_.pop_front();
+    }
+    if (proposals.empty()) return;
+    if (numbered_.size() == proposals.size()) last_progress_ = now_;
+    sent_to_ = leader_;
+    sent_term_ = term_;
+    if (local) {
+      host_.propose({std::move(proposals)});
+    } else {
+      host_.forward(leader_, term_, std::move(proposals));
+    }
+  }
+}
+
+void Holder::ask_reads() {
+  for (auto& [context, batch] : read_batches_) {
+    // The question or its answer was lost.
+    if (leader_ && now_ - batch.asked >= limits_.retry_interval) {
+      batch.asked = now_;
+      host_.ask_read_index(context);
+    }
+  }
+  if (new_reads_.empty() || !leader_) return;
+  uint64_t context = next_context_++;
+  read_batches_[context] = ReadBatch{std::move(new_reads_), now_};
+  new_reads_.clear();
+  host_.ask_read_index(context);
+}
+
+void Holder::read_index(uint64_t context, Index index) {
+  if (!read_batches_.contains(context)) return;  // answered twice, or given up
+  // An index is good for all reads that were asked for before it, too. So reads are executed in the
+  // order in which they came, and no stream sees an older state after a newer one.
+  if (!indexed_reads_.empty()) index = std::max(index, indexed_reads_.rbegin()->first);
+  auto& tasks = indexed_reads_[index];
+  while (!read_batches_.empty() && read_batches_.begin()->first <= context) {
+    std::ranges::move(read_batches_.begin()->second.tasks, std::back_inserter(tasks));
+    read_batches_.erase(read_batches_.begin());
+  }
+}
+
+void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
+  while (!indexed_reads_.empty() && indexed_reads_.begin()->first <= handed) {
+    std::ranges::move(indexed_reads_.begin()->second, std::back_inserter(out));
+    indexed_reads_.erase(indexed_reads_.begin());
+  }
+}
+
+void Holder::read_dropped(uint64_t context) {
+  auto found = read_batches_.find(context);
+  if (found == read_batches_.end()) return;
+  // Asked again at the next turn with a leader, no sooner than a little later.
+  found->second.asked = now_ - limits_.retry_interval + std::chrono::milliseconds(10);
+}
+
+void Holder::read_done(const RequestRef& ref, const Reply& reply) { answer(ref, reply); }
+
+void Holder::expire() {
+  while (!queued_.empty() && queued_.front().deadline <= now_) {
+    Write write = std::move(queued_.front());
+    queued_.pop_front();
+    answer_error(write.ref, ReplyCode::kNoLeader,
+                 "no leader took the request within client.request_timeout; it was not executed");
+  }
+  if (now_ < next_expiry_) return;
+  next_expiry_ = now_ + kExpiryInterval;
+  for (Write& write : numbered_) {
+    if (write.answered || write.deadline > now_) continue;
+    write.answered = true;
+    answer_error(write.ref, ReplyCode::kUnknown,
+                 "the outcome was not learned within client.request_timeout; the request may still "
+                 "be executed");
+    write.ref.stream.reset();
+  }
+  expire_reads(new_reads_);
+  for (auto it = read_batches_.begin(); it != read_batches_.end();) {
+    expire_reads(it->second.tasks);
+    it = it->second.tasks.empty() ? read_batches_.erase(it) : std::next(it);
+  }
+  for (auto it = indexed_reads_.begin(); it != indexed_reads_.end();) {
+    expire_reads(it->second);
+    it = it->second.empty() ? indexed_reads_.erase(it) : std::next(it);
+  }
+}
+
+void Holder::expire_reads(std::vector<ReadTask>& tasks) {
+  auto late = std::ranges::stable_partition(tasks,
+                                            [&](const ReadTask& task) { return task.deadline > now_; });
+  // Answering starts what waited behind the barrier, which may add to `tasks`.
+  std::vector<ReadTask> expired(std::move_iterator(late.begin()), std::move_iterator(late.end()));
+  tasks.erase(late.begin(), late.end());
+  for (ReadTask& task : expired) {
+    answer_error(task.ref, ReplyCode::kNoLeader,
+                 "no leader confirmed the read within client.request_timeout");
+  }
+}
+
+void Holder::advance(Time now) {
+  now_ = now;
+  expire();
+  if (session_open_ && !numbered_.empty() && now_ - last_progress_ > limits_.stuck_timeout) reopen();
+  hand_on();
+  ask_reads();
+}
+
+void Holder::end_replies() {
+  // A handler may close its stream, or submit again; what that replies to comes next turn.
+  std::vector<std::shared_ptr<Stream>> streams;
+  streams.swap(replied_);
+  for (auto& stream : streams) stream->end_replies();
+  if (replied_.empty()) {
+    streams.clear();
+    replied_.swap(streams);  // keeps the capacity
+  }
+}
+
+Time Holder::next_deadline() const {
+  if (held_ == 0 && (session_open_ || !open_sent_)) return Time::max();
+  return now_ + std::chrono::milliseconds(10);
+}
+
+void Holder::shut_down() {
+  stopping_ = true;
+  for (auto queued = std::exchange(queued_, {}); Write& write : queued) {
+    answer_error(write.ref, ReplyCode::kShutdown, "this node is stopping; try another one");
+  }
+}
+
+}  // namespace connectd::node

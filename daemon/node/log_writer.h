@@ -1,0 +1,67 @@
+// The tail of the log: takes the core's batches, and makes all that wait durable with one sync. Owner
+// of the batches in flight: the writer thread; submit() and take_done() are the loop's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/queue.h"
+#include "raft/core.h"
+#include "storage/log.h"
+
+namespace connectd::node {
+
+class LogWriter final {
+ public:
+  // `wake` is called on the writer thread when something is durable; `fatal` when the disk failed.
+  LogWriter(storage::Log& log, std::function<void()> wake, std::function<void(Error)> fatal);
+
+  // ---- loop thread -------------------------------------------------------------------------------
+  // `batch.after_durable` stays with the caller.
+  void submit(uint64_t id, raft::HardState hard_state, std::optional<Index> replaces_from,
+              std::vector<raft::Entry> entries);
+  // Begins an empty log behind an installed snapshot, in order with the batches.
+  void reset(raft::SnapshotMark mark, raft::HardState hard_state);
+  // The last batch that is durable; 0: none yet. All before it are, too.
+  uint64_t durable_batch() const;
+
+  // ---- writer thread -----------------------------------------------------------------------------
+  void run();    // until close()
+  void close();  // any thread; what was submitted is still written
+  // Writes what waits; false when there was nothing. (Simulator, tests.)
+  bool poll_once();
+  void idle(Time now);  // seals
+  bool has_work() const { return !queue_.empty(); }
+
+ private:
+  struct Batch {
+    uint64_t id = 0;
+    raft::HardState hard_state;
+    std::optional<Index> replaces_from;
+    std::vector<raft::Entry> entries;
+  };
+  struct Reset {
+    raft::SnapshotMark mark;
+    raft::HardState hard_state;
+  };
+  using Task = std::variant<Batch, Reset>;
+  void work(std::vector<Task>& tasks);
+  bool flush(std::vector<storage::LogBatch>& batches, uint64_t last_id);
+
+  storage::Log& log_;
+  const std::function<void()> wake_;
+  const std::function<void(Error)> fatal_;
+  BoundedQueue<Task> queue_;
+  bool failed_ = false;
+  std::vector<Task> tasks_;
+  std::vector<storage::LogBatch> batches_;
+  std::atomic<uint64_t> durable_{0};
+};
+
+}  // namespace connectd::node

@@ -1,0 +1,541 @@
+#include "node/node.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace connectd::node {
+namespace {
+
+constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
+constexpr Duration kTickInterval = std::chrono::milliseconds(100);
+// Snapshot chunks to one follower that are not acknowledged yet.
+constexpr uint64_t kStreamWindowChunks = 4;
+// What is not acknowledged for this long is sent again: it, or its acknowledgement, may be lost. A
+// follower answers also while it restores, so a stream that hears nothing for longer is given up, and
+// the core asks again.
+constexpr Duration kStreamRetry = std::chrono::seconds(1);
+constexpr Duration kStreamTimeout = std::chrono::seconds(10);
+// Rounds of one turn: a reply may let the next request of its stream start.
+constexpr int kMaxRounds = 4;
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+}  // namespace
+
+Node::Node(const NodeOptions& options, const Genesis& genesis, Host host)
+    : options_(options), genesis_(genesis), host_(std::move(host)), random_(options.seed) {}
+
+Node::~Node() = default;
+
+Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
+                                         Host host, Now now) {
+  std::unique_ptr<Node> node(new Node(options, genesis, std::move(host)));
+  Host& seams = node->host_;
+  node->now_ = now;
+
+  auto snapshots = storage::SnapshotStore::open(
+      *seams.files, seams.data_dir + "/snapshots",
+      {options.snapshot.keep, options.snapshot.compression_level});
+  if (!snapshots) return failure(snapshots.error());
+  node->snapshots_ = std::move(*snapshots);
+  auto reader = node->snapshots_->open_newest(node->warnings_);
+  if (!reader) return failure(reader.error());
+
+  RestoredState start;
+  if (*reader) {
+    auto restored = restore_snapshot(**reader, seams.plugin);
+    if (!restored) return failure(restored.error());
+    start = std::move(*restored);
+    node->snapshot_ = (*reader)->info().mark;
+    node->snapshot_bytes_ = (*reader)->info().file_bytes;
+    if (start.state.genesis != genesis) {
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the snapshot belongs to another cluster than the identity file "
+                                 "says; put the right directory in place",
+                                 seams.data_dir));
+    }
+  } else {
+    auto instance = plugin::Instance::create(
+        seams.plugin,
+        {genesis.plugin_options.begin(), genesis.plugin_options.end()});
+    if (!instance) return failure(instance.error());
+    start = RestoredState{ReplicatedState::at_genesis(genesis), std::move(*instance)};
+  }
+  for (const storage::SnapshotInfo& info : node->snapshots_->list()) {
+    if (info.mark.index < node->snapshot_.index) {
+      node->older_snapshot_ = info.mark;
+      break;
+    }
+  }
+
+  storage::Recovered recovered;
+  auto log = storage::Log::open(*seams.files, seams.data_dir + "/log", options.log, node->snapshot_,
+                                recovered);
+  if (!log) return failure(log.error());
+  node->log_ = std::move(*log);
+  std::ranges::move(recovered.warnings, std::back_inserter(node->warnings_));
+
+  raft::Initial initial;
+  initial.hard_state = recovered.hard_state;
+  initial.conf = start.state.conf;
+  initial.snapshot = node->snapshot_;
+  initial.first_index = recovered.first_index;
+  initial.before_first_term = recovered.before_first_term;
+  initial.terms = recovered.terms;
+  initial.last_index = recovered.last_index;
+  initial.applied = node->snapshot_.index;
+  initial.last_stamp_ns = std::max(recovered.last_stamp_ns, start.state.stamp_ns);
+  if (!node->snapshot_.index && recovered.last_index < kGenesisIndex) {
+    // The cluster's first entry, the same on every founder, committed from the start.
+    raft::Entry entry = genesis.entry();
+    storage::LogBatch batch;
+    batch.hard_state = raft::HardState{kGenesisTerm, NodeId(), kGenesisIndex};
+    batch.entries = std::span(&entry, 1);
+    auto written = node->log_->append(std::span(&batch, 1));
+    if (!written) return failure(written.error());
+    initial.hard_state = batch.hard_state;
+    initial.first_index = kGenesisIndex;
+    initial.terms = {{kGenesisIndex, kGenesisTerm}};
+    initial.last_index = kGenesisIndex;
+    initial.last_stamp_ns = entry.stamp_ns;
+  }
+  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
+    if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index) continue;
+    ByteReader in(entry.payload.view());
+    if (!raft::ConfState::decode(in, initial.conf)) {
+      return failure(ExitCode::kData, fmt::format("{}: the membership entry at index {} does not make "
+                                                  "sense",
+                                                  seams.data_dir, entry.index));
+    }
+  }
+
+  raft::Options core_options = options.raft;
+  core_options.id = options.id;
+  core_options.seed = node->random_.next();
+  node->core_ = std::make_unique<raft::Core>(core_options, initial, now);
+
+  node->handed_ = node->applied_ = start.state.applied;
+  node->digest_ = start.state.digest;
+  node->snapshot_spread_ = 1.0 + static_cast<double>(node->random_.below(1000)) / 3000.0;
+  node->instance_ = start.instance;
+
+  HolderLimits limits = options.holder;
+  limits.max_request = genesis.max_request;
+  Node* self = node.get();
+  node->holder_ = std::make_unique<Holder>(
+      options.id, options.incarnation, limits,
+      Holder::Host{
+          [self](ByteView request) { return self->classify(request); },
+          [self](raft::Propose propose) { self->step(std::move(propose)); },
+          [self](NodeId leader, Term term, std::vector<raft::Proposal> proposals) {
+            self->host_.transport->send(leader,
+                                        wire::ForwardProposals{term, std::move(proposals)});
+          },
+          [self](uint64_t context) { self->step(raft::ReadRequest{context}); },
+      });
+  node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
+  node->applier_ = std::make_unique<Applier>(
+      Applier::Options{options.id, options.incarnation, options.apply_inline, options.wall_clock},
+      std::move(start), *node->snapshots_, seams.wake, seams.fatal);
+  node->worker_ = std::make_unique<Worker>(Worker::Options{options.chunk_bytes}, *node->log_,
+                                           *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+  return node;
+}
+
+// ---- faces -----------------------------------------------------------------------------------------
+
+std::unique_ptr<RequestStream> Node::open_stream(ReplyHandler& handler) {
+  return holder_->open_stream(handler);
+}
+
+Framing Node::framing() const {
+  switch (host_.plugin->framing()) {
+    case CONNECTD_FRAMING_RESP: return Framing::kResp;
+    case CONNECTD_FRAMING_LENGTH: return Framing::kLength;
+    default: return Framing::kLine;
+  }
+}
+
+Classified Node::classify(ByteView request) {
+  Classified classified;
+  auto kind = instance_->classify(request, classified.reply);
+  if (kind) {
+    classified.kind = *kind;
+  } else {
+    classified.plugin_failed = true;
+    classified.reply = kind.error().text;
+  }
+  return classified;
+}
+
+void Node::on_message(NodeId from, wire::PeerMessage message) {
+  std::visit(
+      Overloaded{
+          [&](raft::Envelope& envelope) {
+            if (envelope.from == from && envelope.to == options_.id) {
+              step(raft::Received{std::move(envelope)});
+            }
+          },
+          [&](wire::ForwardProposals& forward) {
+            if (core_->role() == raft::Role::kLeader && core_->term() == forward.leader_term &&
+                !core_->is_transferring()) {
+              step(raft::Propose{std::move(forward.proposals)});
+            } else {
+              host_.transport->send(
+                  from, wire::ForwardRefused{forward.leader_term, core_->term(), core_->leader()});
+            }
+          },
+          [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
+          [&](wire::SnapshotChunk& chunk) { on_snapshot_chunk(from, std::move(chunk)); },
+          [&](wire::SnapshotAck& ack) { on_snapshot_ack(from, ack); },
+          // Forming is over for a node that exists (node/bootstrap.h takes these).
+          [](wire::GenesisOffer&) {},
+          [](wire::GenesisAccepted&) {},
+      },
+      message);
+}
+
+void Node::on_peer_reached(NodeId peer, const wire::Hello&) { step(raft::PeerReached{peer}); }
+
+void Node::on_peer_lost(NodeId peer) {
+  step(raft::PeerLost{peer});
+  holder_->forward_lost(peer);
+  if (outgoing_.contains(peer)) end_snapshot_stream(peer, false);
+}
+
+// ---- the turn --------------------------------------------------------------------------------------
+
+void Node::step(raft::Event event) { core_->step(std::move(event), now_); }
+
+void Node::turn(const Now& now) {
+  now_ = now;
+  take_log_progress();
+  take_worker_results();
+  step(raft::TimePassed{});
+  for (int round = 0; round < kMaxRounds; ++round) {
+    bool progress = take_apply_results();
+    if (round > 0 && !progress) break;
+    tell_holder();
+    holder_->advance(now.time);
+    do_ready();
+    tell_holder();
+    reads_.clear();
+    holder_->take_reads(handed_, reads_);
+    if (!reads_.empty()) applier_->read(std::move(reads_));
+    host_.transport->flush();
+    applier_->try_inline();
+  }
+  if (now.time >= next_housekeeping_) {
+    next_housekeeping_ = now.time + kHousekeepingInterval;
+    housekeeping();
+  }
+  holder_->end_replies();
+}
+
+Time Node::next_deadline() const {
+  Time deadline = std::min(core_->next_deadline(), holder_->next_deadline());
+  return std::min(deadline, next_housekeeping_);
+}
+
+void Node::take_log_progress() {
+  uint64_t durable = writer_->durable_batch();
+  if (durable == durable_batch_) return;
+  durable_batch_ = durable;
+  while (!held_messages_.empty() && held_messages_.front().batch <= durable) {
+    uint64_t batch = held_messages_.front().batch;
+    send(held_messages_.front().messages);
+    held_messages_.pop_front();
+    step(raft::AppendDone{batch});
+  }
+}
+
+void Node::tell_holder() {
+  LeaderView view{core_->leader(), core_->term(), core_->leader() != NodeId()};
+  if (view.leader == options_.id) {
+    view.takes_proposals = core_->role() == raft::Role::kLeader && !core_->is_transferring();
+  }
+  if (view == leader_view_) return;
+  leader_view_ = view;
+  holder_->leader_changed(view.leader, view.term, view.takes_proposals);
+}
+
+void Node::send(std::vector<raft::Envelope>& messages) {
+  for (raft::Envelope& envelope : messages) {
+    NodeId to = envelope.to;
+    host_.transport->send(to, std::move(envelope));
+  }
+}
+
+void Node::do_ready() {
+  raft::Ready ready = core_->take_ready();
+  send(ready.messages);
+  if (ready.append) {
+    raft::AppendBatch& batch = *ready.append;
+    held_messages_.push_back({batch.id, std::move(batch.after_durable)});
+    writer_->submit(batch.id, batch.hard_state, batch.replaces_from, std::move(batch.entries));
+  }
+  if (!ready.committed.empty()) {
+    CHECK_EQ(ready.committed.front().index.value(), handed_.value() + 1);
+    handed_ = ready.committed.back().index;
+    for (const raft::Entry& entry : ready.committed) log_bytes_ += entry.weight();
+    applier_->apply(std::move(ready.committed));
+  }
+  for (const raft::ReadState& read : ready.reads) holder_->read_index(read.context, read.index);
+  for (uint64_t context : ready.reads_dropped) holder_->read_dropped(context);
+  // Numbered writes may have been among them: only a new session settles that.
+  if (ready.proposals_dropped > 0) holder_->forward_refused(core_->term());
+  for (const raft::LoadRequest& load : ready.loads) worker_->submit(Worker::Load{load});
+  for (NodeId peer : ready.snapshots) start_snapshot_stream(peer);
+  if (ready.soft_state_changed) {
+    LOG_INFO("raft", "{} term={} leader={} last={} commit={}", raft::role_name(core_->role()),
+             core_->term(), core_->leader(), core_->last_index(), core_->commit_index());
+  }
+}
+
+bool Node::take_apply_results() {
+  if (!applier_->take_results(results_)) return false;
+  ByteView bytes = as_bytes(results_.bytes);
+  for (ApplyResults::Item& item : results_.items) {
+    std::visit(
+        Overloaded{
+            [&](ApplyResults::CommandApplied& command) {
+              holder_->applied(command.session, command.sequence, command.index, command.status,
+                               bytes.subspan(command.reply_offset, command.reply_size));
+            },
+            [&](ApplyResults::ReadDone& read) {
+              holder_->read_done(
+                  read.ref, Reply{read.code, bytes.subspan(read.reply_offset, read.reply_size),
+                                  false, read.status, read.index});
+            },
+            [&](ApplyResults::SessionOpened& opened) {
+              holder_->session_opened(opened.id, opened.incarnation);
+            },
+            [&](ApplyResults::SnapshotTaken& taken) {
+              taking_snapshot_ = false;
+              older_snapshot_ = snapshot_;
+              snapshot_ = taken.mark;
+              snapshot_bytes_ = taken.file_bytes;
+              LOG_INFO("snapshot", "took index={} bytes={}", taken.mark.index, taken.file_bytes);
+              step(raft::SnapshotTaken{taken.mark});
+              compact();
+            },
+            [&](ApplyResults::Replaced& replaced) {
+              instance_ = std::move(replaced.instance);
+              holder_->state_replaced(replaced.sessions);
+            },
+        },
+        item);
+  }
+  digest_ = results_.digest;
+  plugin_deadline_ns_ = results_.next_deadline_ns;
+  if (results_.applied) {
+    applied_ = results_.applied;
+    step(raft::ApplyDone{applied_});
+  }
+  return true;
+}
+
+void Node::take_worker_results() {
+  if (!worker_->take_results(worker_items_)) return;
+  for (Worker::Item& item : worker_items_) {
+    std::visit(
+        Overloaded{
+            [&](raft::Loaded& loaded) { step(std::move(loaded)); },
+            [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
+            [&](Worker::SourceOpened& opened) {
+              auto found = outgoing_.find(opened.peer);
+              if (found == outgoing_.end()) return;
+              if (!opened.source) {
+                end_snapshot_stream(opened.peer, false);
+                return;
+              }
+              found->second.source = std::move(opened.source);
+              LOG_INFO("snapshot", "sending index={} bytes={} to node {}",
+                       found->second.source->info().mark.index,
+                       found->second.source->info().file_bytes, opened.peer);
+              pump_snapshot_stream(opened.peer);
+            },
+            [&](Worker::ChunkRead& chunk) {
+              auto found = outgoing_.find(chunk.peer);
+              if (found == outgoing_.end() || found->second.source != chunk.source) return;
+              if (chunk.bytes.empty()) {
+                end_snapshot_stream(chunk.peer, false);
+                return;
+              }
+              const storage::SnapshotInfo& info = chunk.source->info();
+              host_.transport->send(chunk.peer,
+                                    wire::SnapshotChunk{info.mark, core_->term(), info.file_bytes,
+                                                        chunk.offset, std::move(chunk.bytes)});
+            },
+            [&](Worker::ChunkReceived& received) {
+              if (received.ack.state == wire::SnapshotAck::State::kRefused) {
+                incoming_ = raft::SnapshotMark();
+              }
+              host_.transport->send(received.from, received.ack);
+            },
+            [&](Worker::Restored& restored) { install(restored); },
+        },
+        item);
+  }
+  worker_items_.clear();
+}
+
+// ---- now and then ----------------------------------------------------------------------------------
+
+void Node::housekeeping() {
+  if (!taking_snapshot_ && applied_ > snapshot_.index) {
+    double wanted = std::max(static_cast<double>(options_.snapshot.log_min_bytes),
+                             options_.snapshot.log_ratio * static_cast<double>(snapshot_bytes_));
+    if (static_cast<double>(log_bytes_) > wanted * snapshot_spread_) {
+      taking_snapshot_ = true;
+      log_bytes_ = 0;
+      applier_->take_snapshot();
+    }
+  }
+  if (log_->wants_next_segment()) worker_->submit(Worker::PrepareSegment{});
+  for (auto it = outgoing_.begin(); it != outgoing_.end();) {
+    NodeId peer = it->first;
+    Outgoing& stream = (it++)->second;
+    if (now_.time - stream.heard > kStreamTimeout) {
+      end_snapshot_stream(peer, false);
+    } else if (stream.source && now_.time - std::max(stream.heard, stream.resent) > kStreamRetry) {
+      stream.resent = now_.time;
+      stream.read = stream.acked;
+      pump_snapshot_stream(peer);
+    }
+  }
+  propose_tick();
+}
+
+// The plugin's deadline is in log time, which follows the clocks of a quorum; the leader's own clock
+// tells when to look. A tick that comes early does nothing and is repeated.
+void Node::propose_tick() {
+  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() || core_->is_transferring()) {
+    return;
+  }
+  if (plugin_deadline_ns_ > now_.wall_ns || now_.time - last_tick_ < kTickInterval) return;
+  last_tick_ = now_.time;
+  raft::Proposal tick;
+  tick.kind = raft::EntryKind::kTick;
+  std::vector<raft::Proposal> proposals;
+  proposals.push_back(std::move(tick));
+  step(raft::Propose{std::move(proposals)});
+  host_.wake();
+}
+
+void Node::compact() {
+  if (!older_snapshot_.index) return;
+  uint64_t trailing = std::min(options_.snapshot.trailing_entries, older_snapshot_.index.value());
+  Index keep_from = older_snapshot_.index + 1 - trailing;
+  if (keep_from > core_->first_index()) worker_->submit(Worker::Compact{keep_from});
+}
+
+// ---- snapshots between nodes -------------------------------------------------------------------------
+
+void Node::start_snapshot_stream(NodeId peer) {
+  outgoing_[peer] = Outgoing{nullptr, 0, 0, now_.time, now_.time};
+  worker_->submit(Worker::OpenSource{peer});
+}
+
+void Node::pump_snapshot_stream(NodeId peer) {
+  Outgoing& stream = outgoing_.at(peer);
+  uint64_t window = kStreamWindowChunks * options_.chunk_bytes;
+  while (stream.read < stream.source->info().file_bytes && stream.read < stream.acked + window) {
+    worker_->submit(Worker::ReadChunk{peer, stream.source, stream.read});
+    stream.read += options_.chunk_bytes;
+  }
+}
+
+void Node::end_snapshot_stream(NodeId peer, bool ok) {
+  auto found = outgoing_.find(peer);
+  if (found == outgoing_.end()) return;
+  raft::SnapshotMark mark;
+  if (found->second.source) mark = found->second.source->info().mark;
+  outgoing_.erase(found);
+  LOG_INFO("snapshot", "index={} to node {}: {}", mark.index, peer, ok ? "installed" : "given up");
+  step(raft::SnapshotSent{peer, ok, mark});
+}
+
+void Node::on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack) {
+  auto found = outgoing_.find(from);
+  if (found == outgoing_.end() || !found->second.source ||
+      found->second.source->info().mark != ack.mark) {
+    return;
+  }
+  switch (ack.state) {
+    case wire::SnapshotAck::State::kReceiving:
+      found->second.acked = std::max(found->second.acked, ack.received);
+      found->second.heard = now_.time;
+      pump_snapshot_stream(from);
+      break;
+    case wire::SnapshotAck::State::kInstalled: end_snapshot_stream(from, true); break;
+    case wire::SnapshotAck::State::kRefused: end_snapshot_stream(from, false); break;
+  }
+}
+
+void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
+  if (chunk.leader_term < core_->term()) return;  // of a former leader
+  if (chunk.mark.index <= handed_) {
+    // Everything it covers is here already.
+    host_.transport->send(
+        from, wire::SnapshotAck{chunk.mark, chunk.file_size, wire::SnapshotAck::State::kInstalled});
+    return;
+  }
+  if (chunk.mark == incoming_ && chunk.offset > 0 && chunk.offset < incoming_bytes_) {
+    // Sent again, while the worker has it, or restores: it is alive.
+    host_.transport->send(
+        from, wire::SnapshotAck{chunk.mark, 0, wire::SnapshotAck::State::kReceiving});
+    return;
+  }
+  incoming_ = chunk.mark;
+  incoming_bytes_ = chunk.offset + chunk.bytes.size();
+  worker_->submit(Worker::ReceiveChunk{from, std::move(chunk)});
+}
+
+void Node::install(Worker::Restored& restored) {
+  wire::SnapshotAck ack{restored.mark, 0, wire::SnapshotAck::State::kInstalled};
+  if (restored.state.state.genesis != genesis_) {
+    LOG_ERROR("snapshot", "the snapshot from node {} belongs to another cluster: not taken",
+              restored.from);
+    ack.state = wire::SnapshotAck::State::kRefused;
+  } else if (restored.mark.index > handed_) {
+    // The core's present effects come first: they speak of the old log.
+    do_ready();
+  }
+  if (ack.state == wire::SnapshotAck::State::kInstalled && restored.mark.index > handed_) {
+    ++snapshots_installed_;
+    LOG_INFO("snapshot", "installed index={} from node {}", restored.mark.index, restored.from);
+    if (core_->term_at(restored.mark.index) != restored.mark.term) {
+      raft::HardState hard_state = core_->hard_state();
+      hard_state.commit = std::max(hard_state.commit, restored.mark.index);
+      writer_->reset(restored.mark, hard_state);
+    }
+    raft::SnapshotInstalled installed{restored.mark, restored.state.state.conf,
+                                      restored.state.state.stamp_ns};
+    handed_ = restored.mark.index;
+    older_snapshot_ = snapshot_;
+    snapshot_ = restored.mark;
+    applier_->replace(std::move(restored.state));
+    step(std::move(installed));
+  }
+  host_.transport->send(restored.from, ack);
+}
+
+// ---- the end ---------------------------------------------------------------------------------------
+
+void Node::shut_down() {
+  if (stopping_) return;
+  stopping_ = true;
+  holder_->shut_down();
+  if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
+}
+
+bool Node::drained() const {
+  return holder_->held() == 0 && core_->role() != raft::Role::kLeader;
+}
+
+}  // namespace connectd::node

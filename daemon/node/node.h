@@ -1,0 +1,191 @@
+// One connectd node: consensus core, log, plugin, sessions and snapshots, wired by events and effects.
+// It owns no socket, thread or clock: those are drivers around it. Production turns it with Asio and
+// three threads (app/), the simulator with a loop. Two can live in one process.
+//
+// The turn (loop thread): what arrived since the last one has been given by on_message(), streams and
+// the workers; turn() steps the core with all of it, once, and does what its Ready says.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "node/applier.h"
+#include "node/holder.h"
+#include "node/log_writer.h"
+#include "node/service.h"
+#include "node/worker.h"
+#include "plugin/plugin.h"
+#include "raft/core.h"
+#include "storage/file_system.h"
+#include "storage/log.h"
+#include "storage/snapshot_store.h"
+#include "wire/transport.h"
+
+namespace connectd::node {
+
+struct SnapshotPolicy {
+  // Taken when the log behind the last one is larger than max(log_min, ratio * its size), times a
+  // random spread, so that members do not all take theirs at once.
+  uint64_t log_min_bytes = 64 << 20;
+  double log_ratio = 4;
+  size_t keep = 2;
+  int compression_level = 1;
+  // Entries kept in front of the older snapshot for followers that are a little behind.
+  uint64_t trailing_entries = 10'000;
+};
+
+struct NodeOptions {
+  NodeId id;
+  raft::Options raft;          // id and seed are set by the node
+  HolderLimits holder;         // max_request is set from the founding document
+  storage::LogOptions log;
+  SnapshotPolicy snapshot;
+  uint64_t seed = 0;           // for everything this node draws
+  uint64_t incarnation = 0;    // random, differs at each start
+  bool apply_inline = true;
+  size_t chunk_bytes = 256 << 10;
+  std::function<int64_t()> wall_clock;  // Unix time, any thread
+};
+
+class Node final : public Service, public wire::TransportHandler {
+ public:
+  struct Host {
+    storage::FileSystem* files = nullptr;
+    std::string data_dir;
+    std::shared_ptr<const plugin::Plugin> plugin;
+    wire::Transport* transport = nullptr;
+    std::function<void()> wake;          // any thread: a turn is wanted
+    std::function<void(Error)> fatal;    // any thread: the process must end with it
+  };
+
+  // Recovers everything in `data_dir` (which the caller has locked and whose identity it has checked),
+  // or begins it with `genesis`. Reads the whole log: may take long.
+  static Result<std::unique_ptr<Node>> open(const NodeOptions& options, const Genesis& genesis,
+                                            Host host, Now now);
+  ~Node();
+
+  // ---- Service, TransportHandler (loop thread) ------------------------------------------------------
+  std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override;
+  Framing framing() const override;
+  size_t max_request() const override { return genesis_.max_request; }
+  void on_message(NodeId from, wire::PeerMessage message) override;
+  void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
+  void on_peer_lost(NodeId peer) override;
+
+  // Before what arrived is given: the time it arrived at. Then turn(), with the same or a later time.
+  void set_now(const Now& now) { now_ = now; }
+  void turn(const Now& now);
+  Time next_deadline() const;
+
+  // Hands over leadership and takes no new requests. drained(): nothing is held any more.
+  void shut_down();
+  bool drained() const;
+
+  // ---- what it knows --------------------------------------------------------------------------------
+  const raft::Core& core() const { return *core_; }
+  const Genesis& genesis() const { return genesis_; }
+  const Holder& holder() const { return *holder_; }
+  Index applied_index() const { return applied_; }
+  uint64_t digest() const { return digest_; }   // at applied_index()
+  Index snapshot_index() const { return snapshot_.index; }
+  uint64_t snapshots_installed() const { return snapshots_installed_; }  // from leaders
+  const plugin::Plugin& plugin() const { return *host_.plugin; }
+  const std::vector<std::string>& warnings() const { return warnings_; }  // of recovery
+
+  // ---- for the drivers ------------------------------------------------------------------------------
+  LogWriter& writer() { return *writer_; }
+  Applier& applier() { return *applier_; }
+  Worker& worker() { return *worker_; }
+
+ private:
+  struct HeldMessages {
+    uint64_t batch = 0;
+    std::vector<raft::Envelope> messages;
+  };
+  // A snapshot on its way to a follower.
+  struct Outgoing {
+    std::shared_ptr<storage::SnapshotSource> source;
+    uint64_t read = 0;    // asked of the disk so far
+    uint64_t acked = 0;
+    Time heard;           // of the follower, about this stream
+    Time resent;
+  };
+
+  Node(const NodeOptions& options, const Genesis& genesis, Host host);
+  void step(raft::Event event);
+  void take_log_progress();
+  void take_worker_results();
+  bool take_apply_results();
+  void do_ready();
+  void tell_holder();
+  void send(std::vector<raft::Envelope>& messages);
+  void housekeeping();
+  void propose_tick();
+  void start_snapshot_stream(NodeId peer);
+  void pump_snapshot_stream(NodeId peer);
+  void end_snapshot_stream(NodeId peer, bool ok);
+  void on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk);
+  void on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack);
+  void install(Worker::Restored& restored);
+  void compact();
+  Classified classify(ByteView request);
+
+  const NodeOptions options_;
+  const Genesis genesis_;
+  Host host_;
+  std::vector<std::string> warnings_;
+  Now now_;
+  Random random_;
+
+  std::unique_ptr<storage::SnapshotStore> snapshots_;
+  std::unique_ptr<storage::Log> log_;
+  std::unique_ptr<raft::Core> core_;
+  std::unique_ptr<Holder> holder_;
+  std::unique_ptr<LogWriter> writer_;
+  std::unique_ptr<Applier> applier_;
+  std::unique_ptr<Worker> worker_;
+  // For classify, which runs on the loop thread beside the apply thread. Replaced between two turns.
+  std::shared_ptr<plugin::Instance> instance_;
+
+  uint64_t durable_batch_ = 0;
+  std::deque<HeldMessages> held_messages_;
+  Index handed_;              // everything up to here was given to the applier
+  Index applied_;
+  uint64_t digest_ = 0;
+  int64_t plugin_deadline_ns_ = INT64_MAX;
+  Time last_tick_;
+
+  raft::SnapshotMark snapshot_;      // the newest durable one
+  raft::SnapshotMark older_snapshot_;
+  uint64_t snapshot_bytes_ = 0;
+  uint64_t log_bytes_ = 0;    // of entries given to the applier since the newest snapshot was asked for
+  double snapshot_spread_ = 1;
+  uint64_t snapshots_installed_ = 0;
+  bool taking_snapshot_ = false;
+  Time next_housekeeping_;
+  std::map<NodeId, Outgoing> outgoing_;
+  // The stream that comes in: what was given to the worker so far.
+  raft::SnapshotMark incoming_;
+  uint64_t incoming_bytes_ = 0;
+
+  // Scratch, kept for its capacity.
+  ApplyResults results_;
+  std::vector<Worker::Item> worker_items_;
+  std::vector<ReadTask> reads_;
+  struct LeaderView {
+    NodeId leader;
+    Term term;
+    bool takes_proposals = false;
+    bool operator==(const LeaderView&) const = default;
+  } leader_view_;
+  bool stopping_ = false;
+};
+
+}  // namespace connectd::node

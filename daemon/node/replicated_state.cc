@@ -1,0 +1,72 @@
+#include "node/replicated_state.h"
+
+#include <array>
+
+#include "base/checksum.h"
+
+namespace connectd::node {
+namespace {
+constexpr uint32_t kVersion = 1;
+}
+
+ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
+  ReplicatedState state;
+  state.genesis = genesis;
+  state.conf = genesis.conf();
+  return state;
+}
+
+std::string ReplicatedState::encode() const {
+  std::string out;
+  ByteWriter writer(out);
+  writer.number<uint32_t>(kVersion);
+  writer.number<uint64_t>(applied.value());
+  writer.number<uint64_t>(applied_term.value());
+  writer.number<int64_t>(stamp_ns);
+  writer.number<uint64_t>(digest);
+  writer.counted(genesis.encode());
+  writer.counted(conf.encode());
+  writer.counted(plugin_version);
+  sessions.encode(out);
+  return out;
+}
+
+Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  auto version = in.number<uint32_t>();
+  if (in.ok() && version != kVersion) {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("the snapshot's metadata has version {}, this connectd reads version "
+                               "{}: run the connectd that wrote it",
+                               version, kVersion));
+  }
+  ReplicatedState state;
+  state.applied = Index(in.number<uint64_t>());
+  state.applied_term = Term(in.number<uint64_t>());
+  state.stamp_ns = in.number<int64_t>();
+  state.digest = in.number<uint64_t>();
+  auto genesis = Genesis::decode(as_bytes(in.counted(kMaxGenesisBytes)));
+  if (!genesis) return failure(genesis.error());
+  state.genesis = std::move(*genesis);
+  std::string_view conf_text = in.counted(kMaxGenesisBytes);
+  ByteReader conf_in(as_bytes(conf_text));
+  if (!raft::ConfState::decode(conf_in, state.conf) || !conf_in.done()) in.fail();
+  state.plugin_version = in.counted(kMaxGenesisBytes);
+  if (!SessionTable::decode(in, state.sessions) || !in.done()) {
+    return failure(ExitCode::kData, "the snapshot's metadata does not make sense");
+  }
+  return state;
+}
+
+void ReplicatedState::extend_digest(Index index, raft::EntryKind kind, int32_t status,
+                                    ByteView reply) {
+  std::array<uint8_t, 32> block{};
+  store_le<uint64_t>(&block[0], digest);
+  store_le<uint64_t>(&block[8], index.value());
+  store_le<uint32_t>(&block[16], static_cast<uint32_t>(kind));
+  store_le<int32_t>(&block[20], status);
+  store_le<uint64_t>(&block[24], checksum64(reply));
+  digest = checksum64(block);
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,36 @@
+// What the daemon itself replicates beside the plugin's state: equal on every node at equal index, and
+// the metadata of every snapshot.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "node/genesis.h"
+#include "node/session_table.h"
+#include "raft/types.h"
+
+namespace connectd::node {
+
+struct ReplicatedState {
+  Genesis genesis;
+  Index applied;          // the last entry that is in the state
+  Term applied_term;
+  int64_t stamp_ns = 0;   // of that entry
+  // Digest chain: digest_i = XXH3-64 of (digest_{i-1}, index, kind, status, XXH3-64 of the reply). Two
+  // nodes with equal digests at equal index gave equal answers ever since the cluster was formed.
+  uint64_t digest = 0;
+  raft::ConfState conf;   // in force at `applied`
+  SessionTable sessions;
+  std::string plugin_version;  // text of the build that wrote a snapshot; differs between nodes
+
+  static ReplicatedState at_genesis(const Genesis& genesis);
+  // docs/storage-format.md, "Snapshot metadata".
+  std::string encode() const;
+  static Result<ReplicatedState> decode(ByteView bytes);
+
+  void extend_digest(Index index, raft::EntryKind kind, int32_t status, ByteView reply);
+};
+
+}  // namespace connectd::node

@@ -1,0 +1,60 @@
+// The sessions of the cluster: part of the replicated state, equal on every node at equal index, and
+// part of every snapshot. Within a session exactly the next sequence is applied, so that a proposal
+// that was lost, doubled or overtaken on its way to the leader changes nothing (thesis §6.3).
+//
+// Owner: the apply thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/types.h"
+
+namespace connectd::node {
+
+// Who opens a session: a node, in one life of its process.
+struct SessionOwner {
+  NodeId node;
+  uint64_t incarnation = 0;  // random, drawn at each start
+  bool operator==(const SessionOwner&) const = default;
+
+  std::string encode() const;
+  static bool decode(ByteView bytes, SessionOwner& out);
+};
+
+class SessionTable final {
+ public:
+  struct Session {
+    SessionOwner owner;
+    Sequence last;         // applied last; none yet: 0
+    Sequence acked_below;  // the holder has the replies below this one
+    bool operator==(const Session&) const = default;
+  };
+
+  // Opens the session `id` and closes the one its node had.
+  void open(SessionId id, const SessionOwner& owner);
+
+  enum class Verdict {
+    kApply,      // the next one: apply it
+    kDuplicate,  // applied before
+    kGap,        // one before it is missing: not applied
+    kGone,       // closed or unknown: not applied
+  };
+  // Decides about a command, and counts it when the verdict is kApply.
+  Verdict admit(SessionId id, Sequence sequence, Sequence acked_below);
+
+  const Session* find(SessionId id) const;
+  size_t size() const { return sessions_.size(); }
+
+  void encode(std::string& out) const;
+  static bool decode(ByteReader& in, SessionTable& out);
+  bool operator==(const SessionTable&) const = default;
+
+ private:
+  // Ordered: encode() and iteration are the same on every node.
+  std::map<SessionId, Session> sessions_;
+};
+
+}  // namespace connectd::node

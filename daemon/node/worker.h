@@ -1,0 +1,112 @@
+// Everything that reads or writes a disk and is not the tail of the log: cold log reads, compaction,
+// filling the next segment, sending and receiving snapshots. One thread, tasks in order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/queue.h"
+#include "node/applier.h"
+#include "plugin/plugin.h"
+#include "raft/core.h"
+#include "storage/log.h"
+#include "storage/snapshot_store.h"
+#include "wire/peer_messages.h"
+
+namespace connectd::node {
+
+class Worker final {
+ public:
+  // ---- tasks ---------------------------------------------------------------------------------------
+  struct Load {
+    raft::LoadRequest request;
+  };
+  struct Compact {
+    Index keep_from;
+  };
+  struct PrepareSegment {};
+  struct OpenSource {  // the newest snapshot, for a stream to `peer`
+    NodeId peer;
+  };
+  struct ReadChunk {
+    NodeId peer;
+    std::shared_ptr<storage::SnapshotSource> source;
+    uint64_t offset = 0;
+  };
+  struct ReceiveChunk {
+    NodeId from;
+    wire::SnapshotChunk chunk;
+  };
+  using Task = std::variant<Load, Compact, PrepareSegment, OpenSource, ReadChunk, ReceiveChunk>;
+
+  // ---- results -------------------------------------------------------------------------------------
+  struct Compacted {
+    Index first_index;
+  };
+  struct SourceOpened {
+    NodeId peer;
+    std::shared_ptr<storage::SnapshotSource> source;  // null: there is none
+  };
+  struct ChunkRead {
+    NodeId peer;
+    std::shared_ptr<storage::SnapshotSource> source;
+    uint64_t offset = 0;
+    Slice bytes;  // empty: it could not be read
+  };
+  struct ChunkReceived {
+    NodeId from;
+    wire::SnapshotAck ack;
+  };
+  struct Restored {  // the whole snapshot is here, durable, and loaded into a fresh instance
+    NodeId from;
+    raft::SnapshotMark mark;
+    RestoredState state;
+  };
+  using Item =
+      std::variant<raft::Loaded, Compacted, SourceOpened, ChunkRead, ChunkReceived, Restored>;
+
+  struct Options {
+    size_t chunk_bytes = 256 << 10;
+  };
+  Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
+         std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
+         std::function<void(Error)> fatal);
+
+  void submit(Task task);                 // loop thread
+  bool take_results(std::vector<Item>& out);  // loop thread
+
+  void run();    // worker thread, until close()
+  void close();  // any thread
+  bool poll_once();
+  bool has_work() const { return !queue_.empty(); }
+
+ private:
+  void work(Task& task);
+  void receive(ReceiveChunk& task);
+  void put(Item item);
+
+  const Options options_;
+  storage::Log& log_;
+  storage::SnapshotStore& snapshots_;
+  const std::shared_ptr<const plugin::Plugin> plugin_;
+  const std::function<void()> wake_;
+  const std::function<void(Error)> fatal_;
+  BoundedQueue<Task> queue_;
+  std::vector<Task> tasks_;
+  std::unique_ptr<storage::SnapshotReceiver> receiver_;
+
+  std::mutex results_mutex_;
+  std::vector<Item> results_;
+};
+
+// Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the leader.
+Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
+                                       const std::shared_ptr<const plugin::Plugin>& plugin);
+
+}  // namespace connectd::node
