@@ -1,0 +1,86 @@
+#include "app/command_line.h"
+
+#include <boost/program_options.hpp>
+#include <sstream>
+
+#include "base/version.h"
+
+namespace connectd::app {
+namespace {
+namespace po = boost::program_options;
+
+po::options_description options() {
+  po::options_description all("Options", 96, 64);
+  all.add_options()
+      ("config", po::value<std::string>()->value_name("FILE"), "the configuration (YAML)")
+      ("plugin", po::value<std::string>()->value_name("FILE"),
+       "the state machine, a shared object; overrides plugin.path")
+      ("node", po::value<std::string>()->value_name("ID"),
+       "which member this node is; overrides node.id, so that one file can serve all")
+      ("data-dir", po::value<std::string>()->value_name("DIR"), "overrides node.data_dir")
+      ("set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE"),
+       "overrides one key, as in --set raft.election_timeout=1s; may be repeated")
+      ("check", "parse, validate, load the plugin, test the data directory and the ports; print all "
+                "errors; exit")
+      ("print-config", "print every effective value with its source; exit")
+      ("version", "print the version; exit")
+      ("help", "print this; exit");
+  return all;
+}
+}  // namespace
+
+Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
+  po::variables_map values;
+  try {
+    // No abbreviations: a new option must never change the meaning of an old command line.
+    int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    po::positional_options_description none;
+    po::store(po::command_line_parser(argc, argv)
+                  .options(options())
+                  .positional(none)
+                  .style(style)
+                  .run(),
+              values);
+    po::notify(values);
+  } catch (const po::error& error) {
+    return failure(ExitCode::kUsage, fmt::format("connectd: {}\nTry: connectd --help", error.what()));
+  }
+  CommandLine line;
+  auto text = [&](const char* name) -> std::optional<std::string> {
+    if (values.count(name) == 0) return std::nullopt;
+    return values[name].as<std::string>();
+  };
+  line.load.file = text("config");
+  line.load.plugin = text("plugin");
+  line.load.node = text("node");
+  line.load.data_dir = text("data-dir");
+  if (values.count("set") > 0) line.load.sets = values["set"].as<std::vector<std::string>>();
+  line.check = values.count("check") > 0;
+  line.print_config = values.count("print-config") > 0;
+  line.version = values.count("version") > 0;
+  line.help = values.count("help") > 0;
+  if (!line.version && !line.help && !line.load.file && !line.load.plugin) {
+    return failure(ExitCode::kUsage,
+                   "connectd: neither --config nor --plugin was given.\n"
+                   "A first try without any file: connectd --plugin libcounter.so\n"
+                   "Try: connectd --help");
+  }
+  line.load.need_plugin = !line.print_config;
+  return line;
+}
+
+std::string help_text() {
+  std::ostringstream out;
+  out << "connectd turns a state machine, a plugin, into a fault-tolerant service.\n\n"
+         "  connectd --config node1.yaml --plugin libcounter.so   a node of a cluster\n"
+         "  connectd --plugin libcounter.so                       one node on loopback, data in\n"
+         "                                                        ./connectd-data\n\n"
+      << options()
+      << "\nSignals: TERM and INT hand over leadership, finish what is in flight, exit; a second one\n"
+         "stops at once. USR2 writes the state to the log.\n";
+  return out.str();
+}
+
+std::string version_text() { return std::string(kVersionText) + "\n"; }
+
+}  // namespace connectd::app

@@ -1,0 +1,766 @@
+#include "app/daemon.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <set>
+#include <thread>
+
+#include "admin/http_server.h"
+#include "app/systemd.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/version.h"
+#include "client/client_port.h"
+#include "node/bootstrap.h"
+#include "node/node.h"
+#include "node/status.h"
+#include "plugin/crash.h"
+#include "storage/file_system.h"
+#include "storage/identity.h"
+#include "transport/peer_network.h"
+
+namespace connectd::app {
+namespace {
+namespace asio = boost::asio;
+using std::chrono::milliseconds;
+
+constexpr Duration kBootstrapInterval = milliseconds(100);
+constexpr Duration kStatusInterval = milliseconds(50);
+// Calls over HTTP that were handed to the loop and are not answered.
+constexpr size_t kMaxCalls = 1024;
+constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
+
+// Signals belong to the loop thread: other threads are started while this lives.
+class BlockedSignals final {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    // A crash is reported by the thread that crashes.
+    for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, number);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
+// One request over HTTP: a stream of its own, which goes with its only reply.
+class Call final : public node::ReplyHandler {
+ public:
+  explicit Call(std::function<void(admin::CallResult)> done) : done_(std::move(done)) {}
+
+  void start(node::Service& service, std::string_view request) {
+    stream_ = service.open_stream(*this);
+    stream_->submit(as_bytes(request));
+  }
+  void on_reply(const node::Reply& reply) override {
+    result_ = {reply.code, std::string(as_text(reply.bytes)), reply.plugin_refused, reply.status,
+               reply.index};
+  }
+  void on_replies_end() override {
+    done_(std::move(result_));
+    delete this;
+  }
+
+ private:
+  std::function<void(admin::CallResult)> done_;
+  std::unique_ptr<node::RequestStream> stream_;
+  admin::CallResult result_;
+};
+
+wire::Address to_wire(const config::Address& address) { return {address.host, address.port}; }
+
+// Ends the process at once: from here on nothing that it says could be trusted.
+[[noreturn]] void die(const Error& error) {
+  LOG_ERROR("connectd", "{}", error.text);
+  _exit(static_cast<int>(error.code));
+}
+
+}  // namespace
+
+class Daemon::Impl final : public wire::TransportHandler {
+ public:
+  Impl(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin)
+      : config_(config), plugin_(std::move(plugin)), files_(storage::make_real_file_system()) {}
+
+  ~Impl() { stop_everything(); }
+
+  Result<void> run();
+
+ private:
+  // ---- start ---------------------------------------------------------------------------------------
+  Result<void> open_data_directory();
+  void begin_bootstrap();
+  Result<void> open_node(const node::Genesis& genesis);
+  Result<void> open_ports();
+  void start_threads();
+  std::map<NodeId, std::vector<wire::Address>> peer_addresses() const;
+
+  // ---- wire::TransportHandler ------------------------------------------------------------------------
+  void on_message(NodeId from, wire::PeerMessage message) override;
+  void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
+  void on_peer_lost(NodeId peer) override;
+  wire::Hello hello() const;
+  std::optional<wire::Refusal> check(const wire::Hello& hello) const;
+  void refused(NodeId peer, const wire::Refusal& refusal);
+
+  // ---- the loop --------------------------------------------------------------------------------------
+  void loop();
+  void turn_bootstrap();
+  void wake();          // any thread
+  void wait_for_signal();
+  void on_signal(int number);
+  void advance_shutdown();
+  void publish_status();
+  void call(std::string request, std::function<void(admin::CallResult)> done);  // HTTP thread
+  void start_call(std::string request, std::function<void(admin::CallResult)> done);
+  void stop_everything();
+  void log_state();
+  void arrive();        // something is about to be given to the node: what time is it
+
+  const config::Config& config_;
+  const std::shared_ptr<const plugin::Plugin> plugin_;
+  const std::unique_ptr<storage::FileSystem> files_;
+  std::unique_ptr<storage::FileLock> lock_;
+  storage::Identity identity_;
+  Systemd systemd_;
+
+  asio::io_context io_{1};
+  std::atomic<bool> wake_posted_{false};
+  std::unique_ptr<asio::signal_set> signals_;
+  std::unique_ptr<asio::steady_timer> timer_;
+  std::unique_ptr<transport::PeerNetwork> network_;
+  std::unique_ptr<node::Bootstrap> bootstrap_;
+  std::unique_ptr<node::Node> node_;
+  std::unique_ptr<client::ClientPort> clients_;
+  node::StatusBoard board_;
+  std::unique_ptr<admin::HttpServer> http_;
+  std::atomic<size_t> calls_{0};
+  std::vector<std::thread> threads_;
+
+  std::set<NodeId> refused_by_;
+  bool arrived_ = false;
+  bool done_ = false;
+  bool stopping_ = false;
+  bool stop_now_ = false;
+  bool clients_stopping_ = false;
+  int64_t started_wall_ns_ = 0;
+  Time stop_at_;
+  Time transfer_until_;
+  Time next_status_;
+  Time next_watchdog_;
+  Time next_bootstrap_;
+  Time next_waiting_log_;
+  std::string last_waiting_;
+  std::string last_status_text_;
+};
+
+// ---- start -----------------------------------------------------------------------------------------
+
+Result<void> Daemon::Impl::open_data_directory() {
+  const std::string& dir = config_.node.data_dir;
+  if (auto made = files_->make_directory(dir); !made) {
+    ExitCode code = made.error().code == ExitCode::kPermission ? ExitCode::kPermission
+                                                               : ExitCode::kCannotCreate;
+    return failure(code, made.error().text);
+  }
+  auto lock = files_->lock(dir + "/lock");
+  if (!lock) return failure(lock.error());
+  lock_ = std::move(*lock);
+  auto identity = storage::load_identity(*files_, dir);
+  if (!identity) return failure(identity.error());
+  if (*identity) {
+    identity_ = **identity;
+    if (identity_.node_id != config_.node.id) {
+      return failure(ExitCode::kMismatch,
+                     fmt::format("the data directory {} belongs to node {}, the configuration says "
+                                 "node {}: give each node its own directory",
+                                 dir, identity_.node_id, config_.node.id));
+    }
+  } else {
+    identity_.node_id = config_.node.id;
+    identity_.disk_id.bytes = random_128();
+    if (auto saved = storage::save_identity(*files_, dir, identity_); !saved) return saved;
+  }
+  return {};
+}
+
+void Daemon::Impl::begin_bootstrap() {
+  node::Bootstrap::Options options;
+  switch (config_.cluster.bootstrap) {
+    case config::Bootstrap::kAuto: options.mode = node::Bootstrap::Mode::kAuto; break;
+    case config::Bootstrap::kNew: options.mode = node::Bootstrap::Mode::kNew; break;
+    case config::Bootstrap::kJoin: options.mode = node::Bootstrap::Mode::kJoin; break;
+  }
+  options.id = config_.node.id;
+  options.disk_id = identity_.disk_id;
+  options.fresh_cluster_id.bytes = random_128();
+  options.cluster_name = config_.cluster.name;
+  for (const config::Member& member : config_.cluster.members) {
+    options.members.push_back({member.id, DiskId(), member.peer.to_string(),
+                               member.client.to_string(), member.http.to_string()});
+  }
+  options.max_request = config_.client.max_request;
+  options.plugin_name = plugin_->name();
+  options.plugin_level_min = plugin_->level_min();
+  options.plugin_level_max = plugin_->level_max();
+  options.plugin_options = config_.plugin.options;
+  bootstrap_ = std::make_unique<node::Bootstrap>(std::move(options));
+}
+
+Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
+  if (genesis.plugin_name != plugin_->name()) {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
+                               "with the right plugin, or with another directory",
+                               config_.node.data_dir, genesis.plugin_name, plugin_->path(),
+                               plugin_->name()));
+  }
+  if (genesis.plugin_level < plugin_->level_min() || genesis.plugin_level > plugin_->level_max()) {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
+                               "{} to {}: install a build that runs it",
+                               genesis.plugin_level, plugin_->name(), plugin_->version(),
+                               plugin_->level_min(), plugin_->level_max()));
+  }
+  if (genesis.cluster_name != config_.cluster.name) {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
+                               "'{}': correct cluster.name, or use another directory",
+                               config_.node.data_dir, genesis.cluster_name, config_.cluster.name));
+  }
+  if (genesis.find(config_.node.id) == nullptr) {
+    return failure(ExitCode::kMismatch, fmt::format("node {} is no member of cluster '{}'",
+                                                    config_.node.id, genesis.cluster_name));
+  }
+  // Settings that change results count as they were when the cluster was formed.
+  if (genesis.max_request != config_.client.max_request) {
+    LOG_WARNING("config", "client.max_request is {} in the configuration and {} in the cluster, where it "
+                "was set when the cluster was formed: the cluster's value counts",
+                config_.client.max_request, genesis.max_request);
+  }
+  if (genesis.plugin_options != config_.plugin.options) {
+    LOG_WARNING("config", "plugin.options differ from those of the cluster, which were set when it was "
+                "formed: the cluster's count");
+  }
+
+  node::NodeOptions options;
+  options.id = config_.node.id;
+  options.raft.election_timeout = config_.raft.election_timeout;
+  options.raft.heartbeat_interval = config_.raft.heartbeat_interval;
+  options.raft.pre_vote = config_.raft.pre_vote;
+  options.raft.check_quorum = config_.raft.check_quorum;
+  options.raft.max_append_bytes = config_.raft.max_append_bytes;
+  options.raft.inflight_bytes = config_.raft.inflight_bytes;
+  options.raft.cache_bytes = config_.raft.cache_bytes;
+  options.holder.request_timeout = config_.client.request_timeout;
+  options.holder.max_inflight_bytes = config_.client.max_inflight_bytes;
+  options.log.segment_bytes = config_.storage.segment_size;
+  options.log.sync = config_.storage.sync == config::SyncMode::kAlways;
+  options.snapshot.log_min_bytes = config_.snapshot.log_min;
+  options.snapshot.log_ratio = static_cast<double>(config_.snapshot.log_ratio);
+  options.snapshot.keep = config_.snapshot.keep;
+  options.snapshot.compression_level =
+      config_.snapshot.compression == config::Compression::kZstd ? 1 : 0;
+  // A follower that is this little behind catches up from the log; not more than about a quarter of
+  // the log that a snapshot stands for.
+  options.snapshot.trailing_entries =
+      std::clamp<uint64_t>(config_.snapshot.log_min / 4 / 256, 1, 10'000);
+  options.seed = random_seed();
+  options.incarnation = random_seed();
+  options.wall_clock = [] { return read_clocks().wall_ns; };
+  if (!options.log.sync) {
+    LOG_WARNING("storage", "storage.sync is none: for experiments only. An acknowledged write is LOST when "
+                "the machine or the power fails.");
+  }
+
+  node::Node::Host host;
+  host.files = files_.get();
+  host.data_dir = config_.node.data_dir;
+  host.plugin = plugin_;
+  host.transport = network_.get();
+  host.wake = [this] { wake(); };
+  host.fatal = [](Error error) { die(error); };
+  auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
+  if (!node) return failure(node.error());
+  node_ = std::move(*node);
+  for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
+  LOG_INFO("connectd", "node {} of cluster '{}' ({}): term={} last={} snapshot={}, plugin {} {}",
+           config_.node.id, genesis.cluster_name, genesis.cluster_id.to_string(),
+           node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
+           plugin_->name(), plugin_->version());
+  network_->set_peers(peer_addresses());
+
+  client::ClientPortOptions client_options;
+  client_options.max_connections = config_.client.max_connections;
+  switch (config_.client.framing) {
+    case config::FramingChoice::kAuto: break;
+    case config::FramingChoice::kLine: client_options.framing = node::Framing::kLine; break;
+    case config::FramingChoice::kResp: client_options.framing = node::Framing::kResp; break;
+    case config::FramingChoice::kLength: client_options.framing = node::Framing::kLength; break;
+  }
+  clients_ = std::make_unique<client::ClientPort>(io_, client_options, *node_);
+  if (auto listening = clients_->listen(to_wire(config_.listen.client)); !listening) return listening;
+  LOG_INFO("connectd", "clients: {}", config_.listen.client.to_string());
+  start_threads();
+  return {};
+}
+
+void Daemon::Impl::start_threads() {
+  auto thread = [](auto body) {
+    return std::thread([body] {
+      plugin::install_crash_stack();
+      body();
+    });
+  };
+  BlockedSignals blocked;
+  threads_.push_back(thread([node = node_.get()] { node->writer().run(); }));
+  threads_.push_back(thread([node = node_.get()] { node->applier().run(); }));
+  threads_.push_back(thread([node = node_.get()] { node->worker().run(); }));
+}
+
+std::map<NodeId, std::vector<wire::Address>> Daemon::Impl::peer_addresses() const {
+  std::map<NodeId, std::vector<wire::Address>> peers;
+  for (const config::Member& member : config_.cluster.members) {
+    if (member.id != config_.node.id) peers[member.id].push_back(to_wire(member.peer));
+  }
+  if (node_) {
+    for (const node::GenesisMember& member : node_->genesis().members) {
+      if (member.id == config_.node.id) continue;
+      auto address = wire::parse_address(member.peer_address);
+      if (!address) continue;
+      auto& known = peers[member.id];
+      if (std::ranges::find(known, *address) == known.end()) known.push_back(*address);
+    }
+  }
+  return peers;
+}
+
+Result<void> Daemon::Impl::open_ports() {
+  transport::PeerNetworkOptions options;
+  options.self = config_.node.id;
+  options.seed = random_seed();
+  network_ = std::make_unique<transport::PeerNetwork>(
+      io_, options, *this,
+      transport::PeerNetworkHooks{
+          [this] { return hello(); },
+          [this](const wire::Hello& hello) { return check(hello); },
+          [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
+  if (auto listening = network_->listen(to_wire(config_.listen.peer)); !listening) return listening;
+  network_->set_peers(peer_addresses());
+  admin::ServerOptions http;
+  http.listen = config_.listen.http;
+  http.advertised = config_.self().http;
+  http.id = config_.node.id;
+  http.max_request = config_.client.max_request;
+  http.call_timeout = config_.client.request_timeout;
+  auto server = admin::HttpServer::open(
+      http, board_, [this](std::string request, std::function<void(admin::CallResult)> done) {
+        call(std::move(request), std::move(done));
+      });
+  if (!server) return failure(server.error());
+  http_ = std::move(*server);
+  return {};
+}
+
+// ---- peers -----------------------------------------------------------------------------------------
+
+void Daemon::Impl::arrive() {
+  if (arrived_ || !node_) return;
+  arrived_ = true;
+  node_->set_now(read_clocks());
+}
+
+void Daemon::Impl::on_message(NodeId from, wire::PeerMessage message) {
+  if (bootstrap_) {
+    bootstrap_->message(from, message);
+    if (!node_) return;
+  }
+  arrive();
+  node_->on_message(from, std::move(message));
+}
+
+void Daemon::Impl::on_peer_reached(NodeId peer, const wire::Hello& hello) {
+  refused_by_.erase(peer);
+  if (bootstrap_) bootstrap_->peer_reached(peer, hello);
+  if (!node_) return;
+  arrive();
+  node_->on_peer_reached(peer, hello);
+}
+
+void Daemon::Impl::on_peer_lost(NodeId peer) {
+  if (bootstrap_) bootstrap_->peer_lost(peer);
+  if (!node_) return;
+  arrive();
+  node_->on_peer_lost(peer);
+}
+
+wire::Hello Daemon::Impl::hello() const {
+  wire::Hello hello;
+  hello.cluster_name = config_.cluster.name;
+  hello.node_id = config_.node.id;
+  hello.disk_id = identity_.disk_id;
+  hello.plugin_name = plugin_->name();
+  hello.plugin_level_min = plugin_->level_min();
+  hello.plugin_level_max = plugin_->level_max();
+  if (node_) {
+    hello.cluster_id = node_->genesis().cluster_id;
+    hello.plugin_level = node_->genesis().plugin_level;
+  }
+  return hello;
+}
+
+std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const {
+  if (!node_) return std::nullopt;
+  const node::GenesisMember* member = node_->genesis().find(hello.node_id);
+  if (member == nullptr) {
+    return wire::Refusal{wire::RefusalCode::kNotMember,
+                         fmt::format("node {} is no member of cluster '{}'; add it with: connectctl "
+                                     "member add {}",
+                                     hello.node_id, config_.cluster.name, hello.node_id)};
+  }
+  if (member->disk_id != hello.disk_id) {
+    return wire::Refusal{
+        wire::RefusalCode::kDiskId,
+        fmt::format("node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
+                    "or exchanged, and a node that forgot its votes must not vote again. Put the right "
+                    "directory back, or replace it with: connectctl member replace {}",
+                    hello.node_id, config_.cluster.name, member->disk_id.to_string(),
+                    hello.disk_id.to_string(), hello.node_id)};
+  }
+  return std::nullopt;
+}
+
+void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
+  switch (refusal.code) {
+    case wire::RefusalCode::kDiskId:
+      // Only a member of this very cluster says this.
+      die(Error{ExitCode::kMismatch,
+                fmt::format("refused by node {}: {}", peer, refusal.text)});
+    case wire::RefusalCode::kClusterName:
+    case wire::RefusalCode::kClusterId:
+    case wire::RefusalCode::kPluginName:
+    case wire::RefusalCode::kPluginLevel: {
+      // One stranger at a peer's address must not stop a healthy node; a majority is right.
+      refused_by_.insert(peer);
+      size_t members = config_.cluster.members.size();
+      if (refused_by_.size() >= members / 2 + 1 ||
+          (refused_by_.size() + 1 >= members && members > 1)) {
+        die(Error{ExitCode::kMismatch,
+                  fmt::format("refused by {} of {} members; node {} says: {}", refused_by_.size(),
+                              members, peer, refusal.text)});
+      }
+      break;
+    }
+    case wire::RefusalCode::kOther:
+    case wire::RefusalCode::kProtocol:
+    case wire::RefusalCode::kWrongNode:
+    case wire::RefusalCode::kNotMember: break;  // logged by the transport; it tries again
+  }
+}
+
+// ---- the loop --------------------------------------------------------------------------------------
+
+void Daemon::Impl::wake() {
+  if (wake_posted_.exchange(true, std::memory_order_acq_rel)) return;
+  asio::post(io_, [this] { wake_posted_.store(false, std::memory_order_release); });
+}
+
+void Daemon::Impl::turn_bootstrap() {
+  Time now = read_clocks().time;
+  if (!node_) bootstrap_->advance();
+  if (bootstrap_->refused()) die(*bootstrap_->refused());
+  if (!node_ && bootstrap_->decided()) {
+    const node::Genesis& genesis = *bootstrap_->decided();
+    identity_.cluster_id = genesis.cluster_id;
+    identity_.genesis = genesis.encode();
+    if (auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_); !saved) {
+      die(saved.error());
+    }
+    bootstrap_->durable();
+    LOG_INFO("bootstrap", "cluster '{}' is formed: id {}, {} members", genesis.cluster_name,
+             genesis.cluster_id.to_string(), genesis.members.size());
+    if (auto opened = open_node(genesis); !opened) die(opened.error());
+    next_bootstrap_ = now;
+  }
+  if (now >= next_bootstrap_) {
+    next_bootstrap_ = now + kBootstrapInterval;
+    bootstrap_->offer();
+    if (!node_) {
+      std::string waiting = bootstrap_->waiting_for();
+      if (waiting != last_waiting_ || now >= next_waiting_log_) {
+        next_waiting_log_ = now + kWaitingLogInterval;
+        last_waiting_ = waiting;
+        LOG_INFO("bootstrap", "{}", waiting);
+        systemd_.notify("STATUS=" + waiting);
+      }
+    }
+  }
+  for (auto& [to, message] : bootstrap_->take_messages()) network_->send(to, std::move(message));
+  network_->flush();
+}
+
+void Daemon::Impl::publish_status() {
+  auto status = std::make_shared<node::StatusSnapshot>();
+  status->made = read_clocks().time;
+  status->id = config_.node.id;
+  status->name = config_.node.name;
+  status->cluster_name = config_.cluster.name;
+  status->version = kVersion;
+  status->started_wall_ns = started_wall_ns_;
+  status->plugin_name = plugin_->name();
+  status->plugin_version = plugin_->version();
+  if (!node_) {
+    status->reason = bootstrap_->waiting_for();
+    for (const config::Member& member : config_.cluster.members) {
+      status->members.push_back({member.id, true, member.peer.to_string(),
+                                 member.client.to_string(), member.http.to_string()});
+    }
+    board_.publish(std::move(status));
+    return;
+  }
+  const raft::Core& core = node_->core();
+  status->cluster_id = node_->genesis().cluster_id;
+  status->plugin_level = node_->genesis().plugin_level;
+  status->role = core.role();
+  status->term = core.term();
+  status->leader = core.leader();
+  status->last_index = core.last_index();
+  status->commit_index = core.commit_index();
+  status->applied_index = node_->applied_index();
+  status->snapshot_index = node_->snapshot_index();
+  status->digest = node_->digest();
+  for (const node::GenesisMember& member : node_->genesis().members) {
+    status->members.push_back({member.id, core.conf().is_voter(member.id), member.peer_address,
+                               member.client_address, member.http_address});
+  }
+  for (const raft::PeerStatus& peer : core.peers()) {
+    const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
+                        : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
+                                                                            : "snapshot";
+    status->peers.push_back({peer.id, peer.active, state, peer.match,
+                             core.last_index().value() - std::min(core.last_index(), peer.match).value()});
+  }
+  status->ready = core.leader() && !stopping_;
+  if (!status->ready) status->reason = stopping_ ? "stopping" : "no leader is known";
+  std::string text =
+      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()), core.term(),
+                  core.commit_index(), core.leader());
+  board_.publish(std::move(status));
+  if (text != last_status_text_) {
+    last_status_text_ = text;
+    systemd_.notify(text);
+  }
+}
+
+void Daemon::Impl::call(std::string request, std::function<void(admin::CallResult)> done) {
+  if (calls_.fetch_add(1) >= kMaxCalls) {
+    calls_.fetch_sub(1);
+    done({node::ReplyCode::kOverloaded, "too many calls over HTTP are under way", false, 0, Index()});
+    return;
+  }
+  asio::post(io_, [this, request = std::move(request), done = std::move(done)]() mutable {
+    start_call(std::move(request), std::move(done));
+  });
+}
+
+void Daemon::Impl::start_call(std::string request, std::function<void(admin::CallResult)> done) {
+  auto counted = [this, done = std::move(done)](admin::CallResult result) {
+    calls_.fetch_sub(1);
+    done(std::move(result));
+  };
+  if (!node_) {
+    counted({node::ReplyCode::kNoLeader, bootstrap_->waiting_for(), false, 0, Index()});
+    return;
+  }
+  (new Call(std::move(counted)))->start(*node_, request);  // deletes itself with its reply
+}
+
+void Daemon::Impl::log_state() {
+  if (!node_) {
+    LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
+    return;
+  }
+  const raft::Core& core = node_->core();
+  LOG_INFO("state", "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
+           "snapshot={} digest={:016x} requests={} bytes={} session={}",
+           raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
+           core.last_index(), core.durable_index(), core.commit_index(), node_->applied_index(),
+           node_->snapshot_index(), node_->digest(), node_->holder().held(),
+           node_->holder().held_bytes(), node_->holder().session());
+  for (const raft::PeerStatus& peer : core.peers()) {
+    LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
+             peer.next, peer.inflight_bytes, peer.active);
+  }
+}
+
+void Daemon::Impl::wait_for_signal() {
+  signals_->async_wait([this](const boost::system::error_code& error, int number) {
+    if (error) return;
+    on_signal(number);
+    wait_for_signal();
+  });
+}
+
+void Daemon::Impl::on_signal(int number) {
+  if (number == SIGUSR2) {
+    log_state();
+    return;
+  }
+  if (number == SIGHUP) {
+    LOG_INFO("connectd", "SIGHUP: no key of this version is live; restart the node to change one");
+    return;
+  }
+  if (stopping_) {
+    LOG_WARNING("connectd", "second signal: stopping at once");
+    stop_now_ = true;
+    return;
+  }
+  LOG_INFO("connectd", "{}: handing over and finishing what is in flight",
+           number == SIGTERM ? "SIGTERM" : "SIGINT");
+  systemd_.notify("STOPPING=1\nSTATUS=stopping");
+  stopping_ = true;
+  Time now = read_clocks().time;
+  transfer_until_ = now + config_.shutdown.transfer_timeout;
+  stop_at_ = now + config_.shutdown.drain_timeout;
+  if (node_) {
+    arrive();
+    node_->shut_down();
+  }
+}
+
+void Daemon::Impl::advance_shutdown() {
+  Time now = read_clocks().time;
+  if (stop_now_ || now >= stop_at_ || !node_) {
+    done_ = true;
+    return;
+  }
+  bool leads = node_->core().role() == raft::Role::kLeader && node_->core().conf().voters.size() > 1;
+  if (leads && now < transfer_until_) return;
+  if (node_->holder().held() > 0) return;
+  // Everything is answered: the replies go out, then the connections close.
+  if (clients_stopping_) return;
+  clients_stopping_ = true;
+  auto patience = std::chrono::duration_cast<milliseconds>(stop_at_ - now);
+  clients_->drain(patience, [this] { done_ = true; });
+}
+
+void Daemon::Impl::loop() {
+  while (!done_) {
+    Time now = read_clocks().time;
+    Time deadline = next_status_;
+    if (node_) deadline = std::min(deadline, node_->next_deadline());
+    if (bootstrap_) deadline = std::min(deadline, next_bootstrap_);
+    // Waits for a socket, a worker, a signal, or the deadline; then takes all that is ready.
+    if (io_.poll() == 0 && deadline > now) {
+      io_.restart();
+      io_.run_one_for(deadline - now);
+      io_.poll();
+    }
+    io_.restart();
+    if (bootstrap_) turn_bootstrap();
+    Now clocks = read_clocks();
+    if (node_) node_->turn(clocks);
+    arrived_ = false;
+    if (clocks.time >= next_status_) {
+      next_status_ = clocks.time + kStatusInterval;
+      publish_status();
+      if (systemd_.watchdog_timeout() > Duration::zero() && clocks.time >= next_watchdog_) {
+        next_watchdog_ = clocks.time + systemd_.watchdog_timeout() / 3;
+        systemd_.notify("WATCHDOG=1");
+      }
+    }
+    if (stopping_) advance_shutdown();
+  }
+}
+
+Result<void> Daemon::Impl::run() {
+  signals_ = std::make_unique<asio::signal_set>(io_);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) signals_->add(number);
+  wait_for_signal();
+  started_wall_ns_ = read_clocks().wall_ns;
+  if (auto opened = open_data_directory(); !opened) return opened;
+  if (auto opened = open_ports(); !opened) return opened;
+  if (!identity_.genesis.empty()) {
+    auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
+    if (!genesis) return failure(genesis.error());
+    begin_bootstrap();
+    bootstrap_->resume(*genesis);
+    if (auto opened = open_node(*genesis); !opened) return opened;
+  } else {
+    begin_bootstrap();
+  }
+  publish_status();
+  {
+    BlockedSignals blocked;
+    http_->start();
+  }
+  LOG_INFO("connectd", "http: {}", config_.listen.http.to_string());
+  systemd_.notify("READY=1\nSTATUS=ready");
+  loop();
+  stop_everything();
+  LOG_INFO("connectd", "stopped");
+  return {};
+}
+
+void Daemon::Impl::stop_everything() {
+  http_.reset();
+  if (clients_) clients_->stop();
+  if (network_) network_->stop();
+  if (node_) {
+    node_->worker().close();
+    node_->applier().close();
+    node_->writer().close();  // what was submitted is still written
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  clients_.reset();
+  node_.reset();
+}
+
+Daemon::Daemon(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin)
+    : impl_(std::make_unique<Impl>(config, std::move(plugin))) {}
+Daemon::~Daemon() = default;
+Result<void> Daemon::run() { return impl_->run(); }
+
+std::string check_environment(const config::Config& config) {
+  std::string problems;
+  auto files = storage::make_real_file_system();
+  const std::string& dir = config.node.data_dir;
+  if (auto made = files->make_directory(dir); !made) {
+    problems += made.error().text + "\n";
+  } else if (auto lock = files->lock(dir + "/lock"); !lock) {
+    problems += lock.error().text + "\n";
+  } else if (auto identity = storage::load_identity(*files, dir); !identity) {
+    problems += identity.error().text + "\n";
+  }
+  asio::io_context io;
+  for (const config::Address& address :
+       {config.listen.peer, config.listen.client, config.listen.http}) {
+    boost::system::error_code error;
+    asio::ip::tcp::resolver resolver(io);
+    auto found = resolver.resolve(address.host, std::to_string(address.port), error);
+    if (!error) {
+      asio::ip::tcp::acceptor acceptor(io);
+      asio::ip::tcp::endpoint endpoint = *found.begin();
+      acceptor.open(endpoint.protocol(), error);
+      if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+      if (!error) acceptor.bind(endpoint, error);
+      if (!error) acceptor.listen(1, error);
+    }
+    if (error) problems += fmt::format("cannot listen on {}: {}\n", address.to_string(), error.message());
+  }
+  return problems;
+}
+
+}  // namespace connectd::app

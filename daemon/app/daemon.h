@@ -1,0 +1,39 @@
+// The object graph of one connectd process, and the loop that turns it. Everything but the three
+// workers and the HTTP server lives on the loop thread, which is the one that calls run().
+//
+//   data directory ── Node ── LogWriter   (writer thread)
+//                      │ ├─── Applier     (apply thread)
+//                      │ └─── Worker      (snapshot thread)
+//   PeerNetwork ───────┤
+//   ClientPort ────────┤
+//   HttpServer (admin thread) ── status values, calls
+//
+// Before there is a cluster, Bootstrap stands in the node's place.
+#pragma once
+
+#include <memory>
+
+#include "base/error.h"
+#include "config/config.h"
+#include "plugin/plugin.h"
+
+namespace connectd::app {
+
+class Daemon final {
+ public:
+  Daemon(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin);
+  ~Daemon();
+
+  // Until a signal ends it. The error's code is the process's exit code.
+  Result<void> run();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// --check beyond the configuration: the data directory can be used, the ports can be bound. All
+// problems, one line each; empty when there are none.
+std::string check_environment(const config::Config& config);
+
+}  // namespace connectd::app

@@ -1,0 +1,69 @@
+// connectd: command line, configuration, plugin, then the daemon.
+#include <cstdio>
+
+#include "app/command_line.h"
+#include "app/daemon.h"
+#include "base/log.h"
+#include "config/load.h"
+#include "config/reference.h"
+#include "plugin/crash.h"
+
+namespace connectd::app {
+namespace {
+
+int exit_with(const Error& error) {
+  fmt::print(stderr, "{}{}", error.text, error.text.ends_with('\n') ? "" : "\n");
+  return static_cast<int>(error.code);
+}
+
+int main(int argc, char** argv) {
+  auto line = parse_command_line(argc, argv);
+  if (!line) return exit_with(line.error());
+  if (line->help) {
+    fmt::print("{}", help_text());
+    return 0;
+  }
+  if (line->version) {
+    fmt::print("{}", version_text());
+    return 0;
+  }
+  auto loaded = config::load(line->load);
+  if (!loaded) return exit_with(loaded.error());
+  if (!loaded->warnings.empty()) fmt::print(stderr, "{}", loaded->warnings);
+  if (line->print_config) {
+    fmt::print("{}", config::print_config(*loaded));
+    return 0;
+  }
+  const config::Config& config = loaded->config;
+  init_logging(argv[0]);
+  set_log_level(config.log.level);
+  plugin::install_crash_handler();
+
+  auto plugin = plugin::Plugin::load(
+      {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
+  if (!plugin && !line->check) return exit_with(plugin.error());
+  if (line->check) {
+    std::string problems = plugin ? "" : plugin.error().text + "\n";
+    problems += check_environment(config);
+    if (!problems.empty()) {
+      fmt::print(stderr, "{}", problems);
+      return static_cast<int>(plugin ? ExitCode::kConfig : plugin.error().code);
+    }
+    fmt::print("ok: node {} of cluster '{}', plugin {} {}\n", config.node.id, config.cluster.name,
+               (*plugin)->name(), (*plugin)->version());
+    return 0;
+  }
+
+  Daemon daemon(config, *plugin);
+  auto ended = daemon.run();
+  if (!ended) {
+    LOG_ERROR("connectd", "{}", ended.error().text);
+    return static_cast<int>(ended.error().code);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace connectd::app
+
+int main(int argc, char** argv) { return connectd::app::main(argc, argv); }

@@ -1,0 +1,47 @@
+#include "app/systemd.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace connectd::app {
+
+Systemd::Systemd() {
+  if (const char* path = std::getenv("NOTIFY_SOCKET"); path != nullptr && path[0] != '\0') {
+    address_ = path;
+    if (address_.size() < sizeof(sockaddr_un::sun_path)) {
+      socket_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    }
+    if (socket_ < 0) LOG_WARNING("systemd", "NOTIFY_SOCKET '{}' cannot be used", address_);
+  }
+  const char* micros = std::getenv("WATCHDOG_USEC");
+  const char* pid = std::getenv("WATCHDOG_PID");
+  if (micros != nullptr && (pid == nullptr || std::atoll(pid) == getpid())) {
+    watchdog_ = std::chrono::microseconds(std::atoll(micros));
+  }
+}
+
+Systemd::~Systemd() {
+  if (socket_ >= 0) close(socket_);
+}
+
+void Systemd::notify(std::string_view message) {
+  if (socket_ < 0) return;
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  std::memcpy(to.sun_path, address_.data(), address_.size());
+  if (to.sun_path[0] == '@') to.sun_path[0] = '\0';  // abstract
+  auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  if (sendto(socket_, message.data(), message.size(), MSG_NOSIGNAL,
+             reinterpret_cast<const sockaddr*>(&to), length) < 0) {
+    LOG_WARNING("systemd", "cannot notify: {}", errno_text(errno));
+  }
+}
+
+}  // namespace connectd::app

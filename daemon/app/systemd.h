@@ -1,0 +1,31 @@
+// What connectd tells systemd: the notification protocol of sd_notify(3), one datagram a message,
+// without a library. Does nothing when the process was not started by systemd. Loop thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+
+namespace connectd::app {
+
+class Systemd final {
+ public:
+  // Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
+  Systemd();
+  ~Systemd();
+  Systemd(const Systemd&) = delete;
+  Systemd& operator=(const Systemd&) = delete;
+
+  // "READY=1", "STATUS=...", "STOPPING=1"; several lines in one message.
+  void notify(std::string_view message);
+  // How often the watchdog wants to hear of us at the least; zero: it does not.
+  Duration watchdog_timeout() const { return watchdog_; }
+
+ private:
+  int socket_ = -1;
+  std::string address_;
+  Duration watchdog_{};
+};
+
+}  // namespace connectd::app
