@@ -291,9 +291,16 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.transport = network_.get();
   host.wake = [this] { wake(); };
   host.fatal = [](Error error) { die(error); };
+  options.may_begin_log = !identity_.cluster_id;
   auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
   if (!node) return failure(node.error());
   node_ = std::move(*node);
+  if (!identity_.cluster_id) {
+    // From here on an empty log is a lost log.
+    identity_.cluster_id = genesis.cluster_id;
+    auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_);
+    if (!saved) return saved;
+  }
   for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
   LOG_INFO("connectd", "node {} of cluster '{}' ({}): term={} last={} snapshot={}, plugin {} {}",
            config_.node.id, genesis.cluster_name, genesis.cluster_id.to_string(),
@@ -482,7 +489,7 @@ void Daemon::Impl::turn_bootstrap() {
   if (bootstrap_->refused()) die(*bootstrap_->refused());
   if (!node_ && bootstrap_->decided()) {
     const node::Genesis& genesis = *bootstrap_->decided();
-    identity_.cluster_id = genesis.cluster_id;
+    // Without the cluster's id: the log is not begun yet.
     identity_.genesis = genesis.encode();
     if (auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_); !saved) {
       die(saved.error());

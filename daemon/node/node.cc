@@ -90,6 +90,13 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   initial.applied = node->snapshot_.index;
   initial.last_stamp_ns = std::max(recovered.last_stamp_ns, start.state.stamp_ns);
   if (!node->snapshot_.index && recovered.last_index < kGenesisIndex) {
+    if (!options.may_begin_log) {
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the log is empty, though this node has run before: its entries and "
+                                 "votes are lost, and it must not vote again. Look at it with: connectctl "
+                                 "inspect wal {}",
+                                 seams.data_dir, seams.data_dir));
+    }
     // The cluster's first entry, the same on every founder, committed from the start.
     raft::Entry entry = genesis.entry();
     storage::LogBatch batch;

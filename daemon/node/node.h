@@ -51,6 +51,9 @@ struct NodeOptions {
   uint64_t incarnation = 0;    // random, differs at each start
   bool apply_inline = true;
   size_t chunk_bytes = 256 << 10;
+  // The node has never run: an empty log is begun with the founding document. Otherwise an empty log
+  // is a lost one, and votes are lost with it.
+  bool may_begin_log = true;
   std::function<int64_t()> wall_clock;  // Unix time, any thread
 };
 

@@ -37,6 +37,7 @@ struct Simulation::Process final : wire::Transport {
   NodeId id;
   std::unique_ptr<SimulatedDisk> disk;
   std::unique_ptr<node::Node> node;
+  bool has_run = false;
   uint64_t life = 0;           // rises at each start and crash: old events are void
   int64_t wall_skew_ns = 0;
   Time turn_at = Time::max();
@@ -133,6 +134,7 @@ void Simulation::start(Process& process) {
   ++process.life;
   node::NodeOptions options;
   options.id = process.id;
+  options.may_begin_log = !process.has_run;
   options.seed = random_.next();
   options.incarnation = random_.next();
   options.raft.election_timeout = milliseconds(500);
@@ -170,6 +172,7 @@ void Simulation::start(Process& process) {
     return;
   }
   process.node = std::move(*node);
+  process.has_run = true;
   process.commit = Index();
   process.invariants = raft::InvariantChecker();
   process.installed = 0;
