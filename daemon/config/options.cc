@@ -211,9 +211,9 @@ std::vector<Option> make_options() {
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, storage.segment_size),
        .default_text = "64MiB",
-       .min = "1MiB",
+       .min = "64KiB",
        .max = "1GiB",
-       .help = "Size of one file of the log. Two are filled ahead."});
+       .help = "Size of one file of the log. The next one is filled with zeros ahead of its use."});
   add({.path = "storage.sync",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(SyncMode, storage.sync),
