@@ -17,7 +17,8 @@ constexpr size_t kApplyWindow = 2;
 Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
     : options_(options),
       now_(now),
-      random_(options.seed ^ options.id.value()),
+      // Also nodes that were given the same seed draw different timeouts.
+      random_(options.seed + options.id.value() * 0xd1342543de82ef95),
       term_(initial.hard_state.term),
       vote_(initial.hard_state.vote),
       log_(initial, options.cache_bytes),
@@ -58,9 +59,9 @@ void Core::Impl::step(Event event, const Now& now) {
 
 Ready Core::Impl::take_ready() {
   if (role_ == Role::kLeader) {
-    continue_transfer();
     open_read_round();
     replicate();
+    continue_transfer();
   } else if (asks_.any_waiting()) {
     if (leader_) {
       send(leader_, ReadIndexRequest{asks_.ask(now_.time)});
@@ -309,16 +310,19 @@ void Core::Impl::hand_out_committed(Ready& ready) {
     loaded_for_apply_.erase(loaded_for_apply_.begin(), end);
   } else {
     loaded_for_apply_.clear();
-    if (now_.time >= apply_load_not_before_) {
-      request_load(next, std::min(log_.memory_from(), log_.commit_index() + 1),
-                   options_.apply_bytes);
-    }
-    return;
   }
-  Index last = ready.committed.back().index;
-  applying_.emplace_back(last, weight);
-  applying_bytes_ += weight;
-  log_.hand_out_to(last);
+  if (!ready.committed.empty()) {
+    Index last = ready.committed.back().index;
+    applying_.emplace_back(last, weight);
+    applying_bytes_ += weight;
+    log_.hand_out_to(last);
+    next = last + 1;
+  }
+  // What comes next is loaded while this is applied.
+  if (next <= log_.commit_index() && !log_.in_memory(next) && loaded_for_apply_.empty() &&
+      now_.time >= apply_load_not_before_) {
+    request_load(next, std::min(log_.memory_from(), log_.commit_index() + 1), options_.apply_bytes);
+  }
 }
 
 void Core::Impl::request_load(Index from, Index to, size_t max_bytes) {

@@ -1,0 +1,798 @@
+// One test for each rule of the paper and the thesis, named by section, on a single core: messages
+// in, effects out. Node 1 is under test; the others are what the test says they are.
+
+#include "raft/core.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+namespace connectd::raft {
+namespace {
+
+using std::chrono::milliseconds;
+
+const NodeId kMe(1);
+
+ConfState three() { return {{NodeId(1), NodeId(2), NodeId(3)}, {}, {}}; }
+
+Entry entry(uint64_t index, uint64_t term, EntryKind kind = EntryKind::kCommand,
+            std::string payload = "x") {
+  Entry e;
+  e.index = Index(index);
+  e.term = Term(term);
+  e.kind = kind;
+  e.stamp_ns = static_cast<int64_t>(index);
+  e.payload = Slice::copy_of(payload);
+  e.checksum = entry_checksum(e);
+  return e;
+}
+
+// A core and its host: keeps every effect until the test takes it.
+class Host {
+ public:
+  explicit Host(std::vector<uint64_t> log = {}, uint64_t term = 0, ConfState conf = three(),
+                Options options = {}) {
+    options.id = kMe;
+    Initial initial;
+    initial.conf = std::move(conf);
+    initial.last_index = Index(log.size());
+    for (size_t i = 0; i < log.size(); ++i) {
+      if (i == 0 || log[i] != log[i - 1]) initial.terms.push_back({Index(i + 1), Term(log[i])});
+    }
+    initial.hard_state.term = Term(std::max(term, log.empty() ? 0 : log.back()));
+    core = std::make_unique<Core>(options, initial, now);
+  }
+
+  void step(Event event) {
+    core->step(std::move(event), now);
+    turn();
+  }
+  void turn() {
+    check();
+    Ready ready = core->take_ready();
+    check();
+    for (Envelope& m : ready.messages) sent.push_back(std::move(m));
+    if (ready.append) batches.push_back(std::move(*ready.append));
+    for (Entry& e : ready.committed) committed.push_back(e.index);
+    for (ReadState& read : ready.reads) reads.push_back(read);
+    for (uint64_t context : ready.reads_dropped) reads_dropped.push_back(context);
+    for (LoadRequest& load : ready.loads) loads.push_back(load);
+    for (NodeId peer : ready.snapshots) snapshots.push_back(peer);
+    proposals_dropped += ready.proposals_dropped;
+  }
+  void receive(uint64_t from, uint64_t term, Message message) {
+    step(Received{{NodeId(from), kMe, Term(term), std::move(message)}});
+  }
+  // All batches are durable.
+  void persist() {
+    while (!batches.empty()) {
+      AppendBatch batch = std::move(batches.front());
+      batches.erase(batches.begin());
+      for (Envelope& m : batch.after_durable) sent.push_back(std::move(m));
+      step(AppendDone{batch.id});
+    }
+  }
+  void pass(Duration duration) { now.time += duration; }
+  void time_out() {
+    now.time = std::max(now.time, core->next_deadline());
+    step(TimePassed{});
+  }
+  // Leader of the next term, by the votes of 2 and 3.
+  void lead() {
+    time_out();
+    Term term = core->term() + 1;
+    receive(2, term.value(), PreVoteResponse{true});
+    persist();
+    receive(2, term.value(), VoteResponse{true, now.wall_ns});
+    ASSERT_EQ(core->role(), Role::kLeader);
+  }
+  void lead_and_commit() {
+    lead();
+    persist();
+    accept(2, core->last_index().value());
+    accept(3, core->last_index().value());
+    ASSERT_TRUE(core->leader_is_ready());
+    sent.clear();
+  }
+  // The follower answers the last append or heartbeat that was sent to it.
+  void accept(uint64_t from, uint64_t index) {
+    AppendResponse response;
+    response.success = true;
+    response.index = Index(index);
+    response.round = last_round(from);
+    receive(from, core->term().value(), response);
+  }
+  void answer_heartbeat(uint64_t from) {
+    receive(from, core->term().value(), HeartbeatResponse{last_round(from), now.wall_ns});
+  }
+  uint64_t last_round(uint64_t to) const {
+    uint64_t round = 0;
+    for (const Envelope& m : sent) {
+      if (m.to != NodeId(to)) continue;
+      if (const auto* append = std::get_if<AppendRequest>(&m.message)) round = append->round;
+      if (const auto* heartbeat = std::get_if<Heartbeat>(&m.message)) round = heartbeat->round;
+    }
+    return round;
+  }
+  template <class M>
+  std::vector<M> take(uint64_t to = 0) {
+    std::vector<M> found;
+    for (const Envelope& m : sent) {
+      if (to != 0 && m.to != NodeId(to)) continue;
+      if (const M* message = std::get_if<M>(&m.message)) found.push_back(*message);
+    }
+    sent.clear();
+    return found;
+  }
+  void propose(std::string payload, int count = 1) {
+    Propose propose;
+    for (int i = 0; i < count; ++i) {
+      Proposal proposal;
+      proposal.payload = Slice::copy_of(payload);
+      propose.proposals.push_back(proposal);
+    }
+    step(std::move(propose));
+  }
+  void append(uint64_t from, uint64_t term, uint64_t prev_index, uint64_t prev_term,
+              std::vector<Entry> entries, uint64_t commit = 0) {
+    receive(
+        from, term,
+        AppendRequest{Index(prev_index), Term(prev_term), Index(commit), 1, std::move(entries)});
+  }
+
+  Now now{Time(std::chrono::seconds(100)), 1'700'000'000'000'000'000};
+  std::unique_ptr<Core> core;
+  std::vector<Envelope> sent;
+  std::vector<AppendBatch> batches;
+  std::vector<Index> committed;
+  std::vector<ReadState> reads;
+  std::vector<uint64_t> reads_dropped;
+  std::vector<LoadRequest> loads;
+  std::vector<NodeId> snapshots;
+  size_t proposals_dropped = 0;
+
+ private:
+  void check() { ASSERT_EQ(checker_.after_step(*core), ""); }
+  InvariantChecker checker_;
+};
+
+// ---- elections
+// -------------------------------------------------------------------------------------
+
+TEST(Paper52, ElectionTimeoutsAreDrawnAfreshFromTTo2T) {
+  Host host;
+  std::set<Duration> drawn;
+  for (int i = 0; i < 50; ++i) {
+    Time from = host.now.time;
+    Duration timeout = host.core->next_deadline() - from;
+    EXPECT_GE(timeout, milliseconds(500));
+    EXPECT_LT(timeout, milliseconds(1000));
+    drawn.insert(timeout);
+    host.time_out();
+  }
+  EXPECT_GT(drawn.size(), 40u);
+}
+
+TEST(Paper52, NodesWithTheSameSeedDrawDifferently) {
+  Initial initial;
+  initial.conf = three();
+  Options options;
+  options.id = NodeId(1);
+  Now now{Time(std::chrono::seconds(1)), 0};
+  Time one = Core(options, initial, now).next_deadline();
+  options.id = NodeId(2);
+  EXPECT_NE(Core(options, initial, now).next_deadline(), one);
+}
+
+TEST(Paper52, TheOwnVoteAndTheRequestsWaitForTheDisk) {
+  Host host;
+  host.time_out();
+  host.receive(2, 1, PreVoteResponse{true});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+  EXPECT_TRUE(host.take<VoteRequest>().empty());
+  host.receive(2, 1, VoteResponse{true, 1});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);  // one vote; the own one is not durable
+  host.persist();
+  EXPECT_EQ(host.core->role(), Role::kLeader);
+}
+
+TEST(PaperFigure2, OneVoteInATermAndItSurvivesAStepDown) {
+  Host host({1}, 1);
+  host.receive(2, 2, VoteRequest{Index(1), Term(1)});
+  EXPECT_TRUE(host.take<VoteResponse>().empty());  // not before it is durable
+  ASSERT_EQ(host.batches.size(), 1u);
+  EXPECT_EQ(host.batches[0].hard_state.vote, NodeId(2));
+  host.persist();
+  EXPECT_TRUE(host.take<VoteResponse>(2).at(0).granted);
+  host.receive(3, 2, VoteRequest{Index(9), Term(1)});
+  EXPECT_FALSE(host.take<VoteResponse>(3).at(0).granted);
+  host.receive(2, 2, VoteRequest{Index(1), Term(1)});  // catalogue A3: asks again
+  EXPECT_TRUE(host.take<VoteResponse>(2).at(0).granted);
+}
+
+TEST(PaperFigure2, ALeaderThatStepsDownInItsTermKeepsItsVote) {
+  Host host;
+  host.lead_and_commit();
+  for (int i = 0; i < 30; ++i) host.time_out();
+  EXPECT_EQ(host.core->role() == Role::kLeader, false);
+  EXPECT_EQ(host.core->hard_state().vote, kMe);
+  EXPECT_EQ(host.core->term(), Term(1));
+}
+
+TEST(Paper541, OnlyAnUpToDateLogGetsAVote) {
+  struct Case {
+    uint64_t index, term;
+    bool granted;
+  };
+  for (Case c : {Case{3, 2, true}, {4, 2, true}, {2, 2, false}, {9, 1, false}, {1, 3, true}}) {
+    Host host({1, 2, 2}, 3);
+    host.receive(2, 4, VoteRequest{Index(c.index), Term(c.term)});
+    host.persist();
+    EXPECT_EQ(host.take<VoteResponse>().at(0).granted, c.granted) << c.index << "/" << c.term;
+    Host other({1, 2, 2}, 3);
+    other.receive(2, 4, PreVoteRequest{Index(c.index), Term(c.term)});
+    EXPECT_EQ(other.take<PreVoteResponse>().at(0).granted, c.granted) << c.index << "/" << c.term;
+    EXPECT_EQ(other.core->term(), Term(3));
+  }
+}
+
+TEST(Thesis96, APreVoteGrantOfAnotherCampaignDoesNotCount) {
+  Host host({1}, 5);
+  host.time_out();
+  host.receive(2, 5, PreVoteResponse{true});
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate);
+  host.receive(2, 6, PreVoteResponse{true});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+}
+
+TEST(Thesis96, ARefusalWithAHigherTermBringsTheTerm) {
+  Host host({1}, 2);
+  host.time_out();
+  host.receive(2, 7, PreVoteResponse{false});
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  EXPECT_EQ(host.core->term(), Term(7));
+}
+
+TEST(Thesis423, WhoHearsALeaderIgnoresCandidates) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {});
+  host.sent.clear();
+  host.pass(milliseconds(499));
+  host.receive(3, 9, VoteRequest{Index(9), Term(9)});
+  host.receive(3, 9, PreVoteRequest{Index(9), Term(9)});
+  EXPECT_EQ(host.core->term(), Term(1));
+  EXPECT_TRUE(host.sent.empty());
+  host.receive(3, 9, VoteRequest{Index(9), Term(9), true});  // §3.10: the leader wishes it
+  EXPECT_EQ(host.core->term(), Term(9));
+}
+
+TEST(Thesis423, StickinessEndsAfterATimeoutAndWithTheConnection) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {});
+  host.pass(milliseconds(500));
+  host.receive(3, 2, PreVoteRequest{Index(1), Term(1)});
+  EXPECT_TRUE(host.take<PreVoteResponse>().at(0).granted);
+
+  Host other({1}, 1);
+  other.append(2, 1, 1, 1, {});
+  other.step(PeerLost{NodeId(2)});
+  EXPECT_EQ(other.core->leader(), NodeId());
+  EXPECT_LE(other.core->next_deadline() - other.now.time, milliseconds(100));
+  other.receive(3, 2, PreVoteRequest{Index(1), Term(1)});
+  EXPECT_TRUE(other.take<PreVoteResponse>().at(0).granted);
+}
+
+TEST(Thesis423, StrangersDoNotDisturb) {
+  Host host({1}, 1);
+  host.receive(77, 9, VoteRequest{Index(9), Term(9)});
+  host.receive(77, 9, AppendResponse{});
+  host.receive(77, 9, PreVoteResponse{false});
+  EXPECT_EQ(host.core->term(), Term(1));
+  EXPECT_TRUE(host.sent.empty());
+}
+
+TEST(Thesis62, CheckQuorumIsCountedFromNow) {
+  Host host;
+  host.lead_and_commit();
+  host.pass(std::chrono::seconds(10));  // the process was stopped
+  host.step(TimePassed{});
+  EXPECT_EQ(host.core->role(), Role::kLeader);
+  Time resumed = host.now.time;
+  while (host.core->role() == Role::kLeader) host.time_out();
+  EXPECT_GE(host.now.time - resumed, milliseconds(500));
+  EXPECT_LT(host.now.time - resumed, milliseconds(600));
+}
+
+TEST(Thesis62, AnswersToWhatWasSentBeforeAGapDoNotCount) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x");
+  uint64_t before = host.last_round(2);
+  host.pass(std::chrono::seconds(10));
+  host.step(TimePassed{});
+  host.receive(2, 1, HeartbeatResponse{before, 0});
+  EXPECT_FALSE(host.core->peers().at(0).active);
+  host.answer_heartbeat(2);
+  EXPECT_TRUE(host.core->peers().at(0).active);
+}
+
+TEST(Thesis310, TimeoutNowOnlyWhenTheTargetHasEverything) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x");
+  host.step(TransferLeadership{NodeId(3)});
+  EXPECT_TRUE(host.core->is_transferring());
+  host.propose("refused");
+  EXPECT_EQ(host.proposals_dropped, 1u);
+  EXPECT_TRUE(host.take<TimeoutNow>().empty());
+  host.accept(3, 2);
+  EXPECT_EQ(host.take<TimeoutNow>(3).size(), 1u);
+}
+
+TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x");
+  host.step(TransferLeadership{NodeId(3)});
+  Time start = host.now.time;
+  while (host.now.time < start + milliseconds(500)) {
+    host.answer_heartbeat(2);
+    host.time_out();
+  }
+  EXPECT_FALSE(host.core->is_transferring());
+  host.propose("taken");
+  EXPECT_EQ(host.proposals_dropped, 0u);
+}
+
+TEST(Thesis310, TheTargetCampaignsWithoutPreVote) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {});
+  host.receive(3, 1, TimeoutNow{});  // not the leader
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  host.receive(2, 1, TimeoutNow{});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+  host.persist();
+  EXPECT_TRUE(host.take<VoteRequest>().at(0).leader_transfer);
+}
+
+TEST(Thesis421, ALearnerDoesNotCampaign) {
+  Host host({1}, 1, {{NodeId(2), NodeId(3)}, {}, {NodeId(1)}});
+  for (int i = 0; i < 5; ++i) host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  EXPECT_EQ(host.core->term(), Term(1));
+}
+
+// ---- replication
+// -----------------------------------------------------------------------------------
+
+TEST(Paper53, ProposalsOfATurnLeaveInOneAppend) {
+  Host host;
+  host.lead_and_commit();
+  for (int i = 0; i < 3; ++i) {
+    Propose propose;
+    propose.proposals.resize(5);
+    host.core->step(std::move(propose), host.now);
+  }
+  host.turn();
+  auto appends = host.take<AppendRequest>(2);
+  ASSERT_EQ(appends.size(), 1u);
+  EXPECT_EQ(appends[0].entries.size(), 15u);
+  EXPECT_EQ(host.batches.back().entries.size(), 15u);
+  EXPECT_EQ(appends[0].entries[0].checksum, entry_checksum(appends[0].entries[0]));
+}
+
+TEST(Paper53, ALimitSplitsAndOneEntryAlwaysGoes) {
+  Options options;
+  options.max_append_bytes = 2 * entry(1, 1).weight();
+  Host host({}, 0, three(), options);
+  host.lead_and_commit();
+  host.propose("x", 5);
+  auto appends = host.take<AppendRequest>(2);
+  ASSERT_EQ(appends.size(), 3u);
+  EXPECT_EQ(appends[2].prev_index, Index(5));
+  host.propose(std::string(1000, 'x'));
+  EXPECT_EQ(host.take<AppendRequest>(2).at(0).entries.size(), 1u);
+}
+
+TEST(Paper53, AFollowerRefusesAGapWithAHint) {
+  Host host({1, 1, 2, 2, 2}, 2);
+  host.append(2, 5, 9, 5, {entry(10, 5)});
+  host.persist();
+  auto response = host.take<AppendResponse>().at(0);
+  EXPECT_FALSE(response.success);
+  EXPECT_EQ(response.index, Index(9));
+  EXPECT_EQ(response.hint_index, Index(5));
+  host.append(2, 5, 4, 1, {entry(5, 5)});  // a whole term is skipped
+  response = host.take<AppendResponse>().at(0);
+  EXPECT_EQ(response.hint_index, Index(2));
+  EXPECT_EQ(response.hint_term, Term(1));
+}
+
+// Paper, figure 7: each follower of the figure takes the leader's log, in few round trips.
+TEST(PaperFigure7, EveryFollowerIsBroughtToTheLeadersLog) {
+  const std::vector<uint64_t> leader_log = {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 8};
+  const std::vector<std::vector<uint64_t>> followers = {{1, 1, 1, 4, 4, 5, 5, 6, 6},
+                                                        {1, 1, 1, 4},
+                                                        {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6},
+                                                        {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7},
+                                                        {1, 1, 1, 4, 4, 4, 4},
+                                                        {1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3}};
+  for (const auto& log : followers) {
+    Host follower(log, 7);
+    uint64_t next = leader_log.size();  // the leader's no-op
+    int trips = 0;
+    for (bool done = false; !done; ++trips) {
+      ASSERT_LT(trips, 6);
+      std::vector<Entry> entries;
+      for (uint64_t i = next; i <= leader_log.size(); ++i) {
+        entries.push_back(entry(i, leader_log[i - 1]));
+      }
+      follower.append(2, 8, next - 1, next > 1 ? leader_log[next - 2] : 0, std::move(entries));
+      follower.persist();
+      auto response = follower.take<AppendResponse>().at(0);
+      done = response.success;
+      // As a leader does: the largest position at or below the hint whose term is not higher.
+      uint64_t i = std::min<uint64_t>(response.hint_index.value(), leader_log.size());
+      while (i > 0 && leader_log[i - 1] > response.hint_term.value()) --i;
+      next = i + 1;
+    }
+    for (uint64_t i = 1; i <= leader_log.size(); ++i) {
+      EXPECT_EQ(follower.core->term_at(Index(i)), Term(leader_log[i - 1]));
+    }
+    EXPECT_EQ(follower.core->last_index(), Index(leader_log.size()));
+    EXPECT_EQ(follower.core->durable_index(), Index(leader_log.size()));
+  }
+}
+
+// Catalogue B20.
+TEST(Paper53, AStaleShorterAppendTruncatesNothing) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {entry(2, 1), entry(3, 1)});
+  host.persist();
+  host.append(2, 1, 1, 1, {entry(2, 1)});
+  host.append(2, 1, 0, 0, {});
+  EXPECT_EQ(host.core->last_index(), Index(3));
+  EXPECT_TRUE(host.batches.empty());
+}
+
+// Catalogue B21.
+TEST(PaperFigure2, CommitGoesNoFurtherThanTheLastNewEntry) {
+  Host host({1, 1, 1, 1}, 1);
+  host.append(2, 2, 1, 1, {entry(2, 2)}, 9);
+  EXPECT_EQ(host.core->commit_index(), Index(2));
+  Host other({1, 1, 1, 1}, 1);
+  other.append(2, 2, 2, 1, {}, 9);
+  EXPECT_EQ(other.core->commit_index(), Index(2));
+}
+
+// Catalogue B22: a leader never says so, but a log that is shorter than it thinks must not break.
+TEST(PaperFigure2, AHeartbeatCommitsNothingThatIsNotThere) {
+  Host host({1}, 1);
+  host.receive(2, 1, Heartbeat{Index(50), 1});
+  EXPECT_EQ(host.core->commit_index(), Index(1));
+}
+
+// Catalogue B23.
+TEST(Paper53, EntriesThatDoNotFollowOneAnotherAreRefused) {
+  Host host({1}, 1);
+  host.append(2, 2, 1, 1, {entry(2, 2), entry(4, 2)});
+  host.append(2, 2, 1, 1, {entry(3, 2)});
+  host.append(2, 2, 1, 1, {entry(2, 3)});
+  EXPECT_EQ(host.core->last_index(), Index(1));
+}
+
+TEST(Paper53, AResponseWaitsForTheDisk) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {entry(2, 1)});
+  EXPECT_TRUE(host.take<AppendResponse>().empty());
+  host.append(2, 1, 2, 1, {});  // says what is durable by now
+  auto response = host.take<AppendResponse>().at(0);
+  EXPECT_TRUE(response.success);
+  EXPECT_EQ(response.index, Index(1));
+  host.append(2, 1, 1, 1, {entry(2, 1)});  // a duplicate must wait as the first did
+  EXPECT_TRUE(host.take<AppendResponse>().empty());
+  host.persist();
+  auto responses = host.take<AppendResponse>();
+  ASSERT_EQ(responses.size(), 2u);
+  EXPECT_EQ(responses[0].index, Index(2));
+  EXPECT_EQ(responses[1].index, Index(2));
+}
+
+TEST(Paper542, OnlyEntriesOfTheOwnTermAreCommittedByCounting) {
+  Host host({1, 1, 1}, 1);
+  host.lead();
+  host.persist();
+  host.accept(2, 3);
+  host.accept(3, 3);
+  EXPECT_EQ(host.core->commit_index(), Index(0));
+  host.accept(2, 4);
+  EXPECT_EQ(host.core->commit_index(), Index(4));
+}
+
+TEST(Thesis1021, TheLeaderCountsItselfWhenItsDiskIsDone) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x");
+  host.accept(2, 2);
+  EXPECT_EQ(host.core->commit_index(), Index(1));
+  host.accept(3, 2);  // without the leader's disk
+  EXPECT_EQ(host.core->commit_index(), Index(2));
+  EXPECT_EQ(host.core->durable_index(), Index(1));
+  host.propose("y");
+  host.persist();
+  EXPECT_EQ(host.core->commit_index(), Index(2));
+  host.accept(2, 3);
+  EXPECT_EQ(host.core->commit_index(), Index(3));
+}
+
+TEST(Paper53, TheNewCommitIndexLeavesAtOnce) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x");
+  host.persist();
+  host.sent.clear();
+  host.accept(2, 2);
+  EXPECT_EQ(host.core->commit_index(), Index(2));
+  EXPECT_EQ(host.take<AppendRequest>(3).at(0).commit, Index(2));
+}
+
+// Catalogue B24: three writes of index 2 are under way; only the last one makes it durable.
+TEST(AcknowledgementRule, AnEntryThatWentAndCameBackIsNotDurableByItsFirstWrite) {
+  Host host({1}, 1);
+  host.append(2, 2, 1, 1, {entry(2, 2)});
+  host.append(3, 3, 1, 1, {entry(2, 3)});
+  host.append(2, 4, 1, 1, {entry(2, 2)});
+  ASSERT_EQ(host.batches.size(), 3u);
+  EXPECT_EQ(host.batches[1].replaces_from, Index(2));
+  EXPECT_EQ(host.batches[2].replaces_from, Index(2));
+  uint64_t first = host.batches[0].id;
+  host.step(AppendDone{first});
+  EXPECT_EQ(host.core->durable_index(), Index(1));
+  host.step(AppendDone{first + 1});
+  EXPECT_EQ(host.core->durable_index(), Index(1));
+  host.step(AppendDone{first + 2});
+  EXPECT_EQ(host.core->durable_index(), Index(2));
+}
+
+TEST(AcknowledgementRule, AChangeOfTermSubmitsABatchThatVouches) {
+  Host host({1}, 1);
+  host.append(2, 2, 1, 1, {entry(2, 2)});
+  host.receive(3, 5, VoteRequest{Index(0), Term(0), true});
+  ASSERT_EQ(host.batches.size(), 2u);
+  EXPECT_TRUE(host.batches[1].entries.empty());
+  uint64_t first = host.batches[0].id;
+  host.step(AppendDone{first});
+  EXPECT_EQ(host.core->durable_index(), Index(1));
+  host.step(AppendDone{first + 1});
+  EXPECT_EQ(host.core->durable_index(), Index(2));
+}
+
+// Catalogue B25.
+TEST(SingleVoter, CommitsOnlyWhatItsDiskHas) {
+  Host host({}, 0, {{kMe}, {}, {}});
+  host.time_out();
+  host.persist();
+  EXPECT_EQ(host.core->role(), Role::kLeader);
+  EXPECT_EQ(host.core->commit_index(), Index(1));
+  host.propose("x");
+  EXPECT_EQ(host.core->commit_index(), Index(1));
+  host.persist();
+  EXPECT_EQ(host.core->commit_index(), Index(2));
+}
+
+TEST(Thesis43, AJointConfigurationIsInForceWhenAppendedAndOutWhenTruncated) {
+  ConfState joint{{NodeId(1), NodeId(4)}, {NodeId(1), NodeId(2), NodeId(3)}, {}};
+  Host host({1}, 1);
+  host.append(2, 2, 1, 1, {entry(2, 2, EntryKind::kConfChange, joint.encode())});
+  EXPECT_EQ(host.core->conf(), joint);
+  host.append(3, 3, 1, 1, {entry(2, 3)});
+  EXPECT_EQ(host.core->conf(), three());
+  host.append(3, 3, 2, 3, {entry(3, 3, EntryKind::kConfChange, "rubbish")});
+  EXPECT_EQ(host.core->last_index(), Index(2));
+}
+
+TEST(Thesis43, AJointLeaderNeedsBothMajorities) {
+  Host host({}, 0, {{NodeId(1), NodeId(4), NodeId(5)}, {NodeId(1), NodeId(2), NodeId(3)}, {}});
+  host.time_out();
+  host.receive(4, 1, PreVoteResponse{true});
+  host.receive(5, 1, PreVoteResponse{true});
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate);
+  host.receive(3, 1, PreVoteResponse{true});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+  host.persist();
+  host.receive(4, 1, VoteResponse{true, 1});
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+  host.receive(2, 1, VoteResponse{true, 1});
+  EXPECT_EQ(host.core->role(), Role::kLeader);
+  host.persist();
+  host.accept(4, 1);
+  host.accept(5, 1);
+  EXPECT_EQ(host.core->commit_index(), Index(0));
+  host.accept(3, 1);
+  EXPECT_EQ(host.core->commit_index(), Index(1));
+}
+
+// ---- reads
+// -----------------------------------------------------------------------------------------
+
+// Catalogue C32.
+TEST(Thesis64, ReadsWaitForAnEntryOfTheTerm) {
+  Host host({1}, 1);
+  host.lead();
+  host.step(ReadRequest{7});
+  host.persist();
+  host.answer_heartbeat(2);
+  host.answer_heartbeat(3);
+  EXPECT_TRUE(host.reads.empty());
+  host.accept(2, 2);
+  host.answer_heartbeat(2);
+  ASSERT_EQ(host.reads.size(), 1u);
+  EXPECT_EQ(host.reads[0].index, Index(2));
+}
+
+// Catalogue C33, C34.
+TEST(Thesis64, OnlyAnswersToLaterRoundsConfirmARead) {
+  Host host;
+  host.lead_and_commit();
+  host.pass(milliseconds(60));
+  host.step(TimePassed{});
+  uint64_t earlier = host.last_round(2);
+  host.step(ReadRequest{7});
+  host.receive(2, 1, HeartbeatResponse{earlier, 0});
+  EXPECT_TRUE(host.reads.empty());
+  host.answer_heartbeat(2);
+  EXPECT_EQ(host.reads.size(), 1u);
+}
+
+TEST(Thesis64, ReadsOfATurnShareARound) {
+  Host host;
+  host.lead_and_commit();
+  for (uint64_t i = 0; i < 100; ++i) host.core->step(ReadRequest{i}, host.now);
+  host.turn();
+  EXPECT_EQ(host.sent.size(), 2u);
+  host.answer_heartbeat(3);
+  EXPECT_EQ(host.reads.size(), 100u);
+}
+
+TEST(Thesis64, ReadsAreGivenBackWithLeadership) {
+  Host host;
+  host.lead_and_commit();
+  host.step(ReadRequest{7});
+  host.receive(2, 5, HeartbeatResponse{});
+  EXPECT_EQ(host.reads_dropped, (std::vector<uint64_t>{7}));
+}
+
+TEST(Thesis64, AFollowerAsksOnceATurnAndGivesUpAfterATimeout) {
+  Host host({1}, 1);
+  host.step(ReadRequest{1});
+  EXPECT_EQ(host.reads_dropped, (std::vector<uint64_t>{1}));  // no leader
+  host.append(2, 1, 1, 1, {});
+  host.sent.clear();
+  host.core->step(ReadRequest{2}, host.now);
+  host.core->step(ReadRequest{3}, host.now);
+  host.turn();
+  auto asks = host.take<ReadIndexRequest>(2);
+  ASSERT_EQ(asks.size(), 1u);
+  host.receive(3, 1, ReadIndexResponse{asks[0].context, Index(1)});  // not the leader
+  EXPECT_TRUE(host.reads.empty());
+  host.receive(2, 1, ReadIndexResponse{asks[0].context, Index(1)});
+  EXPECT_EQ(host.reads.size(), 2u);
+  host.step(ReadRequest{4});
+  for (int i = 0; i < 12; ++i) {
+    host.pass(milliseconds(45));
+    host.receive(2, 1, Heartbeat{Index(), 1});
+    host.step(TimePassed{});
+  }
+  EXPECT_EQ(host.reads_dropped, (std::vector<uint64_t>{1, 4}));
+}
+
+// ---- apply, loads, snapshots
+// -----------------------------------------------------------------------
+
+TEST(Apply, IsBoundedByWhatIsNotYetApplied) {
+  Options options;
+  options.apply_bytes = 3 * entry(1, 1).weight();
+  Host host({}, 0, three(), options);
+  host.append(2, 1, 0, 0, {});
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 20; ++i) entries.push_back(entry(i, 1));
+  host.append(2, 1, 0, 0, std::move(entries), 20);
+  EXPECT_EQ(host.committed.size(), 3u);
+  for (int i = 0; i < 10; ++i) host.turn();
+  EXPECT_EQ(host.committed.size(), 6u);
+  host.step(ApplyDone{Index(3)});
+  EXPECT_EQ(host.committed.size(), 9u);
+  for (int i = 0; i < 20; ++i) host.step(ApplyDone{host.committed.back()});
+  EXPECT_EQ(host.committed.size(), 20u);
+}
+
+TEST(Apply, AfterARestartTheLogIsLoaded) {
+  Host host({1, 1, 1}, 1);
+  host.append(2, 1, 3, 1, {}, 3);
+  ASSERT_EQ(host.loads.size(), 1u);
+  EXPECT_EQ(host.loads[0].from, Index(1));
+  EXPECT_EQ(host.loads[0].to, Index(4));
+  host.turn();
+  EXPECT_EQ(host.loads.size(), 1u);  // one at a time
+  host.step(Loaded{Index(1), {entry(1, 1), entry(2, 1)}});
+  EXPECT_EQ(host.committed, (std::vector<Index>{Index(1), Index(2)}));
+  EXPECT_EQ(host.loads.back().from, Index(3));
+}
+
+TEST(Snapshot, WhatIsCompactedIsSentAsASnapshot) {
+  Host host;
+  host.lead_and_commit();
+  host.propose("x", 5);
+  host.persist();
+  host.accept(2, 6);
+  host.step(ApplyDone{Index(6)});
+  host.step(Compacted{Index(6)});
+  host.step(PeerReached{NodeId(3)});
+  AppendResponse refusal;
+  refusal.index = host.core->peers().at(1).next - 1;
+  refusal.hint_index = Index(1);
+  refusal.hint_term = Term(1);
+  host.receive(3, 1, refusal);
+  EXPECT_EQ(host.snapshots, (std::vector<NodeId>{NodeId(3)}));
+  host.sent.clear();
+  host.step(SnapshotSent{NodeId(3), true, {Index(6), Term(1)}});
+  EXPECT_EQ(host.take<AppendRequest>(3).at(0).prev_index, Index(6));
+}
+
+// Catalogue E48 and E49; paper figure 13, step 6.
+TEST(Snapshot, KeepsALogThatHoldsItAndReplacesOneThatDoesNot) {
+  Host keeps({1, 1, 2}, 2);
+  keeps.append(2, 2, 3, 2, {});
+  keeps.step(SnapshotInstalled{{Index(2), Term(1)}, three(), 2});
+  EXPECT_EQ(keeps.core->last_index(), Index(3));
+  EXPECT_EQ(keeps.core->commit_index(), Index(2));
+  EXPECT_EQ(keeps.core->applied_index(), Index(2));
+
+  Host replaces({1, 1, 1, 1}, 3);
+  replaces.step(SnapshotInstalled{{Index(3), Term(2)}, three(), 2});
+  EXPECT_EQ(replaces.core->first_index(), Index(4));
+  EXPECT_EQ(replaces.core->last_index(), Index(3));
+  EXPECT_EQ(replaces.core->durable_index(), Index(3));
+  replaces.append(2, 3, 3, 2, {entry(4, 3)}, 4);
+  EXPECT_EQ(replaces.committed, (std::vector<Index>{Index(4)}));
+}
+
+TEST(Snapshot, AnOlderOneChangesNothing) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {entry(2, 1), entry(3, 1)}, 3);
+  host.step(Loaded{Index(1), {entry(1, 1)}});
+  host.turn();
+  host.step(ApplyDone{Index(3)});
+  host.step(SnapshotInstalled{{Index(2), Term(1)}, three(), 2});
+  EXPECT_EQ(host.core->applied_index(), Index(3));
+  EXPECT_EQ(host.core->last_index(), Index(3));
+}
+
+// Catalogue B31: an append that reaches back into what the snapshot covers.
+TEST(Snapshot, AnAppendMayBeginBehindTheSnapshot) {
+  Host host({}, 2);
+  host.step(SnapshotInstalled{{Index(5), Term(2)}, three(), 2});
+  host.append(2, 2, 2, 1, {entry(3, 1), entry(4, 1), entry(5, 2), entry(6, 2)}, 6);
+  host.persist();
+  EXPECT_EQ(host.core->last_index(), Index(6));
+  EXPECT_EQ(host.take<AppendResponse>().back().index, Index(6));
+}
+
+// ---- the checker
+// -----------------------------------------------------------------------------------
+
+TEST(InvariantChecker, SeesWhatGoesBack) {
+  InvariantChecker checker;
+  Host host({1, 1}, 5);
+  host.append(2, 5, 2, 1, {}, 2);
+  EXPECT_EQ(checker.after_step(*host.core), "");
+  Host earlier({1, 1}, 4);
+  EXPECT_NE(checker.after_step(*earlier.core), "");
+  checker.restarted(kMe);
+  EXPECT_EQ(checker.after_step(*earlier.core), "");
+}
+
+}  // namespace
+}  // namespace connectd::raft
