@@ -73,8 +73,16 @@ TEST(StatusJson, OnlyUnknownIsAGatewayTimeout) {
   for (uint8_t code = 0; code <= 10; ++code) {
     CallOutcome outcome = call_outcome(static_cast<node::ReplyCode>(code));
     EXPECT_TRUE(names.insert(outcome.code).second) << outcome.code;
+    EXPECT_EQ(outcome.code, node::reply_code_name(static_cast<node::ReplyCode>(code)));
     EXPECT_EQ(outcome.http_status == 200, code == 0);
     EXPECT_EQ(outcome.http_status == 504, outcome.code == "UNKNOWN");
+  }
+}
+
+TEST(StatusJson, RolesHaveTheCoresNames) {
+  for (uint8_t role = 0; role <= 3; ++role) {
+    EXPECT_EQ(role_text(static_cast<raft::Role>(role)),
+              raft::role_name(static_cast<raft::Role>(role)));
   }
 }
 
