@@ -437,7 +437,8 @@ void Node::propose_tick() {
 void Node::compact() {
   if (!older_snapshot_.index) return;
   uint64_t trailing = std::min(options_.snapshot.trailing_entries, older_snapshot_.index.value());
-  Index keep_from = older_snapshot_.index + 1 - trailing;
+  // What was applied may be ahead of what is durable here; compaction never passes that.
+  Index keep_from = std::min(older_snapshot_.index + 1 - trailing, core_->durable_index() + 1);
   if (keep_from > core_->first_index()) worker_->submit(Worker::Compact{keep_from});
 }
 
