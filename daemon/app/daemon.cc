@@ -263,6 +263,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   options.raft.max_append_bytes = config_.raft.max_append_bytes;
   options.raft.inflight_bytes = config_.raft.inflight_bytes;
   options.raft.cache_bytes = config_.raft.cache_bytes;
+  options.holder.tick = config_.raft.tick;
   options.holder.request_timeout = config_.client.request_timeout;
   options.holder.max_inflight_bytes = config_.client.max_inflight_bytes;
   options.log.segment_bytes = config_.storage.segment_size;

@@ -280,7 +280,7 @@ void Holder::forward_lost(NodeId peer) {
 void Holder::forward_refused(Term leader_term) {
   if ((numbered_.empty() && !open_sent_) || sent_term_ != leader_term) return;
   reopen();
-  refused_until_ = now_ + std::chrono::milliseconds(10);
+  refused_until_ = now_ + limits_.tick;
 }
 
 void Holder::reopen() {
@@ -424,7 +424,7 @@ void Holder::read_dropped(uint64_t context) {
   auto found = read_batches_.find(context);
   if (found == read_batches_.end()) return;
   // Asked again at the next turn with a leader, no sooner than a little later.
-  found->second.asked = now_ - limits_.retry_interval + std::chrono::milliseconds(10);
+  found->second.asked = now_ - limits_.retry_interval + limits_.tick;
 }
 
 void Holder::read_done(const RequestRef& ref, const Reply& reply) { answer(ref, reply); }
@@ -490,7 +490,7 @@ void Holder::end_replies() {
 
 Time Holder::next_deadline() const {
   if (held_ == 0 && (session_open_ || !open_sent_)) return Time::max();
-  return now_ + std::chrono::milliseconds(10);
+  return now_ + limits_.tick;
 }
 
 void Holder::shut_down() {
