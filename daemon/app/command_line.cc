@@ -77,7 +77,7 @@ std::string help_text() {
          "                                                        ./connectd-data\n\n"
       << options()
       << "\nSignals: TERM and INT hand over leadership, finish what is in flight, exit; a second one\n"
-         "stops at once. USR2 writes the state to the log.\n";
+         "stops at once. HUP reloads the live keys, all or nothing. USR2 writes the state to the log.\n";
   return out.str();
 }
 

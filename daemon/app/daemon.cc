@@ -90,8 +90,12 @@ wire::Address to_wire(const config::Address& address) { return {address.host, ad
 
 class Daemon::Impl final : public wire::TransportHandler {
  public:
-  Impl(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin)
-      : config_(config), plugin_(std::move(plugin)), files_(storage::make_real_file_system()) {}
+  Impl(config::Config config, config::LoadRequest request,
+       std::shared_ptr<const plugin::Plugin> plugin)
+      : config_(std::move(config)),
+        request_(std::move(request)),
+        plugin_(std::move(plugin)),
+        files_(storage::make_real_file_system()) {}
 
   ~Impl() { stop_everything(); }
 
@@ -126,9 +130,11 @@ class Daemon::Impl final : public wire::TransportHandler {
   void start_call(std::string request, std::function<void(admin::CallResult)> done);
   void stop_everything();
   void log_state();
+  void reload();
   void arrive();        // something is about to be given to the node: what time is it
 
-  const config::Config& config_;
+  config::Config config_;
+  const config::LoadRequest request_;
   const std::shared_ptr<const plugin::Plugin> plugin_;
   const std::unique_ptr<storage::FileSystem> files_;
   std::unique_ptr<storage::FileLock> lock_;
@@ -277,6 +283,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   // the log that a snapshot stands for.
   options.snapshot.trailing_entries =
       std::clamp<uint64_t>(config_.snapshot.log_min / 4 / 256, 1, 10'000);
+  options.min_free_bytes = config_.storage.min_free_disk;
   options.seed = random_seed();
   options.incarnation = random_seed();
   options.wall_clock = [] { return read_clocks().wall_ns; };
@@ -612,6 +619,27 @@ void Daemon::Impl::log_state() {
   }
 }
 
+void Daemon::Impl::reload() {
+  systemd_.notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}",
+                              std::chrono::steady_clock::now().time_since_epoch() /
+                                  std::chrono::microseconds(1)));
+  auto reloaded = config::reload(request_, config_);
+  if (!reloaded) {
+    LOG_ERROR("config", "SIGHUP: nothing was changed:\n{}", reloaded.error().text);
+  } else {
+    config_ = std::move(reloaded->config);
+    set_log_level(config_.log.level);
+    for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
+    for (const std::string& change : reloaded->need_restart) {
+      LOG_WARNING("config", "takes a restart: {}", change);
+    }
+    if (reloaded->applied.empty() && reloaded->need_restart.empty()) {
+      LOG_INFO("config", "SIGHUP: nothing changed");
+    }
+  }
+  systemd_.notify("READY=1");
+}
+
 void Daemon::Impl::wait_for_signal() {
   signals_->async_wait([this](const boost::system::error_code& error, int number) {
     if (error) return;
@@ -626,7 +654,7 @@ void Daemon::Impl::on_signal(int number) {
     return;
   }
   if (number == SIGHUP) {
-    LOG_INFO("connectd", "SIGHUP: no key of this version is live; restart the node to change one");
+    reload();
     return;
   }
   if (stopping_) {
@@ -736,8 +764,9 @@ void Daemon::Impl::stop_everything() {
   node_.reset();
 }
 
-Daemon::Daemon(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin)
-    : impl_(std::make_unique<Impl>(config, std::move(plugin))) {}
+Daemon::Daemon(config::Config config, config::LoadRequest request,
+               std::shared_ptr<const plugin::Plugin> plugin)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin))) {}
 Daemon::~Daemon() = default;
 Result<void> Daemon::run() { return impl_->run(); }
 

@@ -15,13 +15,16 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "config/load.h"
 #include "plugin/plugin.h"
 
 namespace connectd::app {
 
 class Daemon final {
  public:
-  Daemon(const config::Config& config, std::shared_ptr<const plugin::Plugin> plugin);
+  // `request` is what `config` was loaded with: SIGHUP loads it again.
+  Daemon(config::Config config, config::LoadRequest request,
+         std::shared_ptr<const plugin::Plugin> plugin);
   ~Daemon();
 
   // Until a signal ends it. The error's code is the process's exit code.

@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
     return 0;
   }
 
-  Daemon daemon(config, *plugin);
+  Daemon daemon(config, line->load, *plugin);
   auto ended = daemon.run();
   if (!ended) {
     LOG_ERROR("connectd", "{}", ended.error().text);

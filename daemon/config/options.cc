@@ -229,8 +229,8 @@ std::vector<Option> make_options() {
        .default_text = "256MiB",
        .min = "0B",
        .max = "1TiB",
-       .help = "With less free space in the data directory's file system, no new writes are taken "
-               "(`DISKFULL`)."});
+       .help = "With less free space in the data directory's file system, this node takes no new "
+               "writes from its clients (`DISKFULL`)."});
 
   add({.path = "snapshot.log_ratio",
        .type = Type::kInteger,

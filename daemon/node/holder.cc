@@ -68,6 +68,12 @@ class Stream final : public std::enable_shared_from_this<Stream> {
       case RequestKind::kRead:
       case RequestKind::kReadLocal: break;
     }
+    if (holder->disk_full_ && classified.kind == RequestKind::kWrite) {
+      push_answered(std::move(slot), ReplyCode::kDiskFull,
+                    "this node has less free space than storage.min_free_disk; it takes no writes "
+                    "until there is more");
+      return;
+    }
     if (holder->held_bytes_ + slot.cost > holder->limits_.max_inflight_bytes) {
       push_answered(std::move(slot), ReplyCode::kOverloaded,
                     "this node holds client.max_inflight_bytes of requests; slow down and try again");

@@ -114,6 +114,8 @@ class Holder final {
 
   // New requests answer SHUTDOWN from now on; also those that nobody was handed yet.
   void shut_down();
+  // New writes answer DISKFULL while it is set.
+  void set_disk_full(bool full) { disk_full_ = full; }
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }
   bool has_session() const { return session_open_; }
@@ -150,6 +152,7 @@ class Holder final {
   Time now_;
   Time next_expiry_;
   bool stopping_ = false;
+  bool disk_full_ = false;
 
   NodeId leader_;
   Term term_;

@@ -8,6 +8,7 @@ namespace connectd::node {
 namespace {
 
 constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
+constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 // Snapshot chunks to one follower that are not acknowledged yet.
 constexpr uint64_t kStreamWindowChunks = 4;
@@ -148,7 +149,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline, options.wall_clock},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
-  node->worker_ = std::make_unique<Worker>(Worker::Options{options.chunk_bytes}, *node->log_,
+  node->worker_ = std::make_unique<Worker>(Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
                                            *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
   return node;
 }
@@ -353,6 +354,19 @@ void Node::take_worker_results() {
         Overloaded{
             [&](raft::Loaded& loaded) { step(std::move(loaded)); },
             [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
+            [&](Worker::SpaceChecked& space) {
+              bool full = space.free_bytes < options_.min_free_bytes;
+              if (full == disk_full_) return;
+              disk_full_ = full;
+              holder_->set_disk_full(full);
+              if (full) {
+                LOG_WARNING("storage", "{} bytes are free, storage.min_free_disk is {}: this node takes no "
+                            "new writes until there is space",
+                            space.free_bytes, options_.min_free_bytes);
+              } else {
+                LOG_INFO("storage", "{} bytes are free again: taking writes", space.free_bytes);
+              }
+            },
             [&](Worker::SourceOpened& opened) {
               auto found = outgoing_.find(opened.peer);
               if (found == outgoing_.end()) return;
@@ -414,6 +428,10 @@ void Node::housekeeping() {
       stream.read = stream.acked;
       pump_snapshot_stream(peer);
     }
+  }
+  if (options_.min_free_bytes > 0 && now_.time >= next_space_check_) {
+    next_space_check_ = now_.time + kSpaceCheckInterval;
+    worker_->submit(Worker::CheckSpace{});
   }
   propose_tick();
 }

@@ -51,6 +51,8 @@ struct NodeOptions {
   uint64_t incarnation = 0;    // random, differs at each start
   bool apply_inline = true;
   size_t chunk_bytes = 256 << 10;
+  // With less space than this the node takes no new writes from its clients (DISKFULL).
+  uint64_t min_free_bytes = 0;
   // The node has never run: an empty log is begun with the founding document. Otherwise an empty log
   // is a lost one, and votes are lost with it.
   bool may_begin_log = true;
@@ -173,6 +175,8 @@ class Node final : public Service, public wire::TransportHandler {
   uint64_t snapshots_installed_ = 0;
   bool taking_snapshot_ = false;
   Time next_housekeeping_;
+  Time next_space_check_;
+  bool disk_full_ = false;
   std::map<NodeId, Outgoing> outgoing_;
   // The stream that comes in: what was given to the worker so far.
   raft::SnapshotMark incoming_;

@@ -108,6 +108,14 @@ void Worker::work(Task& task) {
             // The log goes on without: append() makes a small segment itself.
             if (!prepared) LOG_WARNING("storage", "{}", prepared.error().text);
           },
+          [&](CheckSpace&) {
+            auto free_bytes = options_.files->free_bytes(options_.data_dir);
+            if (free_bytes) {
+              put(SpaceChecked{*free_bytes});
+            } else {
+              LOG_WARNING("storage", "{}", free_bytes.error().text);
+            }
+          },
           [&](OpenSource& open) {
             SourceOpened opened{open.peer, nullptr};
             for (const storage::SnapshotInfo& info : snapshots_.list()) {

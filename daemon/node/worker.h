@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "node/applier.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
+#include "storage/file_system.h"
 #include "storage/log.h"
 #include "storage/snapshot_store.h"
 #include "wire/peer_messages.h"
@@ -31,6 +33,7 @@ class Worker final {
     Index keep_from;
   };
   struct PrepareSegment {};
+  struct CheckSpace {};  // how much may still be written to the data directory
   struct OpenSource {  // the newest snapshot, for a stream to `peer`
     NodeId peer;
   };
@@ -43,11 +46,15 @@ class Worker final {
     NodeId from;
     wire::SnapshotChunk chunk;
   };
-  using Task = std::variant<Load, Compact, PrepareSegment, OpenSource, ReadChunk, ReceiveChunk>;
+  using Task = std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk,
+                            ReceiveChunk>;
 
   // ---- results -------------------------------------------------------------------------------------
   struct Compacted {
     Index first_index;
+  };
+  struct SpaceChecked {
+    uint64_t free_bytes = 0;
   };
   struct SourceOpened {
     NodeId peer;
@@ -69,10 +76,12 @@ class Worker final {
     RestoredState state;
   };
   using Item =
-      std::variant<raft::Loaded, Compacted, SourceOpened, ChunkRead, ChunkReceived, Restored>;
+      std::variant<raft::Loaded, Compacted, SpaceChecked, SourceOpened, ChunkRead, ChunkReceived, Restored>;
 
   struct Options {
     size_t chunk_bytes = 256 << 10;
+    storage::FileSystem* files = nullptr;
+    std::string data_dir;
   };
   Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
          std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
