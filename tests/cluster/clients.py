@@ -1,0 +1,190 @@
+"""Clients that misbehave: they cost bounded memory, are told what is wrong, and disturb nobody else."""
+
+import socket
+import time
+
+import harness
+from harness import ErrorReply, FAST_RAFT, Disconnected, check, memory_bytes, wait_until
+
+MIB = 1 << 20
+# More than client.max_request, and more than twice that.
+GIANT = b"x" * (3 * MIB)
+
+
+def raw(cluster, node_id, receive_buffer=None):
+    client = socket.socket()
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.settimeout(harness.CLIENT_SECONDS)
+    client.connect(("127.0.0.1", cluster.nodes[node_id].client_port))
+    return client
+
+
+def read_to_end(client):
+    """What the server said until it closed the connection."""
+    data = b""
+    try:
+        while True:
+            part = client.recv(65536)
+            if not part:
+                return data
+            data += part
+            check(len(data) < 4 * MIB, "the server does not stop talking")
+    except socket.timeout:
+        raise harness.Failure(f"the connection was not closed; so far it said {data[:100]!r}") from None
+    except ConnectionError:
+        return data
+
+
+def offer(client, data):
+    """Sends as much as the server takes; it may close in the midst."""
+    try:
+        client.sendall(data)
+    except OSError:
+        pass
+
+
+def running(context, plugin, **client):
+    cluster = context.cluster(plugin, settings={"raft": FAST_RAFT, "client": client})
+    cluster.start()
+    return cluster, cluster.leader()
+
+
+def test_tricklers_disturb_nobody(context):
+    cluster, leader = running(context, "counter")
+    tricklers = [raw(cluster, leader) for _ in range(200)]
+    with cluster.line_client(leader) as client:
+        value = 0
+        for byte in b"incr x":
+            for trickler in tricklers:
+                trickler.send(bytes([byte]))
+            value += 1
+            check(int(client.call(b"incr")) == value, "an increment of a trickler came before its line end")
+        for trickler in tricklers:
+            trickler.send(b"\n")
+        values = set()
+        for trickler in tricklers:
+            with trickler.makefile("rb") as file:
+                values.add(int(file.readline()))
+        check(values == set(range(value + 1, value + 201)), "the tricklers' increments are not each counted once")
+    for trickler in tricklers:
+        trickler.close()
+
+
+def test_giant_requests_are_refused(context):
+    cluster, leader = running(context, "counter")
+    pid = cluster.nodes[leader].process.pid
+    before = memory_bytes(pid)
+    clients = [cluster.line_client(leader) for _ in range(20)]
+    for client in clients:
+        client.send(GIANT)  # no end yet: the server must not hold on to it
+    grown = memory_bytes(pid) - before
+    check(grown < 48 * MIB, f"giant lines cost {grown / MIB:.0f} MiB")
+    for client in clients:
+        client.send(b"\nget\n")
+        reply = client.read_reply()
+        check(isinstance(reply, ErrorReply) and reply.code == "TOOLARGE", f"a giant line was answered {reply!r}")
+        check(client.read_reply() == b"0", "the request behind a giant line was not answered")
+        client.send(b"incr " + b"x" * (1 << 20) + b"\n")
+        reply = client.read_reply()
+        check(isinstance(reply, ErrorReply) and reply.code == "TOOLARGE", f"a line just over the limit was answered {reply!r}")
+        client.close()
+    grown = memory_bytes(pid) - before
+    check(grown < 48 * MIB, f"giant lines cost {grown / MIB:.0f} MiB")
+    with cluster.line_client(leader) as honest:
+        check(honest.call(b"get") == b"0", "a giant request was applied")
+
+
+def test_bad_resp_frames(context):
+    cluster, leader = running(context, "kv")
+    pid = cluster.nodes[leader].process.pid
+    before = memory_bytes(pid)
+    frames = [
+        b"*4294967295\r\n", b"*-2\r\n", b"*x\r\n", b"*99999999999999999999\r\n",
+        b"*1\r\n$4294967295\r\n", b"*1\r\n$-5\r\n", b"*1\r\n$x\r\n", b"*1\r\n:1\r\n",
+        b"*1\r\n$99999999999999999999\r\n", b"*2\r\n$3\r\nGET\r\n$536870912\r\n",
+        b"*1\r\n$1\r\nxyz\r\n", b"*1048577\r\n" + b"$1\r\nx\r\n" * 1000,
+        b"*" + b"1" * 100_000, b"x" * (2 * MIB),
+    ]
+    for frame in frames:
+        client = raw(cluster, leader)
+        offer(client, frame)
+        client.shutdown(socket.SHUT_WR)
+        said = read_to_end(client)
+        check(said == b"" or said.startswith(b"-"), f"{frame[:40]!r} was answered {said[:80]!r}")
+        client.close()
+    # A good command before the bad bytes is answered first.
+    client = raw(cluster, leader)
+    offer(client, harness.resp_command(("SET", "a", "1")) + b"*1\r\n:nonsense\r\n")
+    said = read_to_end(client)
+    check(said.startswith(b"+OK\r\n-"), f"a command before a bad frame was answered {said[:80]!r}")
+    client.close()
+    for _ in range(200):
+        client = raw(cluster, leader)
+        offer(client, bytes(context.random.randrange(256) for _ in range(context.random.randrange(1, 2000))))
+        client.close()
+    with cluster.resp_client(leader) as honest:
+        check(honest.call("GET", "a") == b"1", "the store does not serve after bad frames")
+    grown = memory_bytes(pid) - before
+    check(grown < 48 * MIB, f"bad frames cost {grown / MIB:.0f} MiB")
+
+
+def test_bytes_for_nobody_on_the_peer_port(context):
+    cluster, leader = running(context, "counter")
+    pid = cluster.nodes[leader].process.pid
+    before = memory_bytes(pid)
+    for _ in range(200):
+        client = socket.create_connection(("127.0.0.1", cluster.nodes[leader].peer_port), timeout=harness.CLIENT_SECONDS)
+        size = context.random.choice((1, 8, 100, 5000))
+        offer(client, context.random.choice((b"\xff" * size, b"\0" * size, context.random.randbytes(size), b"GET / HTTP/1.1\r\n\r\n")))
+        client.close()
+    with cluster.line_client(leader) as honest:
+        check(honest.call(b"incr") == b"1", "the counter does not serve after nonsense at the peer port")
+    grown = memory_bytes(pid) - before
+    check(grown < 48 * MIB, f"nonsense at the peer port cost {grown / MIB:.0f} MiB")
+    check(cluster.leader() == leader, "nonsense at the peer port changed the leader")
+
+
+def test_too_many_connections(context):
+    cluster, leader = running(context, "counter", max_connections=20)
+    clients = [cluster.line_client(leader) for _ in range(20)]
+    for client in clients:
+        client.call(b"get")
+    extra = raw(cluster, leader)
+    said = read_to_end(extra)
+    check(said.startswith(b"ERR OVERLOADED ") or said == b"", f"the 21st connection was told {said[:80]!r}")
+    extra.close()
+    clients.pop().close()
+
+    def room_again():
+        try:
+            with cluster.line_client(leader) as client:
+                return client.call(b"get") == b"0"
+        except (Disconnected, ErrorReply):
+            return False
+    wait_until(room_again, "a connection is free again")
+    for client in clients:
+        client.close()
+
+
+def test_no_leader(context):
+    """Without a quorum: reads and writes wait for the request timeout, then say what is known."""
+    cluster, leader = running(context, "counter", request_timeout="1s")
+    cluster.kill(*[node_id for node_id in cluster.nodes if node_id != leader])
+    with cluster.line_client(leader) as client:
+        reply = client.pipeline([b"incr"])[0]
+        check(isinstance(reply, ErrorReply) and reply.code in ("NOLEADER", "UNKNOWN"), f"a write was answered {reply!r}")
+        wait_until(lambda: (cluster.status(leader) or {}).get("role") != "leader", "the lonely leader steps down")
+        started = time.monotonic()
+        replies = client.pipeline([b"get", b"incr"])
+        check(all(isinstance(reply, ErrorReply) for reply in replies), f"without a quorum, answers are {replies}")
+        check(replies[0].code == "NOLEADER", f"a read without a leader was answered {replies[0]}")
+        check(0.9 < time.monotonic() - started < 8, "the request timeout of 1 s is not kept")
+    check(cluster.get(leader, "/livez")[0] == 200, "/livez says no without a quorum")
+    check(cluster.get(leader, "/readyz")[0] == 503, "/readyz says yes without a quorum")
+    check(cluster.get(leader, "/leaderz")[0] != 200, "/leaderz says yes without a quorum")
+    check(cluster.status(leader) is not None, "/v1/status needs a quorum")
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,138 @@
+"""What must not take part is refused: with a line that says why, and without harm to the rest."""
+
+import os
+import shutil
+
+import harness
+from harness import (EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
+
+
+def refused(cluster, node_id, codes, *words):
+    """The node ends with one of the codes, and says each of the words on its way."""
+    code = cluster.wait_exit(node_id)
+    log = last_run(cluster, node_id)
+    check(code in codes, f"node {node_id} ended with {code}, not with one of {codes}")
+    for word in words:
+        check(word in log, f"node {node_id} does not say '{word}'")
+
+
+def last_run(cluster, node_id):
+    return cluster.nodes[node_id].log().rsplit("---- start", 1)[1]
+
+
+def still_serves(cluster, node_id, value):
+    with cluster.line_client(node_id) as client:
+        check(client.call(b"incr") == value, f"node {node_id} does not go on with {value}")
+
+
+def counting(context):
+    cluster = context.cluster("counter")
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"1", "the counter does not begin with 1")
+    cluster.wait_equal()
+    return cluster
+
+
+def test_second_daemon_on_one_directory(context):
+    cluster = counting(context)
+    other = harness.Node(1, cluster.directory)
+    other.config_path = os.path.join(cluster.directory, "second.yaml")
+    other.log_path = os.path.join(cluster.directory, "second.log")
+    cluster.write_config(other, listen={"peer": f"127.0.0.1:{other.peer_port}",
+                                        "client": f"127.0.0.1:{other.client_port}",
+                                        "http": f"127.0.0.1:{other.http_port}"})
+    first = cluster.nodes[1]
+    cluster.nodes[9] = other
+    try:
+        cluster.start(9)
+        refused(cluster, 9, (73, 75), "lock", str(first.process.pid))
+    finally:
+        del cluster.nodes[9]
+    check(first.running, "the first daemon did not survive the second")
+    still_serves(cluster, 1, b"2")
+
+
+def test_wiped_disk(context):
+    cluster = counting(context)
+    victim = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
+    cluster.kill(victim)
+    shutil.rmtree(cluster.nodes[victim].data_dir)
+    cluster.start(victim)
+    refused(cluster, victim, (EXIT_DATA, EXIT_MISMATCH), "member replace")
+    survivor = cluster.leader()
+    wait_until(lambda: "disk" in cluster.nodes[survivor].log(), f"node {survivor} says whom it refused and why")
+    still_serves(cluster, survivor, b"2")
+
+
+def test_another_cluster_name(context):
+    cluster = counting(context)
+    victim = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
+    cluster.kill(victim)
+    shutil.rmtree(cluster.nodes[victim].data_dir)
+    cluster.write_config(cluster.nodes[victim], cluster={"name": "other"})
+    cluster.start(victim)
+    refused(cluster, victim, (EXIT_MISMATCH,), '"other"', '"test"', "cluster.name")
+    wait_until(lambda: '"other"' in cluster.nodes[cluster.leader()].log(), "the leader says whom it refused")
+    still_serves(cluster, cluster.leader(), b"2")
+
+
+def test_another_cluster_name_over_existing_data(context):
+    cluster = counting(context)
+    victim = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
+    cluster.kill(victim)
+    cluster.write_config(cluster.nodes[victim], cluster={"name": "other"})
+    cluster.start(victim)
+    refused(cluster, victim, (EXIT_MISMATCH, EXIT_DATA), "other", "test")
+    still_serves(cluster, cluster.leader(), b"2")
+
+
+def test_another_plugin_over_existing_data(context):
+    cluster = counting(context)
+    victim = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
+    cluster.kill(victim)
+    cluster.write_config(cluster.nodes[victim], plugin={"path": plugin_path("kv")})
+    cluster.start(victim)
+    refused(cluster, victim, (EXIT_MISMATCH, EXIT_DATA), "counter", "kv")
+    still_serves(cluster, cluster.leader(), b"2")
+
+
+def test_another_plugin_on_an_empty_disk(context):
+    """Before the cluster forms: the two that fit wait, and say whom they refused."""
+    cluster = context.cluster("counter")
+    cluster.write_config(cluster.nodes[3], plugin={"path": plugin_path("kv")})
+    cluster.start()
+    refused(cluster, 3, (EXIT_MISMATCH,), "counter", "kv")
+    wait_until(lambda: '"kv"' in cluster.nodes[1].log(), "node 1 says whom it refused")
+    check(cluster.nodes[1].running and cluster.nodes[2].running, "the two that fit did not stay")
+    cluster.write_config(cluster.nodes[3])
+    cluster.start(3)
+    still_serves(cluster, cluster.leader(), b"1")
+
+
+def test_data_of_another_node(context):
+    """A directory copied, or mixed up, does not become a second node."""
+    cluster = counting(context)
+    for node_id in list(cluster.nodes):
+        cluster.terminate(node_id)
+    cluster.write_config(cluster.nodes[1], node={"data_dir": cluster.nodes[2].data_dir})
+    cluster.start(1)
+    refused(cluster, 1, (EXIT_DATA, EXIT_MISMATCH), "2")
+    cluster.write_config(cluster.nodes[1])
+    cluster.start()
+    still_serves(cluster, cluster.leader(), b"2")
+
+
+def test_forming_waits_for_all_members_and_says_so(context):
+    cluster = context.cluster("counter")
+    cluster.start(1, 2)
+    wait_until(lambda: "node 3" in (cluster.status(1) or {}).get("reason", ""),
+               lambda: f"node 1 says that it waits for node 3; it says {cluster.status(1)}")
+    check(cluster.get(1, "/readyz")[0] != 200, "/readyz says yes before there is a cluster")
+    check(cluster.get(1, "/livez")[0] == 200, "/livez says no to a node that waits")
+    cluster.start(3)
+    still_serves(cluster, cluster.leader(), b"1")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
