@@ -6,7 +6,7 @@
 
 A link to a file of the repository has to lead to one, with its #anchor if it has one. A path in
 `backticks` that ends like a source file has to exist, from the root or from daemon/, and a test in
-backticks, `Suite.Name` or `Suite.*`, in tests/. No network.
+backticks, `Suite.Name`, `Suite.*` or `cluster.file.name`, in tests/. No network.
 """
 import pathlib
 import re
@@ -18,6 +18,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`]+)`")
 SOURCE = re.compile(r"^[\w.-]+(/[\w.-]+)+\.(h|hpp|c|cc|py|sh|md|yaml|map)$")
 TEST = re.compile(r"^([A-Z]\w+)\.([A-Z]\w+|\*)$")
+CLUSTER_TEST = re.compile(r"^cluster\.([a-z_]+)\.([a-z0-9_]+)$")
 DEFINITION = re.compile(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", re.MULTILINE)
 # Paths in backticks that are examples and not files of the repository.
 EXAMPLES = re.compile(r"^(build|connectd-data|kv-demo)/|INDEX")
@@ -55,6 +56,9 @@ def tests_of(root):
     for source in (root / "tests").rglob("*.cc"):
         for suite, name in DEFINITION.findall(source.read_text(encoding="utf-8")):
             names |= {(suite, name), (suite, "*")}
+    for source in (root / "tests/cluster").glob("*.py"):
+        for name in re.findall(r"^def test_([a-z0-9_]+)", source.read_text(encoding="utf-8"), re.MULTILINE):
+            names.add((source.stem, name))
     return names
 
 
@@ -75,7 +79,7 @@ def check(root):
                 elif anchor and anchor not in anchors(file):
                     wrong.append(f"{where}:{number}: a link to {target}; the page has no such heading")
             for path in CODE.findall(line):
-                test = TEST.match(path)
+                test = TEST.match(path) or CLUSTER_TEST.match(path)
                 if test:
                     seen += 1
                     if test.groups() not in tests:
@@ -89,7 +93,7 @@ def check(root):
 
 
 # A page in docs/ -> is something wrong with it? Beside it: docs/other.md with the heading "One `two`",
-# daemon/raft/core.h, and the test Disk.Fails.
+# daemon/raft/core.h, and the tests Disk.Fails and cluster.stop.gently.
 SELF_TEST = [
     ("[a](other.md)", False),
     ("[a](missing.md)", True),
@@ -104,6 +108,8 @@ SELF_TEST = [
     ("`Disk.Fails` and `Disk.*`", False),
     ("`Disk.Works`", True),
     ("`Moon.*`", True),
+    ("`cluster.stop.gently`", False),
+    ("`cluster.stop.badly`", True),
 ]
 
 
@@ -115,7 +121,8 @@ def self_test():
             (root / "docs").mkdir()
             (root / "daemon/raft").mkdir(parents=True)
             (root / "daemon/raft/core.h").write_text("")
-            (root / "tests").mkdir()
+            (root / "tests/cluster").mkdir(parents=True)
+            (root / "tests/cluster/stop.py").write_text("def test_gently(context):\n")
             (root / "tests/disk_test.cc").write_text("TEST_F(Disk, Fails) {\n}\n")
             (root / "docs/other.md").write_text("# One `two`\n")
             (root / "docs/page.md").write_text(text + "\n")
