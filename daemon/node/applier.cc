@@ -10,9 +10,8 @@ namespace {
 // Tasks that may wait for the apply thread. The loop hands out more only when the core's bound on
 // unapplied entries allows it, so this many are never there.
 constexpr size_t kMaxQueuedTasks = 1 << 20;
-// What the loop may do inline in one turn, in entries and reads, and how long that may take.
+// What the loop may do inline in one turn, in entries and reads.
 constexpr size_t kInlineWeight = 512;
-constexpr int64_t kInlineNs = 200'000;
 
 int64_t thread_cpu_ns() {
   timespec ts{};
@@ -82,10 +81,10 @@ void Applier::try_inline() {
   if (!queue_.drain(tasks_)) return;
   int64_t before = thread_cpu_ns();
   work(tasks_);
-  if (thread_cpu_ns() - before > kInlineNs) {
+  if (thread_cpu_ns() - before > options_.inline_ns_max) {
     inline_allowed_ = false;
     LOG_INFO("apply", "the plugin took more than {} us for a turn: it is called on the apply thread "
-             "only from now on", kInlineNs / 1000);
+             "only from now on", options_.inline_ns_max / 1000);
   }
 }
 

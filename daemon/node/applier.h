@@ -83,6 +83,7 @@ class Applier final {
     NodeId self;
     uint64_t incarnation = 0;
     bool allow_inline = true;
+    int64_t inline_ns_max = 200'000;  // CPU time; a turn that takes longer is the last one inline
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
   };

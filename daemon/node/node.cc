@@ -1,6 +1,7 @@
 #include "node/node.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 
@@ -111,6 +112,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     initial.last_index = kGenesisIndex;
     initial.last_stamp_ns = entry.stamp_ns;
   }
+  initial.conf_history.push_back({node->snapshot_.index, initial.conf});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
@@ -119,6 +121,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
                                                   "sense",
                                                   seams.data_dir, entry.index));
     }
+    initial.conf_history.push_back({entry.index, initial.conf});
   }
 
   raft::Options core_options = options.raft;
@@ -147,7 +150,8 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
       });
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
-      Applier::Options{options.id, options.incarnation, options.apply_inline, options.wall_clock},
+      Applier::Options{options.id, options.incarnation, options.apply_inline,
+                       options.apply_inline_ns_max, options.wall_clock},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
   node->worker_ = std::make_unique<Worker>(Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
                                            *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
@@ -236,6 +240,8 @@ void Node::turn(const Now& now) {
     if (!reads_.empty()) applier_->read(std::move(reads_));
     host_.transport->flush();
     applier_->try_inline();
+    // What was applied in the last round has to be looked at without delay, too.
+    if (round + 1 == kMaxRounds) host_.wake();
   }
   if (now.time >= next_housekeeping_) {
     next_housekeeping_ = now.time + kHousekeepingInterval;
@@ -324,8 +330,12 @@ bool Node::take_apply_results() {
             },
             [&](ApplyResults::SnapshotTaken& taken) {
               taking_snapshot_ = false;
-              older_snapshot_ = snapshot_;
-              snapshot_ = taken.mark;
+              if (taken.mark.index > snapshot_.index) {
+                older_snapshot_ = std::exchange(snapshot_, taken.mark);
+              } else {
+                // One from the leader was installed while this one was written.
+                older_snapshot_ = taken.mark;
+              }
               snapshot_bytes_ = taken.file_bytes;
               LOG_INFO("snapshot", "took index={} bytes={}", taken.mark.index, taken.file_bytes);
               step(raft::SnapshotTaken{taken.mark});
@@ -433,6 +443,10 @@ void Node::housekeeping() {
     next_space_check_ = now_.time + kSpaceCheckInterval;
     worker_->submit(Worker::CheckSpace{});
   }
+  if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
+    step(raft::TransferLeadership{});  // the one before found nobody, or was given up
+    host_.wake();
+  }
   propose_tick();
 }
 
@@ -506,9 +520,13 @@ void Node::on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack) {
 void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
   if (chunk.leader_term < core_->term()) return;  // of a former leader
   if (chunk.mark.index <= handed_) {
-    // Everything it covers is here already.
+    // Everything it covers is here already. But the leader takes "installed" for "durable"; what is
+    // applied and not yet on the disk could be lost, and must not be vouched for: it asks again.
+    bool durable = core_->durable_index() >= chunk.mark.index;
     host_.transport->send(
-        from, wire::SnapshotAck{chunk.mark, chunk.file_size, wire::SnapshotAck::State::kInstalled});
+        from, wire::SnapshotAck{chunk.mark, durable ? chunk.file_size : 0,
+                                durable ? wire::SnapshotAck::State::kInstalled
+                                        : wire::SnapshotAck::State::kReceiving});
     return;
   }
   if (chunk.mark == incoming_ && chunk.offset > 0 && chunk.offset < incoming_bytes_) {
@@ -547,6 +565,11 @@ void Node::install(Worker::Restored& restored) {
     snapshot_ = restored.mark;
     applier_->replace(std::move(restored.state));
     step(std::move(installed));
+  }
+  if (ack.state == wire::SnapshotAck::State::kInstalled &&
+      core_->durable_index() < restored.mark.index) {
+    // Overtaken by appends that are not on the disk yet. The leader's next chunk is answered anew.
+    ack.state = wire::SnapshotAck::State::kReceiving;
   }
   host_.transport->send(restored.from, ack);
 }

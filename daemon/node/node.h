@@ -50,6 +50,7 @@ struct NodeOptions {
   uint64_t seed = 0;           // for everything this node draws
   uint64_t incarnation = 0;    // random, differs at each start
   bool apply_inline = true;
+  int64_t apply_inline_ns_max = 200'000;  // CPU time of a turn
   size_t chunk_bytes = 256 << 10;
   // With less space than this the node takes no new writes from its clients (DISKFULL).
   uint64_t min_free_bytes = 0;

@@ -140,6 +140,7 @@ void Simulation::start(Process& process) {
   options.raft.election_timeout = milliseconds(500);
   options.raft.heartbeat_interval = milliseconds(50);
   options.apply_inline = random_.chance(50);
+  options.apply_inline_ns_max = INT64_MAX;  // a busy machine must not decide where a run goes
   options.holder.request_timeout = seconds(5);
   options.log.segment_bytes = random_.chance(50) ? 8 << 10 : 64 << 10;
   options.snapshot.log_min_bytes = random_.chance(50) ? 2 << 10 : 64 << 10;
