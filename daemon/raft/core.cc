@@ -22,8 +22,8 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
       term_(initial.hard_state.term),
       vote_(initial.hard_state.vote),
       log_(initial, options.cache_bytes),
-      written_term_(term_),
-      written_vote_(vote_),
+      written_term_(initial.hard_state.term),
+      written_vote_(initial.hard_state.vote),
       applied_(initial.applied),
       // A new life's questions must not repeat an old life's numbers; the clocks make them differ
       // where the seed does not.
@@ -31,6 +31,12 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
                    static_cast<uint64_t>(now.time.time_since_epoch().count()))
                 .next()) {
   CHECK(options.id);
+  if (term_ < initial.snapshot.term) {
+    // A follower applies what is committed before its own disk has it, and may take a snapshot of
+    // that: then the term was not durable yet. No vote in it was either, so none has left.
+    term_ = initial.snapshot.term;
+    vote_ = NodeId();
+  }
   CHECK(term_ >= log_.last_term()) << "the hard state is older than the log";
   confs_.assign(initial.conf_history.begin(), initial.conf_history.end());
   if (confs_.empty()) confs_.push_back({Index(), initial.conf});
@@ -149,6 +155,8 @@ void Core::Impl::on(const AppendDone& event) {
     if (log_.holds(batch.last_index, batch.last_term)) log_.durable_to(batch.last_index);
     // Paper §5.2: a candidate votes for itself, which counts when it is durable like any vote.
     if (role_ == Role::kCandidate && hard_state_is_durable()) {
+      // The requests leave now, and the voters have a whole timeout to answer.
+      if (votes_.find(options_.id) == votes_.end()) reset_election_timer();
       count_vote(options_.id, true);
     } else if (role_ == Role::kLeader) {
       advance_commit();

@@ -130,15 +130,16 @@ void Core::Impl::check_quorum() {
 void Core::Impl::restart_quorum_period() {
   quorum_since_ = now_.time;
   quorum_round_ = round_;
-  for (auto& [id, peer] : peers_) peer.active = false;
+  for (auto& [id, peer] : peers_) peer.was_active = std::exchange(peer.active, false);
 }
 
 // ---- campaigns
 // -------------------------------------------------------------------------------------
 
 void Core::Impl::campaign_or_wait() {
-  // Thesis §4.2.1: who is no voter does not campaign.
-  if (!is_voter()) {
+  // Thesis §4.2.1: who is no voter does not campaign. And a candidate whose requests still wait for
+  // its own disk would only make it write one more term: on slow disks no campaign would ever end.
+  if (!is_voter() || (role_ == Role::kCandidate && !hard_state_is_durable())) {
     reset_election_timer();
   } else if (options_.pre_vote) {
     pre_campaign();
@@ -305,7 +306,8 @@ void Core::Impl::on(const TransferLeadership& event) {
   if (!to) {
     Index furthest;
     for (const auto& [id, peer] : peers_) {
-      if (!conf().is_voter(id) || !peer.active) continue;
+      // Of the present period nothing may have been heard yet.
+      if (!conf().is_voter(id) || !(peer.active || peer.was_active)) continue;
       if (!to || peer.match() > furthest) {
         to = id;
         furthest = peer.match();

@@ -95,8 +95,8 @@ std::string InvariantChecker::after_step(const Core& core) {
   for (const auto& [id, peer] : c.peers_) {
     HOLDS(peer.match() < peer.next(), "next of {} is not past match", id);
     HOLDS(peer.match() <= log.last_ && peer.next() <= log.last_ + 1, "{} has what is not here", id);
-    HOLDS(peer.state() == Progress::State::kReplicate || peer.inflight_messages() == 0,
-          "{} is not in replicate state and has a window", id);
+    HOLDS(peer.state() != Progress::State::kSnapshot || peer.inflight_messages() == 0,
+          "{} is in snapshot state and has a window", id);
     HOLDS((peer.inflight_bytes() == 0) == (peer.inflight_messages() == 0), "window of {}", id);
     HOLDS(c.conf().is_member(id) && id != c.options_.id, "{} is no other member", id);
   }

@@ -35,15 +35,15 @@ void Progress::accepted(Index index, Index first_index, Time now) {
     progressed_at_ = now;
   }
   next_ = std::max(next_, match_ + 1);
+  while (!inflight_.empty() && inflight_.front().last <= match_) {
+    inflight_bytes_ -= inflight_.front().bytes;
+    inflight_.pop_front();
+  }
   switch (state_) {
     case State::kProbe:
       become_replicate(now);
       break;
     case State::kReplicate:
-      while (!inflight_.empty() && inflight_.front().last <= match_) {
-        inflight_bytes_ -= inflight_.front().bytes;
-        inflight_.pop_front();
-      }
       break;
     case State::kSnapshot:
       // It got there without the snapshot's end having been reported.
@@ -60,6 +60,7 @@ bool Progress::rejected(Index rejected, Index hint) {
   // In probe state only the answer to the probe that is out counts: others were overtaken.
   if (state_ == State::kProbe && rejected + 1 != next_) return false;
   next_ = std::max(match_ + 1, std::min(rejected, hint + 1));
+  clear_inflight();
   become_probe();
   return true;
 }
@@ -83,7 +84,6 @@ void Progress::answered_heartbeat(Index last_index, Time now, Duration stall) {
 void Progress::become_probe() {
   state_ = State::kProbe;
   probe_is_out_ = false;
-  clear_inflight();
 }
 
 void Progress::become_snapshot() {
@@ -109,7 +109,6 @@ void Progress::snapshot_ended(bool ok, Index mark) {
 void Progress::become_replicate(Time now) {
   state_ = State::kReplicate;
   probe_is_out_ = false;
-  clear_inflight();
   progressed_at_ = now;
   sent_commit = Index();
 }

@@ -52,7 +52,9 @@ class Progress final {
   void answered_heartbeat(Index last_index, Time now, Duration stall);
 
   // Probe again at once; what was in flight may be lost. `next` stays: if the follower has it all,
-  // nothing is sent twice, and if not, its rejection says where to go on.
+  // nothing is sent twice, and if not, its rejection says where to go on. So does the window, until
+  // a rejection: a follower whose disk stalls keeps in memory what it has, and must not be sent one
+  // window after the other.
   void become_probe();
   void become_snapshot();
   void snapshot_ended(bool ok, Index mark);
@@ -60,6 +62,7 @@ class Progress final {
   // Kept here for the core.
   uint64_t answered_round = 0;  // highest round it has responded to
   bool active = false;          // heard of in the present check-quorum period
+  bool was_active = false;      // in the one before
   Index sent_commit;            // commit index of the last append in replicate state
   Index loading;                // entries from here are being loaded for it; none: nothing is
   std::vector<Entry> loaded;    // loaded, to be sent if they still begin at next()

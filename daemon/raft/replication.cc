@@ -175,13 +175,18 @@ void Core::Impl::advance_commit() {
 void Core::Impl::replicate() {
   for (auto& [id, peer] : peers_) {
     bool sent = send_entries(id, peer);
+    // Entries are answered when they are durable, heartbeats at once: a slow disk must neither hold
+    // up reads nor make a follower look dead under load. A probe is one message at a time.
+    bool answer_is_slow = sent && peer.state() == Progress::State::kReplicate;
     // The new commit index leaves at once: the followers' own clients wait for it. `next - 1` is in
     // the follower's log if the connection kept its order; if not, it says so.
     if (!sent && peer.state() == Progress::State::kReplicate &&
         peer.sent_commit < log_.commit_index()) {
       sent = send_append(id, peer, {}, 0);
     }
-    if (!sent && (heartbeat_is_due_ || round_is_needed_)) send_heartbeat(id, peer);
+    if ((!sent || answer_is_slow) && (heartbeat_is_due_ || round_is_needed_)) {
+      send_heartbeat(id, peer);
+    }
   }
   heartbeat_is_due_ = false;
   round_is_needed_ = false;

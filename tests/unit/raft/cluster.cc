@@ -344,7 +344,12 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
     bool ok = !cut_.contains({from, to}) && is_up(to) && !random_.chance(weather.loss);
     SnapshotMark mark = sender.disk.snapshot;
     Node& receiver = nodes_.at(to);
-    if (ok && receiver.applied_index < mark.index) {
+    Index handed =
+        receiver.to_apply.empty() ? receiver.applied_index : receiver.to_apply.back().index;
+    if (ok && handed >= mark.index) {
+      // All of it is there, or about to be applied. It counts for the sender when it is durable.
+      ok = receiver.core->durable_index() >= mark.index;
+    } else if (ok) {
       receiver.disk.snapshot = mark;
       receiver.disk.snapshot_state = sender.disk.snapshot_state;
       int64_t stamp = sender.disk.snapshot_stamp;

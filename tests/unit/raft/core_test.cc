@@ -7,6 +7,9 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
+
+#include "raft/progress.h"
 
 namespace connectd::raft {
 namespace {
@@ -198,6 +201,22 @@ TEST(Paper52, TheOwnVoteAndTheRequestsWaitForTheDisk) {
   EXPECT_EQ(host.core->role(), Role::kLeader);
 }
 
+// Catalogue A11: timeouts that are short against the disk's latency.
+TEST(Paper52, ACandidateWaitsForItsDiskAndThenAWholeTimeout) {
+  Host host;
+  host.time_out();
+  host.receive(2, 1, PreVoteResponse{true});
+  for (int i = 0; i < 3; ++i) host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kCandidate);
+  EXPECT_EQ(host.core->term(), Term(1));
+  host.pass(milliseconds(400));
+  host.persist();
+  EXPECT_EQ(host.take<VoteRequest>().size(), 2u);
+  EXPECT_GE(host.core->next_deadline() - host.now.time, milliseconds(500));
+  host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate);
+}
+
 TEST(PaperFigure2, OneVoteInATermAndItSurvivesAStepDown) {
   Host host({1}, 1);
   host.receive(2, 2, VoteRequest{Index(1), Term(1)});
@@ -346,6 +365,20 @@ TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {
   EXPECT_EQ(host.proposals_dropped, 0u);
 }
 
+TEST(Thesis310, ATargetIsFoundAlsoWhenAQuorumPeriodHasJustBegun) {
+  Host host;
+  host.lead_and_commit();
+  Time next_period = host.now.time + milliseconds(500);
+  while (host.now.time < next_period) {
+    host.answer_heartbeat(2);
+    host.time_out();
+  }
+  ASSERT_EQ(host.core->role(), Role::kLeader);
+  host.sent.clear();
+  host.step(TransferLeadership{});
+  EXPECT_EQ(host.take<TimeoutNow>(2).size(), 1u);  // 3 is dead
+}
+
 TEST(Thesis310, TheTargetCampaignsWithoutPreVote) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {});
@@ -458,6 +491,48 @@ TEST(Paper53, AStaleShorterAppendTruncatesNothing) {
 }
 
 // Catalogue B21.
+// A follower whose disk stalls, while it answers heartbeats, must not be sent window after window:
+// it keeps all of them in memory.
+TEST(Thesis1021, AStalledDiskIsSentOneWindow) {
+  Options options;
+  options.inflight_bytes = 10'000;
+  Host host({}, 0, three(), options);
+  host.lead_and_commit();
+  size_t sent = 0;
+  Index highest;
+  for (int i = 0; i < 400; ++i) {
+    host.pass(milliseconds(10));
+    host.core->step(TimePassed{}, host.now);
+    host.propose(std::string(1000, 'x'));
+    host.persist();
+    host.accept(2, host.core->last_index().value());
+    for (const Envelope& m : std::exchange(host.sent, {})) {
+      if (m.to != NodeId(3)) continue;
+      if (const auto* heartbeat = std::get_if<Heartbeat>(&m.message)) {
+        host.receive(3, 1, HeartbeatResponse{heartbeat->round, 0});
+      } else if (const auto* append = std::get_if<AppendRequest>(&m.message)) {
+        for (const Entry& e : append->entries) {
+          if (e.index <= highest) continue;
+          highest = e.index;
+          sent += e.weight();
+        }
+        if (append->entries.empty()) {  // a probe says what is durable there: the no-op
+          AppendResponse response;
+          response.success = true;
+          response.index = Index(1);
+          response.round = append->round;
+          host.receive(3, 1, response);
+        }
+      }
+    }
+  }
+  EXPECT_GT(sent, 9'000u);
+  EXPECT_LT(sent, 10'000u + Progress::kProbeBytes + 2'000u);
+  // The disk is back.
+  host.accept(3, highest.value());
+  EXPECT_EQ(host.core->peers().at(1).state, PeerStatus::State::kReplicate);
+}
+
 TEST(PaperFigure2, CommitGoesNoFurtherThanTheLastNewEntry) {
   Host host({1, 1, 1, 1}, 1);
   host.append(2, 2, 1, 1, {entry(2, 2)}, 9);
@@ -632,6 +707,35 @@ TEST(Thesis64, ReadsWaitForAnEntryOfTheTerm) {
   EXPECT_EQ(host.reads[0].index, Index(2));
 }
 
+// Entries are answered by the disk, reads and the check of the quorum must not wait for it.
+TEST(Thesis64, WritesOfTheSameTurnDoNotMakeReadsWaitForTheDisk) {
+  Host host;
+  host.lead_and_commit();
+  host.core->step(ReadRequest{7}, host.now);
+  host.propose("x");
+  EXPECT_GT(host.core->peers().at(0).inflight_bytes, 0u);
+  for (const Heartbeat& heartbeat : host.take<Heartbeat>(2)) {
+    host.receive(2, 1, HeartbeatResponse{heartbeat.round, 0});
+  }
+  EXPECT_EQ(host.reads.size(), 1u);
+}
+
+// Catalogue A12 and A13.
+TEST(Thesis62, AnOpenLoadOnSlowDisksDoesNotEndALeadership) {
+  Host host;
+  host.lead_and_commit();
+  host.answer_heartbeat(2);
+  for (int i = 0; i < 100; ++i) {  // more than an election timeout, with entries in every turn
+    host.pass(milliseconds(10));
+    host.core->step(TimePassed{}, host.now);
+    host.propose("x");
+    for (const Heartbeat& heartbeat : host.take<Heartbeat>(2)) {
+      host.receive(2, 1, HeartbeatResponse{heartbeat.round, 0});
+    }
+  }
+  EXPECT_EQ(host.core->role(), Role::kLeader);
+}
+
 // Catalogue C33, C34.
 TEST(Thesis64, OnlyAnswersToLaterRoundsConfirmARead) {
   Host host;
@@ -778,6 +882,26 @@ TEST(Snapshot, AnAppendMayBeginBehindTheSnapshot) {
   host.persist();
   EXPECT_EQ(host.core->last_index(), Index(6));
   EXPECT_EQ(host.take<AppendResponse>().back().index, Index(6));
+}
+
+// A follower applies what is committed while its own disk still writes it; its snapshot of that may
+// be durable first.
+TEST(Snapshot, MayBeOfATermThatTheHardStateDoesNotKnowYet) {
+  Initial initial;
+  initial.conf = three();
+  initial.hard_state = {Term(1), NodeId(3), Index(4)};
+  initial.snapshot = {Index(9), Term(2)};
+  initial.first_index = Index(10);
+  initial.before_first_term = Term(2);
+  initial.last_index = initial.applied = Index(9);
+  Options options;
+  options.id = kMe;
+  Now now{Time(std::chrono::seconds(100)), 0};
+  Core core(options, initial, now);
+  EXPECT_EQ(core.hard_state(), (HardState{Term(2), NodeId(), Index(9)}));
+  Ready ready = core.take_ready();
+  ASSERT_TRUE(ready.append.has_value());
+  EXPECT_EQ(ready.append->hard_state.term, Term(2));
 }
 
 // ---- the checker

@@ -78,8 +78,10 @@ TEST(Progress, AStalledWindowIsProbedWhenHeartbeatsAreAnswered) {
   peer.answered_heartbeat(Index(7), at(500), kStall);
   EXPECT_EQ(peer.state(), Progress::State::kProbe);
   EXPECT_TRUE(peer.may_send(10));
-  EXPECT_EQ(peer.inflight_bytes(), 0u);
   EXPECT_EQ(peer.next(), Index(8));
+  EXPECT_TRUE(peer.rejected(Index(7), Index(5)));
+  EXPECT_EQ(peer.inflight_bytes(), 0u);
+  EXPECT_EQ(peer.next(), Index(6));
 }
 
 TEST(Progress, ALostProbeIsSentAgain) {
@@ -96,6 +98,20 @@ TEST(Progress, NothingUnderWayAndBehindIsProbed) {
   EXPECT_EQ(peer.next(), Index(10));
   peer.answered_heartbeat(Index(9), at(50), kStall);
   EXPECT_EQ(peer.state(), Progress::State::kProbe);
+}
+
+TEST(Progress, NoNewWindowBeforeTheOldOneIsDurable) {
+  Progress peer = replicating(5);
+  peer.sent_entries(Index(7), 60, at(0));
+  peer.sent_entries(Index(9), 60, at(0));
+  peer.answered_heartbeat(Index(9), at(500), kStall);
+  peer.sent_probe();
+  peer.accepted(Index(7), Index(1), at(501));  // it has 9, and 7 on its disk
+  EXPECT_EQ(peer.state(), Progress::State::kReplicate);
+  EXPECT_EQ(peer.inflight_bytes(), 60u);
+  EXPECT_FALSE(peer.may_send(50));
+  peer.accepted(Index(9), Index(1), at(502));
+  EXPECT_TRUE(peer.may_send(50));
 }
 
 TEST(Progress, ASnapshotStopsEverythingUntilItEnds) {
