@@ -698,11 +698,9 @@ void Daemon::Impl::loop() {
     if (node_) deadline = std::min(deadline, node_->next_deadline());
     if (bootstrap_) deadline = std::min(deadline, next_bootstrap_);
     // Waits for a socket, a worker, a signal, or the deadline; then takes all that is ready.
-    if (io_.poll() == 0 && deadline > now) {
-      io_.restart();
-      io_.run_one_for(deadline - now);
-      io_.poll();
-    }
+    if (deadline > now) io_.run_one_for(deadline - now);
+    io_.restart();
+    io_.poll();
     io_.restart();
     if (bootstrap_) turn_bootstrap();
     Now clocks = read_clocks();

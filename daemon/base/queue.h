@@ -18,16 +18,19 @@ class BoundedQueue {
 
   // False, and the item is untouched, when the queue is full or closed. Never waits.
   [[nodiscard]] bool push(T&& item) {
-    bool wake = false;
-    {
-      std::lock_guard lock(mutex_);
-      if (closed_ || items_.size() >= limit_) return false;
-      wake = items_.empty();
-      items_.push_back(std::move(item));
-    }
-    if (wake) ready_.notify_one();
+    bool was_empty = false;
+    if (!put(std::move(item), was_empty)) return false;
+    if (was_empty) ready_.notify_one();
     return true;
   }
+
+  // As push(), but the consumer sleeps on until wake_consumer(): for a producer that may yet do the
+  // work itself.
+  [[nodiscard]] bool push_quietly(T&& item) {
+    bool was_empty = false;
+    return put(std::move(item), was_empty);
+  }
+  void wake_consumer() { ready_.notify_one(); }
 
   // Moves everything into `out` (whose old content is dropped). False when there was nothing.
   bool drain(std::vector<T>& out) {
@@ -78,6 +81,14 @@ class BoundedQueue {
   }
 
  private:
+  bool put(T&& item, bool& was_empty) {
+    std::lock_guard lock(mutex_);
+    if (closed_ || items_.size() >= limit_) return false;
+    was_empty = items_.empty();
+    items_.push_back(std::move(item));
+    return true;
+  }
+
   const size_t limit_;
   mutable std::mutex mutex_;
   std::condition_variable ready_;

@@ -54,7 +54,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
 
 void Applier::push(Task task, size_t weight) {
   inline_weight_ += weight;
-  CHECK(queue_.push(std::move(task))) << "more tasks for the plugin than the core lets out";
+  CHECK(queue_.push_quietly(std::move(task))) << "more tasks for the plugin than the core lets out";
 }
 
 void Applier::apply(std::vector<raft::Entry> entries) {
@@ -73,12 +73,16 @@ void Applier::read(std::vector<ReadTask> tasks) {
 void Applier::take_snapshot() { push(TakeSnapshot{}, kInlineWeight + 1); }
 void Applier::replace(RestoredState state) { push(std::move(state), kInlineWeight + 1); }
 
-void Applier::try_inline() {
-  size_t weight = std::exchange(inline_weight_, 0);
-  if (weight == 0 || weight > kInlineWeight || !inline_allowed_) return;
+void Applier::advance() {
+  if (inline_weight_ > 0 && !try_inline()) queue_.wake_consumer();
+  inline_weight_ = 0;
+}
+
+bool Applier::try_inline() {
+  if (inline_weight_ > kInlineWeight || !inline_allowed_) return false;
   std::unique_lock baton(baton_, std::try_to_lock);
-  if (!baton.owns_lock()) return;
-  if (!queue_.drain(tasks_)) return;
+  if (!baton.owns_lock()) return false;
+  if (!queue_.drain(tasks_)) return true;
   int64_t before = thread_cpu_ns();
   work(tasks_);
   if (thread_cpu_ns() - before > options_.inline_ns_max) {
@@ -86,6 +90,7 @@ void Applier::try_inline() {
     LOG_INFO("apply", "the plugin took more than {} us for a turn: it is called on the apply thread "
              "only from now on", options_.inline_ns_max / 1000);
   }
+  return true;
 }
 
 bool Applier::poll_once() {
@@ -102,6 +107,11 @@ void Applier::run() {
 }
 
 void Applier::close() { queue_.close(); }
+
+bool Applier::has_results() {
+  std::lock_guard lock(results_mutex_);
+  return has_results_;
+}
 
 bool Applier::take_results(ApplyResults& out) {
   out.clear();

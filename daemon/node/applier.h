@@ -2,7 +2,7 @@
 // the applied index. Gets committed entries and reads in order, gives replies.
 //
 // Who holds the baton applies. Usually that is the apply thread (run()); when nothing is queued the
-// loop takes the baton and applies a small batch itself (try_inline()), which saves two thread
+// loop takes the baton and applies a small batch itself (advance()), which saves two thread
 // hand-overs on the path of a request. A plugin that is slow loses that privilege. The plugin sees one
 // call at a time in both cases. The simulator turns the crank with poll_once().
 #pragma once
@@ -97,10 +97,12 @@ class Applier final {
   void read(std::vector<ReadTask> tasks);
   void take_snapshot();
   void replace(RestoredState state);
-  // Runs what is queued on the calling thread, if nobody else does and the batch is small.
-  void try_inline();
+  // Called behind the four above: runs what is queued on the calling thread, if nobody else does and
+  // the batch is small; else wakes the apply thread.
+  void advance();
   // Results since the last call, into `out`. False: none.
   bool take_results(ApplyResults& out);
+  bool has_results();
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
   // ---- apply thread ------------------------------------------------------------------------------
@@ -116,6 +118,7 @@ class Applier final {
       std::variant<std::vector<raft::Entry>, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
 
   void push(Task task, size_t weight);
+  bool try_inline();
   void work(std::vector<Task>& tasks);
   void look_at_deadline();
   void apply_entry(const raft::Entry& entry);

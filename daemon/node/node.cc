@@ -239,14 +239,15 @@ void Node::turn(const Now& now) {
     holder_->take_reads(handed_, reads_);
     if (!reads_.empty()) applier_->read(std::move(reads_));
     host_.transport->flush();
-    applier_->try_inline();
-    // What was applied in the last round has to be looked at without delay, too.
-    if (round + 1 == kMaxRounds) host_.wake();
+    applier_->advance();
   }
+  // More than the rounds of one turn: the next one follows at once.
+  if (applier_->has_results()) host_.wake();
   if (now.time >= next_housekeeping_) {
     next_housekeeping_ = now.time + kHousekeepingInterval;
     housekeeping();
   }
+  applier_->advance();
   holder_->end_replies();
 }
 

@@ -162,7 +162,7 @@ void Simulation::start(Process& process) {
   host.data_dir = "data";
   host.plugin = options_.plugin;
   host.transport = &process;
-  host.wake = [] {};
+  host.wake = [this, p] { schedule_turn(*p, time_ + microseconds(1)); };
   host.fatal = [p](Error error) {
     if (!p->fatal) p->fatal = std::move(error);
   };
