@@ -104,6 +104,9 @@ class Holder final {
   void read_done(const RequestRef& ref, const Reply& reply);
 
   // ---- the turn ----------------------------------------------------------------------------------
+  // What time it is for the requests that come before the next advance(): they have their whole
+  // time from then.
+  void set_now(Time now) { now_ = now; }
   // Gives up what is over its time, hands on what can go.
   void advance(Time now);
   // The reads that may be executed behind the entry at `handed`: moved into `out`.

@@ -148,6 +148,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           },
           [self](uint64_t context) { self->step(raft::ReadRequest{context}); },
       });
+  node->holder_->set_now(now.time);
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline,
@@ -223,8 +224,13 @@ void Node::on_peer_lost(NodeId peer) {
 
 void Node::step(raft::Event event) { core_->step(std::move(event), now_); }
 
-void Node::turn(const Now& now) {
+void Node::set_now(const Now& now) {
   now_ = now;
+  holder_->set_now(now.time);
+}
+
+void Node::turn(const Now& now) {
+  set_now(now);
   take_log_progress();
   take_worker_results();
   step(raft::TimePassed{});

@@ -86,7 +86,7 @@ class Node final : public Service, public wire::TransportHandler {
   void on_peer_lost(NodeId peer) override;
 
   // Before what arrived is given: the time it arrived at. Then turn(), with the same or a later time.
-  void set_now(const Now& now) { now_ = now; }
+  void set_now(const Now& now);
   void turn(const Now& now);
   Time next_deadline() const;
 
