@@ -50,6 +50,44 @@ def running(context, plugin, **client):
     return cluster, cluster.leader()
 
 
+def test_slow_readers_cost_bounded_memory(context):
+    """Clients that send as fast as they can and never read one reply."""
+    cluster, leader = running(context, "kv")
+    pid = cluster.nodes[leader].process.pid
+    with cluster.resp_client(leader) as client:
+        check(client.call("SET", "large", "x" * 100_000) == b"OK", "SET failed")
+        before = memory_bytes(pid)
+        readers = [raw(cluster, leader, receive_buffer=4096) for _ in range(50)]
+        requests = harness.resp_command(("GET", "large")) * 2000  # 200 MB of replies for each
+        for reader in readers:
+            reader.setblocking(False)
+        left = {reader: requests for reader in readers}
+        stuck_since = time.monotonic()
+
+        def all_stuck():
+            """Nobody could send anything for a second: the server has stopped to read from them."""
+            nonlocal stuck_since
+            for reader, rest in left.items():
+                try:
+                    sent = reader.send(rest) if rest else 0
+                except BlockingIOError:
+                    sent = 0
+                if sent > 0:
+                    left[reader] = rest[sent:]
+                    stuck_since = time.monotonic()
+            return time.monotonic() - stuck_since > 1.0
+        wait_until(all_stuck, "the slow readers come to a stop", 60)
+        started = time.monotonic()
+        check(client.call("INCR", "n") == 1, "INCR beside slow readers failed")
+        check(time.monotonic() - started < 5, "an honest client waits behind slow readers")
+        grown = memory_bytes(pid) - before
+        print(f"50 slow readers cost {grown / MIB:.1f} MiB")
+        check(grown < 200 * MIB, f"50 slow readers cost {grown / MIB:.0f} MiB")
+        for reader in readers:
+            reader.close()
+        check(client.call("INCR", "n") == 2, "INCR after slow readers failed")
+
+
 def test_tricklers_disturb_nobody(context):
     cluster, leader = running(context, "counter")
     tricklers = [raw(cluster, leader) for _ in range(200)]
