@@ -156,6 +156,7 @@ class Daemon::Impl final : public wire::TransportHandler {
 
   std::set<NodeId> refused_by_;
   bool arrived_ = false;
+  bool caught_up_ = false;
   bool done_ = false;
   bool stopping_ = false;
   bool stop_now_ = false;
@@ -181,7 +182,11 @@ Result<void> Daemon::Impl::open_data_directory() {
     return failure(code, made.error().text);
   }
   auto lock = files_->lock(dir + "/lock");
-  if (!lock) return failure(lock.error());
+  if (!lock) {
+    ExitCode code =
+        lock.error().code == ExitCode::kTryAgain ? ExitCode::kCannotCreate : lock.error().code;
+    return failure(code, lock.error().text);
+  }
   lock_ = std::move(*lock);
   auto identity = storage::load_identity(*files_, dir);
   if (!identity) return failure(identity.error());
@@ -566,8 +571,17 @@ void Daemon::Impl::publish_status() {
     status->peers.push_back({peer.id, peer.active, state, peer.match,
                              core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
-  status->ready = core.leader() && !stopping_;
-  if (!status->ready) status->reason = stopping_ ? "stopping" : "no leader is known";
+  // Once it has applied what was committed when it first knew a leader, its state is worth asking for.
+  if (core.leader() && node_->applied_index() == core.commit_index()) caught_up_ = true;
+  status->ready = core.leader() && caught_up_ && !stopping_;
+  if (stopping_) {
+    status->reason = "stopping";
+  } else if (!core.leader()) {
+    status->reason = "no leader is known";
+  } else if (!caught_up_) {
+    status->reason = fmt::format("catching up: {} of {} entries are applied", node_->applied_index(),
+                                 core.commit_index());
+  }
   std::string text =
       fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()), core.term(),
                   core.commit_index(), core.leader());

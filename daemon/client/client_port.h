@@ -26,7 +26,7 @@ struct ClientPortOptions {
   // Of one connection: while one of these is reached, nothing more is read from it.
   size_t pipelined_max = 4096;                  // requests without a reply
   size_t pending_bytes_max = size_t{8} << 20;   // of those requests
-  size_t output_pause_bytes = size_t{4} << 20;  // replies that the client has not taken
+  size_t output_pause_bytes = size_t{1} << 20;  // replies that the client has not taken
   // More than this, and the client does not read: its connection closes.
   size_t output_bytes_max = size_t{64} << 20;
   // Takes no byte of its replies for so long: the same.

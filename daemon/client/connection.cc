@@ -225,21 +225,32 @@ void Connection::on_reply(const node::Reply& reply) {
 
 void Connection::on_replies_end() { turn(); }
 
+bool Connection::is_congested() const {
+  return unsent() >= shared_->options.output_pause_bytes;
+}
+
 void Connection::write() {
   if (is_waiting_writable_ || is_failed_) return;
+  bool was_congested = is_congested();
   while (unsent() > 0) {
     error_code error;
     size_t bytes = socket_.write_some(boost::asio::buffer(output_.data() + sent_, unsent()), error);
     sent_ += bytes;
-    if (error == boost::asio::error::would_block) return wait_writable();
+    if (error == boost::asio::error::would_block) {
+      wait_writable();
+      break;
+    }
     if (error) {
       is_failed_ = true;
       return;
     }
   }
-  sent_ = 0;
-  output_.clear();
-  if (output_.capacity() > kKeepOutputBytes) output_.shrink_to_fit();
+  if (unsent() == 0) {
+    sent_ = 0;
+    output_.clear();
+    if (output_.capacity() > kKeepOutputBytes) output_.shrink_to_fit();
+  }
+  if (was_congested && !is_congested() && stream_) stream_->resume();
 }
 
 void Connection::wait_writable() {

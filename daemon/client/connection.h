@@ -71,6 +71,7 @@ class Connection final : public node::ReplyHandler,
   // node::ReplyHandler
   void on_reply(const node::Reply& reply) override;
   void on_replies_end() override;
+  bool is_congested() const override;
 
   size_t place = 0;  // in the owner's list
 

@@ -7,6 +7,10 @@
 namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
+// Reads that are executed in one turn: of one stream, so that a client that does not take its replies
+// is noticed before there are many of them; and of all.
+constexpr size_t kStreamReadsPerTurn = 32;
+constexpr size_t kReadsPerTurn = 4096;
 }
 
 std::string_view reply_code_name(ReplyCode code) {
@@ -108,7 +112,40 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     start();
   }
 
-  void close() { handler_ = nullptr; }
+  void close() {
+    handler_ = nullptr;
+    resume();
+  }
+  bool is_closed() const { return handler_ == nullptr; }
+  bool is_congested() const { return handler_ != nullptr && handler_->is_congested(); }
+  void resume() {
+    make_ready();
+    // The time that the client took for itself is not the cluster's.
+    if (Holder* holder = *link_; holder != nullptr) {
+      for (size_t i = started_; i < slots_.size(); ++i) {
+        slots_[i].deadline = holder->now_ + holder->limits_.request_timeout;
+      }
+    }
+    start();
+  }
+  // A read whose index is reached.
+  void add_ready(ReadTask task) {
+    task.ref.stream.reset();  // no stream holds itself
+    ready_reads_.push_back(std::move(task));
+    make_ready();
+  }
+  // Moves some into `out`. False: none is left, or the client is congested (then resume() follows).
+  bool take_ready(std::vector<ReadTask>& out) {
+    is_ready_ = false;
+    if (is_congested()) return false;
+    for (size_t n = 0; n < kStreamReadsPerTurn && !ready_reads_.empty(); ++n) {
+      out.push_back(std::move(ready_reads_.front()));
+      out.back().ref.stream = shared_from_this();
+      ready_reads_.pop_front();
+    }
+    is_ready_ = !ready_reads_.empty();
+    return is_ready_;
+  }
   void end_replies() {
     dirty_ = false;
     if (handler_ != nullptr) handler_->on_replies_end();
@@ -132,6 +169,13 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   };
   static bool is_write(const Slot& slot) { return slot.kind == RequestKind::kWrite; }
 
+  void make_ready() {
+    Holder* holder = *link_;
+    if (is_ready_ || ready_reads_.empty() || holder == nullptr) return;
+    is_ready_ = true;
+    holder->ready_streams_.push_back(shared_from_this());
+  }
+
   void push_answered(Slot slot, ReplyCode code, std::string text) {
     slot.answered = true;
     slot.code = code;
@@ -154,7 +198,7 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   // Starts what the barrier lets through: while requests of one kind are out, only that kind.
   void start() {
     Holder* holder = *link_;
-    if (holder == nullptr) return;
+    if (holder == nullptr || is_congested()) return;
     while (started_ < slots_.size()) {
       Slot& slot = slots_[started_];
       if (!slot.answered) {
@@ -215,6 +259,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   RequestKind running_kind_ = RequestKind::kWrite;
   bool dirty_ = false;
   size_t bytes_ = 0;
+  std::deque<ReadTask> ready_reads_;
+  bool is_ready_ = false;  // in the holder's ready_streams_
 };
 
 namespace {
@@ -223,6 +269,7 @@ class StreamHandle final : public RequestStream {
   explicit StreamHandle(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
   ~StreamHandle() override { stream_->close(); }
   void submit(ByteView request) override { stream_->submit(request); }
+  void resume() override { stream_->resume(); }
   size_t pending() const override { return stream_->pending(); }
   size_t pending_bytes() const override { return stream_->pending_bytes(); }
 
@@ -421,8 +468,16 @@ void Holder::read_index(uint64_t context, Index index) {
 
 void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
   while (!indexed_reads_.empty() && indexed_reads_.begin()->first <= handed) {
-    std::ranges::move(indexed_reads_.begin()->second, std::back_inserter(out));
+    for (ReadTask& task : indexed_reads_.begin()->second) {
+      std::shared_ptr<Stream> stream = task.ref.stream;
+      stream->add_ready(std::move(task));
+    }
     indexed_reads_.erase(indexed_reads_.begin());
+  }
+  for (size_t left = ready_streams_.size(); left > 0 && out.size() < kReadsPerTurn; --left) {
+    std::shared_ptr<Stream> stream = std::move(ready_streams_.front());
+    ready_streams_.pop_front();
+    if (stream->take_ready(out)) ready_streams_.push_back(std::move(stream));
   }
 }
 
@@ -495,6 +550,7 @@ void Holder::end_replies() {
 }
 
 Time Holder::next_deadline() const {
+  if (!ready_streams_.empty()) return now_;
   if (held_ == 0 && (session_open_ || !open_sent_)) return Time::max();
   return now_ + limits_.tick;
 }

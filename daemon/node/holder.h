@@ -109,8 +109,10 @@ class Holder final {
   void set_now(Time now) { now_ = now; }
   // Gives up what is over its time, hands on what can go.
   void advance(Time now);
-  // The reads that may be executed behind the entry at `handed`: moved into `out`.
+  // Reads that may be executed behind the entry at `handed`, into `out`: some of each stream whose
+  // client takes its replies. More may be left: has_ready_reads().
   void take_reads(Index handed, std::vector<ReadTask>& out);
+  bool has_ready_reads() const { return !ready_streams_.empty(); }
   // Tells the streams that had replies that the turn is over.
   void end_replies();
   Time next_deadline() const;
@@ -177,6 +179,7 @@ class Holder final {
   std::vector<ReadTask> new_reads_;                       // nobody was asked yet
   std::map<uint64_t, ReadBatch> read_batches_;            // by context: asked for an index
   std::map<Index, std::vector<ReadTask>> indexed_reads_;  // wait for this index
+  std::deque<std::shared_ptr<Stream>> ready_streams_;     // have reads to execute, in turn
   uint64_t next_context_ = 1;
 
   size_t held_ = 0;

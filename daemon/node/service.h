@@ -48,6 +48,9 @@ class ReplyHandler {
   virtual void on_reply(const Reply& reply) = 0;
   // After the last on_reply() of a turn of the loop that had any: the moment to write to the socket.
   virtual void on_replies_end() = 0;
+  // The client does not take its replies as fast as they come: nothing more of this stream is started,
+  // and no read of it executed, until RequestStream::resume().
+  virtual bool is_congested() const { return false; }
 
  protected:
   ~ReplyHandler() = default;
@@ -61,6 +64,8 @@ class RequestStream {
   // Classifies and starts the request. `request` is copied. Bounded: the caller stops reading its
   // socket while pending() or pending_bytes() is over its limits.
   virtual void submit(ByteView request) = 0;
+  // is_congested() was true and is not any more.
+  virtual void resume() = 0;
   virtual size_t pending() const = 0;  // submitted and not yet replied to
   virtual size_t pending_bytes() const = 0;
 };

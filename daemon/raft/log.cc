@@ -7,6 +7,11 @@
 
 namespace connectd::raft {
 
+size_t Log::memory_cost(const Entry& entry) {
+  constexpr size_t kBlockOverhead = 48;
+  return sizeof(Entry) + kBlockOverhead + entry.payload.size();
+}
+
 Log::Log(const Initial& initial, size_t cache_bytes)
     : first_(initial.first_index),
       last_(initial.last_index),
@@ -60,7 +65,7 @@ void Log::append(Entry entry) {
   CHECK(entry.index == last_ + 1 && entry.term >= last_term() && entry.term);
   if (runs_.empty() || runs_.back().term != entry.term) runs_.push_back({entry.index, entry.term});
   last_ = entry.index;
-  memory_bytes_ += entry.weight();
+  memory_bytes_ += memory_cost(entry);
   unstable_bytes_ += entry.weight();
   entries_.push_back(std::move(entry));
 }
@@ -75,7 +80,7 @@ void Log::truncate_from(Index from) {
     unwritten_from_ = from;
   }
   while (entry_count() > 0 && entries_.back().index >= from) {
-    memory_bytes_ -= entries_.back().weight();
+    memory_bytes_ -= memory_cost(entries_.back());
     if (entries_.back().index > durable_) unstable_bytes_ -= entries_.back().weight();
     entries_.pop_back();
   }
@@ -173,7 +178,7 @@ void Log::evict() {
 
 void Log::drop_front() {
   Entry& front = entries_[head_];
-  memory_bytes_ -= front.weight();
+  memory_bytes_ -= memory_cost(front);
   stamp_before_ = front.stamp_ns;
   front = Entry();
   ++head_;

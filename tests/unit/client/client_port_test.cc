@@ -29,6 +29,7 @@ class FakeService final : public node::Service {
  public:
   class Stream final : public node::RequestStream {
    public:
+    int resumed = 0;
     Stream(FakeService& service, node::ReplyHandler& handler)
         : service_(service), handler_(handler) {
       service_.streams.insert(this);
@@ -45,6 +46,7 @@ class FakeService final : public node::Service {
       service_.pending_bytes_max = std::max(service_.pending_bytes_max, bytes_);
       if (service_.is_immediate) deliver(1);
     }
+    void resume() override { resumed++; }
     size_t pending() const override { return waiting_.size(); }
     size_t pending_bytes() const override { return bytes_; }
 

@@ -96,7 +96,7 @@ TEST(LogDeathTest, NothingCommittedIsTruncated) {
 
 // Entries leave memory only when they are durable, handed out, and the cache is full.
 TEST(Log, EvictsWhatIsDurableAndHandedOut) {
-  Log log(Initial(), 3 * entry(1, 1).weight());
+  Log log(Initial(), 3 * Log::memory_cost(entry(1, 1)));
   for (uint64_t i = 1; i <= 10; ++i) log.append(entry(i, 1));
   EXPECT_EQ(log.memory_from(), Index(1));
   AppendBatch batch;
