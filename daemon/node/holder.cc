@@ -7,10 +7,13 @@
 namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
-// Reads that are executed in one turn: of one stream, so that a client that does not take its replies
-// is noticed before there are many of them; and of all.
-constexpr size_t kStreamReadsPerTurn = 32;
-constexpr size_t kReadsPerTurn = 4096;
+// Reads that the apply thread has at a time. Of one stream: as many as are likely to give this many
+// bytes of replies, so that a client that does not take them is noticed before there are many; of all
+// together: this many, so that they never hold up the writes for long.
+constexpr size_t kStreamReplyBytes = 256 << 10;
+constexpr size_t kStreamReadsMax = 256;
+constexpr size_t kFirstReplyBytes = 64 << 10;  // what is assumed of a new client's replies
+constexpr size_t kReadsExecuting = 4096;
 }
 
 std::string_view reply_code_name(ReplyCode code) {
@@ -138,13 +141,21 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   bool take_ready(std::vector<ReadTask>& out) {
     is_ready_ = false;
     if (is_congested()) return false;
-    for (size_t n = 0; n < kStreamReadsPerTurn && !ready_reads_.empty(); ++n) {
+    size_t allowed = std::clamp<size_t>(kStreamReplyBytes / reply_bytes_, 1, kStreamReadsMax);
+    for (; executing_ < allowed && !ready_reads_.empty(); ++executing_) {
       out.push_back(std::move(ready_reads_.front()));
       out.back().ref.stream = shared_from_this();
       ready_reads_.pop_front();
     }
-    is_ready_ = !ready_reads_.empty();
+    is_ready_ = executing_ < allowed && !ready_reads_.empty();
     return is_ready_;
+  }
+  // A read that take_ready() gave was executed.
+  void executed(size_t reply_bytes) {
+    --executing_;
+    // Rises at once, falls slowly.
+    reply_bytes_ = std::max({reply_bytes, reply_bytes_ - reply_bytes_ / 8, size_t{1}});
+    make_ready();
   }
   void end_replies() {
     dirty_ = false;
@@ -260,7 +271,9 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   bool dirty_ = false;
   size_t bytes_ = 0;
   std::deque<ReadTask> ready_reads_;
-  bool is_ready_ = false;  // in the holder's ready_streams_
+  bool is_ready_ = false;   // in the holder's ready_streams_
+  size_t executing_ = 0;    // reads given to the apply thread
+  size_t reply_bytes_ = kFirstReplyBytes;
 };
 
 namespace {
@@ -474,11 +487,14 @@ void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
     }
     indexed_reads_.erase(indexed_reads_.begin());
   }
-  for (size_t left = ready_streams_.size(); left > 0 && out.size() < kReadsPerTurn; --left) {
+  size_t before = out.size();
+  for (size_t left = ready_streams_.size();
+       left > 0 && executing_reads_ + (out.size() - before) < kReadsExecuting; --left) {
     std::shared_ptr<Stream> stream = std::move(ready_streams_.front());
     ready_streams_.pop_front();
     if (stream->take_ready(out)) ready_streams_.push_back(std::move(stream));
   }
+  executing_reads_ += out.size() - before;
 }
 
 void Holder::read_dropped(uint64_t context) {
@@ -488,7 +504,12 @@ void Holder::read_dropped(uint64_t context) {
   found->second.asked = now_ - limits_.retry_interval + limits_.tick;
 }
 
-void Holder::read_done(const RequestRef& ref, const Reply& reply) { answer(ref, reply); }
+void Holder::read_done(const RequestRef& ref, const Reply& reply) {
+  --executing_reads_;
+  size_t reply_bytes = reply.bytes.size();
+  answer(ref, reply);
+  ref.stream->executed(reply_bytes);
+}
 
 void Holder::expire() {
   while (!queued_.empty() && queued_.front().deadline <= now_) {
@@ -550,7 +571,7 @@ void Holder::end_replies() {
 }
 
 Time Holder::next_deadline() const {
-  if (!ready_streams_.empty()) return now_;
+  if (!ready_streams_.empty() && executing_reads_ < kReadsExecuting) return now_;
   if (held_ == 0 && (session_open_ || !open_sent_)) return Time::max();
   return now_ + limits_.tick;
 }

@@ -182,6 +182,7 @@ class Holder final {
   std::deque<std::shared_ptr<Stream>> ready_streams_;     // have reads to execute, in turn
   uint64_t next_context_ = 1;
 
+  size_t executing_reads_ = 0;  // given out by take_reads(), not done
   size_t held_ = 0;
   size_t held_bytes_ = 0;
   std::vector<std::shared_ptr<Stream>> replied_;  // had replies this turn
