@@ -355,7 +355,11 @@ void Holder::reopen() {
 }
 
 void Holder::session_opened(SessionId id, uint64_t incarnation) {
-  if (incarnation != incarnation_) return;  // a former life of this node
+  if (incarnation != incarnation_) {
+    // A former life of this node. Its open came late: it closed the session of this one.
+    if (session_open_) reopen();
+    return;
+  }
   session_ = id;
   session_open_ = true;
   open_sent_ = false;
@@ -578,8 +582,15 @@ Time Holder::next_deadline() const {
 
 void Holder::shut_down() {
   stopping_ = true;
-  for (auto queued = std::exchange(queued_, {}); Write& write : queued) {
-    answer_error(write.ref, ReplyCode::kShutdown, "this node is stopping; try another one");
+  constexpr std::string_view kText = "this node is stopping; try another one";
+  // An answer lets its stream start what waited behind the barrier, which is refused in its turn.
+  while (!queued_.empty() || !new_reads_.empty()) {
+    for (auto queued = std::exchange(queued_, {}); Write& write : queued) {
+      answer_error(write.ref, ReplyCode::kShutdown, kText);
+    }
+    for (auto reads = std::exchange(new_reads_, {}); ReadTask& task : reads) {
+      answer_error(task.ref, ReplyCode::kShutdown, kText);
+    }
   }
 }
 

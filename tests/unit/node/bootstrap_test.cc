@@ -1,0 +1,309 @@
+// How a cluster forms, event by event, and when it must not.
+#include "node/bootstrap.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/checksum.h"
+
+namespace connectd::node {
+namespace {
+
+using ::testing::HasSubstr;
+using Mode = Bootstrap::Mode;
+
+DiskId disk(uint64_t node, uint8_t life = 0) {
+  DiskId id;
+  id.bytes[0] = static_cast<uint8_t>(node);
+  id.bytes[1] = life;
+  return id;
+}
+ClusterId cluster(uint8_t n) {
+  ClusterId id;
+  id.bytes[0] = n;
+  return id;
+}
+
+Bootstrap::Options options(uint64_t id, Mode mode = Mode::kAuto) {
+  Bootstrap::Options options;
+  options.mode = mode;
+  options.id = NodeId(id);
+  options.disk_id = disk(id);
+  options.fresh_cluster_id = cluster(static_cast<uint8_t>(id));
+  options.cluster_name = "demo";
+  for (uint64_t member = 1; member <= 3; ++member) {
+    options.members.push_back({NodeId(member), DiskId(), fmt::format("h{}:7101", member),
+                               fmt::format("h{}:7201", member), fmt::format("h{}:7301", member)});
+  }
+  options.max_request = 4096;
+  options.plugin_name = "counter";
+  options.plugin_level_min = 1;
+  options.plugin_level_max = 4;
+  options.plugin_options = {{"start", "5"}};
+  return options;
+}
+
+wire::Hello hello(uint64_t id, uint32_t level_min = 1, uint32_t level_max = 4) {
+  wire::Hello hello;
+  hello.node_id = NodeId(id);
+  hello.disk_id = disk(id);
+  hello.cluster_name = "demo";
+  hello.plugin_name = "counter";
+  hello.plugin_level_min = level_min;
+  hello.plugin_level_max = level_max;
+  return hello;
+}
+
+// Node 1 with all three connected, its document drawn and durable.
+struct Founder {
+  Founder() : bootstrap(options(1)) {
+    bootstrap.peer_reached(NodeId(2), hello(2));
+    bootstrap.peer_reached(NodeId(3), hello(3));
+    bootstrap.advance();
+    bootstrap.durable();
+  }
+  wire::PeerMessage offer_to(uint64_t id) {
+    bootstrap.offer();
+    for (auto& [to, message] : bootstrap.take_messages()) {
+      if (to == NodeId(id)) return std::move(message);
+    }
+    ADD_FAILURE() << "no offer to node " << id;
+    return wire::GenesisOffer{};
+  }
+  Bootstrap bootstrap;
+};
+
+wire::GenesisOffer offer_of(const Genesis& genesis) { return {genesis.encode()}; }
+
+TEST(Bootstrap, TheLowestIdDrawsOnceAllHaveAnsweredEmpty) {
+  Bootstrap first(options(1));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+  EXPECT_EQ(first.waiting_for(),
+            "the cluster forms when all members answer: waiting for node 2 (h2:7101), node 3 "
+            "(h3:7101)");
+  first.peer_reached(NodeId(2), hello(2));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+  EXPECT_THAT(first.waiting_for(), HasSubstr("waiting for node 3 (h3:7101)"));
+  first.peer_reached(NodeId(3), hello(3));
+  first.peer_lost(NodeId(2));
+  first.advance();
+  EXPECT_FALSE(first.decided()) << "node 2 had answered, and is not there any more";
+  first.peer_reached(NodeId(2), hello(2));
+  first.advance();
+  ASSERT_TRUE(first.decided());
+  const Genesis& genesis = *first.decided();
+  EXPECT_EQ(genesis.cluster_id, cluster(1));
+  EXPECT_EQ(genesis.cluster_name, "demo");
+  EXPECT_EQ(genesis.max_request, 4096u);
+  EXPECT_EQ(genesis.plugin_options, (std::map<std::string, std::string>{{"start", "5"}}));
+  ASSERT_EQ(genesis.members.size(), 3u);
+  for (const GenesisMember& member : genesis.members) {
+    EXPECT_EQ(member.disk_id, disk(member.id.value()));
+  }
+  EXPECT_EQ(first.waiting_for(), "");
+}
+
+TEST(Bootstrap, NobodyElseDraws) {
+  Bootstrap second(options(2));
+  second.peer_reached(NodeId(1), hello(1));
+  second.peer_reached(NodeId(3), hello(3));
+  second.advance();
+  EXPECT_FALSE(second.decided());
+  EXPECT_EQ(second.waiting_for(), "waiting for the founding document from node 1");
+}
+
+TEST(Bootstrap, NothingIsOfferedBeforeItIsDurable) {
+  Bootstrap first(options(1));
+  first.peer_reached(NodeId(2), hello(2));
+  first.peer_reached(NodeId(3), hello(3));
+  first.advance();
+  first.offer();
+  EXPECT_TRUE(first.take_messages().empty());
+  first.durable();
+  first.offer();
+  EXPECT_EQ(first.take_messages().size(), 2u);
+  EXPECT_TRUE(first.take_messages().empty());
+}
+
+TEST(Bootstrap, OffersUntilEachHasAccepted) {
+  Founder founder;
+  Bootstrap second(options(2));
+  for (int lost = 0; lost < 3; ++lost) founder.offer_to(2);
+  second.message(NodeId(1), founder.offer_to(2));
+  ASSERT_TRUE(second.decided());
+  EXPECT_EQ(*second.decided(), *founder.bootstrap.decided());
+  EXPECT_TRUE(second.take_messages().empty()) << "accepted before it is durable";
+  second.message(NodeId(1), founder.offer_to(2));
+  EXPECT_TRUE(second.take_messages().empty());
+  second.durable();
+  second.message(NodeId(1), founder.offer_to(2));
+  auto answers = second.take_messages();
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].first, NodeId(1));
+  // An acceptance of something else does not count.
+  founder.bootstrap.message(NodeId(2), wire::GenesisAccepted{12345});
+  founder.offer_to(2);
+  founder.bootstrap.message(NodeId(2), answers[0].second);
+  founder.bootstrap.offer();
+  auto offers = founder.bootstrap.take_messages();
+  ASSERT_EQ(offers.size(), 1u);
+  EXPECT_EQ(offers[0].first, NodeId(3));
+}
+
+TEST(Bootstrap, AnyFounderOffersToThoseThatMissedIt) {
+  Founder founder;
+  Bootstrap second(options(2));
+  second.resume(*founder.bootstrap.decided());  // restarted; node 1 is gone for good
+  EXPECT_TRUE(second.is_durable());
+  second.peer_reached(NodeId(3), hello(3));
+  second.offer();
+  auto offers = second.take_messages();
+  ASSERT_EQ(offers.size(), 1u);
+  Bootstrap third(options(3));
+  third.message(NodeId(2), offers[0].second);
+  ASSERT_TRUE(third.decided());
+  EXPECT_EQ(*third.decided(), *founder.bootstrap.decided());
+}
+
+TEST(Bootstrap, OffersNothingToAMemberThatHasAClusterOrAnotherDisk) {
+  Founder founder;
+  Bootstrap second(options(2));
+  second.resume(*founder.bootstrap.decided());
+  wire::Hello formed = hello(1);
+  formed.cluster_id = cluster(1);
+  second.peer_reached(NodeId(1), formed);
+  wire::Hello wiped = hello(3);
+  wiped.disk_id = disk(3, 1);
+  second.peer_reached(NodeId(3), wiped);
+  second.offer();
+  EXPECT_TRUE(second.take_messages().empty());
+  second.peer_reached(NodeId(3), hello(3));
+  second.peer_lost(NodeId(3));
+  second.offer();
+  EXPECT_TRUE(second.take_messages().empty());
+}
+
+TEST(Bootstrap, OneDocumentForEver) {
+  Founder founder;
+  Bootstrap second(options(2));
+  second.message(NodeId(1), founder.offer_to(2));
+  Genesis accepted = *second.decided();
+  Genesis other = accepted;
+  other.cluster_id = cluster(9);
+  second.message(NodeId(3), offer_of(other));
+  EXPECT_EQ(*second.decided(), accepted);
+  second.durable();
+  second.message(NodeId(3), offer_of(other));
+  EXPECT_EQ(*second.decided(), accepted);
+  EXPECT_TRUE(second.take_messages().empty());
+}
+
+TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
+  Founder founder;
+  Genesis mine = *founder.bootstrap.decided();
+  Genesis other = mine;
+  other.cluster_id = cluster(9);
+  founder.bootstrap.message(NodeId(2), offer_of(other));
+  EXPECT_EQ(*founder.bootstrap.decided(), mine);
+}
+
+TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
+  Founder founder;
+  auto accepts = [&](auto change, Mode mode = Mode::kAuto) {
+    Genesis genesis = *founder.bootstrap.decided();
+    change(genesis);
+    Bootstrap second(options(2, mode));
+    second.message(NodeId(1), offer_of(genesis));
+    return second.decided().has_value();
+  };
+  EXPECT_TRUE(accepts([](Genesis&) {}));
+  EXPECT_FALSE(accepts([](Genesis&) {}, Mode::kJoin));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.members[1].disk_id = disk(2, 1); }))
+      << "of this node's former disk";
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.members.erase(genesis.members.begin() + 1); }));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.cluster_name = "other"; }));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_name = "kv"; }));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 5; }));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 0; }));
+  Bootstrap second(options(2));
+  second.message(NodeId(1), wire::GenesisOffer{"rubbish"});
+  EXPECT_FALSE(second.decided());
+}
+
+TEST(Bootstrap, TheHighestCommonLevelIsTaken) {
+  Bootstrap first(options(1));
+  first.peer_reached(NodeId(2), hello(2, 2, 3));
+  first.peer_reached(NodeId(3), hello(3, 1, 9));
+  first.advance();
+  ASSERT_TRUE(first.decided());
+  EXPECT_EQ(first.decided()->plugin_level, 3u);
+}
+
+TEST(Bootstrap, WithoutACommonLevelThereIsNoCluster) {
+  Bootstrap first(options(1));
+  first.peer_reached(NodeId(2), hello(2, 5, 6));
+  first.peer_reached(NodeId(3), hello(3));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+  ASSERT_TRUE(first.refused());
+  EXPECT_EQ(first.refused()->code, ExitCode::kMismatch);
+  EXPECT_THAT(first.refused()->text, HasSubstr("no behaviour level in common"));
+}
+
+TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
+  Bootstrap first(options(1));
+  wire::Hello member = hello(2);
+  member.cluster_id = cluster(7);
+  first.peer_reached(NodeId(2), member);
+  first.peer_reached(NodeId(3), hello(3));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+  EXPECT_EQ(first.waiting_for(),
+            "cluster 'demo' runs already (node 2 is a member): waiting to be added; run: connectctl "
+            "member add 1");
+  // Its going away does not make it unseen: not all members answer.
+  first.peer_lost(NodeId(2));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+}
+
+TEST(Bootstrap, JoinNeverForms) {
+  Bootstrap first(options(1, Mode::kJoin));
+  EXPECT_EQ(first.waiting_for(), "waiting for a member of a running cluster to answer");
+  first.peer_reached(NodeId(2), hello(2));
+  first.peer_reached(NodeId(3), hello(3));
+  first.advance();
+  EXPECT_FALSE(first.decided());
+  EXPECT_FALSE(first.refused());
+}
+
+TEST(Bootstrap, NewFormsAtOnceAloneOnly) {
+  auto alone = options(2, Mode::kNew);
+  alone.members = {alone.members[1]};
+  Bootstrap single(alone);
+  single.advance();
+  ASSERT_TRUE(single.decided());
+  EXPECT_EQ(single.decided()->members.size(), 1u);
+  EXPECT_EQ(single.decided()->members[0].disk_id, disk(2));
+  EXPECT_EQ(single.decided()->plugin_level, 4u);
+
+  Bootstrap many(options(1, Mode::kNew));
+  many.peer_reached(NodeId(2), hello(2));
+  many.advance();
+  EXPECT_FALSE(many.decided());
+  ASSERT_TRUE(many.refused());
+  EXPECT_EQ(many.refused()->code, ExitCode::kConfig);
+}
+
+TEST(Bootstrap, ASingleMemberFormsByItself) {
+  auto alone = options(1);
+  alone.members.resize(1);
+  Bootstrap single(alone);
+  single.advance();
+  EXPECT_TRUE(single.decided());
+}
+
+}  // namespace
+}  // namespace connectd::node

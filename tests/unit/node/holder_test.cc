@@ -1,0 +1,614 @@
+// The holder of requests, one rule a test. What it does under random loss is in holder_random_test.cc.
+#include <gmock/gmock.h>
+
+#include "tests/unit/node/holder_harness.h"
+
+namespace connectd::node {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// ---- streams ---------------------------------------------------------------------------------------
+
+TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
+  HolderBench bench;
+  auto client = bench.connect();
+  client->submit("p");
+  client->submit("x");
+  client->submit("Xno such command");
+  client->submit("!");
+  ASSERT_EQ(client->codes.size(), 4u);
+  EXPECT_EQ(client->reply(0), "OK pong");
+  EXPECT_EQ(client->reply(1), "REJECTED the plugin refused the request");
+  EXPECT_FALSE(client->plugin_refused[1]);
+  EXPECT_EQ(client->reply(2), "REJECTED no such command");
+  EXPECT_TRUE(client->plugin_refused[2]);
+  EXPECT_EQ(client->reply(3), "PLUGIN it broke");
+  EXPECT_FALSE(client->plugin_refused[3]);
+  EXPECT_EQ(client->stream->pending(), 0u);
+  EXPECT_EQ(client->stream->pending_bytes(), 0u);
+  EXPECT_EQ(client->ends, 0);
+  bench.holder.end_replies();
+  EXPECT_EQ(client->ends, 1);
+  bench.holder.end_replies();
+  EXPECT_EQ(client->ends, 1);
+}
+
+TEST(Stream, AnAnswerWaitsForThoseBeforeIt) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  client->submit("p");
+  bench.advance();
+  EXPECT_TRUE(client->codes.empty());
+  bench.applied(10, 1, 11, "one");
+  EXPECT_THAT(client->texts, ElementsAre("one", "pong"));
+}
+
+TEST(Stream, RunsOfOneKindArePipelinedAndAChangeOfKindIsABarrier) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* request : {"w1", "w2", "r3", "r4", "w5", "l6"}) client->submit(request);
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1 10/2:w2");
+  EXPECT_TRUE(bench.asked.empty());
+  bench.applied(10, 1, 11, "a");
+  bench.advance();
+  EXPECT_TRUE(bench.asked.empty()) << "a read left before the write in front of it was answered";
+  bench.applied(10, 2, 12, "b");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 1u) << "one read index for all reads of a turn";
+  bench.holder.read_index(bench.asked[0], Index(12));
+  EXPECT_TRUE(bench.take_reads(11).empty()) << "executed before its index was handed out";
+  auto reads = bench.take_reads(12);
+  ASSERT_EQ(reads.size(), 2u);
+  EXPECT_EQ(reads[0].request.text(), "r3");
+  EXPECT_EQ(reads[1].request.text(), "r4");
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "") << "a write left before the reads in front of it were answered";
+  // Whatever the order of the answers, the client sees its own.
+  bench.holder.read_done(reads[1].ref, {ReplyCode::kOk, as_bytes("d"), false, 0, Index(12)});
+  EXPECT_EQ(client->texts.size(), 2u);
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("c"), false, 0, Index(12)});
+  EXPECT_THAT(client->texts, ElementsAre("a", "b", "c", "d"));
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/3:w5");
+  bench.applied(10, 3, 13, "e");
+  reads = bench.take_reads(0);
+  ASSERT_EQ(reads.size(), 1u) << "a local read waits for nothing but its turn";
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("f"), false, 0, Index(13)});
+  EXPECT_THAT(client->texts, ElementsAre("a", "b", "c", "d", "e", "f"));
+  EXPECT_EQ(bench.holder.held(), 0u);
+  EXPECT_EQ(bench.holder.held_bytes(), 0u);
+}
+
+TEST(Stream, StreamsDoNotWaitForEachOther) {
+  HolderBench bench;
+  bench.open_session();
+  auto writer = bench.connect();
+  auto reader = bench.connect();
+  writer->submit("w1");
+  reader->submit("r1");
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1");
+  EXPECT_EQ(bench.asked.size(), 1u);
+}
+
+TEST(Stream, ClosedEarlyGetsNoReplyAndItsWritesGoOn) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* request : {"w1", "r2", "w3"}) client->submit(request);
+  bench.advance();
+  client->stream.reset();
+  bench.applied(10, 1, 11, "one");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 1u);
+  bench.holder.read_index(bench.asked[0], Index(11));
+  auto reads = bench.take_reads(11);
+  ASSERT_EQ(reads.size(), 1u);
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("two"), false, 0, Index(11)});
+  reads.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1 10/2:w3");
+  bench.applied(10, 2, 12, "three");
+  bench.holder.end_replies();
+  EXPECT_TRUE(client->codes.empty());
+  EXPECT_EQ(client->ends, 0);
+  EXPECT_EQ(bench.holder.held(), 0u);
+  EXPECT_EQ(bench.holder.held_bytes(), 0u);
+}
+
+TEST(Stream, MayBeClosedFromTheEndOfATurn) {
+  HolderBench bench;
+  bench.open_session();
+  auto first = bench.connect();
+  auto second = bench.connect();
+  first->close_at_end = second->close_at_end = true;
+  first->submit("p");
+  second->submit("p");
+  bench.holder.end_replies();
+  EXPECT_EQ(first->ends, 1);
+  EXPECT_EQ(second->ends, 1);
+  EXPECT_FALSE(first->stream);
+}
+
+TEST(Stream, OutlivesItsHolder) {
+  auto bench = std::make_unique<HolderBench>();
+  bench->open_session();
+  auto client = bench->connect();
+  client->submit("w1");
+  bench->advance();
+  bench.reset();
+  client->submit("w2");
+  EXPECT_TRUE(client->codes.empty());
+  EXPECT_EQ(client->stream->pending(), 2u);
+  client->stream.reset();
+}
+
+TEST(Stream, ThousandsInFlightKeepTheirOrder) {
+  HolderLimits limits;
+  limits.credit_bytes = 100 * (kRequestOverhead + 6);
+  limits.forward_bytes = 7 * 6;
+  HolderBench bench(limits);
+  bench.open_session();
+  auto client = bench.connect();
+  constexpr uint64_t kRequests = 5000;
+  for (uint64_t i = 0; i < kRequests; ++i) client->submit(fmt::format("w{:05}", i));
+  EXPECT_EQ(client->stream->pending(), kRequests);
+  uint64_t next = 0;
+  while (next < kRequests) {
+    bench.advance();
+    ASSERT_FALSE(bench.sent.empty());
+    for (auto& message : std::exchange(bench.sent, {})) {
+      EXPECT_LE(message.proposals.size(), 7u) << "client.forward_bytes of one message";
+      for (raft::Proposal& proposal : message.proposals) {
+        ASSERT_EQ(proposal.sequence.value(), next + 1);
+        EXPECT_LE(proposal.sequence - proposal.acked_below, 100u) << "more than the credit is out";
+        ++next;
+        bench.applied(10, next, 10 + next, proposal.payload.text());
+      }
+    }
+  }
+  ASSERT_EQ(client->texts.size(), kRequests);
+  for (uint64_t i = 0; i < kRequests; ++i) ASSERT_EQ(client->texts[i], fmt::format("w{:05}", i));
+  EXPECT_EQ(bench.holder.held_bytes(), 0u);
+}
+
+// ---- limits ----------------------------------------------------------------------------------------
+
+TEST(HolderLimits, TooLargeIsRefusedByItsSizeAlone) {
+  HolderLimits limits;
+  limits.max_request = 4;
+  HolderBench bench(limits);
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w234");
+  client->submit("w2345");
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w234");
+  bench.applied(10, 1, 11, "ok");
+  EXPECT_EQ(client->reply(0), "OK ok");
+  EXPECT_EQ(client->reply(1), "TOOLARGE the request has 5 bytes, client.max_request is 4");
+}
+
+TEST(HolderLimits, OverloadedIsRefusedAndRoomComesBack) {
+  HolderLimits limits;
+  limits.max_inflight_bytes = 2 * (kRequestOverhead + 2);
+  HolderBench bench(limits);
+  bench.open_session();
+  auto client = bench.connect();
+  auto other = bench.connect();
+  client->submit("w1");
+  client->submit("w2");
+  EXPECT_EQ(bench.holder.held_bytes(), limits.max_inflight_bytes);
+  other->submit("w3");
+  other->submit("p");  // costs nothing to hold
+  EXPECT_THAT(other->reply(0), StartsWith("OVERLOADED this node holds client.max_inflight_bytes"));
+  EXPECT_EQ(other->reply(1), "OK pong");
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1 10/2:w2");
+  bench.applied(10, 1, 11, "1");
+  other->submit("w4");
+  EXPECT_EQ(other->codes.size(), 2u);
+  bench.applied(10, 2, 12, "2");
+  bench.advance();
+  bench.applied(10, 3, 13, "4");
+  EXPECT_EQ(other->reply(2), "OK 4");
+  EXPECT_EQ(bench.holder.held(), 0u);
+}
+
+// ---- time ------------------------------------------------------------------------------------------
+
+TEST(HolderTime, WithoutALeaderNothingWasExecuted) {
+  HolderBench bench;
+  auto client = bench.connect();
+  client->submit("w1");
+  client->submit("r2");
+  bench.advance(milliseconds(4999));
+  EXPECT_TRUE(client->codes.empty());
+  bench.advance(milliseconds(1));
+  EXPECT_THAT(client->reply(0), StartsWith("NOLEADER no leader took the request"));
+  bench.advance(milliseconds(50));
+  EXPECT_THAT(client->reply(1), StartsWith("NOLEADER no leader confirmed the read"));
+  EXPECT_TRUE(bench.sent.empty());
+  EXPECT_EQ(bench.holder.held_bytes(), 0u);
+}
+
+TEST(HolderTime, WhatWasHandedOnIsUnknownAndNotAnsweredAgain) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.advance(milliseconds(5100));
+  EXPECT_THAT(client->reply(0), StartsWith("UNKNOWN the outcome was not learned"));
+  // It is applied after all; the next one's reply is its own.
+  client->submit("w2");
+  bench.applied(10, 1, 11, "one");
+  bench.advance();
+  EXPECT_EQ(client->codes.size(), 1u);
+  bench.holder.session_opened(SessionId(20), kIncarnation);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "20/1:w2");
+  bench.applied(20, 1, 21, "two");
+  EXPECT_EQ(client->reply(1), "OK two");
+  EXPECT_EQ(client->codes.size(), 2u);
+}
+
+TEST(HolderTime, ARenumberedWriteThatNobodyTookIsNotUnknown) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.holder.leader_changed(NodeId(), Term(6), false);
+  bench.holder.session_opened(SessionId(20), kIncarnation);  // the old session is closed: it never was
+  bench.advance(milliseconds(5100));
+  EXPECT_THAT(client->reply(0), StartsWith("NOLEADER"));
+}
+
+TEST(HolderTime, AReadIndexThatIsLostIsAskedAgainAndAnsweredOnce) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 1u);
+  bench.advance(milliseconds(249));
+  EXPECT_EQ(bench.asked.size(), 1u);
+  bench.advance(milliseconds(1));
+  ASSERT_EQ(bench.asked.size(), 2u);
+  EXPECT_EQ(bench.asked[0], bench.asked[1]);
+  bench.holder.read_dropped(bench.asked[0]);
+  bench.advance(milliseconds(10));
+  EXPECT_EQ(bench.asked.size(), 3u);
+  bench.holder.read_index(bench.asked[0], Index(10));
+  bench.holder.read_index(bench.asked[0], Index(10));
+  EXPECT_EQ(bench.take_reads(10).size(), 1u);
+}
+
+TEST(HolderTime, ReadsThatWaitForTheirIndexGiveUpToo) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  bench.holder.read_index(bench.asked[0], Index(99));
+  bench.advance(milliseconds(5100));
+  EXPECT_THAT(client->reply(0), StartsWith("NOLEADER"));
+  EXPECT_TRUE(bench.take_reads(99).empty());
+}
+
+// A read index holds for all that was asked before it: no stream sees an older state after a newer.
+TEST(HolderTime, AnOvertakenReadIndexServesThoseBeforeIt) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  client->submit("r2");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 2u);
+  bench.holder.read_index(bench.asked[1], Index(12));
+  bench.holder.read_index(bench.asked[0], Index(11));  // late, and not needed any more
+  EXPECT_TRUE(bench.take_reads(11).empty());
+  auto reads = bench.take_reads(12);
+  ASSERT_EQ(reads.size(), 2u);
+  EXPECT_EQ(reads[0].request.text(), "r1");
+}
+
+TEST(HolderTime, ALaterReadIsNotExecutedBeforeAnEarlierOneWithAHigherIndex) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  bench.holder.read_index(bench.asked[0], Index(15));
+  client->submit("r2");
+  bench.advance();
+  bench.holder.read_index(bench.asked[1], Index(12));  // an earlier leader's question, answered late
+  EXPECT_TRUE(bench.take_reads(14).empty());
+  EXPECT_EQ(bench.take_reads(15).size(), 2u);
+}
+
+// ---- sessions --------------------------------------------------------------------------------------
+
+TEST(HolderSession, IsOpenedWithTheFirstLeaderAndAskedForAgainWhenLost) {
+  HolderBench bench;
+  EXPECT_TRUE(bench.sent.empty());
+  bench.holder.leader_changed(NodeId(1), Term(5), true);
+  bench.advance();
+  ASSERT_EQ(bench.sent.size(), 1u);
+  EXPECT_EQ(bench.sent[0].to, NodeId(1));
+  EXPECT_EQ(bench.sent[0].term, Term(5));
+  SessionOwner owner;
+  ASSERT_TRUE(SessionOwner::decode(bench.sent[0].proposals.at(0).payload.view(), owner));
+  EXPECT_EQ(owner, (SessionOwner{kSelf, kIncarnation}));
+  bench.advance(milliseconds(249));
+  EXPECT_EQ(bench.sent.size(), 1u);
+  bench.advance(milliseconds(1));
+  EXPECT_EQ(bench.sent.size(), 2u);
+  // The leader here: proposed, not sent.
+  bench.holder.leader_changed(kSelf, Term(6), true);
+  bench.advance();
+  ASSERT_EQ(bench.sent.size(), 3u);
+  EXPECT_FALSE(bench.sent[2].to);
+  bench.holder.session_opened(SessionId(4), kIncarnation);
+  EXPECT_TRUE(bench.holder.has_session());
+  bench.advance(seconds(1));
+  EXPECT_EQ(bench.sent.size(), 3u);
+}
+
+TEST(HolderSession, ALeaderThatHandsOverGetsNothingNew) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  bench.holder.leader_changed(NodeId(1), Term(5), false);
+  client->submit("w1");
+  bench.advance(milliseconds(100));
+  EXPECT_EQ(bench.numbered(), "");
+  bench.holder.leader_changed(NodeId(1), Term(5), true);
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1");
+}
+
+TEST(HolderSession, ANewLeaderWhileWritesAreOutRenumbersTheUnappliedInOrder) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* request : {"w1", "w2", "w3"}) client->submit(request);
+  bench.advance();
+  bench.holder.leader_changed(NodeId(3), Term(6), true);
+  client->submit("w4");
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "open") << "nothing goes before the new session is there";
+  EXPECT_EQ(bench.sent[0].to, NodeId(3));
+  // The first one had been appended in time.
+  bench.applied(10, 1, 11, "one");
+  EXPECT_EQ(client->reply(0), "OK one");
+  bench.holder.session_opened(SessionId(12), kIncarnation);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "12/1:w2 12/2:w3 12/3:w4");
+  // An answer of the old session is nobody's.
+  bench.applied(10, 2, 13, "ghost");
+  EXPECT_EQ(client->codes.size(), 1u);
+  bench.applied(12, 1, 14, "two");
+  bench.applied(12, 2, 15, "three");
+  bench.applied(12, 3, 16, "four");
+  EXPECT_THAT(client->texts, ElementsAre("one", "two", "three", "four"));
+  EXPECT_THAT(client->indexes, ElementsAre(Index(11), Index(14), Index(15), Index(16)));
+}
+
+TEST(HolderSession, ANewLeaderWithNothingOutChangesNothing) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.applied(10, 1, 11, "one");
+  bench.holder.leader_changed(NodeId(3), Term(6), true);
+  client->submit("w2");
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/2:w2");
+  EXPECT_EQ(bench.sent[0].to, NodeId(3));
+  EXPECT_EQ(bench.sent[0].proposals[0].acked_below, Sequence(2));
+}
+
+TEST(HolderSession, OpenedTwiceCountsTheLast) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  client->submit("w2");
+  bench.advance();
+  bench.holder.forward_lost(NodeId(1));
+  bench.advance();
+  bench.advance(milliseconds(250));  // the first open is thought lost
+  bench.holder.session_opened(SessionId(20), kIncarnation);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "20/1:w1 20/2:w2");
+  bench.applied(20, 1, 21, "one");
+  bench.holder.session_opened(SessionId(22), kIncarnation);  // and closes session 20
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "22/1:w2");
+  bench.applied(22, 1, 23, "two");
+  EXPECT_THAT(client->texts, ElementsAre("one", "two"));
+}
+
+// An open of a former life of this node that arrives late closes this life's session. Waiting until
+// the writes look stuck would cost a second.
+TEST(HolderSession, ClosedByAFormerLifeIsOpenedAgainAtOnce) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.holder.session_opened(SessionId(11), kIncarnation - 1);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "open");
+  bench.holder.session_opened(SessionId(12), kIncarnation);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "12/1:w1");
+}
+
+TEST(HolderSession, OpensOfFormerLivesInTheLogOpenNothing) {
+  HolderBench bench;
+  bench.holder.session_opened(SessionId(3), kIncarnation - 1);
+  EXPECT_FALSE(bench.holder.has_session());
+  bench.holder.leader_changed(NodeId(1), Term(5), true);
+  bench.advance();
+  bench.holder.session_opened(SessionId(4), kIncarnation - 1);
+  bench.advance();
+  EXPECT_EQ(bench.sent.size(), 1u) << "the open under way was asked for a second time";
+}
+
+TEST(HolderSession, ARefusalIsAnsweredByANewSessionALittleLater) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.sent.clear();
+  bench.holder.forward_refused(Term(4));  // an older question's
+  bench.advance();
+  EXPECT_TRUE(bench.holder.has_session());
+  bench.holder.forward_refused(Term(5));
+  bench.advance();
+  EXPECT_TRUE(bench.sent.empty()) << "asked again without a breath";
+  bench.advance(milliseconds(10));
+  EXPECT_EQ(bench.numbered(), "open");
+}
+
+TEST(HolderSession, AConnectionLostToSomebodyElseMeansNothing) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.holder.forward_lost(NodeId(3));
+  EXPECT_TRUE(bench.holder.has_session());
+  bench.holder.forward_lost(NodeId(1));
+  EXPECT_FALSE(bench.holder.has_session());
+}
+
+TEST(HolderSession, WritesThatLookStuckAreSettledByANewSession) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.sent.clear();
+  bench.advance(seconds(1));
+  EXPECT_TRUE(bench.sent.empty());
+  bench.advance(milliseconds(1));
+  EXPECT_EQ(bench.numbered(), "open");
+}
+
+// ---- snapshots -------------------------------------------------------------------------------------
+
+TEST(HolderSnapshot, WhatItCoversIsUnknownAndTheRestGoesOn) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* request : {"w1", "w2", "w3"}) client->submit(request);
+  bench.advance();
+  SessionTable table;
+  table.open(SessionId(10), {kSelf, kIncarnation});
+  table.admit(SessionId(10), Sequence(1), Sequence(1));
+  table.admit(SessionId(10), Sequence(2), Sequence(1));
+  bench.holder.state_replaced(table);
+  ASSERT_EQ(client->codes.size(), 2u);
+  EXPECT_THAT(client->reply(0), StartsWith("UNKNOWN the node caught up by a snapshot"));
+  EXPECT_THAT(client->reply(1), StartsWith("UNKNOWN"));
+  EXPECT_TRUE(bench.holder.has_session());
+  bench.applied(10, 3, 13, "three");
+  EXPECT_EQ(client->reply(2), "OK three");
+}
+
+TEST(HolderSnapshot, OneBeforeThemSettlesNothing) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.applied(10, 1, 11, "one");
+  client->submit("w2");
+  bench.advance();
+  SessionTable table;
+  table.open(SessionId(10), {kSelf, kIncarnation});
+  table.admit(SessionId(10), Sequence(1), Sequence(1));
+  bench.holder.state_replaced(table);
+  EXPECT_EQ(client->codes.size(), 1u);
+  bench.applied(10, 2, 12, "two");
+  EXPECT_EQ(client->reply(1), "OK two");
+}
+
+TEST(HolderSnapshot, WithoutTheSessionAllAreUnknownAndAnotherIsOpened) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  bench.holder.state_replaced(SessionTable());
+  EXPECT_THAT(client->reply(0), StartsWith("UNKNOWN"));
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "open");
+}
+
+// ---- the end ---------------------------------------------------------------------------------------
+
+TEST(HolderShutDown, RefusesWhatNobodyHasAndFinishesTheRest) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  bench.advance();
+  client->submit("w2");
+  bench.holder.shut_down();
+  client->submit("w3");
+  EXPECT_TRUE(client->codes.empty());
+  bench.applied(10, 1, 11, "one");
+  EXPECT_EQ(client->reply(0), "OK one");
+  EXPECT_THAT(client->reply(1), StartsWith("SHUTDOWN"));
+  EXPECT_THAT(client->reply(2), StartsWith("SHUTDOWN"));
+  EXPECT_EQ(bench.holder.held(), 0u);
+  bench.sent.clear();
+  bench.advance();
+  EXPECT_TRUE(bench.sent.empty());
+}
+
+TEST(HolderShutDown, AlsoWhatWaitedBehindABarrier) {
+  HolderBench bench;
+  auto client = bench.connect();
+  for (const char* request : {"w1", "r2", "w3"}) client->submit(request);
+  bench.holder.shut_down();
+  EXPECT_THAT(client->reply(0), StartsWith("SHUTDOWN"));
+  EXPECT_THAT(client->reply(1), StartsWith("SHUTDOWN"));
+  EXPECT_THAT(client->reply(2), StartsWith("SHUTDOWN"));
+  EXPECT_EQ(bench.holder.held(), 0u);
+}
+
+TEST(ReplyCodes, HaveTheirNames) {
+  EXPECT_EQ(reply_code_name(ReplyCode::kDiskFull), "DISKFULL");
+  EXPECT_EQ(reply_code_name(ReplyCode::kSessionGone), "SESSION_GONE");
+  EXPECT_EQ(reply_code_name(ReplyCode::kBadFrame), "BADFRAME");
+  EXPECT_EQ(reply_code_name(static_cast<ReplyCode>(200)), "UNKNOWN");
+}
+
+}  // namespace
+}  // namespace connectd::node
