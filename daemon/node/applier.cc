@@ -52,8 +52,15 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
   results_.next_deadline_ns = fresh_.next_deadline_ns;
 }
 
-void Applier::push(Task task, size_t weight) {
-  inline_weight_ += weight;
+size_t Applier::weight_of(const Task& task) {
+  if (const auto* entries = std::get_if<std::vector<raft::Entry>>(&task)) return entries->size();
+  if (const auto* reads = std::get_if<std::vector<ReadTask>>(&task)) return reads->size();
+  return kInlineWeight + 1;  // snapshots: never inline
+}
+
+void Applier::push(Task task) {
+  queued_weight_.fetch_add(weight_of(task), std::memory_order_relaxed);
+  pushed_ = true;
   CHECK(queue_.push_quietly(std::move(task))) << "more tasks for the plugin than the core lets out";
 }
 
@@ -61,25 +68,20 @@ void Applier::apply(std::vector<raft::Entry> entries) {
   size_t bytes = 0;
   for (const raft::Entry& entry : entries) bytes += entry.weight();
   queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  size_t weight = entries.size();
-  push(std::move(entries), weight);
+  push(std::move(entries));
 }
 
-void Applier::read(std::vector<ReadTask> tasks) {
-  size_t weight = tasks.size();
-  push(std::move(tasks), weight);
-}
-
-void Applier::take_snapshot() { push(TakeSnapshot{}, kInlineWeight + 1); }
-void Applier::replace(RestoredState state) { push(std::move(state), kInlineWeight + 1); }
+void Applier::read(std::vector<ReadTask> tasks) { push(std::move(tasks)); }
+void Applier::take_snapshot() { push(TakeSnapshot{}); }
+void Applier::replace(RestoredState state) { push(std::move(state)); }
 
 void Applier::advance() {
-  if (inline_weight_ > 0 && !try_inline()) queue_.wake_consumer();
-  inline_weight_ = 0;
+  if (std::exchange(pushed_, false) && !try_inline()) queue_.wake_consumer();
 }
 
 bool Applier::try_inline() {
-  if (inline_weight_ > kInlineWeight || !inline_allowed_) return false;
+  // All that is queued, not only this turn's: an earlier turn's snapshot may not have been taken yet.
+  if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_) return false;
   std::unique_lock baton(baton_, std::try_to_lock);
   if (!baton.owns_lock()) return false;
   if (!queue_.drain(tasks_)) return true;
@@ -124,6 +126,7 @@ bool Applier::take_results(ApplyResults& out) {
 
 void Applier::work(std::vector<Task>& tasks) {
   for (Task& task : tasks) {
+    queued_weight_.fetch_sub(weight_of(task), std::memory_order_relaxed);
     if (failed_) break;
     std::visit(Overloaded{
                    [&](std::vector<raft::Entry>& entries) {
@@ -135,7 +138,9 @@ void Applier::work(std::vector<Task>& tasks) {
                      queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
                    },
                    [&](std::vector<ReadTask>& reads) {
-                     for (ReadTask& read : reads) read_one(read);
+                     for (ReadTask& read : reads) {
+                       if (!failed_) read_one(read);
+                     }
                    },
                    [&](TakeSnapshot&) {
                      raft::SnapshotMark mark{state_.applied, state_.applied_term};

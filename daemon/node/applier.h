@@ -97,8 +97,8 @@ class Applier final {
   void read(std::vector<ReadTask> tasks);
   void take_snapshot();
   void replace(RestoredState state);
-  // Called behind the four above: runs what is queued on the calling thread, if nobody else does and
-  // the batch is small; else wakes the apply thread.
+  // Called behind the four above: runs what is queued on the calling thread, if nobody else does, it
+  // is little and no snapshot; else wakes the apply thread.
   void advance();
   // Results since the last call, into `out`. False: none.
   bool take_results(ApplyResults& out);
@@ -117,7 +117,8 @@ class Applier final {
   using Task =
       std::variant<std::vector<raft::Entry>, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
 
-  void push(Task task, size_t weight);
+  static size_t weight_of(const Task& task);
+  void push(Task task);
   bool try_inline();
   void work(std::vector<Task>& tasks);
   void look_at_deadline();
@@ -132,9 +133,9 @@ class Applier final {
 
   BoundedQueue<Task> queue_;
   std::atomic<size_t> queued_bytes_{0};
-  // Loop thread: what is queued and small enough to be done inline.
-  size_t inline_weight_ = 0;
-  bool inline_allowed_;
+  std::atomic<size_t> queued_weight_{0};  // entries and reads; a snapshot weighs too much for inline
+  bool inline_allowed_;                   // loop thread, as the next
+  bool pushed_ = false;                   // since the last advance()
 
   std::mutex baton_;  // held while the state below is in use
   ReplicatedState state_;

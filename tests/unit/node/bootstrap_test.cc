@@ -222,7 +222,8 @@ TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
   EXPECT_FALSE(accepts([](Genesis&) {}, Mode::kJoin));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.members[1].disk_id = disk(2, 1); }))
       << "of this node's former disk";
-  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.members.erase(genesis.members.begin() + 1); }));
+  EXPECT_FALSE(
+      accepts([](Genesis& genesis) { genesis.members.erase(genesis.members.begin() + 1); }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.cluster_name = "other"; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_name = "kv"; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 5; }));
@@ -260,9 +261,10 @@ TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
   first.peer_reached(NodeId(3), hello(3));
   first.advance();
   EXPECT_FALSE(first.decided());
-  EXPECT_EQ(first.waiting_for(),
-            "cluster 'demo' runs already (node 2 is a member): waiting to be added; run: connectctl "
-            "member add 1");
+  EXPECT_EQ(
+      first.waiting_for(),
+      "cluster 'demo' runs already (node 2 is a member): waiting to be added; run: connectctl "
+      "member add 1");
   // Its going away does not make it unseen: not all members answer.
   first.peer_lost(NodeId(2));
   first.advance();

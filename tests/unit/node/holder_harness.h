@@ -1,5 +1,5 @@
-// A Holder with a host that only writes down what it is asked, and clients that write down what they
-// are answered.
+// A Holder with a host that only writes down what it is asked, and clients that write down what
+// they are answered.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -48,25 +48,34 @@ class RecordingClient final : public ReplyHandler {
   bool close_at_end = false;
 };
 
-// Requests: "w..." write, "r..." read, "l..." local read, "p" answered at once, "x" refused without a
-// text, "X..." refused with its own text, "!" a plugin that fails.
+// Requests: "w..." write, "r..." read, "l..." local read, "p" answered at once, "x" refused without
+// a text, "X..." refused with its own text, "!" a plugin that fails.
 inline Classified classify_by_letter(ByteView request) {
   std::string_view text = as_text(request);
   Classified classified;
   switch (text.empty() ? '?' : text.front()) {
-    case 'w': classified.kind = RequestKind::kWrite; break;
-    case 'r': classified.kind = RequestKind::kRead; break;
-    case 'l': classified.kind = RequestKind::kReadLocal; break;
+    case 'w':
+      classified.kind = RequestKind::kWrite;
+      break;
+    case 'r':
+      classified.kind = RequestKind::kRead;
+      break;
+    case 'l':
+      classified.kind = RequestKind::kReadLocal;
+      break;
     case 'p':
       classified.kind = RequestKind::kReply;
       classified.reply = "pong";
       break;
-    case 'X': classified.reply = text.substr(1); break;
+    case 'X':
+      classified.reply = text.substr(1);
+      break;
     case '!':
       classified.plugin_failed = true;
       classified.reply = "it broke";
       break;
-    default: break;
+    default:
+      break;
   }
   return classified;
 }

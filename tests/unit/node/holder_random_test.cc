@@ -1,9 +1,10 @@
-// The holder against a log that misbehaves as badly as the network lets it: messages to the leader are
-// lost, doubled, late and out of order, leaders change, snapshots jump over entries. From a seed.
+// The holder against a log that misbehaves as badly as the network lets it: messages to the leader
+// are lost, doubled, late and out of order, leaders change, snapshots jump over entries. From a
+// seed.
 //
-// Then: what was answered OK was applied exactly once, at the index and with the reply that the client
-// got; what was answered UNKNOWN at most once; what was refused never; a stream's writes in their
-// order; no read saw less than what had been answered when it was submitted.
+// Then: what was answered OK was applied exactly once, at the index and with the reply that the
+// client got; what was answered UNKNOWN at most once; what was refused never; a stream's writes in
+// their order; no read saw less than what had been answered when it was submitted.
 #include <algorithm>
 #include <map>
 
@@ -169,7 +170,8 @@ class Chaos {
       }
     }
     for (ReadTask& task : bench_.take_reads(applied_)) {
-      bench_.holder.read_done(task.ref, {ReplyCode::kOk, task.request.view(), false, 0, Index(applied_)});
+      bench_.holder.read_done(task.ref,
+                              {ReplyCode::kOk, task.request.view(), false, 0, Index(applied_)});
     }
   }
 
@@ -221,7 +223,8 @@ class Chaos {
             ASSERT_EQ(times, 0u) << asked.text << " was refused and applied";
             ++refused;
             break;
-          default: FAIL() << got.reply(i);
+          default:
+            FAIL() << got.reply(i);
         }
       }
     }

@@ -1,4 +1,5 @@
-// The holder of requests, one rule a test. What it does under random loss is in holder_random_test.cc.
+// The holder of requests, one rule a test. What it does under random loss is in
+// holder_random_test.cc.
 #include <gmock/gmock.h>
 
 #include "tests/unit/node/holder_harness.h"
@@ -10,7 +11,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// ---- streams ---------------------------------------------------------------------------------------
+// ---- streams
+// ---------------------------------------------------------------------------------------
 
 TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
   HolderBench bench;
@@ -180,7 +182,8 @@ TEST(Stream, ThousandsInFlightKeepTheirOrder) {
   EXPECT_EQ(bench.holder.held_bytes(), 0u);
 }
 
-// ---- limits ----------------------------------------------------------------------------------------
+// ---- limits
+// ----------------------------------------------------------------------------------------
 
 TEST(HolderLimits, TooLargeIsRefusedByItsSizeAlone) {
   HolderLimits limits;
@@ -223,7 +226,8 @@ TEST(HolderLimits, OverloadedIsRefusedAndRoomComesBack) {
   EXPECT_EQ(bench.holder.held(), 0u);
 }
 
-// ---- time ------------------------------------------------------------------------------------------
+// ---- time
+// ------------------------------------------------------------------------------------------
 
 TEST(HolderTime, WithoutALeaderNothingWasExecuted) {
   HolderBench bench;
@@ -269,7 +273,8 @@ TEST(HolderTime, ARenumberedWriteThatNobodyTookIsNotUnknown) {
   client->submit("w1");
   bench.advance();
   bench.holder.leader_changed(NodeId(), Term(6), false);
-  bench.holder.session_opened(SessionId(20), kIncarnation);  // the old session is closed: it never was
+  bench.holder.session_opened(SessionId(20),
+                              kIncarnation);  // the old session is closed: it never was
   bench.advance(milliseconds(5100));
   EXPECT_THAT(client->reply(0), StartsWith("NOLEADER"));
 }
@@ -333,12 +338,14 @@ TEST(HolderTime, ALaterReadIsNotExecutedBeforeAnEarlierOneWithAHigherIndex) {
   bench.holder.read_index(bench.asked[0], Index(15));
   client->submit("r2");
   bench.advance();
-  bench.holder.read_index(bench.asked[1], Index(12));  // an earlier leader's question, answered late
+  bench.holder.read_index(bench.asked[1],
+                          Index(12));  // an earlier leader's question, answered late
   EXPECT_TRUE(bench.take_reads(14).empty());
   EXPECT_EQ(bench.take_reads(15).size(), 2u);
 }
 
-// ---- sessions --------------------------------------------------------------------------------------
+// ---- sessions
+// --------------------------------------------------------------------------------------
 
 TEST(HolderSession, IsOpenedWithTheFirstLeaderAndAskedForAgainWhenLost) {
   HolderBench bench;
@@ -518,7 +525,8 @@ TEST(HolderSession, WritesThatLookStuckAreSettledByANewSession) {
   EXPECT_EQ(bench.numbered(), "open");
 }
 
-// ---- snapshots -------------------------------------------------------------------------------------
+// ---- snapshots
+// -------------------------------------------------------------------------------------
 
 TEST(HolderSnapshot, WhatItCoversIsUnknownAndTheRestGoesOn) {
   HolderBench bench;
@@ -570,7 +578,8 @@ TEST(HolderSnapshot, WithoutTheSessionAllAreUnknownAndAnotherIsOpened) {
   EXPECT_EQ(bench.numbered(), "open");
 }
 
-// ---- the end ---------------------------------------------------------------------------------------
+// ---- the end
+// ---------------------------------------------------------------------------------------
 
 TEST(HolderShutDown, RefusesWhatNobodyHasAndFinishesTheRest) {
   HolderBench bench;

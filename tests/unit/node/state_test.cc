@@ -30,7 +30,8 @@ Genesis sample() {
   return genesis;
 }
 
-// ---- the founding document -------------------------------------------------------------------------
+// ---- the founding document
+// -------------------------------------------------------------------------
 
 TEST(Genesis, IsReadBackAsItWasWritten) {
   Genesis genesis = sample();
@@ -92,7 +93,8 @@ TEST(Genesis, IsTheSameFirstEntryForEveryFounder) {
   EXPECT_EQ(entry.payload.text(), sample().encode());
 }
 
-// ---- sessions --------------------------------------------------------------------------------------
+// ---- sessions
+// --------------------------------------------------------------------------------------
 
 TEST(SessionTable, AppliesExactlyTheNextSequence) {
   SessionTable table;
@@ -170,7 +172,8 @@ TEST(SessionOwner, IsReadBackAndNothingElseIs) {
   EXPECT_FALSE(SessionOwner::decode(as_bytes(bytes + "x"), read));
 }
 
-// ---- the replicated state --------------------------------------------------------------------------
+// ---- the replicated state
+// --------------------------------------------------------------------------
 
 ReplicatedState sample_state() {
   ReplicatedState state = ReplicatedState::at_genesis(sample());

@@ -1,0 +1,391 @@
+// The applier: the same results inline and on its thread, sessions, failures of the plugin,
+// snapshots.
+#include "node/applier.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "base/random.h"
+#include "node/worker.h"
+#include "tests/support/faulty_file_system.h"
+#include "tests/unit/node/tape_plugin.h"
+
+namespace connectd::node {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const NodeId kSelf(1);
+constexpr uint64_t kIncarnation = 5;
+
+Genesis genesis() {
+  Genesis genesis;
+  genesis.cluster_id.bytes[0] = 9;
+  genesis.cluster_name = "demo";
+  genesis.plugin_name = "tape";
+  genesis.plugin_level = 1;
+  genesis.members.push_back({kSelf, DiskId(), "", "", ""});
+  return genesis;
+}
+
+class Bench {
+ public:
+  explicit Bench(bool allow_inline = true) : Bench(fresh(), allow_inline) {}
+  Bench(RestoredState start, bool allow_inline)
+      : store(*storage::SnapshotStore::open(files, "snapshots", {})),
+        applier(
+            {kSelf, kIncarnation, allow_inline, 200'000, [] { return int64_t{1}; }},
+            std::move(start), *store, [this] { ++wakes; },
+            [this](Error error) {
+              ++fatals;
+              if (!fatal) fatal = std::move(error);
+            }) {}
+
+  static RestoredState fresh() {
+    auto instance = plugin::Instance::create(tape_plugin(), {});
+    return {ReplicatedState::at_genesis(genesis()), std::move(*instance)};
+  }
+
+  // What the loop takes now: "11:1" for a command's index and reply, "read:text", "opened 10",
+  // "snapshot 12", "replaced".
+  std::vector<std::string> take() {
+    std::vector<std::string> lines;
+    if (!applier.take_results(results)) return lines;
+    for (const ApplyResults::Item& item : results.items) {
+      if (auto* command = std::get_if<ApplyResults::CommandApplied>(&item)) {
+        lines.push_back(
+            fmt::format("{}:{}{}", command->index,
+                        results.bytes.substr(command->reply_offset, command->reply_size),
+                        command->status == 0 ? "" : fmt::format("/{}", command->status)));
+      } else if (auto* read = std::get_if<ApplyResults::ReadDone>(&item)) {
+        lines.push_back(fmt::format("{}:{}", read->code == ReplyCode::kOk ? "read" : "error",
+                                    results.bytes.substr(read->reply_offset, read->reply_size)));
+      } else if (auto* opened = std::get_if<ApplyResults::SessionOpened>(&item)) {
+        lines.push_back(fmt::format("opened {}", opened->id));
+      } else if (auto* taken = std::get_if<ApplyResults::SnapshotTaken>(&item)) {
+        lines.push_back(fmt::format("snapshot {}", taken->mark.index));
+      } else {
+        lines.push_back("replaced");
+      }
+    }
+    if (results.applied) applied = results.applied;
+    digest = results.digest;
+    return lines;
+  }
+  std::string read() {
+    applier.read(read_of("r"));
+    while (applier.poll_once()) {
+    }
+    auto lines = take();
+    return lines.empty() ? "(nothing)" : lines.back();
+  }
+  static std::vector<ReadTask> read_of(std::string_view text) {
+    std::vector<ReadTask> tasks;
+    tasks.push_back({RequestRef(), Slice::copy_of(text), Time()});
+    return tasks;
+  }
+
+  testing::FaultyFileSystem files;
+  std::unique_ptr<storage::SnapshotStore> store;
+  std::atomic<int> wakes{0};
+  std::atomic<int> fatals{0};
+  std::optional<Error> fatal;
+  Applier applier;
+  ApplyResults results;
+  Index applied;
+  uint64_t digest = 0;
+};
+
+// The entries of one log, in order.
+class LogMaker {
+ public:
+  raft::Entry make(raft::EntryKind kind, std::string_view payload, SessionId session = {},
+                   uint64_t sequence = 0) {
+    raft::Entry entry;
+    entry.index = Index(++last_);
+    entry.term = Term(1);
+    entry.kind = kind;
+    entry.session = session;
+    entry.sequence = Sequence(sequence);
+    entry.stamp_ns = static_cast<int64_t>(last_);
+    entry.payload = Slice::copy_of(payload);
+    entry.checksum = raft::entry_checksum(entry);
+    return entry;
+  }
+  raft::Entry open(NodeId node = kSelf, uint64_t incarnation = kIncarnation) {
+    return make(raft::EntryKind::kSessionOpen, SessionOwner{node, incarnation}.encode());
+  }
+  raft::Entry command(uint64_t session, uint64_t sequence, std::string_view text) {
+    return make(raft::EntryKind::kCommand, text, SessionId(session), sequence);
+  }
+
+ private:
+  uint64_t last_ = 0;
+};
+
+std::vector<raft::Entry> some_log(size_t commands) {
+  LogMaker log;
+  std::vector<raft::Entry> entries;
+  entries.push_back(log.make(raft::EntryKind::kGenesis, "g"));
+  entries.push_back(log.open());
+  entries.push_back(log.open(NodeId(2), 1));
+  for (size_t i = 1; i <= commands; ++i) {
+    entries.push_back(log.command(2, i, fmt::format("a{}", i)));
+    entries.push_back(log.command(3, i, i % 3 == 0 ? "status" : "b"));
+    if (i % 4 == 0) entries.push_back(log.command(2, i, "again"));
+    if (i % 5 == 0) entries.push_back(log.make(raft::EntryKind::kNoop, ""));
+  }
+  return entries;
+}
+
+TEST(Applier, AnswersItsOwnSessionOnlyAndAppliesEachSequenceOnce) {
+  Bench bench;
+  LogMaker log;
+  std::vector<raft::Entry> entries;
+  entries.push_back(log.make(raft::EntryKind::kGenesis, "g"));
+  entries.push_back(log.open());
+  entries.push_back(log.open(NodeId(2), 1));
+  entries.push_back(log.command(2, 1, "a"));
+  entries.push_back(log.command(3, 1, "b"));   // another node's
+  entries.push_back(log.command(2, 1, "a"));   // twice
+  entries.push_back(log.command(2, 3, "c"));   // 2 is missing
+  entries.push_back(log.command(77, 1, "d"));  // unknown
+  entries.push_back(log.command(2, 2, "status"));
+  bench.applier.apply(std::move(entries));
+  EXPECT_GT(bench.applier.queued_bytes(), 0u);
+  ASSERT_TRUE(bench.applier.poll_once());
+  EXPECT_THAT(bench.take(), ElementsAre("opened 2", "4:1", "9:3/7"));
+  EXPECT_EQ(bench.applied, Index(9));
+  EXPECT_EQ(bench.applier.queued_bytes(), 0u);
+  EXPECT_EQ(bench.read(), "read:a;b;status;");
+}
+
+TEST(Applier, ASessionOfAFormerLifeIsNotItsOwn) {
+  Bench bench;
+  LogMaker log;
+  std::vector<raft::Entry> entries;
+  entries.push_back(log.open(kSelf, kIncarnation - 1));
+  entries.push_back(log.command(1, 1, "a"));
+  bench.applier.apply(std::move(entries));
+  bench.applier.poll_once();
+  EXPECT_THAT(bench.take(), ElementsAre("opened 1"));
+  EXPECT_EQ(bench.read(), "read:a;");
+}
+
+TEST(Applier, InlineOnTheThreadAndInAnyBatchesGiveTheSame) {
+  std::vector<raft::Entry> log = some_log(200);
+  auto lines_of = [&](uint64_t seed, bool thread) {
+    Bench bench(!thread);
+    Random random(seed);
+    std::thread worker;
+    if (thread) worker = std::thread([&] { bench.applier.run(); });
+    std::vector<std::string> lines;
+    for (size_t at = 0; at < log.size();) {
+      size_t end = std::min(log.size(), at + 1 + random.below(40));
+      bench.applier.apply(
+          {log.begin() + static_cast<ptrdiff_t>(at), log.begin() + static_cast<ptrdiff_t>(end)});
+      at = end;
+      bench.applier.advance();
+      // Not after each: what waits is merged.
+      if (random.chance(30)) std::ranges::move(bench.take(), std::back_inserter(lines));
+    }
+    bench.applier.close();
+    if (thread) worker.join();
+    while (bench.applier.poll_once()) {
+    }
+    std::ranges::move(bench.take(), std::back_inserter(lines));
+    EXPECT_EQ(bench.applied, log.back().index);
+    EXPECT_FALSE(bench.fatal);
+    lines.push_back(fmt::format("{:x}", bench.digest));
+    return lines;
+  };
+  auto expected = lines_of(1, false);
+  EXPECT_EQ(expected.size(), 202u);
+  for (uint64_t seed = 2; seed < 8; ++seed) {
+    EXPECT_EQ(lines_of(seed, false), expected);
+    EXPECT_EQ(lines_of(seed, true), expected);
+  }
+}
+
+TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
+  Bench bench;
+  LogMaker log;
+  std::vector<raft::Entry> entries;
+  entries.push_back(log.open());
+  entries.push_back(log.command(1, 1, "a"));
+  entries.push_back(log.command(1, 2, "fault"));
+  entries.push_back(log.command(1, 3, "b"));
+  bench.applier.apply(std::move(entries));
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.take_snapshot();
+  bench.applier.poll_once();
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_THAT(bench.fatal->text, HasSubstr("on purpose"));
+  EXPECT_THAT(bench.take(), ElementsAre("opened 1", "2:1"));
+  EXPECT_EQ(bench.applied, Index(2));
+  // Nothing reaches the instance any more (it would end the process).
+  std::vector<raft::Entry> more;
+  more.push_back(log.command(1, 4, "c"));
+  bench.applier.apply(std::move(more));
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.poll_once();
+  EXPECT_TRUE(bench.take().empty());
+  EXPECT_EQ(bench.applied, Index(2));
+  EXPECT_EQ(bench.fatals, 1);
+}
+
+TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
+  Bench bench;
+  bench.applier.read(Bench::read_of("r-bad"));
+  bench.applier.poll_once();
+  auto lines = bench.take();
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], ::testing::AllOf(::testing::StartsWith("error:"), HasSubstr("bad read")));
+  EXPECT_FALSE(bench.fatal);
+
+  auto tasks = Bench::read_of("r-corrupt");
+  for (const char* text : {"r", "r-corrupt"}) {
+    tasks.push_back({RequestRef(), Slice::copy_of(text), Time()});
+  }
+  bench.applier.read(std::move(tasks));
+  bench.applier.poll_once();
+  EXPECT_EQ(bench.fatals, 1) << "the instance was asked again";
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.take().size(), 1u);
+}
+
+TEST(Applier, ASlowPluginIsNotCalledInlineAgain) {
+  Bench bench;
+  LogMaker log;
+  auto apply = [&](raft::Entry entry) {
+    std::vector<raft::Entry> entries;
+    entries.push_back(std::move(entry));
+    bench.applier.apply(std::move(entries));
+    bench.applier.advance();
+    return !bench.take().empty();
+  };
+  EXPECT_TRUE(apply(log.open()));
+  EXPECT_TRUE(apply(log.command(1, 1, "slow")));
+  EXPECT_FALSE(apply(log.command(1, 2, "a")));
+  bench.applier.poll_once();
+  EXPECT_THAT(bench.take(), ElementsAre("3:2"));
+}
+
+TEST(Applier, WhenNotAllowedNothingIsInline) {
+  Bench bench(false);
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.advance();
+  EXPECT_TRUE(bench.applier.has_work());
+}
+
+// A snapshot may take seconds. One that the apply thread has not begun yet must not be taken on the
+// loop thread because a small read is queued behind it.
+TEST(Applier, ASnapshotIsNeverTakenInline) {
+  Bench bench;
+  LogMaker log;
+  std::vector<raft::Entry> entries;
+  entries.push_back(log.open());
+  bench.applier.apply(std::move(entries));
+  bench.applier.take_snapshot();
+  bench.applier.advance();
+  EXPECT_TRUE(bench.take().empty());
+  bench.applier.read(Bench::read_of("r"));  // the next turn's
+  bench.applier.advance();
+  EXPECT_TRUE(bench.take().empty()) << "done on the loop thread";
+  bench.applier.poll_once();
+  EXPECT_THAT(bench.take(), ElementsAre("opened 1", "snapshot 1", "read:"));
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.advance();
+  EXPECT_THAT(bench.take(), ElementsAre("read:"));
+}
+
+TEST(Applier, ASnapshotRestoresTheStateTheSessionsAndTheDigest) {
+  std::vector<raft::Entry> log = some_log(20);
+  Bench bench;
+  bench.applier.apply({log.begin(), log.begin() + 20});
+  bench.applier.take_snapshot();
+  bench.applier.poll_once();
+  EXPECT_EQ(bench.take().back(), "snapshot 20");
+  std::vector<std::string> warnings;
+  auto reader = bench.store->open_newest(warnings);
+  ASSERT_TRUE(reader && *reader);
+  auto state = restore_snapshot(**reader, tape_plugin());
+  ASSERT_TRUE(state) << state.error().text;
+  EXPECT_EQ(state->state.applied, Index(20));
+  EXPECT_EQ(state->state.digest, bench.digest);
+  EXPECT_EQ(state->state.plugin_version, "1.0.0");
+
+  Bench other(std::move(*state), true);
+  for (Bench* each : {&bench, &other}) {
+    each->applier.apply({log.begin() + 20, log.end()});
+    each->applier.poll_once();
+    each->take();
+  }
+  EXPECT_EQ(other.digest, bench.digest);
+  EXPECT_EQ(other.applied, bench.applied);
+  EXPECT_EQ(other.read(), bench.read());
+}
+
+TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
+  Bench bench;
+  bench.applier.apply(some_log(1));
+  bench.applier.poll_once();
+  bench.take();
+  bench.files.fail_nth_change(3, 5);
+  bench.applier.take_snapshot();
+  bench.applier.poll_once();
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kStorage);
+  EXPECT_TRUE(bench.take().empty());
+}
+
+TEST(Applier, AReplacedStateKeepsTheSessionOnlyIfItIsStillThere) {
+  std::vector<raft::Entry> log = some_log(8);
+  for (bool there : {true, false}) {
+    Bench bench;
+    bench.applier.apply({log.begin(), log.begin() + 4});
+    bench.applier.poll_once();
+    bench.take();
+    Bench leader;
+    leader.applier.apply({log.begin(), log.begin() + 8});
+    LogMaker more;
+    for (int i = 0; i < 8; ++i) more.make(raft::EntryKind::kNoop, "");
+    if (!there) {
+      std::vector<raft::Entry> entries;
+      entries.push_back(more.open(kSelf, kIncarnation + 1));
+      leader.applier.apply(std::move(entries));
+    }
+    leader.applier.take_snapshot();
+    leader.applier.poll_once();
+    leader.take();
+    std::vector<std::string> warnings;
+    auto reader = leader.store->open_newest(warnings);
+    auto state = restore_snapshot(**reader, tape_plugin());
+    ASSERT_TRUE(state);
+    bench.applier.replace(std::move(*state));
+    bench.applier.poll_once();
+    EXPECT_THAT(bench.take(), ElementsAre("replaced"));
+    EXPECT_EQ(bench.applied, leader.applied);
+    EXPECT_EQ(bench.digest, leader.digest);
+    uint64_t next = bench.applied.value() + 1;
+    raft::Entry entry = more.command(2, 4, "after");
+    ASSERT_EQ(entry.index.value(), next);
+    std::vector<raft::Entry> entries;
+    entries.push_back(std::move(entry));
+    bench.applier.apply(std::move(entries));
+    bench.applier.poll_once();
+    if (there) {
+      EXPECT_EQ(bench.take().size(), 1u);
+    } else {
+      EXPECT_TRUE(bench.take().empty());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace connectd::node
