@@ -114,6 +114,12 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   }
   initial.conf_history.push_back({node->snapshot_.index, initial.conf});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
+    if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis.encode()) {
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the log belongs to another cluster than the identity file says; "
+                                 "put the right directory in place",
+                                 seams.data_dir));
+    }
     if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
     if (!raft::ConfState::decode(in, initial.conf)) {
@@ -386,7 +392,8 @@ void Node::take_worker_results() {
             },
             [&](Worker::SourceOpened& opened) {
               auto found = outgoing_.find(opened.peer);
-              if (found == outgoing_.end()) return;
+              // A stream that was begun twice asked twice; the first answer counts.
+              if (found == outgoing_.end() || found->second.source) return;
               if (!opened.source) {
                 end_snapshot_stream(opened.peer, false);
                 return;

@@ -1,0 +1,421 @@
+// One whole node, a cluster of its own, on a disk that fails: what it acknowledged is there when it
+// comes back. Several nodes are the simulator's business (tests/sim).
+#include "node/node.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/faulty_file_system.h"
+#include "tests/unit/node/holder_harness.h"
+#include "tests/unit/node/tape_plugin.h"
+
+namespace connectd::node {
+namespace {
+
+using testing::FaultyFileSystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class NoPeers final : public wire::Transport {
+ public:
+  void send(NodeId, wire::PeerMessage) override {}
+  void flush() override {}
+};
+
+Genesis genesis_of(uint8_t cluster = 1) {
+  Genesis genesis;
+  genesis.cluster_id.bytes[0] = cluster;
+  genesis.cluster_name = "demo";
+  genesis.max_request = 64;
+  genesis.plugin_name = "tape";
+  genesis.plugin_level = 1;
+  genesis.members.push_back({NodeId(1), DiskId(), "h:1", "h:2", "h:3"});
+  return genesis;
+}
+
+class NodeBench {
+ public:
+  explicit NodeBench(uint64_t seed = 1) : files(seed) {
+    options.id = NodeId(1);
+    options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
+    options.log.segment_bytes = storage::kMinSegmentBytes;
+  }
+
+  bool open(const Genesis& genesis = genesis_of()) {
+    fatal.reset();
+    options.seed = ++life;
+    options.incarnation = 1000 + life;
+    options.may_begin_log = !has_run;
+    Node::Host host;
+    host.files = &files;
+    host.data_dir = "data";
+    host.plugin = tape_plugin();
+    host.transport = &transport;
+    host.wake = [] {};
+    host.fatal = [this](Error error) {
+      if (!fatal) fatal = std::move(error);
+    };
+    auto opened = Node::open(options, genesis, std::move(host), clocks());
+    if (!opened) {
+      fatal = opened.error();
+      return false;
+    }
+    node = std::move(*opened);
+    has_run = true;
+    return true;
+  }
+
+  Now clocks() const { return {now, 1'700'000'000'000'000'000 + now.time_since_epoch().count()}; }
+
+  // One turn and what the threads do meanwhile; false when the process would be dead.
+  bool turn() {
+    if (fatal) return false;
+    now += milliseconds(1);
+    node->turn(clocks());
+    if (fatal) return false;
+    if (++turns % writer_every == 0) {
+      node->writer().poll_once();
+      if (fatal) return false;
+      node->writer().idle(now);
+      if (fatal) return false;
+    }
+    node->applier().poll_once();
+    if (fatal) return false;
+    node->worker().poll_once();
+    return !fatal;
+  }
+  template <class Condition>
+  bool until(Condition condition, int limit = 5000) {
+    for (int i = 0; i < limit; ++i) {
+      if (condition()) return true;
+      if (!turn()) return false;
+    }
+    return condition();
+  }
+
+  std::unique_ptr<RecordingClient> connect() {
+    auto client = std::make_unique<RecordingClient>();
+    client->stream = node->open_stream(*client);
+    return client;
+  }
+  // The reply to one request on a connection of its own; "(dead)" when the process ends before.
+  std::string call(std::string_view request) {
+    auto client = connect();
+    client->submit(request);
+    if (!until([&] { return !client->codes.empty(); })) return "(dead)";
+    return client->reply(0);
+  }
+  void die(bool power_loss) {
+    node.reset();
+    files.clear_failures();
+    if (power_loss) {
+      files.crash();
+    } else {
+      files.restart_process();
+    }
+  }
+
+  FaultyFileSystem files;
+  NoPeers transport;
+  NodeOptions options;
+  Time now{seconds(1000)};
+  uint64_t turns = 0;
+  uint64_t writer_every = 1;  // the disk takes this many turns
+  uint64_t life = 0;
+  bool has_run = false;
+  std::optional<Error> fatal;
+  std::unique_ptr<Node> node;
+};
+
+// Small, so that snapshots, new segments and compactions all happen within a hundred writes.
+void snapshot_often(NodeBench& bench) {
+  bench.options.snapshot.log_min_bytes = 2048;
+  bench.options.snapshot.log_ratio = 1;
+  bench.options.snapshot.trailing_entries = 2;
+}
+
+TEST(Node, KeepsWhatItAcknowledgedThroughAPowerLoss) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  EXPECT_EQ(bench.call("two"), "OK 2");
+  EXPECT_EQ(bench.call("r"), "OK one;two;");
+  uint64_t digest = bench.node->digest();
+  Index applied = bench.node->applied_index();
+  EXPECT_NE(digest, 0u);
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() >= applied; }));
+  EXPECT_EQ(bench.call("r"), "OK one;two;");
+  EXPECT_EQ(bench.call("three"), "OK 3");
+  EXPECT_EQ(bench.call("r"), "OK one;two;three;");
+}
+
+TEST(Node, TellsWhatItsPluginAndItsDocumentSay) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.node->framing(), Framing::kLine);
+  EXPECT_EQ(bench.node->max_request(), 64u);
+  EXPECT_THAT(bench.call(std::string(65, 'w')), StartsWith("TOOLARGE"));
+  EXPECT_THAT(bench.call("r-bad"), StartsWith("PLUGIN "));
+  EXPECT_FALSE(bench.fatal);
+}
+
+TEST(Node, ARequestBeforeTheFirstTurnHasItsWholeTime) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  auto client = bench.connect();
+  client->submit("early");
+  ASSERT_TRUE(bench.until([&] { return !client->codes.empty(); }));
+  EXPECT_EQ(client->reply(0), "OK 1");
+}
+
+TEST(Node, TakesSnapshotsDropsItsLogAndComesBackFromThem) {
+  NodeBench bench;
+  snapshot_often(bench);
+  ASSERT_TRUE(bench.open());
+  std::string tape;
+  for (int i = 1; i <= 200; ++i) {
+    std::string text = fmt::format("w{}", i);
+    ASSERT_EQ(bench.call(text), fmt::format("OK {}", i));
+    tape += text + ";";
+    // Snapshots are looked for now and then only.
+    for (int idle = 0; idle < 10; ++idle) ASSERT_TRUE(bench.turn());
+  }
+  EXPECT_GT(bench.node->snapshot_index(), Index(100));
+  EXPECT_GT(bench.node->core().first_index(), Index(50));
+  uint64_t digest = bench.node->digest();
+  Index applied = bench.node->applied_index();
+  Index snapshot = bench.node->snapshot_index();
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.node->snapshot_index(), snapshot);
+  EXPECT_EQ(bench.node->applied_index(), snapshot);
+  // The digest goes on where it was: two entries follow by themselves.
+  ReplicatedState state;
+  state.digest = digest;
+  state.extend_digest(applied + 1, raft::EntryKind::kNoop, 0, {});
+  state.extend_digest(applied + 2, raft::EntryKind::kSessionOpen, 0, {});
+  ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() >= applied + 2; }));
+  ASSERT_EQ(bench.node->applied_index(), applied + 2);
+  EXPECT_EQ(bench.node->digest(), state.digest);
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  Index applied = bench.node->applied_index();
+  EXPECT_EQ(bench.call("fault"), "(dead)");
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  bench.die(false);
+  ASSERT_TRUE(bench.open());
+  EXPECT_FALSE(bench.until([] { return false; }));
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  bench.fatal.reset();
+  bench.node->turn(bench.clocks());
+  EXPECT_EQ(bench.node->applied_index(), applied);
+}
+
+TEST(Node, ALostLogIsNotBegunAnew) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  bench.die(false);
+  for (const std::string& name : bench.files.names("data/log"))
+    bench.files.erase("data/log/" + name);
+  EXPECT_FALSE(bench.open());
+  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_THAT(bench.fatal->text, HasSubstr("it must not vote again"));
+}
+
+TEST(Node, ALogOfAnotherClusterIsRefused) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  bench.die(false);
+  EXPECT_FALSE(bench.open(genesis_of(2)));
+  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
+  EXPECT_TRUE(bench.open(genesis_of(1)));
+}
+
+TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
+  NodeBench bench;
+  snapshot_often(bench);
+  ASSERT_TRUE(bench.open());
+  for (int i = 0; !bench.node->snapshot_index(); ++i) {
+    ASSERT_LT(i, 1000);
+    bench.call("w");
+  }
+  bench.die(false);
+  EXPECT_FALSE(bench.open(genesis_of(2)));
+  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
+}
+
+TEST(Node, ShutDownFinishesWhatIsOutAndTakesNothingNew) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  auto client = bench.connect();
+  client->submit("two");
+  bench.node->turn(bench.clocks());  // handed on
+  bench.node->shut_down();
+  client->submit("three");
+  ASSERT_TRUE(bench.until([&] { return client->codes.size() == 2; }));
+  EXPECT_EQ(client->reply(0), "OK 2");
+  EXPECT_THAT(client->reply(1), StartsWith("SHUTDOWN"));
+  EXPECT_EQ(bench.node->holder().held(), 0u);
+}
+
+// A follower fed by hand: node 2, whose leader is node 1.
+TEST(Node, ASnapshotOfItsOwnThatIsLateDoesNotReplaceANewerOneOfTheLeader) {
+  NodeBench bench;
+  Genesis genesis = genesis_of();
+  genesis.members.push_back({NodeId(2), DiskId(), "h:4", "h:5", "h:6"});
+  bench.options.id = NodeId(2);
+  bench.options.apply_inline = false;
+  bench.options.snapshot.log_min_bytes = 256;
+  auto noops = [](uint64_t from, uint64_t to) {
+    std::vector<raft::Entry> entries;
+    for (uint64_t index = from; index <= to; ++index) {
+      raft::Entry entry;
+      entry.index = Index(index);
+      entry.term = Term(2);
+      entry.kind = raft::EntryKind::kNoop;
+      entry.stamp_ns = static_cast<int64_t>(index);
+      entry.checksum = raft::entry_checksum(entry);
+      entries.push_back(std::move(entry));
+    }
+    return entries;
+  };
+
+  // What the leader has at index 100.
+  FaultyFileSystem leader_files;
+  auto leader_store = *storage::SnapshotStore::open(leader_files, "snapshots", {});
+  auto instance = plugin::Instance::create(tape_plugin(), {});
+  Applier leader(
+      {NodeId(1), 1, false, 0, [] { return int64_t{1}; }},
+      {ReplicatedState::at_genesis(genesis), std::move(*instance)}, *leader_store, [] {},
+      [](Error error) { ADD_FAILURE() << error.text; });
+  std::vector<raft::Entry> whole_log = noops(2, 100);
+  whole_log.insert(whole_log.begin(), genesis.entry());
+  leader.apply(whole_log);
+  leader.take_snapshot();
+  leader.poll_once();
+  auto source = leader_store->open_source({Index(100), Term(2)});
+  ASSERT_TRUE(source) << source.error().text;
+  auto bytes = (*source)->read(0, 1 << 20);
+  ASSERT_TRUE(bytes);
+
+  ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+  raft::AppendRequest append;
+  append.prev_index = Index(1);
+  append.prev_term = Term(1);
+  append.commit = Index(40);
+  append.round = 1;
+  append.entries = noops(2, 40);
+  bench.node->set_now(bench.clocks());
+  bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
+  ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() == Index(40); }, 40));
+  // From here on the apply thread sleeps: its snapshot is asked for, the leader's arrives.
+  auto turn_without_applier = [&] {
+    bench.now += milliseconds(1);
+    bench.node->turn(bench.clocks());
+    bench.node->writer().poll_once();
+    bench.node->worker().poll_once();
+  };
+  for (int i = 0; i < 100 && !bench.node->applier().has_work(); ++i) turn_without_applier();
+  ASSERT_TRUE(bench.node->applier().has_work());
+  wire::SnapshotChunk chunk;
+  chunk.mark = {Index(100), Term(2)};
+  chunk.leader_term = bench.node->core().term();
+  chunk.file_size = bytes->size();
+  chunk.bytes = *bytes;
+  bench.node->on_message(NodeId(1), chunk);
+  for (int i = 0; i < 5; ++i) turn_without_applier();
+  EXPECT_EQ(bench.node->snapshots_installed(), 1u);
+  EXPECT_EQ(bench.node->snapshot_index(), Index(100));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(bench.turn()) << bench.fatal->text;
+  EXPECT_TRUE(bench.files.has("data/snapshots/" + leader_store->list()[0].name));
+  EXPECT_EQ(bench.node->applied_index(), Index(100));
+  EXPECT_EQ(bench.node->snapshot_index(), Index(100));
+  bench.die(true);
+  ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+  EXPECT_EQ(bench.node->snapshot_index(), Index(100));
+  EXPECT_EQ(bench.node->core().last_index(), Index(100));
+}
+
+// Runs a life of the node in which the disk misbehaves at one point, then one in which it does not.
+// Returns whether the point was reached. Everything acknowledged must be there, once, in order.
+bool survives(uint64_t nth, bool power_off) {
+  NodeBench bench(nth);
+  snapshot_often(bench);
+  bench.writer_every = 5;  // whoever does not wait for the disk is found out
+  if (power_off) {
+    bench.files.power_off_at_change(nth);
+  } else {
+    bench.files.fail_nth_change(nth, 5);
+  }
+  std::vector<std::string> acknowledged;
+  size_t sent = 0;
+  if (bench.open()) {
+    for (; sent < 120; ++sent) {
+      std::string text = fmt::format("w{:03}", sent);
+      std::string reply = bench.call(text);
+      if (reply == "(dead)") break;
+      EXPECT_THAT(reply, StartsWith("OK "));
+      acknowledged.push_back(text);
+      for (int idle = 0; idle < 10 && bench.turn(); ++idle) {
+      }
+      if (bench.fatal) break;
+    }
+  }
+  bool hit = bench.files.failure_hit();
+  if (bench.fatal) {
+    EXPECT_TRUE(hit) << bench.fatal->text;
+    EXPECT_EQ(bench.fatal->code, ExitCode::kStorage) << bench.fatal->text;
+  } else {
+    EXPECT_EQ(acknowledged.size(), 120u);
+  }
+  bench.die(true);
+  EXPECT_TRUE(bench.open()) << bench.fatal->text;
+  if (!bench.node) return hit;
+  std::string tape = bench.call("r");
+  EXPECT_THAT(tape, StartsWith("OK "));
+  std::string expected = "OK ";
+  for (const std::string& text : acknowledged) expected += text + ";";
+  // The one that was out when it died may be there, too.
+  if (tape != expected) {
+    expected += fmt::format("w{:03};", acknowledged.size());
+    EXPECT_EQ(tape, expected);
+  }
+  return hit;
+}
+
+TEST(NodeOnABadDisk, AnyFailingCallEndsItAndLosesNothing) {
+  uint64_t nth = 1;
+  while (survives(nth, false)) {
+    ASSERT_FALSE(::testing::Test::HasFailure()) << "change " << nth << " failed";
+    ++nth;
+    ASSERT_LT(nth, 5000u);
+  }
+  EXPECT_GT(nth, 200u) << "fewer changes than writes: nothing was tested";
+}
+
+TEST(NodeOnABadDisk, PowerMayGoAtAnyChange) {
+  uint64_t nth = 1;
+  while (survives(nth, true)) {
+    ASSERT_FALSE(::testing::Test::HasFailure()) << "power off at change " << nth;
+    ++nth;
+    ASSERT_LT(nth, 5000u);
+  }
+  EXPECT_GT(nth, 200u) << "fewer changes than writes: nothing was tested";
+}
+
+}  // namespace
+}  // namespace connectd::node
