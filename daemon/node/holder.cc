@@ -130,6 +130,7 @@ class Stream final : public std::enable_shared_from_this<Stream> {
       }
     }
     start();
+    flush();  // what needed no cluster is answered
   }
   // A read whose index is reached.
   void add_ready(ReadTask task) {

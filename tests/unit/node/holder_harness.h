@@ -32,6 +32,7 @@ class RecordingClient final : public ReplyHandler {
     ++ends;
     if (close_at_end) stream.reset();
   }
+  bool is_congested() const override { return congested; }
   void submit(std::string_view text) { stream->submit(as_bytes(text)); }
   std::string reply(size_t i) const {
     if (i >= codes.size()) return "(none)";
@@ -46,6 +47,7 @@ class RecordingClient final : public ReplyHandler {
   std::vector<size_t> pending_seen;
   int ends = 0;
   bool close_at_end = false;
+  bool congested = false;
 };
 
 // Requests: "w..." write, "r..." read, "l..." local read, "p" answered at once, "x" refused without

@@ -140,6 +140,65 @@ TEST(Stream, MayBeClosedFromTheEndOfATurn) {
   EXPECT_FALSE(first->stream);
 }
 
+TEST(Stream, OfACongestedClientStandsStillAndGoesOnWhereItWas) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  client->congested = true;
+  bench.holder.read_index(bench.asked[0], Index(10));
+  EXPECT_TRUE(bench.take_reads(10).empty());
+  client->submit("w2");
+  bench.advance(milliseconds(4000));
+  EXPECT_EQ(bench.numbered(), "");
+  client->congested = false;
+  client->stream->resume();
+  auto reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 1u);
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("one"), false, 0, Index(10)});
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w2");
+  bench.advance(milliseconds(4000));  // the time that the client took is not the cluster's
+  EXPECT_EQ(client->codes.size(), 1u);
+  bench.applied(10, 1, 11, "two");
+  EXPECT_THAT(client->texts, ElementsAre("one", "two"));
+  EXPECT_EQ(bench.holder.held(), 0u);
+}
+
+TEST(Stream, AnswersThatNeedNoClusterComeWhenACongestedClientResumes) {
+  HolderBench bench;
+  auto client = bench.connect();
+  client->congested = true;
+  client->submit("p");
+  client->submit("x");
+  client->congested = false;
+  client->stream->resume();
+  EXPECT_EQ(client->codes.size(), 2u);
+  EXPECT_EQ(client->stream->pending(), 0u);
+}
+
+TEST(Stream, ClosedWhileCongestedIsFinished) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  bench.advance();
+  client->congested = true;
+  bench.holder.read_index(bench.asked[0], Index(10));
+  EXPECT_TRUE(bench.take_reads(10).empty());
+  client->submit("w2");
+  client->stream.reset();
+  auto reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 1u);
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("one"), false, 0, Index(10)});
+  bench.advance();
+  bench.applied(10, 1, 11, "two");
+  reads.clear();
+  EXPECT_EQ(bench.holder.held(), 0u);
+  EXPECT_TRUE(client->codes.empty());
+}
+
 TEST(Stream, OutlivesItsHolder) {
   auto bench = std::make_unique<HolderBench>();
   bench->open_session();
