@@ -156,6 +156,7 @@ class Daemon::Impl final : public wire::TransportHandler {
 
   std::set<NodeId> refused_by_;
   bool arrived_ = false;
+  Index catch_up_to_;  // committed when a leader was first known
   bool caught_up_ = false;
   bool done_ = false;
   bool stopping_ = false;
@@ -572,7 +573,8 @@ void Daemon::Impl::publish_status() {
                              core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
   // Once it has applied what was committed when it first knew a leader, its state is worth asking for.
-  if (core.leader() && node_->applied_index() == core.commit_index()) caught_up_ = true;
+  if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
+  if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
   status->ready = core.leader() && caught_up_ && !stopping_;
   if (stopping_) {
     status->reason = "stopping";
@@ -580,7 +582,7 @@ void Daemon::Impl::publish_status() {
     status->reason = "no leader is known";
   } else if (!caught_up_) {
     status->reason = fmt::format("catching up: {} of {} entries are applied", node_->applied_index(),
-                                 core.commit_index());
+                                 catch_up_to_);
   }
   std::string text =
       fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()), core.term(),

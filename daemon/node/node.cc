@@ -9,6 +9,10 @@ namespace connectd::node {
 namespace {
 
 constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
+// A leader whose disk completes nothing for this many election timeouts hands over. Its followers go on
+// committing meanwhile; what its own disk has not taken is bounded by kMaxUnstableBytes.
+constexpr int kStallElectionTimeouts = 2;
+constexpr size_t kMaxUnstableBytes = 256 << 20;
 constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 // Snapshot chunks to one follower that are not acknowledged yet.
@@ -200,8 +204,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
             }
           },
           [&](wire::ForwardProposals& forward) {
-            if (core_->role() == raft::Role::kLeader && core_->term() == forward.leader_term &&
-                !core_->is_transferring()) {
+            if (core_->term() == forward.leader_term && takes_proposals()) {
               step(raft::Propose{std::move(forward.proposals)});
             } else {
               host_.transport->send(
@@ -282,12 +285,32 @@ void Node::take_log_progress() {
 
 void Node::tell_holder() {
   LeaderView view{core_->leader(), core_->term(), core_->leader() != NodeId()};
-  if (view.leader == options_.id) {
-    view.takes_proposals = core_->role() == raft::Role::kLeader && !core_->is_transferring();
-  }
+  if (view.leader == options_.id) view.takes_proposals = takes_proposals();
   if (view == leader_view_) return;
   leader_view_ = view;
   holder_->leader_changed(view.leader, view.term, view.takes_proposals);
+}
+
+bool Node::takes_proposals() const {
+  return core_->role() == raft::Role::kLeader && !core_->is_transferring() &&
+         core_->unstable_bytes() < kMaxUnstableBytes;
+}
+
+void Node::watch_disk() {
+  bool waits = core_->durable_index() < core_->last_index();
+  if (!waits || core_->durable_index() != stall_durable_) {
+    stall_durable_ = core_->durable_index();
+    stall_since_ = now_.time;
+    return;
+  }
+  if (now_.time - stall_since_ < kStallElectionTimeouts * options_.raft.election_timeout) return;
+  if (core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
+    LOG_WARNING("raft", "the log's disk has completed nothing for {} ms: handing over leadership",
+                (now_.time - stall_since_) / std::chrono::milliseconds(1));
+    step(raft::TransferLeadership{});
+    stall_since_ = now_.time;
+    host_.wake();
+  }
 }
 
 void Node::send(std::vector<raft::Envelope>& messages) {
@@ -461,6 +484,7 @@ void Node::housekeeping() {
     step(raft::TransferLeadership{});  // the one before found nobody, or was given up
     host_.wake();
   }
+  watch_disk();
   propose_tick();
 }
 

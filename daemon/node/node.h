@@ -134,6 +134,8 @@ class Node final : public Service, public wire::TransportHandler {
   void send(std::vector<raft::Envelope>& messages);
   void housekeeping();
   void propose_tick();
+  void watch_disk();
+  bool takes_proposals() const;
   void start_snapshot_stream(NodeId peer);
   void pump_snapshot_stream(NodeId peer);
   void end_snapshot_stream(NodeId peer, bool ok);
@@ -175,6 +177,9 @@ class Node final : public Service, public wire::TransportHandler {
   double snapshot_spread_ = 1;
   uint64_t snapshots_installed_ = 0;
   bool taking_snapshot_ = false;
+  // The disk: what was durable when it last made progress, and when that was.
+  Index stall_durable_;
+  Time stall_since_;
   Time next_housekeeping_;
   Time next_space_check_;
   bool disk_full_ = false;
