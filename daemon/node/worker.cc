@@ -54,7 +54,12 @@ Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore
       fatal_(std::move(fatal)),
       queue_(kMaxQueuedTasks) {}
 
-void Worker::submit(Task task) { CHECK(queue_.push(std::move(task))); }
+void Worker::submit(Task task) {
+  bool may_drop = std::holds_alternative<ReceiveChunk>(task);
+  bool taken = queue_.push(std::move(task));
+  // A peer may send what it likes; what it means is sent again.
+  CHECK(taken || may_drop) << "more tasks for the worker than their makers' bounds allow";
+}
 
 bool Worker::take_results(std::vector<Item>& out) {
   out.clear();
