@@ -11,20 +11,19 @@ namespace po = boost::program_options;
 
 po::options_description options() {
   po::options_description all("Options", 96, 64);
-  all.add_options()
-      ("config", po::value<std::string>()->value_name("FILE"), "the configuration (YAML)")
-      ("plugin", po::value<std::string>()->value_name("FILE"),
-       "the state machine, a shared object; overrides plugin.path")
-      ("node", po::value<std::string>()->value_name("ID"),
-       "which member this node is; overrides node.id, so that one file can serve all")
-      ("data-dir", po::value<std::string>()->value_name("DIR"), "overrides node.data_dir")
-      ("set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE"),
-       "overrides one key, as in --set raft.election_timeout=1s; may be repeated")
-      ("check", "parse, validate, load the plugin, test the data directory and the ports; print all "
-                "errors; exit")
-      ("print-config", "print every effective value with its source; exit")
-      ("version", "print the version; exit")
-      ("help", "print this; exit");
+  all.add_options()("config", po::value<std::string>()->value_name("FILE"),
+                    "the configuration (YAML)")(
+      "plugin", po::value<std::string>()->value_name("FILE"),
+      "the state machine, a shared object; overrides plugin.path")(
+      "node", po::value<std::string>()->value_name("ID"),
+      "which member this node is; overrides node.id, so that one file can serve all")(
+      "data-dir", po::value<std::string>()->value_name("DIR"), "overrides node.data_dir")(
+      "set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE"),
+      "overrides one key, as in --set raft.election_timeout=1s; may be repeated")(
+      "check",
+      "parse, validate, load the plugin, test the data directory and the ports; print all "
+      "errors; exit")("print-config", "print every effective value with its source; exit")(
+      "version", "print the version; exit")("help", "print this; exit");
   return all;
 }
 }  // namespace
@@ -35,15 +34,13 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
     // No abbreviations: a new option must never change the meaning of an old command line.
     int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
     po::positional_options_description none;
-    po::store(po::command_line_parser(argc, argv)
-                  .options(options())
-                  .positional(none)
-                  .style(style)
-                  .run(),
-              values);
+    po::store(
+        po::command_line_parser(argc, argv).options(options()).positional(none).style(style).run(),
+        values);
     po::notify(values);
   } catch (const po::error& error) {
-    return failure(ExitCode::kUsage, fmt::format("connectd: {}\nTry: connectd --help", error.what()));
+    return failure(ExitCode::kUsage,
+                   fmt::format("connectd: {}\nTry: connectd --help", error.what()));
   }
   CommandLine line;
   auto text = [&](const char* name) -> std::optional<std::string> {
@@ -76,8 +73,10 @@ std::string help_text() {
          "  connectd --plugin libcounter.so                       one node on loopback, data in\n"
          "                                                        ./connectd-data\n\n"
       << options()
-      << "\nSignals: TERM and INT hand over leadership, finish what is in flight, exit; a second one\n"
-         "stops at once. HUP reloads the live keys, all or nothing. USR2 writes the state to the log.\n";
+      << "\nSignals: TERM and INT hand over leadership, finish what is in flight, exit; a second "
+         "one\n"
+         "stops at once. HUP reloads the live keys, all or nothing. USR2 writes the state to the "
+         "log.\n";
   return out.str();
 }
 

@@ -102,7 +102,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   Result<void> run();
 
  private:
-  // ---- start ---------------------------------------------------------------------------------------
+  // ---- start
+  // ---------------------------------------------------------------------------------------
   Result<void> open_data_directory();
   void begin_bootstrap();
   Result<void> open_node(const node::Genesis& genesis);
@@ -110,7 +111,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   void start_threads();
   std::map<NodeId, std::vector<wire::Address>> peer_addresses() const;
 
-  // ---- wire::TransportHandler ------------------------------------------------------------------------
+  // ---- wire::TransportHandler
+  // ------------------------------------------------------------------------
   void on_message(NodeId from, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
@@ -118,10 +120,11 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::optional<wire::Refusal> check(const wire::Hello& hello) const;
   void refused(NodeId peer, const wire::Refusal& refusal);
 
-  // ---- the loop --------------------------------------------------------------------------------------
+  // ---- the loop
+  // --------------------------------------------------------------------------------------
   void loop();
   void turn_bootstrap();
-  void wake();          // any thread
+  void wake();  // any thread
   void wait_for_signal();
   void on_signal(int number);
   void advance_shutdown();
@@ -131,7 +134,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   void stop_everything();
   void log_state();
   void reload();
-  void arrive();        // something is about to be given to the node: what time is it
+  void arrive();  // something is about to be given to the node: what time is it
 
   config::Config config_;
   const config::LoadRequest request_;
@@ -173,7 +176,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::string last_status_text_;
 };
 
-// ---- start -----------------------------------------------------------------------------------------
+// ---- start
+// -----------------------------------------------------------------------------------------
 
 Result<void> Daemon::Impl::open_data_directory() {
   const std::string& dir = config_.node.data_dir;
@@ -210,9 +214,15 @@ Result<void> Daemon::Impl::open_data_directory() {
 void Daemon::Impl::begin_bootstrap() {
   node::Bootstrap::Options options;
   switch (config_.cluster.bootstrap) {
-    case config::Bootstrap::kAuto: options.mode = node::Bootstrap::Mode::kAuto; break;
-    case config::Bootstrap::kNew: options.mode = node::Bootstrap::Mode::kNew; break;
-    case config::Bootstrap::kJoin: options.mode = node::Bootstrap::Mode::kJoin; break;
+    case config::Bootstrap::kAuto:
+      options.mode = node::Bootstrap::Mode::kAuto;
+      break;
+    case config::Bootstrap::kNew:
+      options.mode = node::Bootstrap::Mode::kNew;
+      break;
+    case config::Bootstrap::kJoin:
+      options.mode = node::Bootstrap::Mode::kJoin;
+      break;
   }
   options.id = config_.node.id;
   options.disk_id = identity_.disk_id;
@@ -232,24 +242,26 @@ void Daemon::Impl::begin_bootstrap() {
 
 Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   if (genesis.plugin_name != plugin_->name()) {
-    return failure(ExitCode::kMismatch,
-                   fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
-                               "with the right plugin, or with another directory",
-                               config_.node.data_dir, genesis.plugin_name, plugin_->path(),
-                               plugin_->name()));
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
+                    "with the right plugin, or with another directory",
+                    config_.node.data_dir, genesis.plugin_name, plugin_->path(), plugin_->name()));
   }
   if (genesis.plugin_level < plugin_->level_min() || genesis.plugin_level > plugin_->level_max()) {
-    return failure(ExitCode::kMismatch,
-                   fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
-                               "{} to {}: install a build that runs it",
-                               genesis.plugin_level, plugin_->name(), plugin_->version(),
-                               plugin_->level_min(), plugin_->level_max()));
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
+                    "{} to {}: install a build that runs it",
+                    genesis.plugin_level, plugin_->name(), plugin_->version(), plugin_->level_min(),
+                    plugin_->level_max()));
   }
   if (genesis.cluster_name != config_.cluster.name) {
-    return failure(ExitCode::kMismatch,
-                   fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
-                               "'{}': correct cluster.name, or use another directory",
-                               config_.node.data_dir, genesis.cluster_name, config_.cluster.name));
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
+                    "'{}': correct cluster.name, or use another directory",
+                    config_.node.data_dir, genesis.cluster_name, config_.cluster.name));
   }
   if (genesis.find(config_.node.id) == nullptr) {
     return failure(ExitCode::kMismatch, fmt::format("node {} is no member of cluster '{}'",
@@ -257,12 +269,14 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   }
   // Settings that change results count as they were when the cluster was formed.
   if (genesis.max_request != config_.client.max_request) {
-    LOG_WARNING("config", "client.max_request is {} in the configuration and {} in the cluster, where it "
+    LOG_WARNING("config",
+                "client.max_request is {} in the configuration and {} in the cluster, where it "
                 "was set when the cluster was formed: the cluster's value counts",
                 config_.client.max_request, genesis.max_request);
   }
   if (genesis.plugin_options != config_.plugin.options) {
-    LOG_WARNING("config", "plugin.options differ from those of the cluster, which were set when it was "
+    LOG_WARNING("config",
+                "plugin.options differ from those of the cluster, which were set when it was "
                 "formed: the cluster's count");
   }
 
@@ -294,7 +308,8 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   options.incarnation = random_seed();
   options.wall_clock = [] { return read_clocks().wall_ns; };
   if (!options.log.sync) {
-    LOG_WARNING("storage", "storage.sync is none: for experiments only. An acknowledged write is LOST when "
+    LOG_WARNING("storage",
+                "storage.sync is none: for experiments only. An acknowledged write is LOST when "
                 "the machine or the power fails.");
   }
 
@@ -325,13 +340,21 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   client::ClientPortOptions client_options;
   client_options.max_connections = config_.client.max_connections;
   switch (config_.client.framing) {
-    case config::FramingChoice::kAuto: break;
-    case config::FramingChoice::kLine: client_options.framing = node::Framing::kLine; break;
-    case config::FramingChoice::kResp: client_options.framing = node::Framing::kResp; break;
-    case config::FramingChoice::kLength: client_options.framing = node::Framing::kLength; break;
+    case config::FramingChoice::kAuto:
+      break;
+    case config::FramingChoice::kLine:
+      client_options.framing = node::Framing::kLine;
+      break;
+    case config::FramingChoice::kResp:
+      client_options.framing = node::Framing::kResp;
+      break;
+    case config::FramingChoice::kLength:
+      client_options.framing = node::Framing::kLength;
+      break;
   }
   clients_ = std::make_unique<client::ClientPort>(io_, client_options, *node_);
-  if (auto listening = clients_->listen(to_wire(config_.listen.client)); !listening) return listening;
+  if (auto listening = clients_->listen(to_wire(config_.listen.client)); !listening)
+    return listening;
   LOG_INFO("connectd", "clients: {}", config_.listen.client.to_string());
   start_threads();
   return {};
@@ -374,8 +397,7 @@ Result<void> Daemon::Impl::open_ports() {
   network_ = std::make_unique<transport::PeerNetwork>(
       io_, options, *this,
       transport::PeerNetworkHooks{
-          [this] { return hello(); },
-          [this](const wire::Hello& hello) { return check(hello); },
+          [this] { return hello(); }, [this](const wire::Hello& hello) { return check(hello); },
           [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
   if (auto listening = network_->listen(to_wire(config_.listen.peer)); !listening) return listening;
   network_->set_peers(peer_addresses());
@@ -394,7 +416,8 @@ Result<void> Daemon::Impl::open_ports() {
   return {};
 }
 
-// ---- peers -----------------------------------------------------------------------------------------
+// ---- peers
+// -----------------------------------------------------------------------------------------
 
 void Daemon::Impl::arrive() {
   if (arrived_ || !node_) return;
@@ -445,19 +468,21 @@ std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const
   if (!node_) return std::nullopt;
   const node::GenesisMember* member = node_->genesis().find(hello.node_id);
   if (member == nullptr) {
-    return wire::Refusal{wire::RefusalCode::kNotMember,
-                         fmt::format("node {} is no member of cluster '{}'; add it with: connectctl "
-                                     "member add {}",
-                                     hello.node_id, config_.cluster.name, hello.node_id)};
+    return wire::Refusal{
+        wire::RefusalCode::kNotMember,
+        fmt::format("node {} is no member of cluster '{}'; add it with: connectctl "
+                    "member add {}",
+                    hello.node_id, config_.cluster.name, hello.node_id)};
   }
   if (member->disk_id != hello.disk_id) {
     return wire::Refusal{
         wire::RefusalCode::kDiskId,
-        fmt::format("node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
-                    "or exchanged, and a node that forgot its votes must not vote again. Put the right "
-                    "directory back, or replace it with: connectctl member replace {}",
-                    hello.node_id, config_.cluster.name, member->disk_id.to_string(),
-                    hello.disk_id.to_string(), hello.node_id)};
+        fmt::format(
+            "node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
+            "or exchanged, and a node that forgot its votes must not vote again. Put the right "
+            "directory back, or replace it with: connectctl member replace {}",
+            hello.node_id, config_.cluster.name, member->disk_id.to_string(),
+            hello.disk_id.to_string(), hello.node_id)};
   }
   return std::nullopt;
 }
@@ -466,8 +491,7 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
   switch (refusal.code) {
     case wire::RefusalCode::kDiskId:
       // Only a member of this very cluster says this.
-      die(Error{ExitCode::kMismatch,
-                fmt::format("refused by node {}: {}", peer, refusal.text)});
+      die(Error{ExitCode::kMismatch, fmt::format("refused by node {}: {}", peer, refusal.text)});
     case wire::RefusalCode::kClusterName:
     case wire::RefusalCode::kClusterId:
     case wire::RefusalCode::kPluginName:
@@ -486,11 +510,13 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
     case wire::RefusalCode::kWrongNode:
-    case wire::RefusalCode::kNotMember: break;  // logged by the transport; it tries again
+    case wire::RefusalCode::kNotMember:
+      break;  // logged by the transport; it tries again
   }
 }
 
-// ---- the loop --------------------------------------------------------------------------------------
+// ---- the loop
+// --------------------------------------------------------------------------------------
 
 void Daemon::Impl::wake() {
   if (wake_posted_.exchange(true, std::memory_order_acq_rel)) return;
@@ -569,10 +595,12 @@ void Daemon::Impl::publish_status() {
     const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
                         : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
                                                                             : "snapshot";
-    status->peers.push_back({peer.id, peer.active, state, peer.match,
-                             core.last_index().value() - std::min(core.last_index(), peer.match).value()});
+    status->peers.push_back(
+        {peer.id, peer.active, state, peer.match,
+         core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
-  // Once it has applied what was committed when it first knew a leader, its state is worth asking for.
+  // Once it has applied what was committed when it first knew a leader, its state is worth asking
+  // for.
   if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
   if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
   status->ready = core.leader() && caught_up_ && !stopping_;
@@ -581,12 +609,12 @@ void Daemon::Impl::publish_status() {
   } else if (!core.leader()) {
     status->reason = "no leader is known";
   } else if (!caught_up_) {
-    status->reason = fmt::format("catching up: {} of {} entries are applied", node_->applied_index(),
-                                 catch_up_to_);
+    status->reason = fmt::format("catching up: {} of {} entries are applied",
+                                 node_->applied_index(), catch_up_to_);
   }
   std::string text =
-      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()), core.term(),
-                  core.commit_index(), core.leader());
+      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()),
+                  core.term(), core.commit_index(), core.leader());
   board_.publish(std::move(status));
   if (text != last_status_text_) {
     last_status_text_ = text;
@@ -597,7 +625,8 @@ void Daemon::Impl::publish_status() {
 void Daemon::Impl::call(std::string request, std::function<void(admin::CallResult)> done) {
   if (calls_.fetch_add(1) >= kMaxCalls) {
     calls_.fetch_sub(1);
-    done({node::ReplyCode::kOverloaded, "too many calls over HTTP are under way", false, 0, Index()});
+    done({node::ReplyCode::kOverloaded, "too many calls over HTTP are under way", false, 0,
+          Index()});
     return;
   }
   asio::post(io_, [this, request = std::move(request), done = std::move(done)]() mutable {
@@ -623,7 +652,8 @@ void Daemon::Impl::log_state() {
     return;
   }
   const raft::Core& core = node_->core();
-  LOG_INFO("state", "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
+  LOG_INFO("state",
+           "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
            "snapshot={} digest={:016x} requests={} bytes={} session={}",
            raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
            core.last_index(), core.durable_index(), core.commit_index(), node_->applied_index(),
@@ -636,9 +666,9 @@ void Daemon::Impl::log_state() {
 }
 
 void Daemon::Impl::reload() {
-  systemd_.notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}",
-                              std::chrono::steady_clock::now().time_since_epoch() /
-                                  std::chrono::microseconds(1)));
+  systemd_.notify(fmt::format(
+      "RELOADING=1\nMONOTONIC_USEC={}",
+      std::chrono::steady_clock::now().time_since_epoch() / std::chrono::microseconds(1)));
   auto reloaded = config::reload(request_, config_);
   if (!reloaded) {
     LOG_ERROR("config", "SIGHUP: nothing was changed:\n{}", reloaded.error().text);
@@ -697,7 +727,8 @@ void Daemon::Impl::advance_shutdown() {
     done_ = true;
     return;
   }
-  bool leads = node_->core().role() == raft::Role::kLeader && node_->core().conf().voters.size() > 1;
+  bool leads =
+      node_->core().role() == raft::Role::kLeader && node_->core().conf().voters.size() > 1;
   if (leads && now < transfer_until_) return;
   if (node_->holder().held() > 0) return;
   // Everything is answered: the replies go out, then the connections close.
@@ -809,7 +840,8 @@ std::string check_environment(const config::Config& config) {
       if (!error) acceptor.bind(endpoint, error);
       if (!error) acceptor.listen(1, error);
     }
-    if (error) problems += fmt::format("cannot listen on {}: {}\n", address.to_string(), error.message());
+    if (error)
+      problems += fmt::format("cannot listen on {}: {}\n", address.to_string(), error.message());
   }
   return problems;
 }

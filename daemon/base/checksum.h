@@ -7,7 +7,8 @@
 
 namespace connectd {
 
-// A seed made of the position (a file offset, an index) makes right bytes in a wrong place fail too.
+// A seed made of the position (a file offset, an index) makes right bytes in a wrong place fail
+// too.
 uint64_t checksum64(ByteView bytes, uint64_t seed = 0);
 
 }  // namespace connectd

@@ -49,9 +49,15 @@ void log_line(LogLevel level, std::string_view component, std::string_view text)
   // in the line is ours.
   switch (level) {
     case LogLevel::kDebug:
-    case LogLevel::kInfo: LOG(INFO) << line; break;
-    case LogLevel::kWarning: LOG(WARNING) << line; break;
-    case LogLevel::kError: LOG(ERROR) << line; break;
+    case LogLevel::kInfo:
+      LOG(INFO) << line;
+      break;
+    case LogLevel::kWarning:
+      LOG(WARNING) << line;
+      break;
+    case LogLevel::kError:
+      LOG(ERROR) << line;
+      break;
   }
 }
 

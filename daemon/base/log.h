@@ -3,9 +3,9 @@
 //   LOG_INFO("raft", "became leader term={} last_index={}", term, index);
 //   CHECK(a <= b) << "why this cannot be";
 //
-// A line goes to stderr as one write: a priority prefix "<6>" that journald understands (left out on
-// a terminal), the level, the component, the text. glog's own prefix and files are off. Any thread.
-// Nothing logs per entry or per request.
+// A line goes to stderr as one write: a priority prefix "<6>" that journald understands (left out
+// on a terminal), the level, the component, the text. glog's own prefix and files are off. Any
+// thread. Nothing logs per entry or per request.
 #pragma once
 
 #include <fmt/format.h>
@@ -26,10 +26,10 @@ void log_line(LogLevel level, std::string_view component, std::string_view text)
 
 }  // namespace connectd
 
-#define CONNECTD_LOG_(level, component, ...)                                         \
-  do {                                                                               \
-    if (::connectd::log_enabled(level))                                              \
-      ::connectd::log_line(level, component, ::fmt::format(__VA_ARGS__));            \
+#define CONNECTD_LOG_(level, component, ...)                              \
+  do {                                                                    \
+    if (::connectd::log_enabled(level))                                   \
+      ::connectd::log_line(level, component, ::fmt::format(__VA_ARGS__)); \
   } while (false)
 #define LOG_DEBUG(component, ...) \
   CONNECTD_LOG_(::connectd::LogLevel::kDebug, component, __VA_ARGS__)

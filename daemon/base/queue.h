@@ -1,5 +1,5 @@
-// The queue between two threads: bounded, and drained whole. That is where batching comes from, with
-// no timer and no delay: while the consumer works on one batch, the next one gathers.
+// The queue between two threads: bounded, and drained whole. That is where batching comes from,
+// with no timer and no delay: while the consumer works on one batch, the next one gathers.
 #pragma once
 
 #include <condition_variable>

@@ -2,14 +2,14 @@
 // when default-constructed; zero means "none" in each of them.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
-
-#include <fmt/format.h>
 
 namespace connectd {
 
@@ -37,9 +37,9 @@ class Number {
   uint64_t value_ = 0;
 };
 
-using NodeId = Number<struct NodeIdKind>;        // a connectd node, never reused in a cluster's life
-using Term = Number<struct TermKind>;            // Raft term
-using Index = Number<struct IndexKind>;          // position in the log; the first entry has 1
+using NodeId = Number<struct NodeIdKind>;  // a connectd node, never reused in a cluster's life
+using Term = Number<struct TermKind>;      // Raft term
+using Index = Number<struct IndexKind>;    // position in the log; the first entry has 1
 using SessionId = Number<struct SessionIdKind>;  // index of the entry that opened the session
 using Sequence = Number<struct SequenceKind>;    // number of a proposal in its session, from 1
 

@@ -80,8 +80,10 @@ void Applier::advance() {
 }
 
 bool Applier::try_inline() {
-  // All that is queued, not only this turn's: an earlier turn's snapshot may not have been taken yet.
-  if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_) return false;
+  // All that is queued, not only this turn's: an earlier turn's snapshot may not have been taken
+  // yet.
+  if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_)
+    return false;
   std::unique_lock baton(baton_, std::try_to_lock);
   if (!baton.owns_lock()) return false;
   if (!queue_.drain(tasks_)) return true;
@@ -89,8 +91,10 @@ bool Applier::try_inline() {
   work(tasks_);
   if (thread_cpu_ns() - before > options_.inline_ns_max) {
     inline_allowed_ = false;
-    LOG_INFO("apply", "the plugin took more than {} us for a turn: it is called on the apply thread "
-             "only from now on", options_.inline_ns_max / 1000);
+    LOG_INFO("apply",
+             "the plugin took more than {} us for a turn: it is called on the apply thread "
+             "only from now on",
+             options_.inline_ns_max / 1000);
   }
   return true;
 }
@@ -159,8 +163,7 @@ void Applier::work(std::vector<Task>& tasks) {
                      instance_ = std::move(restored.instance);
                      const auto* local = state_.sessions.find(local_session_);
                      if (local == nullptr) local_session_ = SessionId();
-                     fresh_.items.emplace_back(
-                         ApplyResults::Replaced{instance_, state_.sessions});
+                     fresh_.items.emplace_back(ApplyResults::Replaced{instance_, state_.sessions});
                      fresh_.applied = state_.applied;
                    },
                },
@@ -271,7 +274,8 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:
     case raft::EntryKind::kCompare:
-    case raft::EntryKind::kSettings: break;
+    case raft::EntryKind::kSettings:
+      break;
   }
   state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
   state_.applied = entry.index;

@@ -1,10 +1,10 @@
-// The replicated state machine of one node: the plugin's instance, the sessions, the digest chain and
-// the applied index. Gets committed entries and reads in order, gives replies.
+// The replicated state machine of one node: the plugin's instance, the sessions, the digest chain
+// and the applied index. Gets committed entries and reads in order, gives replies.
 //
 // Who holds the baton applies. Usually that is the apply thread (run()); when nothing is queued the
 // loop takes the baton and applies a small batch itself (advance()), which saves two thread
-// hand-overs on the path of a request. A plugin that is slow loses that privilege. The plugin sees one
-// call at a time in both cases. The simulator turns the crank with poll_once().
+// hand-overs on the path of a request. A plugin that is slow loses that privilege. The plugin sees
+// one call at a time in both cases. The simulator turns the crank with poll_once().
 #pragma once
 
 #include <atomic>
@@ -87,25 +87,27 @@ class Applier final {
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
   };
-  // `wake` is called on the apply thread when there are results; `fatal` when the replica must stop.
-  // `snapshots` is used on the applying thread only for writing.
+  // `wake` is called on the apply thread when there are results; `fatal` when the replica must
+  // stop. `snapshots` is used on the applying thread only for writing.
   Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
           std::function<void()> wake, std::function<void(Error)> fatal);
 
-  // ---- loop thread -------------------------------------------------------------------------------
+  // ---- loop thread
+  // -------------------------------------------------------------------------------
   void apply(std::vector<raft::Entry> entries);
   void read(std::vector<ReadTask> tasks);
   void take_snapshot();
   void replace(RestoredState state);
-  // Called behind the four above: runs what is queued on the calling thread, if nobody else does, it
-  // is little and no snapshot; else wakes the apply thread.
+  // Called behind the four above: runs what is queued on the calling thread, if nobody else does,
+  // it is little and no snapshot; else wakes the apply thread.
   void advance();
   // Results since the last call, into `out`. False: none.
   bool take_results(ApplyResults& out);
   bool has_results();
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
-  // ---- apply thread ------------------------------------------------------------------------------
+  // ---- apply thread
+  // ------------------------------------------------------------------------------
   void run();    // until close()
   void close();  // any thread
   // Does what is queued; false when there was nothing. (Simulator, tests.)
@@ -133,9 +135,10 @@ class Applier final {
 
   BoundedQueue<Task> queue_;
   std::atomic<size_t> queued_bytes_{0};
-  std::atomic<size_t> queued_weight_{0};  // entries and reads; a snapshot weighs too much for inline
-  bool inline_allowed_;                   // loop thread, as the next
-  bool pushed_ = false;                   // since the last advance()
+  std::atomic<size_t> queued_weight_{
+      0};                // entries and reads; a snapshot weighs too much for inline
+  bool inline_allowed_;  // loop thread, as the next
+  bool pushed_ = false;  // since the last advance()
 
   std::mutex baton_;  // held while the state below is in use
   ReplicatedState state_;
@@ -144,7 +147,7 @@ class Applier final {
   bool failed_ = false;
   std::vector<Task> tasks_;
   std::string scratch_;
-  ApplyResults fresh_;       // of the present batch
+  ApplyResults fresh_;  // of the present batch
 
   std::mutex results_mutex_;
   ApplyResults results_;

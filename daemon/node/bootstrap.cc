@@ -31,8 +31,10 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
       return;
     }
     if (decided_ && *decided_ != *genesis) {
-      LOG_WARNING("bootstrap", "node {} offered a second founding document: refused, a node accepts "
-                  "one for ever", from);
+      LOG_WARNING("bootstrap",
+                  "node {} offered a second founding document: refused, a node accepts "
+                  "one for ever",
+                  from);
       return;
     }
     const GenesisMember* self = genesis->find(options_.id);
@@ -43,15 +45,16 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
                 genesis->plugin_level <= options_.plugin_level_max;
     // A node set to join never takes part in forming.
     if (!fits || options_.mode == Mode::kJoin) {
-      LOG_WARNING("bootstrap", "node {} offered a founding document that does not fit this node: "
-                  "refused", from);
+      LOG_WARNING("bootstrap",
+                  "node {} offered a founding document that does not fit this node: "
+                  "refused",
+                  from);
       return;
     }
     decided_ = std::move(*genesis);
     // The answer leaves when it is durable; the offer comes again.
     if (durable_) {
-      messages_.emplace_back(
-          from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
+      messages_.emplace_back(from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
     }
   } else if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
     if (durable_ && accepted->document_checksum == checksum64(as_bytes(decided_->encode()))) {
@@ -102,16 +105,18 @@ void Bootstrap::draw() {
     high = std::min(high, found->second.hello.plugin_level_max);
   }
   if (options_.mode == Mode::kNew && genesis.members.size() > 1) {
-    refused_ = Error{ExitCode::kConfig,
-                     "cluster.bootstrap 'new' forms a cluster from this file alone, so the file must "
-                     "list this node only: list one member, or set bootstrap to auto"};
+    refused_ =
+        Error{ExitCode::kConfig,
+              "cluster.bootstrap 'new' forms a cluster from this file alone, so the file must "
+              "list this node only: list one member, or set bootstrap to auto"};
     return;
   }
   if (low > high) {
-    refused_ = Error{ExitCode::kMismatch,
-                     fmt::format("the members' plugins '{}' have no behaviour level in common: install "
-                                 "the same build on all members",
-                                 options_.plugin_name)};
+    refused_ =
+        Error{ExitCode::kMismatch,
+              fmt::format("the members' plugins '{}' have no behaviour level in common: install "
+                          "the same build on all members",
+                          options_.plugin_name)};
     return;
   }
   genesis.plugin_level = high;
@@ -145,8 +150,8 @@ std::string Bootstrap::waiting_for() const {
     if (member.id == options_.id) continue;
     auto found = peers_.find(member.id);
     if (found != peers_.end() && found->second.connected) continue;
-    missing += fmt::format("{}node {} ({})", missing.empty() ? "" : ", ", member.id,
-                           member.peer_address);
+    missing +=
+        fmt::format("{}node {} ({})", missing.empty() ? "" : ", ", member.id, member.peer_address);
   }
   if (!missing.empty()) return "the cluster forms when all members answer: waiting for " + missing;
   return fmt::format("waiting for the founding document from node {}", options_.members.front().id);

@@ -1,10 +1,11 @@
 // How a node with an empty data directory finds its place: a cluster forms only when all listed
-// members answer and all are empty; the one with the lowest id draws the founding document, makes it
-// durable, and offers it to the others until each has accepted. A node that meets a running cluster
-// waits to be added, or, when that cluster knows its id with another disk, is refused: a wiped node
-// must not vote again.
+// members answer and all are empty; the one with the lowest id draws the founding document, makes
+// it durable, and offers it to the others until each has accepted. A node that meets a running
+// cluster waits to be added, or, when that cluster knows its id with another disk, is refused: a
+// wiped node must not vote again.
 //
-// Pure: events in, effects out. Owner: the loop thread. Its node object is made when decided() is durable.
+// Pure: events in, effects out. Owner: the loop thread. Its node object is made when decided() is
+// durable.
 #pragma once
 
 #include <map>
@@ -56,7 +57,8 @@ class Bootstrap final {
 
   // To be sent now; emptied by the call.
   std::vector<std::pair<NodeId, wire::PeerMessage>> take_messages();
-  // What the node is waiting for, for the log and the status: "waiting for node 3 (10.0.0.13:7101)".
+  // What the node is waiting for, for the log and the status: "waiting for node 3
+  // (10.0.0.13:7101)".
   std::string waiting_for() const;
   // A cluster that must not be joined by this node: the process ends with it.
   const std::optional<Error>& refused() const { return refused_; }

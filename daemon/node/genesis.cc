@@ -45,10 +45,11 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
-    return failure(ExitCode::kMismatch,
-                   fmt::format("the cluster's founding document has format version {}, this connectd "
-                               "reads version {}: run the connectd that wrote it",
-                               version, kVersion));
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the cluster's founding document has format version {}, this connectd "
+                    "reads version {}: run the connectd that wrote it",
+                    version, kVersion));
   }
   Genesis genesis;
   genesis.cluster_id = read_uuid<ClusterIdKind>(in);

@@ -30,7 +30,7 @@ struct Genesis {
   std::vector<GenesisMember> members;  // sorted by id
   uint64_t max_request = 0;            // bytes of one request
   std::string plugin_name;
-  uint32_t plugin_level = 0;           // behaviour level in force from the first entry on
+  uint32_t plugin_level = 0;  // behaviour level in force from the first entry on
   std::map<std::string, std::string> plugin_options;
   bool operator==(const Genesis&) const = default;
 

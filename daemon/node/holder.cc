@@ -8,32 +8,44 @@ namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
 // Reads that the apply thread has at a time. Of one stream: as many as are likely to give this many
-// bytes of replies, so that a client that does not take them is noticed before there are many; of all
-// together: this many, so that they never hold up the writes for long.
+// bytes of replies, so that a client that does not take them is noticed before there are many; of
+// all together: this many, so that they never hold up the writes for long.
 constexpr size_t kStreamReplyBytes = 256 << 10;
 constexpr size_t kStreamReadsMax = 256;
 constexpr size_t kFirstReplyBytes = 64 << 10;  // what is assumed of a new client's replies
 constexpr size_t kReadsExecuting = 4096;
-}
+}  // namespace
 
 std::string_view reply_code_name(ReplyCode code) {
   switch (code) {
-    case ReplyCode::kOk: return "OK";
-    case ReplyCode::kNoLeader: return "NOLEADER";
-    case ReplyCode::kOverloaded: return "OVERLOADED";
-    case ReplyCode::kTooLarge: return "TOOLARGE";
-    case ReplyCode::kRejected: return "REJECTED";
-    case ReplyCode::kDiskFull: return "DISKFULL";
-    case ReplyCode::kShutdown: return "SHUTDOWN";
-    case ReplyCode::kBadFrame: return "BADFRAME";
-    case ReplyCode::kPlugin: return "PLUGIN";
-    case ReplyCode::kSessionGone: return "SESSION_GONE";
-    case ReplyCode::kUnknown: return "UNKNOWN";
+    case ReplyCode::kOk:
+      return "OK";
+    case ReplyCode::kNoLeader:
+      return "NOLEADER";
+    case ReplyCode::kOverloaded:
+      return "OVERLOADED";
+    case ReplyCode::kTooLarge:
+      return "TOOLARGE";
+    case ReplyCode::kRejected:
+      return "REJECTED";
+    case ReplyCode::kDiskFull:
+      return "DISKFULL";
+    case ReplyCode::kShutdown:
+      return "SHUTDOWN";
+    case ReplyCode::kBadFrame:
+      return "BADFRAME";
+    case ReplyCode::kPlugin:
+      return "PLUGIN";
+    case ReplyCode::kSessionGone:
+      return "SESSION_GONE";
+    case ReplyCode::kUnknown:
+      return "UNKNOWN";
   }
   return "UNKNOWN";
 }
 
-// ---- Stream ----------------------------------------------------------------------------------------
+// ---- Stream
+// ----------------------------------------------------------------------------------------
 
 // Slots in order of submission. The first `started_` ones are with the holder (or answered, waiting
 // for those before them); the others wait behind the barrier.
@@ -47,7 +59,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     Slot slot;
     slot.cost = bytes.size() + kRequestOverhead;
     if (holder == nullptr || holder->stopping_) {
-      push_answered(std::move(slot), ReplyCode::kShutdown, "this node is stopping; try another one");
+      push_answered(std::move(slot), ReplyCode::kShutdown,
+                    "this node is stopping; try another one");
       return;
     }
     if (bytes.size() > holder->limits_.max_request) {
@@ -73,7 +86,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
         return;
       case RequestKind::kWrite:
       case RequestKind::kRead:
-      case RequestKind::kReadLocal: break;
+      case RequestKind::kReadLocal:
+        break;
     }
     if (holder->disk_full_ && classified.kind == RequestKind::kWrite) {
       push_answered(std::move(slot), ReplyCode::kDiskFull,
@@ -82,8 +96,9 @@ class Stream final : public std::enable_shared_from_this<Stream> {
       return;
     }
     if (holder->held_bytes_ + slot.cost > holder->limits_.max_inflight_bytes) {
-      push_answered(std::move(slot), ReplyCode::kOverloaded,
-                    "this node holds client.max_inflight_bytes of requests; slow down and try again");
+      push_answered(
+          std::move(slot), ReplyCode::kOverloaded,
+          "this node holds client.max_inflight_bytes of requests; slow down and try again");
       return;
     }
     slot.kind = classified.kind;
@@ -223,7 +238,7 @@ class Stream final : public std::enable_shared_from_this<Stream> {
           holder->start_write(std::move(ref), slot.request, slot.deadline);
         } else {
           holder->start_read(std::move(ref), slot.request, slot.deadline,
-                              slot.kind == RequestKind::kReadLocal);
+                             slot.kind == RequestKind::kReadLocal);
         }
       } else {
         ++started_;
@@ -265,15 +280,15 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   const std::shared_ptr<Holder*> link_;
   ReplyHandler* handler_;
   std::deque<Slot> slots_;
-  uint64_t first_ = 0;      // ordinal of slots_.front()
+  uint64_t first_ = 0;  // ordinal of slots_.front()
   size_t started_ = 0;
-  size_t running_ = 0;      // started and not answered; all of one kind
+  size_t running_ = 0;  // started and not answered; all of one kind
   RequestKind running_kind_ = RequestKind::kWrite;
   bool dirty_ = false;
   size_t bytes_ = 0;
   std::deque<ReadTask> ready_reads_;
-  bool is_ready_ = false;   // in the holder's ready_streams_
-  size_t executing_ = 0;    // reads given to the apply thread
+  bool is_ready_ = false;  // in the holder's ready_streams_
+  size_t executing_ = 0;   // reads given to the apply thread
   size_t reply_bytes_ = kFirstReplyBytes;
 };
 
@@ -292,7 +307,8 @@ class StreamHandle final : public RequestStream {
 };
 }  // namespace
 
-// ---- Holder ----------------------------------------------------------------------------------------
+// ---- Holder
+// ----------------------------------------------------------------------------------------
 
 Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Host host)
     : self_(self),
@@ -366,8 +382,8 @@ void Holder::session_opened(SessionId id, uint64_t incarnation) {
   open_sent_ = false;
   next_sequence_ = Sequence(1);
   numbered_bytes_ = 0;
-  // All earlier sessions of this node are closed: what was not applied so far never will be. It goes
-  // again, before what came after it.
+  // All earlier sessions of this node are closed: what was not applied so far never will be. It
+  // goes again, before what came after it.
   while (!numbered_.empty()) {
     Write& last = numbered_.back();
     if (!last.answered) queued_.push_front(std::move(last));
@@ -437,8 +453,8 @@ void Holder::hand_on() {
       size_t cost = write.request.size() + kRequestOverhead;
       if (!numbered_.empty() && numbered_bytes_ + cost > limits_.credit_bytes) break;
       if (!proposals.empty() && bytes + write.request.size() > limits_.forward_bytes) break;
-      proposals.push_back({raft::EntryKind::kCommand, session_, next_sequence_, acked_below,
-                           write.request});
+      proposals.push_back(
+          {raft::EntryKind::kCommand, session_, next_sequence_, acked_below, write.request});
       bytes += write.request.size();
       numbered_bytes_ += cost;
       ++next_sequence_;
@@ -545,8 +561,8 @@ void Holder::expire() {
 }
 
 void Holder::expire_reads(std::vector<ReadTask>& tasks) {
-  auto late = std::ranges::stable_partition(tasks,
-                                            [&](const ReadTask& task) { return task.deadline > now_; });
+  auto late = std::ranges::stable_partition(
+      tasks, [&](const ReadTask& task) { return task.deadline > now_; });
   // Answering starts what waited behind the barrier, which may add to `tasks`.
   std::vector<ReadTask> expired(std::move_iterator(late.begin()), std::move_iterator(late.end()));
   tasks.erase(late.begin(), late.end());
@@ -559,7 +575,8 @@ void Holder::expire_reads(std::vector<ReadTask>& tasks) {
 void Holder::advance(Time now) {
   now_ = now;
   expire();
-  if (session_open_ && !numbered_.empty() && now_ - last_progress_ > limits_.stuck_timeout) reopen();
+  if (session_open_ && !numbered_.empty() && now_ - last_progress_ > limits_.stuck_timeout)
+    reopen();
   hand_on();
   ask_reads();
 }
@@ -586,10 +603,10 @@ void Holder::shut_down() {
   constexpr std::string_view kText = "this node is stopping; try another one";
   // An answer lets its stream start what waited behind the barrier, which is refused in its turn.
   while (!queued_.empty() || !new_reads_.empty()) {
-    for (auto queued = std::exchange(queued_, {}); Write& write : queued) {
+    for (auto queued = std::exchange(queued_, {}); Write & write : queued) {
       answer_error(write.ref, ReplyCode::kShutdown, kText);
     }
-    for (auto reads = std::exchange(new_reads_, {}); ReadTask& task : reads) {
+    for (auto reads = std::exchange(new_reads_, {}); ReadTask & task : reads) {
       answer_error(task.ref, ReplyCode::kShutdown, kText);
     }
   }

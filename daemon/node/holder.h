@@ -1,15 +1,16 @@
 // Holds the requests of this node's clients until they are answered. Two classes:
 //
-// Stream: one connection's requests in order. Runs of writes, of reads, and of local reads are pipelined
-// whole; a change of kind is a barrier: a read starts when the stream's earlier writes are answered, a write
-// when its earlier reads are. So effects and replies have the order of submission.
+// Stream: one connection's requests in order. Runs of writes, of reads, and of local reads are
+// pipelined whole; a change of kind is a barrier: a read starts when the stream's earlier writes
+// are answered, a write when its earlier reads are. So effects and replies have the order of
+// submission.
 //
-// Holder: numbers the writes in this node's session and hands them to the leader, here or elsewhere;
-// matches what this node applies with what it holds; asks for read indexes, one for all reads of a
-// turn; gives up on what is not learned in time. The session is opened by a log entry. When the
-// leader changes while numbered writes are out, the holder opens a new session, which closes the old:
-// when that entry is applied here, each old write either was applied before it, and is answered, or
-// never will be, and goes again under a new number, in order.
+// Holder: numbers the writes in this node's session and hands them to the leader, here or
+// elsewhere; matches what this node applies with what it holds; asks for read indexes, one for all
+// reads of a turn; gives up on what is not learned in time. The session is opened by a log entry.
+// When the leader changes while numbered writes are out, the holder opens a new session, which
+// closes the old: when that entry is applied here, each old write either was applied before it, and
+// is answered, or never will be, and goes again under a new number, in order.
 //
 // Pure but for what it is given to call. Owner: the loop thread.
 #pragma once
@@ -38,11 +39,11 @@ struct HolderLimits {
   // Numbered and not yet applied here. Bounds what this node can put into the leader's memory: its
   // static credit.
   size_t credit_bytes = 16 << 20;
-  size_t forward_bytes = 1 << 20;         // of one message of forwarded proposals
+  size_t forward_bytes = 1 << 20;  // of one message of forwarded proposals
   Duration retry_interval = std::chrono::milliseconds(250);  // of a session open, or a read index
-  Duration tick = std::chrono::milliseconds(10);  // how exactly times are kept
-  // Numbered writes of which none was applied for this long: one was lost on the way and holds up all
-  // behind it. A new session settles them.
+  Duration tick = std::chrono::milliseconds(10);             // how exactly times are kept
+  // Numbered writes of which none was applied for this long: one was lost on the way and holds up
+  // all behind it. A new session settles them.
   Duration stuck_timeout = std::chrono::seconds(1);
 };
 // What a held request costs beside its bytes.
@@ -88,7 +89,8 @@ class Holder final {
 
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler);
 
-  // ---- what the node learns -----------------------------------------------------------------------
+  // ---- what the node learns
+  // -----------------------------------------------------------------------
   void leader_changed(NodeId leader, Term term, bool takes_proposals);
   // What was forwarded may be lost.
   void forward_lost(NodeId peer);
@@ -103,9 +105,9 @@ class Holder final {
   void read_dropped(uint64_t context);
   void read_done(const RequestRef& ref, const Reply& reply);
 
-  // ---- the turn ----------------------------------------------------------------------------------
-  // What time it is for the requests that come before the next advance(): they have their whole
-  // time from then.
+  // ---- the turn
+  // ---------------------------------------------------------------------------------- What time it
+  // is for the requests that come before the next advance(): they have their whole time from then.
   void set_now(Time now) { now_ = now; }
   // Gives up what is over its time, hands on what can go.
   void advance(Time now);
@@ -163,18 +165,18 @@ class Holder final {
   Term term_;
   bool leader_takes_proposals_ = false;
 
-  bool session_open_ = false;     // session_ is the one to number in
-  SessionId session_;             // the last one opened by this incarnation
+  bool session_open_ = false;  // session_ is the one to number in
+  SessionId session_;          // the last one opened by this incarnation
   bool open_sent_ = false;
-  NodeId sent_to_;                // whom the numbered writes went to, in which term
+  NodeId sent_to_;  // whom the numbered writes went to, in which term
   Term sent_term_;
   Time open_sent_at_;
-  Time last_progress_;            // a number was settled, or the first one given out
-  Time refused_until_;            // a refusal is not answered with the same question at once
-  Sequence next_sequence_{1};     // of session_
-  std::deque<Write> numbered_;    // contiguous, up to next_sequence_ - 1
+  Time last_progress_;          // a number was settled, or the first one given out
+  Time refused_until_;          // a refusal is not answered with the same question at once
+  Sequence next_sequence_{1};   // of session_
+  std::deque<Write> numbered_;  // contiguous, up to next_sequence_ - 1
   size_t numbered_bytes_ = 0;
-  std::deque<Write> queued_;      // handed to nobody
+  std::deque<Write> queued_;  // handed to nobody
 
   std::vector<ReadTask> new_reads_;                       // nobody was asked yet
   std::map<uint64_t, ReadBatch> read_batches_;            // by context: asked for an index

@@ -1,5 +1,5 @@
-// The tail of the log: takes the core's batches, and makes all that wait durable with one sync. Owner
-// of the batches in flight: the writer thread; submit() and take_done() are the loop's.
+// The tail of the log: takes the core's batches, and makes all that wait durable with one sync.
+// Owner of the batches in flight: the writer thread; submit() and take_done() are the loop's.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,8 @@ class LogWriter final {
   // `wake` is called on the writer thread when something is durable; `fatal` when the disk failed.
   LogWriter(storage::Log& log, std::function<void()> wake, std::function<void(Error)> fatal);
 
-  // ---- loop thread -------------------------------------------------------------------------------
+  // ---- loop thread
+  // -------------------------------------------------------------------------------
   // `batch.after_durable` stays with the caller.
   void submit(uint64_t id, raft::HardState hard_state, std::optional<Index> replaces_from,
               std::vector<raft::Entry> entries);
@@ -31,7 +32,8 @@ class LogWriter final {
   // The last batch that is durable; 0: none yet. All before it are, too.
   uint64_t durable_batch() const;
 
-  // ---- writer thread -----------------------------------------------------------------------------
+  // ---- writer thread
+  // -----------------------------------------------------------------------------
   void run();    // until close()
   void close();  // any thread; what was submitted is still written
   // Writes what waits; false when there was nothing. (Simulator, tests.)

@@ -9,8 +9,8 @@ namespace connectd::node {
 namespace {
 
 constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
-// A leader whose disk completes nothing for this many election timeouts hands over. Its followers go on
-// committing meanwhile; what its own disk has not taken is bounded by kMaxUnstableBytes.
+// A leader whose disk completes nothing for this many election timeouts hands over. Its followers
+// go on committing meanwhile; what its own disk has not taken is bounded by kMaxUnstableBytes.
 constexpr int kStallElectionTimeouts = 2;
 constexpr size_t kMaxUnstableBytes = 256 << 20;
 constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
@@ -18,8 +18,8 @@ constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 // Snapshot chunks to one follower that are not acknowledged yet.
 constexpr uint64_t kStreamWindowChunks = 4;
 // What is not acknowledged for this long is sent again: it, or its acknowledgement, may be lost. A
-// follower answers also while it restores, so a stream that hears nothing for longer is given up, and
-// the core asks again.
+// follower answers also while it restores, so a stream that hears nothing for longer is given up,
+// and the core asks again.
 constexpr Duration kStreamRetry = std::chrono::seconds(1);
 constexpr Duration kStreamTimeout = std::chrono::seconds(10);
 // Rounds of one turn: a reply may let the next request of its stream start.
@@ -43,9 +43,9 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   Host& seams = node->host_;
   node->now_ = now;
 
-  auto snapshots = storage::SnapshotStore::open(
-      *seams.files, seams.data_dir + "/snapshots",
-      {options.snapshot.keep, options.snapshot.compression_level});
+  auto snapshots =
+      storage::SnapshotStore::open(*seams.files, seams.data_dir + "/snapshots",
+                                   {options.snapshot.keep, options.snapshot.compression_level});
   if (!snapshots) return failure(snapshots.error());
   node->snapshots_ = std::move(*snapshots);
   auto reader = node->snapshots_->open_newest(node->warnings_);
@@ -59,15 +59,15 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     node->snapshot_ = (*reader)->info().mark;
     node->snapshot_bytes_ = (*reader)->info().file_bytes;
     if (start.state.genesis != genesis) {
-      return failure(ExitCode::kData,
-                     fmt::format("{}: the snapshot belongs to another cluster than the identity file "
-                                 "says; put the right directory in place",
-                                 seams.data_dir));
+      return failure(
+          ExitCode::kData,
+          fmt::format("{}: the snapshot belongs to another cluster than the identity file "
+                      "says; put the right directory in place",
+                      seams.data_dir));
     }
   } else {
     auto instance = plugin::Instance::create(
-        seams.plugin,
-        {genesis.plugin_options.begin(), genesis.plugin_options.end()});
+        seams.plugin, {genesis.plugin_options.begin(), genesis.plugin_options.end()});
     if (!instance) return failure(instance.error());
     start = RestoredState{ReplicatedState::at_genesis(genesis), std::move(*instance)};
   }
@@ -97,11 +97,12 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   initial.last_stamp_ns = std::max(recovered.last_stamp_ns, start.state.stamp_ns);
   if (!node->snapshot_.index && recovered.last_index < kGenesisIndex) {
     if (!options.may_begin_log) {
-      return failure(ExitCode::kData,
-                     fmt::format("{}: the log is empty, though this node has run before: its entries and "
-                                 "votes are lost, and it must not vote again. Look at it with: connectctl "
-                                 "inspect wal {}",
-                                 seams.data_dir, seams.data_dir));
+      return failure(
+          ExitCode::kData,
+          fmt::format("{}: the log is empty, though this node has run before: its entries and "
+                      "votes are lost, and it must not vote again. Look at it with: connectctl "
+                      "inspect wal {}",
+                      seams.data_dir, seams.data_dir));
     }
     // The cluster's first entry, the same on every founder, committed from the start.
     raft::Entry entry = genesis.entry();
@@ -119,17 +120,20 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   initial.conf_history.push_back({node->snapshot_.index, initial.conf});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis.encode()) {
-      return failure(ExitCode::kData,
-                     fmt::format("{}: the log belongs to another cluster than the identity file says; "
-                                 "put the right directory in place",
-                                 seams.data_dir));
+      return failure(
+          ExitCode::kData,
+          fmt::format("{}: the log belongs to another cluster than the identity file says; "
+                      "put the right directory in place",
+                      seams.data_dir));
     }
-    if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index) continue;
+    if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index)
+      continue;
     ByteReader in(entry.payload.view());
     if (!raft::ConfState::decode(in, initial.conf)) {
-      return failure(ExitCode::kData, fmt::format("{}: the membership entry at index {} does not make "
-                                                  "sense",
-                                                  seams.data_dir, entry.index));
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the membership entry at index {} does not make "
+                                 "sense",
+                                 seams.data_dir, entry.index));
     }
     initial.conf_history.push_back({entry.index, initial.conf});
   }
@@ -153,8 +157,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           [self](ByteView request) { return self->classify(request); },
           [self](raft::Propose propose) { self->step(std::move(propose)); },
           [self](NodeId leader, Term term, std::vector<raft::Proposal> proposals) {
-            self->host_.transport->send(leader,
-                                        wire::ForwardProposals{term, std::move(proposals)});
+            self->host_.transport->send(leader, wire::ForwardProposals{term, std::move(proposals)});
           },
           [self](uint64_t context) { self->step(raft::ReadRequest{context}); },
       });
@@ -164,12 +167,14 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
       Applier::Options{options.id, options.incarnation, options.apply_inline,
                        options.apply_inline_ns_max, options.wall_clock},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
-  node->worker_ = std::make_unique<Worker>(Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
-                                           *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+  node->worker_ = std::make_unique<Worker>(
+      Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
+      *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
   return node;
 }
 
-// ---- faces -----------------------------------------------------------------------------------------
+// ---- faces
+// -----------------------------------------------------------------------------------------
 
 std::unique_ptr<RequestStream> Node::open_stream(ReplyHandler& handler) {
   return holder_->open_stream(handler);
@@ -177,9 +182,12 @@ std::unique_ptr<RequestStream> Node::open_stream(ReplyHandler& handler) {
 
 Framing Node::framing() const {
   switch (host_.plugin->framing()) {
-    case CONNECTD_FRAMING_RESP: return Framing::kResp;
-    case CONNECTD_FRAMING_LENGTH: return Framing::kLength;
-    default: return Framing::kLine;
+    case CONNECTD_FRAMING_RESP:
+      return Framing::kResp;
+    case CONNECTD_FRAMING_LENGTH:
+      return Framing::kLength;
+    default:
+      return Framing::kLine;
   }
 }
 
@@ -229,7 +237,8 @@ void Node::on_peer_lost(NodeId peer) {
   if (outgoing_.contains(peer)) end_snapshot_stream(peer, false);
 }
 
-// ---- the turn --------------------------------------------------------------------------------------
+// ---- the turn
+// --------------------------------------------------------------------------------------
 
 void Node::step(raft::Event event) { core_->step(std::move(event), now_); }
 
@@ -357,9 +366,9 @@ bool Node::take_apply_results() {
                                bytes.subspan(command.reply_offset, command.reply_size));
             },
             [&](ApplyResults::ReadDone& read) {
-              holder_->read_done(
-                  read.ref, Reply{read.code, bytes.subspan(read.reply_offset, read.reply_size),
-                                  false, read.status, read.index});
+              holder_->read_done(read.ref,
+                                 Reply{read.code, bytes.subspan(read.reply_offset, read.reply_size),
+                                       false, read.status, read.index});
             },
             [&](ApplyResults::SessionOpened& opened) {
               holder_->session_opened(opened.id, opened.incarnation);
@@ -406,7 +415,8 @@ void Node::take_worker_results() {
               disk_full_ = full;
               holder_->set_disk_full(full);
               if (full) {
-                LOG_WARNING("storage", "{} bytes are free, storage.min_free_disk is {}: this node takes no "
+                LOG_WARNING("storage",
+                            "{} bytes are free, storage.min_free_disk is {}: this node takes no "
                             "new writes until there is space",
                             space.free_bytes, options_.min_free_bytes);
               } else {
@@ -452,7 +462,8 @@ void Node::take_worker_results() {
   worker_items_.clear();
 }
 
-// ---- now and then ----------------------------------------------------------------------------------
+// ---- now and then
+// ----------------------------------------------------------------------------------
 
 void Node::housekeeping() {
   if (!taking_snapshot_ && applied_ > snapshot_.index) {
@@ -488,10 +499,11 @@ void Node::housekeeping() {
   propose_tick();
 }
 
-// The plugin's deadline is in log time, which follows the clocks of a quorum; the leader's own clock
-// tells when to look. A tick that comes early does nothing and is repeated.
+// The plugin's deadline is in log time, which follows the clocks of a quorum; the leader's own
+// clock tells when to look. A tick that comes early does nothing and is repeated.
 void Node::propose_tick() {
-  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() || core_->is_transferring()) {
+  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() ||
+      core_->is_transferring()) {
     return;
   }
   if (plugin_deadline_ns_ > now_.wall_ns || now_.time - last_tick_ < kTickInterval) return;
@@ -512,7 +524,8 @@ void Node::compact() {
   if (keep_from > core_->first_index()) worker_->submit(Worker::Compact{keep_from});
 }
 
-// ---- snapshots between nodes -------------------------------------------------------------------------
+// ---- snapshots between nodes
+// -------------------------------------------------------------------------
 
 void Node::start_snapshot_stream(NodeId peer) {
   outgoing_[peer] = Outgoing{nullptr, 0, 0, now_.time, now_.time};
@@ -550,8 +563,12 @@ void Node::on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack) {
       found->second.heard = now_.time;
       pump_snapshot_stream(from);
       break;
-    case wire::SnapshotAck::State::kInstalled: end_snapshot_stream(from, true); break;
-    case wire::SnapshotAck::State::kRefused: end_snapshot_stream(from, false); break;
+    case wire::SnapshotAck::State::kInstalled:
+      end_snapshot_stream(from, true);
+      break;
+    case wire::SnapshotAck::State::kRefused:
+      end_snapshot_stream(from, false);
+      break;
   }
 }
 
@@ -561,16 +578,15 @@ void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
     // Everything it covers is here already. But the leader takes "installed" for "durable"; what is
     // applied and not yet on the disk could be lost, and must not be vouched for: it asks again.
     bool durable = core_->durable_index() >= chunk.mark.index;
-    host_.transport->send(
-        from, wire::SnapshotAck{chunk.mark, durable ? chunk.file_size : 0,
-                                durable ? wire::SnapshotAck::State::kInstalled
-                                        : wire::SnapshotAck::State::kReceiving});
+    host_.transport->send(from, wire::SnapshotAck{chunk.mark, durable ? chunk.file_size : 0,
+                                                  durable ? wire::SnapshotAck::State::kInstalled
+                                                          : wire::SnapshotAck::State::kReceiving});
     return;
   }
   if (chunk.mark == incoming_ && chunk.offset > 0 && chunk.offset < incoming_bytes_) {
     // Sent again, while the worker has it, or restores: it is alive.
-    host_.transport->send(
-        from, wire::SnapshotAck{chunk.mark, 0, wire::SnapshotAck::State::kReceiving});
+    host_.transport->send(from,
+                          wire::SnapshotAck{chunk.mark, 0, wire::SnapshotAck::State::kReceiving});
     return;
   }
   incoming_ = chunk.mark;
@@ -612,7 +628,8 @@ void Node::install(Worker::Restored& restored) {
   host_.transport->send(restored.from, ack);
 }
 
-// ---- the end ---------------------------------------------------------------------------------------
+// ---- the end
+// ---------------------------------------------------------------------------------------
 
 void Node::shut_down() {
   if (stopping_) return;
@@ -621,8 +638,6 @@ void Node::shut_down() {
   if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
 }
 
-bool Node::drained() const {
-  return holder_->held() == 0 && core_->role() != raft::Role::kLeader;
-}
+bool Node::drained() const { return holder_->held() == 0 && core_->role() != raft::Role::kLeader; }
 
 }  // namespace connectd::node

@@ -1,9 +1,9 @@
-// One connectd node: consensus core, log, plugin, sessions and snapshots, wired by events and effects.
-// It owns no socket, thread or clock: those are drivers around it. Production turns it with Asio and
-// three threads (app/), the simulator with a loop. Two can live in one process.
+// One connectd node: consensus core, log, plugin, sessions and snapshots, wired by events and
+// effects. It owns no socket, thread or clock: those are drivers around it. Production turns it
+// with Asio and three threads (app/), the simulator with a loop. Two can live in one process.
 //
-// The turn (loop thread): what arrived since the last one has been given by on_message(), streams and
-// the workers; turn() steps the core with all of it, once, and does what its Ready says.
+// The turn (loop thread): what arrived since the last one has been given by on_message(), streams
+// and the workers; turn() steps the core with all of it, once, and does what its Ready says.
 #pragma once
 
 #include <cstdint>
@@ -43,19 +43,19 @@ struct SnapshotPolicy {
 
 struct NodeOptions {
   NodeId id;
-  raft::Options raft;          // id and seed are set by the node
-  HolderLimits holder;         // max_request is set from the founding document
+  raft::Options raft;   // id and seed are set by the node
+  HolderLimits holder;  // max_request is set from the founding document
   storage::LogOptions log;
   SnapshotPolicy snapshot;
-  uint64_t seed = 0;           // for everything this node draws
-  uint64_t incarnation = 0;    // random, differs at each start
+  uint64_t seed = 0;         // for everything this node draws
+  uint64_t incarnation = 0;  // random, differs at each start
   bool apply_inline = true;
   int64_t apply_inline_ns_max = 200'000;  // CPU time of a turn
   size_t chunk_bytes = 256 << 10;
   // With less space than this the node takes no new writes from its clients (DISKFULL).
   uint64_t min_free_bytes = 0;
-  // The node has never run: an empty log is begun with the founding document. Otherwise an empty log
-  // is a lost one, and votes are lost with it.
+  // The node has never run: an empty log is begun with the founding document. Otherwise an empty
+  // log is a lost one, and votes are lost with it.
   bool may_begin_log = true;
   std::function<int64_t()> wall_clock;  // Unix time, any thread
 };
@@ -67,17 +67,18 @@ class Node final : public Service, public wire::TransportHandler {
     std::string data_dir;
     std::shared_ptr<const plugin::Plugin> plugin;
     wire::Transport* transport = nullptr;
-    std::function<void()> wake;          // any thread: a turn is wanted
-    std::function<void(Error)> fatal;    // any thread: the process must end with it
+    std::function<void()> wake;        // any thread: a turn is wanted
+    std::function<void(Error)> fatal;  // any thread: the process must end with it
   };
 
-  // Recovers everything in `data_dir` (which the caller has locked and whose identity it has checked),
-  // or begins it with `genesis`. Reads the whole log: may take long.
+  // Recovers everything in `data_dir` (which the caller has locked and whose identity it has
+  // checked), or begins it with `genesis`. Reads the whole log: may take long.
   static Result<std::unique_ptr<Node>> open(const NodeOptions& options, const Genesis& genesis,
                                             Host host, Now now);
   ~Node();
 
-  // ---- Service, TransportHandler (loop thread) ------------------------------------------------------
+  // ---- Service, TransportHandler (loop thread)
+  // ------------------------------------------------------
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override;
   Framing framing() const override;
   size_t max_request() const override { return genesis_.max_request; }
@@ -85,7 +86,8 @@ class Node final : public Service, public wire::TransportHandler {
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
 
-  // Before what arrived is given: the time it arrived at. Then turn(), with the same or a later time.
+  // Before what arrived is given: the time it arrived at. Then turn(), with the same or a later
+  // time.
   void set_now(const Now& now);
   void turn(const Now& now);
   Time next_deadline() const;
@@ -94,18 +96,20 @@ class Node final : public Service, public wire::TransportHandler {
   void shut_down();
   bool drained() const;
 
-  // ---- what it knows --------------------------------------------------------------------------------
+  // ---- what it knows
+  // --------------------------------------------------------------------------------
   const raft::Core& core() const { return *core_; }
   const Genesis& genesis() const { return genesis_; }
   const Holder& holder() const { return *holder_; }
   Index applied_index() const { return applied_; }
-  uint64_t digest() const { return digest_; }   // at applied_index()
+  uint64_t digest() const { return digest_; }  // at applied_index()
   Index snapshot_index() const { return snapshot_.index; }
   uint64_t snapshots_installed() const { return snapshots_installed_; }  // from leaders
   const plugin::Plugin& plugin() const { return *host_.plugin; }
   const std::vector<std::string>& warnings() const { return warnings_; }  // of recovery
 
-  // ---- for the drivers ------------------------------------------------------------------------------
+  // ---- for the drivers
+  // ------------------------------------------------------------------------------
   LogWriter& writer() { return *writer_; }
   Applier& applier() { return *applier_; }
   Worker& worker() { return *worker_; }
@@ -118,9 +122,9 @@ class Node final : public Service, public wire::TransportHandler {
   // A snapshot on its way to a follower.
   struct Outgoing {
     std::shared_ptr<storage::SnapshotSource> source;
-    uint64_t read = 0;    // asked of the disk so far
+    uint64_t read = 0;  // asked of the disk so far
     uint64_t acked = 0;
-    Time heard;           // of the follower, about this stream
+    Time heard;  // of the follower, about this stream
     Time resent;
   };
 
@@ -159,21 +163,23 @@ class Node final : public Service, public wire::TransportHandler {
   std::unique_ptr<LogWriter> writer_;
   std::unique_ptr<Applier> applier_;
   std::unique_ptr<Worker> worker_;
-  // For classify, which runs on the loop thread beside the apply thread. Replaced between two turns.
+  // For classify, which runs on the loop thread beside the apply thread. Replaced between two
+  // turns.
   std::shared_ptr<plugin::Instance> instance_;
 
   uint64_t durable_batch_ = 0;
   std::deque<HeldMessages> held_messages_;
-  Index handed_;              // everything up to here was given to the applier
+  Index handed_;  // everything up to here was given to the applier
   Index applied_;
   uint64_t digest_ = 0;
   int64_t plugin_deadline_ns_ = INT64_MAX;
   Time last_tick_;
 
-  raft::SnapshotMark snapshot_;      // the newest durable one
+  raft::SnapshotMark snapshot_;  // the newest durable one
   raft::SnapshotMark older_snapshot_;
   uint64_t snapshot_bytes_ = 0;
-  uint64_t log_bytes_ = 0;    // of entries given to the applier since the newest snapshot was asked for
+  uint64_t log_bytes_ =
+      0;  // of entries given to the applier since the newest snapshot was asked for
   double snapshot_spread_ = 1;
   uint64_t snapshots_installed_ = 0;
   bool taking_snapshot_ = false;

@@ -35,10 +35,11 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
-    return failure(ExitCode::kMismatch,
-                   fmt::format("the snapshot's metadata has version {}, this connectd reads version "
-                               "{}: run the connectd that wrote it",
-                               version, kVersion));
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the snapshot's metadata has version {}, this connectd reads version "
+                    "{}: run the connectd that wrote it",
+                    version, kVersion));
   }
   ReplicatedState state;
   state.applied = Index(in.number<uint64_t>());

@@ -1,5 +1,5 @@
-// What the daemon itself replicates beside the plugin's state: equal on every node at equal index, and
-// the metadata of every snapshot.
+// What the daemon itself replicates beside the plugin's state: equal on every node at equal index,
+// and the metadata of every snapshot.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,14 @@ namespace connectd::node {
 
 struct ReplicatedState {
   Genesis genesis;
-  Index applied;          // the last entry that is in the state
+  Index applied;  // the last entry that is in the state
   Term applied_term;
-  int64_t stamp_ns = 0;   // of that entry
-  // Digest chain: digest_i = XXH3-64 of (digest_{i-1}, index, kind, status, XXH3-64 of the reply). Two
-  // nodes with equal digests at equal index gave equal answers ever since the cluster was formed.
+  int64_t stamp_ns = 0;  // of that entry
+  // Digest chain: digest_i = XXH3-64 of (digest_{i-1}, index, kind, status, XXH3-64 of the reply).
+  // Two nodes with equal digests at equal index gave equal answers ever since the cluster was
+  // formed.
   uint64_t digest = 0;
-  raft::ConfState conf;   // in force at `applied`
+  raft::ConfState conf;  // in force at `applied`
   SessionTable sessions;
   std::string plugin_version;  // text of the build that wrote a snapshot; differs between nodes
 

@@ -41,15 +41,16 @@ struct Reply {
 };
 
 // Gets exactly one reply for each request of its stream, in the order of submission, possibly while
-// submit() still runs. After the stream is destroyed: none. on_reply() must neither submit nor destroy
-// the stream; on_replies_end() may.
+// submit() still runs. After the stream is destroyed: none. on_reply() must neither submit nor
+// destroy the stream; on_replies_end() may.
 class ReplyHandler {
  public:
   virtual void on_reply(const Reply& reply) = 0;
-  // After the last on_reply() of a turn of the loop that had any: the moment to write to the socket.
+  // After the last on_reply() of a turn of the loop that had any: the moment to write to the
+  // socket.
   virtual void on_replies_end() = 0;
-  // The client does not take its replies as fast as they come: nothing more of this stream is started,
-  // and no read of it executed, until RequestStream::resume().
+  // The client does not take its replies as fast as they come: nothing more of this stream is
+  // started, and no read of it executed, until RequestStream::resume().
   virtual bool is_congested() const { return false; }
 
  protected:

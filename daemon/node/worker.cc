@@ -90,58 +90,58 @@ void Worker::run() {
 void Worker::close() { queue_.close(); }
 
 void Worker::work(Task& task) {
-  std::visit(
-      Overloaded{
-          [&](Load& load) {
-            auto entries = log_.read(load.request.from, load.request.to, load.request.max_bytes);
-            if (!entries) {
-              fatal_(entries.error());
-            } else {
-              put(raft::Loaded{load.request.from, std::move(*entries)});
-            }
-          },
-          [&](Compact& compact) {
-            auto first = log_.compact(compact.keep_from);
-            if (!first) {
-              fatal_(first.error());
-            } else {
-              put(Compacted{*first});
-            }
-          },
-          [&](PrepareSegment&) {
-            auto prepared = log_.prepare_next_segment();
-            // The log goes on without: append() makes a small segment itself.
-            if (!prepared) LOG_WARNING("storage", "{}", prepared.error().text);
-          },
-          [&](CheckSpace&) {
-            auto free_bytes = options_.files->free_bytes(options_.data_dir);
-            if (free_bytes) {
-              put(SpaceChecked{*free_bytes});
-            } else {
-              LOG_WARNING("storage", "{}", free_bytes.error().text);
-            }
-          },
-          [&](OpenSource& open) {
-            SourceOpened opened{open.peer, nullptr};
-            for (const storage::SnapshotInfo& info : snapshots_.list()) {
-              auto source = snapshots_.open_source(info.mark);
-              if (source) {
-                opened.source = std::move(*source);
-                break;
-              }
-              LOG_WARNING("snapshot", "{}", source.error().text);
-            }
-            put(std::move(opened));
-          },
-          [&](ReadChunk& read) {
-            auto bytes = read.source->read(read.offset, options_.chunk_bytes);
-            if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
-            put(ChunkRead{read.peer, std::move(read.source), read.offset,
-                          bytes ? std::move(*bytes) : Slice()});
-          },
-          [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
-      },
-      task);
+  std::visit(Overloaded{
+                 [&](Load& load) {
+                   auto entries =
+                       log_.read(load.request.from, load.request.to, load.request.max_bytes);
+                   if (!entries) {
+                     fatal_(entries.error());
+                   } else {
+                     put(raft::Loaded{load.request.from, std::move(*entries)});
+                   }
+                 },
+                 [&](Compact& compact) {
+                   auto first = log_.compact(compact.keep_from);
+                   if (!first) {
+                     fatal_(first.error());
+                   } else {
+                     put(Compacted{*first});
+                   }
+                 },
+                 [&](PrepareSegment&) {
+                   auto prepared = log_.prepare_next_segment();
+                   // The log goes on without: append() makes a small segment itself.
+                   if (!prepared) LOG_WARNING("storage", "{}", prepared.error().text);
+                 },
+                 [&](CheckSpace&) {
+                   auto free_bytes = options_.files->free_bytes(options_.data_dir);
+                   if (free_bytes) {
+                     put(SpaceChecked{*free_bytes});
+                   } else {
+                     LOG_WARNING("storage", "{}", free_bytes.error().text);
+                   }
+                 },
+                 [&](OpenSource& open) {
+                   SourceOpened opened{open.peer, nullptr};
+                   for (const storage::SnapshotInfo& info : snapshots_.list()) {
+                     auto source = snapshots_.open_source(info.mark);
+                     if (source) {
+                       opened.source = std::move(*source);
+                       break;
+                     }
+                     LOG_WARNING("snapshot", "{}", source.error().text);
+                   }
+                   put(std::move(opened));
+                 },
+                 [&](ReadChunk& read) {
+                   auto bytes = read.source->read(read.offset, options_.chunk_bytes);
+                   if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
+                   put(ChunkRead{read.peer, std::move(read.source), read.offset,
+                                 bytes ? std::move(*bytes) : Slice()});
+                 },
+                 [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
+             },
+             task);
 }
 
 void Worker::receive(ReceiveChunk& task) {
@@ -153,8 +153,8 @@ void Worker::receive(ReceiveChunk& task) {
     receiver_.reset();
     put(ChunkReceived{task.from, ack});
   };
-  bool fits = receiver_ && receiver_->mark() == chunk.mark &&
-              receiver_->file_bytes() == chunk.file_size;
+  bool fits =
+      receiver_ && receiver_->mark() == chunk.mark && receiver_->file_bytes() == chunk.file_size;
   if (!fits || (chunk.offset == 0 && receiver_->received() > 0)) {
     if (chunk.offset != 0) {
       put(ChunkReceived{task.from, ack});  // the rest of a stream that was given up

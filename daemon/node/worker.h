@@ -1,5 +1,6 @@
-// Everything that reads or writes a disk and is not the tail of the log: cold log reads, compaction,
-// filling the next segment, sending and receiving snapshots. One thread, tasks in order.
+// Everything that reads or writes a disk and is not the tail of the log: cold log reads,
+// compaction, filling the next segment, sending and receiving snapshots. One thread, tasks in
+// order.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ namespace connectd::node {
 
 class Worker final {
  public:
-  // ---- tasks ---------------------------------------------------------------------------------------
+  // ---- tasks
+  // ---------------------------------------------------------------------------------------
   struct Load {
     raft::LoadRequest request;
   };
@@ -34,7 +36,7 @@ class Worker final {
   };
   struct PrepareSegment {};
   struct CheckSpace {};  // how much may still be written to the data directory
-  struct OpenSource {  // the newest snapshot, for a stream to `peer`
+  struct OpenSource {    // the newest snapshot, for a stream to `peer`
     NodeId peer;
   };
   struct ReadChunk {
@@ -46,10 +48,11 @@ class Worker final {
     NodeId from;
     wire::SnapshotChunk chunk;
   };
-  using Task = std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk,
-                            ReceiveChunk>;
+  using Task =
+      std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk, ReceiveChunk>;
 
-  // ---- results -------------------------------------------------------------------------------------
+  // ---- results
+  // -------------------------------------------------------------------------------------
   struct Compacted {
     Index first_index;
   };
@@ -75,8 +78,8 @@ class Worker final {
     raft::SnapshotMark mark;
     RestoredState state;
   };
-  using Item =
-      std::variant<raft::Loaded, Compacted, SpaceChecked, SourceOpened, ChunkRead, ChunkReceived, Restored>;
+  using Item = std::variant<raft::Loaded, Compacted, SpaceChecked, SourceOpened, ChunkRead,
+                            ChunkReceived, Restored>;
 
   struct Options {
     size_t chunk_bytes = 256 << 10;
@@ -87,7 +90,7 @@ class Worker final {
          std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
          std::function<void(Error)> fatal);
 
-  void submit(Task task);                 // loop thread
+  void submit(Task task);                     // loop thread
   bool take_results(std::vector<Item>& out);  // loop thread
 
   void run();    // worker thread, until close()
@@ -114,7 +117,8 @@ class Worker final {
   std::vector<Item> results_;
 };
 
-// Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the leader.
+// Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the
+// leader.
 Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
                                        const std::shared_ptr<const plugin::Plugin>& plugin);
 

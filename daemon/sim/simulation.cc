@@ -38,7 +38,7 @@ struct Simulation::Process final : wire::Transport {
   std::unique_ptr<SimulatedDisk> disk;
   std::unique_ptr<node::Node> node;
   bool has_run = false;
-  uint64_t life = 0;           // rises at each start and crash: old events are void
+  uint64_t life = 0;  // rises at each start and crash: old events are void
   int64_t wall_skew_ns = 0;
   Time turn_at = Time::max();
   bool writer_scheduled = false;
@@ -76,14 +76,14 @@ Simulation::Simulation(SimOptions options) : options_(std::move(options)), rando
   loss_percent_ = random_.chance(30) ? 0 : static_cast<double>(random_.below(20));
   double_percent_ = random_.chance(50) ? 0 : static_cast<double>(random_.below(30));
   delay_low_ = microseconds(random_.between(20, 500));
-  delay_high_ = delay_low_ + microseconds(random_.between(10, random_.chance(30) ? 100'000 : 3'000));
+  delay_high_ =
+      delay_low_ + microseconds(random_.between(10, random_.chance(30) ? 100'000 : 3'000));
   for (const node::GenesisMember& member : genesis_.members) {
     auto process = std::make_unique<Process>();
     process->simulation = this;
     process->id = member.id;
     process->disk = options_.make_disk(random_.next());
-    process->wall_skew_ns =
-        (static_cast<int64_t>(random_.below(2'000)) - 1'000) * 1'000'000;
+    process->wall_skew_ns = (static_cast<int64_t>(random_.below(2'000)) - 1'000) * 1'000'000;
     process->disk_low = microseconds(random_.between(20, 200));
     process->disk_high =
         process->disk_low + microseconds(random_.between(10, random_.chance(20) ? 200'000 : 5'000));
@@ -120,15 +120,16 @@ void Simulation::fail(std::string text) {
 }
 
 void Simulation::trace(const std::string& text) {
-  report_.trace_hash = checksum64(as_bytes(text), report_.trace_hash ^
-                                  static_cast<uint64_t>(time_.time_since_epoch().count()));
+  report_.trace_hash = checksum64(
+      as_bytes(text), report_.trace_hash ^ static_cast<uint64_t>(time_.time_since_epoch().count()));
   if (options_.trace) {
     fmt::print(stderr, "{:>12} us  {}\n",
                (time_.time_since_epoch() - seconds(1000)) / microseconds(1), text);
   }
 }
 
-// ---- nodes -----------------------------------------------------------------------------------------
+// ---- nodes
+// -----------------------------------------------------------------------------------------
 
 void Simulation::start(Process& process) {
   ++process.life;
@@ -260,7 +261,8 @@ void Simulation::schedule_workers(Process& process) {
           process.disk_high, [&process] { process.node->worker().poll_once(); });
 }
 
-// ---- checkers --------------------------------------------------------------------------------------
+// ---- checkers
+// --------------------------------------------------------------------------------------
 
 void Simulation::check(Process& process) {
   const raft::Core& core = process.node->core();
@@ -315,7 +317,8 @@ void Simulation::check(Process& process) {
   }
 }
 
-// ---- network ---------------------------------------------------------------------------------------
+// ---- network
+// ---------------------------------------------------------------------------------------
 
 bool Simulation::link_up(NodeId from, NodeId to) const {
   auto found = connection_.find({from, to});
@@ -364,8 +367,8 @@ void Simulation::break_connection(NodeId a, NodeId b) {
 
 void Simulation::send(NodeId from, NodeId to, wire::PeerMessage message) {
   if (!link_up(from, to)) return;
-  // Raft bears any loss and any doubling. The rest rides on an ordered connection: losing one breaks
-  // it.
+  // Raft bears any loss and any doubling. The rest rides on an ordered connection: losing one
+  // breaks it.
   bool raft_message = std::holds_alternative<raft::Envelope>(message);
   if (cut_.contains({from, to})) {
     if (!raft_message) break_connection(from, to);
@@ -404,7 +407,8 @@ void Simulation::send(NodeId from, NodeId to, wire::PeerMessage message) {
   }
 }
 
-// ---- faults ----------------------------------------------------------------------------------------
+// ---- faults
+// ----------------------------------------------------------------------------------------
 
 void Simulation::fault() {
   if (healed_ || stopped_) return;
@@ -465,7 +469,8 @@ void Simulation::heal_all() {
   }
 }
 
-// ---- clients ---------------------------------------------------------------------------------------
+// ---- clients
+// ---------------------------------------------------------------------------------------
 
 void Simulation::client_act(Client& client) {
   if (stopped_ || healed_) return;
@@ -511,19 +516,19 @@ void Simulation::client_replied(Client& client, const node::Reply& reply) {
     }
     highest_acknowledged_ = std::max(highest_acknowledged_, value);
     if (value <= request.floor) {
-      return fail(fmt::format("client {}: an increment gave {}, after {} was seen", client.id, value,
-                              request.floor));
+      return fail(fmt::format("client {}: an increment gave {}, after {} was seen", client.id,
+                              value, request.floor));
     }
   } else {
     ++report_.reads;
     if (value < request.floor) {
-      return fail(fmt::format("client {}: a read gave {}, after {} was acknowledged", client.id, value,
-                              request.floor));
+      return fail(fmt::format("client {}: a read gave {}, after {} was acknowledged", client.id,
+                              value, request.floor));
     }
   }
   if (value < client.seen) {
-    return fail(fmt::format("client {}: replies went back from {} to {}", client.id, client.seen,
-                            value));
+    return fail(
+        fmt::format("client {}: replies went back from {} to {}", client.id, client.seen, value));
   }
   client.seen = value;
 }
@@ -593,8 +598,9 @@ void Simulation::final_check() {
                             report_.acknowledged, final_value));
   }
   if (final_value > possible_writes_) {
-    return fail(fmt::format("writes were applied twice: {} acknowledged or unknown, the value is {}",
-                            possible_writes_, final_value));
+    return fail(
+        fmt::format("writes were applied twice: {} acknowledged or unknown, the value is {}",
+                    possible_writes_, final_value));
   }
 }
 

@@ -1,15 +1,15 @@
-// A whole cluster in one thread: N real nodes (consensus, log, snapshots, sessions, plugin) around a
-// virtual network, virtual disks and virtual time. One seed decides everything, so a seed that fails
-// fails again, at the same event.
+// A whole cluster in one thread: N real nodes (consensus, log, snapshots, sessions, plugin) around
+// a virtual network, virtual disks and virtual time. One seed decides everything, so a seed that
+// fails fails again, at the same event.
 //
 // What is replaced: sockets (links that delay, lose, double and break), the disk (through
-// SimulatedDisk), clocks (one monotonic time; a wall clock a node, skewed) and threads (each worker is
-// turned by hand, at a time drawn from the seed). Everything else is the production code.
+// SimulatedDisk), clocks (one monotonic time; a wall clock a node, skewed) and threads (each worker
+// is turned by hand, at a time drawn from the seed). Everything else is the production code.
 //
 // Checked after every event: one leader a term; the core's own invariants; committed entries never
 // change and are the same on all nodes; the digest chain is the same at equal index; no reply is
-// wrong. Checked at the end: all faults healed, the cluster answers again, and the counter's value is
-// explained by the replies.
+// wrong. Checked at the end: all faults healed, the cluster answers again, and the counter's value
+// is explained by the replies.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@
 #include <optional>
 #include <queue>
 #include <set>
-#include <tuple>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/random.h"
@@ -59,14 +59,14 @@ struct SimReport {
   uint64_t messages_lost = 0;
   uint64_t messages_doubled = 0;
   uint64_t connections_broken = 0;
-  uint64_t elections = 0;         // terms that had a leader
+  uint64_t elections = 0;  // terms that had a leader
   uint64_t snapshots_taken = 0;
   uint64_t snapshots_installed = 0;
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;
   uint64_t refused = 0;
   uint64_t reads = 0;
-  uint64_t trace_hash = 0;        // of every event: equal seeds, equal hashes
+  uint64_t trace_hash = 0;  // of every event: equal seeds, equal hashes
   Duration simulated{};
 };
 
@@ -130,17 +130,18 @@ class Simulation final {
   double double_percent_ = 0;
   Duration delay_low_{};
   Duration delay_high_{};
-  std::set<std::pair<NodeId, NodeId>> cut_;          // directed
-  std::map<std::pair<NodeId, NodeId>, uint64_t> connection_;  // directed: odd: up; rises with each change
-  std::map<std::pair<NodeId, NodeId>, Time> last_delivery_;   // keeps the order of one connection
+  std::set<std::pair<NodeId, NodeId>> cut_;  // directed
+  std::map<std::pair<NodeId, NodeId>, uint64_t>
+      connection_;  // directed: odd: up; rises with each change
+  std::map<std::pair<NodeId, NodeId>, Time> last_delivery_;  // keeps the order of one connection
 
   // What the checkers know.
   std::map<Term, NodeId> leaders_;
-  std::vector<Term> committed_terms_;      // by index
+  std::vector<Term> committed_terms_;  // by index
   std::map<Index, uint64_t> digests_;
   std::set<uint64_t> acknowledged_values_;
   uint64_t highest_acknowledged_ = 0;
-  uint64_t possible_writes_ = 0;           // acknowledged or unknown
+  uint64_t possible_writes_ = 0;  // acknowledged or unknown
 };
 
 }  // namespace connectd::sim

@@ -40,7 +40,8 @@ void start(Put& put, grpc::CompletionQueue& queue, unsigned& seed) {
 
 int main(int argc, char** argv) {
   if (argc != 6) {
-    std::fprintf(stderr, "usage: etcd_load HOST:PORT CHANNELS IN_FLIGHT_PER_CHANNEL PUTS VALUE_BYTES\n");
+    std::fprintf(stderr,
+                 "usage: etcd_load HOST:PORT CHANNELS IN_FLIGHT_PER_CHANNEL PUTS VALUE_BYTES\n");
     return 64;
   }
   size_t channels = std::strtoul(argv[2], nullptr, 10);

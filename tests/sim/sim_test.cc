@@ -1,12 +1,11 @@
-// Whole clusters in one thread, from a seed. CONNECTD_SIM_SEEDS=N and CONNECTD_SIM_SEED=FIRST change
-// how many and which; CONNECTD_SIM_TRACE=1 prints what happens. A failure names its seed.
-#include "sim/simulation.h"
-
+// Whole clusters in one thread, from a seed. CONNECTD_SIM_SEEDS=N and CONNECTD_SIM_SEED=FIRST
+// change how many and which; CONNECTD_SIM_TRACE=1 prints what happens. A failure names its seed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
 #include "base/log.h"
+#include "sim/simulation.h"
 #include "tests/support/faulty_file_system.h"
 
 namespace connectd::sim {
@@ -44,7 +43,8 @@ SimOptions options_for(uint64_t seed) {
 }
 
 TEST(Simulation, ManySeedsUnderFaultsLoseNothing) {
-  set_log_level(from_environment("CONNECTD_SIM_TRACE", 0) != 0 ? LogLevel::kInfo : LogLevel::kError);
+  set_log_level(from_environment("CONNECTD_SIM_TRACE", 0) != 0 ? LogLevel::kInfo
+                                                               : LogLevel::kError);
   uint64_t first = from_environment("CONNECTD_SIM_SEED", 1);
   uint64_t count = from_environment("CONNECTD_SIM_SEEDS", 500);
   SimReport sum;
@@ -72,7 +72,8 @@ TEST(Simulation, ManySeedsUnderFaultsLoseNothing) {
     }
   }
   std::printf(
-      "seeds %lu..%lu: %lu events, %ld simulated seconds, %lu elections, %lu crashes, %lu partitions, "
+      "seeds %lu..%lu: %lu events, %ld simulated seconds, %lu elections, %lu crashes, %lu "
+      "partitions, "
       "%lu messages lost, %lu doubled, %lu connections broken, %lu snapshots taken, %lu installed; "
       "%lu writes acknowledged, %lu unknown, %lu refused, %lu reads\n",
       first, first + count - 1, sum.events, sum.simulated / std::chrono::seconds(1), sum.elections,
