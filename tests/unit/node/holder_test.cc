@@ -89,6 +89,45 @@ TEST(Stream, RunsOfOneKindArePipelinedAndAChangeOfKindIsABarrier) {
   EXPECT_EQ(bench.holder.held_bytes(), 0u);
 }
 
+TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  bench.holder.set_disk_full(true);
+  client->submit("w1");
+  EXPECT_THAT(client->codes, ElementsAre(ReplyCode::kDiskFull));
+  client->submit("r2");
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "") << "a refused write was handed on";
+  EXPECT_EQ(bench.asked.size(), 1u) << "reads need no space";
+  bench.holder.read_index(bench.asked[0], Index(10));
+  auto reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 1u);
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("v"), false, 0, Index(10)});
+  bench.holder.set_disk_full(false);
+  client->submit("w3");
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w3");
+}
+
+// Replies of unknown size: few at first, then as many as are likely to give 256 KiB.
+TEST(Stream, TheApplyThreadHasFewReadsOfAStreamWithLargeReplies) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (int i = 0; i < 100; ++i) client->submit("r");
+  bench.advance();
+  bench.holder.read_index(bench.asked.at(0), Index(10));
+  auto reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 4u);
+  EXPECT_TRUE(bench.take_reads(10).empty()) << "more, while those are not executed";
+  std::string large(256 << 10, 'x');
+  for (ReadTask& read : reads) {
+    bench.holder.read_done(read.ref, {ReplyCode::kOk, as_bytes(large), false, 0, Index(10)});
+  }
+  EXPECT_EQ(bench.take_reads(10).size(), 1u);
+}
+
 TEST(Stream, StreamsDoNotWaitForEachOther) {
   HolderBench bench;
   bench.open_session();
