@@ -99,7 +99,7 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   client->submit("r2");
   bench.advance();
   EXPECT_EQ(bench.numbered(), "") << "a refused write was handed on";
-  EXPECT_EQ(bench.asked.size(), 1u) << "reads need no space";
+  ASSERT_EQ(bench.asked.size(), 1u) << "reads need no space";
   bench.holder.read_index(bench.asked[0], Index(10));
   auto reads = bench.take_reads(10);
   ASSERT_EQ(reads.size(), 1u);
