@@ -1,5 +1,5 @@
 // The seam to the disk. Production uses RealFileSystem; tests and the simulator use a double that
-// loses what was not synced (tests/support/faulty_file_system.h).
+// loses what was not synced (sim/faulty_file_system.h).
 //
 // Every operation says in its error what it was, on which path, and the operating system's reason.
 // Codes: kNoInput when the path does not exist, kPermission when access is denied, kStorage for all

@@ -5,8 +5,8 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "sim/faulty_file_system.h"
 #include "sim/simulation.h"
-#include "tests/support/faulty_file_system.h"
 
 namespace connectd::sim {
 namespace {
@@ -18,7 +18,7 @@ class MemoryDisk final : public SimulatedDisk {
   void crash() override { files_.crash(); }
 
  private:
-  testing::FaultyFileSystem files_;
+  sim::FaultyFileSystem files_;
 };
 
 uint64_t from_environment(const char* name, uint64_t fallback) {

@@ -9,7 +9,7 @@
 
 #include "base/random.h"
 #include "node/worker.h"
-#include "tests/support/faulty_file_system.h"
+#include "sim/faulty_file_system.h"
 #include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
@@ -88,7 +88,7 @@ class Bench {
     return tasks;
   }
 
-  testing::FaultyFileSystem files;
+  sim::FaultyFileSystem files;
   std::unique_ptr<storage::SnapshotStore> store;
   std::atomic<int> wakes{0};
   std::atomic<int> fatals{0};

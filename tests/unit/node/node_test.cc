@@ -5,14 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/support/faulty_file_system.h"
+#include "sim/faulty_file_system.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
 namespace {
 
-using testing::FaultyFileSystem;
+using sim::FaultyFileSystem;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 

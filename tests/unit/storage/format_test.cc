@@ -15,7 +15,7 @@
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
+using sim::FaultyFileSystem;
 
 std::string page() {
   std::ifstream in(CONNECTD_SOURCE_DIR "/docs/storage-format.md");

@@ -6,12 +6,12 @@
 #include <cerrno>
 
 #include "base/checksum.h"
-#include "tests/support/faulty_file_system.h"
+#include "sim/faulty_file_system.h"
 
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
+using sim::FaultyFileSystem;
 
 Identity make_identity(uint8_t n) {
   Identity identity;

@@ -12,7 +12,7 @@
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
+using sim::FaultyFileSystem;
 
 struct Place {
   uint64_t segment = 0;

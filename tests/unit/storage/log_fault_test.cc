@@ -11,8 +11,8 @@
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
-using testing::FileCall;
+using sim::FaultyFileSystem;
+using sim::FileCall;
 
 constexpr LogOptions kSmall{.segment_bytes = 4096};
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "sim/faulty_file_system.h"
 #include "storage/log.h"
-#include "tests/support/faulty_file_system.h"
 
 namespace connectd::storage {
 

@@ -9,7 +9,7 @@
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
+using sim::FaultyFileSystem;
 
 std::unique_ptr<Log> open_log(FaultyFileSystem& files, Recovered& recovered,
                               LogOptions options = {.segment_bytes = 4096},

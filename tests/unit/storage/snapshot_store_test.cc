@@ -7,13 +7,13 @@
 #include <cerrno>
 
 #include "base/random.h"
-#include "tests/support/faulty_file_system.h"
+#include "sim/faulty_file_system.h"
 
 namespace connectd::storage {
 namespace {
 
-using testing::FaultyFileSystem;
-using testing::FileCall;
+using sim::FaultyFileSystem;
+using sim::FileCall;
 
 const std::string kSnapshots = "/data/snapshots";
 

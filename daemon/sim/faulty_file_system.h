@@ -22,7 +22,7 @@
 #include "base/random.h"
 #include "storage/file_system.h"
 
-namespace connectd::testing {
+namespace connectd::sim {
 
 enum class FileCall : uint8_t {
   kOpen = 0,
@@ -48,9 +48,16 @@ class FaultyFileSystem final : public storage::FileSystem {
     double keep_sector_percent = 50;  // an unsynced sector reaches the disk
     double keep_name_percent = 50;    // an unsynced change of a directory does
   };
+  // What a power cut did to what was not synced.
+  struct CrashDamage {
+    uint64_t sectors_kept = 0;
+    uint64_t sectors_lost = 0;
+    uint64_t names_kept = 0;
+    uint64_t names_lost = 0;
+  };
   // The power goes. All files that are open fail from now on; open them anew.
-  void crash(const CrashOptions& options);
-  void crash() { crash(CrashOptions()); }
+  CrashDamage crash(const CrashOptions& options);
+  CrashDamage crash() { return crash(CrashOptions()); }
   // kill -9: the cache stays.
   void restart_process();
 
@@ -104,4 +111,4 @@ class FaultyFileSystem final : public storage::FileSystem {
   std::shared_ptr<State> state_;
 };
 
-}  // namespace connectd::testing
+}  // namespace connectd::sim

@@ -1,4 +1,4 @@
-#include "tests/support/faulty_file_system.h"
+#include "sim/faulty_file_system.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <utility>
 
-namespace connectd::testing {
+namespace connectd::sim {
 namespace {
 
 constexpr uint64_t kSectorBytes = 512;
@@ -243,11 +243,16 @@ FaultyFileSystem::~FaultyFileSystem() = default;
 // ---- faults
 // -----------------------------------------------------------------------------------------
 
-void FaultyFileSystem::crash(const CrashOptions& options) {
+FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& options) {
   State& s = *state_;
+  CrashDamage damage;
   std::lock_guard lock(s.mutex);
   for (const Change& change : s.changes) {
-    if (!s.random.chance(options.keep_name_percent)) continue;
+    if (!s.random.chance(options.keep_name_percent)) {
+      ++damage.names_lost;
+      continue;
+    }
+    ++damage.names_kept;
     auto& names = s.directories[change.directory].durable;
     if (!change.removed.empty()) names.erase(change.removed);
     if (!change.added.empty()) names[change.added] = change.inode;
@@ -263,7 +268,12 @@ void FaultyFileSystem::crash(const CrashOptions& options) {
         inode->durable.resize(inode->cached.size(), '\0');
       }
       for (uint64_t sector : inode->dirty) {
-        if (s.random.chance(options.keep_sector_percent)) inode->persist(sector);
+        if (s.random.chance(options.keep_sector_percent)) {
+          ++damage.sectors_kept;
+          inode->persist(sector);
+        } else {
+          ++damage.sectors_lost;
+        }
       }
       inode->clear_dirty();
       inode->cached = inode->durable;
@@ -273,6 +283,7 @@ void FaultyFileSystem::crash(const CrashOptions& options) {
   ++s.epoch;
   s.power_off_at = 0;
   s.locks.clear();
+  return damage;
 }
 
 void FaultyFileSystem::restart_process() {
@@ -515,4 +526,4 @@ Result<std::unique_ptr<storage::FileLock>> FaultyFileSystem::lock(const std::str
   return std::make_unique<HeldLock>(state_, path);
 }
 
-}  // namespace connectd::testing
+}  // namespace connectd::sim
