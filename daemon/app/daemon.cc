@@ -466,25 +466,7 @@ wire::Hello Daemon::Impl::hello() const {
 
 std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const {
   if (!node_) return std::nullopt;
-  const node::GenesisMember* member = node_->genesis().find(hello.node_id);
-  if (member == nullptr) {
-    return wire::Refusal{
-        wire::RefusalCode::kNotMember,
-        fmt::format("node {} is no member of cluster '{}'; add it with: connectctl "
-                    "member add {}",
-                    hello.node_id, config_.cluster.name, hello.node_id)};
-  }
-  if (member->disk_id != hello.disk_id) {
-    return wire::Refusal{
-        wire::RefusalCode::kDiskId,
-        fmt::format(
-            "node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
-            "or exchanged, and a node that forgot its votes must not vote again. Put the right "
-            "directory back, or replace it with: connectctl member replace {}",
-            hello.node_id, config_.cluster.name, member->disk_id.to_string(),
-            hello.disk_id.to_string(), hello.node_id)};
-  }
-  return std::nullopt;
+  return node::check_member(node_->genesis(), hello);
 }
 
 void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {

@@ -290,6 +290,29 @@ const std::vector<Command>& commands() {
        config_reference_command,
        "every key: its type, range, default and meaning\n"
        "Markdown, with an annotated file at its end that can be started from."},
+      {"sim",
+       "",
+       0,
+       0,
+       {{"plugin", "FILE", "the plugin to test"},
+        {"seed", "N", "the first seed [1]"},
+        {"seeds", "K", "how many seeds [1; with --minutes: as many as fit]"},
+        {"minutes", "M", "stop after this time"},
+        {"steps", "M", "events of each run's faulty phase [20 simulated seconds]"},
+        {"nodes", "N", "1 to 9 [3; every fifth seed 5]"},
+        {"clients", "N", "connections that ask at the same time [6]"},
+        {"faults", "LIST", "all, none, or names: message_loss,pause or all,-bit_flip [all]"},
+        {"requests", "FILE", "one request a line; {n} is a fresh number, {k} one of five"},
+        {"trace", "", "print what happens on standard error"}},
+       sim_command,
+       "a whole cluster with your plugin in one thread, while everything breaks\n"
+       "Runs the real consensus, log, snapshots and sessions on virtual networks, disks and "
+       "clocks.\n"
+       "One seed decides all: a failure comes again, at the same event. After each event the\n"
+       "invariants of Raft are checked, and over the whole run that no acknowledged write is "
+       "lost,\n"
+       "each is applied once, reads are linearizable, and the plugin gives the same replies on\n"
+       "every node. Ends with 1 when a rule was broken, and tells how to replay it."},
       {"version", "", 0, 0, {}, version_command, "which connectctl this is"},
       {"help", "[COMMAND]", 0, 3, {}, help_command, "about connectctl, or one command"},
   };

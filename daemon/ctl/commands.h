@@ -81,6 +81,7 @@ ExitCode inspect_snapshot_command(Context& context);
 ExitCode inspect_identity_command(Context& context);
 ExitCode config_check_command(Context& context);
 ExitCode config_reference_command(Context& context);
+ExitCode sim_command(Context& context);
 ExitCode version_command(Context& context);
 ExitCode help_command(Context& context);
 

@@ -32,6 +32,18 @@ struct Overloaded : F... {
 
 }  // namespace
 
+plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis) {
+  plugin::ApplyContext context;
+  context.index = entry.index;
+  context.term = entry.term;
+  context.time_ns = entry.stamp_ns;
+  context.level = genesis.plugin_level;
+  uint64_t cluster = load_le<uint64_t>(genesis.cluster_id.bytes.data());
+  context.seed[0] = mix(cluster ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
+  context.seed[1] = mix(context.seed[0] ^ mix(entry.term.value()));
+  return context;
+}
+
 void ApplyResults::clear() {
   items.clear();
   bytes.clear();
@@ -48,6 +60,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
       inline_allowed_(options.allow_inline),
       state_(std::move(start.state)),
       instance_(std::move(start.instance)) {
+  if (options_.observer && state_.applied) options_.observer->on_restored(state_);
   look_at_deadline();
   results_.next_deadline_ns = fresh_.next_deadline_ns;
 }
@@ -161,6 +174,7 @@ void Applier::work(std::vector<Task>& tasks) {
                      CHECK(state_.applied <= restored.state.applied);
                      state_ = std::move(restored.state);
                      instance_ = std::move(restored.instance);
+                     if (options_.observer) options_.observer->on_restored(state_);
                      const auto* local = state_.sessions.find(local_session_);
                      if (local == nullptr) local_session_ = SessionId();
                      fresh_.items.emplace_back(ApplyResults::Replaced{instance_, state_.sessions});
@@ -218,15 +232,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
     failed_ = true;
     fatal_(std::move(error));
   };
-  plugin::ApplyContext context;
-  context.index = entry.index;
-  context.term = entry.term;
-  context.time_ns = entry.stamp_ns;
-  context.level = state_.genesis.plugin_level;
-  uint64_t cluster = load_le<uint64_t>(state_.genesis.cluster_id.bytes.data());
-  context.seed[0] = mix(cluster ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
-  context.seed[1] = mix(context.seed[0] ^ mix(entry.term.value()));
-
+  plugin::ApplyContext context = apply_context(entry, state_.genesis);
   scratch_.clear();
   switch (entry.kind) {
     case raft::EntryKind::kCommand: {
@@ -282,6 +288,9 @@ void Applier::apply_entry(const raft::Entry& entry) {
   state_.applied_term = entry.term;
   state_.stamp_ns = entry.stamp_ns;
   fresh_.applied = entry.index;
+  if (options_.observer) {
+    options_.observer->on_applied(entry, status, as_bytes(scratch_), state_);
+  }
 }
 
 void Applier::read_one(ReadTask& task) {

@@ -33,6 +33,23 @@ struct RestoredState {
   std::shared_ptr<plugin::Instance> instance;
 };
 
+// What applying `entry` may depend on: the same on every node.
+plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis);
+
+// Sees all that a replica applies, on the thread that applies: for the simulator's checkers.
+class ApplyObserver {
+ public:
+  // `state` is as it is behind `entry`. A command that the sessions did not admit has a negative
+  // status and no reply.
+  virtual void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
+                          const ReplicatedState& state) = 0;
+  // A snapshot took the state's place: at start, or one from the leader.
+  virtual void on_restored(const ReplicatedState& state) = 0;
+
+ protected:
+  ~ApplyObserver() = default;
+};
+
 // What the applier tells the loop, in the order in which it happened.
 struct ApplyResults {
   struct CommandApplied {  // of this node's own session
@@ -86,6 +103,7 @@ class Applier final {
     int64_t inline_ns_max = 200'000;  // CPU time; a turn that takes longer is the last one inline
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
+    ApplyObserver* observer = nullptr;
   };
   // `wake` is called on the apply thread when there are results; `fatal` when the replica must
   // stop. `snapshots` is used on the applying thread only for writing.

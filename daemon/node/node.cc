@@ -165,7 +165,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline,
-                       options.apply_inline_ns_max, options.wall_clock},
+                       options.apply_inline_ns_max, options.wall_clock, options.apply_observer},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
   node->worker_ = std::make_unique<Worker>(
       Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,

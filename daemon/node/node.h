@@ -58,6 +58,7 @@ struct NodeOptions {
   // log is a lost one, and votes are lost with it.
   bool may_begin_log = true;
   std::function<int64_t()> wall_clock;  // Unix time, any thread
+  ApplyObserver* apply_observer = nullptr;  // lives as long as the node
 };
 
 class Node final : public Service, public wire::TransportHandler {

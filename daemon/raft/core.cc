@@ -430,6 +430,9 @@ Index Core::applied_index() const { return impl_->applied_; }
 Index Core::durable_index() const { return impl_->log_.durable_index(); }
 Index Core::first_index() const { return impl_->log_.first_index(); }
 Term Core::term_at(Index index) const { return impl_->log_.term_at(index); }
+const Entry* Core::entry_in_memory(Index index) const {
+  return impl_->log_.in_memory(index) ? &impl_->log_.at(index) : nullptr;
+}
 const ConfState& Core::conf() const { return impl_->conf(); }
 HardState Core::hard_state() const {
   return {impl_->term_, impl_->vote_, impl_->log_.commit_index()};

@@ -153,6 +153,8 @@ class Core final {
   Index durable_index() const;   // everything up to here is on this node's disk
   Index first_index() const;
   Term term_at(Index index) const;  // none when the log does not know it (compacted, or past the end)
+  // Null when it is not held in memory. Valid until the next step.
+  const Entry* entry_in_memory(Index index) const;
   const ConfState& conf() const;
   HardState hard_state() const;
   // The leader of `term()` has committed an entry of its own term: reads and changes may begin.

@@ -338,6 +338,16 @@ void FaultyFileSystem::set_capacity(uint64_t bytes) {
   state_->capacity = bytes;
 }
 
+void FaultyFileSystem::set_free(uint64_t bytes) {
+  std::lock_guard lock(state_->mutex);
+  state_->capacity = state_->used + bytes;
+}
+
+bool FaultyFileSystem::is_off() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->is_off();
+}
+
 // ---- looking and meddling
 // ---------------------------------------------------------------------------
 
@@ -398,6 +408,17 @@ void FaultyFileSystem::flip(const std::string& path, uint64_t offset, uint8_t ma
   }
   if (offset < inode->durable.size()) {
     inode->durable[offset] = static_cast<char>(inode->durable[offset] ^ mask);
+  }
+}
+
+void FaultyFileSystem::copy_sector(const std::string& path, uint64_t from, uint64_t to) {
+  std::lock_guard lock(state_->mutex);
+  auto inode = state_->find(path);
+  if (!inode) return;
+  for (std::string* content : {&inode->cached, &inode->durable}) {
+    if ((std::max(from, to) + 1) * kSectorBytes > content->size()) continue;
+    std::memmove(content->data() + to * kSectorBytes, content->data() + from * kSectorBytes,
+                 kSectorBytes);
   }
 }
 

@@ -74,8 +74,12 @@ class FaultyFileSystem final : public storage::FileSystem {
   uint64_t calls(FileCall call) const;
   uint64_t changes() const;  // calls that change the disk, so far
 
+  // Between power_off_at_change() having struck and the crash() or restart_process() that follows.
+  bool is_off() const;
+
   // Writes over the limit fail with ENOSPC. Counts the sizes of all files.
   void set_capacity(uint64_t bytes);
+  void set_free(uint64_t bytes);  // so much more fits
 
   // ---- looking and meddling; both contents of the file
   // -------------------------------------------
@@ -86,6 +90,8 @@ class FaultyFileSystem final : public storage::FileSystem {
   void put(const std::string& path, std::string content);  // durable at once
   void erase(const std::string& path);                     // durable at once
   void flip(const std::string& path, uint64_t offset, uint8_t mask = 1);
+  // Sector `from` (of 512 bytes) is written over sector `to` of the same file.
+  void copy_sector(const std::string& path, uint64_t from, uint64_t to);
   // Same content, no open files, no failures planned.
   std::unique_ptr<FaultyFileSystem> clone(uint64_t seed) const;
 

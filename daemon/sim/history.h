@@ -31,6 +31,7 @@ struct Operation {
   int32_t status = 0;
   std::string reply;
   Index index;  // of a write: its entry; of a read: the applied index that it saw
+  Index floor;  // the highest index that any reply had shown when it was called
 };
 
 using History = std::vector<Operation>;

@@ -1,11 +1,20 @@
 #include "sim/simulation.h"
 
-#include <charconv>
+#include <algorithm>
+#include <cerrno>
 #include <deque>
-#include <tuple>
+#include <optional>
 
-#include "base/checksum.h"
 #include "base/log.h"
+#include "node/node.h"
+#include "sim/checkers.h"
+#include "sim/describe.h"
+#include "sim/faulty_file_system.h"
+#include "sim/history.h"
+#include "sim/network.h"
+#include "sim/timeline.h"
+#include "sim/workload.h"
+#include "wire/handshake.h"
 
 namespace connectd::sim {
 namespace {
@@ -14,631 +23,1419 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr int64_t kWallStart = 1'700'000'000'000'000'000;
+constexpr Duration kElectionTimeout = milliseconds(500);
+constexpr Duration kRequestTimeout = seconds(5);
+// A request is answered this long after its deadline at the latest, by its node's clock, pauses
+// left out.
+constexpr Duration kAnswerSlack = seconds(1);
+// The quorum of the liveness phase has this long, in election timeouts, for a leader and a write
+// through every one of its nodes. Ten are promised for a cluster whose disks and clocks are
+// ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock at
+// half the rate take their time.
+constexpr int kRecoveryTimeouts = 40;
+constexpr Duration kConvergence = seconds(60);
+constexpr size_t kMaxOutstanding = 40;
+
+Random stream_of(uint64_t seed, uint64_t purpose) {
+  return Random(seed * 0x9e3779b97f4a7c15 + purpose * 0xd1b54a32d192ed03 + 0x2545f4914f6cdd1d);
+}
+Duration draw(Random& random, Duration low, Duration high) {
+  return low + Duration(random.below(static_cast<uint64_t>((high - low).count()) + 1));
+}
 }  // namespace
 
-struct Simulation::Client final : node::ReplyHandler {
-  Simulation* simulation = nullptr;
-  size_t id = 0;
-  Process* process = nullptr;
-  std::unique_ptr<node::RequestStream> stream;
-  struct Outstanding {
-    bool write = false;
-    uint64_t floor = 0;  // a read must not show less
-  };
-  std::deque<Outstanding> outstanding;
-  uint64_t seen = 0;  // the highest value any reply showed this client
+void SimReport::add(const SimReport& other) {
+  events += other.events;
+  simulated += other.simulated;
+  faults.add(other.faults);
+  elections += other.elections;
+  crashes += other.crashes;
+  partitions += other.partitions;
+  connections_broken += other.connections_broken;
+  snapshots_taken += other.snapshots_taken;
+  snapshots_installed += other.snapshots_installed;
+  log_cuts += other.log_cuts;
+  acknowledged += other.acknowledged;
+  unknown += other.unknown;
+  refused += other.refused;
+  reads += other.reads;
+  slowest_recovery = std::max(slowest_recovery, other.slowest_recovery);
+}
 
-  void on_reply(const node::Reply& reply) override { simulation->client_replied(*this, reply); }
-  void on_replies_end() override {}
-};
-
-struct Simulation::Process final : wire::Transport {
-  Simulation* simulation = nullptr;
-  NodeId id;
-  std::unique_ptr<SimulatedDisk> disk;
-  std::unique_ptr<node::Node> node;
-  bool has_run = false;
-  uint64_t life = 0;  // rises at each start and crash: old events are void
-  int64_t wall_skew_ns = 0;
-  Time turn_at = Time::max();
-  bool writer_scheduled = false;
-  bool applier_scheduled = false;
-  bool worker_scheduled = false;
-  Duration disk_low{};
-  Duration disk_high{};
-  Index commit;
-  Term term;
-  Index snapshot;
-  uint64_t installed = 0;
-  std::optional<Error> fatal;
-  raft::InvariantChecker invariants;  // of this life
-
-  bool up() const { return node != nullptr; }
-  void send(NodeId to, wire::PeerMessage message) override {
-    simulation->send(id, to, std::move(message));
+// A machine's clocks: monotonic time at a rate of its own, and a wall clock that jumps.
+class MachineClock {
+ public:
+  void set_rate(Time now, uint64_t permille) {
+    local_at_ = local(now);
+    since_ = now;
+    permille_ = permille;
   }
-  void flush() override {}
+  void jump(int64_t ns) { skew_ns_ += ns; }
+  uint64_t permille() const { return permille_; }
+  Time local(Time now) const {
+    return local_at_ + Duration((now - since_).count() * static_cast<int64_t>(permille_) / 1000);
+  }
+  // When local() has reached `time`.
+  Time world(Time time) const {
+    if (time == Time::max()) return time;
+    if (time <= local_at_) return since_;
+    int64_t p = static_cast<int64_t>(permille_);
+    return since_ + Duration(((time - local_at_).count() * 1000 + p - 1) / p);
+  }
+  Now now(Time world_now) const {
+    Time l = local(world_now);
+    return {l, kWallStart + (l - Timeline::start()).count() + skew_ns_};
+  }
+
+ private:
+  Time since_ = Timeline::start();
+  Time local_at_ = Timeline::start();
+  uint64_t permille_ = 1000;
+  int64_t skew_ns_ = 0;
 };
 
-Simulation::Simulation(SimOptions options) : options_(std::move(options)), random_(options_.seed) {
-  time_ = Time(seconds(1000));
+class Simulation::Impl final : public Endpoints {
+ public:
+  explicit Impl(SimOptions options);
+  ~Impl() {
+    for (auto& client : clients_) client->stream.reset();
+  }
+  SimReport run();
+
+ private:
+  struct Process;
+  struct Client final : node::ReplyHandler {
+    Impl* simulation = nullptr;
+    size_t number = 0;
+    Process* process = nullptr;
+    uint64_t connection = 0;  // Operation::client
+    std::unique_ptr<node::RequestStream> stream;
+    std::deque<size_t> outstanding;  // in history_
+    bool is_probe = false;           // of the liveness phase and the end
+    bool probe_done = false;
+
+    void on_reply(const node::Reply& reply) override { simulation->replied(*this, reply); }
+    void on_replies_end() override {}
+  };
+
+  // One machine: its disk and clock, and while the process is up its Node.
+  struct Process final : wire::Transport, node::ApplyObserver {
+    Impl* simulation = nullptr;
+    NodeId id;
+    DiskId disk_id;
+    std::unique_ptr<FaultyFileSystem> files;
+    MachineClock clock;
+    node::NodeOptions options;
+    std::unique_ptr<node::Node> node;
+    bool has_run = false;
+    uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
+    std::optional<Error> fatal;
+    Time turn_at = Time::max();
+    bool writer_scheduled = false;
+    bool applier_scheduled = false;
+    bool worker_scheduled = false;
+    Duration disk_low{};
+    Duration disk_high{};
+    Duration disk_extra{};   // of a slow one
+    Time stalled_until{};    // its disk completes nothing
+    bool paused = false;     // it does nothing; what was to happen waits
+    Time paused_since{};
+    uint64_t pauses = 0;
+    Duration paused_before{};
+    std::vector<std::function<void()>> held;
+    bool restart_pending = false;
+    bool error_planned = false;  // a write or sync is to fail, or has
+    bool disk_is_full = false;
+    bool off_planned = false;    // the machine dies in the middle of a disk operation
+    bool off_keeps_cache = false;
+    bool damaged = false;        // bytes of its disk were changed
+    Fault damage = Fault::kBitFlip;
+    bool wiped = false;
+    bool lost = false;           // will not come back: refused to start, or was refused
+    Index snapshot;
+    uint64_t installed = 0;
+
+    bool up() const { return node != nullptr; }
+    Duration paused_total(Time now) const {
+      return paused_before + (paused ? now - paused_since : Duration(0));
+    }
+    void send(NodeId to, wire::PeerMessage message) override {
+      simulation->send(*this, to, std::move(message));
+    }
+    void flush() override {}
+    void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
+                    const node::ReplicatedState& state) override {
+      simulation->checkers_.applied(id, entry, status, reply, state);
+    }
+    void on_restored(const node::ReplicatedState& state) override {
+      simulation->checkers_.restored(id, state);
+    }
+  };
+
+  // ---- Endpoints
+  bool is_up(NodeId id) const override { return process(id).up(); }
+  uint64_t life_of(NodeId id) const override { return process(id).life; }
+  bool greet(NodeId dialler, NodeId answerer) override;
+  void deliver(NodeId from, NodeId to, wire::PeerMessage message) override;
+  void reached(NodeId node, NodeId peer) override;
+  void lost(NodeId node, NodeId peer) override;
+
+  Process& process(NodeId id) { return *processes_[id.value() - 1]; }
+  const Process& process(NodeId id) const { return *processes_[id.value() - 1]; }
+  size_t quorum() const { return options_.nodes / 2 + 1; }
+  Time now() const { return timeline_.now(); }
+
+  // ---- nodes
+  void draw_options(Process& p);
+  void start(Process& p);
+  void refused_wiped(Process& p);
+  // `power`: what was not synced may be gone.
+  void end(Process& p, bool power, const char* why);
+  void restart_later(Process& p, Duration low, Duration high);
+  // Arranges `action` for this life of the process; it waits while the process is paused.
+  void when(Process& p, Time time, std::function<void()> action);
+  void pause(Process& p, Duration length);
+  void resume(Process& p);
+  // Its disk and its process are as they should be again.
+  void repair(Process& p);
+  void schedule_turn(Process& p, Time time);
+  void turn(Process& p);
+  void schedule_workers(Process& p);
+  // After anything that ran code of the node: whether it still stands.
+  bool stands(Process& p);
+  void handle_fatal(Process& p);
+  void after_step(Process& p);
+  void send(Process& from, NodeId to, wire::PeerMessage message);
+  bool stopped() const { return !checkers_.violation().empty(); }
+  wire::Hello hello_of(const Process& p, NodeId to) const;
+
+  // ---- faults
+  void arm_faults();
+  void every(Fault fault, Duration low, Duration high, std::function<void(Random&)> inject);
+  Process& victim(Random& random);  // leaders are hit more often than others
+  void count(Fault fault) { ++report_.faults[fault].injected; }
+  void bite(Fault fault) { ++report_.faults[fault].bitten; }
+  bool may_lose_one(const Process& p) const;
+  void cut_groups(const std::vector<bool>& side, uint64_t episode, Fault why);
+  void cut_off(Process& p, uint64_t episode, Fault why);
+  void flap(NodeId a, NodeId b, int times, Random* random);
+  void power_cut(Process& p);
+  void damage(Process& p, Fault fault, Random& random);
+  void wipe(Process& p);
+  void stop_faults();
+
+  // ---- clients
+  void client_act(Client& client);
+  void submit(Client& client);
+  void open(Client& client);
+  void drop(Client& client);  // its connection: what is outstanding is not known
+  void drop_clients_of(Process& p);
+  void replied(Client& client, const node::Reply& reply);
+  void look_for_late_answers();
+
+  // ---- phases
+  bool run_until(Time end, const std::function<bool()>& done);
+  bool demand_progress(const std::vector<Process*>& nodes, Duration bound);
+  void safety();
+  void liveness();
+  void finish();
+  std::string states() const;
+
+  const SimOptions options_;
+  SimReport report_;
+  Timeline timeline_;
+  std::unique_ptr<Workload> workload_;
+  Network network_;
+  Checkers checkers_;
+  node::Genesis genesis_;
+  FaultSet active_;  // drawn for this seed
+  // One stream of numbers a purpose, so that a fault that is left out changes nothing else.
+  Random node_random_;
+  Random worker_random_;
+  Random client_random_;
+  Random phase_random_;
+  std::vector<Random> fault_random_;
+  std::vector<std::unique_ptr<Process>> processes_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Client>> probes_;
+  History history_;
+  struct Waiting {  // per operation: when it was submitted by its node's clock, and its pauses
+    Process* process;
+    uint64_t life;
+    Time local;
+    Duration paused;
+  };
+  std::vector<Waiting> waiting_;
+  uint64_t next_connection_ = 1;
+  uint64_t next_order_ = 1;
+  uint64_t next_episode_ = 1;
+  double write_percent_ = 70;
+  bool faults_on_ = true;
+  bool clients_on_ = true;
+};
+
+Simulation::Impl::Impl(SimOptions options)
+    : options_(std::move(options)),
+      timeline_(options_.trace),
+      network_(options_.nodes, stream_of(options_.seed, 1).next(), timeline_, *this,
+               report_.faults),
+      checkers_(options_.nodes),
+      node_random_(stream_of(options_.seed, 2)),
+      worker_random_(stream_of(options_.seed, 3)),
+      client_random_(stream_of(options_.seed, 4)),
+      phase_random_(stream_of(options_.seed, 5)) {
+  auto workload = Workload::make(options_.plugin, options_.requests);
+  CHECK(workload.has_value()) << workload.error().text;
+  workload_ = std::move(*workload);
+  checkers_.set_writes_are_unique(workload_->writes_are_unique());
   genesis_.cluster_id.bytes[0] = 1;
   genesis_.cluster_name = "sim";
   genesis_.max_request = 1 << 16;
   genesis_.plugin_name = options_.plugin->name();
   genesis_.plugin_level = options_.plugin->level_max();
+  write_percent_ = static_cast<double>(client_random_.between(20, 90));
   for (size_t i = 1; i <= options_.nodes; ++i) {
     node::GenesisMember member;
     member.id = NodeId(i);
     member.disk_id.bytes[0] = static_cast<uint8_t>(i);
     genesis_.members.push_back(member);
+    auto p = std::make_unique<Process>();
+    p->simulation = this;
+    p->id = member.id;
+    p->disk_id = member.disk_id;
+    p->files = std::make_unique<FaultyFileSystem>(node_random_.next());
+    p->clock.jump((static_cast<int64_t>(node_random_.below(2'000)) - 1'000) * 1'000'000);
+    p->disk_low = microseconds(node_random_.between(20, 200));
+    p->disk_high = p->disk_low + microseconds(node_random_.between(10, 5'000));
+    processes_.push_back(std::move(p));
   }
-  loss_percent_ = random_.chance(30) ? 0 : static_cast<double>(random_.below(20));
-  double_percent_ = random_.chance(50) ? 0 : static_cast<double>(random_.below(30));
-  delay_low_ = microseconds(random_.between(20, 500));
-  delay_high_ =
-      delay_low_ + microseconds(random_.between(10, random_.chance(30) ? 100'000 : 3'000));
-  for (const node::GenesisMember& member : genesis_.members) {
-    auto process = std::make_unique<Process>();
-    process->simulation = this;
-    process->id = member.id;
-    process->disk = options_.make_disk(random_.next());
-    process->wall_skew_ns = (static_cast<int64_t>(random_.below(2'000)) - 1'000) * 1'000'000;
-    process->disk_low = microseconds(random_.between(20, 200));
-    process->disk_high =
-        process->disk_low + microseconds(random_.between(10, random_.chance(20) ? 200'000 : 5'000));
-    processes_.push_back(std::move(process));
+  for (size_t i = 0; i < kFaults; ++i) {
+    // Swarm testing: each seed has its own choice of faults, so that one cannot hide another.
+    fault_random_.push_back(stream_of(options_.seed, 100 + i));
+    bool drawn = fault_random_.back().chance(40);
+    if (drawn && options_.faults.has(static_cast<Fault>(i))) active_.set(static_cast<Fault>(i));
   }
   for (size_t i = 0; i < options_.clients; ++i) {
     auto client = std::make_unique<Client>();
     client->simulation = this;
-    client->id = i;
+    client->number = i;
     client->process = processes_[i % processes_.size()].get();
     clients_.push_back(std::move(client));
-  }
-}
-
-Simulation::~Simulation() {
-  for (auto& client : clients_) client->stream.reset();
-}
-
-void Simulation::at(Time time, std::function<void()> action) {
-  events_.push(Event{std::max(time, time_), next_order_++, std::move(action)});
-}
-
-Duration Simulation::draw(Duration low, Duration high) {
-  return low + Duration(random_.below(static_cast<uint64_t>((high - low).count()) + 1));
-}
-
-void Simulation::fail(std::string text) {
-  if (report_.failure.empty()) {
-    report_.failure = fmt::format("seed {} at {} ms, event {}: {}", options_.seed,
-                                  (time_.time_since_epoch() - seconds(1000)) / milliseconds(1),
-                                  report_.events, text);
-  }
-  stopped_ = true;
-}
-
-void Simulation::trace(const std::string& text) {
-  report_.trace_hash = checksum64(
-      as_bytes(text), report_.trace_hash ^ static_cast<uint64_t>(time_.time_since_epoch().count()));
-  if (options_.trace) {
-    fmt::print(stderr, "{:>12} us  {}\n",
-               (time_.time_since_epoch() - seconds(1000)) / microseconds(1), text);
   }
 }
 
 // ---- nodes
 // -----------------------------------------------------------------------------------------
 
-void Simulation::start(Process& process) {
-  ++process.life;
+void Simulation::Impl::draw_options(Process& p) {
+  Random& random = node_random_;
   node::NodeOptions options;
-  options.id = process.id;
-  options.may_begin_log = !process.has_run;
-  options.seed = random_.next();
-  options.incarnation = random_.next();
-  options.raft.election_timeout = milliseconds(500);
-  options.raft.heartbeat_interval = milliseconds(50);
-  options.apply_inline = random_.chance(50);
+  options.id = p.id;
+  options.may_begin_log = !p.has_run;
+  options.seed = random.next();
+  options.incarnation = random.next();
+  options.raft.election_timeout = kElectionTimeout;
+  options.raft.heartbeat_interval = kElectionTimeout / 10;
+  options.apply_inline = random.chance(50);
   options.apply_inline_ns_max = INT64_MAX;  // a busy machine must not decide where a run goes
-  options.holder.request_timeout = seconds(5);
-  options.log.segment_bytes = random_.chance(50) ? 8 << 10 : 64 << 10;
-  options.snapshot.log_min_bytes = random_.chance(50) ? 2 << 10 : 64 << 10;
-  options.snapshot.trailing_entries = random_.below(20);
-  options.chunk_bytes = random_.chance(50) ? 64 : 4096;
-  if (random_.chance(30)) {
-    options.raft.max_append_bytes = 1;
-    options.raft.max_append_entries = 1 + random_.below(3);
-    options.raft.inflight_bytes = 300;
+  options.holder.request_timeout = kRequestTimeout;
+  options.log.segment_bytes = 64 << 10;
+  options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
+  options.snapshot.trailing_entries = random.below(20);
+  options.chunk_bytes = 4096;
+  options.min_free_bytes = 16 << 10;
+  options.apply_observer = &p;
+  if (active_.has(Fault::kTinyLimits)) {
+    Random& tiny = fault_random_[static_cast<size_t>(Fault::kTinyLimits)];
+    count(Fault::kTinyLimits);
+    bite(Fault::kTinyLimits);
+    options.log.segment_bytes = tiny.chance(50) ? 4096 : 8192;
+    options.snapshot.log_min_bytes = tiny.chance(50) ? 256 : 2 << 10;
+    options.snapshot.log_ratio = tiny.chance(50) ? 0.01 : 1;
+    options.snapshot.trailing_entries = tiny.below(4);
+    options.chunk_bytes = tiny.chance(50) ? 64 : 512;
+    if (tiny.chance(60)) {
+      options.raft.max_append_bytes = 1;
+      options.raft.max_append_entries = 1 + tiny.below(3);
+      options.raft.inflight_bytes = 300;
+    }
+    if (tiny.chance(50)) options.raft.cache_bytes = 200;
+    if (tiny.chance(50)) options.raft.apply_bytes = 1;
+    if (tiny.chance(30)) options.holder.credit_bytes = 600;
+    if (tiny.chance(30)) options.holder.forward_bytes = 200;
   }
-  if (random_.chance(30)) options.raft.cache_bytes = 200;
-  if (random_.chance(30)) options.raft.apply_bytes = 1;
-  Process* p = &process;
-  options.wall_clock = [this, p] {
-    return kWallStart + time_.time_since_epoch().count() + p->wall_skew_ns;
-  };
+  Process* at = &p;
+  options.wall_clock = [this, at] { return at->clock.now(now()).wall_ns; };
+  p.options = std::move(options);
+}
+
+void Simulation::Impl::start(Process& p) {
+  CHECK(!p.up());
+  if (p.lost) return;
+  if (p.wiped) return refused_wiped(p);
+  ++p.life;
+  p.fatal.reset();
+  draw_options(p);
   node::Node::Host host;
-  host.files = &process.disk->files();
+  host.files = p.files.get();
   host.data_dir = "data";
   host.plugin = options_.plugin;
-  host.transport = &process;
-  host.wake = [this, p] { schedule_turn(*p, time_ + microseconds(1)); };
-  host.fatal = [p](Error error) {
-    if (!p->fatal) p->fatal = std::move(error);
+  host.transport = &p;
+  Process* at = &p;
+  host.wake = [this, at] { schedule_turn(*at, now() + microseconds(1)); };
+  host.fatal = [at](Error error) {
+    if (!at->fatal) at->fatal = std::move(error);
   };
-  process.fatal.reset();
-  auto node = node::Node::open(options, genesis_, std::move(host), clocks(process));
-  if (!node) {
-    fail(fmt::format("node {} does not start: {}", process.id, node.error().text));
+  auto node = node::Node::open(p.options, genesis_, std::move(host), p.clock.now(now()));
+  timeline_.note('S', p.id.value(), node.has_value());
+  if (p.files->is_off()) {  // the power went again while it recovered
+    if (node) node->reset();
+    p.off_planned = false;
+    p.files->crash();
+    restart_later(p, milliseconds(10), milliseconds(500));
     return;
   }
-  process.node = std::move(*node);
-  process.has_run = true;
-  process.commit = Index();
-  process.invariants = raft::InvariantChecker();
-  process.installed = 0;
-  process.term = process.node->core().term();
-  process.turn_at = Time::max();
-  process.writer_scheduled = process.applier_scheduled = process.worker_scheduled = false;
-  trace(fmt::format("node {} up term={} last={}", process.id, process.node->core().term(),
-                    process.node->core().last_index()));
-  for (auto& other : processes_) {
-    if (other.get() != &process) {
-      try_connect(process.id, other->id);
-      try_connect(other->id, process.id);
+  if (!node) {
+    timeline_.trace("node {} does not start: {}", p.id, node.error().text);
+    if (p.damaged && node.error().code == ExitCode::kData) {
+      p.lost = true;
+      bite(p.damage);
+      return;
+    }
+    if ((p.error_planned || p.disk_is_full) && node.error().code == ExitCode::kStorage) {
+      bite(p.disk_is_full ? Fault::kDiskFull : Fault::kWriteError);
+      p.error_planned = false;
+      p.files->clear_failures();
+      p.files->restart_process();
+      restart_later(p, milliseconds(100), milliseconds(2000));
+      return;
+    }
+    return checkers_.fail(
+        fmt::format("start: node {} does not start: {}", p.id, node.error().text));
+  }
+  p.node = std::move(*node);
+  p.has_run = true;
+  p.installed = 0;
+  p.snapshot = p.node->snapshot_index();
+  p.turn_at = Time::max();
+  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = false;
+  if (p.damaged) {
+    for (const std::string& warning : p.node->warnings()) {
+      if (warning.find("snapshot") != std::string::npos) bite(p.damage);
     }
   }
-  schedule_turn(process, time_);
+  timeline_.trace("node {} up term={} log={}..{} snapshot={}", p.id, p.node->core().term(),
+                  p.node->core().first_index(), p.node->core().last_index(), p.snapshot);
+  checkers_.started(p.id, *p.node);
+  for (auto& other : processes_) {
+    if (other.get() == &p) continue;
+    network_.dial(p.id, other->id);
+    network_.dial(other->id, p.id);
+  }
+  schedule_turn(p, now());
 }
 
-void Simulation::crash(Process& process, bool power_loss) {
-  if (!process.up()) return;
-  trace(fmt::format("node {} crashes", process.id));
+// An empty disk under a known id: the process comes up without a cluster, and its hellos say another
+// disk than the cluster knows.
+void Simulation::Impl::refused_wiped(Process& p) {
+  for (auto& other : processes_) {
+    if (other.get() == &p || !other->up()) continue;
+    if (network_.is_cut(p.id, other->id) || network_.is_cut(other->id, p.id)) continue;
+    wire::Hello hello = hello_of(p, other->id);
+    hello.cluster_id = ClusterId();
+    std::optional<wire::Refusal> refusal = wire::check_hello(hello_of(*other, p.id), hello);
+    if (!refusal) refusal = node::check_member(genesis_, hello);
+    if (!refusal || refusal->code != wire::RefusalCode::kDiskId) {
+      return checkers_.fail(fmt::format(
+          "wiped disk: node {} with an empty disk is not refused by node {}", p.id, other->id));
+    }
+    timeline_.trace("node {} is refused: {}", p.id, refusal->text);
+    p.lost = true;
+    bite(Fault::kDiskWiped);
+    return;
+  }
+  restart_later(p, milliseconds(100), milliseconds(1000));
+}
+
+void Simulation::Impl::end(Process& p, bool power, const char* why) {
+  if (!p.up()) return;
+  timeline_.note('E', p.id.value(), power);
+  timeline_.trace("node {} ends: {}", p.id, why);
   ++report_.crashes;
-  ++process.life;
-  for (auto& client : clients_) {
-    if (client->process != &process) continue;
-    for (const auto& outstanding : client->outstanding) {
-      if (outstanding.write) {
-        ++report_.unknown;
-        ++possible_writes_;
+  ++p.life;
+  drop_clients_of(p);
+  checkers_.stopped(p.id);
+  p.node.reset();
+  p.held.clear();
+  resume(p);
+  if (power) {
+    FaultyFileSystem::CrashOptions how;
+    how.keep_sector_percent = active_.has(Fault::kWriteLost) ? 50 : 100;
+    if (active_.has(Fault::kWriteLost) && !active_.has(Fault::kWriteTorn)) {
+      // All or nothing.
+      how.keep_sector_percent =
+          fault_random_[static_cast<size_t>(Fault::kWriteLost)].chance(30) ? 100 : 0;
+    }
+    how.keep_name_percent = how.keep_sector_percent;
+    FaultyFileSystem::CrashDamage damage = p.files->crash(how);
+    if (damage.sectors_lost + damage.names_lost > 0) {
+      count(Fault::kWriteLost);
+      bite(Fault::kWriteLost);
+      if (damage.sectors_kept > 0 && damage.sectors_lost > 0) {
+        count(Fault::kWriteTorn);
+        bite(Fault::kWriteTorn);
       }
     }
-    client->outstanding.clear();
-    client->stream.reset();
+  } else {
+    p.files->restart_process();
   }
-  process.node.reset();
-  if (power_loss) process.disk->crash();
+  p.off_planned = false;
   for (auto& other : processes_) {
-    if (other.get() != &process) break_connection(process.id, other->id);
+    if (other.get() != &p) network_.break_connection(p.id, other->id);
   }
 }
 
-Now Simulation::clocks(const Process& process) const {
-  return {time_, kWallStart + time_.time_since_epoch().count() + process.wall_skew_ns};
-}
-
-void Simulation::schedule_turn(Process& process, Time time) {
-  if (!process.up() || process.turn_at <= time) return;
-  process.turn_at = time;
-  at(time, [this, &process, life = process.life, time] {
-    if (process.life != life || process.turn_at != time) return;
-    process.turn_at = Time::max();
-    turn(process);
+void Simulation::Impl::restart_later(Process& p, Duration low, Duration high) {
+  if (p.restart_pending || p.lost) return;
+  p.restart_pending = true;
+  timeline_.after(draw(phase_random_, low, high), [this, at = &p] {
+    at->restart_pending = false;
+    if (!at->up() && !stopped()) start(*at);
   });
 }
 
-void Simulation::turn(Process& process) {
-  process.node->turn(clocks(process));
-  check(process);
-  if (stopped_ || !process.up()) return;
-  schedule_workers(process);
-  schedule_turn(process, std::max(process.node->next_deadline(), time_ + microseconds(1)));
+void Simulation::Impl::when(Process& p, Time time, std::function<void()> action) {
+  timeline_.at(time, [this, at = &p, life = p.life, action = std::move(action)]() mutable {
+    if (at->life != life || stopped()) return;
+    if (at->paused) {
+      bite(Fault::kPause);
+      at->held.push_back(std::move(action));
+      return;
+    }
+    action();
+  });
 }
 
-void Simulation::schedule_workers(Process& process) {
-  auto arrange = [&](bool& scheduled, bool has_work, Duration low, Duration high, auto poll) {
-    if (scheduled || !has_work) return;
-    scheduled = true;
-    after(draw(low, high), [this, &process, &scheduled, life = process.life, poll] {
-      if (process.life != life) return;
-      scheduled = false;
+void Simulation::Impl::pause(Process& p, Duration length) {
+  p.paused = true;
+  p.paused_since = now();
+  ++p.pauses;
+  timeline_.trace("node {} is paused for {} ms", p.id, length / milliseconds(1));
+  timeline_.after(length, [this, at = &p, pause = p.pauses] {
+    if (at->paused && at->pauses == pause) resume(*at);
+  });
+}
+
+void Simulation::Impl::resume(Process& p) {
+  if (!p.paused) return;
+  p.paused_before += now() - p.paused_since;
+  p.paused = false;
+  for (auto& action : std::exchange(p.held, {})) when(p, now(), std::move(action));
+}
+
+void Simulation::Impl::repair(Process& p) {
+  resume(p);
+  p.disk_extra = Duration(0);
+  p.stalled_until = now();
+  p.files->clear_failures();
+  p.files->set_capacity(UINT64_MAX);
+  p.disk_is_full = p.error_planned = false;
+  if (!p.up()) return;
+  // What a stall holds up is done now; its own event then finds nothing.
+  p.writer_scheduled = p.worker_scheduled = false;
+  schedule_workers(p);
+}
+
+void Simulation::Impl::schedule_turn(Process& p, Time time) {
+  if (!p.up() || p.turn_at <= time) return;
+  p.turn_at = time;
+  when(p, time, [this, at = &p, time] {
+    if (at->turn_at != time) return;
+    at->turn_at = Time::max();
+    turn(*at);
+  });
+}
+
+void Simulation::Impl::turn(Process& p) {
+  timeline_.note('T', p.id.value());
+  p.node->turn(p.clock.now(now()));
+  after_step(p);
+  if (!stands(p)) return;
+  schedule_workers(p);
+  schedule_turn(p, std::max(p.clock.world(p.node->next_deadline()), now() + microseconds(1)));
+}
+
+bool Simulation::Impl::stands(Process& p) {
+  if (stopped() || !p.up()) return false;
+  if (p.files->is_off()) {
+    bite(p.off_keeps_cache ? Fault::kCrashProcess : Fault::kCrashPower);
+    end(p, !p.off_keeps_cache, p.off_keeps_cache ? "killed in a disk operation"
+                                                 : "the power goes in a disk operation");
+    restart_later(p, milliseconds(10), milliseconds(3000));
+    return false;
+  }
+  if (p.fatal) {
+    handle_fatal(p);
+    return false;
+  }
+  return true;
+}
+
+// The process says that it must end. Only for a reason that was given to it.
+void Simulation::Impl::handle_fatal(Process& p) {
+  Error error = *p.fatal;
+  timeline_.trace("node {} stops: {}", p.id, error.text);
+  if (error.code == ExitCode::kStorage && (p.error_planned || p.disk_is_full)) {
+    if (p.disk_is_full) {
+      bite(Fault::kDiskFull);
+    } else {
+      bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
+    }
+    p.error_planned = false;
+    p.files->clear_failures();
+  } else if (error.code == ExitCode::kData && p.damaged) {
+    bite(p.damage);
+  } else {
+    return checkers_.fail(fmt::format("stop: node {} stops: {}", p.id, error.text));
+  }
+  end(p, false, "an error of its disk");
+  restart_later(p, milliseconds(100), milliseconds(3000));
+}
+
+void Simulation::Impl::schedule_workers(Process& p) {
+  auto arrange = [&](bool Process::*scheduled, bool has_work, bool is_disk, Duration low,
+                     Duration high, auto poll) {
+    if (p.*scheduled || !has_work) return;
+    p.*scheduled = true;
+    Time time = now() + draw(worker_random_, low, high);
+    if (is_disk && p.disk_extra > Duration(0)) {
+      time += draw(fault_random_[static_cast<size_t>(Fault::kDiskSlow)], Duration(0), p.disk_extra);
+      if (time - now() > milliseconds(50)) bite(Fault::kDiskSlow);
+    }
+    if (is_disk && p.stalled_until > time) {
+      time = p.stalled_until;
+      bite(Fault::kDiskStall);
+    }
+    when(p, time, [this, at = &p, scheduled, poll] {
+      at->*scheduled = false;
       poll();
-      if (process.fatal) {
-        fail(fmt::format("node {} stops: {}", process.id, process.fatal->text));
-        return;
-      }
-      schedule_workers(process);
-      schedule_turn(process, time_);
+      if (!stands(*at)) return;
+      schedule_workers(*at);
+      schedule_turn(*at, now());
     });
   };
-  arrange(process.writer_scheduled, process.node->writer().has_work(), process.disk_low,
-          process.disk_high, [&process] { process.node->writer().poll_once(); });
-  arrange(process.applier_scheduled, process.node->applier().has_work(), microseconds(1),
-          microseconds(200), [&process] { process.node->applier().poll_once(); });
-  arrange(process.worker_scheduled, process.node->worker().has_work(), process.disk_low,
-          process.disk_high, [&process] { process.node->worker().poll_once(); });
+  node::Node& node = *p.node;
+  arrange(&Process::writer_scheduled, node.writer().has_work(), true, p.disk_low, p.disk_high,
+          [&node] { node.writer().poll_once(); });
+  arrange(&Process::applier_scheduled, node.applier().has_work(), false, microseconds(1),
+          microseconds(200), [&node] { node.applier().poll_once(); });
+  arrange(&Process::worker_scheduled, node.worker().has_work(), true, p.disk_low, p.disk_high,
+          [&node] { node.worker().poll_once(); });
 }
 
-// ---- checkers
-// --------------------------------------------------------------------------------------
-
-void Simulation::check(Process& process) {
-  const raft::Core& core = process.node->core();
-  if (process.fatal) return fail(fmt::format("node {} stops: {}", process.id, process.fatal->text));
-  if (std::string broken = process.invariants.after_step(core); !broken.empty()) {
-    return fail(fmt::format("node {}: {}", process.id, broken));
+void Simulation::Impl::after_step(Process& p) {
+  if (stopped() || !p.up()) return;
+  const raft::Core& core = p.node->core();
+  uint64_t elections = checkers_.elections();
+  checkers_.after_step(p.id, *p.node);
+  if (checkers_.elections() > elections) {
+    timeline_.note('L', p.id.value(), core.term().value());
+    timeline_.trace("node {} leads term {}", p.id, core.term());
   }
-  if (core.term() < process.term) return fail(fmt::format("node {}: term went back", process.id));
-  process.term = core.term();
-  if (core.role() == raft::Role::kLeader) {
-    auto [leader, fresh] = leaders_.try_emplace(core.term(), process.id);
-    if (fresh) {
-      ++report_.elections;
-      trace(fmt::format("node {} leads term {}", process.id, core.term()));
-    } else if (leader->second != process.id) {
-      return fail(fmt::format("two leaders in term {}: {} and {}", core.term(), leader->second,
-                              process.id));
-    }
-  }
-  if (core.commit_index() < process.commit) {
-    return fail(fmt::format("node {}: commit index went back", process.id));
-  }
-  for (Index i = process.commit + 1; i <= core.commit_index(); ++i) {
-    Term term = core.term_at(i);
-    if (!term) continue;  // compacted
-    if (committed_terms_.size() <= i.value()) committed_terms_.resize(i.value() + 1);
-    Term& known = committed_terms_[i.value()];
-    if (known && known != term) {
-      return fail(fmt::format("committed entry {} changed: term {} on node {}, was {}", i, term,
-                              process.id, known));
-    }
-    known = term;
-  }
-  process.commit = core.commit_index();
-  Index applied = process.node->applied_index();
-  if (applied > core.commit_index()) {
-    return fail(fmt::format("node {} applied what is not committed", process.id));
-  }
-  if (applied) {
-    auto [known, fresh] = digests_.try_emplace(applied, process.node->digest());
-    if (!fresh && known->second != process.node->digest()) {
-      return fail(fmt::format("node {}: another digest at index {}", process.id, applied));
-    }
-  }
-  if (process.node->snapshots_installed() > process.installed) {
-    process.installed = process.node->snapshots_installed();
-    process.snapshot = process.node->snapshot_index();
+  if (p.node->snapshots_installed() > p.installed) {
+    p.installed = p.node->snapshots_installed();
+    p.snapshot = p.node->snapshot_index();
     ++report_.snapshots_installed;
-  } else if (process.node->snapshot_index() > process.snapshot) {
-    process.snapshot = process.node->snapshot_index();
+    timeline_.trace("node {} installed the snapshot at {}", p.id, p.snapshot);
+  } else if (p.node->snapshot_index() > p.snapshot) {
+    p.snapshot = p.node->snapshot_index();
     ++report_.snapshots_taken;
   }
 }
 
-// ---- network
-// ---------------------------------------------------------------------------------------
+// ---- the network
+// -----------------------------------------------------------------------------------
 
-bool Simulation::link_up(NodeId from, NodeId to) const {
-  auto found = connection_.find({from, to});
-  return found != connection_.end() && found->second % 2 == 1;
+wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
+  wire::Hello hello;
+  hello.cluster_name = genesis_.cluster_name;
+  hello.cluster_id = genesis_.cluster_id;
+  hello.node_id = p.id;
+  hello.to = to;
+  hello.disk_id = p.disk_id;
+  hello.plugin_name = options_.plugin->name();
+  hello.plugin_level_min = options_.plugin->level_min();
+  hello.plugin_level_max = options_.plugin->level_max();
+  hello.plugin_level = genesis_.plugin_level;
+  return hello;
 }
 
-void Simulation::try_connect(NodeId a, NodeId b) {
-  after(draw(milliseconds(1), milliseconds(100)), [this, a, b] {
-    Process& from = *processes_[a.value() - 1];
-    Process& to = *processes_[b.value() - 1];
-    if (link_up(a, b)) return;
-    // The dialler tries for as long as it lives.
-    if (!from.up()) return;
-    if (!to.up() || cut_.contains({a, b}) || cut_.contains({b, a})) {
-      try_connect(a, b);
-      return;
-    }
-    ++connection_[{a, b}];
-    from.node->set_now(clocks(from));
-    from.node->on_peer_reached(b, wire::Hello{});
-    schedule_turn(from, time_);
+bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
+  for (auto [mine, theirs] : {std::pair(dialler, answerer), std::pair(answerer, dialler)}) {
+    wire::Hello hello = hello_of(process(theirs), mine);
+    if (wire::check_hello(hello_of(process(mine), theirs), hello)) return false;
+    if (node::check_member(genesis_, hello)) return false;
+  }
+  return true;
+}
+
+void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message) {
+  if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
+    checkers_.sending(from.id, *from.node, *envelope);
+  }
+  network_.send(from.id, to, std::move(message));
+}
+
+void Simulation::Impl::deliver(NodeId from, NodeId to, wire::PeerMessage message) {
+  Process& p = process(to);
+  if (p.paused) {  // it waits in the socket's buffer
+    auto kept = std::make_shared<wire::PeerMessage>(std::move(message));
+    when(p, now(), [this, from, to, kept] { deliver(from, to, std::move(*kept)); });
+    return;
+  }
+  if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, to, describe(message));
+  p.node->set_now(p.clock.now(now()));
+  p.node->on_message(from, std::move(message));
+  schedule_turn(p, now());
+}
+
+void Simulation::Impl::reached(NodeId node, NodeId peer) {
+  Process& p = process(node);
+  when(p, now(), [this, at = &p, peer] {
+    at->node->set_now(at->clock.now(now()));
+    at->node->on_peer_reached(peer, hello_of(process(peer), at->id));
+    schedule_turn(*at, now());
   });
 }
 
-void Simulation::break_connection(NodeId a, NodeId b) {
-  for (auto [from, to] : {std::pair(a, b), std::pair(b, a)}) {
-    bool was_up = link_up(from, to);
-    if (was_up) {
-      ++connection_[{from, to}];
-      ++report_.connections_broken;
-    }
-    // Each side notices by itself, a little later, or much later when the link is cut.
-    Process& process = *processes_[from.value() - 1];
-    if (!process.up() || !was_up) continue;
-    Duration notice = cut_.empty() ? draw(microseconds(50), milliseconds(5))
-                                   : draw(milliseconds(1), milliseconds(2000));
-    after(notice, [this, &process, from, to, life = process.life] {
-      if (process.life != life) return;
-      process.node->set_now(clocks(process));
-      process.node->on_peer_lost(to);
-      schedule_turn(process, time_);
-      try_connect(from, to);
-    });
-  }
-}
-
-void Simulation::send(NodeId from, NodeId to, wire::PeerMessage message) {
-  if (!link_up(from, to)) return;
-  // Raft bears any loss and any doubling. The rest rides on an ordered connection: losing one
-  // breaks it.
-  bool raft_message = std::holds_alternative<raft::Envelope>(message);
-  if (cut_.contains({from, to})) {
-    if (!raft_message) break_connection(from, to);
-    return;
-  }
-  if (!healed_ && random_.chance(loss_percent_)) {
-    ++report_.messages_lost;
-    if (!raft_message && random_.chance(20)) break_connection(from, to);
-    if (raft_message) return;
-  }
-  int copies = 1;
-  if (raft_message && !healed_ && random_.chance(double_percent_)) {
-    ++report_.messages_doubled;
-    copies = 2;
-  }
-  uint64_t connection = connection_[{from, to}];
-  for (int i = 0; i < copies; ++i) {
-    Time arrival = time_ + draw(delay_low_, delay_high_);
-    if (!raft_message) {
-      Time& last = last_delivery_[{from, to}];
-      arrival = std::max(arrival, last + Duration(1));
-      last = arrival;
-    }
-    auto copy = std::make_shared<wire::PeerMessage>(message);
-    at(arrival, [this, from, to, copy, connection, raft_message] {
-      Process& process = *processes_[to.value() - 1];
-      if (!process.up() || connection_[{from, to}] != connection) return;
-      if (cut_.contains({from, to})) {
-        if (!raft_message) break_connection(from, to);
-        return;
-      }
-      process.node->set_now(clocks(process));
-      process.node->on_message(from, std::move(*copy));
-      schedule_turn(process, time_);
-    });
-  }
+void Simulation::Impl::lost(NodeId node, NodeId peer) {
+  Process& p = process(node);
+  when(p, now(), [this, at = &p, peer] {
+    at->node->set_now(at->clock.now(now()));
+    at->node->on_peer_lost(peer);
+    schedule_turn(*at, now());
+  });
 }
 
 // ---- faults
 // ----------------------------------------------------------------------------------------
 
-void Simulation::fault() {
-  if (healed_ || stopped_) return;
-  Process& victim = *processes_[random_.below(processes_.size())];
-  switch (random_.below(6)) {
-    case 0:
-    case 1:  // one dies, and comes back
-      crash(victim, true);
-      break;
-    case 2:  // all die at once
-      if (random_.chance(20)) {
-        for (auto& process : processes_) crash(*process, true);
-      }
-      break;
-    case 3: {  // one is cut off, both ways
-      ++report_.partitions;
-      for (auto& other : processes_) {
-        if (other.get() == &victim) continue;
-        cut_.insert({victim.id, other->id});
-        cut_.insert({other->id, victim.id});
-        break_connection(victim.id, other->id);
-      }
-      break;
-    }
-    case 4: {  // one direction of one link
-      Process& other = *processes_[random_.below(processes_.size())];
-      if (&other != &victim) {
-        ++report_.partitions;
-        cut_.insert({victim.id, other.id});
-      }
-      break;
-    }
-    case 5:  // links heal; a wall clock jumps
-      cut_.clear();
-      victim.wall_skew_ns += (static_cast<int64_t>(random_.below(20'000)) - 10'000) * 1'000'000;
-      break;
-  }
-  for (auto& process : processes_) {
-    if (process->up()) continue;
-    after(draw(milliseconds(10), milliseconds(3000)), [this, p = process.get()] {
-      if (!p->up() && !stopped_) start(*p);
-    });
-  }
-  after(draw(milliseconds(100), milliseconds(2500)), [this] { fault(); });
+void Simulation::Impl::every(Fault fault, Duration low, Duration high,
+                             std::function<void(Random&)> inject) {
+  if (!active_.has(fault)) return;
+  Random& random = fault_random_[static_cast<size_t>(fault)];
+  auto again = std::make_shared<std::function<void()>>();
+  *again = [this, &random, low, high, inject, self = std::weak_ptr(again)] {
+    if (!faults_on_ || stopped()) return;
+    inject(random);
+    timeline_.after(draw(random, low, high), [next = self.lock()] { (*next)(); });
+  };
+  timeline_.after(draw(random, low / 2, high), [again] { (*again)(); });
 }
 
-void Simulation::heal_all() {
-  trace("all faults heal");
-  healed_ = true;
-  cut_.clear();
-  delay_high_ = delay_low_ + microseconds(500);
-  for (auto& process : processes_) {
-    process->disk_high = process->disk_low + microseconds(200);
-    if (!process->up()) start(*process);
-    for (auto& other : processes_) {
-      if (other != process) try_connect(process->id, other->id);
+// A wiped or damaged disk may have held the second copy of what was acknowledged: fewer of them than
+// a quorum, for good.
+bool Simulation::Impl::may_lose_one(const Process& p) const {
+  if (p.damaged || p.wiped || p.lost) return false;
+  size_t gone = 0;
+  for (const auto& other : processes_) gone += other->damaged || other->wiped || other->lost;
+  return gone + quorum() < options_.nodes;
+}
+
+Simulation::Impl::Process& Simulation::Impl::victim(Random& random) {
+  Process& any = *processes_[random.below(processes_.size())];
+  if (!random.chance(40)) return any;
+  for (auto& p : processes_) {
+    if (p->up() && p->node->core().role() == raft::Role::kLeader) return *p;
+  }
+  return any;
+}
+
+void Simulation::Impl::cut_groups(const std::vector<bool>& side, uint64_t episode, Fault why) {
+  for (size_t a = 0; a < side.size(); ++a) {
+    for (size_t b = 0; b < side.size(); ++b) {
+      if (side[a] == side[b]) continue;
+      network_.cut(NodeId(a + 1), NodeId(b + 1), episode, why);
+      if (a > b) continue;
+      // At first nobody notices.
+      timeline_.after(draw(phase_random_, milliseconds(0), milliseconds(3000)), [this, a, b] {
+        NodeId from(a + 1);
+        NodeId to(b + 1);
+        if (network_.is_cut(from, to)) network_.break_connection(from, to);
+      });
     }
   }
 }
+
+void Simulation::Impl::cut_off(Process& p, uint64_t episode, Fault why) {
+  std::vector<bool> side(options_.nodes, false);
+  side[p.id.value() - 1] = true;
+  cut_groups(side, episode, why);
+}
+
+void Simulation::Impl::flap(NodeId a, NodeId b, int times, Random* random) {
+  if (times == 0 || !faults_on_ || stopped()) return;
+  uint64_t episode = next_episode_++;
+  network_.cut(a, b, episode, Fault::kPartitionFlapping);
+  network_.cut(b, a, episode, Fault::kPartitionFlapping);
+  if (random->chance(50)) network_.break_connection(a, b);
+  timeline_.after(draw(*random, milliseconds(10), milliseconds(700)),
+                  [this, a, b, times, random, episode] {
+                    network_.heal(episode);
+                    timeline_.after(draw(*random, milliseconds(10), milliseconds(700)),
+                                    [=, this] { flap(a, b, times - 1, random); });
+                  });
+}
+
+void Simulation::Impl::power_cut(Process& p) {
+  if (!p.up()) return;
+  bool had_work = p.writer_scheduled || p.worker_scheduled || p.applier_scheduled;
+  if (had_work) bite(Fault::kCrashPower);
+  end(p, true, "the power goes");
+}
+
+void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
+  // What was sealed long ago: segments but the last two, and snapshots.
+  std::vector<std::string> paths;
+  std::vector<std::string> segments;
+  for (const std::string& name : p.files->names("data/log")) {
+    if (name.ends_with(".wal")) segments.push_back("data/log/" + name);
+  }
+  if (segments.size() > 2) paths.assign(segments.begin(), segments.end() - 2);
+  for (const std::string& name : p.files->names("data/snapshots")) {
+    if (!name.ends_with(".tmp")) paths.push_back("data/snapshots/" + name);
+  }
+  if (paths.empty()) return;
+  const std::string& path = paths[random.below(paths.size())];
+  const uint64_t size = p.files->content(path).size();
+  if (size < 1024 && fault == Fault::kMisdirectedWrite) return;
+  if (size == 0) return;
+  p.damaged = true;
+  p.damage = fault;
+  count(fault);
+  if (fault == Fault::kBitFlip) {
+    uint64_t at = random.below(size);
+    p.files->flip(path, at, static_cast<uint8_t>(1u << random.below(8)));
+    timeline_.trace("node {}: a bit of {} flips at offset {}", p.id, path, at);
+  } else {
+    const uint64_t sectors = size / 512;
+    const uint64_t from = random.below(sectors);
+    const uint64_t to = (from + 1 + random.below(sectors - 1)) % sectors;
+    p.files->copy_sector(path, from, to);
+    timeline_.trace("node {}: in {} sector {} is written over sector {}", p.id, path, from, to);
+  }
+  // It shows when the node starts, at the latest.
+  if (p.up()) {
+    end(p, random.chance(50), "to look at its disk again");
+    restart_later(p, milliseconds(10), milliseconds(1000));
+  }
+}
+
+void Simulation::Impl::wipe(Process& p) {
+  count(Fault::kDiskWiped);
+  timeline_.trace("node {} loses its disk", p.id);
+  if (p.up()) end(p, true, "its disk is taken");
+  checkers_.disk_lost(p.id);
+  p.files = std::make_unique<FaultyFileSystem>(node_random_.next());
+  p.disk_id.bytes[1] = 1;
+  p.wiped = true;
+  restart_later(p, milliseconds(10), milliseconds(1000));
+}
+
+void Simulation::Impl::arm_faults() {
+  auto stream = [&](Fault fault) -> Random& { return fault_random_[static_cast<size_t>(fault)]; };
+  Network::Knobs knobs;
+  knobs.delay_low = microseconds(phase_random_.between(20, 500));
+  knobs.delay_high = knobs.delay_low + microseconds(phase_random_.between(10, 3'000));
+  if (active_.has(Fault::kMessageLoss)) {
+    knobs.loss_percent = static_cast<double>(stream(Fault::kMessageLoss).between(1, 30));
+  }
+  if (active_.has(Fault::kMessageDuplicate)) {
+    knobs.duplicate_percent = static_cast<double>(stream(Fault::kMessageDuplicate).between(1, 50));
+  }
+  if (active_.has(Fault::kMessageDelay)) {
+    Random& random = stream(Fault::kMessageDelay);
+    knobs.late_percent = static_cast<double>(random.between(1, 30));
+    knobs.late = milliseconds(random.chance(30) ? random.between(100, 3000) : random.between(1, 50));
+  }
+  network_.set_knobs(knobs);
+
+  every(Fault::kCloggedLink, milliseconds(200), milliseconds(3000), [this](Random& r) {
+    Process& a = victim(r);
+    Process& b = victim(r);
+    if (&a == &b) return;
+    count(Fault::kCloggedLink);
+    Time until = now() + draw(r, milliseconds(20), milliseconds(2000));
+    network_.clog(a.id, b.id, until);
+    if (r.chance(50)) network_.clog(b.id, a.id, until);
+  });
+  every(Fault::kConnectionBreak, milliseconds(100), milliseconds(2000), [this](Random& r) {
+    Process& a = victim(r);
+    Process& b = victim(r);
+    if (&a == &b || !network_.is_connected(a.id, b.id)) return;
+    count(Fault::kConnectionBreak);
+    bite(Fault::kConnectionBreak);
+    network_.break_connection(a.id, b.id);
+  });
+  auto heal_later = [this](uint64_t episode, Duration delay) {
+    timeline_.after(delay, [this, episode] { network_.heal(episode); });
+  };
+  auto partitioned = [this](Fault fault, const char* how) {
+    count(fault);
+    ++report_.partitions;
+    timeline_.note('P', static_cast<uint64_t>(fault));
+    timeline_.trace("{}: {}", fault_name(fault), how);
+  };
+  every(Fault::kPartition, milliseconds(500), milliseconds(5000), [=, this](Random& r) {
+    std::vector<bool> side(options_.nodes);
+    std::string text;
+    for (size_t i = 0; i < side.size(); ++i) {
+      side[i] = r.chance(50);
+      text += side[i] ? 'a' : 'b';
+    }
+    partitioned(Fault::kPartition, text.c_str());
+    uint64_t episode = next_episode_++;
+    cut_groups(side, episode, Fault::kPartition);
+    heal_later(episode, draw(r, milliseconds(50), milliseconds(6000)));
+  });
+  every(Fault::kPartitionOneWay, milliseconds(500), milliseconds(5000), [=, this](Random& r) {
+    Process& p = victim(r);
+    bool hears = r.chance(50);
+    uint64_t episode = next_episode_++;
+    partitioned(Fault::kPartitionOneWay, fmt::format("node {} {}", p.id,
+                                                     hears ? "is not heard" : "hears nothing")
+                                             .c_str());
+    for (auto& other : processes_) {
+      if (other.get() == &p || r.chance(20)) continue;
+      NodeId from = hears ? p.id : other->id;
+      NodeId to = hears ? other->id : p.id;
+      network_.cut(from, to, episode, Fault::kPartitionOneWay);
+    }
+    heal_later(episode, draw(r, milliseconds(50), milliseconds(6000)));
+  });
+  every(Fault::kPartitionBridge, milliseconds(500), milliseconds(5000), [=, this](Random& r) {
+    size_t bridge = r.below(options_.nodes);
+    uint64_t episode = next_episode_++;
+    partitioned(Fault::kPartitionBridge, fmt::format("node {}", bridge + 1).c_str());
+    for (size_t a = 0; a < options_.nodes; ++a) {
+      for (size_t b = a + 1; b < options_.nodes; ++b) {
+        if (a == bridge || b == bridge) continue;
+        if (options_.nodes > 3 && (a + bridge) % 2 == (b + bridge) % 2) continue;
+        network_.cut(NodeId(a + 1), NodeId(b + 1), episode, Fault::kPartitionBridge);
+        network_.cut(NodeId(b + 1), NodeId(a + 1), episode, Fault::kPartitionBridge);
+      }
+    }
+    heal_later(episode, draw(r, milliseconds(50), milliseconds(6000)));
+  });
+  every(Fault::kPartitionFlapping, milliseconds(1000), milliseconds(6000), [=, this](Random& r) {
+    Process& a = victim(r);
+    Process& b = victim(r);
+    if (&a == &b) return;
+    partitioned(Fault::kPartitionFlapping, fmt::format("nodes {} and {}", a.id, b.id).c_str());
+    flap(a.id, b.id, static_cast<int>(r.between(2, 8)), &r);
+  });
+  every(Fault::kPartitionSwizzle, milliseconds(2000), milliseconds(8000), [=, this](Random& r) {
+    std::vector<size_t> order;
+    for (size_t i = 0; i < options_.nodes; ++i) {
+      if (r.chance(60)) order.insert(order.begin() + static_cast<long>(r.below(order.size() + 1)), i);
+    }
+    partitioned(Fault::kPartitionSwizzle, fmt::format("{} nodes", order.size()).c_str());
+    Duration cut_at{};
+    Duration heal_at = milliseconds(2000);
+    for (size_t i : order) {
+      cut_at += draw(r, milliseconds(1), milliseconds(500));
+      heal_at += draw(r, milliseconds(1), milliseconds(1500));
+      uint64_t episode = next_episode_++;
+      timeline_.after(cut_at, [this, i, episode] {
+        if (faults_on_) cut_off(*processes_[i], episode, Fault::kPartitionSwizzle);
+      });
+      // Drawn apart from the order in which they were cut off.
+      heal_later(episode, heal_at + draw(r, milliseconds(0), milliseconds(2500)));
+    }
+  });
+
+  every(Fault::kCrashPower, milliseconds(300), milliseconds(5000), [this](Random& r) {
+    Process& p = victim(r);
+    if (!p.up() || p.off_planned) return;
+    count(Fault::kCrashPower);
+    if (r.chance(60)) {
+      p.off_planned = true;
+      p.off_keeps_cache = false;
+      p.files->power_off_at_change(r.between(1, r.chance(50) ? 4 : 40));
+      return;
+    }
+    power_cut(p);
+    restart_later(p, milliseconds(10), milliseconds(3000));
+  });
+  every(Fault::kCrashProcess, milliseconds(300), milliseconds(5000), [this](Random& r) {
+    Process& p = victim(r);
+    if (!p.up() || p.off_planned) return;
+    count(Fault::kCrashProcess);
+    if (r.chance(60)) {
+      p.off_planned = true;
+      p.off_keeps_cache = true;
+      p.files->power_off_at_change(r.between(1, r.chance(50) ? 4 : 40));
+      return;
+    }
+    if (p.writer_scheduled || p.worker_scheduled || p.applier_scheduled) bite(Fault::kCrashProcess);
+    end(p, false, "killed");
+    restart_later(p, milliseconds(10), milliseconds(3000));
+  });
+  every(Fault::kCrashAll, milliseconds(3000), milliseconds(15000), [this](Random& r) {
+    count(Fault::kCrashAll);
+    size_t up = 0;
+    for (auto& p : processes_) up += p->up();
+    if (up >= quorum()) bite(Fault::kCrashAll);
+    Duration longest = r.chance(50) ? milliseconds(50) : milliseconds(2000);
+    for (auto& p : processes_) {
+      end(*p, true, "the power of all goes");
+      restart_later(*p, milliseconds(1), longest);
+    }
+  });
+  every(Fault::kPause, milliseconds(500), milliseconds(5000), [this](Random& r) {
+    Process& p = victim(r);
+    if (!p.up() || p.paused) return;
+    count(Fault::kPause);
+    pause(p, draw(r, kElectionTimeout / 2, kElectionTimeout * (r.chance(20) ? 20 : 4)));
+  });
+  if (active_.has(Fault::kClockRate)) {
+    Random& r = stream(Fault::kClockRate);
+    for (auto& p : processes_) p->clock.set_rate(now(), r.between(500, 2000));
+  }
+  every(Fault::kClockRate, milliseconds(2000), milliseconds(10000), [this](Random& r) {
+    // A machine's rate may change while it runs; its time never goes back.
+    Process& p = victim(r);
+    count(Fault::kClockRate);
+    Time world_turn = p.turn_at;
+    p.clock.set_rate(now(), r.between(500, 2000));
+    if (p.up()) {
+      bite(Fault::kClockRate);
+      if (world_turn != Time::max()) schedule_turn(p, now());
+    }
+  });
+  every(Fault::kClockJump, milliseconds(500), milliseconds(4000), [this](Random& r) {
+    Process& p = victim(r);
+    count(Fault::kClockJump);
+    if (p.up()) bite(Fault::kClockJump);
+    p.clock.jump((static_cast<int64_t>(r.below(20'000)) - 10'000) * 1'000'000);
+  });
+  every(Fault::kDiskSlow, milliseconds(1000), milliseconds(6000), [this](Random& r) {
+    Process& p = victim(r);
+    count(Fault::kDiskSlow);
+    p.disk_extra = draw(r, milliseconds(10), milliseconds(400));
+    timeline_.after(draw(r, milliseconds(100), milliseconds(5000)),
+                    [at = &p] { at->disk_extra = Duration(0); });
+  });
+  every(Fault::kDiskStall, milliseconds(1000), milliseconds(8000), [this](Random& r) {
+    Process& p = victim(r);
+    count(Fault::kDiskStall);
+    p.stalled_until = now() + draw(r, milliseconds(500), milliseconds(r.chance(30) ? 10000 : 2500));
+    timeline_.trace("the disk of node {} stalls", p.id);
+  });
+  every(Fault::kWriteError, milliseconds(1000), milliseconds(8000), [this](Random& r) {
+    Process& p = victim(r);
+    if (p.error_planned || p.disk_is_full || p.lost || p.wiped) return;
+    count(Fault::kWriteError);
+    p.error_planned = true;
+    p.files->fail_nth(r.chance(80) ? FileCall::kWrite : FileCall::kOpen, r.between(1, 30), EIO);
+  });
+  every(Fault::kSyncError, milliseconds(1000), milliseconds(8000), [this](Random& r) {
+    Process& p = victim(r);
+    if (p.error_planned || p.disk_is_full || p.lost || p.wiped) return;
+    count(Fault::kSyncError);
+    p.error_planned = true;
+    p.files->fail_nth(r.chance(80) ? FileCall::kSync : FileCall::kSyncDirectory, r.between(1, 20),
+                      EIO);
+  });
+  every(Fault::kDiskFull, milliseconds(2000), milliseconds(10000), [this](Random& r) {
+    Process& p = victim(r);
+    if (p.disk_is_full || p.error_planned || p.lost || p.wiped) return;
+    count(Fault::kDiskFull);
+    p.disk_is_full = true;
+    p.files->set_free(r.below(32 << 10));
+    timeline_.trace("the disk of node {} fills up", p.id);
+    timeline_.after(draw(r, milliseconds(200), milliseconds(4000)), [at = &p] {
+      at->files->set_capacity(UINT64_MAX);
+      at->disk_is_full = false;
+    });
+  });
+  for (Fault fault : {Fault::kBitFlip, Fault::kMisdirectedWrite}) {
+    every(fault, milliseconds(1000), milliseconds(8000), [this, fault](Random& r) {
+      Process& p = victim(r);
+      if (may_lose_one(p)) damage(p, fault, r);
+    });
+  }
+  every(Fault::kDiskWiped, milliseconds(2000), milliseconds(20000), [this](Random& r) {
+    Process& p = victim(r);
+    if (may_lose_one(p)) wipe(p);
+  });
+}
+
+void Simulation::Impl::stop_faults() { faults_on_ = false; }
 
 // ---- clients
 // ---------------------------------------------------------------------------------------
 
-void Simulation::client_act(Client& client) {
-  if (stopped_ || healed_) return;
-  if (client.process->up()) {
-    if (!client.stream) client.stream = client.process->node->open_stream(client);
-    size_t burst = random_.chance(20) ? random_.between(2, 20) : 1;
-    for (size_t i = 0; i < burst && client.outstanding.size() < 40; ++i) {
-      bool write = random_.chance(70);
-      // Pushed first: the reply may come from within submit().
-      uint64_t floor = std::max(client.seen, highest_acknowledged_);
-      client.outstanding.push_back({write, floor});
-      client.stream->submit(as_bytes(write ? "incr" : "get"));
-    }
-    schedule_turn(*client.process, time_);
-  }
-  after(draw(microseconds(500), milliseconds(30)), [this, &client] { client_act(client); });
+void Simulation::Impl::open(Client& client) {
+  client.connection = next_connection_++;
+  client.stream = client.process->node->open_stream(client);
 }
 
-void Simulation::client_replied(Client& client, const node::Reply& reply) {
+void Simulation::Impl::drop(Client& client) {
+  for (size_t at : client.outstanding) {
+    history_[at].outcome = OutcomeKind::kUnknown;
+    if (history_[at].is_write) ++report_.unknown;
+  }
+  client.outstanding.clear();
+  client.stream.reset();
+}
+
+void Simulation::Impl::drop_clients_of(Process& p) {
+  for (auto* clients : {&clients_, &probes_}) {
+    for (auto& client : *clients) {
+      if (client->process == &p) drop(*client);
+    }
+  }
+}
+
+void Simulation::Impl::submit(Client& client) {
+  Workload::Request request =
+      workload_->next(client_random_, client.is_probe ? 100 : write_percent_);
+  Operation operation;
+  operation.client = client.connection;
+  operation.is_write = request.is_write;
+  operation.request = request.bytes;
+  operation.called = now();
+  operation.call_order = next_order_++;
+  checkers_.called(operation);
+  // Before the submission: the reply may come from within.
+  client.outstanding.push_back(history_.size());
+  history_.push_back(std::move(operation));
+  waiting_.push_back({client.process, client.process->life, client.process->clock.local(now()),
+                      client.process->paused_total(now())});
+  client.process->node->set_now(client.process->clock.now(now()));
+  client.stream->submit(as_bytes(request.bytes));
+}
+
+void Simulation::Impl::client_act(Client& client) {
+  if (stopped() || !clients_on_) return;
+  Random& random = client_random_;
+  if (client.stream && random.chance(1)) drop(client);
+  if (!client.stream && client.outstanding.empty() && random.chance(20)) {
+    client.process = processes_[random.below(processes_.size())].get();
+  }
+  Process& p = *client.process;
+  if (p.up() && !p.paused) {
+    if (!client.stream) open(client);
+    size_t burst = random.chance(20) ? random.between(2, 20) : 1;
+    for (size_t i = 0; i < burst && client.outstanding.size() < kMaxOutstanding; ++i) submit(client);
+    schedule_turn(p, now());
+  }
+  timeline_.after(draw(random, microseconds(500), milliseconds(30)),
+                  [this, at = &client] { client_act(*at); });
+}
+
+void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
   CHECK(!client.outstanding.empty());
-  Client::Outstanding request = client.outstanding.front();
+  const size_t at = client.outstanding.front();
   client.outstanding.pop_front();
-  if (reply.code == node::ReplyCode::kUnknown) {
-    if (request.write) {
+  Operation& operation = history_[at];
+  operation.returned = now();
+  operation.return_order = next_order_++;
+  operation.reply = as_text(reply.bytes);
+  operation.status = reply.status;
+  operation.index = reply.index;
+  timeline_.note('R', at, static_cast<uint64_t>(reply.code), reply.index.value());
+  timeline_.trace("client {} at node {}: {} -> {} {} index={}", client.number, client.process->id,
+                  quoted(operation.request), node::reply_code_name(reply.code),
+                  quoted(operation.reply), reply.index);
+  const Waiting& waiting = waiting_[at];
+  Duration took = client.process->clock.local(now()) - waiting.local;
+  Duration paused = (client.process->paused_total(now()) - waiting.paused) * 2;  // rates are up to 2
+  if (took > kRequestTimeout + kAnswerSlack + paused) {
+    checkers_.fail(fmt::format("answered in time: {} took {} ms", quoted(operation.request),
+                               took / milliseconds(1)));
+  }
+  switch (reply.code) {
+    case node::ReplyCode::kOk:
+      operation.outcome = reply.plugin_refused ? OutcomeKind::kRefused : OutcomeKind::kOk;
+      ++(operation.is_write ? report_.acknowledged : report_.reads);
+      if (client.is_probe && operation.is_write) client.probe_done = true;
+      break;
+    case node::ReplyCode::kUnknown:
+      operation.outcome = OutcomeKind::kUnknown;
+      operation.returned = Time::max();
+      operation.return_order = UINT64_MAX;
       ++report_.unknown;
-      ++possible_writes_;
-    }
-    return;
+      break;
+    case node::ReplyCode::kDiskFull:
+      if (client.process->disk_is_full) bite(Fault::kDiskFull);
+      [[fallthrough]];
+    default:
+      operation.outcome = OutcomeKind::kRefused;
+      ++report_.refused;
   }
-  if (reply.code != node::ReplyCode::kOk) {
-    ++report_.refused;
-    return;
-  }
-  uint64_t value = 0;
-  std::string_view text = as_text(reply.bytes);
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  trace(fmt::format("client {} {} -> {}", client.id, request.write ? "incr" : "get", value));
-  if (request.write) {
-    ++report_.acknowledged;
-    ++possible_writes_;
-    if (!acknowledged_values_.insert(value).second) {
-      return fail(fmt::format("client {}: the value {} was acknowledged twice", client.id, value));
-    }
-    highest_acknowledged_ = std::max(highest_acknowledged_, value);
-    if (value <= request.floor) {
-      return fail(fmt::format("client {}: an increment gave {}, after {} was seen", client.id,
-                              value, request.floor));
-    }
-  } else {
-    ++report_.reads;
-    if (value < request.floor) {
-      return fail(fmt::format("client {}: a read gave {}, after {} was acknowledged", client.id,
-                              value, request.floor));
-    }
-  }
-  if (value < client.seen) {
-    return fail(
-        fmt::format("client {}: replies went back from {} to {}", client.id, client.seen, value));
-  }
-  client.seen = value;
+  checkers_.replied(operation);
 }
 
-void Simulation::final_check() {
-  // Every node answers a linearizable read with the same value.
-  struct Reader final : node::ReplyHandler {
-    std::optional<uint64_t> value;
-    std::string error;
-    void on_reply(const node::Reply& reply) override {
-      std::string_view text = as_text(reply.bytes);
-      if (reply.code != node::ReplyCode::kOk) {
-        error = fmt::format("{} {}", node::reply_code_name(reply.code), text);
-        return;
+void Simulation::Impl::look_for_late_answers() {
+  for (auto* clients : {&clients_, &probes_}) {
+    for (auto& client : *clients) {
+      if (client->outstanding.empty() || !client->process->up()) continue;
+      Process& p = *client->process;
+      if (p.paused) continue;
+      const Waiting& waiting = waiting_[client->outstanding.front()];
+      Duration took = p.clock.local(now()) - waiting.local;
+      Duration paused = (p.paused_total(now()) - waiting.paused) * 2;
+      if (took > kRequestTimeout + kAnswerSlack + paused) {
+        checkers_.fail(fmt::format(
+            "answered in time: {} at node {} has no answer after {} ms",
+            quoted(history_[client->outstanding.front()].request), p.id, took / milliseconds(1)));
       }
-      uint64_t number = 0;
-      std::from_chars(text.data(), text.data() + text.size(), number);
-      value = number;
     }
-    void on_replies_end() override {}
-  };
-  std::vector<std::unique_ptr<Reader>> readers;
-  std::vector<std::unique_ptr<node::RequestStream>> streams;
-  for (auto& process : processes_) {
-    readers.push_back(std::make_unique<Reader>());
-    streams.push_back(process->node->open_stream(*readers.back()));
-    streams.back()->submit(as_bytes("get"));
-    schedule_turn(*process, time_);
   }
-  Time end = time_ + seconds(10);
-  while (!stopped_ && !events_.empty() && events_.top().time < end) {
-    Event event = events_.top();
-    events_.pop();
-    time_ = event.time;
-    ++report_.events;
-    event.action();
+  timeline_.after(milliseconds(500), [this] {
+    if (!stopped()) look_for_late_answers();
+  });
+}
+
+// ---- phases
+// ----------------------------------------------------------------------------------------
+
+bool Simulation::Impl::run_until(Time end, const std::function<bool()>& done) {
+  while (!stopped()) {
+    if (done()) return true;
+    if (!timeline_.run_next(end)) return done();
+  }
+  return false;
+}
+
+std::string Simulation::Impl::states() const {
+  std::string text;
+  for (const auto& p : processes_) {
+    if (!p->up()) {
+      text += fmt::format("; node {} {}", p->id, p->lost ? "lost" : "down");
+      continue;
+    }
+    const raft::Core& core = p->node->core();
+    text += fmt::format("; node {} {} term={} leader={} log={}..{} durable={} commit={} applied={}",
+                        p->id, raft::role_name(core.role()), core.term(), core.leader(),
+                        core.first_index(), core.last_index(), core.durable_index(),
+                        core.commit_index(), p->node->applied_index());
+  }
+  return text;
+}
+
+// Within `bound`, a write is acknowledged through each of these nodes.
+bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Duration bound) {
+  probes_.clear();
+  for (Process* p : nodes) {
+    auto probe = std::make_unique<Client>();
+    probe->simulation = this;
+    probe->number = 100 + probes_.size();
+    probe->process = p;
+    probe->is_probe = true;
+    probes_.push_back(std::move(probe));
+  }
+  const Time begin = now();
+  Time next_probe = begin;
+  bool done = run_until(begin + bound, [&] {
     bool all = true;
-    for (auto& reader : readers) all &= reader->value.has_value();
-    if (all) break;
-  }
-  if (stopped_) return;
-  uint64_t final_value = readers.front()->value.value_or(0);
-  for (size_t i = 0; i < readers.size(); ++i) {
-    if (!readers[i]->value) {
-      for (auto& process : processes_) {
-        const raft::Core& core = process->node->core();
-        trace(fmt::format("node {}: {} term={} leader={} last={} durable={} commit={} applied={}",
-                          process->id, raft::role_name(core.role()), core.term(), core.leader(),
-                          core.last_index(), core.durable_index(), core.commit_index(),
-                          process->node->applied_index()));
-        for (auto& other : processes_) {
-          trace(fmt::format("  to {}: connected={}", other->id, link_up(process->id, other->id)));
-        }
-        for (const raft::PeerStatus& peer : core.peers()) {
-          trace(fmt::format("  peer {}: match={} next={} state={} inflight={} active={}", peer.id,
-                            peer.match, peer.next, static_cast<int>(peer.state),
-                            peer.inflight_bytes, peer.active));
-        }
-      }
-      return fail(fmt::format("node {} does not answer after all faults healed: {}", i + 1,
-                              readers[i]->error));
+    for (auto& probe : probes_) all &= probe->probe_done;
+    if (all || now() < next_probe) return all;
+    next_probe = now() + milliseconds(100);
+    for (auto& probe : probes_) {
+      if (probe->probe_done || !probe->process->up() || !probe->outstanding.empty()) continue;
+      if (!probe->stream) open(*probe);
+      submit(*probe);
+      schedule_turn(*probe->process, now());
     }
-    if (*readers[i]->value != final_value) return fail("nodes differ at the end");
+    return false;
+  });
+  report_.slowest_recovery = std::max(report_.slowest_recovery, now() - begin);
+  for (auto& probe : probes_) drop(*probe);
+  if (!done && !stopped()) {
+    std::string who;
+    for (auto& probe : probes_) {
+      if (!probe->probe_done) who += fmt::format(" {}", probe->process->id);
+    }
+    checkers_.fail(fmt::format("liveness: {} ms after everything healed, no write passes through "
+                               "node{}{}",
+                               bound / milliseconds(1), who, states()));
   }
-  if (final_value < report_.acknowledged || final_value < highest_acknowledged_) {
-    return fail(fmt::format("acknowledged writes are lost: {} acknowledged, the value is {}",
-                            report_.acknowledged, final_value));
+  return done;
+}
+
+void Simulation::Impl::safety() {
+  const Time end = now() + (options_.steps > 0 ? std::chrono::hours(24) : options_.faulty_time);
+  run_until(end, [this] { return options_.steps > 0 && timeline_.events() >= options_.steps; });
+}
+
+void Simulation::Impl::liveness() {
+  stop_faults();
+  // A quorum of nodes that can come back.
+  std::vector<Process*> good;
+  for (auto& p : processes_) {
+    // Damage that has not shown yet shows now: it starts, or refuses to.
+    if (p->damaged && !p->lost) {
+      end(*p, false, "to look at its disk again");
+      repair(*p);
+      start(*p);
+    }
+    if (!p->lost && !p->wiped) good.push_back(p.get());
   }
-  if (final_value > possible_writes_) {
-    return fail(
-        fmt::format("writes were applied twice: {} acknowledged or unknown, the value is {}",
-                    possible_writes_, final_value));
+  if (stopped()) return;
+  CHECK_GE(good.size(), quorum()) << "more disks were lost than a cluster bears";
+  while (good.size() > quorum()) {
+    good.erase(good.begin() + static_cast<long>(phase_random_.below(good.size())));
+  }
+  std::string names;
+  for (Process* p : good) names += fmt::format(" {}", p->id);
+  timeline_.note('H', good.size());
+  timeline_.trace("liveness: these heal:{}", names);
+  auto is_good = [&](const Process& p) { return std::ranges::find(good, &p) != good.end(); };
+  // The rest stays broken, in one of several ways.
+  const uint64_t episode = next_episode_++;
+  for (auto& p : processes_) {
+    if (is_good(*p)) continue;
+    switch (phase_random_.below(3)) {
+      case 0:
+        end(*p, true, "it stays down");
+        break;
+      case 1:  // hears nothing, but is heard
+        for (Process* other : good) network_.cut(other->id, p->id, episode, Fault::kPartitionOneWay);
+        break;
+      default:
+        cut_off(*p, episode, Fault::kPartition);
+    }
+  }
+  Network::Knobs clean;
+  clean.delay_low = network_.knobs().delay_low;
+  clean.delay_high = network_.knobs().delay_high;
+  uint64_t slowest = 1000;
+  for (Process* p : good) {
+    for (Process* other : good) {
+      if (p == other) continue;
+      network_.heal_between(p->id, other->id);
+      network_.set_clean(p->id, other->id);
+    }
+    repair(*p);
+    slowest = std::min(slowest, p->clock.permille());
+    if (!p->up()) start(*p);
+    for (Process* other : good) {
+      if (p != other) network_.dial(p->id, other->id);
+    }
+  }
+  if (stopped()) return;
+  demand_progress(good, kElectionTimeout * kRecoveryTimeouts * 1000 / slowest);
+}
+
+void Simulation::Impl::finish() {
+  timeline_.trace("everything heals");
+  clients_on_ = false;
+  network_.set_knobs({});
+  std::vector<Process*> good;
+  for (auto& p : processes_) {
+    if (p->lost || p->wiped) continue;
+    good.push_back(p.get());
+    for (auto& other : processes_) {
+      if (other != p) network_.heal_between(p->id, other->id);
+    }
+    repair(*p);
+    if (!p->up()) start(*p);
+  }
+  for (Process* p : good) {
+    for (Process* other : good) {
+      if (p != other) network_.dial(p->id, other->id);
+    }
+  }
+  if (stopped()) return;
+  Duration slowest_recovery = report_.slowest_recovery;
+  if (!demand_progress(good, kConvergence)) return;
+  report_.slowest_recovery = slowest_recovery;
+  // Nothing is asked any more: all that is outstanding is answered, and all come to the same end.
+  bool settled = run_until(now() + kConvergence, [&] {
+    for (auto& client : clients_) {
+      if (!client->outstanding.empty()) return false;
+    }
+    Index applied = good.front()->node ? good.front()->node->applied_index() : Index();
+    for (Process* p : good) {
+      if (!p->up() || p->node->applied_index() != applied ||
+          p->node->core().commit_index() != applied || p->node->core().last_index() != applied) {
+        return false;
+      }
+    }
+    return applied == checkers_.highest_applied();
+  });
+  if (stopped()) return;
+  if (!settled) {
+    size_t outstanding = 0;
+    for (auto& client : clients_) outstanding += client->outstanding.size();
+    return checkers_.fail(fmt::format("convergence: the nodes do not come to the same end, {} "
+                                      "requests are not answered{}",
+                                      outstanding, states()));
+  }
+  for (Process* p : good) {
+    if (p->node->digest() != good.front()->node->digest()) {
+      return checkers_.fail("convergence: the digests differ at the end");
+    }
   }
 }
 
-SimReport Simulation::run() {
-  for (auto& process : processes_) start(*process);
+SimReport Simulation::Impl::run() {
+  arm_faults();
+  for (auto& p : processes_) start(*p);
   for (auto& client : clients_) {
-    after(draw(milliseconds(0), milliseconds(500)), [this, c = client.get()] { client_act(*c); });
+    timeline_.after(draw(client_random_, milliseconds(0), milliseconds(500)),
+                    [this, at = client.get()] { client_act(*at); });
   }
-  after(draw(milliseconds(500), milliseconds(3000)), [this] { fault(); });
-  Time heal_at = time_ + options_.faulty_time;
-  Time end = heal_at + options_.settle_time;
-  at(heal_at, [this] { heal_all(); });
-  // Without requests the cluster must settle: every outstanding one is answered.
-  Time begin = time_;
-  while (!stopped_ && !events_.empty()) {
-    Event event = events_.top();
-    if (event.time > end) break;
-    events_.pop();
-    time_ = event.time;
-    ++report_.events;
-    event.action();
-    if (healed_ && time_ > heal_at + seconds(5)) {
-      bool settled = true;
-      for (auto& client : clients_) settled &= client->outstanding.empty();
-      if (settled) break;
-    }
+  look_for_late_answers();
+  safety();
+  if (!stopped()) liveness();
+  if (!stopped()) finish();
+  if (!stopped()) checkers_.check_history(history_, genesis_, options_.plugin);
+  report_.failure = checkers_.violation();
+  if (stopped()) {
+    report_.failed_at = timeline_.events();
+    timeline_.trace("VIOLATION: {}", report_.failure);
   }
-  if (!stopped_) {
-    for (auto& client : clients_) {
-      if (!client->outstanding.empty()) {
-        fail(fmt::format("client {}: {} requests without an answer", client->id,
-                         client->outstanding.size()));
-      }
-    }
-  }
-  if (!stopped_) final_check();
-  report_.simulated = time_ - begin;
+  report_.events = timeline_.events();
+  report_.simulated = timeline_.elapsed();
+  report_.trace_hash = timeline_.hash();
+  report_.elections = checkers_.elections();
+  report_.log_cuts = checkers_.log_cuts();
+  report_.connections_broken = network_.connections_broken();
   return report_;
+}
+
+Simulation::Simulation(SimOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Simulation::~Simulation() = default;
+SimReport Simulation::run() { return impl_->run(); }
+
+SimOptions shrink(SimOptions options, const std::string& failure, size_t runs) {
+  options.trace = nullptr;
+  const std::string rule = failure.substr(0, failure.find(':'));
+  auto still_fails = [&](const SimOptions& shorter) {
+    if (runs == 0) return false;
+    --runs;
+    SimReport report = Simulation(shorter).run();
+    return report.failure.substr(0, report.failure.find(':')) == rule;
+  };
+  for (size_t i = 0; i < kFaults; ++i) {
+    if (!options.faults.has(static_cast<Fault>(i))) continue;
+    SimOptions shorter = options;
+    shorter.faults.set(static_cast<Fault>(i), false);
+    if (still_fails(shorter)) options = shorter;
+  }
+  for (size_t clients = 1; clients < options.clients; clients *= 2) {
+    SimOptions shorter = options;
+    shorter.clients = clients;
+    if (still_fails(shorter)) {
+      options = shorter;
+      break;
+    }
+  }
+  return options;
 }
 
 }  // namespace connectd::sim

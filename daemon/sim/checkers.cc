@@ -1,0 +1,401 @@
+#include "sim/checkers.h"
+
+#include <algorithm>
+
+#include "base/checksum.h"
+#include "sim/describe.h"
+
+namespace connectd::sim {
+namespace {
+// The whole replicated state is compared at every index that this divides: it costs more than an
+// entry.
+constexpr uint64_t kStateEvery = 16;
+
+// Of what is equal on every node at equal index, beside the digest.
+uint64_t hash_of(const node::ReplicatedState& state) {
+  std::string text = state.conf.encode();
+  state.sessions.encode(text);
+  text += fmt::format("{} {} {}", state.applied, state.applied_term, state.stamp_ns);
+  return checksum64(as_bytes(text));
+}
+}  // namespace
+
+void Checkers::fail(std::string text) {
+  if (violation_.empty()) violation_ = std::move(text);
+}
+
+NodeId Checkers::leader_of(Term term) const {
+  auto found = leaders_.find(term);
+  return found == leaders_.end() ? NodeId() : found->second;
+}
+
+// ---- nodes
+// -----------------------------------------------------------------------------------------
+
+void Checkers::started(NodeId id, const node::Node& node) {
+  NodeView& view = nodes_[id.value() - 1];
+  const raft::Core& core = node.core();
+  view.up = true;
+  view.invariants = raft::InvariantChecker();
+  view.commit = view.applied = Index();
+  view.log_terms.clear();
+  view.log_last = Index();
+  if (core.term() < view.promised_term) {
+    return fail(fmt::format("durable term: node {} comes back with term {}, and spoke in term {}",
+                            id, core.term(), view.promised_term));
+  }
+  view.term = core.term();
+  if (core.last_index() < view.promised_index) {
+    return fail(fmt::format(
+        "durable log: node {} comes back with entries up to {}, and acknowledged up to {}", id,
+        core.last_index(), view.promised_index));
+  }
+  // Unless it is in a snapshot, what it acknowledged is there, or what took its place later.
+  Term term = core.term_at(view.promised_index);
+  if (view.promised_index && term && term < view.promised_index_term) {
+    return fail(fmt::format(
+        "durable log: node {} comes back with term {} at index {}, and acknowledged term {}", id,
+        term, view.promised_index, view.promised_index_term));
+  }
+  look_at_log(id, view, core);
+}
+
+void Checkers::stopped(NodeId id) { nodes_[id.value() - 1].up = false; }
+
+void Checkers::disk_lost(NodeId id) { nodes_[id.value() - 1] = NodeView(); }
+
+void Checkers::after_step(NodeId id, const node::Node& node) {
+  NodeView& view = nodes_[id.value() - 1];
+  const raft::Core& core = node.core();
+  if (std::string broken = view.invariants.after_step(core); !broken.empty()) {
+    return fail(fmt::format("core: {}", broken));
+  }
+  if (core.term() < view.term) {
+    return fail(fmt::format("term monotone: node {} goes from {} to {}", id, view.term,
+                            core.term()));
+  }
+  view.term = core.term();
+  look_at_log(id, view, core);
+  look_at_leader(id, core);
+  look_at_commit(id, view, core);
+  Index applied = node.applied_index();
+  if (applied > core.commit_index()) {
+    return fail(fmt::format("applied past commit: node {} applied {}, {} is committed", id, applied,
+                            core.commit_index()));
+  }
+  if (applied < view.applied) {
+    return fail(fmt::format("applied monotone: node {} goes from {} to {}", id, view.applied,
+                            applied));
+  }
+  view.applied = applied;
+}
+
+// Log matching (paper §5.3) by induction: an entry of some index and term is the same wherever it
+// is, and so is the term in front of it.
+void Checkers::look_at_log(NodeId id, NodeView& view, const raft::Core& core) {
+  const Index last = core.last_index();
+  if (last == view.log_last && last && core.term_at(last) == view.log_terms[last.value()]) return;
+  // Back to where it was the same.
+  Index same = std::min(last, view.log_last);
+  while (same >= core.first_index() && same &&
+         view.log_terms[same.value()] != core.term_at(same)) {
+    same = same - 1;
+  }
+  if (same < view.log_last && same + 1 >= core.first_index()) {
+    ++log_cuts_;
+    // Entries were replaced: what was said of them was said of another log. (After a crash both
+    // may be there: the new ones need not be durable yet.)
+    if (view.promised_index > same) {
+      view.promised_index = same;
+      view.promised_index_term = core.term_at(same);
+    }
+  }
+  same = std::max(same, core.first_index() - 1);
+  view.log_terms.resize(last.value() + 1);
+  for (Index i = same + 1; i <= last; ++i) {
+    const Term term = core.term_at(i);
+    view.log_terms[i.value()] = term;
+    const raft::Entry* entry = core.entry_in_memory(i);
+    if (entry == nullptr) continue;
+    ++entries_checked_;
+    const Term before = core.term_at(i - 1);
+    auto [known, fresh] = entries_.try_emplace({i, term}, KnownEntry{entry->checksum, before});
+    if (fresh) continue;
+    if (known->second.checksum != entry->checksum) {
+      return fail(fmt::format("log matching: node {} has another entry at index {} of term {}", id,
+                              i, term));
+    }
+    if (known->second.before && before && known->second.before != before) {
+      return fail(fmt::format(
+          "log matching: in front of index {} of term {}, node {} has term {}, another had {}", i,
+          term, id, before, known->second.before));
+    }
+  }
+  view.log_last = last;
+}
+
+void Checkers::look_at_leader(NodeId id, const raft::Core& core) {
+  if (core.role() != raft::Role::kLeader) return;
+  auto [leader, fresh] = leaders_.try_emplace(core.term(), id);
+  if (!fresh) {
+    if (leader->second != id) {
+      fail(fmt::format("election safety: nodes {} and {} both lead term {}", leader->second, id,
+                       core.term()));
+    }
+    return;
+  }
+  ++elections_;
+  // Leader completeness (paper §5.4): all that was ever committed is in its log.
+  if (core.last_index() < highest_committed_) {
+    return fail(fmt::format(
+        "leader completeness: node {} leads term {} with a log that ends at {}, {} is committed",
+        id, core.term(), core.last_index(), highest_committed_));
+  }
+  for (Index i = core.first_index(); i <= highest_committed_; ++i) {
+    Term known = committed_[i.value()];
+    if (known && core.term_at(i) != known) {
+      return fail(fmt::format("leader completeness: node {} leads term {} with term {} at index "
+                              "{}, where term {} is committed",
+                              id, core.term(), core.term_at(i), i, known));
+    }
+  }
+}
+
+void Checkers::look_at_commit(NodeId id, NodeView& view, const raft::Core& core) {
+  const Index commit = core.commit_index();
+  if (commit < view.commit) {
+    return fail(
+        fmt::format("commit monotone: node {} goes from {} to {}", id, view.commit, commit));
+  }
+  if (commit == view.commit) return;
+  if (committed_.size() <= commit.value()) committed_.resize(commit.value() + 1);
+  for (Index i = std::max(view.commit + 1, core.first_index()); i <= commit; ++i) {
+    Term term = core.term_at(i);
+    Term& known = committed_[i.value()];
+    if (known && known != term) {
+      return fail(fmt::format("committed entry changed: index {} has term {} on node {}, and had "
+                              "term {}",
+                              i, term, id, known));
+    }
+    known = term;
+  }
+  view.commit = commit;
+  highest_committed_ = std::max(highest_committed_, commit);
+}
+
+void Checkers::vote(NodeId voter, Term term, NodeId candidate) {
+  auto [known, fresh] = votes_.try_emplace({voter, term}, candidate);
+  if (!fresh && known->second != candidate) {
+    fail(fmt::format("one vote: node {} voted for nodes {} and {} in term {}", voter,
+                     known->second, candidate, term));
+  }
+}
+
+void Checkers::sending(NodeId id, const node::Node& node, const raft::Envelope& envelope) {
+  NodeView& view = nodes_[id.value() - 1];
+  const raft::Core& core = node.core();
+  if (const auto* response = std::get_if<raft::VoteResponse>(&envelope.message)) {
+    if (!response->granted) return;
+    vote(id, envelope.term, envelope.to);
+    view.promised_term = std::max(view.promised_term, envelope.term);
+  } else if (std::holds_alternative<raft::VoteRequest>(envelope.message)) {
+    vote(id, envelope.term, id);
+    view.promised_term = std::max(view.promised_term, envelope.term);
+  } else if (const auto* append = std::get_if<raft::AppendResponse>(&envelope.message)) {
+    if (!append->success) return;
+    view.promised_term = std::max(view.promised_term, envelope.term);
+    if (append->index > core.last_index()) return;  // of a log that was cut since
+    if (append->index < view.promised_index) return;
+    view.promised_index = append->index;
+    view.promised_index_term = core.term_at(append->index);
+  }
+}
+
+// ---- what is applied
+// -------------------------------------------------------------------------------
+
+void Checkers::applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,
+                       const node::ReplicatedState& state) {
+  const Index index = entry.index;
+  // The first replica is the first to get there, so nothing is left out.
+  if (index.value() == applied_.size() || applied_.empty()) {
+    applied_.resize(index.value() + 1);
+    AppliedEntry& fresh = applied_[index.value()];
+    fresh = AppliedEntry{entry, status, std::string(as_text(reply)), state.digest, 0, id};
+    if (index.value() % kStateEvery == 0) fresh.state_hash = hash_of(state);
+    if (entry.kind == raft::EntryKind::kCommand && status >= 0 && writes_are_unique_) {
+      auto [known, once] = commands_.try_emplace(std::string(entry.payload.text()), index);
+      if (!once) {
+        fail(fmt::format("exactly once: {} was applied at index {} and again at {}",
+                         quoted(entry.payload.text()), known->second, index));
+      }
+    }
+    return;
+  }
+  if (index.value() >= applied_.size()) {
+    return fail(fmt::format("applied in order: node {} applied {}, nobody applied {}", id, index,
+                            index - 1));
+  }
+  const AppliedEntry& known = applied_[index.value()];
+  if (known.entry.checksum != entry.checksum) {
+    return fail(fmt::format("same entry: at index {} node {} applied {} of term {}, node {} {} of "
+                            "term {}",
+                            index, id, quoted(entry.payload.text()), entry.term, known.by,
+                            quoted(known.entry.payload.text()), known.entry.term));
+  }
+  if (known.status != status || known.reply != as_text(reply)) {
+    bool both_admitted = known.status >= 0 && status >= 0;
+    return fail(fmt::format(
+        "same reply: {} index {}, request {}: node {} replied {} (status {}), node {} replied {} "
+        "(status {})",
+        both_admitted ? "the plugin is not deterministic: first at"
+                      : "the sessions differ at",
+        index, quoted(entry.payload.text()), known.by, quoted(known.reply), known.status, id,
+        quoted(as_text(reply)), status));
+  }
+  if (known.digest != state.digest) {
+    return fail(fmt::format("same digest: node {} differs from node {} at index {}", id, known.by,
+                            index));
+  }
+  if (known.state_hash != 0 && known.state_hash != hash_of(state)) {
+    return fail(fmt::format(
+        "same state: sessions or membership on node {} differ from those on node {} at index {}",
+        id, known.by, index));
+  }
+}
+
+void Checkers::restored(NodeId id, const node::ReplicatedState& state) {
+  if (state.applied.value() >= applied_.size()) {
+    return fail(fmt::format("snapshot of the applied: node {} restored index {}, which nobody "
+                            "applied",
+                            id, state.applied));
+  }
+  const AppliedEntry& known = applied_[state.applied.value()];
+  if (known.digest != state.digest) {
+    return fail(fmt::format("same digest: node {} restored another one at index {}", id,
+                            state.applied));
+  }
+  if (known.entry.term != state.applied_term) {
+    return fail(fmt::format("snapshot term: node {} restored term {} at index {}, it is {}", id,
+                            state.applied_term, state.applied, known.entry.term));
+  }
+  if (known.state_hash != 0 && known.state_hash != hash_of(state)) {
+    return fail(fmt::format("same state: sessions or membership that node {} restored at index {} "
+                            "are others",
+                            id, state.applied));
+  }
+}
+
+// ---- clients
+// ---------------------------------------------------------------------------------------
+
+void Checkers::called(Operation& operation) { operation.floor = shown_; }
+
+void Checkers::replied(const Operation& operation) {
+  if (operation.outcome != OutcomeKind::kOk) return;
+  const char* what = operation.is_write ? "write" : "read";
+  // An answer of classify, which looks at no state, carries no index.
+  if (!operation.index) {
+    if (operation.is_write) fail("labelled reply: an acknowledged write without an index");
+    return;
+  }
+  if (operation.index.value() >= applied_.size()) {
+    return fail(fmt::format("labelled reply: a {} was answered with index {}, which nobody applied",
+                            what, operation.index));
+  }
+  if (operation.is_write) {
+    const AppliedEntry& entry = applied_[operation.index.value()];
+    if (entry.entry.kind != raft::EntryKind::kCommand || entry.status < 0 ||
+        entry.entry.payload.text() != operation.request) {
+      return fail(fmt::format("acknowledged write in the log: {} was acknowledged at index {}, "
+                              "where {} is",
+                              quoted(operation.request), operation.index,
+                              quoted(entry.entry.payload.text())));
+    }
+    if (entry.reply != operation.reply || entry.status != operation.status) {
+      return fail(fmt::format("reply of the write: {} at index {} was answered {}, the log says {}",
+                              quoted(operation.request), operation.index, quoted(operation.reply),
+                              quoted(entry.reply)));
+    }
+  }
+  // Real time: what was shown to anybody before the call is seen.
+  bool seen = operation.is_write ? operation.index > operation.floor
+                                 : operation.index >= operation.floor;
+  if (!seen) {
+    return fail(fmt::format("real time: a {} called after index {} was shown has index {}", what,
+                            operation.floor, operation.index));
+  }
+  // Program order of one connection: a read sees the writes before it, a write comes after the
+  // reads before it.
+  Index& own = shown_to_[operation.client];
+  bool in_order = operation.is_write ? operation.index > own : operation.index >= own;
+  if (!in_order) {
+    return fail(fmt::format("program order: client {} saw index {}, then a {} of index {}",
+                            operation.client, own, what, operation.index));
+  }
+  own = operation.index;
+  shown_ = std::max(shown_, operation.index);
+}
+
+void Checkers::check_history(const History& history, const node::Genesis& genesis,
+                             const std::shared_ptr<const plugin::Plugin>& plugin) {
+  if (!violation_.empty()) return;
+  if (writes_are_unique_) {
+    for (const Operation& operation : history) {
+      if (!operation.is_write || operation.outcome != OutcomeKind::kRefused) continue;
+      auto found = commands_.find(operation.request);
+      if (found != commands_.end()) {
+        return fail(fmt::format("refused means no effect: {} was refused, and is applied at index "
+                                "{}",
+                                quoted(operation.request), found->second));
+      }
+    }
+  }
+  // The replay.
+  auto created = plugin::Instance::create(
+      plugin, {genesis.plugin_options.begin(), genesis.plugin_options.end()});
+  if (!created) return fail(fmt::format("replay: {}", created.error().text));
+  plugin::Instance& instance = **created;
+  std::vector<std::vector<const Operation*>> reads(applied_.size());
+  for (const Operation& operation : history) {
+    if (!operation.is_write && operation.outcome == OutcomeKind::kOk && operation.index) {
+      reads[operation.index.value()].push_back(&operation);
+    }
+  }
+  std::string reply;
+  for (size_t i = 1; i < applied_.size(); ++i) {
+    const AppliedEntry& known = applied_[i];
+    reply.clear();
+    int32_t status = known.status;
+    if (known.entry.kind == raft::EntryKind::kCommand && known.status >= 0) {
+      auto done = instance.apply(node::apply_context(known.entry, genesis),
+                                 known.entry.payload.view(), reply);
+      if (!done) return fail(fmt::format("replay: {}", done.error().text));
+      status = *done;
+    } else if (known.entry.kind == raft::EntryKind::kTick && instance.has_timers()) {
+      auto done = instance.on_tick(node::apply_context(known.entry, genesis));
+      if (!done) return fail(fmt::format("replay: {}", done.error().text));
+    }
+    if (status != known.status || reply != known.reply) {
+      return fail(fmt::format("replay: the plugin is not deterministic: first at index {}, request "
+                              "{}: node {} replied {}, the replay {}",
+                              i, quoted(known.entry.payload.text()), known.by, quoted(known.reply),
+                              quoted(reply)));
+    }
+    for (const Operation* read : reads[i]) {
+      reply.clear();
+      plugin::ReadContext context;
+      context.applied_index = known.entry.index;
+      context.applied_time_ns = context.now_ns = known.entry.stamp_ns;
+      context.level = genesis.plugin_level;
+      auto done = instance.read(context, as_bytes(read->request), reply);
+      if (!done) return fail(fmt::format("replay: {}", done.error().text));
+      if (*done != read->status || reply != read->reply) {
+        return fail(fmt::format("replay: the read {} at index {} was answered {}, the log says {}",
+                                quoted(read->request), i, quoted(read->reply), quoted(reply)));
+      }
+    }
+  }
+}
+
+}  // namespace connectd::sim

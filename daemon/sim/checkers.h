@@ -1,0 +1,115 @@
+// What must hold in every run, whatever breaks. Looks at each node after each event, at each vote
+// and acknowledgement that leaves it, at each entry that is applied, and at each reply.
+//
+// The text of a violation begins with the name of the rule; tests and the table of mutants go by
+// that name.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "node/applier.h"
+#include "node/node.h"
+#include "raft/core.h"
+#include "sim/history.h"
+
+namespace connectd::sim {
+
+// An entry as it was first applied.
+struct AppliedEntry {
+  raft::Entry entry;
+  int32_t status = 0;  // negative: the sessions did not admit it
+  std::string reply;
+  uint64_t digest = 0;
+  uint64_t state_hash = 0;  // sessions and membership, at some indexes; 0: not taken
+  NodeId by;
+};
+
+class Checkers {
+ public:
+  explicit Checkers(size_t nodes) : nodes_(nodes) {}
+  // No two writes of the run are the same bytes: exactly once can then be told from the log.
+  void set_writes_are_unique(bool unique) { writes_are_unique_ = unique; }
+
+  // The first rule that was broken; empty: none.
+  const std::string& violation() const { return violation_; }
+  void fail(std::string text);
+
+  // ---- nodes
+  void started(NodeId id, const node::Node& node);
+  void stopped(NodeId id);
+  void after_step(NodeId id, const node::Node& node);
+  // Before a message leaves `node`.
+  void sending(NodeId id, const node::Node& node, const raft::Envelope& envelope);
+  // The disk is another one: what it promised is gone, and must never be missed.
+  void disk_lost(NodeId id);
+
+  // ---- what is applied
+  void applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,
+               const node::ReplicatedState& state);
+  void restored(NodeId id, const node::ReplicatedState& state);
+
+  // ---- clients
+  // `operation` is about to be submitted: what it must not miss.
+  void called(Operation& operation);
+  void replied(const Operation& operation);
+  // After the run: what was refused never took effect, and a replay of the log on one fresh
+  // instance gives every reply that was seen.
+  void check_history(const History& history, const node::Genesis& genesis,
+                     const std::shared_ptr<const plugin::Plugin>& plugin);
+
+  Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
+  uint64_t elections() const { return elections_; }
+  uint64_t log_cuts() const { return log_cuts_; }
+  uint64_t entries_checked() const { return entries_checked_; }
+  NodeId leader_of(Term term) const;
+
+ private:
+  struct NodeView {
+    bool up = false;
+    raft::InvariantChecker invariants;
+    Term term;
+    Index commit;
+    Index applied;
+    // The log as it was last seen: its term at each index, from `log_first` on.
+    std::vector<Term> log_terms;
+    Index log_last;
+    // What was told to others, and so must be found again after a crash.
+    Term promised_term;
+    Index promised_index;
+    Term promised_index_term;
+    Index durable;
+  };
+  struct KnownEntry {
+    uint64_t checksum = 0;
+    Term before;  // the term of the entry in front of it
+  };
+
+  void look_at_log(NodeId id, NodeView& view, const raft::Core& core);
+  void look_at_commit(NodeId id, NodeView& view, const raft::Core& core);
+  void look_at_leader(NodeId id, const raft::Core& core);
+  void vote(NodeId voter, Term term, NodeId candidate);
+
+  bool writes_are_unique_ = true;
+  std::string violation_;
+  std::vector<NodeView> nodes_;  // by id - 1
+  std::map<Term, NodeId> leaders_;
+  std::map<std::pair<NodeId, Term>, NodeId> votes_;
+  std::map<std::pair<Index, Term>, KnownEntry> entries_;
+  std::vector<Term> committed_;  // term by index; none: not seen
+  Index highest_committed_;
+  std::vector<AppliedEntry> applied_;  // by index
+  std::unordered_map<std::string, Index> commands_;
+  // For each client, and over all of them, the highest index that a reply showed.
+  Index shown_;
+  std::unordered_map<uint64_t, Index> shown_to_;
+  uint64_t elections_ = 0;
+  uint64_t log_cuts_ = 0;
+  uint64_t entries_checked_ = 0;
+};
+
+}  // namespace connectd::sim

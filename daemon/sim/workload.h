@@ -1,0 +1,52 @@
+// What the clients of a run ask. For the plugins of this repository it knows their requests; for
+// any other it takes templates from a file.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "plugin/instance.h"
+#include "plugin/plugin.h"
+
+namespace connectd::sim {
+
+class Workload {
+ public:
+  struct Request {
+    std::string bytes;
+    bool is_write = false;
+  };
+
+  // `templates`: requests in which {n} becomes a number that no other request of the run has, and
+  // {k} one of a few small numbers. Empty: those for this plugin, by its name. kUsage when there
+  // are none for it, kPlugin when the plugin fails to classify one.
+  static Result<std::unique_ptr<Workload>> make(std::shared_ptr<const plugin::Plugin> plugin,
+                                                std::vector<std::string> templates);
+  // Lines of a file, with \r, \n, \t, \xHH and \\ understood; empty lines and those that begin
+  // with '#' are skipped. kData with the line's number.
+  static Result<std::vector<std::string>> parse_templates(std::string_view text);
+
+  Request next(Random& random, double write_percent);
+  // Every write of the run differs from every other: exactly once can be told from the log.
+  bool writes_are_unique() const { return unique_; }
+
+ private:
+  Workload() = default;
+  struct Template {
+    std::string text;
+    bool is_write = false;
+    bool resp = false;  // words of a RESP command, not the bytes
+  };
+  std::string expand(const Template& t, Random& random);
+
+  std::vector<Template> writes_;
+  std::vector<Template> reads_;
+  uint64_t next_number_ = 0;
+  bool unique_ = true;
+};
+
+}  // namespace connectd::sim
