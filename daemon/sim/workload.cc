@@ -14,6 +14,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& known() {
       {"counter", {"incr {n}", "get"}},
       {"chain", {"add {n}", "get"}},
       {"echo", {"write {n}", "read {n}"}},
+      {"random", {"incr {n}", "get"}},
       {"kv",
        {"RESP SET k{k} v{n}", "RESP APPEND k{k} a{n}", "RESP GETSET k{k} g{n}",
         "RESP SET k{k} p{n} PX 400", "RESP CAS k{k} v{n} c{n}", "RESP MSET k{k} m{n} k{k} o{n}",
