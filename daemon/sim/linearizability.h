@@ -1,0 +1,58 @@
+// Is what the clients of a run saw linearizable? Two methods that share nothing but the history.
+//
+// The index witness believes the index in each reply and the log, and shows that they explain the
+// replies: a few rules on indexes, and a replay. It is linear in the operations, so it looks at all
+// of them, and it names the rule that is broken. But it can be deceived by a label that is wrong in
+// the same way everywhere.
+//
+// The search believes neither. It looks for an order of the operations that keeps real time and the
+// order of each connection, and in which a model of the plugin gives the replies that were seen:
+// the algorithm of Wing and Gong with the memo of Lowe ("Testing for linearizability", 2017). It
+// can take exponential time, so it has a budget, and running out of it is a result of its own.
+//
+// What both take for granted: requests of one connection take effect in the order in which they
+// were called, but for those of unknown outcome; these take effect at any time after their call and
+// after the earlier answered ones of their connection, or never.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "sim/history.h"
+#include "sim/models.h"
+
+namespace connectd::sim {
+
+enum class Verdict {
+  kLinearizable,
+  kNotLinearizable,
+  kBudgetExhausted,  // not known; never to be counted as a pass
+};
+
+// What a search may cost, over all parts of the history. A step is one operation tried on one
+// state: 0.2 to 1 microseconds. Not time, so that the same history has the same verdict everywhere.
+struct SearchBudget {
+  uint64_t steps = 20'000'000;
+};
+
+struct SearchResult {
+  Verdict verdict = Verdict::kLinearizable;
+  // Not linearizable, or budget exhausted: the part ("key k3"), the window, and the operations in
+  // it. A window is a stretch of the history between two moments at which no operation with a known
+  // outcome is under way; the named one is the first that no order of the operations gets past.
+  std::string text;
+  uint64_t steps = 0;
+  size_t parts = 0;
+  size_t windows = 0;  // of all parts
+};
+
+// kUsage: the model does not know a request.
+Result<SearchResult> check_linearizable(const History& history, const Model& model,
+                                        const SearchBudget& budget = {});
+
+// "client 3: 'incr 7' [#12, #15] -> '4\n'": for messages. The numbers are call_order and
+// return_order.
+std::string describe(const Operation& operation);
+
+}  // namespace connectd::sim
