@@ -350,6 +350,7 @@ void Node::do_ready() {
   for (const raft::LoadRequest& load : ready.loads) worker_->submit(Worker::Load{load});
   for (NodeId peer : ready.snapshots) start_snapshot_stream(peer);
   if (ready.soft_state_changed) {
+    std::erase_if(outgoing_, [&](const auto& stream) { return !leads(stream.second); });
     LOG_INFO("raft", "{} term={} leader={} last={} commit={}", raft::role_name(core_->role()),
              core_->term(), core_->leader(), core_->last_index(), core_->commit_index());
   }
@@ -439,14 +440,17 @@ void Node::take_worker_results() {
             },
             [&](Worker::ChunkRead& chunk) {
               auto found = outgoing_.find(chunk.peer);
-              if (found == outgoing_.end() || found->second.source != chunk.source) return;
+              if (found == outgoing_.end() || found->second.source != chunk.source ||
+                  !leads(found->second)) {
+                return;
+              }
               if (chunk.bytes.empty()) {
                 end_snapshot_stream(chunk.peer, false);
                 return;
               }
               const storage::SnapshotInfo& info = chunk.source->info();
               host_.transport->send(chunk.peer,
-                                    wire::SnapshotChunk{info.mark, core_->term(), info.file_bytes,
+                                    wire::SnapshotChunk{info.mark, found->second.term, info.file_bytes,
                                                         chunk.offset, std::move(chunk.bytes)});
             },
             [&](Worker::ChunkReceived& received) {
@@ -527,8 +531,13 @@ void Node::compact() {
 // ---- snapshots between nodes
 // -------------------------------------------------------------------------
 
+// Who leads no more must not go on: its chunks would speak for a leader that it is not.
+bool Node::leads(const Outgoing& stream) const {
+  return core_->role() == raft::Role::kLeader && core_->term() == stream.term;
+}
+
 void Node::start_snapshot_stream(NodeId peer) {
-  outgoing_[peer] = Outgoing{nullptr, 0, 0, now_.time, now_.time};
+  outgoing_[peer] = Outgoing{core_->term(), nullptr, 0, 0, now_.time, now_.time};
   worker_->submit(Worker::OpenSource{peer});
 }
 
@@ -574,6 +583,12 @@ void Node::on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack) {
 
 void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
   if (chunk.leader_term < core_->term()) return;  // of a former leader
+  if (chunk.leader_term > core_->term()) {
+    // The first that is heard of a new term, by one that may still lead the old one. A chunk says
+    // what a heartbeat says (paper, figure 13): whose term it is.
+    step(raft::Received{
+        raft::Envelope{from, options_.id, chunk.leader_term, raft::Heartbeat{Index(), 0}}});
+  }
   if (chunk.mark.index <= handed_) {
     // Everything it covers is here already. But the leader takes "installed" for "durable"; what is
     // applied and not yet on the disk could be lost, and must not be vouched for: it asks again.

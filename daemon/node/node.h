@@ -120,8 +120,9 @@ class Node final : public Service, public wire::TransportHandler {
     uint64_t batch = 0;
     std::vector<raft::Envelope> messages;
   };
-  // A snapshot on its way to a follower.
+  // A snapshot on its way to a follower, from the leader of `term`.
   struct Outgoing {
+    Term term;
     std::shared_ptr<storage::SnapshotSource> source;
     uint64_t read = 0;  // asked of the disk so far
     uint64_t acked = 0;
@@ -141,6 +142,7 @@ class Node final : public Service, public wire::TransportHandler {
   void propose_tick();
   void watch_disk();
   bool takes_proposals() const;
+  bool leads(const Outgoing& stream) const;
   void start_snapshot_stream(NodeId peer);
   void pump_snapshot_stream(NodeId peer);
   void end_snapshot_stream(NodeId peer, bool ok);
