@@ -48,7 +48,7 @@ struct SimpleMachine {
   std::map<std::string, std::string> values;
 
   std::string execute(const Request& r) {
-    if (r.name == "incr") return std::to_string(++count) + "\n";
+    if (r.name.starts_with("incr")) return std::to_string(++count) + "\n";
     if (r.name == "get") return std::to_string(count) + "\n";
     auto at = values.find(r.key);
     std::string old = at == values.end() ? kNull : bulk(at->second);
