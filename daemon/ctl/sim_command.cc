@@ -39,7 +39,7 @@ extern "C" void tell_replay(int number) {
 struct Plan {
   sim::SimOptions options;
   uint64_t first_seed = 1;
-  uint64_t seeds = 1;         // 0: as many as fit into `minutes`
+  uint64_t seeds = 1;  // 0: as many as fit into `minutes`
   std::optional<Duration> time;
 };
 
@@ -50,8 +50,7 @@ config::Parsed<uint64_t> number_option(const Context& context, const std::string
   uint64_t value = 0;
   for (char c : text) {
     if (c < '0' || c > '9' || value > UINT64_MAX / 10 - 10) {
-      return tl::unexpected<std::string>(
-          fmt::format("--{}: '{}' is no whole number", name, text));
+      return tl::unexpected<std::string>(fmt::format("--{}: '{}' is no whole number", name, text));
     }
     value = value * 10 + static_cast<uint64_t>(c - '0');
   }
@@ -98,8 +97,8 @@ Result<Plan> make_plan(const Context& context) {
     if (!text) return failure(text.error());
     auto requests = sim::Workload::parse_templates(*text);
     if (!requests) {
-      return failure(requests.error().code, fmt::format("{}: {}", context.option("requests"),
-                                                        requests.error().text));
+      return failure(requests.error().code,
+                     fmt::format("{}: {}", context.option("requests"), requests.error().text));
     }
     plan.options.requests = std::move(*requests);
   }
@@ -137,31 +136,32 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
     json::object faults;
     for (size_t i = 0; i < sim::kFaults; ++i) {
       sim::Fault fault = static_cast<sim::Fault>(i);
-      faults[std::string(sim::fault_name(fault))] =
-          json::object{{"injected", sum.faults[fault].injected},
-                       {"bitten", sum.faults[fault].bitten}};
+      faults[std::string(sim::fault_name(fault))] = json::object{
+          {"injected", sum.faults[fault].injected}, {"bitten", sum.faults[fault].bitten}};
     }
-    context.streams.out << json::serialize(json::object{
-                               {"first_seed", first},
-                               {"seeds", seeds},
-                               {"events", sum.events},
-                               {"simulated_seconds", simulated},
-                               {"wall_seconds", wall_seconds},
-                               {"elections", sum.elections},
-                               {"crashes", sum.crashes},
-                               {"partitions", sum.partitions},
-                               {"connections_broken", sum.connections_broken},
-                               {"snapshots_taken", sum.snapshots_taken},
-                               {"snapshots_installed", sum.snapshots_installed},
-                               {"log_cuts", sum.log_cuts},
-                               {"acknowledged", sum.acknowledged},
-                               {"unknown", sum.unknown},
-                               {"refused", sum.refused},
-                               {"reads", sum.reads},
-                               {"slowest_recovery_ms",
-                                sum.slowest_recovery / std::chrono::milliseconds(1)},
-                               {"faults", faults},
-                               {"violations", violations}})
+    context.streams.out << json::serialize(
+                               json::object{{"first_seed", first},
+                                            {"seeds", seeds},
+                                            {"events", sum.events},
+                                            {"simulated_seconds", simulated},
+                                            {"wall_seconds", wall_seconds},
+                                            {"elections", sum.elections},
+                                            {"crashes", sum.crashes},
+                                            {"partitions", sum.partitions},
+                                            {"connections_broken", sum.connections_broken},
+                                            {"snapshots_taken", sum.snapshots_taken},
+                                            {"snapshots_installed", sum.snapshots_installed},
+                                            {"log_cuts", sum.log_cuts},
+                                            {"acknowledged", sum.acknowledged},
+                                            {"unknown", sum.unknown},
+                                            {"refused", sum.refused},
+                                            {"reads", sum.reads},
+                                            {"searched", sum.searched},
+                                            {"search_exhausted", sum.search_exhausted},
+                                            {"slowest_recovery_ms",
+                                             sum.slowest_recovery / std::chrono::milliseconds(1)},
+                                            {"faults", faults},
+                                            {"violations", violations}})
                         << "\n";
     return;
   }
@@ -171,12 +171,14 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
       "second)\n"
       "{} elections, {} crashes, {} partitions, {} connections broken, {} snapshots taken, {} "
       "installed, {} log cuts\n"
-      "{} writes acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms\n",
+      "{} writes acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms\n"
+      "linearizability: index witness and replay on all; searched {} histories, {} more were too "
+      "large for the search\n",
       first, first + seeds - 1, sum.events, simulated, wall_seconds,
       static_cast<double>(sum.events) / std::max(wall_seconds, 1e-9) / 1e6, sum.elections,
       sum.crashes, sum.partitions, sum.connections_broken, sum.snapshots_taken,
       sum.snapshots_installed, sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused, sum.reads,
-      sum.slowest_recovery / std::chrono::milliseconds(1));
+      sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched, sum.search_exhausted);
   std::vector<std::vector<std::string>> rows = {{"FAULT", "INJECTED", "BITTEN"}};
   for (size_t i = 0; i < sim::kFaults; ++i) {
     sim::Fault fault = static_cast<sim::Fault>(i);
@@ -187,8 +189,7 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
 }
 
 // The same run once more, for its last lines, and a shorter one that breaks the same rule.
-void explain(const Context& context, const sim::SimOptions& options,
-             const sim::SimReport& report) {
+void explain(const Context& context, const sim::SimOptions& options, const sim::SimReport& report) {
   std::ostream& err = context.streams.err;
   err << fmt::format("connectctl {}: seed {}: {}\n", connectd::kVersion, options.seed,
                      report.failure);

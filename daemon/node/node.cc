@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "storage/recovery.h"
 
 namespace connectd::node {
 namespace {
@@ -84,6 +85,23 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   if (!log) return failure(log.error());
   node->log_ = std::move(*log);
   std::ranges::move(recovered.warnings, std::back_inserter(node->warnings_));
+
+  // A damaged snapshot is skipped for an older one only if the log has all that it covered: this
+  // node told others that it has it.
+  for (const storage::SnapshotInfo& info : node->snapshots_->list()) {
+    if (info.mark.index <= node->snapshot_.index) break;
+    if (info.mark.index <= recovered.last_index &&
+        storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
+      continue;
+    }
+    return failure(ExitCode::kData,
+                   fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: other "
+                               "nodes may count on what the snapshot covered, so this node must "
+                               "not go on without it. To look at it: connectctl inspect snapshot "
+                               "{}. To go on: put back a copy of the directory, or let the node "
+                               "join anew with an empty disk: connectctl member replace",
+                               seams.data_dir, info.name, recovered.last_index, seams.data_dir));
+  }
 
   raft::Initial initial;
   initial.hard_state = recovered.hard_state;
@@ -378,7 +396,7 @@ bool Node::take_apply_results() {
               taking_snapshot_ = false;
               if (taken.mark.index > snapshot_.index) {
                 older_snapshot_ = std::exchange(snapshot_, taken.mark);
-              } else {
+              } else if (taken.mark.index < snapshot_.index) {
                 // One from the leader was installed while this one was written.
                 older_snapshot_ = taken.mark;
               }
@@ -426,6 +444,7 @@ void Node::take_worker_results() {
             },
             [&](Worker::SourceOpened& opened) {
               auto found = outgoing_.find(opened.peer);
+              if (opened.newest_is_damaged) replace_snapshot();
               // A stream that was begun twice asked twice; the first answer counts.
               if (found == outgoing_.end() || found->second.source) return;
               if (!opened.source) {
@@ -449,9 +468,9 @@ void Node::take_worker_results() {
                 return;
               }
               const storage::SnapshotInfo& info = chunk.source->info();
-              host_.transport->send(chunk.peer,
-                                    wire::SnapshotChunk{info.mark, found->second.term, info.file_bytes,
-                                                        chunk.offset, std::move(chunk.bytes)});
+              host_.transport->send(
+                  chunk.peer, wire::SnapshotChunk{info.mark, found->second.term, info.file_bytes,
+                                                  chunk.offset, std::move(chunk.bytes)});
             },
             [&](Worker::ChunkReceived& received) {
               if (received.ack.state == wire::SnapshotAck::State::kRefused) {
@@ -518,6 +537,14 @@ void Node::propose_tick() {
   proposals.push_back(std::move(tick));
   step(raft::Propose{std::move(proposals)});
   host_.wake();
+}
+
+// The newest snapshot cannot be read, and the state is here: a new one takes its place.
+void Node::replace_snapshot() {
+  if (taking_snapshot_) return;
+  taking_snapshot_ = true;
+  log_bytes_ = 0;
+  applier_->take_snapshot();
 }
 
 void Node::compact() {

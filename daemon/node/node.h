@@ -57,7 +57,7 @@ struct NodeOptions {
   // The node has never run: an empty log is begun with the founding document. Otherwise an empty
   // log is a lost one, and votes are lost with it.
   bool may_begin_log = true;
-  std::function<int64_t()> wall_clock;  // Unix time, any thread
+  std::function<int64_t()> wall_clock;      // Unix time, any thread
   ApplyObserver* apply_observer = nullptr;  // lives as long as the node
 };
 
@@ -149,6 +149,7 @@ class Node final : public Service, public wire::TransportHandler {
   void on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk);
   void on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack);
   void install(Worker::Restored& restored);
+  void replace_snapshot();
   void compact();
   Classified classify(ByteView request);
 

@@ -122,13 +122,14 @@ void Worker::work(Task& task) {
                    }
                  },
                  [&](OpenSource& open) {
-                   SourceOpened opened{open.peer, nullptr};
+                   SourceOpened opened{open.peer, nullptr, false};
                    for (const storage::SnapshotInfo& info : snapshots_.list()) {
                      auto source = snapshots_.open_source(info.mark);
                      if (source) {
                        opened.source = std::move(*source);
                        break;
                      }
+                     opened.newest_is_damaged = true;
                      LOG_WARNING("snapshot", "{}", source.error().text);
                    }
                    put(std::move(opened));

@@ -62,6 +62,7 @@ class Worker final {
   struct SourceOpened {
     NodeId peer;
     std::shared_ptr<storage::SnapshotSource> source;  // null: there is none
+    bool newest_is_damaged = false;
   };
   struct ChunkRead {
     NodeId peer;

@@ -100,7 +100,11 @@ class Checkers {
   std::map<Term, NodeId> leaders_;
   std::map<std::pair<NodeId, Term>, NodeId> votes_;
   std::map<std::pair<Index, Term>, KnownEntry> entries_;
-  std::vector<Term> committed_;  // term by index; none: not seen
+  struct Committed {
+    Term term;    // of the entry; none: not seen
+    Term during;  // the term of the node that was the first to say so
+  };
+  std::vector<Committed> committed_;  // by index
   Index highest_committed_;
   std::vector<AppliedEntry> applied_;  // by index
   std::unordered_map<std::string, Index> commands_;

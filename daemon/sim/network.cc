@@ -1,6 +1,7 @@
 #include "sim/network.h"
 
 #include <memory>
+#include <utility>
 
 namespace connectd::sim {
 namespace {
@@ -92,7 +93,10 @@ void Network::heal_between(NodeId from, NodeId to) {
 }
 
 void Network::clog(NodeId from, NodeId to, Time until) {
-  link(from, to).clogged_until = std::max(link(from, to).clogged_until, until);
+  Link& l = link(from, to);
+  ++counts_[Fault::kCloggedLink].injected;
+  l.clogged_until = std::max(l.clogged_until, until);
+  l.clog_has_bitten = false;
 }
 
 void Network::swallow(Link& l) {
@@ -128,21 +132,23 @@ void Network::send(NodeId from, NodeId to, wire::PeerMessage message) {
   auto shared = std::make_shared<wire::PeerMessage>(std::move(message));
   for (int copy = 0; copy < copies; ++copy) {
     Duration delay = draw(random_, knobs_.delay_low, knobs_.delay_high);
+    bool late = false;
     if (!clean && knobs_.late_percent > 0 && late_random_.chance(knobs_.late_percent)) {
       delay += draw(late_random_, Duration(0), knobs_.late);
       ++counts_[Fault::kMessageDelay].injected;
+      late = true;
     }
     Time arrival = timeline_.now() + delay;
     if (l.clogged_until > arrival) {
       arrival = l.clogged_until;
-      ++counts_[Fault::kCloggedLink].bitten;
+      if (!std::exchange(l.clog_has_bitten, true)) ++counts_[Fault::kCloggedLink].bitten;
     }
     if (!raft_message) {
       arrival = std::max(arrival, l.ordered_until + Duration(1));
       l.ordered_until = arrival;
     }
     ++l.in_flight;
-    timeline_.at(arrival, [this, from, to, shared, connection, raft_message, number, copy] {
+    timeline_.at(arrival, [this, from, to, shared, connection, raft_message, number, copy, late] {
       Link& there = link(from, to);
       if (there.connection != connection) return;
       if (there.in_flight > 0) --there.in_flight;
@@ -153,11 +159,8 @@ void Network::send(NodeId from, NodeId to, wire::PeerMessage message) {
         return;
       }
       if (copy > 0) ++counts_[Fault::kMessageDuplicate].bitten;
-      if (number < there.newest_delivered) {
-        ++counts_[Fault::kMessageDelay].bitten;
-      } else {
-        there.newest_delivered = number;
-      }
+      if (late && number < there.newest_delivered) ++counts_[Fault::kMessageDelay].bitten;
+      there.newest_delivered = std::max(there.newest_delivered, number);
       timeline_.note('M', from.value(), to.value(), shared->index());
       endpoints_.deliver(from, to, *shared);
     });

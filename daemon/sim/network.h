@@ -70,11 +70,12 @@ class Network {
     uint64_t episode;
     Fault why;
   };
-  struct Link {  // directed
+  struct Link {               // directed
     uint64_t connection = 0;  // odd: it stands; rises with each change
     std::vector<Cut> cuts;
-    Time ordered_until{};     // the last ordered message arrives then
+    Time ordered_until{};  // the last ordered message arrives then
     Time clogged_until{};
+    bool clog_has_bitten = false;
     uint64_t sent = 0;
     uint64_t newest_delivered = 0;
     uint64_t in_flight = 0;

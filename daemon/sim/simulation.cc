@@ -11,6 +11,8 @@
 #include "sim/describe.h"
 #include "sim/faulty_file_system.h"
 #include "sim/history.h"
+#include "sim/linearizability.h"
+#include "sim/models.h"
 #include "sim/network.h"
 #include "sim/timeline.h"
 #include "sim/workload.h"
@@ -30,11 +32,14 @@ constexpr Duration kRequestTimeout = seconds(5);
 constexpr Duration kAnswerSlack = seconds(1);
 // The quorum of the liveness phase has this long, in election timeouts, for a leader and a write
 // through every one of its nodes. Ten are promised for a cluster whose disks and clocks are
-// ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock at
-// half the rate take their time.
+// ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock
+// at half the rate take their time.
 constexpr int kRecoveryTimeouts = 40;
 constexpr Duration kConvergence = seconds(60);
 constexpr size_t kMaxOutstanding = 40;
+// Of a calm run's history, what the search for a linearization looks at, and may cost.
+constexpr size_t kSearchedOperations = 4000;
+constexpr uint64_t kSearchSteps = 300'000;
 
 Random stream_of(uint64_t seed, uint64_t purpose) {
   return Random(seed * 0x9e3779b97f4a7c15 + purpose * 0xd1b54a32d192ed03 + 0x2545f4914f6cdd1d);
@@ -59,6 +64,8 @@ void SimReport::add(const SimReport& other) {
   unknown += other.unknown;
   refused += other.refused;
   reads += other.reads;
+  searched += other.searched;
+  search_exhausted += other.search_exhausted;
   slowest_recovery = std::max(slowest_recovery, other.slowest_recovery);
 }
 
@@ -136,22 +143,23 @@ class Simulation::Impl final : public Endpoints {
     bool worker_scheduled = false;
     Duration disk_low{};
     Duration disk_high{};
-    Duration disk_extra{};   // of a slow one
-    Time stalled_until{};    // its disk completes nothing
-    bool paused = false;     // it does nothing; what was to happen waits
+    Duration disk_extra{};  // of a slow one
+    Time stalled_until{};   // its disk completes nothing
+    bool paused = false;    // it does nothing; what was to happen waits
     Time paused_since{};
     uint64_t pauses = 0;
     Duration paused_before{};
     std::vector<std::function<void()>> held;
+    FaultSet has_bitten;  // of the present pause, slow time, stall and full disk
     bool restart_pending = false;
     bool error_planned = false;  // a write or sync is to fail, or has
     bool disk_is_full = false;
-    bool off_planned = false;    // the machine dies in the middle of a disk operation
+    bool off_planned = false;  // the machine dies in the middle of a disk operation
     bool off_keeps_cache = false;
-    bool damaged = false;        // bytes of its disk were changed
+    bool damaged = false;  // bytes of its disk were changed
     Fault damage = Fault::kBitFlip;
     bool wiped = false;
-    bool lost = false;           // will not come back: refused to start, or was refused
+    bool lost = false;  // will not come back: refused to start, or was refused
     Index snapshot;
     uint64_t installed = 0;
 
@@ -215,6 +223,15 @@ class Simulation::Impl final : public Endpoints {
   Process& victim(Random& random);  // leaders are hit more often than others
   void count(Fault fault) { ++report_.faults[fault].injected; }
   void bite(Fault fault) { ++report_.faults[fault].bitten; }
+  // Of faults that last: each bites once, however often.
+  void begin(Process& p, Fault fault) {
+    count(fault);
+    p.has_bitten.set(fault, false);
+  }
+  void bite(Process& p, Fault fault) {
+    if (!p.has_bitten.has(fault)) bite(fault);
+    p.has_bitten.set(fault);
+  }
   bool may_lose_one(const Process& p) const;
   void cut_groups(const std::vector<bool>& side, uint64_t episode, Fault why);
   void cut_off(Process& p, uint64_t episode, Fault why);
@@ -239,6 +256,7 @@ class Simulation::Impl final : public Endpoints {
   void safety();
   void liveness();
   void finish();
+  void search();
   std::string states() const;
 
   const SimOptions options_;
@@ -270,6 +288,8 @@ class Simulation::Impl final : public Endpoints {
   uint64_t next_order_ = 1;
   uint64_t next_episode_ = 1;
   double write_percent_ = 70;
+  // Each client asks one thing at a time: then a search for a linearization comes to an end.
+  bool calm_ = false;
   bool faults_on_ = true;
   bool clients_on_ = true;
 };
@@ -294,6 +314,7 @@ Simulation::Impl::Impl(SimOptions options)
   genesis_.plugin_name = options_.plugin->name();
   genesis_.plugin_level = options_.plugin->level_max();
   write_percent_ = static_cast<double>(client_random_.between(20, 90));
+  calm_ = client_random_.chance(25);
   for (size_t i = 1; i <= options_.nodes; ++i) {
     node::GenesisMember member;
     member.id = NodeId(i);
@@ -403,7 +424,11 @@ void Simulation::Impl::start(Process& p) {
       return;
     }
     if ((p.error_planned || p.disk_is_full) && node.error().code == ExitCode::kStorage) {
-      bite(p.disk_is_full ? Fault::kDiskFull : Fault::kWriteError);
+      if (p.disk_is_full) {
+        bite(p, Fault::kDiskFull);
+      } else {
+        bite(Fault::kWriteError);
+      }
       p.error_planned = false;
       p.files->clear_failures();
       p.files->restart_process();
@@ -435,8 +460,8 @@ void Simulation::Impl::start(Process& p) {
   schedule_turn(p, now());
 }
 
-// An empty disk under a known id: the process comes up without a cluster, and its hellos say another
-// disk than the cluster knows.
+// An empty disk under a known id: the process comes up without a cluster, and its hellos say
+// another disk than the cluster knows.
 void Simulation::Impl::refused_wiped(Process& p) {
   for (auto& other : processes_) {
     if (other.get() == &p || !other->up()) continue;
@@ -508,7 +533,7 @@ void Simulation::Impl::when(Process& p, Time time, std::function<void()> action)
   timeline_.at(time, [this, at = &p, life = p.life, action = std::move(action)]() mutable {
     if (at->life != life || stopped()) return;
     if (at->paused) {
-      bite(Fault::kPause);
+      bite(*at, Fault::kPause);
       at->held.push_back(std::move(action));
       return;
     }
@@ -569,8 +594,8 @@ bool Simulation::Impl::stands(Process& p) {
   if (stopped() || !p.up()) return false;
   if (p.files->is_off()) {
     bite(p.off_keeps_cache ? Fault::kCrashProcess : Fault::kCrashPower);
-    end(p, !p.off_keeps_cache, p.off_keeps_cache ? "killed in a disk operation"
-                                                 : "the power goes in a disk operation");
+    end(p, !p.off_keeps_cache,
+        p.off_keeps_cache ? "killed in a disk operation" : "the power goes in a disk operation");
     restart_later(p, milliseconds(10), milliseconds(3000));
     return false;
   }
@@ -587,7 +612,7 @@ void Simulation::Impl::handle_fatal(Process& p) {
   timeline_.trace("node {} stops: {}", p.id, error.text);
   if (error.code == ExitCode::kStorage && (p.error_planned || p.disk_is_full)) {
     if (p.disk_is_full) {
-      bite(Fault::kDiskFull);
+      bite(p, Fault::kDiskFull);
     } else {
       bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
     }
@@ -610,11 +635,11 @@ void Simulation::Impl::schedule_workers(Process& p) {
     Time time = now() + draw(worker_random_, low, high);
     if (is_disk && p.disk_extra > Duration(0)) {
       time += draw(fault_random_[static_cast<size_t>(Fault::kDiskSlow)], Duration(0), p.disk_extra);
-      if (time - now() > milliseconds(50)) bite(Fault::kDiskSlow);
+      if (time - now() > milliseconds(50)) bite(p, Fault::kDiskSlow);
     }
     if (is_disk && p.stalled_until > time) {
       time = p.stalled_until;
-      bite(Fault::kDiskStall);
+      bite(p, Fault::kDiskStall);
     }
     when(p, time, [this, at = &p, scheduled, poll] {
       at->*scheduled = false;
@@ -733,8 +758,8 @@ void Simulation::Impl::every(Fault fault, Duration low, Duration high,
   timeline_.after(draw(random, low / 2, high), [again] { (*again)(); });
 }
 
-// A wiped or damaged disk may have held the second copy of what was acknowledged: fewer of them than
-// a quorum, for good.
+// A wiped or damaged disk may have held the second copy of what was acknowledged: fewer of them
+// than a quorum, for good.
 bool Simulation::Impl::may_lose_one(const Process& p) const {
   if (p.damaged || p.wiped || p.lost) return false;
   size_t gone = 0;
@@ -856,7 +881,8 @@ void Simulation::Impl::arm_faults() {
   if (active_.has(Fault::kMessageDelay)) {
     Random& random = stream(Fault::kMessageDelay);
     knobs.late_percent = static_cast<double>(random.between(1, 30));
-    knobs.late = milliseconds(random.chance(30) ? random.between(100, 3000) : random.between(1, 50));
+    knobs.late =
+        milliseconds(random.chance(30) ? random.between(100, 3000) : random.between(1, 50));
   }
   network_.set_knobs(knobs);
 
@@ -864,7 +890,6 @@ void Simulation::Impl::arm_faults() {
     Process& a = victim(r);
     Process& b = victim(r);
     if (&a == &b) return;
-    count(Fault::kCloggedLink);
     Time until = now() + draw(r, milliseconds(20), milliseconds(2000));
     network_.clog(a.id, b.id, until);
     if (r.chance(50)) network_.clog(b.id, a.id, until);
@@ -902,9 +927,8 @@ void Simulation::Impl::arm_faults() {
     Process& p = victim(r);
     bool hears = r.chance(50);
     uint64_t episode = next_episode_++;
-    partitioned(Fault::kPartitionOneWay, fmt::format("node {} {}", p.id,
-                                                     hears ? "is not heard" : "hears nothing")
-                                             .c_str());
+    partitioned(Fault::kPartitionOneWay,
+                fmt::format("node {} {}", p.id, hears ? "is not heard" : "hears nothing").c_str());
     for (auto& other : processes_) {
       if (other.get() == &p || r.chance(20)) continue;
       NodeId from = hears ? p.id : other->id;
@@ -937,7 +961,8 @@ void Simulation::Impl::arm_faults() {
   every(Fault::kPartitionSwizzle, milliseconds(2000), milliseconds(8000), [=, this](Random& r) {
     std::vector<size_t> order;
     for (size_t i = 0; i < options_.nodes; ++i) {
-      if (r.chance(60)) order.insert(order.begin() + static_cast<long>(r.below(order.size() + 1)), i);
+      if (r.chance(60))
+        order.insert(order.begin() + static_cast<long>(r.below(order.size() + 1)), i);
     }
     partitioned(Fault::kPartitionSwizzle, fmt::format("{} nodes", order.size()).c_str());
     Duration cut_at{};
@@ -995,7 +1020,7 @@ void Simulation::Impl::arm_faults() {
   every(Fault::kPause, milliseconds(500), milliseconds(5000), [this](Random& r) {
     Process& p = victim(r);
     if (!p.up() || p.paused) return;
-    count(Fault::kPause);
+    begin(p, Fault::kPause);
     pause(p, draw(r, kElectionTimeout / 2, kElectionTimeout * (r.chance(20) ? 20 : 4)));
   });
   if (active_.has(Fault::kClockRate)) {
@@ -1021,14 +1046,14 @@ void Simulation::Impl::arm_faults() {
   });
   every(Fault::kDiskSlow, milliseconds(1000), milliseconds(6000), [this](Random& r) {
     Process& p = victim(r);
-    count(Fault::kDiskSlow);
+    begin(p, Fault::kDiskSlow);
     p.disk_extra = draw(r, milliseconds(10), milliseconds(400));
     timeline_.after(draw(r, milliseconds(100), milliseconds(5000)),
                     [at = &p] { at->disk_extra = Duration(0); });
   });
   every(Fault::kDiskStall, milliseconds(1000), milliseconds(8000), [this](Random& r) {
     Process& p = victim(r);
-    count(Fault::kDiskStall);
+    begin(p, Fault::kDiskStall);
     p.stalled_until = now() + draw(r, milliseconds(500), milliseconds(r.chance(30) ? 10000 : 2500));
     timeline_.trace("the disk of node {} stalls", p.id);
   });
@@ -1050,7 +1075,7 @@ void Simulation::Impl::arm_faults() {
   every(Fault::kDiskFull, milliseconds(2000), milliseconds(10000), [this](Random& r) {
     Process& p = victim(r);
     if (p.disk_is_full || p.error_planned || p.lost || p.wiped) return;
-    count(Fault::kDiskFull);
+    begin(p, Fault::kDiskFull);
     p.disk_is_full = true;
     p.files->set_free(r.below(32 << 10));
     timeline_.trace("the disk of node {} fills up", p.id);
@@ -1128,7 +1153,9 @@ void Simulation::Impl::client_act(Client& client) {
   if (p.up() && !p.paused) {
     if (!client.stream) open(client);
     size_t burst = random.chance(20) ? random.between(2, 20) : 1;
-    for (size_t i = 0; i < burst && client.outstanding.size() < kMaxOutstanding; ++i) submit(client);
+    if (calm_) burst = 1;
+    const size_t limit = calm_ ? 1 : kMaxOutstanding;
+    for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
     schedule_turn(p, now());
   }
   timeline_.after(draw(random, microseconds(500), milliseconds(30)),
@@ -1151,7 +1178,8 @@ void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
                   quoted(operation.reply), reply.index);
   const Waiting& waiting = waiting_[at];
   Duration took = client.process->clock.local(now()) - waiting.local;
-  Duration paused = (client.process->paused_total(now()) - waiting.paused) * 2;  // rates are up to 2
+  Duration paused =
+      (client.process->paused_total(now()) - waiting.paused) * 2;  // rates are up to 2
   if (took > kRequestTimeout + kAnswerSlack + paused) {
     checkers_.fail(fmt::format("answered in time: {} took {} ms", quoted(operation.request),
                                took / milliseconds(1)));
@@ -1169,7 +1197,7 @@ void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
       ++report_.unknown;
       break;
     case node::ReplyCode::kDiskFull:
-      if (client.process->disk_is_full) bite(Fault::kDiskFull);
+      if (client.process->disk_is_full) bite(*client.process, Fault::kDiskFull);
       [[fallthrough]];
     default:
       operation.outcome = OutcomeKind::kRefused;
@@ -1188,9 +1216,9 @@ void Simulation::Impl::look_for_late_answers() {
       Duration took = p.clock.local(now()) - waiting.local;
       Duration paused = (p.paused_total(now()) - waiting.paused) * 2;
       if (took > kRequestTimeout + kAnswerSlack + paused) {
-        checkers_.fail(fmt::format(
-            "answered in time: {} at node {} has no answer after {} ms",
-            quoted(history_[client->outstanding.front()].request), p.id, took / milliseconds(1)));
+        checkers_.fail(fmt::format("answered in time: {} at node {} has no answer after {} ms",
+                                   quoted(history_[client->outstanding.front()].request), p.id,
+                                   took / milliseconds(1)));
       }
     }
   }
@@ -1259,9 +1287,10 @@ bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Durat
     for (auto& probe : probes_) {
       if (!probe->probe_done) who += fmt::format(" {}", probe->process->id);
     }
-    checkers_.fail(fmt::format("liveness: {} ms after everything healed, no write passes through "
-                               "node{}{}",
-                               bound / milliseconds(1), who, states()));
+    checkers_.fail(
+        fmt::format("liveness: {} ms after everything healed, no write passes through "
+                    "node{}{}",
+                    bound / milliseconds(1), who, states()));
   }
   return done;
 }
@@ -1303,7 +1332,8 @@ void Simulation::Impl::liveness() {
         end(*p, true, "it stays down");
         break;
       case 1:  // hears nothing, but is heard
-        for (Process* other : good) network_.cut(other->id, p->id, episode, Fault::kPartitionOneWay);
+        for (Process* other : good)
+          network_.cut(other->id, p->id, episode, Fault::kPartitionOneWay);
         break;
       default:
         cut_off(*p, episode, Fault::kPartition);
@@ -1371,14 +1401,45 @@ void Simulation::Impl::finish() {
   if (!settled) {
     size_t outstanding = 0;
     for (auto& client : clients_) outstanding += client->outstanding.size();
-    return checkers_.fail(fmt::format("convergence: the nodes do not come to the same end, {} "
-                                      "requests are not answered{}",
-                                      outstanding, states()));
+    return checkers_.fail(
+        fmt::format("convergence: the nodes do not come to the same end, {} "
+                    "requests are not answered{}",
+                    outstanding, states()));
   }
   for (Process* p : good) {
     if (p->node->digest() != good.front()->node->digest()) {
       return checkers_.fail("convergence: the digests differ at the end");
     }
+  }
+}
+
+// The second method, which believes no index: on the first part of a calm history.
+void Simulation::Impl::search() {
+  if (!calm_) return;
+  std::unique_ptr<Model> model = make_model(options_.plugin->name());
+  if (!model || !options_.requests.empty()) return;
+  History part(history_.begin(), history_.begin() + static_cast<long>(std::min(
+                                                        history_.size(), kSearchedOperations)));
+  const uint64_t end = part.empty() ? 0 : part.back().call_order;
+  std::erase_if(part, [&](Operation& operation) {
+    if (operation.return_order <= end) return operation.outcome == OutcomeKind::kRefused;
+    // What it became is not known yet.
+    operation.outcome = OutcomeKind::kUnknown;
+    operation.returned = Time::max();
+    operation.return_order = UINT64_MAX;
+    return !operation.is_write;
+  });
+  auto found = check_linearizable(part, *model, {kSearchSteps});
+  CHECK(found.has_value()) << found.error().text;
+  switch (found->verdict) {
+    case Verdict::kLinearizable:
+      ++report_.searched;
+      break;
+    case Verdict::kBudgetExhausted:
+      ++report_.search_exhausted;
+      break;
+    case Verdict::kNotLinearizable:
+      checkers_.fail(fmt::format("linearizability: {}", found->text));
   }
 }
 
@@ -1394,6 +1455,7 @@ SimReport Simulation::Impl::run() {
   if (!stopped()) liveness();
   if (!stopped()) finish();
   if (!stopped()) checkers_.check_history(history_, genesis_, options_.plugin);
+  if (!stopped()) search();
   report_.failure = checkers_.violation();
   if (stopped()) {
     report_.failed_at = timeline_.events();

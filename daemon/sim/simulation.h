@@ -3,13 +3,13 @@
 // fails fails again, at the same event.
 //
 // What is replaced: sockets (sim/network.h), the disk (sim/faulty_file_system.h), clocks (each node
-// has its own, at its own rate) and threads (each worker is turned by hand, at a time drawn from the
-// seed). Everything else is the production code.
+// has its own, at its own rate) and threads (each worker is turned by hand, at a time drawn from
+// the seed). Everything else is the production code.
 //
 // A run has three phases. Safety: anything may be broken, checked after each event
-// (sim/checkers.h). Liveness: a quorum is chosen and healed, the rest stays broken; within a bound it
-// must have a leader and acknowledge writes. End: all heals, all nodes must agree, every request is
-// answered, and the history of the clients is checked as a whole.
+// (sim/checkers.h). Liveness: a quorum is chosen and healed, the rest stays broken; within a bound
+// it must have a leader and acknowledge writes. End: all heals, all nodes must agree, every request
+// is answered, and the history of the clients is checked as a whole.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ struct SimOptions {
 };
 
 struct SimReport {
-  std::string failure;  // empty: everything held. Begins with the rule's name.
+  std::string failure;     // empty: everything held. Begins with the rule's name.
   uint64_t failed_at = 0;  // event
   uint64_t events = 0;
   Duration simulated{};
@@ -57,6 +57,9 @@ struct SimReport {
   uint64_t unknown = 0;
   uint64_t refused = 0;
   uint64_t reads = 0;
+  // Histories that the search found linearizable, and those for which its budget did not do.
+  uint64_t searched = 0;
+  uint64_t search_exhausted = 0;
   Duration slowest_recovery{};  // of the liveness phase
 
   void add(const SimReport& other);

@@ -623,6 +623,8 @@ Result<std::unique_ptr<SnapshotReader>> Store::open_newest(std::vector<std::stri
 
 Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark mark) {
   const std::string name = snapshot_name(mark);
+  auto verified = open_verified(files_, path(name), nullptr);
+  if (!verified) return failure(verified.error());
   auto file = files_.open(path(name), OpenMode::kRead);
   if (!file) return failure(file.error());
   auto size = (*file)->size();

@@ -108,6 +108,7 @@ class SnapshotStore {
   // are only damaged ones: kData.
   virtual Result<std::unique_ptr<SnapshotReader>> open_newest(
       std::vector<std::string>& warnings) = 0;
+  // Verified first, all of it: a follower would refuse a damaged one again and again. kData then.
   virtual Result<std::unique_ptr<SnapshotSource>> open_source(raft::SnapshotMark mark) = 0;
 
  protected:

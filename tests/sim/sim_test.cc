@@ -1,15 +1,21 @@
 // Whole clusters in one thread, from a seed. CONNECTD_SIM_SEEDS=N and CONNECTD_SIM_SEED=FIRST
 // change how many and which; CONNECTD_SIM_TRACE=1 prints what happens. A failure names its seed and
 // the command that replays it.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
 #include "base/log.h"
 #include "sim/simulation.h"
+#include "sim/workload.h"
 
 namespace connectd::sim {
 namespace {
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
 
 uint64_t from_environment(const char* name, uint64_t fallback) {
   const char* text = std::getenv(name);
@@ -30,6 +36,11 @@ class SimulationTest : public ::testing::Test {
     set_log_level(from_environment("CONNECTD_SIM_TRACE", 0) > 1 ? LogLevel::kInfo
                                                                 : LogLevel::kError);
   }
+  static SimOptions options_for_random(uint64_t seed) {
+    SimOptions options = options_for(load("tests/plugins/librandom.so"), seed);
+    options.requests = {"incr {n}", "get"};
+    return options;
+  }
   static SimOptions options_for(const std::shared_ptr<const plugin::Plugin>& plugin,
                                 uint64_t seed) {
     SimOptions options;
@@ -37,22 +48,21 @@ class SimulationTest : public ::testing::Test {
     options.nodes = seed % 5 == 0 ? 5 : 3;
     options.plugin = plugin;
     if (from_environment("CONNECTD_SIM_TRACE", 0) != 0) {
-      options.trace = [](std::string_view line) {
-        fmt::print(stderr, "{}\n", line);
-      };
+      options.trace = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
     }
     return options;
   }
 
-  void run_seeds(const std::string& name, uint64_t seeds) {
-    auto plugin = load("plugins/lib" + name + ".so");
+  void run_seeds(const std::string& path, uint64_t seeds) {
+    auto plugin = load(path);
+    const std::string name = plugin->name();
     uint64_t first = from_environment("CONNECTD_SIM_SEED", 1);
     uint64_t count = from_environment("CONNECTD_SIM_SEEDS", seeds);
     SimReport sum;
     for (uint64_t seed = first; seed < first + count; ++seed) {
       SimReport report = Simulation(options_for(plugin, seed)).run();
       ASSERT_EQ(report.failure, "")
-          << "seed " << seed << ", replay: connectctl sim --plugin " << name << " --seed " << seed
+          << "seed " << seed << ", replay: connectctl sim --plugin " << path << " --seed " << seed
           << " --nodes " << (seed % 5 == 0 ? 5 : 3);
       sum.add(report);
       if (seed % 100 == 0) {
@@ -60,13 +70,15 @@ class SimulationTest : public ::testing::Test {
             << "seed " << seed << " went another way the second time";
       }
     }
-    fmt::print("{}: seeds {}..{}: {} events, {} simulated seconds, {} elections, {} crashes, {} "
-               "partitions, {} snapshots taken, {} installed, {} log cuts; {} writes "
-               "acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms\n",
-               name, first, first + count - 1, sum.events, sum.simulated / std::chrono::seconds(1),
-               sum.elections, sum.crashes, sum.partitions, sum.snapshots_taken,
-               sum.snapshots_installed, sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused,
-               sum.reads, sum.slowest_recovery / std::chrono::milliseconds(1));
+    fmt::print(
+        "{}: seeds {}..{}: {} events, {} simulated seconds, {} elections, {} crashes, {} "
+        "partitions, {} snapshots taken, {} installed, {} log cuts; {} writes "
+        "acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms; searched {}, too "
+        "large {}\n",
+        name, first, first + count - 1, sum.events, sum.simulated / std::chrono::seconds(1),
+        sum.elections, sum.crashes, sum.partitions, sum.snapshots_taken, sum.snapshots_installed,
+        sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused, sum.reads,
+        sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched, sum.search_exhausted);
     if (count < 100) return;
     // A fault that never bites tests nothing.
     for (size_t i = 0; i < kFaults; ++i) {
@@ -74,6 +86,7 @@ class SimulationTest : public ::testing::Test {
       EXPECT_GT(sum.faults[fault].injected, 0u) << fault_name(fault);
       EXPECT_GT(sum.faults[fault].bitten, 0u) << fault_name(fault);
     }
+    EXPECT_GT(sum.searched, count / 10);
     EXPECT_GT(sum.snapshots_taken, count);
     EXPECT_GT(sum.snapshots_installed, 0u);
     EXPECT_GT(sum.log_cuts, 0u);
@@ -82,8 +95,69 @@ class SimulationTest : public ::testing::Test {
   }
 };
 
-TEST_F(SimulationTest, TheCounterUnderAllFaults) { run_seeds("counter", 200); }
-TEST_F(SimulationTest, TheKeyValueStoreUnderAllFaults) { run_seeds("kv", 100); }
+TEST_F(SimulationTest, TheCounterUnderAllFaults) { run_seeds("plugins/libcounter.so", 300); }
+TEST_F(SimulationTest, TheKeyValueStoreUnderAllFaults) { run_seeds("plugins/libkv.so", 200); }
+TEST_F(SimulationTest, TheHashChainUnderAllFaults) { run_seeds("tests/plugins/libchain.so", 200); }
+
+TEST_F(SimulationTest, APluginThatIsNotDeterministicIsNamedWithTheFirstIndexAndBothReplies) {
+  SimReport report = Simulation(options_for_random(1)).run();
+  EXPECT_THAT(report.failure,
+              MatchesRegex("same reply: the plugin is not deterministic: first at index [0-9]+, "
+                           "request 'incr [0-9]+': node [1-3] replied '[0-9]+.n' \\(status 0\\), "
+                           "node [1-3] replied '[0-9]+.n' \\(status 0\\)"));
+}
+
+TEST_F(SimulationTest, AFailureIsShrunkToWhatItNeeds) {
+  SimOptions options = options_for_random(1);
+  SimOptions shorter = shrink(options, Simulation(options).run().failure, 100);
+  EXPECT_EQ(shorter.faults, FaultSet::none());
+  EXPECT_EQ(shorter.clients, 1u);
+  EXPECT_THAT(Simulation(shorter).run().failure, StartsWith("same reply: "));
+}
+
+TEST_F(SimulationTest, StepsBoundTheFaultyPhaseAndFaultsCanBeLeftOut) {
+  SimOptions options = options_for(load("plugins/libcounter.so"), 3);
+  options.steps = 5000;
+  options.faults = FaultSet::none();
+  SimReport report = Simulation(options).run();
+  EXPECT_EQ(report.failure, "");
+  EXPECT_GT(report.events, 5000u);
+  EXPECT_LT(report.events, 20'000u);
+  for (size_t i = 0; i < kFaults; ++i) {
+    EXPECT_EQ(report.faults.counts[i].injected, 0u) << fault_name(static_cast<Fault>(i));
+  }
+  EXPECT_EQ(report.elections, 1u);
+}
+
+TEST(Faults, AreNamedOneByOne) {
+  EXPECT_EQ(*FaultSet::parse("all"), FaultSet::all());
+  EXPECT_EQ(*FaultSet::parse("none"), FaultSet::none());
+  FaultSet two;
+  two.set(Fault::kPause);
+  two.set(Fault::kMessageLoss);
+  EXPECT_EQ(*FaultSet::parse("message_loss,pause"), two);
+  EXPECT_EQ(two.to_string(), "message_loss,pause");
+  FaultSet most = FaultSet::all();
+  most.set(Fault::kBitFlip, false);
+  EXPECT_EQ(most.to_string(), "all,-bit_flip");
+  EXPECT_EQ(*FaultSet::parse(most.to_string()), most);
+  EXPECT_THAT(FaultSet::parse("pause,earthquake").error().text,
+              HasSubstr("there is no fault 'earthquake'; there are: message_loss, "));
+  EXPECT_FALSE(FaultSet::parse(""));
+}
+
+TEST(Requests, AreReadFromLines) {
+  auto lines = Workload::parse_templates("# a comment\nincr {n}\r\n\nget\\r\\n\\x41\\\\\n");
+  ASSERT_TRUE(lines) << lines.error().text;
+  EXPECT_THAT(*lines, ElementsAre("incr {n}", "get\r\nA\\"));
+  EXPECT_THAT(Workload::parse_templates("ok\nbad \\q\n").error().text, HasSubstr("line 2"));
+  EXPECT_FALSE(Workload::parse_templates("# nothing\n"));
+}
+
+TEST(Requests, WithoutAWriteAreRefused) {
+  auto counter = load("plugins/libcounter.so");
+  EXPECT_THAT(Workload::make(counter, {"get"}).error().text, HasSubstr("none of the requests"));
+}
 
 }  // namespace
 }  // namespace connectd::sim

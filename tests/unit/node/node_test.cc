@@ -273,81 +273,119 @@ TEST(Node, ShutDownFinishesWhatIsOutAndTakesNothingNew) {
 }
 
 // A follower fed by hand: node 2, whose leader is node 1.
-TEST(Node, ASnapshotOfItsOwnThatIsLateDoesNotReplaceANewerOneOfTheLeader) {
-  NodeBench bench;
-  Genesis genesis = genesis_of();
-  genesis.members.push_back({NodeId(2), DiskId(), "h:4", "h:5", "h:6"});
-  bench.options.id = NodeId(2);
-  bench.options.apply_inline = false;
-  bench.options.snapshot.log_min_bytes = 256;
-  auto noops = [](uint64_t from, uint64_t to) {
-    std::vector<raft::Entry> entries;
-    for (uint64_t index = from; index <= to; ++index) {
-      raft::Entry entry;
-      entry.index = Index(index);
-      entry.term = Term(2);
-      entry.kind = raft::EntryKind::kNoop;
-      entry.stamp_ns = static_cast<int64_t>(index);
-      entry.checksum = raft::entry_checksum(entry);
-      entries.push_back(std::move(entry));
-    }
-    return entries;
-  };
+// Entries of term 2 that nobody asked for.
+std::vector<raft::Entry> noops(uint64_t from, uint64_t to) {
+  std::vector<raft::Entry> entries;
+  for (uint64_t index = from; index <= to; ++index) {
+    raft::Entry entry;
+    entry.index = Index(index);
+    entry.term = Term(2);
+    entry.kind = raft::EntryKind::kNoop;
+    entry.stamp_ns = static_cast<int64_t>(index);
+    entry.checksum = raft::entry_checksum(entry);
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
 
-  // What the leader has at index 100.
-  FaultyFileSystem leader_files;
-  auto leader_store = *storage::SnapshotStore::open(leader_files, "snapshots", {});
-  auto instance = plugin::Instance::create(tape_plugin(), {});
-  Applier leader(
-      {NodeId(1), 1, false, 0, [] { return int64_t{1}; }},
-      {ReplicatedState::at_genesis(genesis), std::move(*instance)}, *leader_store, [] {},
-      [](Error error) { ADD_FAILURE() << error.text; });
-  std::vector<raft::Entry> whole_log = noops(2, 100);
-  whole_log.insert(whole_log.begin(), genesis.entry());
-  leader.apply(whole_log);
-  leader.take_snapshot();
-  leader.poll_once();
-  auto source = leader_store->open_source({Index(100), Term(2)});
-  ASSERT_TRUE(source) << source.error().text;
-  auto bytes = (*source)->read(0, 1 << 20);
-  ASSERT_TRUE(bytes);
+// Node 2 of two, applied up to index 40 and about to snapshot that, while node 1, which leads,
+// sends its snapshot of index 100.
+class FollowerOfASnapshot : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    genesis.members.push_back({NodeId(2), DiskId(), "h:4", "h:5", "h:6"});
+    bench.options.id = NodeId(2);
+    bench.options.apply_inline = false;
+    bench.options.snapshot.log_min_bytes = 256;
 
-  ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
-  raft::AppendRequest append;
-  append.prev_index = Index(1);
-  append.prev_term = Term(1);
-  append.commit = Index(40);
-  append.round = 1;
-  append.entries = noops(2, 40);
-  bench.node->set_now(bench.clocks());
-  bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
-  ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() == Index(40); }, 40));
-  // From here on the apply thread sleeps: its snapshot is asked for, the leader's arrives.
-  auto turn_without_applier = [&] {
+    FaultyFileSystem leader_files;
+    auto store = *storage::SnapshotStore::open(leader_files, "snapshots", {});
+    auto instance = plugin::Instance::create(tape_plugin(), {});
+    Applier leader(
+        {NodeId(1), 1, false, 0, [] { return int64_t{1}; }, nullptr},
+        {ReplicatedState::at_genesis(genesis), std::move(*instance)}, *store, [] {},
+        [](Error error) { ADD_FAILURE() << error.text; });
+    std::vector<raft::Entry> whole_log = noops(2, 100);
+    whole_log.insert(whole_log.begin(), genesis.entry());
+    leader.apply(whole_log);
+    leader.take_snapshot();
+    leader.poll_once();
+    auto source = store->open_source({Index(100), Term(2)});
+    ASSERT_TRUE(source) << source.error().text;
+    auto bytes = (*source)->read(0, 1 << 20);
+    ASSERT_TRUE(bytes);
+    file_name = store->list()[0].name;
+    chunk.mark = {Index(100), Term(2)};
+    chunk.leader_term = Term(2);
+    chunk.file_size = bytes->size();
+    chunk.bytes = *bytes;
+
+    ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+    raft::AppendRequest append;
+    append.prev_index = Index(1);
+    append.prev_term = Term(1);
+    append.commit = Index(40);
+    append.round = 1;
+    append.entries = noops(2, 40);
+    bench.node->set_now(bench.clocks());
+    bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
+    ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() == Index(40); }, 40));
+    // From here on the apply thread sleeps: its snapshot is asked for, the leader's arrives.
+    for (int i = 0; i < 100 && !bench.node->applier().has_work(); ++i) turn(true);
+    ASSERT_TRUE(bench.node->applier().has_work());
+  }
+  void turn(bool with_writer) {
     bench.now += milliseconds(1);
     bench.node->turn(bench.clocks());
-    bench.node->writer().poll_once();
+    if (with_writer) bench.node->writer().poll_once();
     bench.node->worker().poll_once();
-  };
-  for (int i = 0; i < 100 && !bench.node->applier().has_work(); ++i) turn_without_applier();
-  ASSERT_TRUE(bench.node->applier().has_work());
-  wire::SnapshotChunk chunk;
-  chunk.mark = {Index(100), Term(2)};
-  chunk.leader_term = bench.node->core().term();
-  chunk.file_size = bytes->size();
-  chunk.bytes = *bytes;
+  }
+
+  NodeBench bench;
+  Genesis genesis = genesis_of();
+  wire::SnapshotChunk chunk;  // all of the leader's snapshot
+  std::string file_name;
+};
+
+TEST_F(FollowerOfASnapshot, OneOfItsOwnThatIsLateDoesNotReplaceTheNewerOneOfTheLeader) {
   bench.node->on_message(NodeId(1), chunk);
-  for (int i = 0; i < 5; ++i) turn_without_applier();
+  for (int i = 0; i < 5; ++i) turn(true);
   EXPECT_EQ(bench.node->snapshots_installed(), 1u);
   EXPECT_EQ(bench.node->snapshot_index(), Index(100));
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(bench.turn()) << bench.fatal->text;
-  EXPECT_TRUE(bench.files.has("data/snapshots/" + leader_store->list()[0].name));
+  EXPECT_TRUE(bench.files.has("data/snapshots/" + file_name));
   EXPECT_EQ(bench.node->applied_index(), Index(100));
   EXPECT_EQ(bench.node->snapshot_index(), Index(100));
   bench.die(true);
   ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
   EXPECT_EQ(bench.node->snapshot_index(), Index(100));
   EXPECT_EQ(bench.node->core().last_index(), Index(100));
+}
+
+// It told the leader that it has everything up to 100. The older snapshot and the log go to 40.
+TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
+  bench.node->on_message(NodeId(1), chunk);
+  for (int i = 0; i < 5; ++i) turn(false);
+  ASSERT_EQ(bench.node->snapshot_index(), Index(100));
+  bench.node->applier().poll_once();
+  ASSERT_EQ(bench.files.names("data/snapshots").size(), 2u);
+  bench.die(true);
+  bench.files.flip("data/snapshots/" + file_name, chunk.file_size / 2);
+  ASSERT_FALSE(bench.open(genesis));
+  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_THAT(bench.fatal->text, HasSubstr(file_name + " is damaged"));
+  EXPECT_THAT(bench.fatal->text, HasSubstr("the log ends at index 40"));
+  // With the file as it was, all is well.
+  bench.files.flip("data/snapshots/" + file_name, chunk.file_size / 2);
+  ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+  EXPECT_EQ(bench.node->core().last_index(), Index(100));
+}
+
+TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {
+  chunk.leader_term = Term(7);
+  bench.node->on_message(NodeId(1), chunk);
+  EXPECT_EQ(bench.node->core().term(), Term(7));
+  EXPECT_EQ(bench.node->core().leader(), NodeId(1));
 }
 
 // Runs a life of the node in which the disk misbehaves at one point, then one in which it does not.
