@@ -1,9 +1,91 @@
 #!/bin/sh
-# Builds connectd and runs its tests: the release build. Ends with ctest's summary and its verdict.
+# Builds connectd and runs its tests. Without options: all that continuous integration runs. Ends with
+# ctest's summary and its verdict.
 set -eu
 cd "$(dirname "$0")/.."
 
-scripts/install-deps.sh
-cmake --preset release
-cmake --build --preset release
-ctest --preset release --parallel 2
+usage() {
+  cat <<'TEXT'
+usage: scripts/test.sh [--quick | --soak MINUTES | --help]
+
+  (nothing)       release build; the simulator for 8 minutes on new seeds; the unit tests, 20 seeds
+                  of the simulator and one round of a real cluster under AddressSanitizer and
+                  UndefinedBehaviorSanitizer, and under ThreadSanitizer; then all tests
+  --quick         release build, and all tests but those of real clusters: for work at the desk
+  --soak MINUTES  release build, and the simulator on all cores for so long. Goes on where the last
+                  soak stopped; the totals are kept in build/soak, and written into docs/testing.md
+  --help          this
+
+Environment: CONNECTD_SIM_MINUTES  of the simulator in a run without options [8]
+             CONNECTD_SANITIZERS=0 leaves the sanitizer builds out
+TEXT
+}
+
+phase_start=$(date +%s)
+phase() {
+  now=$(date +%s)
+  [ -z "${phase_name:-}" ] || echo "== $phase_name: $((now - phase_start)) s"
+  phase_name=$1
+  phase_start=$now
+  echo "== $phase_name"
+}
+
+build_release() {
+  phase "packages"
+  scripts/install-deps.sh
+  phase "release build"
+  cmake --preset release
+  cmake --build --preset release
+}
+
+# Only what is run under the sanitizer is built for it.
+sanitized() {
+  preset=$1
+  phase "$preset build"
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset" --target base_test config_test wire_test raft_test storage_test \
+    plugin_test transport_test admin_test ctl_test node_test client_test kv_test lin_test sim_test \
+    connectd connectctl counter_plugin kv_plugin echo_plugin
+  phase "$preset tests"
+  CONNECTD_SIM_SEEDS=20 CONNECTD_KILL_ROUNDS=3 ctest --preset "$preset" --no-tests=error \
+    -R '^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim|cluster\.kill_rounds\.counter)$'
+}
+
+case "${1:-}" in
+  "")
+    [ $# -eq 0 ] || { usage >&2; exit 64; }
+    build_release
+    phase "simulator"
+    scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}"
+    if [ "${CONNECTD_SANITIZERS:-1}" != 0 ]; then
+      sanitized dev
+      sanitized tsan
+    fi
+    phase "all tests"
+    ctest --preset release --parallel 2
+    ;;
+  --quick)
+    [ $# -eq 1 ] || { usage >&2; exit 64; }
+    build_release
+    phase "tests without real clusters"
+    CONNECTD_SIM_SEEDS=100 ctest --preset release --parallel 2 -E '^(cluster\.|quickstart)'
+    ;;
+  --soak)
+    case "${2:-}" in
+      "" | *[!0-9]* | 0*) echo "scripts/test.sh: --soak needs a number of minutes" >&2; exit 64 ;;
+    esac
+    [ $# -eq 2 ] || { usage >&2; exit 64; }
+    build_release
+    phase "soak"
+    scripts/simulate.py --minutes "$2" --processes "$(nproc)" --state build/soak/totals.json \
+      --docs docs/testing.md
+    ;;
+  --help | -h)
+    usage
+    ;;
+  *)
+    echo "scripts/test.sh: there is no option '$1'" >&2
+    usage >&2
+    exit 64
+    ;;
+esac
