@@ -4,6 +4,7 @@
 
 #include "base/checksum.h"
 #include "sim/describe.h"
+#include "sim/index_witness.h"
 
 namespace connectd::sim {
 namespace {
@@ -336,66 +337,49 @@ void Checkers::replied(const Operation& operation) {
   shown_ = std::max(shown_, operation.index);
 }
 
+// Replays the log, and holds each reply against what the first replica said.
+class Checkers::ComparingReplayer final : public Replayer {
+ public:
+  ComparingReplayer(Checkers& checkers, Replayer& replayer)
+      : checkers_(checkers), replayer_(replayer) {}
+
+  Result<Answer> apply(const WitnessEntry& entry) override {
+    auto answer = replayer_.apply(entry);
+    if (!answer || !entry.is_applied) return answer;
+    const AppliedEntry& known = checkers_.applied_[entry.entry.index.value()];
+    if (answer->status != known.status || answer->reply != known.reply) {
+      checkers_.fail(fmt::format(
+          "replay: the plugin is not deterministic: first at index {}, request {}: node {} replied "
+          "{} (status {}), a replay {} (status {})",
+          entry.entry.index, quoted(entry.entry.payload.text()), known.by, quoted(known.reply),
+          known.status, quoted(answer->reply), answer->status));
+    }
+    return answer;
+  }
+  Result<Answer> read(const WitnessEntry& last, const std::string& request) override {
+    return replayer_.read(last, request);
+  }
+
+ private:
+  Checkers& checkers_;
+  Replayer& replayer_;
+};
+
 void Checkers::check_history(const History& history, const node::Genesis& genesis,
                              const std::shared_ptr<const plugin::Plugin>& plugin) {
   if (!violation_.empty()) return;
-  if (writes_are_unique_) {
-    for (const Operation& operation : history) {
-      if (!operation.is_write || operation.outcome != OutcomeKind::kRefused) continue;
-      auto found = commands_.find(operation.request);
-      if (found != commands_.end()) {
-        return fail(
-            fmt::format("refused means no effect: {} was refused, and is applied at index "
-                        "{}",
-                        quoted(operation.request), found->second));
-      }
-    }
-  }
-  // The replay.
-  auto created = plugin::Instance::create(
-      plugin, {genesis.plugin_options.begin(), genesis.plugin_options.end()});
-  if (!created) return fail(fmt::format("replay: {}", created.error().text));
-  plugin::Instance& instance = **created;
-  std::vector<std::vector<const Operation*>> reads(applied_.size());
-  for (const Operation& operation : history) {
-    if (!operation.is_write && operation.outcome == OutcomeKind::kOk && operation.index) {
-      reads[operation.index.value()].push_back(&operation);
-    }
-  }
-  std::string reply;
+  auto replayer = PluginReplayer::make(plugin, genesis);
+  if (!replayer) return fail(fmt::format("replay: {}", replayer.error().text));
+  WitnessLog log;
+  log.reserve(applied_.size());
   for (size_t i = 1; i < applied_.size(); ++i) {
     const AppliedEntry& known = applied_[i];
-    reply.clear();
-    int32_t status = known.status;
-    if (known.entry.kind == raft::EntryKind::kCommand && known.status >= 0) {
-      auto done = instance.apply(node::apply_context(known.entry, genesis),
-                                 known.entry.payload.view(), reply);
-      if (!done) return fail(fmt::format("replay: {}", done.error().text));
-      status = *done;
-    } else if (known.entry.kind == raft::EntryKind::kTick && instance.has_timers()) {
-      auto done = instance.on_tick(node::apply_context(known.entry, genesis));
-      if (!done) return fail(fmt::format("replay: {}", done.error().text));
-    }
-    if (status != known.status || reply != known.reply) {
-      return fail(fmt::format(
-          "replay: the plugin is not deterministic: first at index {}, request "
-          "{}: node {} replied {}, the replay {}",
-          i, quoted(known.entry.payload.text()), known.by, quoted(known.reply), quoted(reply)));
-    }
-    for (const Operation* read : reads[i]) {
-      reply.clear();
-      plugin::ReadContext context;
-      context.applied_index = known.entry.index;
-      context.applied_time_ns = context.now_ns = known.entry.stamp_ns;
-      context.level = genesis.plugin_level;
-      auto done = instance.read(context, as_bytes(read->request), reply);
-      if (!done) return fail(fmt::format("replay: {}", done.error().text));
-      if (*done != read->status || reply != read->reply) {
-        return fail(fmt::format("replay: the read {} at index {} was answered {}, the log says {}",
-                                quoted(read->request), i, quoted(read->reply), quoted(reply)));
-      }
-    }
+    log.push_back(
+        {known.entry, known.entry.kind == raft::EntryKind::kCommand && known.status >= 0});
   }
+  ComparingReplayer comparing(*this, **replayer);
+  std::vector<BrokenRule> broken = check_index_witness(history, log, comparing);
+  if (!broken.empty()) fail(broken.front().text);
 }
 
 }  // namespace connectd::sim

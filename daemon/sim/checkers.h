@@ -57,8 +57,8 @@ class Checkers {
   // `operation` is about to be submitted: what it must not miss.
   void called(Operation& operation);
   void replied(const Operation& operation);
-  // After the run: what was refused never took effect, and a replay of the log on one fresh
-  // instance gives every reply that was seen.
+  // After the run: the index witness (sim/index_witness.h), and a replay of the log on one fresh
+  // instance gives every reply of the first replica.
   void check_history(const History& history, const node::Genesis& genesis,
                      const std::shared_ptr<const plugin::Plugin>& plugin);
 
@@ -69,6 +69,7 @@ class Checkers {
   NodeId leader_of(Term term) const;
 
  private:
+  class ComparingReplayer;
   struct NodeView {
     bool up = false;
     raft::InvariantChecker invariants;
