@@ -15,7 +15,7 @@ import time
 PLUGINS = ["plugins/libkv.so", "plugins/libcounter.so", "tests/plugins/libchain.so"]
 STRETCH = 1_000_000  # seeds between the first of one chunk and the first of the next
 CHUNK_MINUTES = 2
-SUMMED = ["seeds", "events", "simulated_seconds", "wall_seconds", "elections", "crashes",
+SUMMED = ["seeds", "events", "simulated_seconds", "core_seconds", "elections", "crashes",
           "partitions", "connections_broken", "snapshots_taken", "snapshots_installed", "log_cuts",
           "acknowledged", "unknown", "refused", "reads", "searched", "search_exhausted",
           "violations"]
@@ -49,7 +49,7 @@ def rows(totals):
     return [("seeds", number(totals["seeds"])),
             ("events", number(totals["events"])),
             ("simulated time", f"{totals['simulated_seconds'] / 3600:.1f} hours"),
-            ("core time", f"{totals['wall_seconds'] / 3600:.2f} hours"),
+            ("core time", f"{totals['core_seconds'] / 3600:.2f} hours"),
             ("elections", number(totals["elections"])),
             ("crashes", number(totals["crashes"])),
             ("partitions", number(totals["partitions"])),
