@@ -416,7 +416,11 @@ Time Core::Impl::next_deadline() const {
 
 Core::Core(const Options& options, const Initial& initial, Now now)
     : impl_(std::make_unique<Impl>(options, initial, now)) {}
+Core::Core(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Core::~Core() = default;
+std::unique_ptr<Core> Core::clone() const {
+  return std::unique_ptr<Core>(new Core(std::make_unique<Impl>(*impl_)));
+}
 void Core::step(Event event, const Now& now) { impl_->step(std::move(event), now); }
 Ready Core::take_ready() { return impl_->take_ready(); }
 Time Core::next_deadline() const { return impl_->next_deadline(); }

@@ -137,6 +137,8 @@ class Core final {
   ~Core();
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
+  // A copy that goes its own way from here on.
+  std::unique_ptr<Core> clone() const;
 
   void step(Event event, const Now& now);
   Ready take_ready();
@@ -165,7 +167,9 @@ class Core final {
 
  private:
   friend class InvariantChecker;
+  friend class Fingerprint;
   class Impl;
+  explicit Core(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -36,6 +36,7 @@ class Core::Impl final {
  private:
   friend class Core;
   friend class InvariantChecker;
+  friend class Fingerprint;
 
   // -- core.cc: events
   void on(const TimePassed&);

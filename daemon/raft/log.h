@@ -71,6 +71,7 @@ class Log final {
 
  private:
   friend class InvariantChecker;
+  friend class Fingerprint;
   size_t entry_count() const { return entries_.size() - head_; }
   void evict();
   void drop_front();

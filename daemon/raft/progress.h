@@ -68,6 +68,7 @@ class Progress final {
   std::vector<Entry> loaded;    // loaded, to be sent if they still begin at next()
 
  private:
+  friend class Fingerprint;
   void become_replicate(Time now);
   void clear_inflight();
 
