@@ -277,6 +277,9 @@ void Core::Impl::append_to_log(Entry entry) {
 
 void Core::Impl::truncate_log(Index from) {
   log_.truncate_from(from);
+  // A leader loads for its followers what nobody may have committed yet, and it may be next to
+  // apply.
+  std::erase_if(loaded_for_apply_, [from](const Entry& entry) { return entry.index >= from; });
   bool changed = false;
   while (confs_.size() > 1 && confs_.back().index >= from) {
     confs_.pop_back();

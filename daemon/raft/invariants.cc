@@ -70,6 +70,11 @@ std::string InvariantChecker::after_step(const Core& core) {
                        [](const auto& a, const auto& b) { return a.id < b.id; }),
         "batches out of order");
 
+  for (const Entry& entry : c.loaded_for_apply_) {
+    HOLDS(entry.index <= log.handed_out_ || log.holds(entry.index, entry.term),
+          "loaded entry {} of term {}, to be applied, is not in the log", entry.index, entry.term);
+  }
+
   // -- one state: roles
   HOLDS(!c.confs_.empty() && c.confs_.back().index <= log.last_, "a configuration past the log");
   switch (c.role_) {
