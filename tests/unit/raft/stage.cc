@@ -237,6 +237,8 @@ std::string Stage::run(const std::string& line) {
     step(id(0), Compacted{first});
   } else if (command == "install") {
     install(id(0), id(1));
+  } else if (command == "snapshot-failed") {
+    step(id(0), SnapshotSent{id(1), false, {}});
   } else if (command == "log") {
     print_log(id(0));
   } else if (command == "status") {
