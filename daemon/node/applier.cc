@@ -2,6 +2,7 @@
 
 #include <ctime>
 
+#include "base/checksum.h"
 #include "base/log.h"
 
 namespace connectd::node {
@@ -47,6 +48,7 @@ plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& gene
 void ApplyResults::clear() {
   items.clear();
   bytes.clear();
+  digests.clear();
   applied = Index();
 }
 
@@ -66,7 +68,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
 }
 
 size_t Applier::weight_of(const Task& task) {
-  if (const auto* entries = std::get_if<std::vector<raft::Entry>>(&task)) return entries->size();
+  if (const auto* entries = std::get_if<Entries>(&task)) return entries->weight;
   if (const auto* reads = std::get_if<std::vector<ReadTask>>(&task)) return reads->size();
   return kInlineWeight + 1;  // snapshots: never inline
 }
@@ -79,9 +81,13 @@ void Applier::push(Task task) {
 
 void Applier::apply(std::vector<raft::Entry> entries) {
   size_t bytes = 0;
-  for (const raft::Entry& entry : entries) bytes += entry.weight();
+  size_t weight = entries.size();
+  for (const raft::Entry& entry : entries) {
+    bytes += entry.weight();
+    if (entry.kind == raft::EntryKind::kCompare) weight = kInlineWeight + 1;
+  }
   queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  push(std::move(entries));
+  push(Entries{std::move(entries), weight});
 }
 
 void Applier::read(std::vector<ReadTask> tasks) { push(std::move(tasks)); }
@@ -146,9 +152,9 @@ void Applier::work(std::vector<Task>& tasks) {
     queued_weight_.fetch_sub(weight_of(task), std::memory_order_relaxed);
     if (failed_) break;
     std::visit(Overloaded{
-                   [&](std::vector<raft::Entry>& entries) {
+                   [&](Entries& batch) {
                      size_t bytes = 0;
-                     for (const raft::Entry& entry : entries) {
+                     for (const raft::Entry& entry : batch.entries) {
                        bytes += entry.weight();
                        if (!failed_) apply_entry(entry);
                      }
@@ -179,6 +185,7 @@ void Applier::work(std::vector<Task>& tasks) {
                      if (local == nullptr) local_session_ = SessionId();
                      fresh_.items.emplace_back(ApplyResults::Replaced{instance_, state_.sessions});
                      fresh_.applied = state_.applied;
+                     fresh_.digests.assign(1, state_.digest);
                    },
                },
                task);
@@ -203,7 +210,12 @@ void Applier::work(std::vector<Task>& tasks) {
       }
       results_.items.push_back(std::move(item));
     }
-    if (fresh_.applied) results_.applied = fresh_.applied;
+    if (fresh_.applied) {
+      bool follows = fresh_.applied - fresh_.digests.size() == results_.applied;
+      if (!follows) results_.digests.clear();
+      results_.digests.insert(results_.digests.end(), fresh_.digests.begin(), fresh_.digests.end());
+      results_.applied = fresh_.applied;
+    }
     results_.digest = fresh_.digest;
     results_.stamp_ns = fresh_.stamp_ns;
     results_.next_deadline_ns = fresh_.next_deadline_ns;
@@ -276,10 +288,14 @@ void Applier::apply_entry(const raft::Entry& entry) {
       state_.conf = conf;
       break;
     }
+    case raft::EntryKind::kCompare: {
+      auto hashed = hash_state(entry);
+      if (!hashed) return fail(hashed.error());
+      break;
+    }
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:
-    case raft::EntryKind::kCompare:
     case raft::EntryKind::kSettings:
       break;
   }
@@ -288,6 +304,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   state_.applied_term = entry.term;
   state_.stamp_ns = entry.stamp_ns;
   fresh_.applied = entry.index;
+  fresh_.digests.push_back(state_.digest);
   if (options_.observer) {
     options_.observer->on_applied(entry, status, as_bytes(scratch_), state_);
   }
@@ -316,6 +333,25 @@ void Applier::read_one(ReadTask& task) {
   done.reply_size = fresh_.bytes.size() - done.reply_offset;
   done.ref = std::move(task.ref);
   fresh_.items.emplace_back(std::move(done));
+}
+
+// The hash is not part of the digest chain: builds of the plugin may write other bytes for the same
+// state, and what cannot be compared must not look like a difference.
+Result<void> Applier::hash_state(const raft::Entry& entry) {
+  if (!instance_->plugin().has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) return {};
+  plugin::SnapshotContext context;
+  context.index = entry.index;
+  context.term = entry.term;
+  context.time_ns = entry.stamp_ns;
+  context.level = state_.genesis.plugin_level;
+  Checksum64 checksum;
+  auto written = instance_->snapshot(context, [&](ByteView bytes) -> Result<void> {
+    checksum.add(bytes);
+    return {};
+  });
+  if (!written) return failure(written.error());
+  fresh_.items.emplace_back(ApplyResults::StateHashed{entry.index, checksum.value()});
+  return {};
 }
 
 Result<uint64_t> Applier::write_snapshot() {

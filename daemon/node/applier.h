@@ -80,12 +80,19 @@ struct ApplyResults {
     std::shared_ptr<plugin::Instance> instance;
     SessionTable sessions;
   };
-  using Item = std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, Replaced>;
+  struct StateHashed {  // at a compare entry
+    Index index;
+    uint64_t hash = 0;
+  };
+  using Item =
+      std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, Replaced, StateHashed>;
 
   std::vector<Item> items;
   std::string bytes;
   Index applied;
   uint64_t digest = 0;
+  // Of the entries up to `applied`, without gaps; what was before a replaced state is left out.
+  std::vector<uint64_t> digests;
   int64_t stamp_ns = 0;
   // The plugin wants a tick then (log time); INT64_MAX: none.
   int64_t next_deadline_ns = INT64_MAX;
@@ -134,8 +141,11 @@ class Applier final {
 
  private:
   struct TakeSnapshot {};
-  using Task =
-      std::variant<std::vector<raft::Entry>, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
+  struct Entries {
+    std::vector<raft::Entry> entries;
+    size_t weight = 0;  // more than the loop may do inline when the state is hashed on the way
+  };
+  using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
 
   static size_t weight_of(const Task& task);
   void push(Task task);
@@ -145,6 +155,7 @@ class Applier final {
   void apply_entry(const raft::Entry& entry);
   void read_one(ReadTask& task);
   Result<uint64_t> write_snapshot();
+  Result<void> hash_state(const raft::Entry& entry);
 
   const Options options_;
   storage::SnapshotStore& snapshots_;

@@ -89,6 +89,10 @@ class Stream final : public std::enable_shared_from_this<Stream> {
       case RequestKind::kReadLocal:
         break;
     }
+    if (!holder->writes_refused_.empty() && classified.kind == RequestKind::kWrite) {
+      push_answered(std::move(slot), ReplyCode::kPlugin, holder->writes_refused_);
+      return;
+    }
     if (holder->disk_full_ && classified.kind == RequestKind::kWrite) {
       push_answered(std::move(slot), ReplyCode::kDiskFull,
                     "this node has less free space than storage.min_free_disk; it takes no writes "
@@ -596,6 +600,16 @@ Time Holder::next_deadline() const {
   if (!ready_streams_.empty() && executing_reads_ < kReadsExecuting) return now_;
   if (held_ == 0 && (session_open_ || !open_sent_)) return Time::max();
   return now_ + limits_.tick;
+}
+
+void Holder::refuse_writes(const std::string& why) {
+  writes_refused_ = why;
+  // An answer lets its stream start what waited behind the barrier, which may be another write.
+  while (!writes_refused_.empty() && !queued_.empty()) {
+    for (auto queued = std::exchange(queued_, {}); Write & write : queued) {
+      answer_error(write.ref, ReplyCode::kPlugin, writes_refused_);
+    }
+  }
 }
 
 void Holder::shut_down() {

@@ -123,6 +123,9 @@ class Holder final {
   void shut_down();
   // New writes answer DISKFULL while it is set.
   void set_disk_full(bool full) { disk_full_ = full; }
+  // New writes, and those that nobody was handed yet, answer PLUGIN with this text while it is not
+  // empty: the replicas are not equal (node/divergence.h).
+  void refuse_writes(const std::string& why);
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }
   bool has_session() const { return session_open_; }
@@ -160,6 +163,7 @@ class Holder final {
   Time next_expiry_;
   bool stopping_ = false;
   bool disk_full_ = false;
+  std::string writes_refused_;  // why; empty: they are not
 
   NodeId leader_;
   Term term_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "storage/recovery.h"
 
@@ -16,6 +17,8 @@ constexpr int kStallElectionTimeouts = 2;
 constexpr size_t kMaxUnstableBytes = 256 << 20;
 constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
+// Between two compare entries that are wanted because one alone did not settle a difference.
+constexpr Duration kCompareRetry = std::chrono::seconds(10);
 // Snapshot chunks to one follower that are not acknowledged yet.
 constexpr uint64_t kStreamWindowChunks = 4;
 // What is not acknowledged for this long is sent again: it, or its acknowledgement, may be lost. A
@@ -180,6 +183,16 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           [self](uint64_t context) { self->step(raft::ReadRequest{context}); },
       });
   node->holder_->set_now(now.time);
+  Divergence::Options divergence;
+  divergence.self = options.id;
+  divergence.incarnation = options.incarnation;
+  divergence.interval = options.raft.heartbeat_interval;
+  divergence.patience = options.raft.election_timeout;
+  divergence.plugin = fmt::format("{} {}", seams.plugin->name(), seams.plugin->version());
+  divergence.build = checksum64(as_bytes(seams.plugin->version()));
+  node->divergence_ =
+      std::make_unique<Divergence>(divergence, start.state.applied, start.state.digest);
+  node->last_compare_ = now.time;
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline,
@@ -240,6 +253,9 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
           [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
           [&](wire::SnapshotChunk& chunk) { on_snapshot_chunk(from, std::move(chunk)); },
           [&](wire::SnapshotAck& ack) { on_snapshot_ack(from, ack); },
+          [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
+          [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
+          [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
           // Forming is over for a node that exists (node/bootstrap.h takes these).
           [](wire::GenesisOffer&) {},
           [](wire::GenesisAccepted&) {},
@@ -247,10 +263,14 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
       message);
 }
 
-void Node::on_peer_reached(NodeId peer, const wire::Hello&) { step(raft::PeerReached{peer}); }
+void Node::on_peer_reached(NodeId peer, const wire::Hello&) {
+  step(raft::PeerReached{peer});
+  divergence_->peer_changed(peer);
+}
 
 void Node::on_peer_lost(NodeId peer) {
   step(raft::PeerLost{peer});
+  divergence_->peer_changed(peer);
   holder_->forward_lost(peer);
   if (outgoing_.contains(peer)) end_snapshot_stream(peer, false);
 }
@@ -273,6 +293,7 @@ void Node::turn(const Now& now) {
   for (int round = 0; round < kMaxRounds; ++round) {
     bool progress = take_apply_results();
     if (round > 0 && !progress) break;
+    compare_replicas();
     tell_holder();
     holder_->advance(now.time);
     do_ready();
@@ -320,7 +341,25 @@ void Node::tell_holder() {
 
 bool Node::takes_proposals() const {
   return core_->role() == raft::Role::kLeader && !core_->is_transferring() &&
-         core_->unstable_bytes() < kMaxUnstableBytes;
+         core_->unstable_bytes() < kMaxUnstableBytes &&
+         divergence_->writes() == Divergence::Writes::kTaken;
+}
+
+void Node::compare_replicas() {
+  bool refused = divergence_->writes() == Divergence::Writes::kRefused;
+  divergence_->advance(
+      {core_->role() == raft::Role::kLeader, core_->leader(), core_->term(), &core_->conf()},
+      now_.time, comparison_);
+  for (auto& [to, message] : comparison_.messages) {
+    host_.transport->send(to, std::move(message));
+  }
+  comparison_.messages.clear();
+  for (const std::string& error : comparison_.errors) LOG_ERROR("divergence", "{}", error);
+  comparison_.errors.clear();
+  if (comparison_.stop) host_.fatal(*std::exchange(comparison_.stop, std::nullopt));
+  if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
+    holder_->refuse_writes(divergence_->reason());
+  }
 }
 
 void Node::watch_disk() {
@@ -409,6 +448,10 @@ bool Node::take_apply_results() {
               instance_ = std::move(replaced.instance);
               holder_->state_replaced(replaced.sessions);
             },
+            [&](ApplyResults::StateHashed& hashed) {
+              hashed_.push_back(hashed);
+              last_compare_ = now_.time;
+            },
         },
         item);
   }
@@ -416,6 +459,15 @@ bool Node::take_apply_results() {
   plugin_deadline_ns_ = results_.next_deadline_ns;
   if (results_.applied) {
     applied_ = results_.applied;
+    Index index = applied_ - results_.digests.size();
+    for (uint64_t digest : results_.digests) divergence_->applied(++index, digest);
+    for (const auto& hashed : hashed_) {
+      // Not of a state that was replaced since.
+      if (hashed.index + results_.digests.size() > applied_) {
+        divergence_->state_hashed(hashed.index, hashed.hash);
+      }
+    }
+    hashed_.clear();
     step(raft::ApplyDone{applied_});
   }
   return true;
@@ -520,6 +572,7 @@ void Node::housekeeping() {
   }
   watch_disk();
   propose_tick();
+  propose_compare();
 }
 
 // The plugin's deadline is in log time, which follows the clocks of a quorum; the leader's own
@@ -530,11 +583,30 @@ void Node::propose_tick() {
     return;
   }
   if (plugin_deadline_ns_ > now_.wall_ns || now_.time - last_tick_ < kTickInterval) return;
+  if (divergence_->writes() != Divergence::Writes::kTaken) return;
   last_tick_ = now_.time;
-  raft::Proposal tick;
-  tick.kind = raft::EntryKind::kTick;
-  std::vector<raft::Proposal> proposals;
-  proposals.push_back(std::move(tick));
+  propose(raft::EntryKind::kTick);
+}
+
+void Node::propose_compare() {
+  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() ||
+      core_->is_transferring() || !host_.plugin->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) {
+    return;
+  }
+  Duration since = now_.time - last_compare_;
+  bool wanted = divergence_->wants_compare() && since >= kCompareRetry;
+  // An idle cluster writes nothing.
+  bool due = options_.compare_interval > Duration::zero() && since >= options_.compare_interval &&
+             applied_ > divergence_->last_hashed() &&
+             divergence_->writes() == Divergence::Writes::kTaken;
+  if (!wanted && !due) return;
+  last_compare_ = now_.time;
+  propose(raft::EntryKind::kCompare);
+}
+
+void Node::propose(raft::EntryKind kind) {
+  std::vector<raft::Proposal> proposals(1);
+  proposals.front().kind = kind;
   step(raft::Propose{std::move(proposals)});
   host_.wake();
 }

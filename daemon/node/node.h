@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "node/applier.h"
+#include "node/divergence.h"
 #include "node/holder.h"
 #include "node/log_writer.h"
 #include "node/service.h"
@@ -52,6 +53,8 @@ struct NodeOptions {
   bool apply_inline = true;
   int64_t apply_inline_ns_max = 200'000;  // CPU time of a turn
   size_t chunk_bytes = 256 << 10;
+  // Between two compare entries, where the plugin's snapshots are canonical. 0: none.
+  Duration compare_interval{};
   // With less space than this the node takes no new writes from its clients (DISKFULL).
   uint64_t min_free_bytes = 0;
   // The node has never run: an empty log is begun with the founding document. Otherwise an empty
@@ -104,6 +107,11 @@ class Node final : public Service, public wire::TransportHandler {
   const Holder& holder() const { return *holder_; }
   Index applied_index() const { return applied_; }
   uint64_t digest() const { return digest_; }  // at applied_index()
+  // The chain's value behind that entry; none: not among the last 65,536, or not applied yet.
+  std::optional<uint64_t> digest_at(Index index) const { return divergence_->digest_at(index); }
+  // Why no writes are taken: the replicas are not equal, and no majority says which is right.
+  // Empty: it is not so.
+  const std::string& divergence() const { return divergence_->reason(); }
   Index snapshot_index() const { return snapshot_.index; }
   uint64_t snapshots_installed() const { return snapshots_installed_; }  // from leaders
   const plugin::Plugin& plugin() const { return *host_.plugin; }
@@ -140,6 +148,9 @@ class Node final : public Service, public wire::TransportHandler {
   void send(std::vector<raft::Envelope>& messages);
   void housekeeping();
   void propose_tick();
+  void propose_compare();
+  void propose(raft::EntryKind kind);  // an entry of the leader's own, without payload
+  void compare_replicas();
   void watch_disk();
   bool takes_proposals() const;
   bool leads(const Outgoing& stream) const;
@@ -164,6 +175,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::unique_ptr<storage::Log> log_;
   std::unique_ptr<raft::Core> core_;
   std::unique_ptr<Holder> holder_;
+  std::unique_ptr<Divergence> divergence_;
   std::unique_ptr<LogWriter> writer_;
   std::unique_ptr<Applier> applier_;
   std::unique_ptr<Worker> worker_;
@@ -178,6 +190,7 @@ class Node final : public Service, public wire::TransportHandler {
   uint64_t digest_ = 0;
   int64_t plugin_deadline_ns_ = INT64_MAX;
   Time last_tick_;
+  Time last_compare_;  // proposed, or applied
 
   raft::SnapshotMark snapshot_;  // the newest durable one
   raft::SnapshotMark older_snapshot_;
@@ -202,6 +215,8 @@ class Node final : public Service, public wire::TransportHandler {
   ApplyResults results_;
   std::vector<Worker::Item> worker_items_;
   std::vector<ReadTask> reads_;
+  Divergence::Effects comparison_;
+  std::vector<ApplyResults::StateHashed> hashed_;
   struct LeaderView {
     NodeId leader;
     Term term;

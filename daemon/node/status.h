@@ -57,6 +57,10 @@ struct StatusSnapshot {
   std::string plugin_version;
   uint32_t plugin_level = 0;
 
+  // The replicas are not equal, no majority says which is right, and no writes are taken: where they
+  // differ. Empty: it is not so.
+  std::string divergence;
+
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
 };

@@ -18,7 +18,7 @@ constexpr size_t kSeedBytes = 16;  // the part of the header that seeds the chec
 constexpr size_t kProposalHeaderBytes = 32;
 
 bool is_known_type(uint8_t type) {
-  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 37);
+  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 40);
 }
 
 tl::unexpected<Error> malformed(std::string text) {
@@ -158,6 +158,20 @@ FrameType write(Writer& out, const GenesisAccepted& m) {
   out.add(m.document_checksum);
   return FrameType::kGenesisAccepted;
 }
+FrameType write(Writer& out, const DigestReport& m) {
+  out.add(m.leader_term).add(static_cast<uint8_t>(m.compared)).add(m.known);
+  out.add(m.incarnation).add(m.build).add(m.index).add(m.digest).add(m.first).add(m.last);
+  return FrameType::kDigestReport;
+}
+FrameType write(Writer& out, const DigestQuery& m) {
+  out.add(m.leader_term).add(static_cast<uint8_t>(m.compared)).add(m.index);
+  return FrameType::kDigestQuery;
+}
+FrameType write(Writer& out, const DivergenceVerdict& m) {
+  out.add(m.leader_term).add(static_cast<uint8_t>(m.compared)).add(static_cast<uint8_t>(m.kind));
+  out.add(m.agreed).add(m.index).add(m.digest).add(m.other_digest);
+  return FrameType::kDivergenceVerdict;
+}
 
 // What the body will be, roughly: enough to grow `out` once for a large frame.
 size_t payload_bytes(const PeerMessage& message) {
@@ -202,6 +216,11 @@ class Reader {
     auto value = reader_.number<uint8_t>();
     if (value > 1) reader_.fail();
     to = value == 1;
+  }
+  void get(Compared& to) {
+    auto value = reader_.number<uint8_t>();
+    if (value > static_cast<uint8_t>(Compared::kState)) reader_.fail();
+    to = static_cast<Compared>(value);
   }
   void get(raft::SnapshotMark& to) {
     get(to.index);
@@ -374,6 +393,28 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
     case FrameType::kGenesisAccepted:
       in.get(message.emplace<GenesisAccepted>().document_checksum);
       return {};
+    case FrameType::kDigestReport: {
+      auto& m = message.emplace<DigestReport>();
+      get_all(in, m.leader_term, m.compared, m.known, m.incarnation, m.build, m.index, m.digest,
+              m.first, m.last);
+      return {};
+    }
+    case FrameType::kDigestQuery: {
+      auto& m = message.emplace<DigestQuery>();
+      get_all(in, m.leader_term, m.compared, m.index);
+      return {};
+    }
+    case FrameType::kDivergenceVerdict: {
+      auto& m = message.emplace<DivergenceVerdict>();
+      get_all(in, m.leader_term, m.compared);
+      auto kind = in.number<uint8_t>();
+      if (kind > static_cast<uint8_t>(DivergenceVerdict::Kind::kNoMajority)) {
+        return fmt::format("a verdict of kind {}, which this version does not know", kind);
+      }
+      m.kind = static_cast<DivergenceVerdict::Kind>(kind);
+      get_all(in, m.agreed, m.index, m.digest, m.other_digest);
+      return {};
+    }
     default:
       return read_envelope(in, type, message.emplace<raft::Envelope>());
   }

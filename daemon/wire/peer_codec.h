@@ -58,6 +58,9 @@ enum class FrameType : uint8_t {
   kSnapshotAck = 35,
   kGenesisOffer = 36,
   kGenesisAccepted = 37,
+  kDigestReport = 38,
+  kDigestQuery = 39,
+  kDivergenceVerdict = 40,
 };
 
 struct FrameHeader {

@@ -44,7 +44,46 @@ struct SnapshotAck {
 struct GenesisOffer { std::string document; };
 struct GenesisAccepted { uint64_t document_checksum = 0; };
 
-using PeerMessage = std::variant<raft::Envelope, ForwardProposals, ForwardRefused, SnapshotChunk,
-                                 SnapshotAck, GenesisOffer, GenesisAccepted>;
+// The comparison of the replicas (node/divergence.h). What is compared at an index: the digest chain,
+// or the hash of the plugin's canonical snapshot.
+enum class Compared : uint8_t { kReplies = 0, kState = 1 };
+
+// A follower to its leader: unasked as its applied index advances, and as the answer to a
+// DigestQuery.
+struct DigestReport {
+  Term leader_term;
+  Compared compared = Compared::kReplies;
+  bool known = false;        // there is a value for `index`
+  uint64_t incarnation = 0;  // of the sender: its earlier lives' values count no more
+  // XXH3-64 of the plugin's version text for kState, else 0: another build may write other bytes.
+  uint64_t build = 0;
+  Index index;
+  uint64_t digest = 0;  // 0 when not known
+  Index first;          // the sender has values from here ...
+  Index last;           // ... to here
+};
+// The leader to a follower: what is your value at `index`?
+struct DigestQuery {
+  Term leader_term;
+  Compared compared = Compared::kReplies;
+  Index index;
+};
+// The leader to a follower: what came of the comparison.
+struct DivergenceVerdict {
+  Term leader_term;
+  Compared compared = Compared::kReplies;
+  enum class Kind : uint8_t {
+    kStop = 0,        // the receiver is in the minority
+    kNoMajority = 1,  // no value has a majority: no writes are taken; said again while it lasts
+  } kind = Kind::kStop;
+  Index agreed;  // the last index known to be equal; none: there is none
+  Index index;   // the first one known to differ
+  uint64_t digest = 0;        // kStop: the receiver's own there; else the leader's
+  uint64_t other_digest = 0;  // the other one
+};
+
+using PeerMessage =
+    std::variant<raft::Envelope, ForwardProposals, ForwardRefused, SnapshotChunk, SnapshotAck,
+                 GenesisOffer, GenesisAccepted, DigestReport, DigestQuery, DivergenceVerdict>;
 
 }  // namespace connectd::wire

@@ -43,6 +43,11 @@ ForwardProposals sample_forward() {
   return forward;
 }
 
+DigestReport sample_report() {
+  return {Term(7),   Compared::kState,   true,     0x0a0b0c0d0e0f1011, 0x2122232425262728,
+          Index(90), 0x3132333435363738, Index(3), Index(100)};
+}
+
 // One of each type, with every field different from its default.
 std::vector<PeerMessage> samples() {
   raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {}};
@@ -66,6 +71,10 @@ std::vector<PeerMessage> samples() {
       SnapshotAck{{Index(100), Term(5)}, 914, SnapshotAck::State::kInstalled},
       GenesisOffer{"the founding document"},
       GenesisAccepted{0x1122334455667788},
+      sample_report(),
+      DigestQuery{Term(7), Compared::kState, Index(0x0102030405060708)},
+      DivergenceVerdict{Term(7), Compared::kState, DivergenceVerdict::Kind::kNoMajority, Index(90),
+                        Index(91), 0x1111111111111111, 0x2222222222222222},
   };
 }
 
@@ -206,11 +215,16 @@ TEST(PeerCodec, GoldenSamplesAreThoseOfTheDocumentation) {
   std::string refusal;
   append_refusal(refusal, {RefusalCode::kPluginName, "no"});
   raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {entry_at(10, 7, "incr")}};
-  EXPECT_EQ(samples_of_page,
-            (std::vector<std::string>{hex(encode(sample_hello())), hex(refusal),
-                                      hex(encode(envelope(raft::Heartbeat{Index(9), 3}))),
-                                      hex(encode(envelope(append))),
-                                      hex(encode(ForwardRefused{Term(6), Term(7), NodeId(3)}))}));
+  DivergenceVerdict verdict{Term(7),           Compared::kReplies, DivergenceVerdict::Kind::kStop,
+                            Index(89),         Index(90),          0x1111111111111111,
+                            0x2222222222222222};
+  EXPECT_EQ(
+      samples_of_page,
+      (std::vector<std::string>{
+          hex(encode(sample_hello())), hex(refusal),
+          hex(encode(envelope(raft::Heartbeat{Index(9), 3}))), hex(encode(envelope(append))),
+          hex(encode(ForwardRefused{Term(6), Term(7), NodeId(3)})), hex(encode(sample_report())),
+          hex(encode(DigestQuery{Term(7), Compared::kReplies, Index(90)})), hex(encode(verdict))}));
 }
 
 TEST(PeerCodec, EveryTruncationIsAnError) {
@@ -293,6 +307,22 @@ TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
   EXPECT_NE(back.error().text.find("more proposals are announced"), std::string::npos);
 }
 
+TEST(PeerCodec, WhatIsComparedAndTheKindOfAVerdictAreKnownOrRefused) {
+  auto refused = [](const PeerMessage& message, size_t offset, char value, std::string_view text) {
+    std::string bytes = encode(message);
+    std::string body = bytes.substr(kFrameHeaderBytes);
+    body[offset] = value;
+    auto back = decode(with_body(bytes, body));
+    ASSERT_FALSE(back);
+    EXPECT_NE(back.error().text.find(text), std::string::npos) << back.error().text;
+  };
+  refused(sample_report(), 8, 2, "malformed");
+  refused(sample_report(), 9, 2, "malformed");
+  refused(DigestQuery{}, 8, 2, "malformed");
+  refused(DivergenceVerdict{}, 8, 2, "malformed");
+  refused(DivergenceVerdict{}, 9, 2, "a verdict of kind 2");
+}
+
 TEST(PeerCodec, HeadersAreCheckedFieldByField) {
   const std::string good = encode(envelope(raft::Heartbeat{Index(9), 3}));
   struct Case {
@@ -343,7 +373,7 @@ TEST(PeerCodec, RandomBodiesOfEveryTypeNeverCrash) {
   size_t refused = 0;
   for (int round = 0; round < 20000; round++) {
     std::string header = frame;
-    header[8] = static_cast<char>(random.below(40));
+    header[8] = static_cast<char>(random.below(43));
     std::string body;
     size_t length = random.below(200);
     for (size_t i = 0; i < length; i++) {
