@@ -82,6 +82,8 @@ std::string status_json(const node::StatusSnapshot& status) {
       {"applied_index", status.applied_index.value()},
       {"snapshot_index", status.snapshot_index.value()},
       {"digest", fmt::format("{:016x}", status.digest)},
+      {"divergence",
+       status.divergence.empty() ? json::value(nullptr) : json::value(status.divergence)},
       {"ready", status.ready},
       {"reason", status.reason},
       {"members", std::move(members)},

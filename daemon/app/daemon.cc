@@ -303,6 +303,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   // the log that a snapshot stands for.
   options.snapshot.trailing_entries =
       std::clamp<uint64_t>(config_.snapshot.log_min / 4 / 256, 1, 10'000);
+  options.compare_interval = config_.plugin.compare_interval;
   options.min_free_bytes = config_.storage.min_free_disk;
   options.seed = random_seed();
   options.incarnation = random_seed();
@@ -585,7 +586,8 @@ void Daemon::Impl::publish_status() {
   // for.
   if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
   if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
-  status->ready = core.leader() && caught_up_ && !stopping_;
+  status->divergence = node_->divergence();
+  status->ready = core.leader() && caught_up_ && !stopping_ && status->divergence.empty();
   if (stopping_) {
     status->reason = "stopping";
   } else if (!core.leader()) {
@@ -593,6 +595,8 @@ void Daemon::Impl::publish_status() {
   } else if (!caught_up_) {
     status->reason = fmt::format("catching up: {} of {} entries are applied",
                                  node_->applied_index(), catch_up_to_);
+  } else {
+    status->reason = status->divergence;
   }
   std::string text =
       fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()),

@@ -68,6 +68,7 @@ struct Config {
     std::vector<std::string> dirs;               // where a path without '/' is searched next
     std::string sha256;                          // 64 lower-case digits, or empty
     std::map<std::string, std::string> options;  // flattened: {"a.b.c": "text"}
+    Duration compare_interval{};                 // 0: never
   } plugin;
   struct Raft {
     Duration tick{};

@@ -138,6 +138,18 @@ std::vector<Option> make_options() {
        .cluster_setting = true,
        .help = "Keys and values for the plugin, which documents them. Nested keys are joined with "
                "dots (`a.b.c`); values are text."});
+  add({.path = "plugin.compare_interval",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, plugin.compare_interval),
+       .default_text = "1h",
+       .min = "0ms",
+       .max = "168h",
+       .help =
+           "How often the leader has the members compare their states, where the plugin declares "
+           "that equal states give equal snapshots, and something was written since. Each member "
+           "then writes a snapshot into a hash: nothing is applied or read there meanwhile, on all "
+           "of them at about the same time. `0ms`: never. Replies are compared all the time, at no "
+           "cost."});
 
   add({.path = "raft.tick",
        .type = Type::kDuration,

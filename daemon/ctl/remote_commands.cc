@@ -64,7 +64,8 @@ struct ClusterView {
   uint64_t term = 0;
   uint64_t leader_last = 0;  // the leader's last index
   size_t voters = 0;
-  size_t serving = 0;  // voters that answer
+  size_t serving = 0;     // voters that answer
+  bool diverged = false;  // the replicas are not equal, and no writes are taken
   std::string name, cluster_id, plugin;
   std::set<std::string> digests_at_one_index;
 };
@@ -121,6 +122,8 @@ ClusterView view_of(const json::value& answer) {
       }
     }
     bool ready = truth_of(field(status, "ready"));
+    bool diverged = !text_of(field(status, "divergence")).empty();
+    view.diverged = view.diverged || diverged;
     if (!ready) {
       view.problems.push_back(
           fmt::format("node {} is not ready: {}", id, text_of(field(status, "reason"))));
@@ -134,7 +137,9 @@ ClusterView view_of(const json::value& answer) {
                       applied, known->second, digest));
     }
     view.rows.push_back({text_of(field(status, "name")), address, text_of(field(status, "role")),
-                         ready ? "ready" : "WAITING",
+                         ready      ? "ready"
+                         : diverged ? "DIVERGED"
+                                    : "WAITING",
                          with_thousands(number_of(field(status, "commit_index"))),
                          with_thousands(applied), lag, digest, text_of(field(status, "version"))});
   }
@@ -143,8 +148,9 @@ ClusterView view_of(const json::value& answer) {
 
 std::string headline(const ClusterView& view) {
   size_t needed = view.voters / 2 + 1;
-  bool healthy = view.leader != 0 && view.serving >= needed;
+  bool healthy = view.leader != 0 && view.serving >= needed && !view.diverged;
   std::string state = view.leader == 0             ? "NO LEADER"
+                      : view.diverged              ? "DIVERGED, NO WRITES"
                       : view.serving < needed      ? "NO QUORUM"
                       : view.serving < view.voters ? "degraded"
                                                    : "healthy";
@@ -315,7 +321,7 @@ ExitCode status_command(Context& context) {
         context.streams.err << "warning: " << problem << "\n";
       }
     }
-    bool serves = view.leader != 0 && view.serving >= view.voters / 2 + 1;
+    bool serves = view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
   return context.fail(ExitCode::kUnavailable,

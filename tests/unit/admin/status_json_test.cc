@@ -31,6 +31,7 @@ TEST(StatusJson, HasTheFieldsThatToolsReadIt) {
   status.plugin_name = "counter";
   status.plugin_version = "1.0.0";
   status.plugin_level = 1;
+  status.divergence = "at index 17";
   status.ready = true;
 
   json::object object = json::parse(status_json(status)).as_object();
@@ -47,6 +48,7 @@ TEST(StatusJson, HasTheFieldsThatToolsReadIt) {
   EXPECT_EQ(object["snapshot_index"].to_number<uint64_t>(), 5u);
   EXPECT_EQ(object["digest"].as_string(), "000000000000001f");
   EXPECT_EQ(object["ready"].as_bool(), true);
+  EXPECT_EQ(object["divergence"].as_string(), "at index 17");
   EXPECT_EQ(object["version"].as_string(), "0.1.0");
   ASSERT_EQ(object["members"].as_array().size(), 2u);
   json::object member = object["members"].as_array()[1].as_object();
@@ -64,6 +66,7 @@ TEST(StatusJson, NoneIsNull) {
   json::object object = json::parse(status_json(node::StatusSnapshot{})).as_object();
   EXPECT_TRUE(object["leader"].is_null());
   EXPECT_TRUE(object["cluster_id"].is_null());
+  EXPECT_TRUE(object["divergence"].is_null());
   EXPECT_TRUE(object["members"].as_array().empty());
 }
 

@@ -71,6 +71,7 @@ TEST(Load, WithoutAFileOneNodeOnLoopback) {
   EXPECT_EQ(c.listen.peer.to_string(), "127.0.0.1:7101");
   EXPECT_EQ(c.listen.client.to_string(), "127.0.0.1:7201");
   EXPECT_EQ(c.listen.http.to_string(), "127.0.0.1:7301");
+  EXPECT_EQ(c.plugin.compare_interval, Duration(1h));
   EXPECT_EQ(c.raft.tick, Duration(10ms));
   EXPECT_EQ(c.raft.heartbeat_interval, Duration(50ms));
   EXPECT_EQ(c.raft.election_timeout, Duration(500ms));

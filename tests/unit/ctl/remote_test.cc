@@ -136,6 +136,20 @@ TEST_F(StatusTest, UnequalDigestsAreTold) {
   EXPECT_THAT(outcome.err, HasSubstr("the digests at index 1234567 differ"));
 }
 
+TEST_F(StatusTest, ReplicasThatAreNotEqualAreNotHealthy) {
+  for (FakeNode* node : {&one_, &two_}) {
+    node->status.divergence = node->status.reason = "the first different answer is at index 17";
+    node->status.ready = false;
+  }
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kNegative);
+  EXPECT_THAT(outcome.out, HasSubstr("term 4   DIVERGED, NO WRITES   plugin"));
+  EXPECT_THAT(outcome.out, HasSubstr("leader    DIVERGED  1,234,567"));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("node 2 is not ready: the first different answer is at index 17"));
+}
+
 TEST(Status, NobodyReachableIs69) {
   Outcome outcome = connectctl({"status", "-e", "127.0.0.1:1,127.0.0.1:2"});
   EXPECT_EQ(outcome.code, ExitCode::kUnavailable);
