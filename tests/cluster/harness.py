@@ -125,6 +125,7 @@ class Node:
         self.data_dir = os.path.join(directory, f"data{node_id}")
         self.log_path = os.path.join(directory, f"node{node_id}.log")
         self.process = None
+        self.environment = {}  # of its process, beside the test's own
         self.end_seen = False  # the test has seen the end of the process, and judged it
 
     @property
@@ -193,7 +194,8 @@ class Cluster:
                 log.write(f"---- start {time.strftime('%H:%M:%S')}\n".encode())
                 log.flush()
                 node.process = subprocess.Popen([CONNECTD, "--config", node.config_path],
-                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                env={**os.environ, **node.environment})
 
     def signal(self, node_id, number):
         node = self.nodes[node_id]
