@@ -297,6 +297,11 @@ void Node::turn(const Now& now) {
     tell_holder();
     holder_->advance(now.time);
     do_ready();
+    // Behind what Raft has to say.
+    for (auto& [to, message] : comparison_.messages) {
+      host_.transport->send(to, std::move(message));
+    }
+    comparison_.messages.clear();
     tell_holder();
     reads_.clear();
     holder_->take_reads(handed_, reads_);
@@ -350,10 +355,6 @@ void Node::compare_replicas() {
   divergence_->advance(
       {core_->role() == raft::Role::kLeader, core_->leader(), core_->term(), &core_->conf()},
       now_.time, comparison_);
-  for (auto& [to, message] : comparison_.messages) {
-    host_.transport->send(to, std::move(message));
-  }
-  comparison_.messages.clear();
   for (const std::string& error : comparison_.errors) LOG_ERROR("divergence", "{}", error);
   comparison_.errors.clear();
   if (comparison_.stop) host_.fatal(*std::exchange(comparison_.stop, std::nullopt));
