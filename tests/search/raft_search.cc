@@ -690,6 +690,7 @@ bool Search::run() {
   see(first, 0, {});
   std::deque<State> frontier{first};
   std::string broken = check(first);
+  if (!broken.empty()) fmt::print("VIOLATION at the start, in --logs: {}\n", broken);
   while (!frontier.empty() && broken.empty() && distinct() < bound_.states &&
          (frontier.front().number % 1024 != 0 || elapsed() < bound_.seconds)) {
     State state = frontier.front();
