@@ -50,6 +50,7 @@ class PartSearch {
     const Effect* effect = nullptr;
     uint64_t call = 0;
     uint64_t returned = 0;
+    uint64_t hint = 0;  // where the index of the reply puts it; 0: no index
     uint32_t client = 0;
     uint32_t same_as = 0;  // of unknown ones
     uint32_t previous = kNone, next = kNone;
@@ -58,15 +59,18 @@ class PartSearch {
   struct Move {
     uint32_t node = kNone;  // in known_, or in unknown_
     bool is_known = true;
+    bool uses_it_up = true;
     uint32_t state = 0;
   };
   struct Frame {
     std::vector<Move> moves;
     size_t next = 0;
-    bool has_unknown_moves = false;  // they are made only when all others have failed
+    bool has_unknown_moves = false;  // they are made late: they are many
     bool is_forced = false;          // the move alone can be right: nothing else is tried
+    uint32_t expected = kNone;       // what comes next if the hints are right, but does not fit
     uint32_t state = 0;
-    Move done;  // that led here; none for the first
+    Move done;              // that led here; none for the first
+    uint64_t position = 0;  // the highest hint of the writes placed so far
   };
   // How often each kind of unknown write was used; sorted, without zeros.
   using Used = std::vector<std::pair<uint32_t, uint32_t>>;
@@ -82,6 +86,11 @@ class PartSearch {
   void prepare();
   uint32_t intern(std::string state);
   bool make_known_moves(Frame& frame);
+  bool may_take_effect(const Node& unknown) const;
+  void put_hinted_unknown_first(Frame& frame, uint64_t before);
+  uint64_t hint_of(const Move& move) const {
+    return (move.is_known ? known_[move.node] : unknown_[move.node]).hint;
+  }
   void make_unknown_moves(Frame& frame);
   void try_effect(Frame& frame, uint32_t node, bool is_known);
   bool enter(const Move& move);
@@ -106,7 +115,7 @@ class PartSearch {
 
   std::vector<std::string> states_;
   std::unordered_map<std::string, uint32_t> state_ids_;
-  std::vector<std::string> next_states_;
+  std::vector<Effect::Next> next_states_;
 
   uint64_t placed_[2] = {0, 0};  // hash of the set: 128 bits, so that two sets never share one
   size_t placed_count_ = 0;
@@ -131,6 +140,7 @@ void PartSearch::prepare() {
     node.effect = item->effect.get();
     node.call = operation.call_order;
     node.returned = operation.return_order;
+    if (operation.index) node.hint = 2 * operation.index.value() + (operation.is_write ? 0 : 1);
     node.client =
         clients.try_emplace(operation.client, static_cast<uint32_t>(clients.size())).first->second;
     if (operation.outcome == OutcomeKind::kOk) {
@@ -170,8 +180,12 @@ void PartSearch::try_effect(Frame& frame, uint32_t node, bool is_known) {
   next_states_.clear();
   const Node& n = is_known ? known_[node] : unknown_[node];
   n.effect->step(states_[frame.state], next_states_);
-  for (std::string& next : next_states_) {
-    frame.moves.push_back({node, is_known, intern(std::move(next))});
+  for (Effect::Next& next : next_states_) {
+    uint32_t state = intern(std::move(next.state));
+    // An unknown write that changes nothing is better kept.
+    if (is_known || state != frame.state) {
+      frame.moves.push_back({node, is_known, next.uses_it_up, state});
+    }
   }
 }
 
@@ -179,12 +193,14 @@ void PartSearch::try_effect(Frame& frame, uint32_t node, bool is_known) {
 // nothing open in front of them on their connection. False when there is none left at all.
 bool PartSearch::make_known_moves(Frame& frame) {
   if (head_ == kNone) return false;
+  uint32_t first = kNone;
   ++look_;
   uint64_t first_return = std::numeric_limits<uint64_t>::max();
   for (uint32_t at = head_; at != kNone && known_[at].call < first_return; at = known_[at].next) {
     const Node& node = known_[at];
     first_return = std::min(first_return, node.returned);
     if (!first_of_client(node.client)) continue;
+    if (first == kNone || node.hint < known_[first].hint) first = at;
     size_t before = frame.moves.size();
     try_effect(frame, at, true);
     // A read that fits and leaves the state as it is may as well be placed here: in any order in
@@ -196,9 +212,42 @@ bool PartSearch::make_known_moves(Frame& frame) {
       return true;
     }
   }
-  // First what returned first: most histories are explained by that order, or nearly.
-  std::ranges::stable_sort(frame.moves, {}, [&](const Move& m) { return known_[m.node].returned; });
+  // What is tried first changes no verdict, only the time to it. So here, and only here, the index
+  // of a reply is looked at; without one, what returned first is tried first.
+  auto order = [&](uint32_t node) { return std::pair(known_[node].hint, known_[node].returned); };
+  std::ranges::stable_sort(frame.moves, {}, [&](const Move& m) { return order(m.node); });
+  put_hinted_unknown_first(frame, first == kNone ? 0 : known_[first].hint);
+  if (first != kNone && known_[first].hint != 0 &&
+      (frame.moves.empty() ||
+       (frame.moves.front().is_known && frame.moves.front().node != first))) {
+    frame.expected = first;
+  }
   return true;
+}
+
+// The unknown write that the hints put next, when they put one in front of every known operation
+// that may come next.
+void PartSearch::put_hinted_unknown_first(Frame& frame, uint64_t before) {
+  uint32_t best = kNone;
+  for (uint32_t at = 0; at < unknown_.size(); ++at) {
+    const Node& node = unknown_[at];
+    if (node.hint <= frame.position || node.hint >= before) continue;
+    if (best == kNone || node.hint < unknown_[best].hint) best = at;
+  }
+  if (best == kNone || !may_take_effect(unknown_[best])) return;
+  size_t known_moves = frame.moves.size();
+  try_effect(frame, best, false);
+  std::ranges::rotate(frame.moves, frame.moves.begin() + static_cast<ptrdiff_t>(known_moves));
+}
+
+// Whether an unknown write was called before the first open operation returned, and is not behind
+// an open one of its connection; and is not used up.
+bool PartSearch::may_take_effect(const Node& unknown) const {
+  for (uint32_t at = head_; at != kNone && known_[at].call < unknown.call; at = known_[at].next) {
+    if (known_[at].returned < unknown.call || known_[at].client == unknown.client) return false;
+  }
+  return std::ranges::find(used_, unknown.same_as, &std::pair<uint32_t, uint32_t>::first) ==
+         used_.end();
 }
 
 void PartSearch::make_unknown_moves(Frame& frame) {
@@ -225,8 +274,17 @@ void PartSearch::make_unknown_moves(Frame& frame) {
     uint32_t gone = used != used_.end() && used->first == kind ? used->second : 0;
     if (gone < how_many.first) try_effect(frame, how_many.second, false);
   }
-  // One that changes nothing is better kept.
-  std::erase_if(frame.moves, [&](const Move& m) { return !m.is_known && m.state == frame.state; });
+  if (frame.expected == kNone) return;
+  // An unknown write must have made way for what is expected: those that do come first.
+  auto makes_way = [&](const Move& m) {
+    if (m.is_known) return false;
+    next_states_.clear();
+    ++steps_;
+    known_[frame.expected].effect->step(states_[m.state], next_states_);
+    return !next_states_.empty();
+  };
+  CHECK_EQ(frame.next, 0u);
+  std::ranges::stable_partition(frame.moves, makes_way);
 }
 
 void PartSearch::use(uint32_t kind, int change) {
@@ -258,7 +316,7 @@ bool PartSearch::is_new(uint32_t state) {
 // Places an operation, if that leads to a configuration that was not visited.
 bool PartSearch::enter(const Move& move) {
   if (!move.is_known) {
-    use(unknown_[move.node].same_as, 1);
+    if (move.uses_it_up) use(unknown_[move.node].same_as, 1);
   } else {
     Node& node = known_[move.node];
     if (node.previous != kNone) known_[node.previous].next = node.next;
@@ -281,7 +339,7 @@ bool PartSearch::enter(const Move& move) {
 
 void PartSearch::leave(const Move& move) {
   if (!move.is_known) {
-    use(unknown_[move.node].same_as, -1);
+    if (move.uses_it_up) use(unknown_[move.node].same_as, -1);
     return;
   }
   Node& node = known_[move.node];
@@ -302,7 +360,8 @@ Verdict PartSearch::run() {
   while (!frames.empty()) {
     if (steps_ > steps_max_) return Verdict::kBudgetExhausted;
     Frame& frame = frames.back();
-    if (frame.next == frame.moves.size() && !frame.has_unknown_moves && !frame.is_forced) {
+    bool wants_unknown = frame.next == frame.moves.size() || frame.expected != kNone;
+    if (wants_unknown && !frame.has_unknown_moves && !frame.is_forced) {
       frame.has_unknown_moves = true;
       make_unknown_moves(frame);
     }
@@ -316,6 +375,8 @@ Verdict PartSearch::run() {
     Frame deeper;
     deeper.state = move.state;
     deeper.done = move;
+    bool is_write = !move.is_known || history_[known_[move.node].operation].is_write;
+    deeper.position = std::max(frame.position, is_write ? hint_of(move) : 0);
     if (!make_known_moves(deeper)) return Verdict::kLinearizable;
     frames.push_back(std::move(deeper));
   }
@@ -351,6 +412,19 @@ std::string describe(const Operation& operation) {
                               quoted(operation.reply), operation.index);
   }
   return text + (operation.outcome == OutcomeKind::kUnknown ? "] of unknown outcome" : "] refused");
+}
+
+void add_hints(History& history, const WitnessLog& log) {
+  std::unordered_map<std::string_view, std::vector<Index>> applied;
+  for (const WitnessEntry& entry : log) {
+    if (entry.is_applied) applied[entry.entry.payload.text()].push_back(entry.entry.index);
+  }
+  for (Operation& operation : history) {
+    if (!operation.is_write || operation.outcome != OutcomeKind::kUnknown) continue;
+    auto found = applied.find(operation.request);
+    bool is_clear = found != applied.end() && found->second.size() == 1;
+    operation.index = is_clear ? found->second.front() : Index();
+  }
 }
 
 Result<SearchResult> check_linearizable(const History& history, const Model& model,

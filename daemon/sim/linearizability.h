@@ -5,10 +5,11 @@
 // of them, and it names the rule that is broken. But it can be deceived by a label that is wrong in
 // the same way everywhere.
 //
-// The search believes neither. It looks for an order of the operations that keeps real time and the
-// order of each connection, and in which a model of the plugin gives the replies that were seen:
-// the algorithm of Wing and Gong with the memo of Lowe ("Testing for linearizability", 2017). It
-// can take exponential time, so it has a budget, and running out of it is a result of its own.
+// The search believes neither: indexes only say what it tries first. It looks for an order of the
+// operations that keeps real time and the order of each connection, and in which a model of the
+// plugin gives the replies that were seen: the algorithm of Wing and Gong with the memo of Lowe
+// ("Testing for linearizability", 2017). It can take exponential time, so it has a budget, and
+// running out of it is a result of its own.
 //
 // What both take for granted: requests of one connection take effect in the order in which they
 // were called, but for those of unknown outcome; these take effect at any time after their call and
@@ -20,6 +21,7 @@
 
 #include "base/error.h"
 #include "sim/history.h"
+#include "sim/index_witness.h"
 #include "sim/models.h"
 
 namespace connectd::sim {
@@ -50,6 +52,11 @@ struct SearchResult {
 // kUsage: the model does not know a request.
 Result<SearchResult> check_linearizable(const History& history, const Model& model,
                                         const SearchBudget& budget = {});
+
+// Gives each write of unknown outcome the index at which the log has it, if it has it once: a hint
+// for the search. Hints and the indexes of replies say what is tried first, and so how long it
+// takes; they change no verdict. A long history with many unknown writes is hopeless without.
+void add_hints(History& history, const WitnessLog& log);
 
 // "client 3: 'incr 7' [#12, #15] -> '4\n'": for messages. The numbers are call_order and
 // return_order.

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "sim/describe.h"
 
 namespace connectd::sim {
@@ -33,11 +34,11 @@ class CounterEffect final : public Effect {
  public:
   CounterEffect(bool is_write, std::optional<uint64_t> seen) : is_write_(is_write), seen_(seen) {}
 
-  void step(std::string_view state, std::vector<std::string>& next) const override {
+  void step(std::string_view state, std::vector<Next>& next) const override {
     ByteReader in(as_bytes(state));
     uint64_t value = in.number<uint64_t>() + (is_write_ ? 1 : 0);
     if (seen_ && *seen_ != value) return;
-    ByteWriter(next.emplace_back()).number<uint64_t>(value);
+    ByteWriter(next.emplace_back().state).number<uint64_t>(value);
   }
 
  private:
@@ -87,12 +88,12 @@ class ChainWrite final : public Effect {
  public:
   explicit ChainWrite(const Operation& operation) : operation_(operation) {}
 
-  void step(std::string_view bytes, std::vector<std::string>& next) const override {
+  void step(std::string_view bytes, std::vector<Next>& next) const override {
     ChainState state = ChainState::decode(bytes);
     ++state.writes;
     if (!is_known(operation_)) {
       state.open = true;
-      next.push_back(state.encode());
+      next.push_back({state.encode()});
       return;
     }
     uint64_t seen = 0;
@@ -102,7 +103,7 @@ class ChainWrite final : public Effect {
     if (!state.open && seen != chain_hash(state.hash, operation_.index, operation_.request)) return;
     state.open = false;
     state.hash = seen;
-    next.push_back(state.encode());
+    next.push_back({state.encode()});
   }
 
  private:
@@ -113,7 +114,7 @@ class ChainRead final : public Effect {
  public:
   explicit ChainRead(const Operation& operation) : operation_(operation) {}
 
-  void step(std::string_view bytes, std::vector<std::string>& next) const override {
+  void step(std::string_view bytes, std::vector<Next>& next) const override {
     ChainState state = ChainState::decode(bytes);
     if (state.open) {
       // It tells the state. For every other read of the same state the same.
@@ -122,7 +123,7 @@ class ChainRead final : public Effect {
       state.open = false;
     }
     if (operation_.reply == fmt::format("{:016x} {}\n", state.hash, state.writes)) {
-      next.push_back(state.encode());
+      next.push_back({state.encode()});
     }
   }
 
@@ -181,17 +182,22 @@ constexpr size_t kConnectedKeysMax = 12;
 
 struct KvValue {
   enum class Kind : uint8_t { kAbsent, kLasting, kExpires } kind = Kind::kAbsent;
+  // Somebody's unknown write made it, and no reply shows it whole: its bytes do not matter.
+  bool is_open = false;
   std::string bytes;
 
   bool is_there() const { return kind != Kind::kAbsent; }
 };
+constexpr uint8_t kOpenTag = 0x80;
 using KvValues = std::vector<KvValue>;  // of the part's keys, in their order
 
 KvValues decode_values(std::string_view state, size_t keys) {
   ByteReader in(as_bytes(state));
   KvValues values(keys);
   for (KvValue& value : values) {
-    value.kind = static_cast<KvValue::Kind>(in.number<uint8_t>());
+    auto tag = in.number<uint8_t>();
+    value.kind = static_cast<KvValue::Kind>(tag & ~kOpenTag);
+    value.is_open = (tag & kOpenTag) != 0;
     if (value.is_there()) value.bytes = in.counted(UINT32_MAX);
   }
   return values;
@@ -201,7 +207,8 @@ std::string encode_values(const KvValues& values) {
   std::string state;
   ByteWriter out(state);
   for (const KvValue& value : values) {
-    out.number<uint8_t>(static_cast<uint8_t>(value.kind));
+    out.number<uint8_t>(
+        static_cast<uint8_t>(static_cast<uint8_t>(value.kind) | (value.is_open ? kOpenTag : 0)));
     if (value.is_there()) out.counted(value.bytes);
   }
   return state;
@@ -212,9 +219,18 @@ constexpr std::string_view kNull = "$-1\r\n";
 constexpr std::string_view kNotAnInteger = "-ERR value is not an integer or out of range\r\n";
 constexpr std::string_view kOverflow = "-ERR increment or decrement would overflow\r\n";
 
+constexpr std::string_view kAnyInteger = ":?\r\n";
+constexpr std::string_view kNoReply = "!";  // there is none that shows an open value
+
 std::string bulk(const KvValue& value) {
+  if (value.is_open) return std::string(kNoReply);
   if (!value.is_there()) return std::string(kNull);
   return fmt::format("${}\r\n{}\r\n", value.bytes.size(), value.bytes);
+}
+bool fits(std::string_view reply, std::string_view seen) {
+  if (reply != kAnyInteger) return reply == seen;
+  return seen.size() > 3 && seen.starts_with(':') && seen.ends_with("\r\n") &&
+         integer_of(seen.substr(1, seen.size() - 3)).has_value();
 }
 std::string integer(int64_t number) { return fmt::format(":{}\r\n", number); }
 
@@ -269,6 +285,9 @@ class KvCommand {
   }
 
   Keys keys() const { return keys_; }
+  const std::string& name() const { return name_; }
+  const Words& words() const { return words_; }
+  bool adds() const { return by_ != 0 || name_ == "INCRBY" || name_ == "DECRBY"; }
   Words named_keys() const {
     Words keys;
     if (keys_ == Keys::kWhole) return keys;
@@ -306,7 +325,7 @@ class KvCommand {
     }
     if (name_ == "MSET") {
       for (size_t i = 0; i < at_.size(); ++i) {
-        values[at_[i]] = {KvValue::Kind::kLasting, std::string(words_[2 + 2 * i])};
+        values[at_[i]] = {KvValue::Kind::kLasting, false, std::string(words_[2 + 2 * i])};
       }
       return std::string(kOk);
     }
@@ -343,6 +362,7 @@ class KvCommand {
 
   std::string execute_on(KvValue& value) const {
     if (name_ == "GET") return bulk(value);
+    if (value.is_open && (name_ == "STRLEN" || name_ == "APPEND")) return std::string(kAnyInteger);
     if (name_ == "STRLEN") return integer(static_cast<int64_t>(value.bytes.size()));
     if (name_ == "SET") {
       std::string old = get_ ? bulk(value) : std::string();
@@ -351,17 +371,18 @@ class KvCommand {
       }
       bool expires =
           expires_ || (keep_expiry_ && value.is_there() && value.kind == KvValue::Kind::kExpires);
-      value = {expires ? KvValue::Kind::kExpires : KvValue::Kind::kLasting, std::string(words_[2])};
+      value = {expires ? KvValue::Kind::kExpires : KvValue::Kind::kLasting, false,
+               std::string(words_[2])};
       return get_ ? old : std::string(kOk);
     }
     if (name_ == "SETNX") {
       if (value.is_there()) return integer(0);
-      value = {KvValue::Kind::kLasting, std::string(words_[2])};
+      value = {KvValue::Kind::kLasting, false, std::string(words_[2])};
       return integer(1);
     }
     if (name_ == "GETSET") {
       std::string old = bulk(value);
-      value = {KvValue::Kind::kLasting, std::string(words_[2])};
+      value = {KvValue::Kind::kLasting, false, std::string(words_[2])};
       return old;
     }
     if (name_ == "GETDEL") {
@@ -375,7 +396,7 @@ class KvCommand {
       return integer(static_cast<int64_t>(value.bytes.size()));
     }
     if (name_ == "CAS") {
-      if (!value.is_there() || value.bytes != words_[2]) return integer(0);
+      if (!value.is_there() || value.is_open || value.bytes != words_[2]) return integer(0);
       value.bytes = words_[3];
       return integer(1);
     }
@@ -387,7 +408,7 @@ class KvCommand {
     // INCR and its kind.
     int64_t number = 0;
     if (value.is_there()) {
-      auto parsed = integer_of(value.bytes);
+      auto parsed = value.is_open ? std::nullopt : integer_of(value.bytes);
       if (!parsed) return std::string(kNotAnInteger);
       number = *parsed;
     }
@@ -406,13 +427,67 @@ class KvCommand {
   bool expires_ = false;
 };
 
+// Which values of a key a reply can have shown, whole or as their beginning (what APPEND leaves).
+//
+// A value that is none of these, and that a write of unknown outcome made, is seen by nobody whole
+// before it is overwritten or gone: it is told by its existence, its length and by not being an
+// integer. So one open value stands for all of them.
+class ShownValues {
+ public:
+  void add(std::string value) { values_.insert(std::move(value)); }
+  // Values that INCR and its kind make are not all shown: integers are kept as they are.
+  void keep_integers() { keep_integers_ = true; }
+  void keep_all() { keep_all_ = true; }
+  bool holds(std::string_view value) const {
+    if (keep_all_) return true;
+    auto at = values_.lower_bound(value);
+    if (at != values_.end() && at->starts_with(value)) return true;
+    return keep_integers_ && integer_of(value).has_value();
+  }
+
+ private:
+  std::set<std::string, std::less<>> values_;
+  bool keep_integers_ = false;
+  bool keep_all_ = false;
+};
+
+// The bulk strings of a reply: one, or an array of them. A null is left empty.
+std::vector<std::optional<std::string>> bulks_of(std::string_view reply) {
+  std::vector<std::optional<std::string>> bulks;
+  auto number = [&](char type) -> std::optional<int64_t> {
+    size_t end = reply.find("\r\n");
+    if (reply.empty() || reply.front() != type || end == reply.npos) return std::nullopt;
+    auto parsed = integer_of(reply.substr(1, end - 1));
+    reply.remove_prefix(end + 2);
+    return parsed;
+  };
+  int64_t count = reply.starts_with('*') ? number('*').value_or(0) : 1;
+  for (int64_t i = 0; i < count; ++i) {
+    auto length = number('$');
+    if (!length) return bulks;
+    if (*length < 0) {
+      bulks.emplace_back();
+      continue;
+    }
+    if (*length > static_cast<int64_t>(reply.size()) - 2) return bulks;
+    bulks.emplace_back(reply.substr(0, static_cast<size_t>(*length)));
+    reply.remove_prefix(static_cast<size_t>(*length) + 2);
+  }
+  return bulks;
+}
+
 class KvEffect final : public Effect {
  public:
-  KvEffect(KvCommand command, const Operation& operation, size_t keys)
-      : command_(std::move(command)), operation_(operation), keys_(keys) {}
+  // `seen`: the reply; none: any. `shown` is of the part's keys.
+  KvEffect(KvCommand command, bool is_known, std::optional<std::string> seen,
+           std::shared_ptr<const std::vector<const ShownValues*>> shown)
+      : command_(std::move(command)),
+        is_known_(is_known),
+        seen_(std::move(seen)),
+        shown_(std::move(shown)) {}
 
-  void step(std::string_view state, std::vector<std::string>& next) const override {
-    const KvValues values = decode_values(state, keys_);
+  void step(std::string_view state, std::vector<Next>& next) const override {
+    const KvValues values = decode_values(state, shown_->size());
     // Each key that is looked at and may have expired: it has, or it has not.
     std::vector<size_t> may_expire;
     auto look = [&](size_t at) {
@@ -422,7 +497,7 @@ class KvEffect final : public Effect {
       }
     };
     if (command_.keys() == KvCommand::Keys::kWhole) {
-      for (size_t at = 0; at < keys_; ++at) look(at);
+      for (size_t at = 0; at < values.size(); ++at) look(at);
     } else {
       for (size_t at : command_.places()) look(at);
     }
@@ -433,20 +508,87 @@ class KvEffect final : public Effect {
         if ((expired >> i & 1) != 0) after[may_expire[i]] = KvValue();
       }
       std::string reply = command_.execute(after);
-      if (is_known(operation_) && reply != operation_.reply) continue;
+      if (seen_ && !fits(reply, *seen_)) continue;
+      bool uses_it_up = is_known_ || open_what_is_not_shown(values, after);
       std::string encoded = encode_values(after);
-      if (std::find(next.begin() + static_cast<ptrdiff_t>(first), next.end(), encoded) ==
+      auto is_same = [&](const Next& n) { return n.state == encoded; };
+      if (std::find_if(next.begin() + static_cast<ptrdiff_t>(first), next.end(), is_same) ==
           next.end()) {
-        next.push_back(std::move(encoded));
+        next.push_back({std::move(encoded), uses_it_up});
       }
     }
   }
 
  private:
+  // Whether anything but open values came of it.
+  bool open_what_is_not_shown(const KvValues& before, KvValues& after) const {
+    bool is_told_apart = false;
+    bool is_opened = false;
+    for (size_t at = 0; at < after.size(); ++at) {
+      KvValue& value = after[at];
+      if (value.kind == before[at].kind && value.bytes == before[at].bytes &&
+          value.is_open == before[at].is_open) {
+        continue;
+      }
+      if (!value.is_there() || (!value.is_open && (*shown_)[at]->holds(value.bytes))) {
+        is_told_apart = true;
+        continue;
+      }
+      value.is_open = true;
+      value.bytes.clear();
+      is_opened = true;
+    }
+    return is_told_apart || !is_opened;
+  }
+
   const KvCommand command_;
-  const Operation& operation_;
-  const size_t keys_;
+  const bool is_known_;
+  const std::optional<std::string> seen_;
+  const std::shared_ptr<const std::vector<const ShownValues*>> shown_;
 };
+
+// A command on several keys as commands on one: what its reply says of each.
+struct Piece {
+  Words words;
+  std::optional<std::string> seen;
+};
+std::vector<Piece> cut_up(const KvCommand& command, const std::optional<std::string>& reply) {
+  const Words& words = command.words();
+  std::vector<Piece> pieces;
+  if (command.keys() == KvCommand::Keys::kOne) return {{words, reply}};
+  if (command.name() == "MGET") {
+    std::vector<std::optional<std::string>> values = bulks_of(reply.value_or(""));
+    for (size_t i = 1; i < words.size(); ++i) {
+      std::string seen = "not a reply of MGET";
+      if (values.size() == words.size() - 1) {
+        KvValue value;
+        if (values[i - 1]) value = {KvValue::Kind::kLasting, false, *values[i - 1]};
+        seen = bulk(value);
+      }
+      pieces.push_back({{"GET", words[i]}, seen});
+    }
+  } else if (command.name() == "MSET") {
+    for (size_t i = 1; i < words.size(); i += 2) {
+      bool is_last = true;
+      for (size_t j = i + 2; j < words.size(); j += 2) is_last &= words[j] != words[i];
+      if (is_last) pieces.push_back({{"SET", words[i], words[i + 1]}, reply});
+    }
+  } else if (command.keys() == KvCommand::Keys::kAllWords) {  // they reply a count
+    std::set<std::string_view> keys(words.begin() + 1, words.end());
+    bool all =
+        keys.size() == words.size() - 1 && reply == integer(static_cast<int64_t>(keys.size()));
+    bool none = reply == integer(0);
+    if (keys.size() == 1) return {{words, reply}};
+    for (std::string_view key : keys) {
+      if (all || none) {
+        pieces.push_back({{words[0], key}, integer(all ? 1 : 0)});
+      } else if (command.name() != "EXISTS") {
+        pieces.push_back({{words[0], key}, std::nullopt});
+      }
+    }
+  }
+  return pieces;
+}
 
 // Looks at no state, whatever it answers.
 bool is_about_the_connection(const Words& words) {
@@ -509,6 +651,7 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
   struct Compiled {
     size_t at;
     KvCommand command;
+    std::optional<std::string> seen;
   };
   std::vector<Compiled> commands;
   std::map<std::string_view, size_t> ids;  // of keys
@@ -517,17 +660,15 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
     while (joined[id] != id) id = joined[id] = joined[joined[id]];
     return id;
   };
+  // What the model knows of each key: lives as long as its effects.
+  auto shown = std::make_shared<std::map<std::string, ShownValues, std::less<>>>();
   bool all_joined = keys_ == Keys::kTogether;
-  for (size_t at = 0; at < history.size(); ++at) {
-    const Operation& operation = history[at];
-    if (!says_something(operation)) continue;
-    auto words = words_of(operation.request);
-    if (words && is_about_the_connection(*words)) continue;
-    auto command = words ? KvCommand::make(std::move(*words)) : std::nullopt;
-    if (!command) return not_known("kv", operation);
-    all_joined |= command->keys() == KvCommand::Keys::kWhole;
+  auto compile = [&](size_t at, KvCommand command, std::optional<std::string> seen) {
+    all_joined |= command.keys() == KvCommand::Keys::kWhole;
     std::optional<size_t> first;
-    for (std::string_view key : command->named_keys()) {
+    std::vector<std::optional<std::string>> values;
+    if (seen) values = bulks_of(*seen);
+    for (std::string_view key : command.named_keys()) {
       size_t id = ids.try_emplace(key, ids.size()).first->second;
       if (id == joined.size()) joined.push_back(id);
       if (first) {
@@ -535,8 +676,36 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
       } else {
         first = id;
       }
+      ShownValues& shown_here = (*shown)[std::string(key)];
+      if (command.name() == "CAS") shown_here.add(std::string(command.words()[2]));
+      if (command.adds()) shown_here.keep_integers();
+      if (keys_ != Keys::kEach) shown_here.keep_all();
+      for (auto& value : values) {
+        if (value) shown_here.add(*value);
+      }
     }
-    commands.push_back({at, std::move(*command)});
+    commands.push_back({at, std::move(command), std::move(seen)});
+  };
+  for (size_t at = 0; at < history.size(); ++at) {
+    const Operation& operation = history[at];
+    if (!says_something(operation)) continue;
+    auto words = words_of(operation.request);
+    if (words && is_about_the_connection(*words)) continue;
+    auto command = words ? KvCommand::make(std::move(*words)) : std::nullopt;
+    if (!command || (keys_ == Keys::kEach && command->name() == "FLUSHALL")) {
+      return not_known("kv", operation);
+    }
+    std::optional<std::string> seen;
+    if (is_known(operation)) seen = operation.reply;
+    if (keys_ != Keys::kEach) {
+      compile(at, std::move(*command), std::move(seen));
+      continue;
+    }
+    for (Piece& piece : cut_up(*command, seen)) {
+      auto part = KvCommand::make(std::move(piece.words));
+      CHECK(part.has_value());
+      compile(at, std::move(*part), std::move(piece.seen));
+    }
   }
   if (all_joined) {
     for (size_t id = 0; id < joined.size(); ++id) joined[id] = 0;
@@ -559,6 +728,7 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
     parts.emplace_back();
     keys_of_part.emplace_back();
   }
+  std::vector<std::shared_ptr<const std::vector<const ShownValues*>>> shown_of_part;
   for (size_t i = 0; i < parts.size(); ++i) {
     if (keys_of_part[i].size() > kConnectedKeysMax) {
       return failure(ExitCode::kUsage,
@@ -569,6 +739,10 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
     parts[i].name = fmt::format("key{} {}", keys_of_part[i].size() == 1 ? "" : "s",
                                 fmt::join(keys_of_part[i], " "));
     parts[i].initial = encode_values(KvValues(keys_of_part[i].size()));
+    auto* values = new std::vector<const ShownValues*>;
+    for (std::string_view key : keys_of_part[i]) values->push_back(&shown->find(key)->second);
+    // Keeps all of them alive.
+    shown_of_part.emplace_back(values, [shown](const auto* pointers) { delete pointers; });
   }
   for (Compiled& compiled : commands) {
     size_t part = 0;
@@ -579,10 +753,11 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
     }
     compiled.command.place(std::move(places));
     const Operation& operation = history[compiled.at];
-    parts[part].items.push_back({compiled.at,
-                                 std::make_unique<KvEffect>(std::move(compiled.command), operation,
-                                                            keys_of_part[part].size()),
-                                 operation.request});
+    parts[part].items.push_back(
+        {compiled.at,
+         std::make_unique<KvEffect>(std::move(compiled.command), is_known(operation),
+                                    std::move(compiled.seen), shown_of_part[part]),
+         operation.request});
   }
   return parts;
 }

@@ -20,10 +20,16 @@ namespace connectd::sim {
 class Effect {
  public:
   virtual ~Effect() = default;
+  struct Next {
+    std::string state;
+    // False: a write of unknown outcome may do this again, which costs the search less than to note
+    // which one it was. It allows more, never less.
+    bool uses_it_up = true;
+  };
   // Appends each state that may follow `state` when the operation takes effect on it, with the
   // reply that its client saw (any reply, when its outcome is unknown). Nothing: it cannot take
   // effect here. For a read: `state` itself, or what `state` may become by itself at any time.
-  virtual void step(std::string_view state, std::vector<std::string>& next) const = 0;
+  virtual void step(std::string_view state, std::vector<Next>& next) const = 0;
 };
 
 class Model {
@@ -71,13 +77,24 @@ class ChainModel final : public Model {
 };
 
 // plugins/kv: the commands of one key and of several that workloads use (see models.cc), one
-// command a request. A key that was set with a time to live may be gone at any later moment, and
-// then stays gone: only the log knows when. Apart: a part is a set of keys that commands on several
-// keys connect; DBSIZE and FLUSHALL connect all. Together: one part, which costs more and misses
-// nothing.
+// command a request.
+//
+// A key that was set with a time to live may be gone at any later moment, and then stays gone: only
+// the log knows when.
 class KvModel final : public Model {
  public:
-  enum class Keys { kApart, kTogether };
+  enum class Keys {
+    // A part is a set of keys that commands on several keys connect; DBSIZE and FLUSHALL connect
+    // all.
+    kApart,
+    // One part: misses nothing, and costs the most.
+    kTogether,
+    // Every key is a part: commands on several keys are cut up, and only what they say of each key
+    // is checked; DBSIZE says nothing, FLUSHALL is not known. And a value that a write of unknown
+    // outcome made and that no reply shows is like any other such, whatever its length: with
+    // hundreds of unknown writes the other two are not finished in any time.
+    kEach,
+  };
   explicit KvModel(Keys keys = Keys::kApart) : keys_(keys) {}
   Result<std::vector<Part>> split(const History& history) const override;
 

@@ -149,6 +149,72 @@ TEST(SearchByHand, KeysAreSearchedApartUnlessACommandConnectsThem) {
   EXPECT_FALSE(kv_allows(history));
 }
 
+TEST(SearchByHand, ACommandOnSeveralKeysIsCutUpWhenEachKeyIsSearched) {
+  auto read = [](std::vector<std::string> words, uint64_t call, const std::string& reply) {
+    Operation operation = answered(2, kGet, call, call + 1, reply);
+    operation.request = resp(words);
+    return operation;
+  };
+  Operation write = answered(1, kIncr, 1, 2, "+OK\r\n");
+  write.request = resp({"MSET", "a", "0", "a", "1", "b", "2"});
+  KvModel each(KvModel::Keys::kEach);
+  auto allows = [&](const std::vector<std::string>& words, const std::string& reply) {
+    return is_linearizable({write, read(words, 3, reply)}, each);
+  };
+  EXPECT_EQ(search({write}, each).parts, 2u);
+  EXPECT_TRUE(allows({"MGET", "a", "b", "c"}, "*3\r\n" + bulk("1") + bulk("2") + kNull));
+  EXPECT_FALSE(allows({"MGET", "a", "b", "c"}, "*3\r\n" + bulk("0") + bulk("2") + kNull));
+  EXPECT_FALSE(allows({"MGET", "a", "b", "c"}, "*3\r\n" + bulk("1") + kNull + kNull));
+  EXPECT_FALSE(allows({"MGET", "a", "b", "c"}, "*2\r\n" + bulk("1") + bulk("2")));
+  EXPECT_TRUE(allows({"EXISTS", "a", "b"}, ":2\r\n"));
+  EXPECT_FALSE(allows({"EXISTS", "a", "b"}, ":0\r\n"));
+  EXPECT_TRUE(allows({"EXISTS", "c", "c"}, ":0\r\n"));
+  EXPECT_FALSE(allows({"EXISTS", "a", "a"}, ":1\r\n"));
+}
+
+TEST(SearchByHand, UnknownWritesThatNobodySeesAreAllOne) {
+  KvModel each(KvModel::Keys::kEach);
+  History history = {answered(1, set("k", "first"), 1, 2, "+OK\r\n")};
+  for (uint64_t i = 0; i < 200; ++i) {
+    history.push_back(unanswered(10 + i, {"APPEND", "k", "-" + std::to_string(i)}, 3 + i));
+  }
+  auto with = [&](std::vector<Operation> reads) {
+    History all = history;
+    for (Operation& read : reads) all.push_back(std::move(read));
+    SearchResult result = search(all, each, {.steps = 20'000});
+    EXPECT_NE(result.verdict, Verdict::kBudgetExhausted);
+    return result.verdict == Verdict::kLinearizable;
+  };
+  EXPECT_TRUE(with({answered(1, get("k"), 300, 301, bulk("first-7-150-9"))}));
+  EXPECT_FALSE(with({answered(1, get("k"), 300, 301, bulk("first-7-200-9"))}));
+  EXPECT_FALSE(with({answered(1, get("k"), 300, 301, bulk("first-7-150-7"))}));
+  EXPECT_FALSE(with({answered(1, get("k"), 300, 301, bulk("second"))}));
+  EXPECT_TRUE(with({answered(1, {"STRLEN", "k", ""}, 300, 301, ":44\r\n")}));
+  EXPECT_FALSE(with({answered(1, get("k"), 300, 301, kNull)}));
+}
+
+TEST(SearchByHand, HintsChangeNoVerdict) {
+  Random random(8);
+  DrawOptions options;
+  options.operations = 60;
+  options.unknown_percent = 20;
+  options.request = kv_requests(1);
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    History history = draw_history(random, options).history;
+    if (random.chance(50)) {
+      size_t at = random.below(history.size());
+      if (history[at].outcome == OutcomeKind::kOk) history[at].reply = ":1\r\n";
+    }
+    SearchResult with = search(history, KvModel());
+    for (Operation& operation : history) operation.index = Index(random.below(80));
+    SearchResult wrong = search(history, KvModel());
+    for (Operation& operation : history) operation.index = Index();
+    SearchResult without = search(history, KvModel());
+    ASSERT_EQ(with.verdict, without.verdict) << seed;
+    ASSERT_EQ(wrong.verdict, without.verdict) << seed;
+  }
+}
+
 TEST(SearchByHand, AKeyWithATimeToLiveGoesOnceAndStaysGone) {
   auto history = [](bool expires, const std::string& first, const std::string& second) {
     Operation write = answered(1, {"SET", "k", "v"}, 1, 2, "+OK\r\n");
@@ -381,6 +447,12 @@ TEST(SearchAgainstAllOrders, TwoKeysTogether) {
   compare_with_all_orders(KvModel(KvModel::Keys::kTogether), options, 200'000);
 }
 
+TEST(SearchAgainstAllOrders, TwoKeysEach) {
+  DrawOptions options;
+  options.request = kv_requests(2);
+  compare_with_all_orders(KvModel(KvModel::Keys::kEach), options, 500'000, Finds::kOnlyWrongOnes);
+}
+
 // Without pipelining the keys can be searched apart and nothing is missed; with it, nothing is
 // refused that is right.
 TEST(SearchAgainstAllOrders, TwoKeysApart) {
@@ -492,21 +564,35 @@ TEST(Models, TheKvIsThePlugin) {
     operation.reply = reply;
     history.push_back(std::move(operation));
   }
+  // What one client saw is right by any model.
+  std::vector<History> stretches;  // from one FLUSHALL to the next all keys begin anew
+  for (const Operation& operation : history) {
+    if (stretches.empty() || operation.request == resp({"FLUSHALL"})) stretches.emplace_back();
+    if (operation.request != resp({"FLUSHALL"})) stretches.back().push_back(operation);
+  }
+  EXPECT_GT(stretches.size(), 20u);
+  for (const History& stretch : stretches) {
+    SearchResult each = search(stretch, KvModel(KvModel::Keys::kEach));
+    ASSERT_EQ(each.verdict, Verdict::kLinearizable) << each.text;
+  }
   KvModel model;
   auto parts = model.split(history);
   ASSERT_TRUE(parts.has_value()) << parts.error().text;
   ASSERT_EQ(parts->size(), 1u);
+  History spoiled = history;
+  for (Operation& operation : spoiled) operation.reply = "+another\r\n";
+  auto spoiled_parts = model.split(spoiled);
+  ASSERT_TRUE(spoiled_parts.has_value());
   std::string state = parts->front().initial;
-  for (const Model::Item& item : parts->front().items) {
-    std::vector<std::string> next;
+  for (size_t i = 0; i < parts->front().items.size(); ++i) {
+    const Model::Item& item = parts->front().items[i];
+    std::vector<Effect::Next> next;
     item.effect->step(state, next);
     ASSERT_EQ(next.size(), 1u) << describe(history[item.operation]);
-    std::string seen = std::exchange(history[item.operation].reply, "+another\r\n");
-    std::vector<std::string> none;
-    item.effect->step(state, none);
+    std::vector<Effect::Next> none;
+    spoiled_parts->front().items[i].effect->step(state, none);
     ASSERT_TRUE(none.empty()) << describe(history[item.operation]);
-    history[item.operation].reply = seen;
-    state = next.front();
+    state = next.front().state;
   }
 }
 
