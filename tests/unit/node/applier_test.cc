@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "base/checksum.h"
 #include "base/random.h"
 #include "node/worker.h"
 #include "sim/faulty_file_system.h"
@@ -44,8 +45,8 @@ class Bench {
               if (!fatal) fatal = std::move(error);
             }) {}
 
-  static RestoredState fresh() {
-    auto instance = plugin::Instance::create(tape_plugin(), {});
+  static RestoredState fresh(bool canonical = false) {
+    auto instance = plugin::Instance::create(tape_plugin(canonical), {});
     return {ReplicatedState::at_genesis(genesis()), std::move(*instance)};
   }
 
@@ -67,6 +68,8 @@ class Bench {
         lines.push_back(fmt::format("opened {}", opened->id));
       } else if (auto* taken = std::get_if<ApplyResults::SnapshotTaken>(&item)) {
         lines.push_back(fmt::format("snapshot {}", taken->mark.index));
+      } else if (auto* hashed = std::get_if<ApplyResults::StateHashed>(&item)) {
+        lines.push_back(fmt::format("hashed {} {:016x}", hashed->index, hashed->hash));
       } else {
         lines.push_back("replaced");
       }
@@ -342,6 +345,102 @@ TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
   ASSERT_TRUE(bench.fatal);
   EXPECT_EQ(bench.fatal->code, ExitCode::kStorage);
   EXPECT_TRUE(bench.take().empty());
+}
+
+// What the comparison of replicas lives on: one value for each entry, in order, none twice.
+TEST(Applier, TellsTheDigestBehindEachEntry) {
+  std::vector<raft::Entry> log = some_log(9);
+  std::vector<uint64_t> one_by_one;
+  {
+    Bench bench;
+    for (const raft::Entry& entry : log) {
+      bench.applier.apply({entry});
+      bench.applier.poll_once();
+      bench.take();
+      ASSERT_EQ(bench.results.digests.size(), 1u);
+      EXPECT_EQ(bench.results.digests.back(), bench.digest);
+      one_by_one.push_back(bench.digest);
+    }
+  }
+  // In batches, some of which wait for the loop together.
+  Bench bench;
+  bench.applier.apply({log.begin(), log.begin() + 3});
+  bench.applier.poll_once();
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.poll_once();
+  bench.applier.apply({log.begin() + 3, log.end()});
+  bench.applier.poll_once();
+  bench.take();
+  EXPECT_EQ(bench.applied, log.back().index);
+  EXPECT_EQ(bench.results.digests, one_by_one);
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.poll_once();
+  bench.take();
+  EXPECT_TRUE(bench.results.digests.empty());
+}
+
+TEST(Applier, DigestsInFrontOfAReplacedStateAreLeftOut) {
+  std::vector<raft::Entry> log = some_log(9);
+  Bench leader;
+  leader.applier.apply({log.begin(), log.begin() + 8});
+  leader.applier.take_snapshot();
+  leader.applier.poll_once();
+  leader.take();
+  for (bool together : {true, false}) {
+    std::vector<std::string> warnings;
+    auto reader = leader.store->open_newest(warnings);
+    auto state = restore_snapshot(**reader, tape_plugin());
+    ASSERT_TRUE(state);
+    Bench bench;
+    bench.applier.apply({log.begin(), log.begin() + 4});
+    if (!together) bench.applier.poll_once();
+    bench.applier.replace(std::move(*state));
+    if (!together) bench.applier.poll_once();
+    bench.applier.apply({log[8]});
+    bench.applier.poll_once();
+    bench.take();
+    EXPECT_EQ(bench.applied, log[8].index);
+    EXPECT_EQ(bench.results.digests, (std::vector<uint64_t>{leader.digest, bench.digest}));
+  }
+}
+
+TEST(Applier, HashesTheStateAtACompareEntryAndKeepsItOutOfTheChain) {
+  auto hash_of = [](bool canonical, std::vector<std::string> commands) {
+    Bench bench(Bench::fresh(canonical), false);
+    LogMaker maker;
+    std::vector<raft::Entry> entries;
+    entries.push_back(maker.open());
+    uint64_t sequence = 0;
+    for (const std::string& text : commands) entries.push_back(maker.command(1, ++sequence, text));
+    entries.push_back(maker.make(raft::EntryKind::kCompare, ""));
+    bench.applier.apply(std::move(entries));
+    bench.applier.poll_once();
+    auto lines = bench.take();
+    return std::pair(lines.back(), bench.digest);
+  };
+  auto [hash, digest] = hash_of(true, {"a", "b"});
+  std::string bytes("\2\0\0\0\0\0\0\0a;b;", 12);  // the tape's snapshot
+  EXPECT_EQ(hash, fmt::format("hashed 4 {:016x}", checksum64(as_bytes(bytes))));
+  EXPECT_EQ(hash_of(true, {"a", "b"}).first, hash);
+  EXPECT_NE(hash_of(true, {"a", "c"}).first, hash);
+  // Without the plugin's permission there is no hash, and the chain is the same.
+  auto [none, same] = hash_of(false, {"a", "b"});
+  EXPECT_THAT(none, testing::Not(HasSubstr("hashed")));
+  EXPECT_EQ(same, digest);
+}
+
+TEST(Applier, TheLoopHashesNothingItself) {
+  Bench bench(Bench::fresh(true), true);
+  LogMaker maker;
+  bench.applier.apply({maker.make(raft::EntryKind::kNoop, "")});
+  bench.applier.advance();
+  EXPECT_TRUE(bench.applier.has_results());
+  bench.take();
+  bench.applier.apply({maker.make(raft::EntryKind::kCompare, "")});
+  bench.applier.advance();
+  EXPECT_FALSE(bench.applier.has_results()) << "a snapshot was written on the loop thread";
+  EXPECT_TRUE(bench.applier.poll_once());
+  EXPECT_THAT(bench.take(), ElementsAre(HasSubstr("hashed 2")));
 }
 
 TEST(Applier, AReplacedStateKeepsTheSessionOnlyIfItIsStillThere) {

@@ -110,6 +110,33 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   EXPECT_EQ(bench.numbered(), "10/1:w3");
 }
 
+TEST(Stream, WritesAreRefusedWhileTheReplicasAreNotEqualAndReadsAreNot) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  auto late = bench.connect();
+  bench.holder.leader_changed(NodeId(), Term(9), false);
+  // One waits for a leader, one behind it for its barrier.
+  client->submit("w1");
+  client->submit("w2");
+  bench.advance();
+  EXPECT_TRUE(client->codes.empty());
+  bench.holder.refuse_writes("they differ at 17");
+  late->submit("w3");
+  EXPECT_THAT(client->codes, ElementsAre(ReplyCode::kPlugin, ReplyCode::kPlugin));
+  ASSERT_THAT(late->codes, ElementsAre(ReplyCode::kPlugin));
+  EXPECT_EQ(late->texts.back(), "they differ at 17");
+  bench.holder.leader_changed(NodeId(1), Term(9), true);
+  late->submit("r4");
+  bench.advance();
+  EXPECT_EQ(bench.asked.size(), 1u) << "a read was refused";
+  EXPECT_EQ(bench.numbered(), "") << "a refused write was handed on";
+  bench.holder.refuse_writes("");
+  client->submit("w5");
+  bench.advance();
+  EXPECT_EQ(client->codes.size(), 2u) << "a write was refused";
+}
+
 // Replies of unknown size: few at first, then as many as are likely to give 256 KiB.
 TEST(Stream, TheApplyThreadHasFewReadsOfAStreamWithLargeReplies) {
   HolderBench bench;

@@ -49,7 +49,7 @@ class NodeBench {
     Node::Host host;
     host.files = &files;
     host.data_dir = "data";
-    host.plugin = tape_plugin();
+    host.plugin = tape_plugin(canonical);
     host.transport = &transport;
     host.wake = [] {};
     host.fatal = [this](Error error) {
@@ -115,6 +115,7 @@ class NodeBench {
     }
   }
 
+  bool canonical = false;  // the plugin's snapshots
   FaultyFileSystem files;
   NoPeers transport;
   NodeOptions options;
@@ -433,6 +434,28 @@ bool survives(uint64_t nth, bool power_off) {
     EXPECT_EQ(tape, expected);
   }
   return hit;
+}
+
+TEST(Node, ComparesItsStateWhenTheTimeHasComeAndSomethingWasWritten) {
+  for (bool canonical : {true, false}) {
+    NodeBench bench;
+    bench.canonical = canonical;
+    bench.options.compare_interval = milliseconds(500);
+    ASSERT_TRUE(bench.open());
+    auto client = bench.connect();
+    client->submit("a");
+    ASSERT_TRUE(bench.until([&] { return client->codes.size() == 1; }));
+    Index last = bench.node->applied_index();
+    for (int i = 0; i < 2000; ++i) ASSERT_TRUE(bench.turn());
+    // One entry, and none of an idle cluster after it.
+    EXPECT_EQ(bench.node->applied_index(), canonical ? last + 1 : last);
+    client->submit("b");
+    for (int i = 0; i < 2000; ++i) ASSERT_TRUE(bench.turn());
+    EXPECT_EQ(bench.node->applied_index(), canonical ? last + 3 : last + 1);
+    EXPECT_EQ(bench.node->digest_at(bench.node->applied_index()), bench.node->digest());
+    EXPECT_NE(bench.node->digest_at(last), bench.node->digest());
+    EXPECT_EQ(bench.node->digest_at(bench.node->applied_index() + 1), std::nullopt);
+  }
 }
 
 TEST(NodeOnABadDisk, AnyFailingCallEndsItAndLosesNothing) {

@@ -90,10 +90,23 @@ inline const connectd_plugin kTable = {
     restore,
     nullptr};
 
+// The same, with the permission to compare states by their snapshots.
+inline const connectd_plugin kCanonicalTable = {
+    CONNECTD_PLUGIN_HEAD("tape", "1.0.0", 1, 1, CONNECTD_F_CANONICAL_SNAPSHOT,
+                         CONNECTD_FRAMING_LINE),
+    create,
+    destroy,
+    classify,
+    read,
+    apply,
+    snapshot,
+    restore,
+    nullptr};
+
 }  // namespace tape
 
-inline std::shared_ptr<const plugin::Plugin> tape_plugin() {
-  auto plugin = plugin::Plugin::wrap(&tape::kTable);
+inline std::shared_ptr<const plugin::Plugin> tape_plugin(bool canonical = false) {
+  auto plugin = plugin::Plugin::wrap(canonical ? &tape::kCanonicalTable : &tape::kTable);
   if (!plugin) {
     ADD_FAILURE() << plugin.error().text;
     std::abort();
