@@ -8,9 +8,9 @@ usage() {
   cat <<'TEXT'
 usage: scripts/test.sh [--quick | --soak MINUTES | --help]
 
-  (nothing)       release build; the simulator for 8 minutes on new seeds; the unit tests, 20 seeds
-                  of the simulator and one round of a real cluster under AddressSanitizer and
-                  UndefinedBehaviorSanitizer, and under ThreadSanitizer; then all tests
+  (nothing)       release build; the simulator for 8 minutes on new seeds; the unit tests and
+                  20 seeds of the simulator under AddressSanitizer and UndefinedBehaviorSanitizer
+                  (with a round of a real cluster), and under ThreadSanitizer; then all tests
   --quick         release build, and all tests but those of real clusters: for work at the desk
   --soak MINUTES  release build, and the simulator on all cores for so long. Goes on where the last
                   soak stopped; the totals are kept in build/soak, and written into docs/testing.md
@@ -49,7 +49,6 @@ sanitized() {
   phase "$preset tests"
   CONNECTD_SIM_SEEDS=20 ctest --preset "$preset" --no-tests=error --parallel 2 \
     -R '^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim)$'
-  CONNECTD_BUILD_DIR="build/$preset" python3 tests/cluster/kill_rounds.py test_counter --rounds 5
 }
 
 case "${1:-}" in
@@ -60,6 +59,7 @@ case "${1:-}" in
     scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}"
     if [ "${CONNECTD_SANITIZERS:-1}" != 0 ]; then
       sanitized dev
+      CONNECTD_BUILD_DIR=build/dev python3 tests/cluster/kill_rounds.py test_counter --rounds 5
       sanitized tsan
     fi
     phase "all tests"

@@ -4,7 +4,6 @@
 
 #include "base/checksum.h"
 #include "sim/describe.h"
-#include "sim/index_witness.h"
 
 namespace connectd::sim {
 namespace {
@@ -365,11 +364,7 @@ class Checkers::ComparingReplayer final : public Replayer {
   Replayer& replayer_;
 };
 
-void Checkers::check_history(const History& history, const node::Genesis& genesis,
-                             const std::shared_ptr<const plugin::Plugin>& plugin) {
-  if (!violation_.empty()) return;
-  auto replayer = PluginReplayer::make(plugin, genesis);
-  if (!replayer) return fail(fmt::format("replay: {}", replayer.error().text));
+WitnessLog Checkers::log() const {
   WitnessLog log;
   log.reserve(applied_.size());
   for (size_t i = 1; i < applied_.size(); ++i) {
@@ -377,8 +372,16 @@ void Checkers::check_history(const History& history, const node::Genesis& genesi
     log.push_back(
         {known.entry, known.entry.kind == raft::EntryKind::kCommand && known.status >= 0});
   }
+  return log;
+}
+
+void Checkers::check_history(const History& history, const node::Genesis& genesis,
+                             const std::shared_ptr<const plugin::Plugin>& plugin) {
+  if (!violation_.empty()) return;
+  auto replayer = PluginReplayer::make(plugin, genesis);
+  if (!replayer) return fail(fmt::format("replay: {}", replayer.error().text));
   ComparingReplayer comparing(*this, **replayer);
-  std::vector<BrokenRule> broken = check_index_witness(history, log, comparing);
+  std::vector<BrokenRule> broken = check_index_witness(history, log(), comparing);
   if (!broken.empty()) fail(broken.front().text);
 }
 

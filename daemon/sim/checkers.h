@@ -16,6 +16,7 @@
 #include "node/node.h"
 #include "raft/core.h"
 #include "sim/history.h"
+#include "sim/index_witness.h"
 
 namespace connectd::sim {
 
@@ -62,6 +63,8 @@ class Checkers {
   void check_history(const History& history, const node::Genesis& genesis,
                      const std::shared_ptr<const plugin::Plugin>& plugin);
 
+  // What was applied, as the witness of the whole history.
+  WitnessLog log() const;
   Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
   uint64_t elections() const { return elections_; }
   uint64_t log_cuts() const { return log_cuts_; }

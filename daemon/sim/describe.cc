@@ -32,14 +32,14 @@ std::string describe_raft(const raft::Envelope& envelope) {
           },
           [&](const raft::AppendRequest& m) {
             return fmt::format("AppendRequest term={} prev={}/{} entries={} commit={} round={}",
-                               envelope.term, m.prev_index, m.prev_term, m.entries.size(),
-                               m.commit, m.round);
+                               envelope.term, m.prev_index, m.prev_term, m.entries.size(), m.commit,
+                               m.round);
           },
           [&](const raft::AppendResponse& m) {
-            return m.success ? fmt::format("AppendResponse term={} ok to {}", envelope.term,
-                                           m.index)
-                             : fmt::format("AppendResponse term={} rejected {} hint={}/{}",
-                                           envelope.term, m.index, m.hint_index, m.hint_term);
+            return m.success
+                       ? fmt::format("AppendResponse term={} ok to {}", envelope.term, m.index)
+                       : fmt::format("AppendResponse term={} rejected {} hint={}/{}", envelope.term,
+                                     m.index, m.hint_index, m.hint_term);
           },
           [&](const raft::Heartbeat& m) {
             return fmt::format("Heartbeat term={} commit={} round={}", envelope.term, m.commit,
@@ -81,27 +81,26 @@ std::string quoted(std::string_view bytes) {
 }
 
 std::string describe(const wire::PeerMessage& message) {
-  return std::visit(
-      Overloaded{
-          [](const raft::Envelope& m) { return describe_raft(m); },
-          [](const wire::ForwardProposals& m) {
-            return fmt::format("ForwardProposals term={} count={}", m.leader_term,
-                               m.proposals.size());
-          },
-          [](const wire::ForwardRefused& m) {
-            return fmt::format("ForwardRefused term={}", m.leader_term);
-          },
-          [](const wire::SnapshotChunk& m) {
-            return fmt::format("SnapshotChunk index={} offset={} bytes={} of {}", m.mark.index,
-                               m.offset, m.bytes.size(), m.file_size);
-          },
-          [](const wire::SnapshotAck& m) {
-            return fmt::format("SnapshotAck index={} received={} state={}", m.mark.index,
-                               m.received, static_cast<int>(m.state));
-          },
-          [](const auto&) { return std::string("another message"); },
-      },
-      message);
+  return std::visit(Overloaded{
+                        [](const raft::Envelope& m) { return describe_raft(m); },
+                        [](const wire::ForwardProposals& m) {
+                          return fmt::format("ForwardProposals term={} count={}", m.leader_term,
+                                             m.proposals.size());
+                        },
+                        [](const wire::ForwardRefused& m) {
+                          return fmt::format("ForwardRefused term={}", m.leader_term);
+                        },
+                        [](const wire::SnapshotChunk& m) {
+                          return fmt::format("SnapshotChunk index={} offset={} bytes={} of {}",
+                                             m.mark.index, m.offset, m.bytes.size(), m.file_size);
+                        },
+                        [](const wire::SnapshotAck& m) {
+                          return fmt::format("SnapshotAck index={} received={} state={}",
+                                             m.mark.index, m.received, static_cast<int>(m.state));
+                        },
+                        [](const auto&) { return std::string("another message"); },
+                    },
+                    message);
 }
 
 }  // namespace connectd::sim

@@ -5,13 +5,20 @@
 namespace connectd::sim {
 namespace {
 constexpr std::array<std::string_view, kFaults> kNames = {
-    "message_loss",     "message_duplicate", "message_delay",      "clogged_link",
-    "connection_break", "partition",         "partition_one_way",  "partition_bridge",
-    "partition_flapping", "partition_swizzle", "crash_power",      "crash_process",
-    "crash_all",        "pause",             "clock_rate",         "clock_jump",
-    "disk_slow",        "disk_stall",        "write_lost",         "write_torn",
-    "write_error",      "sync_error",        "disk_full",          "bit_flip",
-    "misdirected_write", "disk_wiped",       "tiny_limits",
+    "message_loss",       "message_duplicate",
+    "message_delay",      "clogged_link",
+    "connection_break",   "partition",
+    "partition_one_way",  "partition_bridge",
+    "partition_flapping", "partition_swizzle",
+    "crash_power",        "crash_process",
+    "crash_all",          "pause",
+    "clock_rate",         "clock_jump",
+    "disk_slow",          "disk_stall",
+    "write_lost",         "write_torn",
+    "write_error",        "sync_error",
+    "disk_full",          "bit_flip",
+    "misdirected_write",  "disk_wiped",
+    "tiny_limits",
 };
 }  // namespace
 

@@ -14,12 +14,12 @@ namespace connectd::sim {
 enum class Fault : uint8_t {
   kMessageLoss = 0,
   kMessageDuplicate,
-  kMessageDelay,      // out of order
-  kCloggedLink,       // nothing passes for a while, then all of it
-  kConnectionBreak,   // what is on its way is lost, both sides learn of it
-  kPartition,         // two groups
-  kPartitionOneWay,   // one node does not hear, or is not heard
-  kPartitionBridge,   // one node sees both halves, which do not see each other
+  kMessageDelay,     // out of order
+  kCloggedLink,      // nothing passes for a while, then all of it
+  kConnectionBreak,  // what is on its way is lost, both sides learn of it
+  kPartition,        // two groups
+  kPartitionOneWay,  // one node does not hear, or is not heard
+  kPartitionBridge,  // one node sees both halves, which do not see each other
   kPartitionFlapping,
   kPartitionSwizzle,  // nodes are cut off one by one, and come back in another order
   kCrashPower,        // what was not synced may be gone, whole or in part
@@ -29,11 +29,11 @@ enum class Fault : uint8_t {
   kClockRate,         // each clock 0.5 to 2 times as fast as time
   kClockJump,         // of a wall clock, up to 10 s either way
   kDiskSlow,
-  kDiskStall,         // nothing completes for a while
-  kWriteLost,         // sectors that a power cut took, or left as they were
-  kWriteTorn,         // ... some of a file's, and some not
-  kWriteError,        // EIO: the process must end
-  kSyncError,         // likewise; what was to be synced may be lost though reads still see it
+  kDiskStall,   // nothing completes for a while
+  kWriteLost,   // sectors that a power cut took, or left as they were
+  kWriteTorn,   // ... some of a file's, and some not
+  kWriteError,  // EIO: the process must end
+  kSyncError,   // likewise; what was to be synced may be lost though reads still see it
   kDiskFull,
   kBitFlip,           // in what was sealed long ago: the node must not serve from it
   kMisdirectedWrite,  // a sector in another one's place, likewise

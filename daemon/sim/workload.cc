@@ -130,9 +130,8 @@ Result<std::unique_ptr<Workload>> Workload::make(std::shared_ptr<const plugin::P
       case plugin::RequestKind::kReadLocal:
         break;  // promises nothing that could be checked
       case plugin::RequestKind::kReject:
-        return failure(ExitCode::kUsage,
-                       fmt::format("the plugin '{}' rejects the request '{}': {}", plugin->name(),
-                                   text, reply));
+        return failure(ExitCode::kUsage, fmt::format("the plugin '{}' rejects the request '{}': {}",
+                                                     plugin->name(), text, reply));
     }
   }
   if (workload->writes_.empty()) {
