@@ -310,6 +310,7 @@ void FaultyFileSystem::clear_failures() {
   std::lock_guard lock(state_->mutex);
   state_->failures = {};
   state_->change_failure = {};
+  if (!state_->is_off()) state_->power_off_at = 0;
 }
 
 void FaultyFileSystem::power_off_at_change(uint64_t nth) {

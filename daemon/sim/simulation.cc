@@ -159,7 +159,8 @@ class Simulation::Impl final : public Endpoints {
     bool damaged = false;  // bytes of its disk were changed
     Fault damage = Fault::kBitFlip;
     bool wiped = false;
-    bool lost = false;  // will not come back: refused to start, or was refused
+    bool stays_down = false;  // through the liveness phase
+    bool lost = false;        // will not come back: refused to start, or was refused
     Index snapshot;
     uint64_t installed = 0;
 
@@ -526,7 +527,7 @@ void Simulation::Impl::restart_later(Process& p, Duration low, Duration high) {
   p.restart_pending = true;
   timeline_.after(draw(phase_random_, low, high), [this, at = &p] {
     at->restart_pending = false;
-    if (!at->up() && !stopped()) start(*at);
+    if (!at->up() && !at->stays_down && !stopped()) start(*at);
   });
 }
 
@@ -565,7 +566,7 @@ void Simulation::Impl::repair(Process& p) {
   p.stalled_until = now();
   p.files->clear_failures();
   p.files->set_capacity(UINT64_MAX);
-  p.disk_is_full = p.error_planned = false;
+  p.disk_is_full = p.error_planned = p.off_planned = false;
   if (!p.up()) return;
   // What a stall holds up is done now; its own event then finds nothing.
   p.writer_scheduled = p.worker_scheduled = false;
@@ -1331,6 +1332,7 @@ void Simulation::Impl::liveness() {
     switch (phase_random_.below(3)) {
       case 0:
         end(*p, true, "it stays down");
+        p->stays_down = true;
         break;
       case 1:  // hears nothing, but is heard
         for (Process* other : good)
@@ -1367,6 +1369,7 @@ void Simulation::Impl::finish() {
   network_.set_knobs({});
   std::vector<Process*> good;
   for (auto& p : processes_) {
+    p->stays_down = false;
     if (p->lost || p->wiped) continue;
     good.push_back(p.get());
     for (auto& other : processes_) {

@@ -528,11 +528,9 @@ Result<void> Store::start() {
   if (auto done = files_.make_directory(directory_); !done) return done;
   auto names = files_.list(directory_);
   if (!names) return failure(names.error());
-  bool removed = false;
   for (const std::string& name : *names) {
     if (name.ends_with(".tmp")) {
       if (auto done = files_.remove(path(name)); !done) return done;
-      removed = true;
     }
     auto mark = mark_of(name);
     if (!mark) continue;
@@ -545,8 +543,9 @@ Result<void> Store::start() {
   std::sort(published_.begin(), published_.end(), [](const SnapshotInfo& a, const SnapshotInfo& b) {
     return a.mark.index > b.mark.index;
   });
-  if (removed) return files_.sync_directory(directory_);
-  return {};
+  // A name that is seen need not be on the disk: the sync behind its rename may have failed. The log
+  // will be cut on the strength of it.
+  return files_.sync_directory(directory_);
 }
 
 Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::SnapshotMark mark,

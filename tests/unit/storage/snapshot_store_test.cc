@@ -192,6 +192,22 @@ TEST(SnapshotStoreTest, BlocksOfAnotherFileOrLeftOutAreFound) {
   EXPECT_EQ(store->open_reader(a->mark).error().code, ExitCode::kData);
 }
 
+// The process ended because the sync of the directory failed; the name is in the cache only.
+TEST(SnapshotStoreTest, AFileThatIsSeenAtTheStartIsThereForGood) {
+  FaultyFileSystem files;
+  auto store = open_store(files);
+  files.fail_nth(FileCall::kSyncDirectory, 1, EIO);
+  auto writer = store->begin({Index(50), Term(3)}, as_bytes("sessions"));
+  ASSERT_TRUE(writer);
+  ASSERT_FALSE((*writer)->finish());
+  writer->reset();
+  files.restart_process();
+  store = open_store(files);
+  ASSERT_EQ(store->list().size(), 1u);
+  files.crash({.keep_sector_percent = 0, .keep_name_percent = 0});
+  EXPECT_EQ(open_store(files)->list().size(), 1u);
+}
+
 TEST(SnapshotStoreTest, IsStreamedToAFollower) {
   FaultyFileSystem files;
   FaultyFileSystem theirs(2);
