@@ -1155,12 +1155,16 @@ void Simulation::Impl::client_act(Client& client) {
   if (p.up() && !p.paused) {
     if (!client.stream) open(client);
     size_t burst = random.chance(20) ? random.between(2, 20) : 1;
-    if (calm_) burst = 1;
-    const size_t limit = calm_ ? 1 : kMaxOutstanding;
+    const bool one_by_one = calm_ || !faults_on_;
+    if (one_by_one) burst = 1;
+    const size_t limit = one_by_one ? 1 : kMaxOutstanding;
     for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
     schedule_turn(p, now());
   }
-  timeline_.after(draw(random, microseconds(500), milliseconds(30)),
+  // Behind the safety phase less is asked than the smallest limits can bear: what is demanded then
+  // is an end to the faults' effects, not to a queue.
+  const int slower = faults_on_ ? 1 : 10;
+  timeline_.after(slower * draw(random, microseconds(500), milliseconds(30)),
                   [this, at = &client] { client_act(*at); });
 }
 
