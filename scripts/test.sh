@@ -8,7 +8,7 @@ usage() {
   cat <<'TEXT'
 usage: scripts/test.sh [--quick | --soak MINUTES | --help]
 
-  (nothing)       release build; the simulator for 8 minutes on new seeds; the unit tests and
+  (nothing)       release build; the simulator for 8 minutes on new seeds; all mutants; the unit tests and
                   20 seeds of the simulator under AddressSanitizer and UndefinedBehaviorSanitizer
                   (with a round of a real cluster), and under ThreadSanitizer; then all tests
   --quick         release build, and all tests but those of real clusters: for work at the desk
@@ -57,6 +57,8 @@ case "${1:-}" in
     build_release
     phase "simulator"
     scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}"
+    phase "mutants"
+    scripts/mutants.sh
     if [ "${CONNECTD_SANITIZERS:-1}" != 0 ]; then
       sanitized dev
       CONNECTD_BUILD_DIR=build/dev python3 tests/cluster/kill_rounds.py test_counter --rounds 5

@@ -201,11 +201,21 @@ void Checkers::sending(NodeId id, const node::Node& node, const raft::Envelope& 
   } else if (const auto* append = std::get_if<raft::AppendResponse>(&envelope.message)) {
     if (!append->success) return;
     view.promised_term = std::max(view.promised_term, envelope.term);
-    if (append->index > core.last_index()) return;  // of a log that was cut since
-    if (append->index < view.promised_index) return;
-    view.promised_index = append->index;
-    view.promised_index_term = core.term_at(append->index);
+    promise(view, core, append->index);
   }
+}
+
+// The leader counts it as it counts an acknowledged append.
+void Checkers::sending(NodeId id, const node::Node& node, const wire::SnapshotAck& ack) {
+  if (ack.state != wire::SnapshotAck::State::kInstalled) return;
+  promise(nodes_[id.value() - 1], node.core(), ack.mark.index);
+}
+
+void Checkers::promise(NodeView& view, const raft::Core& core, Index index) {
+  if (index > core.last_index()) return;  // of a log that was cut since
+  if (index < view.promised_index) return;
+  view.promised_index = index;
+  view.promised_index_term = core.term_at(index);
 }
 
 // ---- what is applied

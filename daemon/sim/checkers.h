@@ -46,6 +46,7 @@ class Checkers {
   void after_step(NodeId id, const node::Node& node);
   // Before a message leaves `node`.
   void sending(NodeId id, const node::Node& node, const raft::Envelope& envelope);
+  void sending(NodeId id, const node::Node& node, const wire::SnapshotAck& ack);
   // The disk is another one: what it promised is gone, and must never be missed.
   void disk_lost(NodeId id);
 
@@ -94,6 +95,7 @@ class Checkers {
   };
 
   void look_at_log(NodeId id, NodeView& view, const raft::Core& core);
+  static void promise(NodeView& view, const raft::Core& core, Index index);
   void look_at_commit(NodeId id, NodeView& view, const raft::Core& core);
   void look_at_leader(NodeId id, const raft::Core& core);
   void vote(NodeId voter, Term term, NodeId candidate);

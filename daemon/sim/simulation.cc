@@ -709,6 +709,8 @@ bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
 void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message) {
   if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
     checkers_.sending(from.id, *from.node, *envelope);
+  } else if (const auto* ack = std::get_if<wire::SnapshotAck>(&message)) {
+    checkers_.sending(from.id, *from.node, *ack);
   }
   network_.send(from.id, to, std::move(message));
 }
@@ -829,9 +831,12 @@ void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
     if (name.ends_with(".wal")) segments.push_back("data/log/" + name);
   }
   if (segments.size() > 2) paths.assign(segments.begin(), segments.end() - 2);
+  std::vector<std::string> snapshots;
   for (const std::string& name : p.files->names("data/snapshots")) {
-    if (!name.ends_with(".tmp")) paths.push_back("data/snapshots/" + name);
+    if (!name.ends_with(".tmp")) snapshots.push_back("data/snapshots/" + name);
   }
+  // There are few snapshots among many segments, and a damaged one has more ways to do harm.
+  if (paths.empty() || (!snapshots.empty() && random.chance(50))) paths = std::move(snapshots);
   if (paths.empty()) return;
   const std::string& path = paths[random.below(paths.size())];
   const uint64_t size = p.files->content(path).size();

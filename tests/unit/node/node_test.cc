@@ -18,8 +18,12 @@ using ::testing::StartsWith;
 
 class NoPeers final : public wire::Transport {
  public:
-  void send(NodeId, wire::PeerMessage) override {}
+  void send(NodeId, wire::PeerMessage message) override {
+    if (const auto* ack = std::get_if<wire::SnapshotAck>(&message)) snapshot_acks.push_back(*ack);
+  }
   void flush() override {}
+
+  std::vector<wire::SnapshotAck> snapshot_acks;
 };
 
 Genesis genesis_of(uint8_t cluster = 1) {
@@ -380,6 +384,29 @@ TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
   bench.files.flip("data/snapshots/" + file_name, chunk.file_size / 2);
   ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
   EXPECT_EQ(bench.node->core().last_index(), Index(100));
+}
+
+// Catalogue E54, F68: what is committed is applied before this node's own disk has it. "Installed"
+// is a vote for the commit of everything that the snapshot covers, so it waits for the disk.
+TEST_F(FollowerOfASnapshot, WhatIsAppliedAndNotDurableIsNotCalledInstalled) {
+  raft::AppendRequest append;
+  append.prev_index = Index(40);
+  append.prev_term = Term(2);
+  append.commit = Index(100);
+  append.round = 2;
+  append.entries = noops(41, 100);
+  bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
+  turn(false);
+  ASSERT_EQ(bench.node->core().commit_index(), Index(100));
+  ASSERT_EQ(bench.node->core().durable_index(), Index(40));
+  bench.node->on_message(NodeId(1), chunk);
+  ASSERT_EQ(bench.transport.snapshot_acks.size(), 1u);
+  EXPECT_EQ(bench.transport.snapshot_acks[0].state, wire::SnapshotAck::State::kReceiving);
+  turn(true);
+  turn(true);
+  bench.node->on_message(NodeId(1), chunk);
+  ASSERT_EQ(bench.transport.snapshot_acks.size(), 2u);
+  EXPECT_EQ(bench.transport.snapshot_acks[1].state, wire::SnapshotAck::State::kInstalled);
 }
 
 TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/raft/faults_then_calm.h"
+
 namespace connectd::raft {
 namespace {
 
@@ -117,123 +119,11 @@ TEST(ClusterTest, ALostWindowNeverWedgesAFollower) {
       << cluster.applied(follower).size() << " of " << proposed << " " << first_failure(cluster);
 }
 
-// One seed: faults of all kinds for a while, then calm.
-void run_seed(uint64_t seed) {
-  Random random(seed * 7919 + 1);
-  uint64_t count = std::vector<uint64_t>{1, 2, 3, 3, 3, 5, 5}[random.below(7)];
-  ConfState conf = voters(count);
-  if (random.chance(20) && count >= 3) {
-    conf.voters.pop_back();
-    conf.learners.push_back(NodeId(count));
-  } else if (random.chance(15) && count >= 3) {
-    conf.voters_outgoing = {NodeId(1), NodeId(2), NodeId(3)};
-    conf.voters.erase(conf.voters.begin());
-  }
-  Options model;
-  model.pre_vote = !random.chance(20);
-  model.check_quorum = !random.chance(20);
-  model.max_append_bytes = random.chance(30) ? 1 : random.between(50, 5000);
-  model.max_append_entries = random.chance(30) ? 1 : random.between(1, 100);
-  model.inflight_bytes = random.chance(30) ? 1 : random.between(100, 20000);
-  model.cache_bytes = random.chance(30) ? 0 : random.between(100, 20000);
-  model.apply_bytes = random.chance(30) ? 1 : random.between(100, 5000);
-  Cluster cluster(conf, seed, model);
-  cluster.weather.loss = random.chance(30) ? 0 : static_cast<double>(random.below(30));
-  cluster.weather.duplication = static_cast<double>(random.below(50));
-  cluster.weather.max_delay = milliseconds(random.between(1, 150));
-  cluster.weather.max_sync = milliseconds(random.between(0, 200));
-  cluster.weather.max_apply = milliseconds(random.between(0, 50));
-
-  std::vector<NodeId> ids = cluster.ids();
-  auto any = [&] { return ids[random.below(ids.size())]; };
-  uint64_t number = 0;
-  for (int i = 0; i < 400 && cluster.failures.empty(); ++i) {
-    cluster.run_for(milliseconds(random.below(60)));
-    switch (random.below(14)) {
-      case 0:
-        cluster.crash(any());
-        break;
-      case 1:
-      case 2:
-        cluster.restart(any());
-        break;
-      case 3:
-        cluster.cut(any(), any());
-        break;
-      case 4: {
-        NodeId alone = any();
-        for (NodeId id : ids) cluster.cut_both(alone, id);
-        break;
-      }
-      case 5:
-      case 6:
-        cluster.heal();
-        break;
-      case 7: {
-        NodeId a = any();
-        NodeId b = any();
-        cluster.tell_lost(a, b);
-        if (random.chance(50)) cluster.tell_reached(a, b);
-        break;
-      }
-      case 8:
-        cluster.snapshot(any(), random.below(5));
-        break;
-      case 9:
-        if (cluster.leader()) cluster.step(cluster.leader(), TransferLeadership{any()});
-        break;
-      case 10:
-        cluster.read(any());
-        cluster.read(any());
-        break;
-      default:
-        for (uint64_t k = random.below(10); k > 0; --k) {
-          cluster.propose(any(), std::string(random.below(200), 'x') + std::to_string(number++));
-          cluster.propose(cluster.leader() ? cluster.leader() : any(), std::to_string(number++));
-        }
-    }
-  }
-  // Calm. Catalogue A5: a leader and progress within ten election timeouts.
-  cluster.heal();
-  cluster.weather = Weather();
-  for (NodeId id : ids) cluster.restart(id);
-  cluster.run_for(milliseconds(200));  // what is still on its way arrives
-  bool ready = cluster.run_until(model.election_timeout * 10, [&] {
-    return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
-  });
-  ASSERT_EQ(first_failure(cluster), "");
-  ASSERT_TRUE(ready) << "no leader";
-  NodeId leader = cluster.leader();
-  ASSERT_TRUE(leader);
-  cluster.step(leader, Propose{std::vector<Proposal>(1)});
-  Index last = cluster.core(leader).last_index();
-  bool caught_up = cluster.run_until(model.election_timeout * 20, [&] {
-    return std::all_of(ids.begin(), ids.end(),
-                       [&](NodeId id) { return cluster.core(id).applied_index() >= last; });
-  });
-  ASSERT_EQ(first_failure(cluster), "");
-  ASSERT_TRUE(caught_up) << "not everyone caught up";
-  // A read that meets a change of leader is dropped; its host asks again.
-  bool all_served = false;
-  for (int attempt = 0; attempt < 5 && !all_served; ++attempt) {
-    uint64_t served = cluster.reads_served();
-    for (NodeId id : ids) cluster.read(id);
-    all_served = cluster.run_until(model.election_timeout,
-                                   [&] { return cluster.reads_served() == served + ids.size(); });
-  }
-  EXPECT_TRUE(all_served);
-  for (NodeId id : ids) {
-    EXPECT_EQ(cluster.applied(id), cluster.applied(ids[0]));
-  }
-}
-
 class SeedTest : public testing::TestWithParam<uint64_t> {};
 
 TEST_P(SeedTest, FaultsThenCalm) {
   for (uint64_t seed = GetParam() * 25; seed < (GetParam() + 1) * 25; ++seed) {
-    SCOPED_TRACE(fmt::format("seed {}", seed));
-    run_seed(seed);
-    if (testing::Test::HasFailure()) return;
+    ASSERT_EQ(run_faults_then_calm(seed), "") << "seed " << seed;
   }
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, SeedTest, testing::Range<uint64_t>(0, 40));

@@ -1,0 +1,128 @@
+#include "tests/unit/raft/faults_then_calm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tests/unit/raft/cluster.h"
+
+namespace connectd::raft {
+
+using std::chrono::milliseconds;
+
+std::string run_faults_then_calm(uint64_t seed) {
+  Random random(seed * 7919 + 1);
+  uint64_t count = std::vector<uint64_t>{1, 2, 3, 3, 3, 5, 5}[random.below(7)];
+  ConfState conf;
+  for (uint64_t i = 1; i <= count; ++i) conf.voters.push_back(NodeId(i));
+  if (random.chance(20) && count >= 3) {
+    // Of five also two: with the leader they would be as many as a majority of all.
+    for (uint64_t learners = count == 5 ? random.between(1, 2) : 1; learners > 0; --learners) {
+      conf.learners.insert(conf.learners.begin(), conf.voters.back());
+      conf.voters.pop_back();
+    }
+  } else if (random.chance(15) && count >= 3) {
+    conf.voters_outgoing = {NodeId(1), NodeId(2), NodeId(3)};
+    conf.voters.erase(conf.voters.begin());
+  }
+  Options model;
+  model.pre_vote = !random.chance(20);
+  model.check_quorum = !random.chance(20);
+  model.max_append_bytes = random.chance(30) ? 1 : random.between(50, 5000);
+  model.max_append_entries = random.chance(30) ? 1 : random.between(1, 100);
+  model.inflight_bytes = random.chance(30) ? 1 : random.between(100, 20000);
+  model.cache_bytes = random.chance(30) ? 0 : random.between(100, 20000);
+  model.apply_bytes = random.chance(30) ? 1 : random.between(100, 5000);
+  Cluster cluster(conf, seed, model);
+  cluster.weather.loss = random.chance(30) ? 0 : static_cast<double>(random.below(30));
+  cluster.weather.duplication = static_cast<double>(random.below(50));
+  cluster.weather.max_delay = milliseconds(random.between(1, 150));
+  cluster.weather.max_sync = milliseconds(random.between(0, 200));
+  cluster.weather.max_apply = milliseconds(random.between(0, 50));
+
+  std::vector<NodeId> ids = cluster.ids();
+  auto any = [&] { return ids[random.below(ids.size())]; };
+  uint64_t number = 0;
+  for (int i = 0; i < 400 && cluster.failures.empty(); ++i) {
+    cluster.run_for(milliseconds(random.below(60)));
+    switch (random.below(14)) {
+      case 0:
+        cluster.crash(any());
+        break;
+      case 1:
+      case 2:
+        cluster.restart(any());
+        break;
+      case 3:
+        cluster.cut(any(), any());
+        break;
+      case 4: {
+        NodeId alone = any();
+        for (NodeId id : ids) cluster.cut_both(alone, id);
+        break;
+      }
+      case 5:
+      case 6:
+        cluster.heal();
+        break;
+      case 7: {
+        NodeId a = any();
+        NodeId b = any();
+        cluster.tell_lost(a, b);
+        if (random.chance(50)) cluster.tell_reached(a, b);
+        break;
+      }
+      case 8:
+        cluster.snapshot(any(), random.below(5));
+        break;
+      case 9:
+        if (cluster.leader()) cluster.step(cluster.leader(), TransferLeadership{any()});
+        break;
+      case 10:
+        cluster.read(any());
+        cluster.read(any());
+        break;
+      default:
+        for (uint64_t k = random.below(10); k > 0; --k) {
+          cluster.propose(any(), std::string(random.below(200), 'x') + std::to_string(number++));
+          cluster.propose(cluster.leader() ? cluster.leader() : any(), std::to_string(number++));
+        }
+    }
+  }
+  // Calm. Catalogue A5: a leader and progress within ten election timeouts.
+  cluster.heal();
+  cluster.weather = Weather();
+  for (NodeId id : ids) cluster.restart(id);
+  cluster.run_for(milliseconds(200));  // what is still on its way arrives
+  bool ready = cluster.run_until(model.election_timeout * 10, [&] {
+    return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
+  });
+  if (!cluster.failures.empty()) return cluster.failures.front();
+  NodeId leader = cluster.leader();
+  if (!ready || !leader) return "liveness: no leader";
+  cluster.step(leader, Propose{std::vector<Proposal>(1)});
+  Index last = cluster.core(leader).last_index();
+  bool caught_up = cluster.run_until(model.election_timeout * 20, [&] {
+    return std::all_of(ids.begin(), ids.end(),
+                       [&](NodeId id) { return cluster.core(id).applied_index() >= last; });
+  });
+  if (!cluster.failures.empty()) return cluster.failures.front();
+  if (!caught_up) return "liveness: not everyone caught up";
+  // A read that meets a change of leader is dropped; its host asks again.
+  bool all_served = false;
+  for (int attempt = 0; attempt < 5 && !all_served; ++attempt) {
+    uint64_t served = cluster.reads_served();
+    for (NodeId id : ids) cluster.read(id);
+    all_served = cluster.run_until(model.election_timeout,
+                                   [&] { return cluster.reads_served() == served + ids.size(); });
+  }
+  if (!all_served) return "liveness: a read is not served";
+  for (NodeId id : ids) {
+    if (cluster.applied(id) != cluster.applied(ids[0])) {
+      return fmt::format("nodes {} and {} have applied different commands", id, ids[0]);
+    }
+  }
+  return {};
+}
+
+}  // namespace connectd::raft

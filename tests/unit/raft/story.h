@@ -1,0 +1,16 @@
+// A story of tests/scenarios: commands for the stage, and the traces that they must leave.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace connectd::raft {
+
+// The names of the stories in a folder, in order.
+std::vector<std::string> story_names(const std::string& folder);
+
+// Plays a file. What is wrong, with file and line; empty: each trace is as it is written there.
+// `rewrite`: writes what was played into the file instead.
+std::string play_story(const std::string& path, bool rewrite);
+
+}  // namespace connectd::raft
