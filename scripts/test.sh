@@ -45,10 +45,12 @@ sanitized() {
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset" --target base_test config_test wire_test raft_test storage_test \
     plugin_test transport_test admin_test ctl_test node_test client_test kv_test lin_test sim_test \
-    connectd connectctl counter_plugin kv_plugin echo_plugin
+    connectd connectctl counter_plugin kv_plugin echo_plugin \
+    fuzz_peer_frames fuzz_framings fuzz_log_segments fuzz_snapshot_files fuzz_codecs \
+    fuzz_configuration fuzz_values
   phase "$preset tests"
   CONNECTD_SIM_SEEDS=20 ctest --preset "$preset" --no-tests=error --parallel 2 \
-    -R '^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim)$'
+    -R '^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim|fuzz_corpus.*)$'
 }
 
 case "${1:-}" in

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "admin/http_client.h"
+#include "admin/http_target.h"
 #include "admin/status_json.h"
 #include "base/log.h"
 
@@ -147,12 +148,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   // ----------------------------------------------------------------------------------------
 
   void handle() {
-    std::string target(request_.target());
-    size_t question = target.find('?');
-    std::string path = target.substr(0, question);
-    std::string query = question == std::string::npos ? "" : target.substr(question + 1);
-    bool verbose = query == "verbose" || query.starts_with("verbose=") ||
-                   query.starts_with("verbose&") || query.find("&verbose") != std::string::npos;
+    const std::string_view target(request_.target().data(), request_.target().size());
+    const auto [path, verbose] = parse_http_target(target);
 
     bool get = request_.method() == http::verb::get || request_.method() == http::verb::head;
     bool post = request_.method() == http::verb::post;

@@ -5,7 +5,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace connectd::config {
@@ -17,15 +16,22 @@ struct Position {
   bool operator==(const Position&) const = default;
 };
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind { kNull, kScalar, kSequence, kMap };
 
   Kind kind = Kind::kNull;
   Position at;
-  bool quoted = false;                                 // kScalar: in quotes or as a block
-  std::string text;                                    // kScalar
-  std::vector<YamlNode> items;                         // kSequence
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // kMap, in the order of the text
+  bool quoted = false;             // kScalar: in quotes or as a block
+  std::string text;                // kScalar
+  std::vector<YamlNode> items;     // kSequence
+  std::vector<YamlEntry> entries;  // kMap, in the order of the text
+};
+
+struct YamlEntry {
+  YamlNode key;
+  YamlNode value;
 };
 
 struct YamlProblem {

@@ -4,6 +4,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/overloaded.h"
 
 namespace connectd::node {
 namespace {
@@ -25,11 +26,6 @@ uint64_t mix(uint64_t z) {  // splitmix64's finalizer
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
   return z ^ (z >> 31);
 }
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 }  // namespace
 

@@ -565,11 +565,12 @@ void Holder::expire() {
 }
 
 void Holder::expire_reads(std::vector<ReadTask>& tasks) {
-  auto late = std::ranges::stable_partition(
-      tasks, [&](const ReadTask& task) { return task.deadline > now_; });
+  auto late = std::stable_partition(tasks.begin(), tasks.end(),
+                                    [&](const ReadTask& task) { return task.deadline > now_; });
   // Answering starts what waited behind the barrier, which may add to `tasks`.
-  std::vector<ReadTask> expired(std::move_iterator(late.begin()), std::move_iterator(late.end()));
-  tasks.erase(late.begin(), late.end());
+  std::vector<ReadTask> expired(std::make_move_iterator(late),
+                                std::make_move_iterator(tasks.end()));
+  tasks.erase(late, tasks.end());
   for (ReadTask& task : expired) {
     answer_error(task.ref, ReplyCode::kNoLeader,
                  "no leader confirmed the read within client.request_timeout");

@@ -5,6 +5,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/overloaded.h"
 #include "storage/recovery.h"
 
 namespace connectd::node {
@@ -28,11 +29,6 @@ constexpr Duration kStreamRetry = std::chrono::seconds(1);
 constexpr Duration kStreamTimeout = std::chrono::seconds(10);
 // Rounds of one turn: a reply may let the next request of its stream start.
 constexpr int kMaxRounds = 4;
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 }  // namespace
 

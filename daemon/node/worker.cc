@@ -1,16 +1,13 @@
 #include "node/worker.h"
 
 #include "base/log.h"
+#include "base/overloaded.h"
 
 namespace connectd::node {
 namespace {
 // Loads are bounded by the core, chunks by the window of each stream.
 constexpr size_t kMaxQueuedTasks = 1 << 16;
 
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 }  // namespace
 
 Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,

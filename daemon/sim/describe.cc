@@ -2,14 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "base/overloaded.h"
+
 namespace connectd::sim {
 namespace {
 constexpr size_t kMaxQuoted = 120;
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 std::string describe_raft(const raft::Envelope& envelope) {
   return std::visit(

@@ -11,9 +11,11 @@
 // Validity of a record at offset o of segment s, in this order:
 //   1. o is a multiple of 8, and the RecordHeader lies in the segment;
 //   2. its checksum is XXH3-64 of the 48 bytes before it with position_seed(s, o);
-//   3. group, segment and offset are this place's; the reserved bytes are zero; the kind is known;
+//   3. group, segment and offset are this place's; the reserved bytes are zero; index and term are
+//      at most kMaxNumber; the kind is known;
 //   4. the body lies in the segment, and its length fits the kind;
-//   5. batch and seal: the body's checksum (same seed) fits. Entry: the entry header decodes, its
+//   5. batch and seal: the body's checksum (same seed) fits; a batch's hard state and replaces_from
+//      are at most kMaxNumber. Entry: the entry header decodes, its
 //   index,
 //      term and length are those of the RecordHeader, and the entry's own checksum fits;
 //   6. the padding is zero.
@@ -31,6 +33,8 @@ namespace connectd::storage {
 inline constexpr uint32_t kLogVersion = 1;
 inline constexpr char kSegmentMagic[8] = {'C', 'O', 'N', 'N', 'W', 'A', 'L', '\0'};
 inline constexpr size_t kRecordAlignment = 8;
+// Indexes and terms over this are not reached by counting: sums with them cannot overflow.
+inline constexpr uint64_t kMaxNumber = uint64_t{1} << 62;
 
 // At offset 0. Written and synced before the file gets its name, so it is durable where the name
 // is; and all records of the segment before it are.

@@ -63,6 +63,9 @@ Result<ReadStatus> RecordReader::next(Record& record) {
       header.reserved_2 != 0) {
     return invalid("a record header does not belong here");
   }
+  if (header.index > kMaxNumber || header.term > kMaxNumber) {
+    return invalid("a record has an impossible index or term");
+  }
   if (header.length > kMaxRecordBodyBytes) return invalid("a record is longer than any may be");
   const size_t body_end = sizeof header + header.length;
   const size_t bytes = padded(body_end);
@@ -85,6 +88,10 @@ Result<ReadStatus> RecordReader::next(Record& record) {
       std::memcpy(&record.batch, body, sizeof(BatchBody));
       if (record.batch.checksum != struct_checksum(record.batch, seed)) {
         return invalid("the checksum of a batch record does not fit");
+      }
+      for (uint64_t number :
+           {record.batch.hard_term, record.batch.hard_commit, record.batch.replaces_from}) {
+        if (number > kMaxNumber) return invalid("a batch record has an impossible number");
       }
       if (record.batch.reserved != 0) return invalid("a batch record has unknown fields");
       break;
@@ -157,6 +164,10 @@ std::string check_segment_header(const SegmentHeader& header, uint64_t segment_i
   if (header.segment_id != segment_id) return "the segment header names another segment";
   if (!all_zero(header.reserved, sizeof header.reserved)) {
     return "the segment header has unknown fields";
+  }
+  for (uint64_t number :
+       {header.last_index, header.last_term, header.hard_term, header.hard_commit}) {
+    if (number > kMaxNumber) return "the segment header has an impossible number";
   }
   if (header.segment_bytes != file_bytes) {
     return fmt::format("the file has {} bytes, its header says {}", file_bytes,

@@ -479,10 +479,10 @@ TEST(Yaml, PositionsAreThoseOfTheText) {
   ASSERT_TRUE(document.problems.empty());
   const auto& entries = document.root.entries;
   ASSERT_EQ(entries.size(), 2u);
-  EXPECT_EQ(entries[0].second.at, (Position{1, 4}));
-  EXPECT_EQ(entries[1].second.items[0].at, (Position{3, 5}));
-  EXPECT_EQ(entries[1].second.items[1].at, (Position{4, 5}));
-  EXPECT_TRUE(entries[1].second.items[1].quoted);
+  EXPECT_EQ(entries[0].value.at, (Position{1, 4}));
+  EXPECT_EQ(entries[1].value.items[0].at, (Position{3, 5}));
+  EXPECT_EQ(entries[1].value.items[1].at, (Position{4, 5}));
+  EXPECT_TRUE(entries[1].value.items[1].quoted);
 }
 
 }  // namespace
