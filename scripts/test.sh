@@ -8,9 +8,10 @@ usage() {
   cat <<'TEXT'
 usage: scripts/test.sh [--quick | --soak MINUTES | --help]
 
-  (nothing)       release build; the simulator for 8 minutes on new seeds; all mutants; the unit tests and
-                  20 seeds of the simulator under AddressSanitizer and UndefinedBehaviorSanitizer
-                  (with a round of a real cluster), and under ThreadSanitizer; then all tests
+  (nothing)       release build; the simulator for 8 minutes on new seeds; all mutants; the unit
+                  tests, 20 seeds of the simulator and rounds of a real cluster under
+                  AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer;
+                  then all tests
   --quick         release build, and all tests but those of real clusters: for work at the desk
   --soak MINUTES  release build, and the simulator on all cores for so long. Goes on where the last
                   soak stopped; the totals are kept in build/soak, and written into docs/testing.md
@@ -65,6 +66,7 @@ case "${1:-}" in
       sanitized dev
       CONNECTD_BUILD_DIR=build/dev python3 tests/cluster/kill_rounds.py test_counter --rounds 5
       sanitized tsan
+      CONNECTD_BUILD_DIR=build/tsan python3 tests/cluster/kill_rounds.py test_counter --rounds 5
     fi
     phase "all tests"
     ctest --preset release --parallel 2
