@@ -39,7 +39,7 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
   }
   CHECK(term_ >= log_.last_term()) << "the hard state is older than the log";
   confs_.assign(initial.conf_history.begin(), initial.conf_history.end());
-  if (confs_.empty()) confs_.push_back({Index(), initial.conf});
+  if (confs_.empty()) confs_.push_back({Index(), initial.conf, {}});
   CHECK(confs_.back().conf == initial.conf);
   reset_election_timer();
   told_ = {role_, leader_, term_};
@@ -66,6 +66,7 @@ void Core::Impl::step(Event event, const Now& now) {
 Ready Core::Impl::take_ready() {
   if (role_ == Role::kLeader) {
     open_read_round();
+    leave_joint();
     replicate();
     continue_transfer();
   } else if (asks_.any_waiting()) {
@@ -214,12 +215,12 @@ void Core::Impl::on(const SnapshotInstalled& event) {
     if (log_.commit_index() < event.mark.index) log_.commit_to(event.mark.index);
     if (log_.handed_out() < event.mark.index) log_.hand_out_to(event.mark.index);
     while (confs_.size() > 1 && confs_[1].index <= event.mark.index) confs_.pop_front();
-    confs_.front() = {event.mark.index, event.conf};
+    confs_.front() = {event.mark.index, event.conf, event.details};
   } else {
     CHECK(log_.commit_index() < event.mark.index) << "a snapshot contradicts the committed log";
     log_.reset(event.mark, event.last_stamp_ns);
     confs_.clear();
-    confs_.push_back({event.mark.index, event.conf});
+    confs_.push_back({event.mark.index, event.conf, event.details});
   }
   applied_ = event.mark.index;
   while (!applying_.empty() && applying_.front().first <= applied_) {
@@ -244,6 +245,46 @@ void Core::Impl::on(const SnapshotSent& event) {
   advance_commit();
 }
 
+// Thesis §4.1 and §4.3: one change at a time, and none before an entry of the own term is committed
+// (the erratum of 2015: else two leaders' changes may have majorities that do not meet).
+ChangeRefusal Core::Impl::change_refusal() const {
+  if (role_ != Role::kLeader) return ChangeRefusal::kNotLeader;
+  if (transferee_) return ChangeRefusal::kTransferring;
+  if (!leader_is_ready()) return ChangeRefusal::kNotReady;
+  return conf_is_settled() ? ChangeRefusal::kNone : ChangeRefusal::kUnderWay;
+}
+
+void Core::Impl::on(const ChangeConf& event) {
+  CHECK(!event.conf.is_joint() && !event.conf.voters.empty()) << "no configuration to change to";
+  if (change_refusal() != ChangeRefusal::kNone) return;
+  ConfState next = event.conf;
+  if (next.voters != conf().voters) next.voters_outgoing = conf().voters;
+  append_conf(next, event.details);
+}
+
+void Core::Impl::on(const Suffrage& event) {
+  may_vote_ = event.may_vote;
+  if (may_vote_ || role_ == Role::kFollower) return;
+  become_follower(term_, NodeId());
+}
+
+void Core::Impl::append_conf(const ConfState& conf, const Slice& details) {
+  Proposal proposal;
+  std::string payload = conf.encode();
+  payload.append(details.text());
+  proposal.payload = Slice::copy_of(payload);
+  append_own(EntryKind::kConfChange, std::move(proposal));
+}
+
+// Thesis §4.3: C_new alone counts once the joint configuration is committed. Any leader does it,
+// also one that has found the joint configuration in its log.
+void Core::Impl::leave_joint() {
+  if (!conf().is_joint() || !leader_is_ready() || confs_.back().index > log_.commit_index()) return;
+  ConfState next = conf();
+  next.voters_outgoing.clear();
+  append_conf(next, Slice(confs_.back().details));
+}
+
 // ---- the log and the configuration
 // -----------------------------------------------------------------
 
@@ -264,9 +305,10 @@ void Core::Impl::append_own(EntryKind kind, Proposal proposal) {
 void Core::Impl::append_to_log(Entry entry) {
   if (entry.kind == EntryKind::kConfChange) {
     // Thesis §4.1: a server uses the latest configuration in its log, committed or not.
-    ConfAtIndex change{entry.index, {}};
+    ConfAtIndex change{entry.index, {}, {}};
     ByteReader in(entry.payload.view());
     CHECK(ConfState::decode(in, change.conf)) << "a configuration that does not decode";
+    change.details = entry.payload.part(entry.payload.size() - in.left(), in.left());
     log_.append(std::move(entry));
     confs_.push_back(std::move(change));
     conf_changed();
@@ -441,6 +483,10 @@ const Entry* Core::entry_in_memory(Index index) const {
   return impl_->log_.in_memory(index) ? &impl_->log_.at(index) : nullptr;
 }
 const ConfState& Core::conf() const { return impl_->conf(); }
+Index Core::conf_index() const { return impl_->confs_.back().index; }
+const Slice& Core::conf_details() const { return impl_->confs_.back().details; }
+bool Core::conf_is_settled() const { return impl_->conf_is_settled(); }
+ChangeRefusal Core::change_refusal() const { return impl_->change_refusal(); }
 HardState Core::hard_state() const {
   return {impl_->term_, impl_->vote_, impl_->log_.commit_index()};
 }

@@ -38,6 +38,9 @@ struct Options {
 struct ConfAtIndex {
   Index index;
   ConfState conf;
+  // What the host wants to know of the members (addresses, disks) beside who they are. It travels in
+  // the entry, is in force and goes out of force with it, and means nothing to the core.
+  Slice details{};
 };
 
 // What recovery found.
@@ -73,6 +76,17 @@ struct Propose { std::vector<Proposal> proposals; };
 // Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role.
 struct ReadRequest { uint64_t context = 0; };
 struct TransferLeadership { NodeId to; };  // none: to the voter that is furthest
+// Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
+// appended and in force at once, and if the voters change, the cluster is joint until it is
+// committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
+// `conf.voters_outgoing` must be empty.
+struct ChangeConf {
+  ConfState conf;
+  Slice details;
+};
+// Whether this node may vote and campaign, whatever the configuration says: not on a disk that the
+// cluster does not know as this member's, for the votes of the one before it are forgotten.
+struct Suffrage { bool may_vote = true; };
 struct PeerLost { NodeId peer; };          // the connection broke
 struct PeerReached { NodeId peer; };       // a connection stands: probe again at once
 // A batch that Ready::append gave is durable. Batches become durable in order.
@@ -81,7 +95,12 @@ struct ApplyDone { Index index; };         // everything up to here was applied
 // Answers Ready::loads: contiguous from the asked index; empty: not there any more (compacted).
 struct Loaded { Index from; std::vector<Entry> entries; };
 // The log was replaced by a snapshot that came from the leader (durable, and applied).
-struct SnapshotInstalled { SnapshotMark mark; ConfState conf; int64_t last_stamp_ns = 0; };
+struct SnapshotInstalled {
+  SnapshotMark mark;
+  ConfState conf;
+  int64_t last_stamp_ns = 0;
+  Slice details{};
+};
 // This node took a snapshot, and it is durable.
 struct SnapshotTaken { SnapshotMark mark; };
 // The log's front was dropped: it now begins at `first_index`.
@@ -91,7 +110,16 @@ struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
 
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
-                           SnapshotTaken, Compacted, SnapshotSent>;
+                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage>;
+
+// Why a leader takes no change of members now.
+enum class ChangeRefusal : uint8_t {
+  kNone,
+  kNotLeader,
+  kNotReady,      // nothing of its own term is committed yet (thesis §4.1, errata)
+  kUnderWay,      // the change before is not committed, or the cluster is joint
+  kTransferring,  // leadership is being handed over
+};
 
 // ---- effects ---------------------------------------------------------------------------------------
 
@@ -158,6 +186,12 @@ class Core final {
   // Null when it is not held in memory. Valid until the next step.
   const Entry* entry_in_memory(Index index) const;
   const ConfState& conf() const;
+  // The entry that brought conf(), 0 if it has been in force all along, and its details.
+  Index conf_index() const;
+  const Slice& conf_details() const;
+  // conf() is committed and no other is to follow it: the change that brought it is over.
+  bool conf_is_settled() const;
+  ChangeRefusal change_refusal() const;
   HardState hard_state() const;
   // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;

@@ -53,6 +53,8 @@ class Core::Impl final {
   void on(const SnapshotTaken&) {}  // what follows from it comes as Compacted
   void on(const Compacted& event);
   void on(const SnapshotSent& event);
+  void on(const ChangeConf& event);
+  void on(const Suffrage& event);
 
   // -- core.cc: the rest of the turn
   void hand_out_committed(Ready& ready);
@@ -61,8 +63,20 @@ class Core::Impl final {
   void append_to_log(Entry entry);
   void truncate_log(Index from);
   void conf_changed();
+  void append_conf(const ConfState& conf, const Slice& details);
+  void leave_joint();
   const ConfState& conf() const { return confs_.back().conf; }
+  bool conf_is_settled() const {
+    return !conf().is_joint() && confs_.back().index <= log_.commit_index();
+  }
+  ChangeRefusal change_refusal() const;
   bool is_voter() const { return conf().is_voter(options_.id); }
+  bool may_campaign() const {
+    if (!may_vote_) return false;
+    if (is_voter()) return true;
+    return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
+           confs_[confs_.size() - 2].conf.is_voter(options_.id);
+  }
 
   // -- core.cc: what may leave when
   bool hard_state_is_durable() const;
@@ -142,6 +156,7 @@ class Core::Impl final {
   NodeId vote_;
   Log log_;
   std::deque<ConfAtIndex> confs_;  // the last is in force; the front is never truncated
+  bool may_vote_ = true;
   Role role_ = Role::kFollower;
   NodeId leader_;
 

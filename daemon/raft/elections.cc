@@ -17,11 +17,16 @@ namespace connectd::raft {
 bool Core::Impl::admit(const Envelope& m) {
   if (m.from == options_.id || m.to != options_.id) return false;
   const bool from_leader = std::holds_alternative<AppendRequest>(m.message) ||
-                           std::holds_alternative<Heartbeat>(m.message);
-  // Who is no member does not disturb: its terms count for nothing (thesis §4.2.3). A leader is
-  // listened to even so, for it manages the change that removes it, or one this node has not heard
-  // of yet (thesis §4.2.2).
-  if (!from_leader && !conf().is_member(m.from)) return false;
+                           std::holds_alternative<Heartbeat>(m.message) ||
+                           (std::holds_alternative<TimeoutNow>(m.message) && m.from == leader_);
+  const bool asks_for_vote = std::holds_alternative<PreVoteRequest>(m.message) ||
+                             std::holds_alternative<VoteRequest>(m.message);
+  // Thesis §4.1: requests are answered whoever asks, for this node may not have heard of the change
+  // that made the asker a member, and its vote may be the one that is needed. That who was removed
+  // does not disturb is seen to by pre-vote and by stickiness (§4.2.3). What others say counts only
+  // if they are members.
+  if (!from_leader && !asks_for_vote && !conf().is_member(m.from)) return false;
+  if (!may_vote_ && asks_for_vote) return false;
 
   if (std::holds_alternative<PreVoteRequest>(m.message)) {
     // Thesis §9.6: it changes nobody's term.
@@ -137,9 +142,11 @@ void Core::Impl::restart_quorum_period() {
 // -------------------------------------------------------------------------------------
 
 void Core::Impl::campaign_or_wait() {
-  // Thesis §4.2.1: who is no voter does not campaign. And a candidate whose requests still wait for
-  // its own disk would only make it write one more term: on slow disks no campaign would ever end.
-  if (!is_voter() || (role_ == Role::kCandidate && !hard_state_is_durable())) {
+  // Thesis §4.2.1: who is no voter does not campaign; but who was one until a change that is not
+  // committed may be the only one whose log reaches so far (§4.2.2). And a candidate whose requests
+  // still wait for its own disk would only make it write one more term: on slow disks no campaign
+  // would ever end.
+  if (!may_campaign() || (role_ == Role::kCandidate && !hard_state_is_durable())) {
     reset_election_timer();
   } else if (options_.pre_vote) {
     pre_campaign();
@@ -338,7 +345,7 @@ void Core::Impl::abort_transfer() {
 }
 
 void Core::Impl::on(NodeId from, Term, const TimeoutNow&) {
-  if (role_ == Role::kLeader || !is_voter() || from != leader_) return;
+  if (role_ == Role::kLeader || !may_campaign() || from != leader_) return;
   campaign(true);
 }
 

@@ -139,6 +139,7 @@ void Fingerprint::add(const Core& core) {
     add(ids.size());
     for (NodeId id : ids) add(id.value());
   };
+  add(c.may_vote_);
   add(c.confs_.size());
   for (const ConfAtIndex& conf : c.confs_) {
     add(conf.index);

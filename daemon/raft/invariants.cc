@@ -89,7 +89,9 @@ std::string InvariantChecker::after_step(const Core& core) {
       HOLDS(c.vote_ == c.options_.id, "a candidate that did not vote for itself");
       [[fallthrough]];
     case Role::kPreCandidate:
-      HOLDS(c.is_voter(), "a campaign of one who is no voter");
+      HOLDS(std::any_of(c.confs_.begin(), c.confs_.end(),
+                        [&](const ConfAtIndex& known) { return known.conf.is_voter(core.id()); }),
+            "a campaign of one who is no voter");
       HOLDS(!c.leader_, "a campaign under a known leader");
       [[fallthrough]];
     case Role::kFollower:

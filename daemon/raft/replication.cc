@@ -166,7 +166,18 @@ void Core::Impl::advance_commit() {
   log_.commit_to(reached);
   // Thesis §4.2.2: a leader that is not in the new configuration manages the cluster until that is
   // committed, and then steps down.
-  if (confs_.back().index <= reached && !is_voter()) become_follower(term_, NodeId());
+  if (confs_.back().index <= reached && !is_voter()) {
+    // Who is furthest need not wait for its timeout (§3.10).
+    NodeId next;
+    Index furthest;
+    for (const auto& [id, peer] : peers_) {
+      if (!conf().is_voter(id) || peer.match() <= furthest) continue;
+      next = id;
+      furthest = peer.match();
+    }
+    if (next && furthest >= confs_.back().index) send(next, TimeoutNow{});
+    become_follower(term_, NodeId());
+  }
 }
 
 // ---- leader: what leaves in this turn

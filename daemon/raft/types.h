@@ -20,7 +20,7 @@ enum class EntryKind : uint8_t {
   kNoop = 1,          // first entry of a term (thesis §6.4)
   kCommand = 2,       // payload: the client's request, for the plugin
   kGenesis = 3,       // payload: the cluster's founding document; always index 1, term 1
-  kConfChange = 4,    // payload: ConfState::encode()
+  kConfChange = 4,    // payload: ConfState::encode(), then the host's details (see ConfAtIndex)
   kSessionOpen = 5,   // payload: who opens; the session's id is this entry's index
   kSessionClose = 6,  // payload: the session's id
   kTick = 7,          // no payload: the plugin's next_deadline has passed

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/log.h"
+
 namespace connectd::raft {
 
 void Cluster::Disk::write(const AppendBatch& batch) {
@@ -18,16 +20,20 @@ void Cluster::Disk::write(const AppendBatch& batch) {
   }
 }
 
-Cluster::Cluster(const ConfState& conf, uint64_t seed, const Options& model)
+Cluster::Cluster(const ConfState& conf, uint64_t seed, const Options& model,
+                 const std::vector<NodeId>& others)
     : random_(seed), conf_(conf) {
-  for (NodeId id : conf.members()) {
+  std::vector<NodeId> all = conf.members();
+  all.insert(all.end(), others.begin(), others.end());
+  for (NodeId id : all) {
     Node& node = nodes_[id];
+    node.disk.snapshot_conf = node.applied_conf = conf_;
     node.options = model;
     node.options.id = id;
     node.options.seed = random_.next();
     node.wall_offset = static_cast<int64_t>(random_.below(1'000'000'000));
   }
-  for (NodeId id : conf.members()) restart(id);
+  for (NodeId id : all) restart(id);
 }
 
 std::vector<NodeId> Cluster::ids() const {
@@ -113,7 +119,14 @@ void Cluster::restart(NodeId id) {
   }
   Initial initial;
   initial.hard_state = disk.hard_state;
-  initial.conf = conf_;
+  initial.conf = disk.snapshot_conf;
+  initial.conf_history.push_back({disk.snapshot.index, initial.conf});
+  for (const Entry& entry : disk.log) {
+    if (entry.kind != EntryKind::kConfChange || entry.index <= disk.snapshot.index) continue;
+    ByteReader in(entry.payload.view());
+    CHECK(ConfState::decode(in, initial.conf));
+    initial.conf_history.push_back({entry.index, initial.conf});
+  }
   initial.snapshot = disk.snapshot;
   initial.first_index = disk.first;
   initial.before_first_term = disk.before_first;
@@ -126,6 +139,7 @@ void Cluster::restart(NodeId id) {
     }
   }
   node.applied = disk.snapshot_state;
+  node.applied_conf = disk.snapshot_conf;
   node.applied_index = disk.snapshot.index;
   ++node.life;
   node.core = std::make_unique<Core>(node.options, initial, now_of(node));
@@ -146,6 +160,12 @@ void Cluster::step(NodeId id, Event event) {
   node.core->step(std::move(event), now_of(node));
   check(id);
   turn(id);
+}
+
+bool Cluster::change(NodeId id, const ConfState& conf) {
+  if (!is_up(id) || core(id).change_refusal() != ChangeRefusal::kNone) return false;
+  step(id, ChangeConf{conf, {}});
+  return true;
 }
 
 bool Cluster::propose(NodeId id, std::string payload) {
@@ -172,6 +192,7 @@ void Cluster::snapshot(NodeId id, uint64_t trailing) {
   Term term = node.core->term_at(index);
   node.disk.snapshot = {index, term};
   node.disk.snapshot_state = node.applied;
+  node.disk.snapshot_conf = node.applied_conf;
   step(id, SnapshotTaken{node.disk.snapshot});
   Index keep = std::min(index, node.core->durable_index());
   if (keep.value() <= trailing) return;
@@ -324,6 +345,10 @@ void Cluster::apply_some(NodeId id) {
       if (entry.index != node.applied_index + 1) fail("apply skips");
       node.applied_index = entry.index;
       if (entry.kind == EntryKind::kCommand) node.applied.emplace_back(entry.payload.text());
+      if (entry.kind == EntryKind::kConfChange) {
+        ByteReader in(entry.payload.view());
+        CHECK(ConfState::decode(in, node.applied_conf));
+      }
     }
     node.to_apply.pop_front();
   }
@@ -352,6 +377,7 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
     } else if (ok) {
       receiver.disk.snapshot = mark;
       receiver.disk.snapshot_state = sender.disk.snapshot_state;
+      receiver.disk.snapshot_conf = receiver.applied_conf = sender.disk.snapshot_conf;
       int64_t stamp = sender.disk.snapshot_stamp;
       if (mark.index >= sender.disk.first && mark.index <= sender.disk.last()) {
         stamp = sender.disk.log[mark.index - sender.disk.first].stamp_ns;
@@ -373,7 +399,7 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
       ++receiver.life;  // what was under way is done
       ++snapshots_installed_;
       if (last != 0) step(to, AppendDone{last});
-      step(to, SnapshotInstalled{mark, conf_, stamp});
+      step(to, SnapshotInstalled{mark, receiver.applied_conf, stamp});
     }
     if (sender.life == life) step(from, SnapshotSent{to, ok, mark});
   });

@@ -30,7 +30,9 @@ struct Weather {
 
 class Cluster final {
  public:
-  Cluster(const ConfState& conf, uint64_t seed, const Options& model = {});
+  // `others`: nodes that are no members, with empty logs.
+  Cluster(const ConfState& conf, uint64_t seed, const Options& model = {},
+          const std::vector<NodeId>& others = {});
 
   Weather weather;
   // Called when `index` was handed out to apply on `node`.
@@ -63,6 +65,7 @@ class Cluster final {
 
   void step(NodeId id, Event event);
   bool propose(NodeId id, std::string payload);
+  bool change(NodeId id, const ConfState& conf);
   void read(NodeId id);
   // The node keeps its applied state as a snapshot and drops the log up to `trailing` before it.
   void snapshot(NodeId id, uint64_t trailing);
@@ -86,6 +89,7 @@ class Cluster final {
     Term before_first;
     SnapshotMark snapshot;
     std::vector<std::string> snapshot_state;
+    ConfState snapshot_conf;
     int64_t snapshot_stamp = 0;
 
     Index last() const { return first + log.size() - 1; }
@@ -101,6 +105,7 @@ class Cluster final {
     std::deque<AppendBatch> writing;
     Time disk_free;
     std::vector<std::string> applied;  // payloads of commands
+    ConfState applied_conf;
     Index applied_index;
     std::deque<Entry> to_apply;
     std::map<uint64_t, Index> reads;  // context -> what must be seen

@@ -305,11 +305,23 @@ TEST(Thesis423, StickinessEndsAfterATimeoutAndWithTheConnection) {
 
 TEST(Thesis423, StrangersDoNotDisturb) {
   Host host({1}, 1);
-  host.receive(77, 9, VoteRequest{Index(9), Term(9)});
+  host.append(2, 1, 1, 1, {});
+  host.sent.clear();
+  host.receive(77, 9, VoteRequest{Index(9), Term(9)});  // there is a leader
   host.receive(77, 9, AppendResponse{});
   host.receive(77, 9, PreVoteResponse{false});
   EXPECT_EQ(host.core->term(), Term(1));
   EXPECT_TRUE(host.sent.empty());
+}
+
+// Thesis §4.1: the asker may have become a member by a change that this node has not heard of.
+TEST(Thesis41, AVoteIsGivenWhoeverAsks) {
+  Host host({1}, 1);
+  host.receive(77, 2, PreVoteRequest{Index(1), Term(1)});
+  EXPECT_TRUE(host.take<PreVoteResponse>().at(0).granted);
+  host.receive(77, 2, VoteRequest{Index(1), Term(1)});
+  host.persist();
+  EXPECT_TRUE(host.take<VoteResponse>(77).at(0).granted);
 }
 
 TEST(Thesis62, CheckQuorumIsCountedFromNow) {

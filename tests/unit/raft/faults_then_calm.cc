@@ -10,6 +10,30 @@ namespace connectd::raft {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+std::string ids_of(const std::vector<NodeId>& nodes) {
+  std::string text;
+  for (NodeId id : nodes) text += fmt::format("{}{}", text.empty() ? "" : ",", id);
+  return text;
+}
+
+std::string states(Cluster& cluster) {
+  std::string text;
+  for (NodeId id : cluster.ids()) {
+    const Core& core = cluster.core(id);
+    const ConfState& conf = core.conf();
+    text += fmt::format("; node {} {} term={} log={}/{} commit={} voters={}{}{} learners={} at {}",
+                        id, role_name(core.role()), core.term(), core.last_index(),
+                        core.term_at(core.last_index()), core.commit_index(), ids_of(conf.voters),
+                        conf.is_joint() ? " and " : "", ids_of(conf.voters_outgoing),
+                        ids_of(conf.learners), core.conf_index());
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string run_faults_then_calm(uint64_t seed) {
   Random random(seed * 7919 + 1);
   uint64_t count = std::vector<uint64_t>{1, 2, 3, 3, 3, 5, 5}[random.below(7)];
@@ -25,6 +49,10 @@ std::string run_faults_then_calm(uint64_t seed) {
     conf.voters_outgoing = {NodeId(1), NodeId(2), NodeId(3)};
     conf.voters.erase(conf.voters.begin());
   }
+  // Some seeds change the members all the time.
+  const bool changes = random.chance(40);
+  std::vector<NodeId> others;
+  for (uint64_t i = 1; changes && i <= 2; ++i) others.push_back(NodeId(count + i));
   Options model;
   model.pre_vote = !random.chance(20);
   model.check_quorum = !random.chance(20);
@@ -33,7 +61,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   model.inflight_bytes = random.chance(30) ? 1 : random.between(100, 20000);
   model.cache_bytes = random.chance(30) ? 0 : random.between(100, 20000);
   model.apply_bytes = random.chance(30) ? 1 : random.between(100, 5000);
-  Cluster cluster(conf, seed, model);
+  Cluster cluster(conf, seed, model, others);
   cluster.weather.loss = random.chance(30) ? 0 : static_cast<double>(random.below(30));
   cluster.weather.duplication = static_cast<double>(random.below(50));
   cluster.weather.max_delay = milliseconds(random.between(1, 150));
@@ -45,6 +73,17 @@ std::string run_faults_then_calm(uint64_t seed) {
   uint64_t number = 0;
   for (int i = 0; i < 400 && cluster.failures.empty(); ++i) {
     cluster.run_for(milliseconds(random.below(60)));
+    if (changes && random.chance(10) && cluster.leader()) {
+      ConfState next;
+      for (NodeId id : ids) {
+        if (random.chance(60)) {
+          next.voters.push_back(id);
+        } else if (random.chance(30)) {
+          next.learners.push_back(id);
+        }
+      }
+      if (!next.voters.empty()) cluster.change(cluster.leader(), next);
+    }
     switch (random.below(14)) {
       case 0:
         cluster.crash(any());
@@ -99,15 +138,25 @@ std::string run_faults_then_calm(uint64_t seed) {
   });
   if (!cluster.failures.empty()) return cluster.failures.front();
   NodeId leader = cluster.leader();
-  if (!ready || !leader) return "liveness: no leader";
+  if (!ready || !leader) return "liveness: no leader" + states(cluster);
   cluster.step(leader, Propose{std::vector<Proposal>(1)});
+  // A change that is under way ends, and may end this leadership.
+  bool settled = cluster.run_until(model.election_timeout * 20, [&] {
+    leader = cluster.leader();
+    return leader && cluster.core(leader).conf_is_settled() &&
+           cluster.core(leader).conf().is_voter(leader) && cluster.core(leader).leader_is_ready();
+  });
+  if (!cluster.failures.empty()) return cluster.failures.front();
+  if (!settled) return "liveness: a change of members does not come to its end" + states(cluster);
+  // Who is no member is not told.
+  ids = cluster.core(leader).conf().members();
   Index last = cluster.core(leader).last_index();
   bool caught_up = cluster.run_until(model.election_timeout * 20, [&] {
     return std::all_of(ids.begin(), ids.end(),
                        [&](NodeId id) { return cluster.core(id).applied_index() >= last; });
   });
   if (!cluster.failures.empty()) return cluster.failures.front();
-  if (!caught_up) return "liveness: not everyone caught up";
+  if (!caught_up) return "liveness: not everyone caught up" + states(cluster);
   // A read that meets a change of leader is dropped; its host asks again.
   bool all_served = false;
   for (int attempt = 0; attempt < 5 && !all_served; ++attempt) {

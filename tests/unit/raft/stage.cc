@@ -28,6 +28,12 @@ std::vector<NodeId> to_nodes(const std::string& text) {
   return nodes;
 }
 
+std::string ids(const std::vector<NodeId>& nodes) {
+  std::string text;
+  for (NodeId id : nodes) text += fmt::format("{}{}", text.empty() ? "" : ",", id);
+  return text;
+}
+
 Duration to_duration(const std::string& text) { return milliseconds(std::stoll(text)); }
 
 std::string name(NodeId id) { return id ? fmt::format("{}", id) : "none"; }
@@ -219,6 +225,20 @@ std::string Stage::run(const std::string& line) {
     Proposal proposal;
     proposal.kind = EntryKind::kConfChange;
     step(id(0), Propose{{proposal}});
+  } else if (command == "change") {
+    ChangeConf change;
+    change.conf.voters = to_nodes(arguments.named["voters"]);
+    change.conf.learners = to_nodes(arguments.named["learners"]);
+    constexpr const char* kRefusals[] = {"", "it does not lead", "nothing of its term is committed",
+                                         "another change is under way",
+                                         "leadership is being handed over"};
+    ChangeRefusal refusal = node(id(0)).core->change_refusal();
+    if (refusal != ChangeRefusal::kNone) {
+      say(fmt::format("{} takes no change: {}", id(0), kRefusals[static_cast<size_t>(refusal)]));
+    }
+    step(id(0), std::move(change));
+  } else if (command == "suffrage") {
+    step(id(0), Suffrage{words.at(1) == "yes"});
   } else if (command == "read") {
     step(id(0), ReadRequest{std::stoull(words.at(1))});
   } else if (command == "transfer") {
@@ -255,7 +275,9 @@ void Stage::cluster(const Arguments& arguments) {
   conf_.voters = to_nodes(named["voters"]);
   conf_.voters_outgoing = to_nodes(named["outgoing"]);
   conf_.learners = to_nodes(named["learners"]);
-  for (NodeId id : conf_.members()) {
+  std::vector<NodeId> all = conf_.members();
+  for (NodeId id : to_nodes(named["others"])) all.push_back(id);
+  for (NodeId id : all) {
     Node& n = nodes_[id];
     n.options.id = id;
     n.options.seed = id.value();
@@ -313,6 +335,13 @@ void Stage::start(NodeId id, const Arguments& arguments) {
       initial.terms.push_back({entry.index, entry.term});
     }
   }
+  initial.conf_history.push_back({Index(), conf_});
+  for (const Entry& entry : disk.log) {
+    if (entry.kind != EntryKind::kConfChange) continue;
+    ByteReader in(entry.payload.view());
+    ConfState::decode(in, initial.conf);
+    initial.conf_history.push_back({entry.index, initial.conf});
+  }
   n.core = std::make_unique<Core>(n.options, initial, now());
   n.writing.clear();
   checker_.restarted(id);
@@ -320,6 +349,7 @@ void Stage::start(NodeId id, const Arguments& arguments) {
   n.told_term = n.core->term();
   n.told_leader = NodeId();
   n.told_commit = n.core->commit_index();
+  n.told_conf = n.core->conf_index();
   if (n.core->last_index() || n.core->term()) {
     say(fmt::format("{} starts: term {}, log ends at {}, commit {}", id, n.core->term(),
                     position(n.core->last_index(), n.core->term_at(n.core->last_index())),
@@ -427,7 +457,7 @@ void Stage::install(NodeId to, NodeId from) {
   }
   say(fmt::format("{} installs the snapshot of {} at {}", to, from,
                   position(mark.index, mark.term)));
-  step(to, SnapshotInstalled{mark, conf_, 0});
+  step(to, SnapshotInstalled{mark, node(from).core->conf(), 0});
   step(from, SnapshotSent{to, true, mark});
 }
 
@@ -504,6 +534,14 @@ void Stage::turn(NodeId id) {
       detail(fmt::format("  then {} -> {}: {}", id, envelope.to, describe(envelope)));
     }
     n.writing.push_back(std::move(*ready.append));
+  }
+  if (core.conf_index() != n.told_conf) {
+    n.told_conf = core.conf_index();
+    const ConfState& conf = core.conf();
+    std::string text = fmt::format("{} goes by voters {}", id, ids(conf.voters));
+    if (conf.is_joint()) text += fmt::format(" and {}", ids(conf.voters_outgoing));
+    if (!conf.learners.empty()) text += fmt::format(", learners {}", ids(conf.learners));
+    say(text);
   }
   if (core.commit_index() != n.told_commit) {
     say(fmt::format("{} commits up to {}", id, core.commit_index()));

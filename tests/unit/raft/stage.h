@@ -47,6 +47,7 @@ class Stage final {
     Term told_term;
     NodeId told_leader;
     Index told_commit;
+    Index told_conf;
   };
 
   void cluster(const Arguments& arguments);
