@@ -19,6 +19,7 @@
 #include "admin/http_target.h"
 #include "admin/status_json.h"
 #include "base/log.h"
+#include "wire/address.h"
 
 namespace connectd::admin {
 namespace {
@@ -49,12 +50,13 @@ std::string lower_case(std::string_view text) {
 // What all connections share. It outlives the server while the loop still holds a `done` of a call,
 // so that a late answer meets an io_context that is stopped, not one that is gone.
 struct Shared : std::enable_shared_from_this<Shared> {
-  Shared(ServerOptions o, const node::StatusBoard& b, CallFunction c)
-      : options(std::move(o)), board(b), call(std::move(c)) {}
+  Shared(ServerOptions o, const node::StatusBoard& b, CallFunction c, ChangeFunction m)
+      : options(std::move(o)), board(b), call(std::move(c)), change(std::move(m)) {}
 
   ServerOptions options;
   const node::StatusBoard& board;  // used on the server's thread only
   CallFunction call;
+  ChangeFunction change;
   std::vector<std::string> hosts;  // good in a Host header, in lower case
   size_t connections = 0;
   size_t cluster_queries = 0;
@@ -159,8 +161,13 @@ class Session final : public std::enable_shared_from_this<Session> {
     if (path == "/v1/status") return get ? status() : not_allowed("GET, HEAD");
     if (path == "/v1/cluster") return get ? cluster() : not_allowed("GET, HEAD");
     if (path == "/v1/call") return post ? call() : not_allowed("POST");
+    if (path == "/v1/admin/members" || path == "/v1/admin/leader") {
+      return post ? change(path == "/v1/admin/leader") : not_allowed("POST");
+    }
     problem(404, "Not found",
-            "there are /livez, /readyz, /leaderz, /v1/status, /v1/cluster and /v1/call", "");
+            "there are /livez, /readyz, /leaderz, /v1/status, /v1/cluster, /v1/call, "
+            "/v1/admin/members and /v1/admin/leader",
+            "");
   }
 
   void not_allowed(const char* allow) {
@@ -436,6 +443,112 @@ class Session final : public std::enable_shared_from_this<Session> {
     shared_.call(std::move(request_.body()), std::move(done));
   }
 
+  // ---- /v1/admin
+  // -------------------------------------------------------------------------------------
+
+  // {"action": "add"|"promote"|"remove"|"replace", "id": 4, "peer": "H:P", "client": ..., "http":
+  // ...,
+  //  "learner": true, "force": true, "if_index": 7}; of the leader {"action": "transfer", "id": 2}.
+  static Result<node::MemberChange> change_of(std::string_view body, bool of_leader) {
+    auto wrong = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+    error_code ec;
+    json::value value = json::parse(body, ec);
+    if (ec || !value.is_object()) return wrong("the body is no JSON object");
+    const std::map<std::string_view, node::MemberChange::Kind> actions =
+        of_leader
+            ? std::map<std::string_view,
+                       node::MemberChange::Kind>{{"transfer", node::MemberChange::Kind::kTransfer}}
+            : std::map<std::string_view, node::MemberChange::Kind>{
+                  {"add", node::MemberChange::Kind::kAdd},
+                  {"promote", node::MemberChange::Kind::kPromote},
+                  {"remove", node::MemberChange::Kind::kRemove},
+                  {"replace", node::MemberChange::Kind::kReplace}};
+    node::MemberChange change;
+    bool has_action = false;
+    for (const auto& [key, field] : value.as_object()) {
+      const std::string_view name(key.data(), key.size());
+      std::string* text = name == "peer"     ? &change.member.peer_address
+                          : name == "client" ? &change.member.client_address
+                          : name == "http"   ? &change.member.http_address
+                                             : nullptr;
+      bool* flag = name == "learner" ? &change.learner_only
+                   : name == "force" ? &change.force
+                                     : nullptr;
+      if (text != nullptr && field.is_string()) {
+        *text = std::string(field.as_string());
+        auto address = wire::parse_address(*text);
+        if (!address) return wrong(fmt::format("{}: {}", name, address.error().text));
+      } else if (flag != nullptr && field.is_bool()) {
+        *flag = field.as_bool();
+      } else if ((name == "id" || name == "if_index") && field.is_number()) {
+        error_code range;
+        const uint64_t number = field.to_number<uint64_t>(range);
+        if (range) return wrong(fmt::format("{} is a whole number that is not negative", name));
+        if (name == "id") change.member.id = NodeId(number);
+        if (name == "if_index") change.expected = Index(number);
+      } else if (name == "action" && field.is_string()) {
+        auto action = actions.find(std::string_view(field.as_string()));
+        if (action == actions.end()) {
+          return wrong(fmt::format("there is no action '{}'",
+                                   std::string_view(field.as_string()).substr(0, 32)));
+        }
+        change.kind = action->second;
+        has_action = true;
+      } else {
+        return wrong(
+            fmt::format("'{}' is not known, or has a value of the wrong kind", name.substr(0, 32)));
+      }
+    }
+    if (!has_action) return wrong("an action is wanted");
+    return change;
+  }
+
+  void change(bool of_leader) {
+    if (refuse_foreign()) return;
+    error_code ec;
+    if (!stream_.socket().remote_endpoint(ec).address().is_loopback() || ec) {
+      return problem(403, "Forbidden",
+                     "members are changed from this machine only: ask 127.0.0.1, with connectctl "
+                     "on the node's own machine",
+                     "");
+    }
+    auto wanted = change_of(request_.body(), of_leader);
+    if (!wanted) return problem(400, "Bad request", wanted.error().text, "REFUSED");
+    if (!shared_.change) return problem(503, "Service unavailable", "no changes are taken", "");
+    uint64_t number = ++call_number_;
+    stream_.expires_never();
+    timer_.expires_after(
+        std::chrono::duration_cast<std::chrono::steady_clock::duration>(kChangeTimeout));
+    timer_.async_wait([self = shared_from_this(), number](error_code aborted) {
+      if (aborted) return;
+      self->on_outcome(number, {false, "TIMEOUT", "the node gave no answer in time", Index()});
+    });
+    auto done = [keep = shared_.shared_from_this(), weak = weak_from_this(),
+                 number](node::ChangeOutcome outcome) {
+      asio::post(keep->io, [weak, number, outcome = std::move(outcome)]() mutable {
+        if (auto self = weak.lock()) self->on_outcome(number, outcome);
+      });
+    };
+    shared_.change(std::move(*wanted), std::move(done));
+  }
+
+  void on_outcome(uint64_t number, const node::ChangeOutcome& outcome) {
+    if (number != call_number_) return;
+    ++call_number_;
+    timer_.cancel();
+    if (!outcome.done) {
+      const int status = outcome.code == "NOLEADER"  ? 503
+                         : outcome.code == "TIMEOUT" ? 504
+                         : outcome.code == "REFUSED" ? 400
+                                                     : 409;
+      return problem(status, "The change was not taken", outcome.text, outcome.code);
+    }
+    Response response = make(200, kJson);
+    response.body() =
+        json::serialize(json::object{{"index", outcome.index.value()}, {"text", outcome.text}});
+    write(std::move(response));
+  }
+
   void on_result(uint64_t number, CallResult result) {
     if (number != call_number_) return;
     ++call_number_;
@@ -609,9 +722,9 @@ class Server final : public HttpServer {
 
 Result<std::unique_ptr<HttpServer>> HttpServer::open(ServerOptions options,
                                                      const node::StatusBoard& board,
-                                                     CallFunction call) {
+                                                     CallFunction call, ChangeFunction change) {
   auto server = std::make_unique<Server>(
-      std::make_shared<Shared>(std::move(options), board, std::move(call)));
+      std::make_shared<Shared>(std::move(options), board, std::move(call), std::move(change)));
   Result<void> listening = server->listen();
   if (!listening) return failure(listening.error());
   return server;

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "config/config.h"
+#include "node/members.h"
 #include "node/service.h"
 #include "node/status.h"
 
@@ -35,6 +36,8 @@ inline constexpr size_t kMaxClusterQueries = 8;
 inline constexpr Duration kLoopHangs = std::chrono::seconds(10);
 // What a call may take longer than Options::call_timeout before the server gives up by itself.
 inline constexpr Duration kCallGrace = std::chrono::seconds(2);
+// A change of members that the loop has not answered by then.
+inline constexpr Duration kChangeTimeout = std::chrono::seconds(5);
 
 // The answer to one request, as node::Reply but owning its bytes.
 struct CallResult {
@@ -49,6 +52,9 @@ struct CallResult {
 // it queues (else answer kOverloaded). `done` is called once, on any thread, and may be called or
 // dropped after the server is gone.
 using CallFunction = std::function<void(std::string request, std::function<void(CallResult)> done)>;
+// Hands a change of members, or of leadership, to the loop thread; as CallFunction otherwise.
+using ChangeFunction =
+    std::function<void(node::MemberChange change, std::function<void(node::ChangeOutcome)> done)>;
 
 struct ServerOptions {
   config::Address listen;
@@ -64,9 +70,10 @@ class HttpServer {
  public:
   // Binds and listens. kCannotCreate with the address when that fails: in use, or not of this
   // machine. kPermission for a port below 1024 without the right to it.
+  // `change` null: changes are refused.
   static Result<std::unique_ptr<HttpServer>> open(ServerOptions options,
-                                                  const node::StatusBoard& board,
-                                                  CallFunction call);
+                                                  const node::StatusBoard& board, CallFunction call,
+                                                  ChangeFunction change = nullptr);
   // Starts its thread. Once.
   virtual void start() = 0;
   // The port it listens on.

@@ -57,7 +57,9 @@ std::string status_json(const node::StatusSnapshot& status) {
                                    {"voter", member.voter},
                                    {"peer", member.peer},
                                    {"client", member.client},
-                                   {"http", member.http}});
+                                   {"http", member.http},
+                                   {"promoting", member.promoting},
+                                   {"disk", member.disk}});
   }
   json::array peers;
   for (const node::PeerProgress& peer : status.peers) {
@@ -87,6 +89,8 @@ std::string status_json(const node::StatusSnapshot& status) {
       {"ready", status.ready},
       {"reason", status.reason},
       {"members", std::move(members)},
+      {"members_index", status.members_index.value()},
+      {"members_settled", status.members_settled},
       {"peers", std::move(peers)},
       {"plugin", json::object{{"name", status.plugin_name},
                               {"version", status.plugin_version},

@@ -106,6 +106,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   // ---------------------------------------------------------------------------------------
   Result<void> open_data_directory();
   void begin_bootstrap();
+  std::vector<node::GenesisMember> config_members() const;
   Result<void> open_node(const node::Genesis& genesis);
   Result<void> open_ports();
   void start_threads();
@@ -124,6 +125,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   // --------------------------------------------------------------------------------------
   void loop();
   void turn_bootstrap();
+  void follow_members();
+  void stop(const char* why);
   void wake();  // any thread
   void wait_for_signal();
   void on_signal(int number);
@@ -131,6 +134,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   void publish_status();
   void call(std::string request, std::function<void(admin::CallResult)> done);  // HTTP thread
   void start_call(std::string request, std::function<void(admin::CallResult)> done);
+  void change_members(node::MemberChange change,  // HTTP thread
+                      std::function<void(node::ChangeOutcome)> done);
   void stop_everything();
   void log_state();
   void reload();
@@ -157,6 +162,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
 
+  std::pair<Index, bool> followed_members_{};
+  std::optional<Error> removed_;
   std::set<NodeId> refused_by_;
   bool arrived_ = false;
   Index catch_up_to_;  // committed when a leader was first known
@@ -228,16 +235,22 @@ void Daemon::Impl::begin_bootstrap() {
   options.disk_id = identity_.disk_id;
   options.fresh_cluster_id.bytes = random_128();
   options.cluster_name = config_.cluster.name;
-  for (const config::Member& member : config_.cluster.members) {
-    options.members.push_back({member.id, DiskId(), member.peer.to_string(),
-                               member.client.to_string(), member.http.to_string()});
-  }
+  options.members = config_members();
   options.max_request = config_.client.max_request;
   options.plugin_name = plugin_->name();
   options.plugin_level_min = plugin_->level_min();
   options.plugin_level_max = plugin_->level_max();
   options.plugin_options = config_.plugin.options;
   bootstrap_ = std::make_unique<node::Bootstrap>(std::move(options));
+}
+
+std::vector<node::GenesisMember> Daemon::Impl::config_members() const {
+  std::vector<node::GenesisMember> members;
+  for (const config::Member& member : config_.cluster.members) {
+    members.push_back({member.id, DiskId(), member.peer.to_string(), member.client.to_string(),
+                       member.http.to_string()});
+  }
+  return members;
 }
 
 Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
@@ -263,10 +276,6 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
                     "'{}': correct cluster.name, or use another directory",
                     config_.node.data_dir, genesis.cluster_name, config_.cluster.name));
   }
-  if (genesis.find(config_.node.id) == nullptr) {
-    return failure(ExitCode::kMismatch, fmt::format("node {} is no member of cluster '{}'",
-                                                    config_.node.id, genesis.cluster_name));
-  }
   // Settings that change results count as they were when the cluster was formed.
   if (genesis.max_request != config_.client.max_request) {
     LOG_WARNING("config",
@@ -282,6 +291,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
 
   node::NodeOptions options;
   options.id = config_.node.id;
+  options.disk_id = identity_.disk_id;
   options.raft.election_timeout = config_.raft.election_timeout;
   options.raft.heartbeat_interval = config_.raft.heartbeat_interval;
   options.raft.pre_vote = config_.raft.pre_vote;
@@ -380,8 +390,16 @@ std::map<NodeId, std::vector<wire::Address>> Daemon::Impl::peer_addresses() cons
     if (member.id != config_.node.id) peers[member.id].push_back(to_wire(member.peer));
   }
   if (node_) {
-    for (const node::GenesisMember& member : node_->genesis().members) {
+    // Addresses in the file are hints for those whom the log knows.
+    std::erase_if(peers,
+                  [&](const auto& peer) { return node_->members().find(peer.first) == nullptr; });
+    const bool settled = node_->core().conf_is_settled();
+    for (const node::GenesisMember& member : node_->members().members) {
       if (member.id == config_.node.id) continue;
+      if (settled && node_->members().is_removed(member.id)) {
+        peers.erase(member.id);
+        continue;
+      }
       auto address = wire::parse_address(member.peer_address);
       if (!address) continue;
       auto& known = peers[member.id];
@@ -409,8 +427,12 @@ Result<void> Daemon::Impl::open_ports() {
   http.max_request = config_.client.max_request;
   http.call_timeout = config_.client.request_timeout;
   auto server = admin::HttpServer::open(
-      http, board_, [this](std::string request, std::function<void(admin::CallResult)> done) {
+      http, board_,
+      [this](std::string request, std::function<void(admin::CallResult)> done) {
         call(std::move(request), std::move(done));
+      },
+      [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
+        change_members(std::move(change), std::move(done));
       });
   if (!server) return failure(server.error());
   http_ = std::move(*server);
@@ -467,12 +489,13 @@ wire::Hello Daemon::Impl::hello() const {
 
 std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const {
   if (!node_) return std::nullopt;
-  return node::check_member(node_->genesis(), hello);
+  return node_->check_peer(hello);
 }
 
 void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
   switch (refusal.code) {
     case wire::RefusalCode::kDiskId:
+    case wire::RefusalCode::kRemoved:
       // Only a member of this very cluster says this.
       die(Error{ExitCode::kMismatch, fmt::format("refused by node {}: {}", peer, refusal.text)});
     case wire::RefusalCode::kClusterName:
@@ -506,6 +529,21 @@ void Daemon::Impl::wake() {
   asio::post(io_, [this] { wake_posted_.store(false, std::memory_order_release); });
 }
 
+// Who is dialled, and whether this node still belongs here.
+void Daemon::Impl::follow_members() {
+  const std::pair now{node_->core().conf_index(), node_->core().conf_is_settled()};
+  if (now == followed_members_) return;
+  followed_members_ = now;
+  network_->set_peers(peer_addresses());
+  if (!node_->is_removed() || removed_) return;
+  removed_ = Error{ExitCode::kMismatch,
+                   fmt::format("node {} was removed from cluster '{}' and stops for good; its data "
+                               "directory {} may be deleted",
+                               config_.node.id, config_.cluster.name, config_.node.data_dir)};
+  LOG_WARNING("members", "{}", removed_->text);
+  if (!stopping_) stop("this node is no member any more");
+}
+
 void Daemon::Impl::turn_bootstrap() {
   Time now = read_clocks().time;
   if (!node_) bootstrap_->advance();
@@ -525,7 +563,7 @@ void Daemon::Impl::turn_bootstrap() {
   }
   if (now >= next_bootstrap_) {
     next_bootstrap_ = now + kBootstrapInterval;
-    bootstrap_->offer();
+    if (node_) bootstrap_->offer(node_->members().members);
     if (!node_) {
       std::string waiting = bootstrap_->waiting_for();
       if (waiting != last_waiting_ || now >= next_waiting_log_) {
@@ -570,10 +608,16 @@ void Daemon::Impl::publish_status() {
   status->applied_index = node_->applied_index();
   status->snapshot_index = node_->snapshot_index();
   status->digest = node_->digest();
-  for (const node::GenesisMember& member : node_->genesis().members) {
-    status->members.push_back({member.id, core.conf().is_voter(member.id), member.peer_address,
-                               member.client_address, member.http_address});
+  for (const node::GenesisMember& member : node_->members().members) {
+    if (node_->members().is_removed(member.id) && core.conf_is_settled()) continue;
+    node::MemberStatus shown{member.id, core.conf().is_voter(member.id), member.peer_address,
+                             member.client_address, member.http_address};
+    shown.promoting = node_->members().will_promote(member.id);
+    shown.disk = member.disk_id ? member.disk_id.to_string() : "";
+    status->members.push_back(std::move(shown));
   }
+  status->members_index = core.conf_index();
+  status->members_settled = core.conf_is_settled();
   for (const raft::PeerStatus& peer : core.peers()) {
     const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
                         : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
@@ -617,6 +661,18 @@ void Daemon::Impl::call(std::string request, std::function<void(admin::CallResul
   }
   asio::post(io_, [this, request = std::move(request), done = std::move(done)]() mutable {
     start_call(std::move(request), std::move(done));
+  });
+}
+
+void Daemon::Impl::change_members(node::MemberChange change,
+                                  std::function<void(node::ChangeOutcome)> done) {
+  asio::post(io_, [this, change = std::move(change), done = std::move(done)]() mutable {
+    if (!node_) {
+      done({false, "NOLEADER", bootstrap_->waiting_for(), Index()});
+      return;
+    }
+    arrive();
+    node_->change_members(change, std::move(done));
   });
 }
 
@@ -694,8 +750,11 @@ void Daemon::Impl::on_signal(int number) {
     stop_now_ = true;
     return;
   }
-  LOG_INFO("connectd", "{}: handing over and finishing what is in flight",
-           number == SIGTERM ? "SIGTERM" : "SIGINT");
+  stop(number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+void Daemon::Impl::stop(const char* why) {
+  LOG_INFO("connectd", "{}: handing over and finishing what is in flight", why);
   systemd_.notify("STOPPING=1\nSTATUS=stopping");
   stopping_ = true;
   Time now = read_clocks().time;
@@ -737,7 +796,10 @@ void Daemon::Impl::loop() {
     io_.restart();
     if (bootstrap_) turn_bootstrap();
     Now clocks = read_clocks();
-    if (node_) node_->turn(clocks);
+    if (node_) {
+      node_->turn(clocks);
+      follow_members();
+    }
     arrived_ = false;
     if (clocks.time >= next_status_) {
       next_status_ = clocks.time + kStatusInterval;
@@ -777,6 +839,7 @@ Result<void> Daemon::Impl::run() {
   loop();
   stop_everything();
   LOG_INFO("connectd", "stopped");
+  if (removed_) return failure(*removed_);
   return {};
 }
 

@@ -15,6 +15,11 @@ constexpr size_t kMaxEndpoints = 64;
 constexpr size_t kMany = 1000;
 
 const OptionSpec kPlugin = {"plugin", "FILE", "the plugin that the nodes run"};
+const OptionSpec kPeer = {"peer", "HOST:PORT", "where its peers reach it"};
+const OptionSpec kClient = {"client", "HOST:PORT", "where clients do"};
+const OptionSpec kHttp = {"http", "HOST:PORT", "its HTTP address"};
+const OptionSpec kForce = {"force", "", "also when no majority can be reached afterwards"};
+const OptionSpec kIfIndex = {"if-index", "INDEX", "only if the members are those of this index"};
 const OptionSpec kSet = {"set", "SECTION.KEY=VALUE", "override one key of the configuration"};
 
 // "TEXT. Try: connectctl help WORDS"
@@ -225,6 +230,68 @@ const std::vector<Command>& commands() {
        "The plugin says whether it is a write or a read; any node takes it. `-` reads it from\n"
        "standard input. The reply goes to standard output as it came. Ends with 1 when it was\n"
        "refused, 75 when there is no leader or the outcome is not known."},
+      {"member list",
+       "",
+       0,
+       0,
+       {},
+       member_list_command,
+       "who belongs to the cluster\n"
+       "With the index of the entry that says so, for --if-index."},
+      {"member add",
+       "ID",
+       1,
+       1,
+       {kPeer,
+        kClient,
+        kHttp,
+        {"learner", "", "it stays a learner: it has the data, and no vote"},
+        kIfIndex},
+       member_add_command,
+       "a new member\n"
+       "It joins as a learner, catches up, and becomes a voter by itself; this command waits for\n"
+       "that. Start its connectd with an empty data directory and a configuration that lists the\n"
+       "other members. Ids are never used twice."},
+      {"member promote",
+       "ID",
+       1,
+       1,
+       {kIfIndex},
+       member_promote_command,
+       "a learner becomes a voter, when it has caught up\nWaits for that."},
+      {"member remove",
+       "ID",
+       1,
+       1,
+       {kForce, kIfIndex},
+       member_remove_command,
+       "a member leaves for good\n"
+       "Its connectd stops by itself. Refused when the voters that are left and can be reached "
+       "are\n"
+       "no majority, unless --force is given."},
+      {"member replace",
+       "ID",
+       1,
+       1,
+       {kPeer, kClient, kHttp, kForce, kIfIndex},
+       member_replace_command,
+       "a member whose disk is lost comes back with an empty one\n"
+       "Start its connectd with an empty data directory, before or after. It loses its vote,\n"
+       "catches up as a learner, and becomes a voter by itself; this command waits for that."},
+      {"leader show",
+       "",
+       0,
+       0,
+       {},
+       leader_show_command,
+       "who leads\nEnds with 1 when nobody does."},
+      {"leader transfer",
+       "",
+       0,
+       0,
+       {{"to", "ID", "to this voter [whoever is furthest]"}},
+       leader_transfer_command,
+       "another member leads\nWaits for that, 10 s unless --timeout says otherwise."},
       {"cluster start",
        "DIR",
        1,

@@ -73,6 +73,13 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams);
 
 ExitCode status_command(Context& context);
 ExitCode call_command(Context& context);
+ExitCode member_list_command(Context& context);
+ExitCode member_add_command(Context& context);
+ExitCode member_promote_command(Context& context);
+ExitCode member_remove_command(Context& context);
+ExitCode member_replace_command(Context& context);
+ExitCode leader_show_command(Context& context);
+ExitCode leader_transfer_command(Context& context);
 ExitCode cluster_start_command(Context& context);
 ExitCode cluster_stop_command(Context& context);
 ExitCode cluster_status_command(Context& context);

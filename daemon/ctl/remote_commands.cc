@@ -6,6 +6,7 @@
 #include <set>
 
 #include "admin/http_client.h"
+#include "ctl/answers.h"
 #include "ctl/commands.h"
 
 namespace connectd::ctl {
@@ -17,36 +18,6 @@ constexpr Duration kDefaultTimeout = std::chrono::seconds(5);
 // Longer than a node waits for a leader, so that its own answer arrives.
 constexpr Duration kCallTimeout = std::chrono::seconds(10);
 constexpr size_t kMaxRequestBytes = 64 << 20;
-
-// A field of an answer, forgiving: another version may have left it out.
-const json::value* field(const json::value* object, std::string_view name) {
-  if (object == nullptr || !object->is_object()) return nullptr;
-  return object->as_object().if_contains(name);
-}
-std::string text_of(const json::value* value) {
-  return value != nullptr && value->is_string() ? std::string(value->as_string()) : std::string();
-}
-uint64_t number_of(const json::value* value) {
-  if (value == nullptr || !value->is_number()) return 0;
-  boost::system::error_code ec;
-  uint64_t number = value->to_number<uint64_t>(ec);
-  return ec ? 0 : number;
-}
-bool truth_of(const json::value* value) {
-  return value != nullptr && value->is_bool() && value->as_bool();
-}
-
-std::string detail_of(const admin::HttpAnswer& answer) {
-  boost::system::error_code ec;
-  json::value value = json::parse(answer.body, ec);
-  std::string detail = ec ? std::string() : text_of(field(&value, "detail"));
-  return detail.empty() ? fmt::format("HTTP status {}", answer.status) : detail;
-}
-std::string code_of(const admin::HttpAnswer& answer) {
-  boost::system::error_code ec;
-  json::value value = json::parse(answer.body, ec);
-  return ec ? std::string() : text_of(field(&value, "code"));
-}
 
 std::string with_thousands(uint64_t number) {
   std::string digits = std::to_string(number);

@@ -281,7 +281,10 @@ void Applier::apply_entry(const raft::Entry& entry) {
       ByteReader in(entry.payload.view());
       raft::ConfState conf;
       CHECK(raft::ConfState::decode(in, conf)) << "a membership entry that the core took";
+      auto members = MemberList::decode(entry.payload.view().last(in.left()));
+      if (!members) return fail(members.error());
       state_.conf = conf;
+      state_.members = std::move(*members);
       break;
     }
     case raft::EntryKind::kCompare: {

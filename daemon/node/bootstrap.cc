@@ -18,6 +18,7 @@ void Bootstrap::resume(const Genesis& genesis) {
 
 void Bootstrap::peer_reached(NodeId peer, const wire::Hello& hello) {
   peers_[peer] = Peer{true, hello};
+  if (!hello.cluster_id) accepted_.erase(peer);  // a new disk, perhaps, which has nothing yet
 }
 
 void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
@@ -38,13 +39,17 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
       return;
     }
     const GenesisMember* self = genesis->find(options_.id);
-    bool fits = self != nullptr && self->disk_id == options_.disk_id &&
-                genesis->cluster_name == options_.cluster_name &&
+    const bool founds = self != nullptr && self->disk_id == options_.disk_id;
+    // Who is no founder joins a cluster that runs: the one who offers says that it belongs to it.
+    auto peer = peers_.find(from);
+    const bool joins = !founds && options_.mode != Mode::kNew && peer != peers_.end() &&
+                       peer->second.hello.cluster_id == genesis->cluster_id;
+    bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
                 genesis->plugin_name == options_.plugin_name &&
                 genesis->plugin_level >= options_.plugin_level_min &&
                 genesis->plugin_level <= options_.plugin_level_max;
     // A node set to join never takes part in forming.
-    if (!fits || options_.mode == Mode::kJoin) {
+    if (!fits || (options_.mode == Mode::kJoin && founds)) {
       LOG_WARNING("bootstrap",
                   "node {} offered a founding document that does not fit this node: "
                   "refused",
@@ -157,14 +162,14 @@ std::string Bootstrap::waiting_for() const {
   return fmt::format("waiting for the founding document from node {}", options_.members.front().id);
 }
 
-void Bootstrap::offer() {
+void Bootstrap::offer(const std::vector<GenesisMember>& members) {
   if (!durable_) return;
   std::string document = decided_->encode();
-  for (const GenesisMember& member : decided_->members) {
+  for (const GenesisMember& member : members) {
     auto found = peers_.find(member.id);
     if (found == peers_.end() || !found->second.connected || accepted_[member.id]) continue;
     const wire::Hello& hello = found->second.hello;
-    if (hello.cluster_id || hello.disk_id != member.disk_id) continue;
+    if (hello.cluster_id || (member.disk_id && hello.disk_id != member.disk_id)) continue;
     messages_.emplace_back(member.id, wire::GenesisOffer{document});
   }
 }

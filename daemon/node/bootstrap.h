@@ -63,9 +63,10 @@ class Bootstrap final {
   // A cluster that must not be joined by this node: the process ends with it.
   const std::optional<Error>& refused() const { return refused_; }
 
-  // Called now and then once durable: offers the document to connected founders that have not taken
-  // it yet. Any founder may offer, so that the death of the one that drew it stops nobody.
-  void offer();
+  // Called now and then once durable: offers the document to those connected members that belong to
+  // no cluster yet and have not taken it. Any member may offer, so that the death of the one that
+  // drew it stops nobody. `members`: as the log has them by now.
+  void offer(const std::vector<GenesisMember>& members);
 
  private:
   struct Peer {

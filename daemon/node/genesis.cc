@@ -105,25 +105,4 @@ raft::Entry Genesis::entry() const {
   return entry;
 }
 
-std::optional<wire::Refusal> check_member(const Genesis& genesis, const wire::Hello& hello) {
-  const GenesisMember* member = genesis.find(hello.node_id);
-  if (member == nullptr) {
-    return wire::Refusal{
-        wire::RefusalCode::kNotMember,
-        fmt::format("node {} is no member of cluster '{}'; add it with: connectctl member add {}",
-                    hello.node_id, genesis.cluster_name, hello.node_id)};
-  }
-  if (member->disk_id != hello.disk_id) {
-    return wire::Refusal{
-        wire::RefusalCode::kDiskId,
-        fmt::format(
-            "node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
-            "or exchanged, and a node that forgot its votes must not vote again. Put the right "
-            "directory back, or replace it with: connectctl member replace {}",
-            hello.node_id, genesis.cluster_name, member->disk_id.to_string(),
-            hello.disk_id.to_string(), hello.node_id)};
-  }
-  return std::nullopt;
-}
-
 }  // namespace connectd::node

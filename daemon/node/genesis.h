@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +12,6 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "raft/types.h"
-#include "wire/handshake.h"
 
 namespace connectd::node {
 
@@ -45,10 +43,6 @@ struct Genesis {
   // Entry 1, term 1: the same on every founder.
   raft::Entry entry() const;
 };
-
-// Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
-// what it is told. (What the two hellos alone tell is wire::check_hello's business.)
-std::optional<wire::Refusal> check_member(const Genesis& genesis, const wire::Hello& hello);
 
 inline constexpr Term kGenesisTerm{1};
 inline constexpr Index kGenesisIndex{1};

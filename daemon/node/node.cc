@@ -134,7 +134,8 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     initial.last_index = kGenesisIndex;
     initial.last_stamp_ns = entry.stamp_ns;
   }
-  initial.conf_history.push_back({node->snapshot_.index, initial.conf});
+  initial.conf_history.push_back(
+      {node->snapshot_.index, initial.conf, Slice::copy_of(start.state.members.encode())});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis.encode()) {
       return failure(
@@ -146,19 +147,23 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index)
       continue;
     ByteReader in(entry.payload.view());
-    if (!raft::ConfState::decode(in, initial.conf)) {
+    if (!raft::ConfState::decode(in, initial.conf) ||
+        !MemberList::decode(entry.payload.view().last(in.left()))) {
       return failure(ExitCode::kData,
                      fmt::format("{}: the membership entry at index {} does not make "
                                  "sense",
                                  seams.data_dir, entry.index));
     }
-    initial.conf_history.push_back({entry.index, initial.conf});
+    initial.conf_history.push_back(
+        {entry.index, initial.conf,
+         entry.payload.part(entry.payload.size() - in.left(), in.left())});
   }
 
   raft::Options core_options = options.raft;
   core_options.id = options.id;
   core_options.seed = node->random_.next();
   node->core_ = std::make_unique<raft::Core>(core_options, initial, now);
+  node->follow_members();
 
   node->handed_ = node->applied_ = start.state.applied;
   node->digest_ = start.state.digest;
@@ -252,6 +257,23 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
           [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
           [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
           [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
+          [&](wire::ChangeRequest& request) {
+            auto change = MemberChange::decode(as_bytes(request.change));
+            ChangeOutcome outcome{false, "REFUSED", "the leader does not understand the change",
+                                  Index()};
+            if (change) outcome = try_change(*change);
+            host_.transport->send(from, wire::ChangeAnswer{request.number, outcome.encode()});
+          },
+          [&](wire::ChangeAnswer& answer) {
+            auto asked = asked_changes_.find(answer.number);
+            if (asked == asked_changes_.end()) return;
+            auto outcome = ChangeOutcome::decode(as_bytes(answer.outcome));
+            auto done = std::move(asked->second.done);
+            asked_changes_.erase(asked);
+            done(outcome ? *outcome
+                         : ChangeOutcome{false, "REFUSED", "the leader's answer makes no sense",
+                                         Index()});
+          },
           // Forming is over for a node that exists (node/bootstrap.h takes these).
           [](wire::GenesisOffer&) {},
           [](wire::GenesisAccepted&) {},
@@ -259,7 +281,8 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
       message);
 }
 
-void Node::on_peer_reached(NodeId peer, const wire::Hello&) {
+void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
+  seen_disks_[peer] = hello.disk_id;
   step(raft::PeerReached{peer});
   divergence_->peer_changed(peer);
 }
@@ -293,6 +316,7 @@ void Node::turn(const Now& now) {
     tell_holder();
     holder_->advance(now.time);
     do_ready();
+    follow_members();
     // Behind what Raft has to say.
     for (auto& [to, message] : comparison_.messages) {
       host_.transport->send(to, std::move(message));
@@ -534,6 +558,164 @@ void Node::take_worker_results() {
   worker_items_.clear();
 }
 
+// ---- members
+// ---------------------------------------------------------------------------------------
+
+namespace {
+// A learner that lacks no more than this much of the leader's log becomes a voter: it has the rest
+// within a round trip or two (thesis §4.2.1).
+constexpr uint64_t kPromoteLag = 256;
+// The leader answers at once; what takes longer is lost.
+constexpr Duration kChangeTimeout = std::chrono::seconds(3);
+constexpr size_t kMaxAskedChanges = 64;
+}  // namespace
+
+// The list changes with the configuration: when its entry is appended, and when it is truncated.
+void Node::follow_members() {
+  const Slice& details = core_->conf_details();
+  if (details.data() == members_bytes_.data() && details.size() == members_bytes_.size()) return;
+  auto members = MemberList::decode(details.view());
+  CHECK(members.has_value()) << "a list of members that the log took: " << members.error().text;
+  members_bytes_ = details;
+  members_ = std::move(*members);
+  const GenesisMember* self = members_.find(options_.id);
+  step(raft::Suffrage{self == nullptr || self->disk_id == options_.disk_id});
+}
+
+std::optional<wire::Refusal> Node::check_peer(const wire::Hello& hello) const {
+  return check_member(members_, core_->conf_is_settled(), genesis_.cluster_name, hello);
+}
+
+// What the list wants and the configuration is not yet: each step is a change of its own, and any
+// leader goes on with it.
+void Node::advance_members() {
+  if (core_->change_refusal() != raft::ChangeRefusal::kNone) return;
+  const raft::ConfState& conf = core_->conf();
+  for (const GenesisMember& member : members_.members) {
+    if (members_.is_removed(member.id)) continue;
+    if (!conf.is_member(member.id)) {
+      append_change(add_learner(member.id, conf, members_), true);
+      return;
+    }
+    auto seen = seen_disks_.find(member.id);
+    if (!member.disk_id && seen != seen_disks_.end() && seen->second) {
+      LOG_INFO("members", "node {} comes with disk {}", member.id, seen->second.to_string());
+      append_change(bind_disk(member.id, seen->second, conf, members_), true);
+      return;
+    }
+  }
+  for (const raft::PeerStatus& peer : core_->peers()) {
+    const GenesisMember* member = members_.find(peer.id);
+    if (!members_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
+    const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
+                           peer.match + kPromoteLag >= core_->last_index();
+    if (!caught_up) continue;
+    LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
+    append_change(promote_now(peer.id, conf, members_), true);
+    return;
+  }
+}
+
+void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
+  if (core_->role() == raft::Role::kLeader) return done(try_change(change));
+  if (!core_->leader()) {
+    return done({false, "NOLEADER", "no leader is known; try again in a moment", Index()});
+  }
+  if (asked_changes_.size() >= kMaxAskedChanges) {
+    return done({false, "BUSY", "too many changes are being asked for", Index()});
+  }
+  const uint64_t number = next_change_++;
+  asked_changes_[number] = {std::move(done), now_.time + kChangeTimeout};
+  host_.transport->send(core_->leader(), wire::ChangeRequest{number, change.encode()});
+}
+
+void Node::expire_changes() {
+  while (!asked_changes_.empty() && asked_changes_.begin()->second.until <= now_.time) {
+    auto done = std::move(asked_changes_.begin()->second.done);
+    asked_changes_.erase(asked_changes_.begin());
+    done({false, "TIMEOUT",
+          "the leader did not answer; whether it took the change shows: connectctl member list",
+          Index()});
+  }
+}
+
+ChangeOutcome Node::try_change(const MemberChange& change) {
+  switch (core_->change_refusal()) {
+    case raft::ChangeRefusal::kNone:
+      break;
+    case raft::ChangeRefusal::kNotLeader:
+      return {false, "NOLEADER", "this node leads no more; try again in a moment", Index()};
+    case raft::ChangeRefusal::kNotReady:
+      return {false, "BUSY", "the leader has just been elected; try again in a moment", Index()};
+    case raft::ChangeRefusal::kUnderWay:
+      return {false, "BUSY",
+              fmt::format("another change, at index {}, is under way; try again when it is over",
+                          core_->conf_index()),
+              core_->conf_index()};
+    case raft::ChangeRefusal::kTransferring:
+      return {false, "BUSY", "leadership is being handed over; try again in a moment", Index()};
+  }
+  if (change.kind == MemberChange::Kind::kTransfer) {
+    const NodeId to = change.member.id;
+    if (to && !core_->conf().is_voter(to)) {
+      return {false, "REFUSED", fmt::format("node {} is no voter", to), Index()};
+    }
+    if (to == options_.id) return {true, "", fmt::format("node {} leads already", to), Index()};
+    step(raft::TransferLeadership{to});
+    if (!core_->is_transferring()) {
+      return {false, "REFUSED", "there is no other voter that could lead", Index()};
+    }
+    host_.wake();
+    return {true, "", "handing over", Index()};
+  }
+  if (change.expected && change.expected != core_->conf_index()) {
+    return {false, "CONFLICT",
+            fmt::format("the members are those of index {}, not {}: look again, then decide",
+                        core_->conf_index(), change.expected),
+            core_->conf_index()};
+  }
+  if (change.kind == MemberChange::Kind::kReplace && !change.force) {
+    for (const raft::PeerStatus& peer : core_->peers()) {
+      if (peer.id != change.member.id || !peer.is_near) continue;
+      return {
+          false, "REFUSED",
+          fmt::format("node {} is up, with the disk that it always had; stop it first", peer.id),
+          Index()};
+    }
+    if (change.member.id == options_.id) {
+      return {false, "REFUSED", "this node leads, with the disk that it always had", Index()};
+    }
+  }
+  auto plan = plan_change(change, core_->conf(), members_);
+  if (!plan) return {false, "REFUSED", plan.error().text, Index()};
+  return append_change(*plan, change.force);
+}
+
+ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
+  size_t reached = 0;
+  std::string missing;
+  std::vector<raft::PeerStatus> peers = core_->peers();
+  for (NodeId id : plan.conf.voters) {
+    auto peer = std::ranges::find(peers, id, &raft::PeerStatus::id);
+    if (id == options_.id || (peer != peers.end() && peer->is_near)) {
+      ++reached;
+    } else {
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
+    }
+  }
+  const size_t majority = plan.conf.voters.size() / 2 + 1;
+  if (reached < majority && !force) {
+    return {false, "QUORUM",
+            fmt::format("{} of the {} voters that there would be can be reached (not: {}), and {} "
+                        "are needed: the cluster would stand still. --force does it all the same",
+                        reached, plan.conf.voters.size(), missing, majority),
+            Index()};
+  }
+  step(raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode())});
+  host_.wake();
+  return {true, "", "appended", core_->conf_index()};
+}
+
 // ---- now and then
 // ----------------------------------------------------------------------------------
 
@@ -568,6 +750,8 @@ void Node::housekeeping() {
     host_.wake();
   }
   watch_disk();
+  advance_members();
+  expire_changes();
   propose_tick();
   propose_compare();
 }
@@ -724,7 +908,8 @@ void Node::install(Worker::Restored& restored) {
       writer_->reset(restored.mark, hard_state);
     }
     raft::SnapshotInstalled installed{restored.mark, restored.state.state.conf,
-                                      restored.state.state.stamp_ns};
+                                      restored.state.state.stamp_ns,
+                                      Slice::copy_of(restored.state.state.members.encode())};
     handed_ = restored.mark.index;
     older_snapshot_ = snapshot_;
     snapshot_ = restored.mark;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "node/divergence.h"
 #include "node/holder.h"
 #include "node/log_writer.h"
+#include "node/members.h"
 #include "node/service.h"
 #include "node/worker.h"
 #include "plugin/plugin.h"
@@ -44,6 +46,7 @@ struct SnapshotPolicy {
 
 struct NodeOptions {
   NodeId id;
+  DiskId disk_id;
   raft::Options raft;   // id and seed are set by the node
   HolderLimits holder;  // max_request is set from the founding document
   storage::LogOptions log;
@@ -96,6 +99,14 @@ class Node final : public Service, public wire::TransportHandler {
   void turn(const Now& now);
   Time next_deadline() const;
 
+  // Changes the members, or hands over leadership: here if this node leads, else at the leader.
+  // `done` is called once, in this call or in a later turn, and not after the node is gone. "done"
+  // says that the leader has appended the change; it counts when it is committed, which the list
+  // shows.
+  void change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done);
+  // Whether a peer that says this is welcome.
+  std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const;
+
   // Hands over leadership and takes no new requests. drained(): nothing is held any more.
   void shut_down();
   bool drained() const;
@@ -105,6 +116,12 @@ class Node final : public Service, public wire::TransportHandler {
   const raft::Core& core() const { return *core_; }
   const Genesis& genesis() const { return genesis_; }
   const Holder& holder() const { return *holder_; }
+  // Of the newest configuration in the log, committed or not; core().conf_index() says which.
+  const MemberList& members() const { return members_; }
+  // This node is no member any more, for good: the process is to end.
+  bool is_removed() const {
+    return core_->conf_is_settled() && members_.is_removed(options_.id);
+  }
   Index applied_index() const { return applied_; }
   uint64_t digest() const { return digest_; }  // at applied_index()
   // The chain's value behind that entry; none: not among the last 65,536, or not applied yet.
@@ -151,6 +168,11 @@ class Node final : public Service, public wire::TransportHandler {
   void propose_compare();
   void propose(raft::EntryKind kind);  // an entry of the leader's own, without payload
   void compare_replicas();
+  void follow_members();
+  void advance_members();
+  ChangeOutcome try_change(const MemberChange& change);
+  ChangeOutcome append_change(const PlannedChange& plan, bool force);
+  void expire_changes();
   void watch_disk();
   bool takes_proposals() const;
   bool leads(const Outgoing& stream) const;
@@ -182,6 +204,16 @@ class Node final : public Service, public wire::TransportHandler {
   // For classify, which runs on the loop thread beside the apply thread. Replaced between two
   // turns.
   std::shared_ptr<plugin::Instance> instance_;
+
+  MemberList members_;
+  Slice members_bytes_;                    // what members_ was read from
+  std::map<NodeId, DiskId> seen_disks_;    // of peers that said hello
+  struct AskedChange {
+    std::function<void(ChangeOutcome)> done;
+    Time until;
+  };
+  std::map<uint64_t, AskedChange> asked_changes_;  // at the leader
+  uint64_t next_change_ = 1;
 
   uint64_t durable_batch_ = 0;
   std::deque<HeldMessages> held_messages_;

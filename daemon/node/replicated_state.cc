@@ -6,13 +6,14 @@
 
 namespace connectd::node {
 namespace {
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 }
 
 ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
   ReplicatedState state;
   state.genesis = genesis;
   state.conf = genesis.conf();
+  state.members = MemberList::of(genesis);
   return state;
 }
 
@@ -26,6 +27,7 @@ std::string ReplicatedState::encode() const {
   writer.number<uint64_t>(digest);
   writer.counted(genesis.encode());
   writer.counted(conf.encode());
+  writer.counted(members.encode());
   writer.counted(plugin_version);
   sessions.encode(out);
   return out;
@@ -52,6 +54,9 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   std::string_view conf_text = in.counted(kMaxGenesisBytes);
   ByteReader conf_in(as_bytes(conf_text));
   if (!raft::ConfState::decode(conf_in, state.conf) || !conf_in.done()) in.fail();
+  auto members = MemberList::decode(as_bytes(in.counted(kMaxGenesisBytes)));
+  if (!members) return failure(members.error());
+  state.members = std::move(*members);
   state.plugin_version = in.counted(kMaxGenesisBytes);
   if (!SessionTable::decode(in, state.sessions) || !in.done()) {
     return failure(ExitCode::kData, "the snapshot's metadata does not make sense");

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "node/genesis.h"
+#include "node/members.h"
 #include "node/session_table.h"
 #include "raft/types.h"
 
@@ -23,6 +24,7 @@ struct ReplicatedState {
   // formed.
   uint64_t digest = 0;
   raft::ConfState conf;  // in force at `applied`
+  MemberList members;    // likewise
   SessionTable sessions;
   std::string plugin_version;  // text of the build that wrote a snapshot; differs between nodes
 

@@ -21,6 +21,8 @@ struct MemberStatus {
   std::string peer;  // addresses, host:port
   std::string client;
   std::string http;
+  bool promoting = false;  // a learner that becomes a voter when it has caught up
+  std::string disk{};      // empty: the one that it comes with
 };
 
 // What the leader knows of another member.
@@ -51,6 +53,8 @@ struct StatusSnapshot {
   Index snapshot_index;
   uint64_t digest = 0;  // of the chain at applied_index
   std::vector<MemberStatus> members;
+  Index members_index;          // of the entry that brought them; 0: from the founding on
+  bool members_settled = true;  // that entry is committed, and no other is to follow it
   std::vector<PeerProgress> peers;  // leader only
 
   std::string plugin_name;

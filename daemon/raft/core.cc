@@ -499,7 +499,7 @@ std::vector<PeerStatus> Core::peers() const {
   for (const auto& [id, progress] : impl_->peers_) {
     peers.push_back({id, progress.match(), progress.next(),
                      static_cast<PeerStatus::State>(progress.state()), progress.inflight_bytes(),
-                     progress.active});
+                     progress.active, progress.active || progress.was_active});
   }
   return peers;
 }

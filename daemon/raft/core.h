@@ -157,6 +157,7 @@ struct PeerStatus {
   enum class State : uint8_t { kProbe, kReplicate, kSnapshot } state = State::kProbe;
   size_t inflight_bytes = 0;
   bool active = false;   // heard of in the present check-quorum period
+  bool is_near = false;  // in that one, or in the one before
 };
 
 class Core final {

@@ -353,6 +353,7 @@ void Simulation::Impl::draw_options(Process& p) {
   Random& random = node_random_;
   node::NodeOptions options;
   options.id = p.id;
+  options.disk_id = p.disk_id;
   options.may_begin_log = !p.has_run;
   options.seed = random.next();
   options.incarnation = random.next();
@@ -471,7 +472,7 @@ void Simulation::Impl::refused_wiped(Process& p) {
     wire::Hello hello = hello_of(p, other->id);
     hello.cluster_id = ClusterId();
     std::optional<wire::Refusal> refusal = wire::check_hello(hello_of(*other, p.id), hello);
-    if (!refusal) refusal = node::check_member(genesis_, hello);
+    if (!refusal) refusal = other->node->check_peer(hello);
     if (!refusal || refusal->code != wire::RefusalCode::kDiskId) {
       return checkers_.fail(fmt::format(
           "wiped disk: node {} with an empty disk is not refused by node {}", p.id, other->id));
@@ -701,7 +702,7 @@ bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
   for (auto [mine, theirs] : {std::pair(dialler, answerer), std::pair(answerer, dialler)}) {
     wire::Hello hello = hello_of(process(theirs), mine);
     if (wire::check_hello(hello_of(process(mine), theirs), hello)) return false;
-    if (node::check_member(genesis_, hello)) return false;
+    if (process(mine).up() && process(mine).node->check_peer(hello)) return false;
   }
   return true;
 }

@@ -38,6 +38,7 @@ enum class RefusalCode : uint16_t {
   kPluginName = 6,
   kPluginLevel = 7,
   kNotMember = 8,     // a node id the cluster does not know
+  kRemoved = 9,       // a node id that was removed from the cluster for good
 };
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.

@@ -18,7 +18,7 @@ constexpr size_t kSeedBytes = 16;  // the part of the header that seeds the chec
 constexpr size_t kProposalHeaderBytes = 32;
 
 bool is_known_type(uint8_t type) {
-  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 40);
+  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 42);
 }
 
 tl::unexpected<Error> malformed(std::string text) {
@@ -171,6 +171,15 @@ FrameType write(Writer& out, const DivergenceVerdict& m) {
   out.add(m.leader_term).add(static_cast<uint8_t>(m.compared)).add(static_cast<uint8_t>(m.kind));
   out.add(m.agreed).add(m.index).add(m.digest).add(m.other_digest);
   return FrameType::kDivergenceVerdict;
+}
+
+FrameType write(Writer& out, const ChangeRequest& m) {
+  out.add(m.number).add(as_bytes(m.change));
+  return FrameType::kChangeRequest;
+}
+FrameType write(Writer& out, const ChangeAnswer& m) {
+  out.add(m.number).add(as_bytes(m.outcome));
+  return FrameType::kChangeAnswer;
 }
 
 // What the body will be, roughly: enough to grow `out` once for a large frame.
@@ -415,6 +424,18 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
       get_all(in, m.agreed, m.index, m.digest, m.other_digest);
       return {};
     }
+    case FrameType::kChangeRequest: {
+      auto& m = message.emplace<ChangeRequest>();
+      in.get(m.number);
+      m.change = in.rest().text();
+      return {};
+    }
+    case FrameType::kChangeAnswer: {
+      auto& m = message.emplace<ChangeAnswer>();
+      in.get(m.number);
+      m.outcome = in.rest().text();
+      return {};
+    }
     default:
       return read_envelope(in, type, message.emplace<raft::Envelope>());
   }
@@ -529,7 +550,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   if (header.type == FrameType::kRefusal) {
     Refusal refusal;
     auto code = in.number<uint16_t>();
-    if (code <= static_cast<uint16_t>(RefusalCode::kNotMember)) {
+    if (code <= static_cast<uint16_t>(RefusalCode::kRemoved)) {
       refusal.code = static_cast<RefusalCode>(code);
     }
     in.number<uint16_t>();

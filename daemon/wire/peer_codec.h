@@ -61,6 +61,8 @@ enum class FrameType : uint8_t {
   kDigestReport = 38,
   kDigestQuery = 39,
   kDivergenceVerdict = 40,
+  kChangeRequest = 41,
+  kChangeAnswer = 42,
 };
 
 struct FrameHeader {

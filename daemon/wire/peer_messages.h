@@ -82,8 +82,20 @@ struct DivergenceVerdict {
   uint64_t other_digest = 0;  // the other one
 };
 
+// A change of members, from the node that was asked to the leader (node/members.h has the bytes), and
+// what became of it. `number` is the asker's; an answer that is lost is asked for no more.
+struct ChangeRequest {
+  uint64_t number = 0;
+  std::string change;
+};
+struct ChangeAnswer {
+  uint64_t number = 0;
+  std::string outcome;
+};
+
 using PeerMessage =
     std::variant<raft::Envelope, ForwardProposals, ForwardRefused, SnapshotChunk, SnapshotAck,
-                 GenesisOffer, GenesisAccepted, DigestReport, DigestQuery, DivergenceVerdict>;
+                 GenesisOffer, GenesisAccepted, DigestReport, DigestQuery, DivergenceVerdict,
+                 ChangeRequest, ChangeAnswer>;
 
 }  // namespace connectd::wire

@@ -63,7 +63,8 @@ struct Founder {
     bootstrap.durable();
   }
   wire::PeerMessage offer_to(uint64_t id) {
-    bootstrap.offer();
+    bootstrap.offer(bootstrap.decided() ? bootstrap.decided()->members
+                                        : std::vector<GenesisMember>());
     for (auto& [to, message] : bootstrap.take_messages()) {
       if (to == NodeId(id)) return std::move(message);
     }
@@ -119,10 +120,10 @@ TEST(Bootstrap, NothingIsOfferedBeforeItIsDurable) {
   first.peer_reached(NodeId(2), hello(2));
   first.peer_reached(NodeId(3), hello(3));
   first.advance();
-  first.offer();
+  first.offer(first.decided() ? first.decided()->members : std::vector<GenesisMember>());
   EXPECT_TRUE(first.take_messages().empty());
   first.durable();
-  first.offer();
+  first.offer(first.decided() ? first.decided()->members : std::vector<GenesisMember>());
   EXPECT_EQ(first.take_messages().size(), 2u);
   EXPECT_TRUE(first.take_messages().empty());
 }
@@ -146,7 +147,8 @@ TEST(Bootstrap, OffersUntilEachHasAccepted) {
   founder.bootstrap.message(NodeId(2), wire::GenesisAccepted{12345});
   founder.offer_to(2);
   founder.bootstrap.message(NodeId(2), answers[0].second);
-  founder.bootstrap.offer();
+  founder.bootstrap.offer(founder.bootstrap.decided() ? founder.bootstrap.decided()->members
+                                                      : std::vector<GenesisMember>());
   auto offers = founder.bootstrap.take_messages();
   ASSERT_EQ(offers.size(), 1u);
   EXPECT_EQ(offers[0].first, NodeId(3));
@@ -158,7 +160,7 @@ TEST(Bootstrap, AnyFounderOffersToThoseThatMissedIt) {
   second.resume(*founder.bootstrap.decided());  // restarted; node 1 is gone for good
   EXPECT_TRUE(second.is_durable());
   second.peer_reached(NodeId(3), hello(3));
-  second.offer();
+  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
   auto offers = second.take_messages();
   ASSERT_EQ(offers.size(), 1u);
   Bootstrap third(options(3));
@@ -177,11 +179,11 @@ TEST(Bootstrap, OffersNothingToAMemberThatHasAClusterOrAnotherDisk) {
   wire::Hello wiped = hello(3);
   wiped.disk_id = disk(3, 1);
   second.peer_reached(NodeId(3), wiped);
-  second.offer();
+  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
   EXPECT_TRUE(second.take_messages().empty());
   second.peer_reached(NodeId(3), hello(3));
   second.peer_lost(NodeId(3));
-  second.offer();
+  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
   EXPECT_TRUE(second.take_messages().empty());
 }
 
@@ -207,6 +209,36 @@ TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
   other.cluster_id = cluster(9);
   founder.bootstrap.message(NodeId(2), offer_of(other));
   EXPECT_EQ(*founder.bootstrap.decided(), mine);
+}
+
+// A node that was added later, or came back with an empty disk and was let in: the one who offers
+// belongs to the cluster already.
+TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
+  Founder founder;
+  Genesis genesis = *founder.bootstrap.decided();
+  genesis.members[1].disk_id = disk(2, 1);
+  for (Mode mode : {Mode::kAuto, Mode::kJoin}) {
+    Bootstrap joiner(options(2, mode));
+    wire::Hello stranger = hello(1);
+    joiner.peer_reached(NodeId(1), stranger);
+    joiner.message(NodeId(1), offer_of(genesis));
+    EXPECT_FALSE(joiner.decided());
+    stranger.cluster_id = genesis.cluster_id;
+    joiner.peer_reached(NodeId(1), stranger);
+    joiner.message(NodeId(1), offer_of(genesis));
+    ASSERT_TRUE(joiner.decided());
+    EXPECT_EQ(*joiner.decided(), genesis);
+  }
+  // The document goes to everyone who has none and whose disk fits, if that is known.
+  GenesisMember fresh;
+  fresh.id = NodeId(4);
+  founder.bootstrap.durable();
+  founder.bootstrap.peer_reached(NodeId(4), hello(4));
+  founder.bootstrap.offer({fresh});
+  EXPECT_EQ(founder.bootstrap.take_messages().size(), 1u);
+  fresh.disk_id = disk(4, 9);
+  founder.bootstrap.offer({fresh});
+  EXPECT_TRUE(founder.bootstrap.take_messages().empty());
 }
 
 TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {

@@ -199,13 +199,14 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   EXPECT_EQ(read->digest, state.digest);
   EXPECT_EQ(read->conf, state.conf);
   EXPECT_EQ(read->genesis, state.genesis);
+  EXPECT_EQ(read->members, state.members);
   EXPECT_EQ(read->sessions, state.sessions);
   EXPECT_EQ(read->plugin_version, "1.2.3");
   for (size_t length = 0; length < bytes.size(); ++length) {
     ASSERT_FALSE(ReplicatedState::decode(as_bytes(bytes).first(length))) << length;
   }
   EXPECT_FALSE(ReplicatedState::decode(as_bytes(bytes + "x")));
-  bytes[0] = 2;
+  bytes[0] = 3;
   EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().code, ExitCode::kMismatch);
 }
 

@@ -73,6 +73,8 @@ std::vector<PeerMessage> samples() {
       GenesisAccepted{0x1122334455667788},
       sample_report(),
       DigestQuery{Term(7), Compared::kState, Index(0x0102030405060708)},
+      ChangeRequest{7, "change"},
+      ChangeAnswer{7, "outcome"},
       DivergenceVerdict{Term(7), Compared::kState, DivergenceVerdict::Kind::kNoMajority, Index(90),
                         Index(91), 0x1111111111111111, 0x2222222222222222},
   };
@@ -232,8 +234,10 @@ TEST(PeerCodec, EveryTruncationIsAnError) {
     std::string bytes = encode(message);
     std::string_view body = std::string_view(bytes).substr(kFrameHeaderBytes);
     for (size_t length = 0; length < body.size(); length++) {
-      // Two messages end in bytes without a count: there a shorter body is another message.
+      // These end in bytes without a count: there a shorter body is another message.
       bool is_open_ended = (std::holds_alternative<SnapshotChunk>(message) && length >= 40) ||
+                           (std::holds_alternative<ChangeRequest>(message) && length >= 8) ||
+                           (std::holds_alternative<ChangeAnswer>(message) && length >= 8) ||
                            std::holds_alternative<GenesisOffer>(message);
       auto back = decode(with_body(bytes, body.substr(0, length)));
       EXPECT_EQ(back.has_value(), is_open_ended) << "length " << length << " of " << body.size();
@@ -243,6 +247,8 @@ TEST(PeerCodec, EveryTruncationIsAnError) {
     }
     auto longer = decode(with_body(bytes, std::string(body) + '\0'));
     bool is_open_ended = std::holds_alternative<SnapshotChunk>(message) ||
+                         std::holds_alternative<ChangeRequest>(message) ||
+                         std::holds_alternative<ChangeAnswer>(message) ||
                          std::holds_alternative<GenesisOffer>(message);
     EXPECT_EQ(longer.has_value(), is_open_ended);
   }

@@ -1,0 +1,344 @@
+// member and leader: changes of members and of leadership, through any node's HTTP port.
+#include <charconv>
+#include <thread>
+
+#include "ctl/answers.h"
+#include "ctl/commands.h"
+#include "wire/address.h"
+
+namespace connectd::ctl {
+namespace {
+
+constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
+// How long a command waits until what it asked for has come about.
+constexpr Duration kDefaultPatience = std::chrono::minutes(10);
+constexpr Duration kLookInterval = std::chrono::milliseconds(100);
+
+struct Member {
+  uint64_t id = 0;
+  bool voter = false;
+  bool promoting = false;
+  std::string disk, peer, client, http;
+};
+struct View {
+  uint64_t asked = 0;  // who said it
+  uint64_t leader = 0;
+  uint64_t index = 0;
+  bool settled = false;
+  std::vector<Member> members;
+  std::map<uint64_t, uint64_t> lag;  // the leader's knowledge
+  const Member* find(uint64_t id) const {
+    for (const Member& member : members) {
+      if (member.id == id) return &member;
+    }
+    return nullptr;
+  }
+};
+
+View view_of(const json::value* status) {
+  View view;
+  view.asked = number_of(field(status, "id"));
+  view.leader = number_of(field(status, "leader"));
+  view.index = number_of(field(status, "members_index"));
+  view.settled = truth_of(field(status, "members_settled"));
+  if (const json::value* members = field(status, "members");
+      members != nullptr && members->is_array()) {
+    for (const json::value& member : members->as_array()) {
+      view.members.push_back({number_of(field(&member, "id")), truth_of(field(&member, "voter")),
+                              truth_of(field(&member, "promoting")),
+                              text_of(field(&member, "disk")), text_of(field(&member, "peer")),
+                              text_of(field(&member, "client")), text_of(field(&member, "http"))});
+    }
+  }
+  if (const json::value* peers = field(status, "peers"); peers != nullptr && peers->is_array()) {
+    for (const json::value& peer : peers->as_array()) {
+      view.lag[number_of(field(&peer, "id"))] = number_of(field(&peer, "lag"));
+    }
+  }
+  return view;
+}
+
+// What the leader knows, or failing that whoever knows the newest members; none: nobody answers.
+std::optional<View> look(const Context& context, std::string& why) {
+  why.clear();
+  for (const config::Address& endpoint : context.endpoints) {
+    admin::HttpRequest request;
+    request.target = "/v1/cluster";
+    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), kAnswerTimeout);
+    boost::system::error_code ec;
+    json::value value = outcome ? json::parse(outcome->body, ec) : json::value();
+    if (!outcome || outcome->status != 200 || ec) {
+      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
+                         outcome ? detail_of(*outcome) : outcome.error().text);
+      continue;
+    }
+    std::optional<View> best;
+    if (const json::value* nodes = field(&value, "nodes"); nodes != nullptr && nodes->is_array()) {
+      for (const json::value& node : nodes->as_array()) {
+        const json::value* status = field(&node, "status");
+        if (status == nullptr || !status->is_object()) continue;
+        View view = view_of(status);
+        if (text_of(field(status, "role")) == "leader") return view;
+        if (!best || view.index > best->index) best = std::move(view);
+      }
+    }
+    if (best) return best;
+  }
+  return std::nullopt;
+}
+
+ExitCode nobody(const Context& context, const std::string& why) {
+  return context.fail(ExitCode::kUnavailable,
+                      fmt::format("no node answers ({}). Name others with -e HOST:PORT, or look at "
+                                  "the nodes' logs",
+                                  why));
+}
+
+// Asks the first endpoint that answers. 0: taken; `answer` then has the index.
+ExitCode ask(Context& context, const std::string& target, const json::object& body,
+             json::value& answer) {
+  std::string why;
+  for (const config::Address& endpoint : context.endpoints) {
+    admin::HttpRequest request;
+    request.method = "POST";
+    request.target = target;
+    request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
+    request.body = json::serialize(body);
+    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), kAnswerTimeout);
+    if (!outcome && outcome.error().sent) {
+      return context.fail(
+          ExitCode::kTryAgain,
+          fmt::format("{}: {}. Whether it was taken shows: connectctl -e {} member "
+                      "list",
+                      endpoint.to_string(), outcome.error().text, endpoint.to_string()));
+    }
+    if (!outcome) {
+      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
+                         outcome.error().text);
+      continue;
+    }
+    boost::system::error_code ec;
+    answer = json::parse(outcome->body, ec);
+    if (outcome->status == 200 && !ec) return ExitCode::kOk;
+    const std::string code = code_of(*outcome);
+    const bool later = code == "NOLEADER" || code == "BUSY" || code == "TIMEOUT";
+    return context.fail(later ? ExitCode::kTryAgain : ExitCode::kNegative,
+                        fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
+  }
+  return nobody(context, why);
+}
+
+// Looks until `done` says so. What goes on is told on err, each new line once.
+ExitCode wait_until(Context& context, const std::function<bool(const View&, std::string&)>& done,
+                    const std::string& what) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Duration patience = context.timeout.value_or(kDefaultPatience);
+  std::string told;
+  while (true) {
+    std::string why;
+    std::string line;
+    auto view = look(context, why);
+    if (view && done(*view, line)) return ExitCode::kOk;
+    if (!view) line = fmt::format("no node answers ({})", why);
+    if (line != told && !line.empty()) context.streams.err << line << "\n" << std::flush;
+    told = line;
+    if (std::chrono::steady_clock::now() - begin > patience) {
+      return context.fail(ExitCode::kTryAgain,
+                          fmt::format("{} goes on by itself; see how far it is with: connectctl -e "
+                                      "{} member list",
+                                      what, context.endpoints.front().to_string()));
+    }
+    std::this_thread::sleep_for(kLookInterval);
+  }
+}
+
+std::optional<uint64_t> id_of(const std::string& text) {
+  uint64_t id = 0;
+  auto end = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (end.ec != std::errc() || end.ptr != text.data() + text.size() || id == 0) return std::nullopt;
+  return id;
+}
+
+// The body that all actions have in common; false: told what is wrong.
+bool body_of(Context& context, std::string_view action, json::object& body, uint64_t& id) {
+  auto number = id_of(context.arguments.at(0));
+  if (!number) {
+    context.fail(ExitCode::kUsage, fmt::format("'{}' is no node id: a positive number is wanted",
+                                               context.arguments.at(0)));
+    return false;
+  }
+  id = *number;
+  body = {{"action", std::string(action)}, {"id", id}};
+  for (const char* name : {"peer", "client", "http"}) {
+    if (!context.has(name)) continue;
+    auto address = wire::parse_address(context.option(name));
+    if (!address) {
+      context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error().text));
+      return false;
+    }
+    body[name] = context.option(name);
+  }
+  if (context.has("learner")) body["learner"] = true;
+  if (context.has("force")) body["force"] = true;
+  if (context.has("if-index")) {
+    auto index = id_of(context.option("if-index"));
+    if (!index) {
+      context.fail(ExitCode::kUsage, "--if-index takes the index that `member list` shows");
+      return false;
+    }
+    body["if_index"] = *index;
+  }
+  return true;
+}
+
+std::string progress_of(const View& view, uint64_t id) {
+  const Member* member = view.find(id);
+  if (member == nullptr) return fmt::format("node {} is not in the list yet", id);
+  if (member->disk.empty()) {
+    return fmt::format("waiting for node {}: start it with an empty data directory", id);
+  }
+  auto lag = view.lag.find(id);
+  if (lag == view.lag.end()) return fmt::format("node {} catches up", id);
+  // A bar would not tell more: the log grows meanwhile.
+  return fmt::format("node {} catches up: {} entries behind", id, lag->second);
+}
+
+ExitCode join(Context& context, std::string_view action, bool learner) {
+  json::object body;
+  uint64_t id = 0;
+  if (!body_of(context, action, body, id)) return ExitCode::kUsage;
+  json::value answer;
+  if (ExitCode code = ask(context, "/v1/admin/members", body, answer); code != ExitCode::kOk) {
+    return code;
+  }
+  const uint64_t index = number_of(field(&answer, "index"));
+  ExitCode code = wait_until(
+      context,
+      [&](const View& view, std::string& line) {
+        const Member* member = view.find(id);
+        const bool there = view.index >= index && view.settled && member != nullptr;
+        line = progress_of(view, id);
+        return there && (learner || (member->voter && !member->disk.empty()));
+      },
+      "the change");
+  if (code == ExitCode::kOk) {
+    context.streams.out << fmt::format("node {} is a {}\n", id, learner ? "learner" : "voter");
+  }
+  return code;
+}
+
+}  // namespace
+
+ExitCode member_list_command(Context& context) {
+  std::string why;
+  auto view = look(context, why);
+  if (!view) return nobody(context, why);
+  if (context.json) {
+    json::array members;
+    for (const Member& member : view->members) {
+      members.push_back(json::object{{"id", member.id},
+                                     {"voter", member.voter},
+                                     {"promoting", member.promoting},
+                                     {"disk", member.disk},
+                                     {"peer", member.peer},
+                                     {"client", member.client},
+                                     {"http", member.http}});
+    }
+    context.streams.out << json::serialize(json::object{{"index", view->index},
+                                                        {"settled", view->settled},
+                                                        {"leader", view->leader},
+                                                        {"members", std::move(members)}})
+                        << "\n";
+    return ExitCode::kOk;
+  }
+  std::vector<std::vector<std::string>> rows = {{"NODE", "KIND", "PEER", "CLIENT", "HTTP", "DISK"}};
+  for (const Member& member : view->members) {
+    std::string kind = member.voter ? "voter" : "learner";
+    if (member.promoting) kind += ", to be promoted";
+    if (member.id == view->leader) kind += ", leads";
+    rows.push_back({fmt::format("n{}", member.id), kind, member.peer, member.client, member.http,
+                    member.disk.empty() ? "to come" : member.disk});
+  }
+  context.streams.out << fmt::format("members of index {}{}\n", view->index,
+                                     view->settled ? "" : ", a change is under way")
+                      << table(rows);
+  return ExitCode::kOk;
+}
+
+ExitCode member_add_command(Context& context) {
+  if (!context.has("peer")) {
+    return context.fail(ExitCode::kUsage,
+                        "a new member needs --peer HOST:PORT, where its peers reach it. Try: "
+                        "connectctl help member add");
+  }
+  return join(context, "add", context.has("learner"));
+}
+
+ExitCode member_promote_command(Context& context) { return join(context, "promote", false); }
+ExitCode member_replace_command(Context& context) { return join(context, "replace", false); }
+
+ExitCode member_remove_command(Context& context) {
+  json::object body;
+  uint64_t id = 0;
+  if (!body_of(context, "remove", body, id)) return ExitCode::kUsage;
+  json::value answer;
+  if (ExitCode code = ask(context, "/v1/admin/members", body, answer); code != ExitCode::kOk) {
+    return code;
+  }
+  const uint64_t index = number_of(field(&answer, "index"));
+  ExitCode code = wait_until(
+      context,
+      [&](const View& view, std::string& line) {
+        line = fmt::format("node {} leaves", id);
+        return view.index >= index && view.settled && view.find(id) == nullptr;
+      },
+      "the change");
+  if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} is removed\n", id);
+  return code;
+}
+
+ExitCode leader_show_command(Context& context) {
+  std::string why;
+  auto view = look(context, why);
+  if (!view) return nobody(context, why);
+  if (view->leader == 0) {
+    return context.fail(ExitCode::kNegative, "no leader is known. Try: connectctl status");
+  }
+  const Member* member = view->find(view->leader);
+  context.streams.out << fmt::format("n{} {}\n", view->leader,
+                                     member == nullptr ? "" : member->peer);
+  return ExitCode::kOk;
+}
+
+ExitCode leader_transfer_command(Context& context) {
+  std::string why;
+  auto before = look(context, why);
+  if (!before) return nobody(context, why);
+  json::object body{{"action", "transfer"}};
+  uint64_t to = 0;
+  if (context.has("to")) {
+    auto id = id_of(context.option("to"));
+    if (!id) return context.fail(ExitCode::kUsage, "--to takes a node id");
+    to = *id;
+    body["id"] = to;
+  }
+  json::value answer;
+  if (ExitCode code = ask(context, "/v1/admin/leader", body, answer); code != ExitCode::kOk) {
+    return code;
+  }
+  uint64_t leader = 0;
+  Context patient = context;
+  if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
+  ExitCode code = wait_until(
+      patient,
+      [&](const View& view, std::string& line) {
+        line = "handing over";
+        leader = view.leader;
+        return leader != 0 && (to != 0 ? leader == to : leader != before->leader);
+      },
+      "handing over");
+  if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} leads\n", leader);
+  return code;
+}
+
+}  // namespace connectd::ctl

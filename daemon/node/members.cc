@@ -1,0 +1,294 @@
+#include "node/members.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace connectd::node {
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr size_t kMaxAddress = 1024;
+constexpr size_t kMaxRemoved = 1 << 16;
+constexpr size_t kMaxOutcomeText = 4096;
+
+bool contains(const std::vector<NodeId>& ids, NodeId id) {
+  return std::ranges::find(ids, id) != ids.end();
+}
+void insert(std::vector<NodeId>& ids, NodeId id) {
+  auto place = std::ranges::lower_bound(ids, id);
+  if (place == ids.end() || *place != id) ids.insert(place, id);
+}
+
+void write(ByteWriter& out, const GenesisMember& member) {
+  out.number<uint64_t>(member.id.value());
+  out.bytes(member.disk_id.bytes);
+  out.counted(member.peer_address);
+  out.counted(member.client_address);
+  out.counted(member.http_address);
+}
+GenesisMember read_member(ByteReader& in) {
+  GenesisMember member;
+  member.id = NodeId(in.number<uint64_t>());
+  ByteView disk = in.bytes(member.disk_id.bytes.size());
+  if (disk.size() == member.disk_id.bytes.size()) {
+    std::ranges::copy(disk, member.disk_id.bytes.begin());
+  }
+  member.peer_address = in.counted(kMaxAddress);
+  member.client_address = in.counted(kMaxAddress);
+  member.http_address = in.counted(kMaxAddress);
+  return member;
+}
+
+void write(ByteWriter& out, const std::vector<NodeId>& ids) {
+  out.number<uint32_t>(static_cast<uint32_t>(ids.size()));
+  for (NodeId id : ids) out.number<uint64_t>(id.value());
+}
+std::vector<NodeId> read_ids(ByteReader& in) {
+  std::vector<NodeId> ids;
+  auto count = in.number<uint32_t>();
+  if (count > kMaxRemoved) in.fail();
+  for (; count > 0 && in.ok(); --count) {
+    NodeId id(in.number<uint64_t>());
+    if (!id || (!ids.empty() && !(ids.back() < id))) in.fail();
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+GenesisMember* find_in(MemberList& list, NodeId id) {
+  auto found = std::ranges::find(list.members, id, &GenesisMember::id);
+  return found == list.members.end() ? nullptr : &*found;
+}
+
+// A change is planned when the one before is over: then nobody needs those who were removed.
+MemberList without_removed(MemberList list) {
+  std::erase_if(list.members,
+                [&](const GenesisMember& member) { return contains(list.removed, member.id); });
+  return list;
+}
+
+}  // namespace
+
+MemberList MemberList::of(const Genesis& genesis) { return {genesis.members, {}, {}}; }
+
+std::string MemberList::encode() const {
+  std::string bytes;
+  ByteWriter out(bytes);
+  out.number<uint32_t>(kVersion);
+  out.number<uint32_t>(static_cast<uint32_t>(members.size()));
+  for (const GenesisMember& member : members) write(out, member);
+  write(out, promote);
+  write(out, removed);
+  return bytes;
+}
+
+Result<MemberList> MemberList::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  auto version = in.number<uint32_t>();
+  if (in.ok() && version != kVersion) {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("the list of members has format version {}, this connectd reads "
+                               "version {}: run the connectd that wrote it",
+                               version, kVersion));
+  }
+  MemberList list;
+  auto count = in.number<uint32_t>();
+  // Beside the members there may be one that is being removed.
+  if (count > kMaxMembers + 1) in.fail();
+  for (; count > 0 && in.ok(); --count) {
+    GenesisMember member = read_member(in);
+    if (!member.id || (!list.members.empty() && !(list.members.back().id < member.id))) in.fail();
+    list.members.push_back(std::move(member));
+  }
+  list.promote = read_ids(in);
+  list.removed = read_ids(in);
+  if (!in.done() || list.members.empty()) {
+    return failure(ExitCode::kData, "a list of members does not make sense");
+  }
+  return list;
+}
+
+const GenesisMember* MemberList::find(NodeId id) const {
+  auto found = std::ranges::find(members, id, &GenesisMember::id);
+  return found == members.end() ? nullptr : &*found;
+}
+bool MemberList::will_promote(NodeId id) const { return contains(promote, id); }
+bool MemberList::is_removed(NodeId id) const { return contains(removed, id); }
+
+std::string MemberChange::encode() const {
+  std::string bytes;
+  ByteWriter out(bytes);
+  out.number<uint8_t>(static_cast<uint8_t>(kind));
+  out.number<uint8_t>(learner_only ? 1 : 0);
+  out.number<uint8_t>(force ? 1 : 0);
+  out.number<uint64_t>(expected.value());
+  write(out, member);
+  return bytes;
+}
+
+Result<MemberChange> MemberChange::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  MemberChange change;
+  auto kind = in.number<uint8_t>();
+  if (kind < 1 || kind > 5) in.fail();
+  change.kind = static_cast<Kind>(kind);
+  change.learner_only = in.number<uint8_t>() != 0;
+  change.force = in.number<uint8_t>() != 0;
+  change.expected = Index(in.number<uint64_t>());
+  change.member = read_member(in);
+  if (!in.done()) return failure(ExitCode::kData, "a change of members does not make sense");
+  return change;
+}
+
+std::string ChangeOutcome::encode() const {
+  std::string bytes;
+  ByteWriter out(bytes);
+  out.number<uint8_t>(done ? 1 : 0);
+  out.number<uint64_t>(index.value());
+  out.counted(code);
+  out.counted(text);
+  return bytes;
+}
+
+Result<ChangeOutcome> ChangeOutcome::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  ChangeOutcome outcome;
+  outcome.done = in.number<uint8_t>() != 0;
+  outcome.index = Index(in.number<uint64_t>());
+  outcome.code = in.counted(64);
+  outcome.text = in.counted(kMaxOutcomeText);
+  if (!in.done()) return failure(ExitCode::kData, "an outcome does not make sense");
+  return outcome;
+}
+
+Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
+                                  const MemberList& before) {
+  const NodeId id = change.member.id;
+  auto refuse = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+  if (!id) return refuse("a node's id is a positive number");
+  if (before.is_removed(id)) {
+    return refuse(
+        fmt::format("node {} was removed, and ids are not used again: take another id", id));
+  }
+  PlannedChange plan{conf, without_removed(before)};
+  GenesisMember* member = find_in(plan.list, id);
+  if (change.kind != MemberChange::Kind::kAdd && member == nullptr) {
+    return refuse(fmt::format("node {} is no member; see: connectctl member list", id));
+  }
+  auto only_voter = [&] { return conf.voters.size() == 1 && conf.voters.front() == id; };
+  switch (change.kind) {
+    case MemberChange::Kind::kAdd: {
+      if (member != nullptr) return refuse(fmt::format("node {} is a member already", id));
+      if (plan.list.members.size() >= kMaxMembers) {
+        return refuse(fmt::format("a cluster has at most {} members", kMaxMembers));
+      }
+      if (change.member.peer_address.empty()) {
+        return refuse("a new member needs the address at which its peers reach it");
+      }
+      for (const GenesisMember& other : plan.list.members) {
+        if (other.peer_address == change.member.peer_address) {
+          return refuse(
+              fmt::format("node {} has the peer address {} already", other.id, other.peer_address));
+        }
+      }
+      GenesisMember fresh = change.member;
+      fresh.disk_id = DiskId();
+      auto place = std::ranges::lower_bound(plan.list.members, id, {}, &GenesisMember::id);
+      plan.list.members.insert(place, std::move(fresh));
+      if (!change.learner_only) insert(plan.list.promote, id);
+      insert(plan.conf.learners, id);
+      return plan;
+    }
+    case MemberChange::Kind::kPromote:
+      if (!contains(conf.learners, id)) {
+        return refuse(fmt::format("node {} is no learner; see: connectctl member list", id));
+      }
+      if (before.will_promote(id)) {
+        return refuse(fmt::format("node {} becomes a voter when it has caught up", id));
+      }
+      insert(plan.list.promote, id);
+      return plan;
+    case MemberChange::Kind::kRemove:
+      if (only_voter()) {
+        return refuse(fmt::format("node {} is the only voter: a cluster needs one", id));
+      }
+      std::erase(plan.conf.voters, id);
+      std::erase(plan.conf.learners, id);
+      std::erase(plan.list.promote, id);
+      insert(plan.list.removed, id);
+      return plan;
+    case MemberChange::Kind::kReplace:
+      if (only_voter()) {
+        return refuse(
+            fmt::format("node {} is the only voter: without its disk nothing is left to "
+                        "catch up from",
+                        id));
+      }
+      std::erase(plan.conf.voters, id);
+      if (!contains(conf.learners, id) || before.will_promote(id)) insert(plan.list.promote, id);
+      member->disk_id = DiskId();
+      for (auto field : {&GenesisMember::peer_address, &GenesisMember::client_address,
+                         &GenesisMember::http_address}) {
+        if (!(change.member.*field).empty()) member->*field = change.member.*field;
+      }
+      return plan;
+    case MemberChange::Kind::kTransfer:
+      break;
+  }
+  return refuse("this is no change of members");
+}
+
+PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
+                        const MemberList& list) {
+  PlannedChange plan{conf, without_removed(list)};
+  if (GenesisMember* member = find_in(plan.list, id)) member->disk_id = disk;
+  return plan;
+}
+
+PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list) {
+  PlannedChange plan{conf, without_removed(list)};
+  insert(plan.conf.learners, id);
+  return plan;
+}
+
+PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list) {
+  PlannedChange plan{conf, without_removed(list)};
+  std::erase(plan.conf.learners, id);
+  insert(plan.conf.voters, id);
+  std::erase(plan.list.promote, id);
+  return plan;
+}
+
+std::optional<wire::Refusal> check_member(const MemberList& list, bool settled,
+                                          const std::string& cluster_name,
+                                          const wire::Hello& hello) {
+  const GenesisMember* member = list.find(hello.node_id);
+  const bool removed = list.is_removed(hello.node_id);
+  if (removed && (settled || member == nullptr)) {
+    return wire::Refusal{
+        wire::RefusalCode::kRemoved,
+        fmt::format("node {} was removed from cluster '{}'; ids are not used again: let it join "
+                    "with another id and an empty data directory, with: connectctl member add",
+                    hello.node_id, cluster_name)};
+  }
+  if (member == nullptr) {
+    return wire::Refusal{
+        wire::RefusalCode::kNotMember,
+        fmt::format("node {} is no member of cluster '{}'; add it with: connectctl member add {}",
+                    hello.node_id, cluster_name, hello.node_id)};
+  }
+  if (member->disk_id && member->disk_id != hello.disk_id) {
+    return wire::Refusal{
+        wire::RefusalCode::kDiskId,
+        fmt::format(
+            "node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
+            "or exchanged, and a node that forgot its votes must not vote again. Put the right "
+            "directory back, or replace it with: connectctl member replace {}",
+            hello.node_id, cluster_name, member->disk_id.to_string(), hello.disk_id.to_string(),
+            hello.node_id)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace connectd::node

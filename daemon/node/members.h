@@ -1,0 +1,86 @@
+// Who belongs to the cluster: addresses and disks of the members, who is to be promoted, and which
+// ids are used up. A list comes with each configuration (raft::ConfAtIndex::details): it is in
+// force when the entry is appended and goes with it. Values; pure functions; any thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "node/genesis.h"
+#include "raft/types.h"
+#include "wire/handshake.h"
+
+namespace connectd::node {
+
+struct MemberList {
+  // Sorted by id. A member without a disk is bound to the disk that it comes with. Who is removed
+  // stays in the list until the next change: it is needed while the cluster is joint.
+  std::vector<GenesisMember> members;
+  std::vector<NodeId> promote;  // learners that become voters when they have caught up
+  std::vector<NodeId> removed;  // sorted; ids are never used again
+  bool operator==(const MemberList&) const = default;
+
+  static MemberList of(const Genesis& genesis);
+  // docs/storage-format.md, "Members".
+  std::string encode() const;
+  static Result<MemberList> decode(ByteView bytes);
+
+  const GenesisMember* find(NodeId id) const;
+  bool will_promote(NodeId id) const;
+  bool is_removed(NodeId id) const;
+};
+
+// What an operator asks for.
+struct MemberChange {
+  enum class Kind : uint8_t {
+    kAdd = 1,       // as a learner; becomes a voter by itself unless learner_only
+    kPromote = 2,   // a learner becomes a voter when it has caught up
+    kRemove = 3,    // for good
+    kReplace = 4,   // the same id on a new, empty disk
+    kTransfer = 5,  // no change: leadership goes to member.id, or to whoever is furthest (none)
+  } kind = Kind::kAdd;
+  GenesisMember member;  // the id; addresses for kAdd, and those to be changed for kReplace
+  bool learner_only = false;
+  bool force = false;  // also when the voters that can be reached are no majority afterwards
+  Index expected;      // refused unless the configuration is that of this index; none: any
+
+  std::string encode() const;
+  static Result<MemberChange> decode(ByteView bytes);
+};
+
+// What becomes of it.
+struct ChangeOutcome {
+  bool done = false;
+  std::string code;  // when not done: NOLEADER, BUSY, CONFLICT, QUORUM, REFUSED, TIMEOUT
+  std::string text;  // one line for people
+  Index index;       // of the entry that holds the change
+
+  std::string encode() const;
+  static Result<ChangeOutcome> decode(ByteView bytes);
+};
+
+struct PlannedChange {
+  raft::ConfState conf;
+  MemberList list;
+};
+
+// The members after the change. kUsage with what is wrong with it.
+Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
+                                  const MemberList& list);
+PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
+                        const MemberList& list);
+// The member is in the list and not in the configuration: its disk was exchanged.
+PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list);
+PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
+
+// Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
+// what it is told. `settled`: the change that brought this list is over, so that who was removed is
+// not needed any more. (What the two hellos alone tell is wire::check_hello's business.)
+std::optional<wire::Refusal> check_member(const MemberList& list, bool settled,
+                                          const std::string& cluster_name,
+                                          const wire::Hello& hello);
+
+}  // namespace connectd::node

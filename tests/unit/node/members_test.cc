@@ -1,0 +1,147 @@
+// Lists of members and what a change makes of them.
+#include "node/members.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace connectd::node {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Kind = MemberChange::Kind;
+
+DiskId disk(uint8_t number) {
+  DiskId id;
+  id.bytes[0] = number;
+  return id;
+}
+
+struct Cluster {
+  raft::ConfState conf;
+  MemberList list;
+
+  explicit Cluster(uint64_t voters) {
+    for (uint64_t id = 1; id <= voters; ++id) {
+      conf.voters.push_back(NodeId(id));
+      list.members.push_back(
+          {NodeId(id), disk(static_cast<uint8_t>(id)), fmt::format("h:{}", id), "", ""});
+    }
+  }
+  Result<PlannedChange> plan(Kind kind, uint64_t id, std::string peer = "") const {
+    MemberChange change;
+    change.kind = kind;
+    change.member.id = NodeId(id);
+    change.member.peer_address = std::move(peer);
+    return plan_change(change, conf, list);
+  }
+  void take(const PlannedChange& plan) {
+    conf = plan.conf;
+    list = plan.list;
+  }
+  std::string refusal(Kind kind, uint64_t id, std::string peer = "") const {
+    auto planned = plan(kind, id, std::move(peer));
+    return planned ? "" : planned.error().text;
+  }
+};
+
+TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
+  MemberList list = Cluster(3).list;
+  list.promote = {NodeId(2)};
+  list.removed = {NodeId(7), NodeId(9)};
+  std::string bytes = list.encode();
+  EXPECT_EQ(*MemberList::decode(as_bytes(bytes)), list);
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_FALSE(MemberList::decode(as_bytes(bytes).first(length)));
+  }
+  EXPECT_FALSE(MemberList::decode(as_bytes(bytes + "x")));
+  bytes[0] = 9;
+  EXPECT_EQ(MemberList::decode(as_bytes(bytes)).error().code, ExitCode::kMismatch);
+}
+
+TEST(MemberChange, AndItsOutcomeAreReadBack) {
+  MemberChange change;
+  change.kind = Kind::kReplace;
+  change.member = {NodeId(4), disk(0), "a:1", "b:2", "c:3"};
+  change.force = true;
+  change.expected = Index(77);
+  auto back = MemberChange::decode(as_bytes(change.encode()));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->encode(), change.encode());
+  EXPECT_EQ(back->member, change.member);
+  auto outcome =
+      ChangeOutcome::decode(as_bytes(ChangeOutcome{false, "QUORUM", "why", Index(3)}.encode()));
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->text, "why");
+  EXPECT_FALSE(MemberChange::decode(as_bytes("nonsense")));
+}
+
+TEST(PlanChange, AnAddedMemberIsALearnerWhoseDiskIsToCome) {
+  Cluster cluster(3);
+  auto plan = cluster.plan(Kind::kAdd, 4, "h:4");
+  ASSERT_TRUE(plan);
+  EXPECT_THAT(plan->conf.learners, ElementsAre(NodeId(4)));
+  EXPECT_EQ(plan->conf.voters, cluster.conf.voters);
+  EXPECT_FALSE(plan->list.find(NodeId(4))->disk_id);
+  EXPECT_TRUE(plan->list.will_promote(NodeId(4)));
+  cluster.take(*plan);
+  cluster.take(bind_disk(NodeId(4), disk(4), cluster.conf, cluster.list));
+  EXPECT_EQ(cluster.list.find(NodeId(4))->disk_id, disk(4));
+  cluster.take(promote_now(NodeId(4), cluster.conf, cluster.list));
+  EXPECT_TRUE(cluster.conf.learners.empty());
+  EXPECT_EQ(cluster.conf.voters.size(), 4u);
+  EXPECT_FALSE(cluster.list.will_promote(NodeId(4)));
+}
+
+TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
+  Cluster cluster(3);
+  auto plan = cluster.plan(Kind::kRemove, 2);
+  ASSERT_TRUE(plan);
+  EXPECT_THAT(plan->conf.voters, ElementsAre(NodeId(1), NodeId(3)));
+  // While the cluster is joint it is still needed.
+  EXPECT_NE(plan->list.find(NodeId(2)), nullptr);
+  wire::Hello hello;
+  hello.node_id = NodeId(2);
+  hello.disk_id = disk(2);
+  EXPECT_EQ(check_member(plan->list, false, "demo", hello), std::nullopt);
+  EXPECT_EQ(check_member(plan->list, true, "demo", hello)->code, wire::RefusalCode::kRemoved);
+  cluster.take(*plan);
+  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("not used again"));
+  auto next = cluster.plan(Kind::kAdd, 5, "h:2");  // its address may be
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->list.find(NodeId(2)), nullptr);
+  EXPECT_EQ(check_member(next->list, false, "demo", hello)->code, wire::RefusalCode::kRemoved);
+}
+
+TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
+  Cluster cluster(3);
+  auto plan = cluster.plan(Kind::kReplace, 3, "new:3");
+  ASSERT_TRUE(plan);
+  EXPECT_THAT(plan->conf.voters, ElementsAre(NodeId(1), NodeId(2)));
+  EXPECT_FALSE(plan->conf.is_member(NodeId(3)));
+  EXPECT_FALSE(plan->list.find(NodeId(3))->disk_id);
+  EXPECT_EQ(plan->list.find(NodeId(3))->peer_address, "new:3");
+  EXPECT_TRUE(plan->list.will_promote(NodeId(3)));
+  cluster.take(*plan);
+  cluster.take(add_learner(NodeId(3), cluster.conf, cluster.list));
+  EXPECT_THAT(cluster.conf.learners, ElementsAre(NodeId(3)));
+}
+
+TEST(PlanChange, WhatMakesNoSenseIsRefusedWithAReason) {
+  Cluster three(3);
+  EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("positive"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 2, "h:9"), HasSubstr("member already"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 4), HasSubstr("address"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 4, "h:2"), HasSubstr("node 2 has the peer address"));
+  EXPECT_THAT(three.refusal(Kind::kPromote, 2), HasSubstr("no learner"));
+  EXPECT_THAT(three.refusal(Kind::kRemove, 9), HasSubstr("no member"));
+  EXPECT_THAT(three.refusal(Kind::kTransfer, 2), HasSubstr("no change of members"));
+  Cluster one(1);
+  EXPECT_THAT(one.refusal(Kind::kRemove, 1), HasSubstr("only voter"));
+  EXPECT_THAT(one.refusal(Kind::kReplace, 1), HasSubstr("only voter"));
+  Cluster full(kMaxMembers);
+  EXPECT_THAT(full.refusal(Kind::kAdd, kMaxMembers + 1, "h:999"), HasSubstr("at most"));
+}
+
+}  // namespace
+}  // namespace connectd::node
