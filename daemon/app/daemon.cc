@@ -477,12 +477,14 @@ wire::Hello Daemon::Impl::hello() const {
   hello.cluster_name = config_.cluster.name;
   hello.node_id = config_.node.id;
   hello.disk_id = identity_.disk_id;
+  hello.peer_address = config_.self().peer.to_string();
   hello.plugin_name = plugin_->name();
   hello.plugin_level_min = plugin_->level_min();
   hello.plugin_level_max = plugin_->level_max();
   if (node_) {
     hello.cluster_id = node_->genesis().cluster_id;
     hello.plugin_level = node_->genesis().plugin_level;
+    hello.members_index = node_->core().conf_index();
   }
   return hello;
 }
@@ -495,6 +497,10 @@ std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const
 void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
   switch (refusal.code) {
     case wire::RefusalCode::kDiskId:
+      // Who was let in with this disk is refused only by those who have not heard of it yet, or if
+      // the change came to nothing: then another `member replace` lets it in again.
+      if (node_) break;
+      [[fallthrough]];
     case wire::RefusalCode::kRemoved:
       // Only a member of this very cluster says this.
       die(Error{ExitCode::kMismatch, fmt::format("refused by node {}: {}", peer, refusal.text)});

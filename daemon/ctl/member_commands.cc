@@ -207,20 +207,37 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   json::object body;
   uint64_t id = 0;
   if (!body_of(context, action, body, id)) return ExitCode::kUsage;
+  // The disk that is given up must not be taken for the new one.
+  std::string why;
+  std::string old_disk;
+  if (auto before = look(context, why); before && action == "replace") {
+    if (const Member* member = before->find(id)) old_disk = member->disk;
+  }
   json::value answer;
   if (ExitCode code = ask(context, "/v1/admin/members", body, answer); code != ExitCode::kOk) {
     return code;
   }
   const uint64_t index = number_of(field(&answer, "index"));
+  bool lost = false;
   ExitCode code = wait_until(
       context,
       [&](const View& view, std::string& line) {
         const Member* member = view.find(id);
-        const bool there = view.index >= index && view.settled && member != nullptr;
         line = progress_of(view, id);
+        // A change that was only appended goes with a leader that loses its office.
+        lost = view.settled && view.index >= index &&
+               (member == nullptr || (!old_disk.empty() && member->disk == old_disk));
+        if (lost) return true;
+        const bool there = view.index >= index && view.settled && member != nullptr;
         return there && (learner || (member->voter && !member->disk.empty()));
       },
       "the change");
+  if (lost) {
+    return context.fail(
+        ExitCode::kTryAgain,
+        "the leader lost its office before the change was committed, and the change "
+        "with it; ask again");
+  }
   if (code == ExitCode::kOk) {
     context.streams.out << fmt::format("node {} is a {}\n", id, learner ? "learner" : "voter");
   }

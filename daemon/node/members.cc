@@ -260,7 +260,7 @@ PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberLi
   return plan;
 }
 
-std::optional<wire::Refusal> check_member(const MemberList& list, bool settled,
+std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello) {
   const GenesisMember* member = list.find(hello.node_id);
@@ -272,13 +272,18 @@ std::optional<wire::Refusal> check_member(const MemberList& list, bool settled,
                     "with another id and an empty data directory, with: connectctl member add",
                     hello.node_id, cluster_name)};
   }
+  // Who belongs to the cluster was let in by a member: this node may not have heard of it yet.
+  if (member == nullptr && hello.cluster_id) return std::nullopt;
   if (member == nullptr) {
     return wire::Refusal{
         wire::RefusalCode::kNotMember,
         fmt::format("node {} is no member of cluster '{}'; add it with: connectctl member add {}",
                     hello.node_id, cluster_name, hello.node_id)};
   }
-  if (member->disk_id && member->disk_id != hello.disk_id) {
+  // A disk may have been exchanged since, and this node not have heard of it: then the other one
+  // has.
+  const bool knows_more = hello.cluster_id && hello.members_index > index;
+  if (member->disk_id && member->disk_id != hello.disk_id && !knows_more) {
     return wire::Refusal{
         wire::RefusalCode::kDiskId,
         fmt::format(

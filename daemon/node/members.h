@@ -77,9 +77,10 @@ PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberLi
 PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
 
 // Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
-// what it is told. `settled`: the change that brought this list is over, so that who was removed is
-// not needed any more. (What the two hellos alone tell is wire::check_hello's business.)
-std::optional<wire::Refusal> check_member(const MemberList& list, bool settled,
+// what it is told. `index`: of the entry that brought this list; who goes by a newer one is not judged
+// by it. `settled`: the change that brought it is over, so that who was removed is not needed any
+// more. (What the two hellos alone tell is wire::check_hello's business.)
+std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello);
 

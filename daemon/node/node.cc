@@ -288,6 +288,7 @@ void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
 }
 
 void Node::on_peer_lost(NodeId peer) {
+  seen_disks_.erase(peer);
   step(raft::PeerLost{peer});
   divergence_->peer_changed(peer);
   holder_->forward_lost(peer);
@@ -577,13 +578,23 @@ void Node::follow_members() {
   auto members = MemberList::decode(details.view());
   CHECK(members.has_value()) << "a list of members that the log took: " << members.error().text;
   members_bytes_ = details;
+  // A disk that was given up may be the one that was seen last.
+  for (const GenesisMember& member : members->members) {
+    const GenesisMember* before = members_.find(member.id);
+    auto seen = seen_disks_.find(member.id);
+    if (!member.disk_id && before != nullptr && seen != seen_disks_.end() &&
+        seen->second == before->disk_id) {
+      seen_disks_.erase(seen);
+    }
+  }
   members_ = std::move(*members);
   const GenesisMember* self = members_.find(options_.id);
   step(raft::Suffrage{self == nullptr || self->disk_id == options_.disk_id});
 }
 
 std::optional<wire::Refusal> Node::check_peer(const wire::Hello& hello) const {
-  return check_member(members_, core_->conf_is_settled(), genesis_.cluster_name, hello);
+  return check_member(members_, core_->conf_index(), core_->conf_is_settled(),
+                      genesis_.cluster_name, hello);
 }
 
 // What the list wants and the configuration is not yet: each step is a change of its own, and any

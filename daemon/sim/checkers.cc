@@ -14,6 +14,7 @@ constexpr uint64_t kStateEvery = 16;
 // Of what is equal on every node at equal index, beside the digest.
 uint64_t hash_of(const node::ReplicatedState& state) {
   std::string text = state.conf.encode();
+  text += state.members.encode();
   state.sessions.encode(text);
   text += fmt::format("{} {} {}", state.applied, state.applied_term, state.stamp_ns);
   return checksum64(as_bytes(text));

@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "write_error",        "sync_error",
     "disk_full",          "bit_flip",
     "misdirected_write",  "disk_wiped",
-    "tiny_limits",
+    "tiny_limits",        "membership",
 };
 }  // namespace
 

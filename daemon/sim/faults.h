@@ -39,8 +39,9 @@ enum class Fault : uint8_t {
   kMisdirectedWrite,  // a sector in another one's place, likewise
   kDiskWiped,         // an empty disk in place of the old one: the node must not vote
   kTinyLimits,        // batches of one entry, segments of a few, a snapshot every few entries
+  kMembership,        // members come, go and are exchanged, and leadership is handed over
 };
-inline constexpr size_t kFaults = 27;
+inline constexpr size_t kFaults = 28;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -37,6 +37,8 @@ constexpr Duration kAnswerSlack = seconds(1);
 constexpr int kRecoveryTimeouts = 40;
 constexpr Duration kConvergence = seconds(60);
 constexpr size_t kMaxOutstanding = 40;
+// Beyond the founders: so many nodes may be added in a run.
+constexpr size_t kMaxAdded = 5;
 // Of a calm run's history, what the search for a linearization looks at, and may cost.
 constexpr size_t kSearchedOperations = 4000;
 constexpr uint64_t kSearchSteps = 300'000;
@@ -159,6 +161,13 @@ class Simulation::Impl final : public Endpoints {
     bool damaged = false;  // bytes of its disk were changed
     Fault damage = Fault::kBitFlip;
     bool wiped = false;
+    bool outside = false;  // it was never let in
+    bool fresh = false;    // its disk is empty
+    bool unbound = false;  // it was let in, and no settled list of members has its disk yet
+    uint8_t disk_number = 0;
+
+    // It does not hold what the cluster may count on.
+    bool is_gone() const { return damaged || wiped || lost || outside || unbound; }
     bool stays_down = false;  // through the liveness phase
     bool lost = false;        // will not come back: refused to start, or was refused
     Index snapshot;
@@ -197,7 +206,11 @@ class Simulation::Impl final : public Endpoints {
   // ---- nodes
   void draw_options(Process& p);
   void start(Process& p);
-  void refused_wiped(Process& p);
+  std::unique_ptr<Process> make_process(NodeId id, Random& random);
+  // A node with an empty disk asks to be let in.
+  void knock(Process& p);
+  void note_conf(const node::Node& node);
+  std::vector<Process*> members_now();
   // `power`: what was not synced may be gone.
   void end(Process& p, bool power, const char* why);
   void restart_later(Process& p, Duration low, Duration high);
@@ -240,6 +253,7 @@ class Simulation::Impl final : public Endpoints {
   void power_cut(Process& p);
   void damage(Process& p, Fault fault, Random& random);
   void wipe(Process& p);
+  void operate(Random& random);
   void stop_faults();
 
   // ---- clients
@@ -256,6 +270,8 @@ class Simulation::Impl final : public Endpoints {
   bool demand_progress(const std::vector<Process*>& nodes, Duration bound);
   void safety();
   void liveness();
+  void liveness_with_changes(const std::vector<Process*>& nodes);
+  void heal(const std::vector<Process*>& nodes);
   void finish();
   void search();
   std::string states() const;
@@ -267,7 +283,12 @@ class Simulation::Impl final : public Endpoints {
   Network network_;
   Checkers checkers_;
   node::Genesis genesis_;
-  FaultSet active_;  // drawn for this seed
+  FaultSet active_;       // drawn for this seed
+  bool changes_ = false;  // of members
+  // Configurations that may be in force somewhere: the newest that is settled, and what came after
+  // it in any log.
+  std::vector<std::pair<Index, raft::ConfState>> confs_;
+  Index settled_conf_;
   // One stream of numbers a purpose, so that a fault that is left out changes nothing else.
   Random node_random_;
   Random worker_random_;
@@ -298,9 +319,9 @@ class Simulation::Impl final : public Endpoints {
 Simulation::Impl::Impl(SimOptions options)
     : options_(std::move(options)),
       timeline_(options_.trace),
-      network_(options_.nodes, stream_of(options_.seed, 1).next(), timeline_, *this,
+      network_(options_.nodes + kMaxAdded, stream_of(options_.seed, 1).next(), timeline_, *this,
                report_.faults),
-      checkers_(options_.nodes),
+      checkers_(options_.nodes + kMaxAdded),
       node_random_(stream_of(options_.seed, 2)),
       worker_random_(stream_of(options_.seed, 3)),
       client_random_(stream_of(options_.seed, 4)),
@@ -321,15 +342,7 @@ Simulation::Impl::Impl(SimOptions options)
     member.id = NodeId(i);
     member.disk_id.bytes[0] = static_cast<uint8_t>(i);
     genesis_.members.push_back(member);
-    auto p = std::make_unique<Process>();
-    p->simulation = this;
-    p->id = member.id;
-    p->disk_id = member.disk_id;
-    p->files = std::make_unique<FaultyFileSystem>(node_random_.next());
-    p->clock.jump((static_cast<int64_t>(node_random_.below(2'000)) - 1'000) * 1'000'000);
-    p->disk_low = microseconds(node_random_.between(20, 200));
-    p->disk_high = p->disk_low + microseconds(node_random_.between(10, 5'000));
-    processes_.push_back(std::move(p));
+    processes_.push_back(make_process(member.id, node_random_));
   }
   for (size_t i = 0; i < kFaults; ++i) {
     // Swarm testing: each seed has its own choice of faults, so that one cannot hide another.
@@ -337,6 +350,8 @@ Simulation::Impl::Impl(SimOptions options)
     bool drawn = fault_random_.back().chance(40);
     if (drawn && options_.faults.has(static_cast<Fault>(i))) active_.set(static_cast<Fault>(i));
   }
+  changes_ = active_.has(Fault::kMembership);
+  confs_.emplace_back(Index(), genesis_.conf());
   for (size_t i = 0; i < options_.clients; ++i) {
     auto client = std::make_unique<Client>();
     client->simulation = this;
@@ -348,6 +363,19 @@ Simulation::Impl::Impl(SimOptions options)
 
 // ---- nodes
 // -----------------------------------------------------------------------------------------
+
+std::unique_ptr<Simulation::Impl::Process> Simulation::Impl::make_process(NodeId id,
+                                                                          Random& random) {
+  auto p = std::make_unique<Process>();
+  p->simulation = this;
+  p->id = id;
+  p->disk_id.bytes[0] = static_cast<uint8_t>(id.value());
+  p->files = std::make_unique<FaultyFileSystem>(random.next());
+  p->clock.jump((static_cast<int64_t>(random.below(2'000)) - 1'000) * 1'000'000);
+  p->disk_low = microseconds(random.between(20, 200));
+  p->disk_high = p->disk_low + microseconds(random.between(10, 5'000));
+  return p;
+}
 
 void Simulation::Impl::draw_options(Process& p) {
   Random& random = node_random_;
@@ -396,7 +424,7 @@ void Simulation::Impl::draw_options(Process& p) {
 void Simulation::Impl::start(Process& p) {
   CHECK(!p.up());
   if (p.lost) return;
-  if (p.wiped) return refused_wiped(p);
+  if (p.wiped || p.outside) return knock(p);
   ++p.life;
   p.fatal.reset();
   draw_options(p);
@@ -463,9 +491,9 @@ void Simulation::Impl::start(Process& p) {
   schedule_turn(p, now());
 }
 
-// An empty disk under a known id: the process comes up without a cluster, and its hellos say
-// another disk than the cluster knows.
-void Simulation::Impl::refused_wiped(Process& p) {
+// An empty disk: the process comes up without a cluster, and its hellos say so. Under an id that
+// the cluster knows with another disk it is refused, until an operator has it replaced.
+void Simulation::Impl::knock(Process& p) {
   for (auto& other : processes_) {
     if (other.get() == &p || !other->up()) continue;
     if (network_.is_cut(p.id, other->id) || network_.is_cut(other->id, p.id)) continue;
@@ -473,16 +501,67 @@ void Simulation::Impl::refused_wiped(Process& p) {
     hello.cluster_id = ClusterId();
     std::optional<wire::Refusal> refusal = wire::check_hello(hello_of(*other, p.id), hello);
     if (!refusal) refusal = other->node->check_peer(hello);
-    if (!refusal || refusal->code != wire::RefusalCode::kDiskId) {
+    if (!refusal && changes_) {
+      timeline_.trace("node {} is let in by node {}", p.id, other->id);
+      p.wiped = p.outside = false;
+      if (std::exchange(p.fresh, false)) p.has_run = false;
+      p.unbound = true;
+      return start(p);
+    }
+    const bool as_wiped = refusal && refusal->code == wire::RefusalCode::kDiskId;
+    const bool as_stranger = refusal && refusal->code == wire::RefusalCode::kNotMember;
+    const bool as_removed = refusal && refusal->code == wire::RefusalCode::kRemoved;
+    if (p.wiped && !as_wiped && !(changes_ && (as_stranger || as_removed))) {
       return checkers_.fail(fmt::format(
           "wiped disk: node {} with an empty disk is not refused by node {}", p.id, other->id));
     }
     timeline_.trace("node {} is refused: {}", p.id, refusal->text);
-    p.lost = true;
-    bite(Fault::kDiskWiped);
-    return;
+    if (p.wiped) bite(p, Fault::kDiskWiped);
+    if (as_removed || (p.wiped && !changes_)) p.lost = true;
+    break;
   }
-  restart_later(p, milliseconds(100), milliseconds(1000));
+  if (!p.lost) restart_later(p, milliseconds(100), milliseconds(1000));
+}
+
+void Simulation::Impl::note_conf(const node::Node& node) {
+  const raft::Core& core = node.core();
+  const Index at = core.conf_index();
+  if (core.conf_is_settled() && at > settled_conf_) {
+    settled_conf_ = at;
+    for (const node::GenesisMember& member : node.members().members) {
+      Process& p = process(member.id);
+      if (p.disk_id == member.disk_id) p.unbound = false;
+    }
+    std::erase_if(confs_, [&](const auto& known) { return known.first < at; });
+  }
+  if (at < settled_conf_) return;
+  std::pair<Index, raft::ConfState> conf{at, core.conf()};
+  if (std::ranges::find(confs_, conf) == confs_.end()) confs_.push_back(std::move(conf));
+}
+
+// By a leader whose configuration is settled; empty: there is none.
+std::vector<Simulation::Impl::Process*> Simulation::Impl::members_now() {
+  std::vector<Process*> members;
+  const raft::Core* newest = nullptr;
+  const Process* leader = nullptr;
+  for (auto& p : processes_) {
+    if (!p->up()) continue;
+    const raft::Core& core = p->node->core();
+    if (core.role() != raft::Role::kLeader || !core.leader_is_ready() || !core.conf_is_settled()) {
+      continue;
+    }
+    if (newest != nullptr && core.term() <= newest->term()) continue;
+    newest = &core;
+    leader = p.get();
+  }
+  if (newest == nullptr) return members;
+  for (NodeId id : newest->conf().members()) {
+    Process& p = process(id);
+    // Not one that was let in by a change that came to nothing: it needs another one.
+    const node::GenesisMember* listed = leader->node->members().find(id);
+    if (p.up() && listed != nullptr && listed->disk_id == p.disk_id) members.push_back(&p);
+  }
+  return members;
 }
 
 void Simulation::Impl::end(Process& p, bool power, const char* why) {
@@ -589,6 +668,10 @@ void Simulation::Impl::turn(Process& p) {
   p.node->turn(p.clock.now(now()));
   after_step(p);
   if (!stands(p)) return;
+  if (p.node->is_removed()) {
+    p.lost = true;
+    return end(p, false, "it was removed");
+  }
   schedule_workers(p);
   schedule_turn(p, std::max(p.clock.world(p.node->next_deadline()), now() + microseconds(1)));
 }
@@ -666,6 +749,7 @@ void Simulation::Impl::after_step(Process& p) {
   const raft::Core& core = p.node->core();
   uint64_t elections = checkers_.elections();
   checkers_.after_step(p.id, *p.node);
+  if (changes_) note_conf(*p.node);
   if (checkers_.elections() > elections) {
     timeline_.note('L', p.id.value(), core.term().value());
     timeline_.trace("node {} leads term {}", p.id, core.term());
@@ -695,6 +779,7 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.plugin_level_min = options_.plugin->level_min();
   hello.plugin_level_max = options_.plugin->level_max();
   hello.plugin_level = genesis_.plugin_level;
+  if (p.up()) hello.members_index = p.node->core().conf_index();
   return hello;
 }
 
@@ -702,7 +787,18 @@ bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
   for (auto [mine, theirs] : {std::pair(dialler, answerer), std::pair(answerer, dialler)}) {
     wire::Hello hello = hello_of(process(theirs), mine);
     if (wire::check_hello(hello_of(process(mine), theirs), hello)) return false;
-    if (process(mine).up() && process(mine).node->check_peer(hello)) return false;
+    if (!process(mine).up()) continue;
+    auto refusal = process(mine).node->check_peer(hello);
+    if (!refusal) continue;
+    if (refusal->code == wire::RefusalCode::kRemoved) {
+      // Whoever is told so ends.
+      Process& removed = process(theirs);
+      when(removed, now(), [this, at = &removed] {
+        at->lost = true;
+        end(*at, false, "it is told that it was removed");
+      });
+    }
+    return false;
   }
   return true;
 }
@@ -766,10 +862,16 @@ void Simulation::Impl::every(Fault fault, Duration low, Duration high,
 // A wiped or damaged disk may have held the second copy of what was acknowledged: fewer of them
 // than a quorum, for good.
 bool Simulation::Impl::may_lose_one(const Process& p) const {
-  if (p.damaged || p.wiped || p.lost) return false;
-  size_t gone = 0;
-  for (const auto& other : processes_) gone += other->damaged || other->wiped || other->lost;
-  return gone + quorum() < options_.nodes;
+  if (p.is_gone()) return false;
+  for (const auto& [index, conf] : confs_) {
+    for (const auto* voters : {&conf.voters, &conf.voters_outgoing}) {
+      if (std::ranges::find(*voters, p.id) == voters->end()) continue;
+      size_t gone = 1;
+      for (NodeId id : *voters) gone += process(id).is_gone();
+      if (gone + voters->size() / 2 + 1 > voters->size()) return false;
+    }
+  }
+  return true;
 }
 
 Simulation::Impl::Process& Simulation::Impl::victim(Random& random) {
@@ -798,7 +900,7 @@ void Simulation::Impl::cut_groups(const std::vector<bool>& side, uint64_t episod
 }
 
 void Simulation::Impl::cut_off(Process& p, uint64_t episode, Fault why) {
-  std::vector<bool> side(options_.nodes, false);
+  std::vector<bool> side(processes_.size(), false);
   side[p.id.value() - 1] = true;
   cut_groups(side, episode, why);
 }
@@ -865,13 +967,13 @@ void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
 }
 
 void Simulation::Impl::wipe(Process& p) {
-  count(Fault::kDiskWiped);
+  begin(p, Fault::kDiskWiped);
   timeline_.trace("node {} loses its disk", p.id);
   if (p.up()) end(p, true, "its disk is taken");
   checkers_.disk_lost(p.id);
   p.files = std::make_unique<FaultyFileSystem>(node_random_.next());
-  p.disk_id.bytes[1] = 1;
-  p.wiped = true;
+  p.disk_id.bytes[1] = ++p.disk_number;
+  p.wiped = p.fresh = true;
   restart_later(p, milliseconds(10), milliseconds(1000));
 }
 
@@ -920,7 +1022,7 @@ void Simulation::Impl::arm_faults() {
     timeline_.trace("{}: {}", fault_name(fault), how);
   };
   every(Fault::kPartition, milliseconds(500), milliseconds(5000), [=, this](Random& r) {
-    std::vector<bool> side(options_.nodes);
+    std::vector<bool> side(processes_.size());
     std::string text;
     for (size_t i = 0; i < side.size(); ++i) {
       side[i] = r.chance(50);
@@ -946,13 +1048,13 @@ void Simulation::Impl::arm_faults() {
     heal_later(episode, draw(r, milliseconds(50), milliseconds(6000)));
   });
   every(Fault::kPartitionBridge, milliseconds(500), milliseconds(5000), [=, this](Random& r) {
-    size_t bridge = r.below(options_.nodes);
+    size_t bridge = r.below(processes_.size());
     uint64_t episode = next_episode_++;
     partitioned(Fault::kPartitionBridge, fmt::format("node {}", bridge + 1).c_str());
-    for (size_t a = 0; a < options_.nodes; ++a) {
-      for (size_t b = a + 1; b < options_.nodes; ++b) {
+    for (size_t a = 0; a < processes_.size(); ++a) {
+      for (size_t b = a + 1; b < processes_.size(); ++b) {
         if (a == bridge || b == bridge) continue;
-        if (options_.nodes > 3 && (a + bridge) % 2 == (b + bridge) % 2) continue;
+        if (processes_.size() > 3 && (a + bridge) % 2 == (b + bridge) % 2) continue;
         network_.cut(NodeId(a + 1), NodeId(b + 1), episode, Fault::kPartitionBridge);
         network_.cut(NodeId(b + 1), NodeId(a + 1), episode, Fault::kPartitionBridge);
       }
@@ -968,7 +1070,7 @@ void Simulation::Impl::arm_faults() {
   });
   every(Fault::kPartitionSwizzle, milliseconds(2000), milliseconds(8000), [=, this](Random& r) {
     std::vector<size_t> order;
-    for (size_t i = 0; i < options_.nodes; ++i) {
+    for (size_t i = 0; i < processes_.size(); ++i) {
       if (r.chance(60))
         order.insert(order.begin() + static_cast<long>(r.below(order.size() + 1)), i);
     }
@@ -1098,10 +1200,73 @@ void Simulation::Impl::arm_faults() {
       if (may_lose_one(p)) damage(p, fault, r);
     });
   }
+  every(Fault::kMembership, milliseconds(100), milliseconds(2500),
+        [this](Random& r) { operate(r); });
   every(Fault::kDiskWiped, milliseconds(2000), milliseconds(20000), [this](Random& r) {
     Process& p = victim(r);
     if (may_lose_one(p)) wipe(p);
   });
+}
+
+// What an operator does, through any node.
+void Simulation::Impl::operate(Random& random) {
+  Process& via = victim(random);
+  if (!via.up() || via.paused) return;
+  const raft::ConfState& conf = via.node->core().conf();
+  node::MemberChange change;
+  const uint64_t what = random.below(100);
+  if (what < 30) {
+    if (processes_.size() >= options_.nodes + kMaxAdded) return;
+    processes_.push_back(make_process(NodeId(processes_.size() + 1), random));
+    Process& fresh = *processes_.back();
+    fresh.outside = fresh.fresh = true;
+    change.kind = node::MemberChange::Kind::kAdd;
+    change.member.id = fresh.id;
+    change.member.peer_address = fmt::format("n{}:1", fresh.id);
+    change.learner_only = random.chance(15);
+    restart_later(fresh, milliseconds(10), milliseconds(2000));
+  } else if (what < 50) {
+    if (conf.voters.size() < 3) return;
+    change.kind = node::MemberChange::Kind::kRemove;
+    std::vector<NodeId> members = conf.members();
+    change.member.id = members[random.below(members.size())];
+  } else if (what < 80) {
+    // One whose disk is gone, or whose disk goes now.
+    Process* target = nullptr;
+    for (NodeId id : conf.members()) {
+      Process& p = process(id);
+      if (p.wiped || p.unbound || (p.lost && p.damaged)) target = &p;
+    }
+    if (target == nullptr) {
+      std::vector<NodeId> members = conf.members();
+      target = &process(members[random.below(members.size())]);
+      if (target->outside || !may_lose_one(*target)) return;
+    }
+    if (target == &via) return;
+    if (target->lost || !target->is_gone()) {
+      target->lost = target->damaged = false;
+      wipe(*target);
+    }
+    change.kind = node::MemberChange::Kind::kReplace;
+    change.member.id = target->id;
+  } else if (what < 90) {
+    change.kind = node::MemberChange::Kind::kTransfer;
+    if (random.chance(50)) change.member.id = conf.voters[random.below(conf.voters.size())];
+  } else {
+    if (conf.learners.empty()) return;
+    change.kind = node::MemberChange::Kind::kPromote;
+    change.member.id = conf.learners[random.below(conf.learners.size())];
+  }
+  count(Fault::kMembership);
+  timeline_.trace("operator at node {}: change {} of node {}", via.id,
+                  static_cast<int>(change.kind), change.member.id);
+  via.node->set_now(via.clock.now(now()));
+  via.node->change_members(change, [this, change](const node::ChangeOutcome& outcome) {
+    timeline_.trace("change {} of node {}: {} {}", static_cast<int>(change.kind), change.member.id,
+                    outcome.code, outcome.text);
+    if (outcome.done) bite(Fault::kMembership);
+  });
+  schedule_turn(via, now());
 }
 
 void Simulation::Impl::stop_faults() { faults_on_ = false; }
@@ -1323,9 +1488,10 @@ void Simulation::Impl::liveness() {
       repair(*p);
       start(*p);
     }
-    if (!p->lost && !p->wiped) good.push_back(p.get());
+    if (!p->lost && !p->wiped && !p->outside) good.push_back(p.get());
   }
   if (stopped()) return;
+  if (changes_) return liveness_with_changes(good);
   CHECK_GE(good.size(), quorum()) << "more disks were lost than a cluster bears";
   while (good.size() > quorum()) {
     good.erase(good.begin() + static_cast<long>(phase_random_.below(good.size())));
@@ -1373,6 +1539,43 @@ void Simulation::Impl::liveness() {
   demand_progress(good, kElectionTimeout * kRecoveryTimeouts * 1000 / slowest);
 }
 
+// Which nodes are a quorum is not for the observer to say: all that can come back do. Within the
+// bound a leader has brought the change that is under way to its end, and the members serve.
+void Simulation::Impl::liveness_with_changes(const std::vector<Process*>& nodes) {
+  timeline_.note('H', nodes.size());
+  heal(nodes);
+  if (stopped()) return;
+  uint64_t slowest = 1000;
+  for (auto& p : processes_) slowest = std::min(slowest, p->clock.permille());
+  const Duration bound = kElectionTimeout * kRecoveryTimeouts * 1000 / slowest;
+  const Time begin = now();
+  if (!run_until(begin + bound, [this] { return !members_now().empty(); })) {
+    if (stopped()) return;
+    return checkers_.fail(fmt::format(
+        "liveness: {} ms after everything healed, no change of members comes to its end{}",
+        bound / milliseconds(1), states()));
+  }
+  demand_progress(members_now(), bound);
+}
+
+void Simulation::Impl::heal(const std::vector<Process*>& nodes) {
+  for (Process* p : nodes) {
+    p->stays_down = false;
+    for (auto& other : processes_) {
+      if (other.get() == p) continue;
+      network_.heal_between(p->id, other->id);
+      network_.set_clean(p->id, other->id);
+    }
+    repair(*p);
+    if (!p->up()) start(*p);
+  }
+  for (Process* p : nodes) {
+    for (Process* other : nodes) {
+      if (p != other) network_.dial(p->id, other->id);
+    }
+  }
+}
+
 void Simulation::Impl::finish() {
   timeline_.trace("everything heals");
   clients_on_ = false;
@@ -1380,7 +1583,7 @@ void Simulation::Impl::finish() {
   std::vector<Process*> good;
   for (auto& p : processes_) {
     p->stays_down = false;
-    if (p->lost || p->wiped) continue;
+    if (p->lost || p->wiped || p->outside) continue;
     good.push_back(p.get());
     for (auto& other : processes_) {
       if (other != p) network_.heal_between(p->id, other->id);
@@ -1395,6 +1598,11 @@ void Simulation::Impl::finish() {
   }
   if (stopped()) return;
   Duration slowest_recovery = report_.slowest_recovery;
+  if (changes_) {
+    run_until(now() + kConvergence, [this] { return !members_now().empty(); });
+    good = members_now();
+    if (stopped() || good.empty()) return checkers_.fail("convergence: no leader" + states());
+  }
   if (!demand_progress(good, kConvergence)) return;
   report_.slowest_recovery = slowest_recovery;
   // Nothing is asked any more: all that is outstanding is answered, and all come to the same end.

@@ -92,7 +92,8 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
   struct Peer : std::enable_shared_from_this<Peer> {
     Peer(boost::asio::io_context& io, NodeId peer_id) : id(peer_id), redial(io) {}
     const NodeId id;
-    std::vector<wire::Address> addresses;  // none: not on the list, never dialled
+    std::vector<wire::Address> addresses;  // none: not on the list
+    std::optional<wire::Address> hint;     // where it says that it wants to be dialled
     size_t next_address = 0;
     milliseconds back_off{0};
     bool is_waiting = false;  // for `redial`
@@ -286,6 +287,9 @@ void PeerNetwork::Impl::welcome(Link& link, const wire::Hello& hello) {
     if (is_stopped_ || find(hello.node_id) != peer) return link.close();
   }
   peer->in = self;
+  if (auto hint = wire::parse_address(hello.peer_address); hint && hint->port != 0) {
+    peer->hint = *hint;
+  }
   link.output().append(wire::kPeerMagic);
   wire::append_hello(link.output(), mine);
   link.handshake_done(true);
@@ -294,7 +298,7 @@ void PeerNetwork::Impl::welcome(Link& link, const wire::Hello& hello) {
   LOG_DEBUG("transport", "node {} connected from {}", peer->id, link.remote());
   if (peer->is_out_up) {
     tell_reached(*peer);
-  } else if (peer->is_waiting) {
+  } else if (peer->is_waiting || (!peer->out && !peer->attempt)) {
     peer->back_off = milliseconds(0);  // it lives: no need to wait
     dial(*peer);
   }
@@ -341,6 +345,7 @@ void PeerNetwork::Impl::set_peers(const std::map<NodeId, std::vector<wire::Addre
     if (node.empty()) continue;  // the handler, told of the one before, has called this again
     Peer& peer = *node.mapped();
     peer.addresses.clear();
+    peer.hint.reset();
     peer.is_waiting = false;
     end_attempt(peer);
     drop_out(peer);
@@ -370,11 +375,15 @@ void PeerNetwork::Impl::end_attempt(Peer& peer) {
 }
 
 void PeerNetwork::Impl::dial(Peer& peer) {
-  if (is_stopped_ || peer.addresses.empty()) return;
+  std::vector<wire::Address> addresses = peer.addresses;
+  if (peer.hint && std::ranges::find(addresses, *peer.hint) == addresses.end()) {
+    addresses.push_back(*peer.hint);
+  }
+  if (is_stopped_ || addresses.empty()) return;
   CHECK(!peer.out && !peer.attempt) << "one connection to a peer at a time";
   peer.is_waiting = false;
   peer.redial.cancel();
-  const wire::Address& address = peer.addresses[peer.next_address++ % peer.addresses.size()];
+  const wire::Address& address = addresses[peer.next_address++ % addresses.size()];
   auto attempt = std::make_shared<Attempt>(io_);
   peer.attempt = attempt;
   attempt->address = address.to_string();

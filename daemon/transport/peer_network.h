@@ -4,7 +4,8 @@
 // that its peers dialled. Both sides of each connection say who they are first (wire/handshake.h),
 // and either may refuse. A dialled connection that breaks is dialled again, with back-off and
 // jitter, at the peer's addresses in turn, each time resolved anew; a peer that dials us is dialled
-// back at once.
+// back at once, also where it says that it wants to be dialled: so a new member that is dialled by
+// one it does not know can answer.
 //
 // A peer is reached when the connection dialled to it is accepted, and lost when either direction
 // breaks: a killed leader is noticed by whichever end hears of it first. After a loss it is reached

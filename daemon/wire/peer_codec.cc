@@ -532,6 +532,12 @@ void append_hello(std::string& out, const Hello& hello) {
   writer.number(hello.plugin_level);
   writer.counted(hello.cluster_name);
   writer.counted(hello.plugin_name);
+  if (hello.peer_address.empty() && !hello.members_index) {
+    CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
+    return;
+  }
+  writer.counted(hello.peer_address.substr(0, kMaxNameBytes));
+  writer.number(hello.members_index.value());
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
 
@@ -580,6 +586,9 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   hello.cluster_name = in.counted(kMaxNameBytes);
   hello.plugin_name = in.counted(kMaxNameBytes);
   if (!in.ok()) return malformed("a malformed hello: it is shorter than its fields");
+  // Since 0.1: they may be missing.
+  if (in.left() > 0) hello.peer_address = in.counted(kMaxNameBytes);
+  if (in.left() > 0) hello.members_index = Index(in.number<uint64_t>());
   return Handshake(std::move(hello));
 }
 

@@ -103,14 +103,40 @@ TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
   wire::Hello hello;
   hello.node_id = NodeId(2);
   hello.disk_id = disk(2);
-  EXPECT_EQ(check_member(plan->list, false, "demo", hello), std::nullopt);
-  EXPECT_EQ(check_member(plan->list, true, "demo", hello)->code, wire::RefusalCode::kRemoved);
+  EXPECT_EQ(check_member(plan->list, Index(9), false, "demo", hello), std::nullopt);
+  EXPECT_EQ(check_member(plan->list, Index(9), true, "demo", hello)->code,
+            wire::RefusalCode::kRemoved);
   cluster.take(*plan);
   EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("not used again"));
   auto next = cluster.plan(Kind::kAdd, 5, "h:2");  // its address may be
   ASSERT_TRUE(next);
   EXPECT_EQ(next->list.find(NodeId(2)), nullptr);
-  EXPECT_EQ(check_member(next->list, false, "demo", hello)->code, wire::RefusalCode::kRemoved);
+  EXPECT_EQ(check_member(next->list, Index(9), false, "demo", hello)->code,
+            wire::RefusalCode::kRemoved);
+}
+
+// A stale list must not turn away whom a newer one has let in.
+TEST(CheckMember, WhoGoesByANewerListIsNotJudgedByAnOlderOne) {
+  Cluster cluster(3);
+  wire::Hello hello;
+  hello.node_id = NodeId(2);
+  hello.disk_id = disk(9);
+  auto refused = [&](uint64_t own, uint64_t theirs) {
+    hello.members_index = Index(theirs);
+    auto refusal = check_member(cluster.list, Index(own), true, "demo", hello);
+    return refusal && refusal->code == wire::RefusalCode::kDiskId;
+  };
+  EXPECT_TRUE(refused(5, 7)) << "it belongs to no cluster";
+  hello.cluster_id.bytes[0] = 1;
+  EXPECT_TRUE(refused(5, 4));
+  EXPECT_TRUE(refused(5, 5));
+  EXPECT_FALSE(refused(5, 6));
+  // Nor is one that this node has not heard of.
+  hello.node_id = NodeId(9);
+  EXPECT_EQ(check_member(cluster.list, Index(5), true, "demo", hello), std::nullopt);
+  hello.cluster_id = ClusterId();
+  EXPECT_EQ(check_member(cluster.list, Index(5), true, "demo", hello)->code,
+            wire::RefusalCode::kNotMember);
 }
 
 TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
