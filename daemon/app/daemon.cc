@@ -292,6 +292,9 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   node::NodeOptions options;
   options.id = config_.node.id;
   options.disk_id = identity_.disk_id;
+  options.peer_address = config_.self().peer.to_string();
+  options.client_address = config_.self().client.to_string();
+  options.http_address = config_.self().http.to_string();
   options.raft.election_timeout = config_.raft.election_timeout;
   options.raft.heartbeat_interval = config_.raft.heartbeat_interval;
   options.raft.pre_vote = config_.raft.pre_vote;
@@ -478,6 +481,8 @@ wire::Hello Daemon::Impl::hello() const {
   hello.node_id = config_.node.id;
   hello.disk_id = identity_.disk_id;
   hello.peer_address = config_.self().peer.to_string();
+  hello.client_address = config_.self().client.to_string();
+  hello.http_address = config_.self().http.to_string();
   hello.plugin_name = plugin_->name();
   hello.plugin_level_min = plugin_->level_min();
   hello.plugin_level_max = plugin_->level_max();
@@ -522,8 +527,10 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
     case wire::RefusalCode::kWrongNode:
-    case wire::RefusalCode::kNotMember:
       break;  // logged by the transport; it tries again
+    case wire::RefusalCode::kNotMember:
+      if (!node_) bootstrap_->turned_away(peer);
+      break;
   }
 }
 
@@ -565,6 +572,8 @@ void Daemon::Impl::turn_bootstrap() {
     LOG_INFO("bootstrap", "cluster '{}' is formed: id {}, {} members", genesis.cluster_name,
              genesis.cluster_id.to_string(), genesis.members.size());
     if (auto opened = open_node(genesis); !opened) die(opened.error());
+    arrive();
+    for (const auto& [peer, hello] : bootstrap_->connected()) node_->on_peer_reached(peer, hello);
     next_bootstrap_ = now;
   }
   if (now >= next_bootstrap_) {

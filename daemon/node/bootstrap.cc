@@ -139,15 +139,25 @@ std::vector<std::pair<NodeId, wire::PeerMessage>> Bootstrap::take_messages() {
   return messages;
 }
 
+std::map<NodeId, wire::Hello> Bootstrap::connected() const {
+  std::map<NodeId, wire::Hello> hellos;
+  for (const auto& [id, peer] : peers_) {
+    if (peer.connected) hellos[id] = peer.hello;
+  }
+  return hellos;
+}
+
 std::string Bootstrap::waiting_for() const {
   if (decided_) return {};
+  NodeId known = turned_away_by_;
   for (const auto& [id, peer] : peers_) {
-    if (peer.connected && peer.hello.cluster_id) {
-      return fmt::format(
-          "cluster '{}' runs already (node {} is a member): waiting to be added; run: connectctl "
-          "member add {}",
-          options_.cluster_name, id, options_.id);
-    }
+    if (peer.connected && peer.hello.cluster_id) known = id;
+  }
+  if (known) {
+    return fmt::format(
+        "cluster '{}' runs already (node {} is a member): waiting to be added; run: connectctl "
+        "member add {}",
+        options_.cluster_name, known, options_.id);
   }
   if (options_.mode == Mode::kJoin) return "waiting for a member of a running cluster to answer";
   std::string missing;

@@ -44,6 +44,8 @@ class Bootstrap final {
 
   void peer_reached(NodeId peer, const wire::Hello& hello);
   void peer_lost(NodeId peer);
+  // A member of a cluster that runs does not know this node.
+  void turned_away(NodeId by) { turned_away_by_ = by; }
   void message(NodeId from, const wire::PeerMessage& message);
 
   // Looks at what is known. Call after each event, then take the effects.
@@ -57,6 +59,8 @@ class Bootstrap final {
 
   // To be sent now; emptied by the call.
   std::vector<std::pair<NodeId, wire::PeerMessage>> take_messages();
+  // Who is reached at this moment, for the node object that comes to be.
+  std::map<NodeId, wire::Hello> connected() const;
   // What the node is waiting for, for the log and the status: "waiting for node 3
   // (10.0.0.13:7101)".
   std::string waiting_for() const;
@@ -77,6 +81,7 @@ class Bootstrap final {
 
   const Options options_;
   std::map<NodeId, Peer> peers_;
+  NodeId turned_away_by_;
   std::map<NodeId, bool> accepted_;
   std::optional<Genesis> decided_;
   bool durable_ = false;

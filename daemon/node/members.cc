@@ -61,6 +61,13 @@ GenesisMember* find_in(MemberList& list, NodeId id) {
   return found == list.members.end() ? nullptr : &*found;
 }
 
+void take_addresses(const GenesisMember& from, GenesisMember& to) {
+  for (auto field : {&GenesisMember::peer_address, &GenesisMember::client_address,
+                     &GenesisMember::http_address}) {
+    if (!(from.*field).empty()) to.*field = from.*field;
+  }
+}
+
 // A change is planned when the one before is over: then nobody needs those who were removed.
 MemberList without_removed(MemberList list) {
   std::erase_if(list.members,
@@ -228,10 +235,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
       std::erase(plan.conf.voters, id);
       if (!contains(conf.learners, id) || before.will_promote(id)) insert(plan.list.promote, id);
       member->disk_id = DiskId();
-      for (auto field : {&GenesisMember::peer_address, &GenesisMember::client_address,
-                         &GenesisMember::http_address}) {
-        if (!(change.member.*field).empty()) member->*field = change.member.*field;
-      }
+      take_addresses(change.member, *member);
       return plan;
     case MemberChange::Kind::kTransfer:
       break;
@@ -243,6 +247,13 @@ PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& co
                         const MemberList& list) {
   PlannedChange plan{conf, without_removed(list)};
   if (GenesisMember* member = find_in(plan.list, id)) member->disk_id = disk;
+  return plan;
+}
+
+PlannedChange move_member(const GenesisMember& member, const raft::ConfState& conf,
+                          const MemberList& list) {
+  PlannedChange plan{conf, without_removed(list)};
+  if (GenesisMember* known = find_in(plan.list, member.id)) take_addresses(member, *known);
   return plan;
 }
 

@@ -73,13 +73,16 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
 PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
                         const MemberList& list);
 // The member is in the list and not in the configuration: its disk was exchanged.
+// Other addresses; empty ones stay as they are.
+PlannedChange move_member(const GenesisMember& member, const raft::ConfState& conf,
+                          const MemberList& list);
 PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list);
 PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
 
 // Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
-// what it is told. `index`: of the entry that brought this list; who goes by a newer one is not judged
-// by it. `settled`: the change that brought it is over, so that who was removed is not needed any
-// more. (What the two hellos alone tell is wire::check_hello's business.)
+// what it is told. `index`: of the entry that brought this list; who goes by a newer one is not
+// judged by it. `settled`: the change that brought it is over, so that who was removed is not
+// needed any more. (What the two hellos alone tell is wire::check_hello's business.)
 std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello);

@@ -282,13 +282,13 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
 }
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
-  seen_disks_[peer] = hello.disk_id;
+  seen_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address, hello.http_address};
   step(raft::PeerReached{peer});
   divergence_->peer_changed(peer);
 }
 
 void Node::on_peer_lost(NodeId peer) {
-  seen_disks_.erase(peer);
+  seen_.erase(peer);
   step(raft::PeerLost{peer});
   divergence_->peer_changed(peer);
   holder_->forward_lost(peer);
@@ -581,10 +581,10 @@ void Node::follow_members() {
   // A disk that was given up may be the one that was seen last.
   for (const GenesisMember& member : members->members) {
     const GenesisMember* before = members_.find(member.id);
-    auto seen = seen_disks_.find(member.id);
-    if (!member.disk_id && before != nullptr && seen != seen_disks_.end() &&
-        seen->second == before->disk_id) {
-      seen_disks_.erase(seen);
+    auto seen = seen_.find(member.id);
+    if (!member.disk_id && before != nullptr && seen != seen_.end() &&
+        seen->second.disk_id == before->disk_id) {
+      seen_.erase(seen);
     }
   }
   members_ = std::move(*members);
@@ -608,12 +608,26 @@ void Node::advance_members() {
       append_change(add_learner(member.id, conf, members_), true);
       return;
     }
-    auto seen = seen_disks_.find(member.id);
-    if (!member.disk_id && seen != seen_disks_.end() && seen->second) {
-      LOG_INFO("members", "node {} comes with disk {}", member.id, seen->second.to_string());
-      append_change(bind_disk(member.id, seen->second, conf, members_), true);
+    auto seen = seen_.find(member.id);
+    if (!member.disk_id && seen != seen_.end() && seen->second.disk_id) {
+      LOG_INFO("members", "node {} comes with disk {}", member.id,
+               seen->second.disk_id.to_string());
+      append_change(bind_disk(member.id, seen->second.disk_id, conf, members_), true);
       return;
     }
+    // Addresses are hints: the connection stands, and its other end says where it wants to be
+    // found.
+    const GenesisMember* found = seen == seen_.end() ? nullptr : &seen->second;
+    const GenesisMember self{options_.id, options_.disk_id, options_.peer_address,
+                             options_.client_address, options_.http_address};
+    if (member.id == options_.id) found = &self;
+    if (found == nullptr || found->peer_address.empty()) continue;
+    PlannedChange plan = move_member(*found, conf, members_);
+    if (*plan.list.find(member.id) == member) continue;
+    LOG_INFO("members", "node {} is found at {} now, and not at {}", member.id, found->peer_address,
+             member.peer_address);
+    append_change(plan, true);
+    return;
   }
   for (const raft::PeerStatus& peer : core_->peers()) {
     const GenesisMember* member = members_.find(peer.id);
@@ -686,12 +700,13 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
             core_->conf_index()};
   }
   if (change.kind == MemberChange::Kind::kReplace && !change.force) {
-    for (const raft::PeerStatus& peer : core_->peers()) {
-      if (peer.id != change.member.id || !peer.is_near) continue;
-      return {
-          false, "REFUSED",
-          fmt::format("node {} is up, with the disk that it always had; stop it first", peer.id),
-          Index()};
+    const GenesisMember* listed = members_.find(change.member.id);
+    auto seen = seen_.find(change.member.id);
+    if (listed != nullptr && seen != seen_.end() && seen->second.disk_id == listed->disk_id) {
+      return {false, "REFUSED",
+              fmt::format("node {} is up, with the disk that it always had; stop it first",
+                          change.member.id),
+              Index()};
     }
     if (change.member.id == options_.id) {
       return {false, "REFUSED", "this node leads, with the disk that it always had", Index()};
@@ -708,7 +723,7 @@ ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
   std::vector<raft::PeerStatus> peers = core_->peers();
   for (NodeId id : plan.conf.voters) {
     auto peer = std::ranges::find(peers, id, &raft::PeerStatus::id);
-    if (id == options_.id || (peer != peers.end() && peer->is_near)) {
+    if (id == options_.id || (peer != peers.end() && peer->is_near && seen_.contains(id))) {
       ++reached;
     } else {
       missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);

@@ -47,6 +47,10 @@ struct SnapshotPolicy {
 struct NodeOptions {
   NodeId id;
   DiskId disk_id;
+  // This node's own addresses, as it wants to be reached; empty: as the list of members says.
+  std::string peer_address{};
+  std::string client_address{};
+  std::string http_address{};
   raft::Options raft;   // id and seed are set by the node
   HolderLimits holder;  // max_request is set from the founding document
   storage::LogOptions log;
@@ -119,9 +123,7 @@ class Node final : public Service, public wire::TransportHandler {
   // Of the newest configuration in the log, committed or not; core().conf_index() says which.
   const MemberList& members() const { return members_; }
   // This node is no member any more, for good: the process is to end.
-  bool is_removed() const {
-    return core_->conf_is_settled() && members_.is_removed(options_.id);
-  }
+  bool is_removed() const { return core_->conf_is_settled() && members_.is_removed(options_.id); }
   Index applied_index() const { return applied_; }
   uint64_t digest() const { return digest_; }  // at applied_index()
   // The chain's value behind that entry; none: not among the last 65,536, or not applied yet.
@@ -206,8 +208,8 @@ class Node final : public Service, public wire::TransportHandler {
   std::shared_ptr<plugin::Instance> instance_;
 
   MemberList members_;
-  Slice members_bytes_;                    // what members_ was read from
-  std::map<NodeId, DiskId> seen_disks_;    // of peers that said hello
+  Slice members_bytes_;                   // what members_ was read from
+  std::map<NodeId, GenesisMember> seen_;  // disk and addresses of the peers that are connected
   struct AskedChange {
     std::function<void(ChangeOutcome)> done;
     Time until;

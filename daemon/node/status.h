@@ -53,16 +53,16 @@ struct StatusSnapshot {
   Index snapshot_index;
   uint64_t digest = 0;  // of the chain at applied_index
   std::vector<MemberStatus> members;
-  Index members_index;          // of the entry that brought them; 0: from the founding on
-  bool members_settled = true;  // that entry is committed, and no other is to follow it
+  Index members_index;              // of the entry that brought them; 0: from the founding on
+  bool members_settled = true;      // that entry is committed, and no other is to follow it
   std::vector<PeerProgress> peers;  // leader only
 
   std::string plugin_name;
   std::string plugin_version;
   uint32_t plugin_level = 0;
 
-  // The replicas are not equal, no majority says which is right, and no writes are taken: where they
-  // differ. Empty: it is not so.
+  // The replicas are not equal, no majority says which is right, and no writes are taken: where
+  // they differ. Empty: it is not so.
   std::string divergence;
 
   bool ready = false;  // it can serve

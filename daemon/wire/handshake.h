@@ -25,9 +25,11 @@ struct Hello {
   uint32_t plugin_level_min = 0;
   uint32_t plugin_level_max = 0;
   uint32_t plugin_level = 0;   // in force in the sender's cluster; 0 before there is one
-  // Where the sender wants to be dialled, host:port: for one who does not know it yet, or knows it at
-  // an address that it has left. Empty: it does not say.
+  // Where the sender wants to be reached, host:port, by peers, clients and over HTTP: for one who
+  // does not know it yet, or knows it at addresses that it has left. Empty: it does not say.
   std::string peer_address{};
+  std::string client_address{};
+  std::string http_address{};
   // The entry that brought the list of members that the sender goes by; 0: the founding document.
   Index members_index;
 };

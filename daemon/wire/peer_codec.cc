@@ -536,7 +536,10 @@ void append_hello(std::string& out, const Hello& hello) {
     CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
     return;
   }
-  writer.counted(hello.peer_address.substr(0, kMaxNameBytes));
+  for (const std::string* address :
+       {&hello.peer_address, &hello.client_address, &hello.http_address}) {
+    writer.counted(address->substr(0, kMaxNameBytes));
+  }
   writer.number(hello.members_index.value());
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
@@ -586,9 +589,14 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   hello.cluster_name = in.counted(kMaxNameBytes);
   hello.plugin_name = in.counted(kMaxNameBytes);
   if (!in.ok()) return malformed("a malformed hello: it is shorter than its fields");
-  // Since 0.1: they may be missing.
-  if (in.left() > 0) hello.peer_address = in.counted(kMaxNameBytes);
-  if (in.left() > 0) hello.members_index = Index(in.number<uint64_t>());
+  // They may be missing: then nothing is said.
+  if (in.left() > 0) {
+    hello.peer_address = in.counted(kMaxNameBytes);
+    hello.client_address = in.counted(kMaxNameBytes);
+    hello.http_address = in.counted(kMaxNameBytes);
+    hello.members_index = Index(in.number<uint64_t>());
+    if (!in.ok()) return malformed("a malformed hello: its addresses are cut off");
+  }
   return Handshake(std::move(hello));
 }
 

@@ -264,6 +264,24 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
   EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
 }
 
+// Catalogue D45: the votes that were given from the disk before this one are forgotten.
+TEST(Node, OnADiskThatTheClusterDoesNotKnowItNeitherVotesNorCampaigns) {
+  for (bool known : {true, false}) {
+    NodeBench bench;
+    Genesis genesis = genesis_of();
+    genesis.members[0].disk_id.bytes[0] = 1;
+    genesis.members.push_back({NodeId(2), DiskId(), "h:4", "h:5", "h:6"});
+    bench.options.disk_id.bytes[0] = known ? 1 : 2;
+    ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+    bench.node->set_now(bench.clocks());
+    bench.node->on_message(NodeId(2), raft::Envelope{NodeId(2), NodeId(1), Term(5),
+                                                     raft::VoteRequest{Index(9), Term(4), false}});
+    EXPECT_EQ(bench.node->core().hard_state().vote, known ? NodeId(2) : NodeId());
+    for (int i = 0; i < 3000; ++i) ASSERT_TRUE(bench.turn());
+    EXPECT_EQ(bench.node->core().role() == raft::Role::kPreCandidate, known);
+  }
+}
+
 TEST(Node, ShutDownFinishesWhatIsOutAndTakesNothingNew) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());

@@ -418,13 +418,23 @@ TEST(Handshake, AHelloComesBackAsItWas) {
 }
 
 TEST(Handshake, ALongerHelloOfALaterVersionIsReadAsFarAsItIsKnownAndAShorterOneIsAnError) {
-  std::string bytes = encode(sample_hello());
+  Hello hello = sample_hello();
+  const size_t without_addresses = encode(hello).size() - kFrameHeaderBytes;
+  hello.peer_address = "h:1";
+  hello.client_address = "h:2";
+  hello.http_address = "h:3";
+  hello.members_index = Index(77);
+  std::string bytes = encode(hello);
   std::string body = bytes.substr(kFrameHeaderBytes);
   std::string later = with_body(bytes, body + "later fields");
   auto header = decode_frame_header(as_bytes(later));
   ASSERT_TRUE(header);
-  EXPECT_TRUE(decode_handshake(*header, as_bytes(later).subspan(kFrameHeaderBytes)));
+  auto back = decode_handshake(*header, as_bytes(later).subspan(kFrameHeaderBytes));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(std::get<Hello>(*back).http_address, "h:3");
+  EXPECT_EQ(std::get<Hello>(*back).members_index, Index(77));
   for (size_t length = 0; length < body.size(); length++) {
+    if (length == without_addresses) continue;  // that is how a node says nothing of them
     std::string cut = with_body(bytes, body.substr(0, length));
     header = decode_frame_header(as_bytes(cut));
     ASSERT_TRUE(header);

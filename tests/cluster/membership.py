@@ -1,0 +1,209 @@
+"""Members come and go while clients write, with kill -9 in between; disks are exchanged, addresses change."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import harness
+from harness import BUILD_DIR, EXIT_MISMATCH, FAST_RAFT, Node, check, free_ports, wait_until
+from load import CounterSpeech, Load
+
+CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
+
+
+def ctl(cluster, *words, seconds=60, codes=(0,)):
+    endpoints = ",".join(f"127.0.0.1:{cluster.nodes[node_id].http_port}" for node_id in cluster.running())
+    command = [CONNECTCTL, "-e", endpoints, "--timeout", f"{seconds}s", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    check(done.returncode in codes, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def patiently(cluster, *words):
+    """A change meets elections and other changes: then it says that it is to be tried again."""
+    last = None
+
+    def attempt():
+        nonlocal last
+        last = ctl(cluster, *words, codes=(0, 1, 75))
+        return last.returncode == 0 and last
+
+    return wait_until(attempt, lambda: f"connectctl {' '.join(map(str, words))}: {last.stderr}", 60)
+
+
+def members(cluster):
+    listed = json.loads(ctl(cluster, "-o", "json", "member", "list").stdout)
+    return {member["id"]: member for member in listed["members"]}
+
+
+def new_node(cluster, node_id):
+    """Its file lists itself and some who may be members no more."""
+    node = Node(node_id, cluster.directory)
+    cluster.nodes[node_id] = node
+    cluster.write_config(node)
+    return node
+
+
+def add(cluster, node_id):
+    node = cluster.nodes[node_id]
+    return patiently(cluster, "member", "add", node_id, "--peer", node.member()["peer"], "--client",
+                     node.member()["client"], "--http", node.member()["http"])
+
+
+def serves(cluster, value):
+    for node_id in cluster.running():
+        with cluster.line_client(node_id) as client:
+            check(client.call(b"get") == value, f"node {node_id} has another value")
+
+
+def test_three_five_three_under_load(context):
+    """Each cycle adds a member and removes the oldest one; somebody is killed on the way, leaders too."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT, "client": {"request_timeout": "15s"}})
+    cluster.start()
+    cluster.leader()
+    load = Load(cluster, CounterSpeech, clients=6, seed=context.options.seed)
+    load.start()
+    changes = kills = leaders_removed = 0
+    next_id = 4
+    try:
+        for number in range(max(2, min(context.options.rounds, 100) // 2)):
+            done = load.done()
+            wait_until(lambda: load.done() > done + 20, lambda: f"the load goes on; {cluster.brief()}", 60)
+            new_node(cluster, next_id)
+            cluster.start(next_id)
+            add(cluster, next_id)
+            load.nodes.append(next_id)
+            next_id += 1
+            changes += 1
+            if number % 4 == 1:  # up to five, and down again
+                continue
+            if number % 3 == 0:
+                victim = context.random.choice([i for i in cluster.running() if i != next_id - 1])
+                cluster.kill(victim)
+                kills += 1
+                cluster.start(victim)
+                cluster.wait_caught_up(victim)
+            while len(members(cluster)) > 3:
+                leader = cluster.leader()
+                gone = leader if context.random.random() < 0.4 else min(members(cluster))
+                leaders_removed += gone == leader
+                if gone in load.nodes:
+                    load.nodes.remove(gone)
+                patiently(cluster, "member", "remove", gone)
+                changes += 1
+                check(cluster.nodes[gone].process.wait(timeout=30) == EXIT_MISMATCH, f"the end of removed node {gone}")
+                cluster.nodes[gone].end_seen = True
+                check("was removed from cluster" in cluster.nodes[gone].log(), f"node {gone} says why it ends")
+                del cluster.nodes[gone]
+    finally:
+        load.stop()
+    cluster.wait_equal()
+    for node_id in cluster.nodes:
+        with cluster.line_client(node_id) as client:
+            load.check_final(lambda _key, client=client: int(client.call(b"get")))
+    print(f"{changes} changes, {leaders_removed} of leaders, {kills} killed on the way: {load.acknowledged} increments, "
+          f"{load.unknown()} unknown, members {sorted(cluster.nodes)}", flush=True)
+
+
+def test_a_single_node_grows_to_three_without_a_stop(context):
+    cluster = context.cluster("counter", nodes=1, settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    load = Load(cluster, CounterSpeech, clients=4, seed=context.options.seed, stay=True)
+    load.start()
+    try:
+        for node_id in (2, 3):
+            new_node(cluster, node_id)
+            cluster.start(node_id)
+            add(cluster, node_id)
+    finally:
+        load.stop()
+    check(not load.errors and load.disconnects == 0, f"clients saw {load.errors[:3]}, {load.disconnects} connections broke")
+    cluster.wait_equal()
+    cluster.kill(1)  # the two that were added are a majority
+    with cluster.line_client(2) as client:
+        check(int(client.call(b"incr")) > load.acknowledged, "a write after the founder's death")
+
+
+def test_a_wiped_node_is_replaced_with_one_command(context):
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        for _ in range(10):
+            client.call(b"incr")
+    victim = context.random.choice(list(cluster.nodes))  # the leader, too
+    before = members(cluster)[victim]["disk"]
+    cluster.kill(victim)
+    shutil.rmtree(cluster.nodes[victim].data_dir)
+    cluster.start(victim)
+    check(cluster.wait_exit(victim) == EXIT_MISMATCH, "a wiped node is refused")
+    check(f"member replace {victim}" in cluster.nodes[victim].log(), "the refusal names the command")
+    cluster.leader()
+    command = subprocess.Popen(
+        [CONNECTCTL, "-e", ",".join(f"127.0.0.1:{cluster.nodes[i].http_port}" for i in cluster.running()),
+         "--timeout", "60s", "member", "replace", str(victim)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: members(cluster)[victim]["disk"] != before, "the old disk is given up")
+    cluster.start(victim)
+    out = command.communicate(timeout=90)[0]
+    check(command.returncode == 0 and f"node {victim} is a voter" in out, f"replace said: {out}")
+    cluster.wait_equal()
+    serves(cluster, b"10")
+
+
+def test_all_members_come_back_at_other_addresses(context):
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"1", "the first increment")
+    cluster.wait_equal()
+    for node_id in cluster.nodes:
+        cluster.terminate(node_id)
+    for node in cluster.nodes.values():
+        node.peer_port, node.client_port, node.http_port = free_ports(3)
+    for node in cluster.nodes.values():
+        cluster.write_config(node)
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"2", "the second increment")
+    wait_until(lambda: all(members(cluster)[i]["http"] == cluster.nodes[i].member()["http"] for i in cluster.nodes),
+               "the leader logs where its members are found")
+    cluster.wait_equal()
+    # A newcomer needs one of them only.
+    new_node(cluster, 4)
+    cluster.start(4)
+    add(cluster, 4)
+    serves(cluster, b"2")
+
+
+def test_what_is_refused_and_why(context):
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    leader = cluster.leader()
+    others = [i for i in cluster.nodes if i != leader]
+    refusals = [(("member", "remove", 9), 1, "no member"), (("member", "add", 2, "--peer", "127.0.0.1:1"), 1, "member already"),
+                (("member", "add", 9), 64, "--peer"), (("member", "add", "x", "--peer", "127.0.0.1:1"), 64, "node id"),
+                (("member", "remove", 2, "--if-index", 77), 1, "CONFLICT"), (("member", "promote", 2), 1, "no learner"),
+                (("leader", "transfer", "--to", 9), 1, "no voter")]
+    for words, code, text in refusals:
+        done = ctl(cluster, *words, codes=(code,))
+        check(text in done.stderr, f"{words}: {done.stderr}")
+    # A change that would leave no majority that can be reached.
+    cluster.kill(others[0])
+    wait_until(lambda: "QUORUM" in ctl(cluster, "member", "remove", others[1], codes=(1, 75)).stderr,
+               "the last reachable majority is not given away")
+    cluster.start(others[0])
+    cluster.wait_caught_up(others[0])
+    done = ctl(cluster, "leader", "transfer", "--to", others[1])
+    check(cluster.leader() == others[1], f"leadership went to node {others[1]}: {done.stdout}")
+    # A learner stays one until it is promoted.
+    new_node(cluster, 4)
+    cluster.start(4)
+    ctl(cluster, "member", "add", 4, "--peer", cluster.nodes[4].member()["peer"], "--learner")
+    check(not members(cluster)[4]["voter"], "node 4 is a learner")
+    patiently(cluster, "member", "promote", 4)
+    check(members(cluster)[4]["voter"], "node 4 is a voter")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
