@@ -66,6 +66,24 @@ void sessions(ByteView bytes) {
   CHECK(node::SessionTable::decode(in_again, again) && in_again.done());
 }
 
+void member_list(ByteView bytes) {
+  auto list = node::MemberList::decode(bytes);
+  if (!list) {
+    CHECK(!list.error().text.empty());
+    return;
+  }
+  CHECK(list->encode() == as_text(bytes));
+}
+
+void member_change(ByteView bytes) {
+  auto change = node::MemberChange::decode(bytes);
+  if (change)
+    CHECK(node::MemberChange::decode(as_bytes(change->encode()))->encode() == change->encode());
+  auto outcome = node::ChangeOutcome::decode(bytes);
+  if (outcome)
+    CHECK(node::ChangeOutcome::decode(as_bytes(outcome->encode()))->text == outcome->text);
+}
+
 void session_owner(ByteView bytes) {
   node::SessionOwner owner;
   if (node::SessionOwner::decode(bytes, owner)) CHECK(owner.encode() == as_text(bytes));
@@ -87,8 +105,9 @@ void identity(ByteView bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace connectd;
   fuzz::Input input(data, size);
-  constexpr void (*kCodecs[])(ByteView) = {entry_header, conf_state,    genesis, replicated_state,
-                                           sessions,     session_owner, identity};
+  constexpr void (*kCodecs[])(ByteView) = {entry_header,     conf_state,  genesis,
+                                           replicated_state, sessions,    session_owner,
+                                           identity,         member_list, member_change};
   const uint8_t which = input.byte();
   kCodecs[which % std::size(kCodecs)](input.rest());
   return 0;

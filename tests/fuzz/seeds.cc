@@ -103,6 +103,8 @@ void peer_frames() {
       "verdict", wire::DivergenceVerdict{Term(3), wire::Compared::kReplies,
                                          wire::DivergenceVerdict::Kind::kNoMajority, Index(7),
                                          Index(8), 1, 2});
+  messages.emplace_back("change", wire::ChangeRequest{7, "change"});
+  messages.emplace_back("change-answer", wire::ChangeAnswer{7, "outcome"});
   std::string stream(1, '\0');
   auto by_type = [&](const std::string& name, const std::string& frame) {
     stream += frame;
@@ -115,6 +117,8 @@ void peer_frames() {
   hello.to = NodeId(2);
   hello.plugin_name = "counter";
   hello.plugin_level_max = 1;
+  hello.peer_address = "h:1";
+  hello.members_index = Index(9);
   std::string frame;
   wire::append_hello(frame, hello);
   by_type("hello", frame);
@@ -221,6 +225,14 @@ void codecs() {
   state.applied_term = Term(2);
   state.plugin_version = "1.0";
   seed("codecs", "state", std::string(1, '\x03') + state.encode());
+  state.members.promote = {NodeId(2)};
+  state.members.removed = {NodeId(7), NodeId(8)};
+  seed("codecs", "members", std::string(1, '\x07') + state.members.encode());
+  node::MemberChange change;
+  change.member = state.members.members[0];
+  seed("codecs", "change", std::string(1, '\x08') + change.encode());
+  seed("codecs", "outcome",
+       std::string(1, '\x08') + node::ChangeOutcome{false, "BUSY", "later", Index(7)}.encode());
   std::string sessions;
   state.sessions.encode(sessions);
   seed("codecs", "sessions", std::string(1, '\x04') + sessions);
