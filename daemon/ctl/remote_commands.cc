@@ -65,12 +65,31 @@ ClusterView view_of(const json::value& answer) {
         fmt::format("{} {}", text_of(field(plugin, "name")), text_of(field(plugin, "version")));
   }
 
+  // Learners count for nothing. The leader knows who they are; without one, who knows the newest
+  // list.
+  std::set<uint64_t> learners;
+  uint64_t newest = 0;
+  for (const json::value& node : nodes->as_array()) {
+    const json::value* status = field(&node, "status");
+    const json::value* members = field(status, "members");
+    const uint64_t index = number_of(field(status, "members_index"));
+    const bool leads = view.leader != 0 && number_of(field(status, "id")) == view.leader;
+    if (members == nullptr || !members->is_array() || (index < newest && !leads)) continue;
+    newest = leads ? UINT64_MAX : index;
+    learners.clear();
+    for (const json::value& member : members->as_array()) {
+      const json::value* voter = field(&member, "voter");
+      if (voter != nullptr && !truth_of(voter)) learners.insert(number_of(field(&member, "id")));
+    }
+  }
+
   std::map<uint64_t, std::string> digest_at;  // applied index -> digest
   view.rows.push_back(
       {"NODE", "ADDRESS", "ROLE", "STATE", "COMMIT", "APPLIED", "LAG", "DIGEST", "VERSION"});
   for (const json::value& node : nodes->as_array()) {
     uint64_t id = number_of(field(&node, "id"));
-    ++view.voters;
+    const bool is_voter = !learners.contains(id);
+    view.voters += is_voter;
     const json::value* status = field(&node, "status");
     if (!truth_of(field(&node, "reachable")) || status == nullptr || !status->is_object()) {
       view.rows.push_back({fmt::format("n{}", id), text_of(field(&node, "http")), "-", "DOWN", "-",
@@ -79,7 +98,7 @@ ClusterView view_of(const json::value& answer) {
                                           text_of(field(&node, "error"))));
       continue;
     }
-    ++view.serving;
+    view.serving += is_voter;
     uint64_t applied = number_of(field(status, "applied_index"));
     uint64_t last = number_of(field(status, "last_index"));
     std::string lag = id == view.leader || view.leader == 0
@@ -107,7 +126,8 @@ ClusterView view_of(const json::value& answer) {
                       "are not equal; stop writing and look at their logs",
                       applied, known->second, digest));
     }
-    view.rows.push_back({text_of(field(status, "name")), address, text_of(field(status, "role")),
+    view.rows.push_back({text_of(field(status, "name")), address,
+                         is_voter ? text_of(field(status, "role")) : "learner",
                          ready      ? "ready"
                          : diverged ? "DIVERGED"
                                     : "WAITING",

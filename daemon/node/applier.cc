@@ -285,6 +285,10 @@ void Applier::apply_entry(const raft::Entry& entry) {
       if (!members) return fail(members.error());
       state_.conf = conf;
       state_.members = std::move(*members);
+      // While the cluster is joint, who leaves still serves its clients.
+      if (!conf.is_joint()) {
+        for (NodeId id : state_.members.removed) state_.sessions.close_all_of(id);
+      }
       break;
     }
     case raft::EntryKind::kCompare: {

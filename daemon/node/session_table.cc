@@ -25,6 +25,10 @@ void SessionTable::open(SessionId id, const SessionOwner& owner) {
   sessions_[id] = Session{owner, Sequence(), Sequence(1)};
 }
 
+void SessionTable::close_all_of(NodeId node) {
+  std::erase_if(sessions_, [&](const auto& item) { return item.second.owner.node == node; });
+}
+
 SessionTable::Verdict SessionTable::admit(SessionId id, Sequence sequence, Sequence acked_below) {
   auto found = sessions_.find(id);
   if (found == sessions_.end()) return Verdict::kGone;

@@ -37,6 +37,9 @@ class SessionTable final {
   // Opens the session `id` and closes the one its node had.
   void open(SessionId id, const SessionOwner& owner);
 
+  // Closes those of a node that was removed: it opens no other, and its id is never used again.
+  void close_all_of(NodeId node);
+
   enum class Verdict {
     kApply,      // the next one: apply it
     kDuplicate,  // applied before

@@ -106,7 +106,12 @@ class HttpServerTest : public ::testing::Test {
   void open(ServerOptions options) {
     options.listen = {"127.0.0.1", 0};
     if (!options.id) options.id = NodeId(1);
-    auto server = HttpServer::open(options, board_, loop_.function());
+    auto server = HttpServer::open(
+        options, board_, loop_.function(),
+        [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
+          changes_.push_back(change);
+          done(outcome_);
+        });
     ASSERT_TRUE(server) << server.error().text;
     server_ = std::move(*server);
     server_->start();
@@ -168,9 +173,58 @@ class HttpServerTest : public ::testing::Test {
   }
 
   node::StatusBoard board_;
+  std::vector<node::MemberChange> changes_;  // of the server's thread; read behind an answer
+  node::ChangeOutcome outcome_{true, "", "appended", Index(9)};
   FakeLoop loop_;
   std::unique_ptr<HttpServer> server_;
 };
+
+TEST_F(HttpServerTest, ChangesOfMembers) {
+  auto post = [&](const std::string& target, const std::string& body) {
+    HttpRequest request = call_request(body);
+    request.target = target;
+    return answer(std::move(request));
+  };
+  HttpAnswer added =
+      post("/v1/admin/members",
+           R"({"action": "add", "id": 4, "peer": "h:1", "client": "h:2", "http": "[::1]:3",
+                              "learner": true, "force": true, "if_index": 7})");
+  EXPECT_EQ(added.status, 200) << added.body;
+  EXPECT_EQ(json::parse(added.body).at("index").as_int64(), 9);
+  ASSERT_EQ(changes_.size(), 1u);
+  EXPECT_EQ(changes_[0].kind, node::MemberChange::Kind::kAdd);
+  EXPECT_EQ(changes_[0].member.id, NodeId(4));
+  EXPECT_EQ(changes_[0].member.http_address, "[::1]:3");
+  EXPECT_TRUE(changes_[0].learner_only && changes_[0].force);
+  EXPECT_EQ(changes_[0].expected, Index(7));
+  EXPECT_EQ(post("/v1/admin/leader", R"({"action": "transfer"})").status, 200);
+  EXPECT_EQ(changes_[1].kind, node::MemberChange::Kind::kTransfer);
+
+  for (const char* wrong :
+       {"", "[]", "{", R"({"id": 4})", R"({"action": "eat", "id": 4})",
+        R"({"action": "add", "id": -4})", R"({"action": "add", "id": "4"})",
+        R"({"action": "add", "peer": "nowhere"})", R"({"action": "add", "speed": 4})",
+        R"({"action": "transfer", "id": 4})"}) {
+    HttpAnswer refused = post("/v1/admin/members", wrong);
+    EXPECT_EQ(refused.status, 400) << wrong;
+    EXPECT_EQ(json::parse(refused.body).at("code").as_string(), "REFUSED") << wrong;
+  }
+  EXPECT_EQ(changes_.size(), 2u);
+
+  for (auto [code, status] :
+       {std::pair("BUSY", 409), std::pair("CONFLICT", 409), std::pair("QUORUM", 409),
+        std::pair("REFUSED", 400), std::pair("NOLEADER", 503), std::pair("TIMEOUT", 504)}) {
+    outcome_ = {false, code, "why", Index()};
+    HttpAnswer refused = post("/v1/admin/members", R"({"action": "remove", "id": 4})");
+    EXPECT_EQ(refused.status, status) << code;
+    EXPECT_EQ(json::parse(refused.body).at("detail").as_string(), "why");
+  }
+  HttpRequest foreign = call_request(R"({"action": "remove", "id": 4})");
+  foreign.target = "/v1/admin/members";
+  foreign.headers.erase("X-Connect-Request");
+  EXPECT_EQ(answer(std::move(foreign)).status, 403);
+  EXPECT_EQ(get("/v1/admin/members").status, 405);
+}
 
 TEST_F(HttpServerTest, WhileStartingItLivesAndIsNotReady) {
   EXPECT_EQ(get("/livez").status, 200);

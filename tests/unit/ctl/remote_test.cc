@@ -23,10 +23,17 @@ class FakeNode {
     options.listen = {"127.0.0.1", 0};
     options.id = NodeId(id);
     auto server = admin::HttpServer::open(
-        options, board_, [this](std::string request, std::function<void(admin::CallResult)> done) {
+        options, board_,
+        [this](std::string request, std::function<void(admin::CallResult)> done) {
           std::lock_guard lock(mutex_);
           requests_.push_back(request);
           done(reply_);
+        },
+        [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
+          std::lock_guard lock(mutex_);
+          changes.push_back(change);
+          if (on_change) on_change(change);
+          done(outcome);
         });
     if (!server) ADD_FAILURE() << server.error().text;
     server_ = std::move(*server);
@@ -59,6 +66,9 @@ class FakeNode {
   }
 
   node::StatusSnapshot status;
+  std::vector<node::MemberChange> changes;
+  node::ChangeOutcome outcome{true, "", "appended", Index(9)};
+  std::function<void(const node::MemberChange&)> on_change;
 
  private:
   node::StatusBoard board_;
@@ -108,6 +118,112 @@ TEST_F(StatusTest, OneTableOfTheWholeCluster) {
               HasSubstr("n2    p:2          follower  ready  1,234,567  1,234,567  3"));
   EXPECT_THAT(outcome.out, HasSubstr("n3    127.0.0.1:1  -         DOWN   -"));
   EXPECT_THAT(outcome.err, HasSubstr("warning: node 3 (127.0.0.1:1): connection refused"));
+}
+
+TEST_F(StatusTest, ALearnerCountsForNothing) {
+  for (FakeNode* node : {&one_, &two_}) {
+    node->status.members[1].voter = false;
+    node->status.members.pop_back();
+  }
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("healthy   can lose 0 more"));
+  EXPECT_THAT(outcome.out, HasSubstr("n2    p:2      learner"));
+}
+
+class MemberTest : public StatusTest {
+ protected:
+  void SetUp() override {
+    StatusTest::SetUp();
+    one_.status.members_index = Index(7);
+    one_.status.members[1].disk = "22";
+    publish();
+  }
+};
+
+TEST_F(MemberTest, ListShowsTheIndexTheKindsAndTheDisks) {
+  one_.status.members[2].voter = false;
+  one_.status.members[2].promoting = true;
+  publish();
+  Outcome outcome = connectctl({"member", "list", "-e", two_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("members of index 7\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("n1    voter, leads"));
+  EXPECT_THAT(outcome.out, HasSubstr("n3    learner, to be promoted  p:3"));
+  EXPECT_THAT(outcome.out, HasSubstr("to come"));
+}
+
+TEST_F(MemberTest, AddWaitsUntilItIsAVoter) {
+  one_.on_change = [&](const node::MemberChange& change) {
+    node::MemberStatus fresh{change.member.id, true, change.member.peer_address, "", ""};
+    fresh.disk = "44";
+    one_.status.members.push_back(fresh);
+    one_.status.members_index = Index(9);
+    one_.publish();
+  };
+  Outcome outcome = connectctl({"member", "add", "4", "--peer", "h:4", "--http", "h:5",
+                                "--if-index", "7", "-e", one_.address(), "--timeout", "5s"});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_EQ(outcome.out, "node 4 is a voter\n");
+  ASSERT_EQ(one_.changes.size(), 1u);
+  EXPECT_EQ(one_.changes[0].kind, node::MemberChange::Kind::kAdd);
+  EXPECT_EQ(one_.changes[0].member.peer_address, "h:4");
+  EXPECT_EQ(one_.changes[0].member.http_address, "h:5");
+  EXPECT_EQ(one_.changes[0].expected, Index(7));
+  EXPECT_FALSE(one_.changes[0].learner_only);
+}
+
+TEST_F(MemberTest, AChangeThatIsNotTakenSaysWhyAndWhetherToTryAgain) {
+  for (auto [code, expected] :
+       {std::pair("BUSY", ExitCode::kTryAgain), std::pair("NOLEADER", ExitCode::kTryAgain),
+        std::pair("QUORUM", ExitCode::kNegative), std::pair("REFUSED", ExitCode::kNegative)}) {
+    one_.outcome = {false, code, "so it is", Index()};
+    Outcome outcome = connectctl({"member", "remove", "2", "--force", "-e", one_.address()});
+    EXPECT_EQ(outcome.code, expected) << code;
+    EXPECT_THAT(outcome.err, HasSubstr(std::string(code) + ": so it is"));
+    EXPECT_TRUE(one_.changes.back().force);
+  }
+}
+
+TEST_F(MemberTest, AChangeThatWasLostWithItsLeaderIsTold) {
+  one_.on_change = [&](const node::MemberChange&) {
+    one_.status.members_index = Index(11);  // another change; node 2 has the disk that it had
+    one_.publish();
+  };
+  Outcome outcome = connectctl({"member", "replace", "2", "-e", one_.address(), "--timeout", "5s"});
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+  EXPECT_THAT(outcome.err, HasSubstr("the change with it; ask again"));
+}
+
+TEST_F(MemberTest, WrongWordsAreUsageErrors) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"member", "add", "4"},
+                                             {"member", "add", "x", "--peer", "h:1"},
+                                             {"member", "add", "0", "--peer", "h:1"},
+                                             {"member", "add", "4", "--peer", "nonsense"},
+                                             {"member", "remove"},
+                                             {"member", "remove", "2", "--if-index", "soon"},
+                                             {"leader", "transfer", "--to", "somebody"}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"-e", one_.address()});
+    EXPECT_EQ(connectctl(all).code, ExitCode::kUsage) << words[1] << words.back();
+  }
+  EXPECT_TRUE(one_.changes.empty());
+}
+
+TEST_F(MemberTest, LeaderIsShownAndHandedOver) {
+  EXPECT_EQ(connectctl({"leader", "show", "-e", one_.address()}).out, "n1 p:1\n");
+  one_.on_change = [&](const node::MemberChange&) {
+    one_.status.role = raft::Role::kFollower;
+    one_.status.leader = NodeId(2);
+    one_.publish();
+  };
+  two_.status.role = raft::Role::kFollower;
+  Outcome outcome =
+      connectctl({"leader", "transfer", "--to", "2", "-e", one_.address(), "--timeout", "5s"});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  EXPECT_EQ(outcome.out, "node 2 leads\n");
 }
 
 TEST_F(StatusTest, JsonIsTheAnswerOfTheNode) {

@@ -135,6 +135,16 @@ TEST(SessionTable, OpeningClosesTheOneThatTheNodeHadAndNoOther) {
   EXPECT_EQ(table.find(SessionId(7)), nullptr);
 }
 
+TEST(SessionTable, ThoseOfARemovedNodeAreClosed) {
+  SessionTable table;
+  table.open(SessionId(5), {NodeId(1), 1});
+  table.open(SessionId(6), {NodeId(2), 1});
+  table.close_all_of(NodeId(1));
+  EXPECT_EQ(table.find(SessionId(5)), nullptr);
+  EXPECT_NE(table.find(SessionId(6)), nullptr);
+  EXPECT_EQ(table.admit(SessionId(5), Sequence(1), Sequence(1)), SessionTable::Verdict::kGone);
+}
+
 TEST(SessionTable, IsReadBackAsItWasWritten) {
   SessionTable table;
   for (uint64_t node = 1; node <= 5; ++node) table.open(SessionId(10 + node), {NodeId(node), node});
