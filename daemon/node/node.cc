@@ -632,8 +632,11 @@ void Node::advance_members() {
   for (const raft::PeerStatus& peer : core_->peers()) {
     const GenesisMember* member = members_.find(peer.id);
     if (!members_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
+    // It must know that its disk is bound: until then it does not vote, and its vote may be needed
+    // for the very change that makes it a voter.
     const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
-                           peer.match + kPromoteLag >= core_->last_index();
+                           peer.match + kPromoteLag >= core_->last_index() &&
+                           peer.match >= core_->conf_index();
     if (!caught_up) continue;
     LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
     append_change(promote_now(peer.id, conf, members_), true);

@@ -864,7 +864,11 @@ void Simulation::Impl::every(Fault fault, Duration low, Duration high,
 bool Simulation::Impl::may_lose_one(const Process& p) const {
   if (p.is_gone()) return false;
   for (const auto& [index, conf] : confs_) {
-    for (const auto* voters : {&conf.voters, &conf.voters_outgoing}) {
+    // A learner may become a voter in this very moment.
+    std::vector<NodeId> with_learners = conf.voters;
+    with_learners.insert(with_learners.end(), conf.learners.begin(), conf.learners.end());
+    for (const auto* voters :
+         {&conf.voters, &conf.voters_outgoing, &std::as_const(with_learners)}) {
       if (std::ranges::find(*voters, p.id) == voters->end()) continue;
       size_t gone = 1;
       for (NodeId id : *voters) gone += process(id).is_gone();
@@ -1213,6 +1217,7 @@ void Simulation::Impl::operate(Random& random) {
   Process& via = victim(random);
   if (!via.up() || via.paused) return;
   const raft::ConfState& conf = via.node->core().conf();
+  const bool leads = via.node->core().role() == raft::Role::kLeader;
   node::MemberChange change;
   const uint64_t what = random.below(100);
   if (what < 30) {
@@ -1225,11 +1230,22 @@ void Simulation::Impl::operate(Random& random) {
     change.member.peer_address = fmt::format("n{}:1", fresh.id);
     change.learner_only = random.chance(15);
     restart_later(fresh, milliseconds(10), milliseconds(2000));
+  } else if (what < 80 && !leads) {
+    // What makes a quorum smaller is asked where it is done at once: else a disk may be lost on its
+    // way that the larger quorum could bear to lose.
+    return;
   } else if (what < 50) {
-    if (conf.voters.size() < 3) return;
-    change.kind = node::MemberChange::Kind::kRemove;
     std::vector<NodeId> members = conf.members();
+    change.kind = node::MemberChange::Kind::kRemove;
     change.member.id = members[random.below(members.size())];
+    size_t left = 0;
+    size_t good = 0;
+    for (NodeId id : conf.voters) {
+      if (id == change.member.id) continue;
+      ++left;
+      good += !process(id).is_gone();
+    }
+    if (left < 2 || good < left / 2 + 1) return;
   } else if (what < 80) {
     // One whose disk is gone, or whose disk goes now.
     Process* target = nullptr;
@@ -1266,6 +1282,7 @@ void Simulation::Impl::operate(Random& random) {
                     outcome.code, outcome.text);
     if (outcome.done) bite(Fault::kMembership);
   });
+  note_conf(*via.node);
   schedule_turn(via, now());
 }
 
@@ -1446,7 +1463,8 @@ bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Durat
   Time next_probe = begin;
   bool done = run_until(begin + bound, [&] {
     bool all = true;
-    for (auto& probe : probes_) all &= probe->probe_done;
+    // A change that is under way may end a member.
+    for (auto& probe : probes_) all &= probe->probe_done || (changes_ && probe->process->lost);
     if (all || now() < next_probe) return all;
     next_probe = now() + milliseconds(100);
     for (auto& probe : probes_) {
