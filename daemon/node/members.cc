@@ -271,6 +271,10 @@ PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberLi
   return plan;
 }
 
+bool has_caught_up(Index match, Index last, Index list_index) {
+  return match + kPromoteLag >= last && match >= list_index;
+}
+
 std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello) {

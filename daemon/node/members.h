@@ -79,6 +79,13 @@ PlannedChange move_member(const GenesisMember& member, const raft::ConfState& co
 PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list);
 PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
 
+// Whether a learner of the leader's log up to `last` may become a voter: it lacks so little that it
+// has the rest within a round trip or two (thesis §4.2.1), and its own log has the list of members,
+// of `list_index`, that binds its disk. Until then it does not vote, and its vote may be needed for
+// the very change that makes it a voter.
+inline constexpr uint64_t kPromoteLag = 256;
+bool has_caught_up(Index match, Index last, Index list_index);
+
 // Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
 // what it is told. `index`: of the entry that brought this list; who goes by a newer one is not
 // judged by it. `settled`: the change that brought it is over, so that who was removed is not

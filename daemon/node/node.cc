@@ -563,9 +563,6 @@ void Node::take_worker_results() {
 // ---------------------------------------------------------------------------------------
 
 namespace {
-// A learner that lacks no more than this much of the leader's log becomes a voter: it has the rest
-// within a round trip or two (thesis §4.2.1).
-constexpr uint64_t kPromoteLag = 256;
 // The leader answers at once; what takes longer is lost.
 constexpr Duration kChangeTimeout = std::chrono::seconds(3);
 constexpr size_t kMaxAskedChanges = 64;
@@ -632,11 +629,8 @@ void Node::advance_members() {
   for (const raft::PeerStatus& peer : core_->peers()) {
     const GenesisMember* member = members_.find(peer.id);
     if (!members_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
-    // It must know that its disk is bound: until then it does not vote, and its vote may be needed
-    // for the very change that makes it a voter.
     const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
-                           peer.match + kPromoteLag >= core_->last_index() &&
-                           peer.match >= core_->conf_index();
+                           has_caught_up(peer.match, core_->last_index(), core_->conf_index());
     if (!caught_up) continue;
     LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
     append_change(promote_now(peer.id, conf, members_), true);

@@ -115,6 +115,14 @@ TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
             wire::RefusalCode::kRemoved);
 }
 
+TEST(HasCaughtUp, WhoLacksLittleAndKnowsThatItsDiskIsBound) {
+  EXPECT_TRUE(has_caught_up(Index(1000), Index(1000), Index(900)));
+  EXPECT_TRUE(has_caught_up(Index(1000 - kPromoteLag), Index(1000), Index(500)));
+  EXPECT_FALSE(has_caught_up(Index(999 - kPromoteLag), Index(1000), Index(500)));
+  EXPECT_TRUE(has_caught_up(Index(990), Index(1000), Index(990)));
+  EXPECT_FALSE(has_caught_up(Index(990), Index(1000), Index(991)));
+}
+
 // A stale list must not turn away whom a newer one has let in.
 TEST(CheckMember, WhoGoesByANewerListIsNotJudgedByAnOlderOne) {
   Cluster cluster(3);

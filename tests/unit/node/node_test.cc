@@ -264,6 +264,43 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
   EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
 }
 
+// A disk that was given up may be the one that was seen last; the new one is another.
+TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  ASSERT_TRUE(bench.until([&] { return bench.node->core().leader_is_ready(); }));
+  auto reached = [&](uint8_t disk) {
+    wire::Hello hello;
+    hello.node_id = NodeId(2);
+    hello.disk_id.bytes[0] = disk;
+    bench.node->on_peer_reached(NodeId(2), hello);
+  };
+  auto disk = [&] { return bench.node->members().find(NodeId(2))->disk_id.bytes[0]; };
+  auto change = [&](MemberChange::Kind kind, bool force) {
+    MemberChange wanted;
+    wanted.kind = kind;
+    wanted.member.id = NodeId(2);
+    wanted.member.peer_address = "h:9";
+    wanted.learner_only = true;
+    wanted.force = force;
+    ChangeOutcome outcome;
+    bench.node->change_members(wanted, [&](ChangeOutcome o) { outcome = std::move(o); });
+    for (int i = 0; i < 300; ++i) EXPECT_TRUE(bench.turn());
+    return outcome;
+  };
+  EXPECT_TRUE(change(MemberChange::Kind::kAdd, false).done);
+  EXPECT_EQ(disk(), 0);
+  reached(7);
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(bench.turn());
+  EXPECT_EQ(disk(), 7);
+  EXPECT_THAT(change(MemberChange::Kind::kReplace, false).text, HasSubstr("stop it first"));
+  EXPECT_TRUE(change(MemberChange::Kind::kReplace, true).done);
+  EXPECT_EQ(disk(), 0) << "that one was given up";
+  reached(8);
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(bench.turn());
+  EXPECT_EQ(disk(), 8);
+}
+
 // Catalogue D45: the votes that were given from the disk before this one are forgotten.
 TEST(Node, OnADiskThatTheClusterDoesNotKnowItNeitherVotesNorCampaigns) {
   for (bool known : {true, false}) {
