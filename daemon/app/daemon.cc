@@ -312,6 +312,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   options.snapshot.keep = config_.snapshot.keep;
   options.snapshot.compression_level =
       config_.snapshot.compression == config::Compression::kZstd ? 1 : 0;
+  options.snapshot_rate = config_.snapshot.rate_limit;
   // A follower that is this little behind catches up from the log; not more than about a quarter of
   // the log that a snapshot stands for.
   options.snapshot.trailing_entries =
@@ -732,6 +733,7 @@ void Daemon::Impl::reload() {
   } else {
     config_ = std::move(reloaded->config);
     set_log_level(config_.log.level);
+    if (node_) node_->set_snapshot_rate(config_.snapshot.rate_limit);
     for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
       LOG_WARNING("config", "takes a restart: {}", change);
