@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/snapshot_port.h"
 #include "app/systemd.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -136,6 +137,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   void start_call(std::string request, std::function<void(admin::CallResult)> done);
   void change_members(node::MemberChange change,  // HTTP thread
                       std::function<void(node::ChangeOutcome)> done);
+  void snapshot(admin::SnapshotRequest request,  // HTTP thread
+                std::function<void(admin::SnapshotAnswer)> done);
   void stop_everything();
   void log_state();
   void reload();
@@ -158,6 +161,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<client::ClientPort> clients_;
   node::StatusBoard board_;
+  std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
   std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
@@ -437,6 +441,9 @@ Result<void> Daemon::Impl::open_ports() {
       },
       [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
         change_members(std::move(change), std::move(done));
+      },
+      [this](admin::SnapshotRequest wanted, std::function<void(admin::SnapshotAnswer)> done) {
+        snapshot(std::move(wanted), std::move(done));
       });
   if (!server) return failure(server.error());
   http_ = std::move(*server);
@@ -692,6 +699,37 @@ void Daemon::Impl::change_members(node::MemberChange change,
   });
 }
 
+void Daemon::Impl::snapshot(admin::SnapshotRequest request,
+                            std::function<void(admin::SnapshotAnswer)> done) {
+  if (request.verb == admin::SnapshotRequest::Verb::kRead) {
+    return snapshot_port_->read(std::move(request), std::move(done));
+  }
+  asio::post(io_, [this, verb = request.verb, done = std::move(done)]() mutable {
+    admin::SnapshotAnswer answer;
+    if (!node_) {
+      answer.status = 503;
+      answer.code = "NOLEADER";
+      answer.text = bootstrap_->waiting_for();
+      return done(std::move(answer));
+    }
+    arrive();
+    if (verb == admin::SnapshotRequest::Verb::kTake) {
+      answer.index = node_->begin_snapshot();
+      if (!answer.index) {
+        answer.status = 503;
+        answer.code = "BUSY";
+        answer.text = "nothing is applied yet; try again in a moment";
+      }
+      return done(std::move(answer));
+    }
+    answer.taking = node_->is_taking_snapshot();
+    for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
+      answer.snapshots.push_back({info.name, info.mark, info.file_bytes, 0});
+    }
+    snapshot_port_->list(std::move(answer), std::move(done));
+  });
+}
+
 void Daemon::Impl::start_call(std::string request, std::function<void(admin::CallResult)> done) {
   auto counted = [this, done = std::move(done)](admin::CallResult result) {
     calls_.fetch_sub(1);
@@ -849,6 +887,7 @@ Result<void> Daemon::Impl::run() {
   publish_status();
   {
     BlockedSignals blocked;
+    snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
     http_->start();
   }
   LOG_INFO("connectd", "http: {}", config_.listen.http.to_string());
@@ -862,6 +901,7 @@ Result<void> Daemon::Impl::run() {
 
 void Daemon::Impl::stop_everything() {
   http_.reset();
+  snapshot_port_.reset();
   if (clients_) clients_->stop();
   if (network_) network_->stop();
   if (node_) {
