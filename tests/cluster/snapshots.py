@@ -178,7 +178,7 @@ def test_transfer_is_killed_at_ten_points_and_goes_on_each_time(context):
     cluster.start(3)
     kinds = [rng.choice(("receiver", "sender", "connection")) for _ in range(7)] + ["receiver", "sender", "connection"]
     rng.shuffle(kinds)
-    points = sorted(rng.uniform(0.03, 0.97) for _ in kinds)
+    points = [(place + rng.uniform(0.2, 0.8)) / 11 for place in range(len(kinds))]
     slack = 2 * MEGABYTE + size // 50
     for kind, point in zip(kinds, points):
         def far_enough():
@@ -187,6 +187,10 @@ def test_transfer_is_killed_at_ten_points_and_goes_on_each_time(context):
             return have >= point * whole or (receiver.running and
                                              (cluster.status(3) or {}).get("snapshot_index") == files[0]["index"])
         wait_until(far_enough, lambda: f"{point:.0%} of {size} bytes; there are {partial_bytes(receiver)}", 120)
+        def sender():
+            # A node that restores its own snapshot does not answer yet.
+            return next((n.id for n in both if (cluster.get(n.id, "/leaderz", 0.2) or [0])[0] == 200), None)
+        leader = wait_until(sender, "a leader", 60) if kind == "sender" else None
         have, _ = partial_bytes(receiver)
         check(have > 0, "the transfer was over before all of it was tried; it is too fast for this test")
         before = len(streams(cluster))
@@ -194,8 +198,6 @@ def test_transfer_is_killed_at_ten_points_and_goes_on_each_time(context):
             cluster.kill(3)
             cluster.start(3)
         elif kind == "sender":
-            leader = cluster.leader(60)
-            check(leader != 3, "who lacks entries cannot lead")
             cluster.kill(leader)
             cluster.start(leader)
         else:

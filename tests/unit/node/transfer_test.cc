@@ -244,6 +244,34 @@ TEST_F(Transfer, GoesOnInTheFileThatItBeganWith) {
   EXPECT_EQ(follower.node->snapshots_installed(), 1u);
 }
 
+// Another node's file of the same index, as after a change of leader: with another compression it
+// has other bytes. The follower lives on, with a part of the first one.
+TEST_F(Transfer, NeverMixesTwoFilesOfTheSameIndex) {
+  start(follower);
+  ASSERT_TRUE(until([&] { return received() >= file_bytes() / 2; }));
+  kill(leader);
+  raft::SnapshotMark mark;
+  {
+    auto store = *storage::SnapshotStore::open(leader.files, "data/snapshots",
+                                               {.compression_level = 0, .block_bytes = 100});
+    mark = store->list().front().mark;
+    auto reader = *store->open_reader(mark);
+    auto writer = *store->begin(mark, as_bytes(reader->metadata()));
+    std::vector<uint8_t> block(1000);
+    while (size_t got = *reader->read(block)) {
+      ASSERT_TRUE(writer->write(ByteView(block).first(got)));
+    }
+    ASSERT_TRUE(writer->finish());
+  }
+  start(leader);
+  chunks.clear();
+  ASSERT_TRUE(until([&] { return caught_up(); }));
+  ASSERT_FALSE(chunks.empty());
+  EXPECT_EQ(chunks.front(), 0u) << "it goes on with bytes of another file";
+  EXPECT_EQ(follower.node->snapshot_index(), mark.index);
+  EXPECT_EQ(follower.node->digest(), leader.node->digest());
+}
+
 // Catalogue row 50: the leader's log is trimmed faster than the snapshot travels.
 TEST_F(Transfer, TheLogBehindItIsKeptUntilTheFollowerHasIt) {
   start(follower);
