@@ -83,6 +83,7 @@ ExitCode leader_transfer_command(Context& context);
 ExitCode cluster_start_command(Context& context);
 ExitCode cluster_stop_command(Context& context);
 ExitCode cluster_status_command(Context& context);
+ExitCode recover_command(Context& context);
 ExitCode inspect_wal_command(Context& context);
 ExitCode inspect_snapshot_command(Context& context);
 ExitCode inspect_identity_command(Context& context);
