@@ -296,6 +296,9 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   node::NodeOptions options;
   options.id = config_.node.id;
   options.disk_id = identity_.disk_id;
+  options.cluster_id = identity_.cluster_id;
+  options.former_cluster_ids = identity_.former_cluster_ids;
+  options.skips = identity_.skips;
   options.peer_address = config_.self().peer.to_string();
   options.client_address = config_.self().client.to_string();
   options.http_address = config_.self().http.to_string();
@@ -339,19 +342,19 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.transport = network_.get();
   host.wake = [this] { wake(); };
   host.fatal = [](Error error) { die(error); };
-  options.may_begin_log = !identity_.cluster_id;
+  options.may_begin_log = !identity_.log_begun;
   auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
   if (!node) return failure(node.error());
   node_ = std::move(*node);
-  if (!identity_.cluster_id) {
+  if (!identity_.log_begun) {
     // From here on an empty log is a lost log.
-    identity_.cluster_id = genesis.cluster_id;
+    identity_.log_begun = true;
     auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_);
     if (!saved) return saved;
   }
   for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
   LOG_INFO("connectd", "node {} of cluster '{}' ({}): term={} last={} snapshot={}, plugin {} {}",
-           config_.node.id, genesis.cluster_name, genesis.cluster_id.to_string(),
+           config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(),
            node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
            plugin_->name(), plugin_->version());
   network_->set_peers(peer_addresses());
@@ -495,7 +498,9 @@ wire::Hello Daemon::Impl::hello() const {
   hello.plugin_level_min = plugin_->level_min();
   hello.plugin_level_max = plugin_->level_max();
   if (node_) {
-    hello.cluster_id = node_->genesis().cluster_id;
+    hello.cluster_id = node_->cluster_id();
+    hello.former_cluster_ids = identity_.former_cluster_ids;
+    hello.skipped_entries = node_->skips();
     hello.plugin_level = node_->genesis().plugin_level;
     hello.members_index = node_->core().conf_index();
   }
@@ -515,12 +520,14 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
       if (node_) break;
       [[fallthrough]];
     case wire::RefusalCode::kRemoved:
+    case wire::RefusalCode::kRecovered:
       // Only a member of this very cluster says this.
       die(Error{ExitCode::kMismatch, fmt::format("refused by node {}: {}", peer, refusal.text)});
     case wire::RefusalCode::kClusterName:
     case wire::RefusalCode::kClusterId:
     case wire::RefusalCode::kPluginName:
-    case wire::RefusalCode::kPluginLevel: {
+    case wire::RefusalCode::kPluginLevel:
+    case wire::RefusalCode::kSkips: {
       // One stranger at a peer's address must not stop a healthy node; a majority is right.
       refused_by_.insert(peer);
       size_t members = config_.cluster.members.size();
@@ -535,6 +542,7 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
     case wire::RefusalCode::kWrongNode:
+    case wire::RefusalCode::kLeftBehind:
       break;  // logged by the transport; it tries again
     case wire::RefusalCode::kNotMember:
       if (!node_) bootstrap_->turned_away(peer);
@@ -571,8 +579,11 @@ void Daemon::Impl::turn_bootstrap() {
   if (bootstrap_->refused()) die(*bootstrap_->refused());
   if (!node_ && bootstrap_->decided()) {
     const node::Genesis& genesis = *bootstrap_->decided();
-    // Without the cluster's id: the log is not begun yet.
+    // The log is not begun yet.
     identity_.genesis = genesis.encode();
+    identity_.cluster_id = bootstrap_->lineage().cluster_id;
+    identity_.former_cluster_ids = bootstrap_->lineage().former_cluster_ids;
+    identity_.skips = bootstrap_->lineage().skips;
     if (auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_); !saved) {
       die(saved.error());
     }
@@ -621,7 +632,7 @@ void Daemon::Impl::publish_status() {
     return;
   }
   const raft::Core& core = node_->core();
-  status->cluster_id = node_->genesis().cluster_id;
+  status->cluster_id = node_->cluster_id();
   status->plugin_level = node_->genesis().plugin_level;
   status->role = core.role();
   status->term = core.term();

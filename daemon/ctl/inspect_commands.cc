@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "ctl/commands.h"
+#include "node/recover.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "storage/log.h"
@@ -168,13 +169,20 @@ ExitCode inspect_identity_command(Context& context) {
   }
   const storage::Identity& found = **identity;
   if (context.json) {
+    json::array former;
+    for (const ClusterId& id : found.former_cluster_ids) former.emplace_back(id.to_string());
+    json::array skips;
+    for (const raft::EntryId& skip : found.skips) skips.emplace_back(node::entry_text(skip));
     context.streams.out << json::serialize(json::object{
                                {"node_id", found.node_id.value()},
                                {"disk_id", found.disk_id.to_string()},
                                {"cluster_id", found.cluster_id
                                                   ? json::value(found.cluster_id.to_string())
                                                   : nullptr},
-                               {"genesis_bytes", found.genesis.size()}})
+                               {"genesis_bytes", found.genesis.size()},
+                               {"log_begun", found.log_begun},
+                               {"former_cluster_ids", std::move(former)},
+                               {"skips", std::move(skips)}})
                         << "\n";
   } else {
     context.streams.out << fmt::format(
@@ -182,6 +190,12 @@ ExitCode inspect_identity_command(Context& context) {
         found.disk_id.to_string(),
         found.cluster_id ? found.cluster_id.to_string() : "none: no cluster was formed yet",
         found.genesis.size());
+    for (const ClusterId& id : found.former_cluster_ids) {
+      context.streams.out << fmt::format("before   {}, until it was recovered\n", id.to_string());
+    }
+    for (const raft::EntryId& skip : found.skips) {
+      context.streams.out << fmt::format("skips    the entry {}\n", node::entry_text(skip));
+    }
   }
   return ExitCode::kOk;
 }

@@ -1,5 +1,6 @@
 #include "node/applier.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "base/checksum.h"
@@ -230,6 +231,13 @@ void Applier::look_at_deadline() {
   fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
 }
 
+// An operator's decision about this very entry: another one that has its index is not meant
+// (docs/operations.md, "An entry that makes the plugin fail").
+bool Applier::is_skipped(const raft::Entry& entry) const {
+  return std::ranges::binary_search(options_.skips,
+                                    raft::EntryId{entry.index, entry.term, entry.checksum});
+}
+
 void Applier::apply_entry(const raft::Entry& entry) {
   CHECK_EQ(entry.index.value(), state_.applied.value() + 1) << "entries are applied in order";
   CHECK_EQ(entry.checksum, raft::entry_checksum(entry))
@@ -240,6 +248,17 @@ void Applier::apply_entry(const raft::Entry& entry) {
     failed_ = true;
     fatal_(std::move(error));
   };
+  // The plugin failed on this entry, and will at each start; so will every other replica's.
+  auto plugin_failed = [&](Error error) {
+    error.text += fmt::format(
+        ". If it fails so on every member, no other plugin helps, and no member has applied it: "
+        "the "
+        "entry at index {} can be skipped, on every member: connectctl recover --data-dir DIR "
+        "--skip-entry {}",
+        entry.index, entry.index);
+    fail(std::move(error));
+  };
+  const bool skipped = !options_.skips.empty() && is_skipped(entry);
   plugin::ApplyContext context = apply_context(entry, state_.genesis);
   scratch_.clear();
   switch (entry.kind) {
@@ -250,9 +269,14 @@ void Applier::apply_entry(const raft::Entry& entry) {
         status = -static_cast<int32_t>(verdict);
         break;
       }
-      auto done = instance_->apply(context, entry.payload.view(), scratch_);
-      if (!done) return fail(done.error());
-      status = *done;
+      if (skipped) {
+        // The session goes on behind it, and its holder has a definite answer.
+        status = kSkippedStatus;
+      } else {
+        auto done = instance_->apply(context, entry.payload.view(), scratch_);
+        if (!done) return plugin_failed(done.error());
+        status = *done;
+      }
       if (entry.session == local_session_) {
         fresh_.bytes += scratch_;
         fresh_.items.emplace_back(ApplyResults::CommandApplied{
@@ -272,12 +296,14 @@ void Applier::apply_entry(const raft::Entry& entry) {
       break;
     }
     case raft::EntryKind::kTick: {
-      if (!instance_->has_timers()) break;
+      if (skipped) status = kSkippedStatus;
+      if (skipped || !instance_->has_timers()) break;
       auto done = instance_->on_tick(context);
-      if (!done) return fail(done.error());
+      if (!done) return plugin_failed(done.error());
       break;
     }
-    case raft::EntryKind::kConfChange: {
+    case raft::EntryKind::kConfChange:
+    case raft::EntryKind::kRecovery: {
       ByteReader in(entry.payload.view());
       raft::ConfState conf;
       CHECK(raft::ConfState::decode(in, conf)) << "a membership entry that the core took";
@@ -301,6 +327,10 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kSessionClose:
     case raft::EntryKind::kSettings:
       break;
+  }
+  if (status == kSkippedStatus) {
+    state_.skipped.push_back({entry.index, entry.term, entry.checksum});
+    LOG_WARNING("apply", "skipped the entry at index {}, as an operator asked", entry.index);
   }
   state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
   state_.applied = entry.index;

@@ -111,6 +111,7 @@ class Applier final {
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
     ApplyObserver* observer = nullptr;
+    std::vector<raft::EntryId> skips{};  // entries that the plugin is not given; sorted
   };
   // `wake` is called on the apply thread when there are results; `fatal` when the replica must
   // stop. `snapshots` is used on the applying thread only for writing.
@@ -153,6 +154,7 @@ class Applier final {
   void work(std::vector<Task>& tasks);
   void look_at_deadline();
   void apply_entry(const raft::Entry& entry);
+  bool is_skipped(const raft::Entry& entry) const;
   void read_one(ReadTask& task);
   Result<uint64_t> write_snapshot();
   Result<void> hash_state(const raft::Entry& entry);

@@ -42,8 +42,13 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
     const bool founds = self != nullptr && self->disk_id == options_.disk_id;
     // Who is no founder joins a cluster that runs: the one who offers says that it belongs to it.
     auto peer = peers_.find(from);
-    const bool joins = !founds && options_.mode != Mode::kNew && peer != peers_.end() &&
-                       peer->second.hello.cluster_id == genesis->cluster_id;
+    const wire::Hello* hello = peer == peers_.end() ? nullptr : &peer->second.hello;
+    // A cluster that was recovered has another id than the document says, and names that one, too.
+    const bool recovered = hello != nullptr && hello->cluster_id &&
+                           std::ranges::find(hello->former_cluster_ids, genesis->cluster_id) !=
+                               hello->former_cluster_ids.end();
+    const bool joins = !founds && options_.mode != Mode::kNew && hello != nullptr &&
+                       (hello->cluster_id == genesis->cluster_id || recovered);
     bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
                 genesis->plugin_name == options_.plugin_name &&
                 genesis->plugin_level >= options_.plugin_level_min &&
@@ -55,6 +60,14 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
                   "refused",
                   from);
       return;
+    }
+    if (!decided_) {
+      lineage_.cluster_id = genesis->cluster_id;
+      if (recovered) {
+        lineage_.cluster_id = hello->cluster_id;
+        lineage_.former_cluster_ids = hello->former_cluster_ids;
+      }
+      if (hello != nullptr) lineage_.skips = hello->skipped_entries;
     }
     decided_ = std::move(*genesis);
     // The answer leaves when it is durable; the offer comes again.
@@ -125,6 +138,7 @@ void Bootstrap::draw() {
     return;
   }
   genesis.plugin_level = high;
+  lineage_.cluster_id = genesis.cluster_id;
   decided_ = std::move(genesis);
 }
 

@@ -37,6 +37,12 @@ class Bootstrap final {
     std::map<std::string, std::string> plugin_options;
   };
 
+  struct Lineage {
+    ClusterId cluster_id;
+    std::vector<ClusterId> former_cluster_ids;
+    std::vector<raft::EntryId> skips;
+  };
+
   explicit Bootstrap(Options options);
 
   // A node that was formed in an earlier life: it only offers.
@@ -54,6 +60,9 @@ class Bootstrap final {
   // Set once, for ever: make it durable (identity file), then call durable(). Nothing that names it
   // may leave before.
   const std::optional<Genesis>& decided() const { return decided_; }
+  // What to write along with it: which cluster the one who offered it belongs to by now, what that
+  // was called before, and which entries it skips.
+  const Lineage& lineage() const { return lineage_; }
   void durable();
   bool is_durable() const { return durable_; }
 
@@ -84,6 +93,7 @@ class Bootstrap final {
   NodeId turned_away_by_;
   std::map<NodeId, bool> accepted_;
   std::optional<Genesis> decided_;
+  Lineage lineage_;
   bool durable_ = false;
   std::optional<Error> refused_;
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "node/replicated_state.h"
 
 namespace connectd::node {
 namespace {
@@ -404,7 +405,14 @@ void Holder::applied(SessionId session, Sequence sequence, Index index, int32_t 
   numbered_.pop_front();
   numbered_bytes_ -= write.request.size() + kRequestOverhead;
   last_progress_ = now_;
-  if (!write.answered) answer(write.ref, Reply{ReplyCode::kOk, reply, false, status, index});
+  if (write.answered) return;
+  if (status == kSkippedStatus) {
+    answer_error(write.ref, ReplyCode::kPlugin,
+                 "the plugin failed on this request, and an operator had it skipped; it was not "
+                 "executed");
+    return;
+  }
+  answer(write.ref, Reply{ReplyCode::kOk, reply, false, status, index});
 }
 
 void Holder::state_replaced(const SessionTable& table) {

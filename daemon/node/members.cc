@@ -7,7 +7,7 @@
 namespace connectd::node {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kMaxAddress = 1024;
 constexpr size_t kMaxRemoved = 1 << 16;
 constexpr size_t kMaxOutcomeText = 4096;
@@ -56,6 +56,46 @@ std::vector<NodeId> read_ids(ByteReader& in) {
   return ids;
 }
 
+template <class Kind>
+void read(ByteReader& in, Uuid<Kind>& id) {
+  ByteView bytes = in.bytes(id.bytes.size());
+  if (bytes.size() == id.bytes.size()) std::ranges::copy(bytes, id.bytes.begin());
+}
+
+void write(ByteWriter& out, const RecoveryRecord& record) {
+  out.bytes(record.former.bytes);
+  out.bytes(record.id.bytes);
+  out.number<uint64_t>(record.best.value());
+  out.number<int64_t>(record.wall_ns);
+  out.number<uint32_t>(static_cast<uint32_t>(record.survivors.size()));
+  for (const SurvivorEnd& end : record.survivors) {
+    out.number<uint64_t>(end.node.value());
+    out.number<uint64_t>(end.last_term.value());
+    out.number<uint64_t>(end.last_index.value());
+    out.number<uint64_t>(end.term.value());
+  }
+}
+RecoveryRecord read_recovery(ByteReader& in) {
+  RecoveryRecord record;
+  read(in, record.former);
+  read(in, record.id);
+  record.best = NodeId(in.number<uint64_t>());
+  record.wall_ns = in.number<int64_t>();
+  auto count = in.number<uint32_t>();
+  if (count > kMaxMembers) in.fail();
+  for (; count > 0 && in.ok(); --count) {
+    SurvivorEnd end;
+    end.node = NodeId(in.number<uint64_t>());
+    end.last_term = Term(in.number<uint64_t>());
+    end.last_index = Index(in.number<uint64_t>());
+    end.term = Term(in.number<uint64_t>());
+    if (!record.survivors.empty() && !(record.survivors.back().node < end.node)) in.fail();
+    record.survivors.push_back(end);
+  }
+  if (!record.former || !record.id || record.former == record.id) in.fail();
+  return record;
+}
+
 GenesisMember* find_in(MemberList& list, NodeId id) {
   auto found = std::ranges::find(list.members, id, &GenesisMember::id);
   return found == list.members.end() ? nullptr : &*found;
@@ -77,7 +117,7 @@ MemberList without_removed(MemberList list) {
 
 }  // namespace
 
-MemberList MemberList::of(const Genesis& genesis) { return {genesis.members, {}, {}}; }
+MemberList MemberList::of(const Genesis& genesis) { return {genesis.members, {}, {}, {}}; }
 
 std::string MemberList::encode() const {
   std::string bytes;
@@ -87,6 +127,8 @@ std::string MemberList::encode() const {
   for (const GenesisMember& member : members) write(out, member);
   write(out, promote);
   write(out, removed);
+  out.number<uint32_t>(static_cast<uint32_t>(recoveries.size()));
+  for (const RecoveryRecord& record : recoveries) write(out, record);
   return bytes;
 }
 
@@ -110,6 +152,9 @@ Result<MemberList> MemberList::decode(ByteView bytes) {
   }
   list.promote = read_ids(in);
   list.removed = read_ids(in);
+  auto recoveries = in.number<uint32_t>();
+  if (recoveries > kMaxRecoveries) in.fail();
+  for (; recoveries > 0 && in.ok(); --recoveries) list.recoveries.push_back(read_recovery(in));
   if (!in.done() || list.members.empty()) {
     return failure(ExitCode::kData, "a list of members does not make sense");
   }
@@ -122,6 +167,9 @@ const GenesisMember* MemberList::find(NodeId id) const {
 }
 bool MemberList::will_promote(NodeId id) const { return contains(promote, id); }
 bool MemberList::is_removed(NodeId id) const { return contains(removed, id); }
+ClusterId MemberList::cluster_id(const Genesis& genesis) const {
+  return recoveries.empty() ? genesis.cluster_id : recoveries.back().id;
+}
 
 std::string MemberChange::encode() const {
   std::string bytes;

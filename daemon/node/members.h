@@ -15,12 +15,34 @@
 
 namespace connectd::node {
 
+// How a survivor's log ends: what `connectctl recover` reports of it.
+struct SurvivorEnd {
+  NodeId node;
+  Term last_term;  // of the log's last entry
+  Index last_index;
+  Term term;  // the highest that the node has seen
+  bool operator==(const SurvivorEnd&) const = default;
+};
+
+// An operator began the cluster anew with the log of one survivor (node/recover.h).
+struct RecoveryRecord {
+  ClusterId former;  // the cluster as it was
+  ClusterId id;      // the cluster from here on
+  NodeId best;       // whose log it is
+  int64_t wall_ns = 0;
+  std::vector<SurvivorEnd> survivors;  // sorted by node
+  bool operator==(const RecoveryRecord&) const = default;
+};
+// In the life of one cluster. Each hello names them all.
+inline constexpr size_t kMaxRecoveries = wire::kMaxFormerClusters;
+
 struct MemberList {
   // Sorted by id. A member without a disk is bound to the disk that it comes with. Who is removed
   // stays in the list until the next change: it is needed while the cluster is joint.
   std::vector<GenesisMember> members;
   std::vector<NodeId> promote;  // learners that become voters when they have caught up
   std::vector<NodeId> removed;  // sorted; ids are never used again
+  std::vector<RecoveryRecord> recoveries;  // in order
   bool operator==(const MemberList&) const = default;
 
   static MemberList of(const Genesis& genesis);
@@ -31,6 +53,8 @@ struct MemberList {
   const GenesisMember* find(NodeId id) const;
   bool will_promote(NodeId id) const;
   bool is_removed(NodeId id) const;
+  // Which cluster this is a list of: the one that was founded, or what it was recovered as.
+  ClusterId cluster_id(const Genesis& genesis) const;
 };
 
 // What an operator asks for.

@@ -139,8 +139,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
                       "put the right directory in place",
                       seams.data_dir));
     }
-    if (entry.kind != raft::EntryKind::kConfChange || entry.index <= node->snapshot_.index)
-      continue;
+    if (!raft::brings_conf(entry.kind) || entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
     if (!raft::ConfState::decode(in, initial.conf) ||
         !MemberList::decode(entry.payload.view().last(in.left()))) {
@@ -152,6 +151,25 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     initial.conf_history.push_back(
         {entry.index, initial.conf,
          entry.payload.part(entry.payload.size() - in.left(), in.left())});
+  }
+
+  const Slice& newest = initial.conf_history.back().details;
+  auto listed = MemberList::decode(newest.view());
+  if (!listed) return failure(listed.error());
+  const ClusterId logged = listed->cluster_id(genesis);
+  if (logged != node->cluster_id() &&
+      std::ranges::find(options.former_cluster_ids, logged) == options.former_cluster_ids.end()) {
+    return failure(
+        ExitCode::kData,
+        fmt::format(
+            "{}: the log says that the cluster was recovered as id {}, the identity file does "
+            "not: `connectctl recover` was interrupted. Run it again; it tells how",
+            seams.data_dir, logged.to_string()));
+  }
+  node->skips_ = options.skips;
+  for (const raft::EntryId& skip : start.state.skipped) {
+    auto place = std::ranges::lower_bound(node->skips_, skip);
+    if (place == node->skips_.end() || *place != skip) node->skips_.insert(place, skip);
   }
 
   raft::Options core_options = options.raft;
@@ -192,11 +210,12 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline,
-                       options.apply_inline_ns_max, options.wall_clock, options.apply_observer},
+                       options.apply_inline_ns_max, options.wall_clock, options.apply_observer,
+                       node->skips_},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
   node->worker_ =
-      std::make_unique<Worker>(Worker::Options{seams.files, seams.data_dir, genesis}, *node->log_,
-                               *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+      std::make_unique<Worker>(Worker::Options{seams.files, seams.data_dir, genesis, node->skips_},
+                               *node->log_, *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
   node->sender_ = std::make_unique<SnapshotSender>(
       options.chunk_bytes,
       SnapshotSender::Host{
@@ -586,7 +605,14 @@ void Node::follow_members() {
   }
   members_ = std::move(*members);
   const GenesisMember* self = members_.find(options_.id);
-  step(raft::Suffrage{self == nullptr || self->disk_id == options_.disk_id});
+  // Until the log has the record of the recovery, its members are those of the cluster that is
+  // gone: with them, this node could elect a leader that knows nothing of the recovery.
+  const bool list_counts = members_.cluster_id(genesis_) == cluster_id();
+  step(raft::Suffrage{list_counts && (self == nullptr || self->disk_id == options_.disk_id)});
+}
+
+ClusterId Node::cluster_id() const {
+  return options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
 }
 
 std::optional<wire::Refusal> Node::check_peer(const wire::Hello& hello) const {

@@ -52,6 +52,12 @@ struct SnapshotPolicy {
 struct NodeOptions {
   NodeId id;
   DiskId disk_id;
+  // As the identity file has them: the cluster this node belongs to by now (none: the one of the
+  // founding document), and what it was called before each recovery.
+  ClusterId cluster_id{};
+  std::vector<ClusterId> former_cluster_ids{};
+  // Entries that the plugin is not given (`connectctl recover --skip-entry`); sorted.
+  std::vector<raft::EntryId> skips{};
   // This node's own addresses, as it wants to be reached; empty: as the list of members says.
   std::string peer_address{};
   std::string client_address{};
@@ -134,6 +140,10 @@ class Node final : public Service, public wire::TransportHandler {
   const raft::Core& core() const { return *core_; }
   const Genesis& genesis() const { return genesis_; }
   const Holder& holder() const { return *holder_; }
+  // The cluster this node belongs to, as handshakes compare it.
+  ClusterId cluster_id() const;
+  // All entries that this node's state is, or will be, without; sorted.
+  const std::vector<raft::EntryId>& skips() const { return skips_; }
   // Of the newest configuration in the log, committed or not; core().conf_index() says which.
   const MemberList& members() const { return members_; }
   // This node is no member any more, for good: the process is to end.
@@ -211,6 +221,7 @@ class Node final : public Service, public wire::TransportHandler {
   // turns.
   std::shared_ptr<plugin::Instance> instance_;
 
+  std::vector<raft::EntryId> skips_;
   MemberList members_;
   Slice members_bytes_;                   // what members_ was read from
   std::map<NodeId, GenesisMember> seen_;  // disk and addresses of the peers that are connected

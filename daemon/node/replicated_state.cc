@@ -3,10 +3,11 @@
 #include <array>
 
 #include "base/checksum.h"
+#include "wire/handshake.h"
 
 namespace connectd::node {
 namespace {
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 }
 
 ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
@@ -30,6 +31,12 @@ std::string ReplicatedState::encode() const {
   writer.counted(members.encode());
   writer.counted(plugin_version);
   sessions.encode(out);
+  writer.number<uint32_t>(static_cast<uint32_t>(skipped.size()));
+  for (const raft::EntryId& skip : skipped) {
+    writer.number<uint64_t>(skip.index.value());
+    writer.number<uint64_t>(skip.term.value());
+    writer.number<uint64_t>(skip.checksum);
+  }
   return out;
 }
 
@@ -58,7 +65,18 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   if (!members) return failure(members.error());
   state.members = std::move(*members);
   state.plugin_version = in.counted(kMaxGenesisBytes);
-  if (!SessionTable::decode(in, state.sessions) || !in.done()) {
+  if (!SessionTable::decode(in, state.sessions)) in.fail();
+  auto skips = in.number<uint32_t>();
+  if (skips > wire::kMaxSkippedEntries) in.fail();
+  for (; skips > 0 && in.ok(); --skips) {
+    raft::EntryId skip;
+    skip.index = Index(in.number<uint64_t>());
+    skip.term = Term(in.number<uint64_t>());
+    skip.checksum = in.number<uint64_t>();
+    if (!state.skipped.empty() && !(state.skipped.back() < skip)) in.fail();
+    state.skipped.push_back(skip);
+  }
+  if (!in.done()) {
     return failure(ExitCode::kData, "the snapshot's metadata does not make sense");
   }
   return state;

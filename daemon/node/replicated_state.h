@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/types.h"
@@ -13,6 +14,10 @@
 #include "raft/types.h"
 
 namespace connectd::node {
+
+// In the digest chain: of a command or tick that was skipped. (A command that the sessions did not
+// admit has -1 to -3, a plugin's own statuses are 0 or more.)
+inline constexpr int32_t kSkippedStatus = -64;
 
 struct ReplicatedState {
   Genesis genesis;
@@ -26,6 +31,9 @@ struct ReplicatedState {
   raft::ConfState conf;  // in force at `applied`
   MemberList members;    // likewise
   SessionTable sessions;
+  // Entries up to `applied` that were not given to the plugin: an operator had them skipped.
+  // Sorted.
+  std::vector<raft::EntryId> skipped;
   std::string plugin_version;  // text of the build that wrote a snapshot; differs between nodes
 
   static ReplicatedState at_genesis(const Genesis& genesis);

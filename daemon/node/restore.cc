@@ -58,6 +58,7 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   state->conf = state->genesis.conf();
   state->members = MemberList::of(state->genesis);
   state->sessions = SessionTable();
+  state->skipped.clear();  // their log is not part of this cluster
 
   auto store = storage::SnapshotStore::open(files, data_dir + "/snapshots", {});
   if (!store) return failure(store.error());

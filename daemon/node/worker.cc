@@ -1,5 +1,7 @@
 #include "node/worker.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/overloaded.h"
 
@@ -235,6 +237,12 @@ bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
     receiver_->discard();
     receiver_.reset();
     return refuse("it belongs to another cluster");
+  }
+  if (!std::ranges::includes(options_.skips, state->state.skipped)) {
+    // Its sender and this node told each other the same list; another one comes from elsewhere.
+    receiver_->discard();
+    receiver_.reset();
+    return refuse("it is without entries that this node would not skip");
   }
   auto published = receiver_->publish();
   if (!published) {

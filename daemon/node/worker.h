@@ -98,6 +98,8 @@ class Worker final {
     storage::FileSystem* files = nullptr;
     std::string data_dir;
     Genesis genesis;  // snapshots of other clusters are not taken
+    // Nor are those that are without other entries than these (node/recover.h).
+    std::vector<raft::EntryId> skips{};
   };
   Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
          std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,

@@ -102,7 +102,7 @@ void Core::Impl::on(Propose& event) {
   bool refused = role_ != Role::kLeader || transferee_ || event.proposals.empty();
   for (const Proposal& proposal : event.proposals) {
     // Configurations do not come in by this door: they need checks of their own (thesis §4.3).
-    refused |= proposal.kind == EntryKind::kConfChange || proposal.kind == EntryKind::kGenesis;
+    refused |= brings_conf(proposal.kind) || proposal.kind == EntryKind::kGenesis;
   }
   if (refused) {
     ++ready_.proposals_dropped;
@@ -303,7 +303,7 @@ void Core::Impl::append_own(EntryKind kind, Proposal proposal) {
 }
 
 void Core::Impl::append_to_log(Entry entry) {
-  if (entry.kind == EntryKind::kConfChange) {
+  if (brings_conf(entry.kind)) {
     // Thesis §4.1: a server uses the latest configuration in its log, committed or not.
     ConfAtIndex change{entry.index, {}, {}};
     ByteReader in(entry.payload.view());

@@ -23,7 +23,7 @@ bool is_well_formed(const AppendRequest& request, Term term) {
     }
     index = entry.index;
     last_term = entry.term;
-    if (entry.kind == EntryKind::kConfChange) {
+    if (brings_conf(entry.kind)) {
       ByteReader in(entry.payload.view());
       ConfState conf;
       if (!ConfState::decode(in, conf)) return false;

@@ -14,8 +14,8 @@
 
 namespace connectd::raft {
 
-// What an entry means to those who apply it. The core looks at kConfChange only. The values are part
-// of the formats.
+// What an entry means to those who apply it. The core looks at configurations only. The values are
+// part of the formats.
 enum class EntryKind : uint8_t {
   kNoop = 1,          // first entry of a term (thesis §6.4)
   kCommand = 2,       // payload: the client's request, for the plugin
@@ -26,8 +26,13 @@ enum class EntryKind : uint8_t {
   kTick = 7,          // no payload: the plugin's next_deadline has passed
   kCompare = 8,       // reserved: compare canonical states at this index
   kSettings = 9,      // reserved: change of cluster settings
+  kRecovery = 10,     // as kConfChange, but written by an operator after the loss of a majority
 };
-constexpr bool is_known_entry_kind(uint8_t kind) { return kind >= 1 && kind <= 9; }
+constexpr bool is_known_entry_kind(uint8_t kind) { return kind >= 1 && kind <= 10; }
+// The payload is a configuration, in force where the entry is appended (thesis §4.1).
+constexpr bool brings_conf(EntryKind kind) {
+  return kind == EntryKind::kConfChange || kind == EntryKind::kRecovery;
+}
 
 // One position of the log. Everything in it is equal on every node that has it.
 struct Entry {
@@ -53,6 +58,15 @@ struct Entry {
 // acked_below u64, stamp_ns i64, kind u8, flags u8, zero u16, payload length u32, XXH3-64 of the
 // payload.
 uint64_t entry_checksum(const Entry& entry);
+
+// Names one entry for ever: another one at its index, which took its place before it was committed,
+// is not meant.
+struct EntryId {
+  Index index;
+  Term term;
+  uint64_t checksum = 0;
+  auto operator<=>(const EntryId&) const = default;
+};
 
 // What must be durable before a message that depends on it leaves (paper, figure 2).
 struct HardState {

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/checksum.h"
+#include "wire/handshake.h"
 
 namespace connectd::storage {
 namespace {
@@ -13,7 +15,13 @@ namespace {
 constexpr char kMagic[8] = {'C', 'O', 'N', 'N', 'I', 'D', '\0', '\0'};
 constexpr size_t kFixedBytes = 64;
 constexpr size_t kChecksumBytes = 8;
-constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kChecksumBytes;
+constexpr size_t kSkipBytes = 24;
+constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kMaxIdentityFormerClusters * 16 +
+                                 kMaxIdentitySkips * kSkipBytes + kChecksumBytes;
+constexpr uint32_t kLogBegun = 1;  // flags
+// Each hello holds all of both.
+static_assert(kMaxIdentityFormerClusters == wire::kMaxFormerClusters &&
+              kMaxIdentitySkips == wire::kMaxSkippedEntries);
 
 tl::unexpected<Error> damage(const std::string& path, const char* what) {
   return failure(
@@ -31,13 +39,20 @@ std::string encode_identity(const Identity& identity) {
   ByteWriter out(bytes);
   out.bytes(as_bytes(std::string_view(kMagic, sizeof kMagic)));
   out.number<uint32_t>(kIdentityVersion);
-  out.number<uint32_t>(0);
+  out.number<uint32_t>(identity.log_begun ? kLogBegun : 0);
   out.number<uint64_t>(identity.node_id.value());
   out.bytes(identity.disk_id.bytes);
   out.bytes(identity.cluster_id.bytes);
   out.number<uint32_t>(static_cast<uint32_t>(identity.genesis.size()));
-  out.number<uint32_t>(0);
+  out.number<uint16_t>(static_cast<uint16_t>(identity.former_cluster_ids.size()));
+  out.number<uint16_t>(static_cast<uint16_t>(identity.skips.size()));
   out.bytes(as_bytes(identity.genesis));
+  for (const ClusterId& id : identity.former_cluster_ids) out.bytes(id.bytes);
+  for (const raft::EntryId& skip : identity.skips) {
+    out.number<uint64_t>(skip.index.value());
+    out.number<uint64_t>(skip.term.value());
+    out.number<uint64_t>(skip.checksum);
+  }
   out.number<uint64_t>(checksum64(as_bytes(bytes)));
   return bytes;
 }
@@ -61,15 +76,30 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
                     path, version, kIdentityVersion));
   }
   Identity identity;
-  const auto zero = in.number<uint32_t>();
+  const auto flags = in.number<uint32_t>();
   identity.node_id = NodeId(in.number<uint64_t>());
   std::memcpy(identity.disk_id.bytes.data(), in.bytes(16).data(), 16);
   std::memcpy(identity.cluster_id.bytes.data(), in.bytes(16).data(), 16);
   const auto genesis_bytes = in.number<uint32_t>();
-  const auto zero_2 = in.number<uint32_t>();
+  auto former = in.number<uint16_t>();
+  auto skips = in.number<uint16_t>();
+  identity.log_begun = flags == kLogBegun;
   identity.genesis = as_text(in.bytes(genesis_bytes));
+  if (former > kMaxIdentityFormerClusters || skips > kMaxIdentitySkips) in.fail();
+  for (; former > 0 && in.ok(); --former) {
+    ByteView id = in.bytes(16);
+    if (in.ok()) std::ranges::copy(id, identity.former_cluster_ids.emplace_back().bytes.begin());
+  }
+  for (; skips > 0 && in.ok(); --skips) {
+    raft::EntryId skip;
+    skip.index = Index(in.number<uint64_t>());
+    skip.term = Term(in.number<uint64_t>());
+    skip.checksum = in.number<uint64_t>();
+    if (!identity.skips.empty() && !(identity.skips.back() < skip)) in.fail();
+    identity.skips.push_back(skip);
+  }
   in.bytes(kChecksumBytes);
-  if (!in.done() || zero != 0 || zero_2 != 0) return damage(path, "its fields do not fit its size");
+  if (!in.done() || flags > kLogBegun) return damage(path, "its fields do not fit its size");
   if (!identity.node_id || !identity.disk_id) return damage(path, "it names no node or no disk");
   return identity;
 }
@@ -90,6 +120,14 @@ Result<void> save_identity(FileSystem& files, const std::string& directory,
     return failure(ExitCode::kData,
                    fmt::format("the founding document has {} bytes, more than the {} it may have",
                                identity.genesis.size(), kMaxGenesisBytes));
+  }
+  if (identity.former_cluster_ids.size() > kMaxIdentityFormerClusters ||
+      identity.skips.size() > kMaxIdentitySkips) {
+    return failure(ExitCode::kData,
+                   fmt::format("the identity names {} former clusters and {} skipped entries, more "
+                               "than the {} and {} it may",
+                               identity.former_cluster_ids.size(), identity.skips.size(),
+                               kMaxIdentityFormerClusters, kMaxIdentitySkips));
   }
   return replace_file(files, directory, kIdentityFile, as_bytes(encode_identity(identity)));
 }

@@ -1,27 +1,37 @@
-// The identity file: which node, disk and cluster a data directory belongs to. Written once when
-// the directory is first used and once more when the cluster is formed; replaced as a whole,
-// durably. Start-up and the loop thread. The format is in docs/storage-format.md.
+// The identity file: which node, disk and cluster a data directory belongs to. Written when the
+// directory is first used, when the cluster is formed, when the log is begun, and by `connectctl
+// recover`; replaced as a whole, durably. Start-up and the loop thread. The format is in
+// docs/storage-format.md.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/types.h"
+#include "raft/types.h"
 #include "storage/file_system.h"
 
 namespace connectd::storage {
 
-inline constexpr uint32_t kIdentityVersion = 1;
+inline constexpr uint32_t kIdentityVersion = 2;
 inline constexpr const char* kIdentityFile = "identity";
 inline constexpr size_t kMaxGenesisBytes = 1 << 20;
+inline constexpr size_t kMaxIdentityFormerClusters = 16;
+inline constexpr size_t kMaxIdentitySkips = 64;
 
 struct Identity {
   NodeId node_id;
   DiskId disk_id;        // random, drawn when the directory is first used
-  ClusterId cluster_id;  // none before the cluster was formed
-  std::string genesis;   // the founding document; empty before
+  // As handshakes compare it: that of the founding document, until the cluster is recovered from
+  // the loss of a majority. None before the cluster was formed.
+  ClusterId cluster_id;
+  std::string genesis;                          // the founding document; empty before
+  bool log_begun = false;                       // from here on an empty log is a lost log
+  std::vector<ClusterId> former_cluster_ids{};  // before each recovery, in order
+  std::vector<raft::EntryId> skips{};           // entries that are not given to the plugin; sorted
   bool operator==(const Identity&) const = default;
 };
 

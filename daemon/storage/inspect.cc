@@ -33,6 +33,8 @@ const char* kind_name(raft::EntryKind kind) {
       return "compare";
     case raft::EntryKind::kSettings:
       return "settings";
+    case raft::EntryKind::kRecovery:
+      return "recovery";
   }
   return "unknown";
 }

@@ -66,7 +66,7 @@ struct Recovered {
   Term before_first_term;  // of first_index - 1
   std::vector<raft::TermRun> terms;
   int64_t last_stamp_ns = 0;  // of the last entry; 0: the log is empty
-  // kGenesis, kConfChange and kSettings entries of the log, in order.
+  // kGenesis, kConfChange, kRecovery and kSettings entries of the log, in order.
   std::vector<RecoveredEntry> special_entries;
   std::vector<std::string> warnings;  // one line each, for the operator
   uint64_t bytes_read = 0;

@@ -234,7 +234,7 @@ bool Recovery::add_entry(const Record& record, PendingBatch& batch, uint64_t seg
     batch.places.push_back({record.index, segment_id, record.offset});
   }
   const raft::EntryKind kind = record.entry.kind;
-  if (kind == raft::EntryKind::kGenesis || kind == raft::EntryKind::kConfChange ||
+  if (kind == raft::EntryKind::kGenesis || raft::brings_conf(kind) ||
       kind == raft::EntryKind::kSettings) {
     // A copy: a share would keep the reader's whole chunk.
     batch.special_entries.push_back(

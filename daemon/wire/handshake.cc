@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace connectd::wire {
 namespace {
 
@@ -26,6 +28,39 @@ std::string levels_text(const Hello& hello) {
     text += fmt::format(" and its cluster is at {}", hello.plugin_level);
   }
   return text;
+}
+
+bool contains(const std::vector<ClusterId>& ids, const ClusterId& id) {
+  return std::ranges::find(ids, id) != ids.end();
+}
+
+// The cluster of `behind` was recovered, and it belongs to what the cluster was before.
+std::string recovered_text(const Hello& behind, const Hello& ahead) {
+  return fmt::format(
+      "cluster \"{}\" lost its majority and was recovered, as cluster id {}. Node {} belongs to "
+      "that, "
+      "node {} to the former id {}: what they hold may differ. If node {} is one of the survivors, "
+      "run on it the same `connectctl recover` as on the others; if it was given up as lost, let "
+      "it "
+      "join with an empty data directory and a new id: connectctl member add",
+      ahead.cluster_name, ahead.cluster_id.to_string(), ahead.node_id, behind.node_id,
+      behind.cluster_id.to_string(), behind.node_id);
+}
+
+// Replicas that skip different entries are different state machines.
+std::optional<std::string> skips_differ(const Hello& mine, const Hello& theirs) {
+  for (const auto& [has, lacks] : {std::pair(&mine, &theirs), std::pair(&theirs, &mine)}) {
+    for (const raft::EntryId& skip : has->skipped_entries) {
+      if (std::ranges::binary_search(lacks->skipped_entries, skip)) continue;
+      return fmt::format(
+          "node {} skips the entry at index {}, node {} gives it to its plugin: their states would "
+          "differ. Run on node {}, while it is stopped: connectctl recover --data-dir DIR "
+          "--skip-entry {}:{}:{:016x}",
+          has->node_id, skip.index, lacks->node_id, lacks->node_id, skip.index, skip.term,
+          skip.checksum);
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -53,7 +88,14 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
                               "members' peer addresses and the node ids in the configurations",
                               them, theirs.to, me));
   }
-  if (mine.cluster_id && theirs.cluster_id && mine.cluster_id != theirs.cluster_id) {
+  const bool both_belong = mine.cluster_id && theirs.cluster_id;
+  if (both_belong && contains(mine.former_cluster_ids, theirs.cluster_id)) {
+    return refuse(RefusalCode::kRecovered, recovered_text(theirs, mine));
+  }
+  if (both_belong && contains(theirs.former_cluster_ids, mine.cluster_id)) {
+    return refuse(RefusalCode::kLeftBehind, recovered_text(mine, theirs));
+  }
+  if (both_belong && mine.cluster_id != theirs.cluster_id) {
     return refuse(
         RefusalCode::kClusterId,
         fmt::format("node {} belongs to cluster id {}, node {} to cluster id {}: two "
@@ -73,6 +115,9 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
         fmt::format("behaviour levels of plugin \"{}\" do not fit: node {} {}, node {} {}: "
                     "install a version of the plugin that covers both",
                     mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
+  }
+  if (both_belong) {
+    if (auto text = skips_differ(mine, theirs)) return refuse(RefusalCode::kSkips, *text);
   }
   return std::nullopt;
 }

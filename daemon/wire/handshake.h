@@ -5,13 +5,20 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/types.h"
+#include "raft/types.h"
 
 namespace connectd::wire {
 
 inline constexpr uint16_t kPeerProtocolMin = 1;
 inline constexpr uint16_t kPeerProtocolMax = 1;
+
+// Disasters that one cluster may have lived through, and entries that its operators may have had
+// skipped: all of them are in each hello, which has a bound.
+inline constexpr size_t kMaxFormerClusters = 16;
+inline constexpr size_t kMaxSkippedEntries = 64;
 
 struct Hello {
   uint16_t protocol_min = kPeerProtocolMin;
@@ -32,21 +39,30 @@ struct Hello {
   std::string http_address{};
   // The entry that brought the list of members that the sender goes by; 0: the founding document.
   Index members_index;
+  // What the cluster was called before it was recovered from the loss of a majority; the first one
+  // is the one that was founded. Empty: it never was.
+  std::vector<ClusterId> former_cluster_ids{};
+  // Entries that the sender does not give to its plugin, sorted.
+  std::vector<raft::EntryId> skipped_entries{};
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.
 enum class RefusalCode : uint16_t {
   kOther = 0,
-  kProtocol = 1,      // no version of the peer protocol that both sides talk
+  kProtocol = 1,  // no version of the peer protocol that both sides talk
   kClusterName = 2,
   kClusterId = 3,
-  kWrongNode = 4,     // the dialled address leads to another node
-  kDiskId = 5,        // a known node id with another disk: its votes are forgotten
+  kWrongNode = 4,  // the dialled address leads to another node
+  kDiskId = 5,     // a known node id with another disk: its votes are forgotten
   kPluginName = 6,
   kPluginLevel = 7,
-  kNotMember = 8,     // a node id the cluster does not know
-  kRemoved = 9,       // a node id that was removed from the cluster for good
+  kNotMember = 8,    // a node id the cluster does not know
+  kRemoved = 9,      // a node id that was removed from the cluster for good
+  kRecovered = 10,   // the cluster was recovered without the one that is told so
+  kLeftBehind = 11,  // the cluster was recovered without the one that says so
+  kSkips = 12,       // one side skips an entry that the other gives to its plugin
 };
+inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kSkips;
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.
 struct Refusal {

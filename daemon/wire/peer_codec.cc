@@ -546,7 +546,11 @@ void append_hello(std::string& out, const Hello& hello) {
   writer.number(hello.plugin_level);
   writer.counted(hello.cluster_name);
   writer.counted(hello.plugin_name);
-  if (hello.peer_address.empty() && !hello.members_index) {
+  CHECK(hello.former_cluster_ids.size() <= kMaxFormerClusters &&
+        hello.skipped_entries.size() <= kMaxSkippedEntries)
+      << "both are counted where they are made";
+  const bool has_history = !hello.former_cluster_ids.empty() || !hello.skipped_entries.empty();
+  if (hello.peer_address.empty() && !hello.members_index && !has_history) {
     CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
     return;
   }
@@ -555,6 +559,16 @@ void append_hello(std::string& out, const Hello& hello) {
     writer.counted(address->substr(0, kMaxNameBytes));
   }
   writer.number(hello.members_index.value());
+  if (has_history) {
+    writer.number(static_cast<uint16_t>(hello.former_cluster_ids.size()));
+    writer.number(static_cast<uint16_t>(hello.skipped_entries.size()));
+    for (const ClusterId& id : hello.former_cluster_ids) writer.bytes(id.bytes);
+    for (const raft::EntryId& skip : hello.skipped_entries) {
+      writer.number(skip.index.value());
+      writer.number(skip.term.value());
+      writer.number(skip.checksum);
+    }
+  }
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
 
@@ -573,7 +587,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   if (header.type == FrameType::kRefusal) {
     Refusal refusal;
     auto code = in.number<uint16_t>();
-    if (code <= static_cast<uint16_t>(RefusalCode::kRemoved)) {
+    if (code <= static_cast<uint16_t>(kLastRefusalCode)) {
       refusal.code = static_cast<RefusalCode>(code);
     }
     in.number<uint16_t>();
@@ -610,6 +624,21 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     hello.http_address = in.counted(kMaxNameBytes);
     hello.members_index = Index(in.number<uint64_t>());
     if (!in.ok()) return malformed("a malformed hello: its addresses are cut off");
+  }
+  if (in.left() > 0) {
+    auto former = in.number<uint16_t>();
+    auto skips = in.number<uint16_t>();
+    if (former > kMaxFormerClusters || skips > kMaxSkippedEntries) in.fail();
+    for (; former > 0 && in.ok(); --former) get_id(hello.former_cluster_ids.emplace_back());
+    for (; skips > 0 && in.ok(); --skips) {
+      raft::EntryId skip;
+      skip.index = Index(in.number<uint64_t>());
+      skip.term = Term(in.number<uint64_t>());
+      skip.checksum = in.number<uint64_t>();
+      if (!hello.skipped_entries.empty() && !(hello.skipped_entries.back() < skip)) in.fail();
+      hello.skipped_entries.push_back(skip);
+    }
+    if (!in.ok()) return malformed("a malformed hello: its history makes no sense");
   }
   return Handshake(std::move(hello));
 }

@@ -241,6 +241,27 @@ TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
   EXPECT_TRUE(founder.bootstrap.take_messages().empty());
 }
 
+// The founding document does not say what became of the cluster since; the one who offers it does.
+TEST(Bootstrap, WhoJoinsARecoveredClusterLearnsItsIdAndWhatItSkips) {
+  Founder founder;
+  Genesis genesis = *founder.bootstrap.decided();
+  genesis.members[1].disk_id = disk(2, 1);
+  Bootstrap joiner(options(2, Mode::kJoin));
+  wire::Hello member = hello(1);
+  member.cluster_id = cluster(99);
+  joiner.peer_reached(NodeId(1), member);
+  joiner.message(NodeId(1), offer_of(genesis));
+  EXPECT_FALSE(joiner.decided()) << "the document of another cluster";
+  member.former_cluster_ids = {genesis.cluster_id, cluster(98)};
+  member.skipped_entries = {{Index(57), Term(2), 7}};
+  joiner.peer_reached(NodeId(1), member);
+  joiner.message(NodeId(1), offer_of(genesis));
+  ASSERT_TRUE(joiner.decided());
+  EXPECT_EQ(joiner.lineage().cluster_id, cluster(99));
+  EXPECT_EQ(joiner.lineage().former_cluster_ids, member.former_cluster_ids);
+  EXPECT_EQ(joiner.lineage().skips, member.skipped_entries);
+}
+
 TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
   Founder founder;
   auto accepts = [&](auto change, Mode mode = Mode::kAuto) {

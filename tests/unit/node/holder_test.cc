@@ -2,6 +2,7 @@
 // holder_random_test.cc.
 #include <gmock/gmock.h>
 
+#include "node/replicated_state.h"
 #include "tests/unit/node/holder_harness.h"
 
 namespace connectd::node {
@@ -108,6 +109,21 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   client->submit("w3");
   bench.advance();
   EXPECT_EQ(bench.numbered(), "10/1:w3");
+}
+
+TEST(Holder, AWriteThatAnOperatorHadSkippedIsAnsweredDefinitelyAndTheNextGoesOn) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("w1");
+  client->submit("w2");
+  bench.advance();
+  bench.holder.applied(SessionId(10), Sequence(1), Index(11), kSkippedStatus, {});
+  bench.applied(10, 2, 12, "two");
+  ASSERT_EQ(client->codes.size(), 2u);
+  EXPECT_EQ(client->codes[0], ReplyCode::kPlugin);
+  EXPECT_THAT(client->texts[0], HasSubstr("it was not executed"));
+  EXPECT_EQ(client->reply(1), "OK two");
 }
 
 TEST(Stream, WritesAreRefusedWhileTheReplicasAreNotEqualAndReadsAreNot) {

@@ -49,6 +49,15 @@ TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   MemberList list = Cluster(3).list;
   list.promote = {NodeId(2)};
   list.removed = {NodeId(7), NodeId(9)};
+  ClusterId former;
+  ClusterId recovered;
+  former.bytes[0] = 1;
+  recovered.bytes[0] = 2;
+  list.recoveries.push_back(
+      {former, recovered, NodeId(2), 1234, {{NodeId(2), Term(7), Index(8), Term(9)}}});
+  Genesis genesis;
+  genesis.cluster_id = former;
+  EXPECT_EQ(list.cluster_id(genesis), recovered);
   std::string bytes = list.encode();
   EXPECT_EQ(*MemberList::decode(as_bytes(bytes)), list);
   for (size_t length = 0; length < bytes.size(); ++length) {

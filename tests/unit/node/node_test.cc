@@ -227,6 +227,58 @@ TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
   EXPECT_EQ(bench.node->applied_index(), applied);
 }
 
+TEST(Node, ASkippedEntryIsNotGivenToThePluginAndEveryStartSaysSo) {
+  NodeBench bench;
+  snapshot_often(bench);
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("one"), "OK 1");
+  const Index poison = bench.node->applied_index() + 1;
+  EXPECT_EQ(bench.call("fault"), "(dead)");
+  EXPECT_THAT(bench.fatal->text,
+              HasSubstr(fmt::format("connectctl recover --data-dir DIR --skip-entry {}", poison)));
+  bench.die(true);
+  // The entry as the log has it.
+  raft::EntryId id;
+  {
+    storage::Recovered recovered;
+    auto log = storage::Log::open(bench.files, "data/log", bench.options.log, {}, recovered);
+    ASSERT_TRUE(log);
+    auto entries = (*log)->read(poison, poison + 1, 1);
+    ASSERT_TRUE(entries && entries->size() == 1);
+    id = {poison, entries->front().term, entries->front().checksum};
+  }
+  bench.files.restart_process();
+  // Another entry at that index is not this one.
+  bench.options.skips = {{poison, id.term, id.checksum + 1}};
+  ASSERT_TRUE(bench.open());
+  EXPECT_FALSE(bench.until([] { return false; }));
+  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  bench.die(false);
+
+  bench.options.skips = {id};
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.call("two"), "OK 2");
+  EXPECT_EQ(bench.call("r"), "OK one;two;");
+  const Index there = bench.node->applied_index();
+  const uint64_t digest = bench.node->digest();
+  bench.die(true);
+  ASSERT_TRUE(bench.open());
+  ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() >= there; }));
+  EXPECT_EQ(bench.node->digest_at(there), digest) << "the same state, from the log again";
+
+  // A snapshot carries the list, whatever becomes of the identity file.
+  for (int i = 0; bench.node->snapshot_index() <= poison; ++i) {
+    ASSERT_LT(i, 1000);
+    ASSERT_NE(bench.call(fmt::format("w{}", i)), "(dead)");
+    for (int idle = 0; idle < 10; ++idle) ASSERT_TRUE(bench.turn());
+  }
+  bench.die(true);
+  bench.options.skips.clear();
+  ASSERT_TRUE(bench.open());
+  EXPECT_EQ(bench.node->skips(), std::vector<raft::EntryId>{id});
+  EXPECT_THAT(bench.call("r"), StartsWith("OK one;two;w0;"));
+}
+
 TEST(Node, ALostLogIsNotBegunAnew) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());

@@ -194,6 +194,7 @@ ReplicatedState sample_state() {
   state.conf.learners = {NodeId(9)};
   state.sessions.open(SessionId(50), {NodeId(1), 4});
   state.plugin_version = "1.2.3";
+  state.skipped = {{Index(3), Term(1), 77}, {Index(9), Term(2), 78}};
   return state;
 }
 
@@ -212,11 +213,12 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   EXPECT_EQ(read->members, state.members);
   EXPECT_EQ(read->sessions, state.sessions);
   EXPECT_EQ(read->plugin_version, "1.2.3");
+  EXPECT_EQ(read->skipped, state.skipped);
   for (size_t length = 0; length < bytes.size(); ++length) {
     ASSERT_FALSE(ReplicatedState::decode(as_bytes(bytes).first(length))) << length;
   }
   EXPECT_FALSE(ReplicatedState::decode(as_bytes(bytes + "x")));
-  bytes[0] = 3;
+  bytes[0] = 99;
   EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().code, ExitCode::kMismatch);
 }
 

@@ -127,6 +127,9 @@ TEST(FormatPageTest, TheIdentityExampleIsWhatIsWritten) {
     identity.cluster_id.bytes[i] = static_cast<uint8_t>(0xc0 + i);
   }
   identity.genesis = "genesis";
+  identity.log_begun = true;
+  identity.former_cluster_ids.emplace_back().bytes.fill(0xbb);
+  identity.skips.push_back({Index(57), Term(2), 0x0807060504030201});
   const std::string bytes = encode_identity(identity);
   EXPECT_EQ(example("identity"), bytes) << dump(bytes);
   auto decoded = decode_identity(as_bytes(example("identity")), "page");

@@ -19,6 +19,10 @@ Identity make_identity(uint8_t n) {
   identity.disk_id.bytes.fill(n);
   identity.cluster_id.bytes.fill(static_cast<uint8_t>(n + 1));
   identity.genesis = std::string(100, static_cast<char>('a' + n));
+  identity.log_begun = n % 2 == 1;
+  identity.former_cluster_ids.resize(2);
+  identity.former_cluster_ids[1].bytes.fill(n);
+  identity.skips = {{Index(n), Term(1), 5}, {Index(n + 1u), Term(1), 6}};
   return identity;
 }
 
@@ -58,12 +62,12 @@ TEST(IdentityTest, EveryFlippedByteAndEveryLengthIsRefused) {
 TEST(IdentityTest, ANewerVersionIsAMismatch) {
   std::string bytes = encode_identity(make_identity(5));
   bytes.resize(bytes.size() - 8);
-  bytes[8] = 2;
+  bytes[8] = 99;
   ByteWriter(bytes).number<uint64_t>(checksum64(as_bytes(bytes)));
   auto identity = decode_identity(as_bytes(bytes), "/data/identity");
   ASSERT_FALSE(identity);
   EXPECT_EQ(identity.error().code, ExitCode::kMismatch);
-  EXPECT_NE(identity.error().text.find("/data/identity has format version 2"), std::string::npos);
+  EXPECT_NE(identity.error().text.find("/data/identity has format version 99"), std::string::npos);
 }
 
 TEST(IdentityTest, NthFailureLeavesTheOldOrTheNewOne) {

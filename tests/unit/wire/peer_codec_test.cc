@@ -429,6 +429,9 @@ TEST(Handshake, ALongerHelloOfALaterVersionIsReadAsFarAsItIsKnownAndAShorterOneI
   hello.client_address = "h:2";
   hello.http_address = "h:3";
   hello.members_index = Index(77);
+  const size_t without_history = encode(hello).size() - kFrameHeaderBytes;
+  hello.former_cluster_ids.emplace_back().bytes.fill(8);
+  hello.skipped_entries = {{Index(5), Term(2), 77}, {Index(9), Term(2), 78}};
   std::string bytes = encode(hello);
   std::string body = bytes.substr(kFrameHeaderBytes);
   std::string later = with_body(bytes, body + "later fields");
@@ -438,8 +441,11 @@ TEST(Handshake, ALongerHelloOfALaterVersionIsReadAsFarAsItIsKnownAndAShorterOneI
   ASSERT_TRUE(back);
   EXPECT_EQ(std::get<Hello>(*back).http_address, "h:3");
   EXPECT_EQ(std::get<Hello>(*back).members_index, Index(77));
+  EXPECT_EQ(std::get<Hello>(*back).former_cluster_ids, hello.former_cluster_ids);
+  EXPECT_EQ(std::get<Hello>(*back).skipped_entries, hello.skipped_entries);
   for (size_t length = 0; length < body.size(); length++) {
-    if (length == without_addresses) continue;  // that is how a node says nothing of them
+    if (length == without_addresses || length == without_history)
+      continue;  // that is how a node says nothing of them
     std::string cut = with_body(bytes, body.substr(0, length));
     header = decode_frame_header(as_bytes(cut));
     ASSERT_TRUE(header);
@@ -510,6 +516,54 @@ TEST_F(CheckHello, AnotherClusterNameIsRefusedWithBothNames) {
 TEST_F(CheckHello, AnotherClusterIdIsRefused) {
   theirs_.cluster_id.bytes[3] ^= 1;
   EXPECT_EQ(code(), RefusalCode::kClusterId);
+}
+
+TEST_F(CheckHello, WhoBelongsToTheClusterAsItWasBeforeItsRecoveryIsRefusedByBothSides) {
+  const ClusterId former = theirs_.cluster_id;
+  mine_.cluster_id.bytes.fill(9);
+  mine_.former_cluster_ids = {former};
+  auto refusal = check_hello(mine_, theirs_);
+  ASSERT_TRUE(refusal);
+  EXPECT_EQ(refusal->code, RefusalCode::kRecovered);
+  EXPECT_NE(refusal->text.find("If node 1 is one of the survivors"), std::string::npos)
+      << refusal->text;
+  EXPECT_LE(refusal->text.size(), kMaxRefusalBytes);
+  // The one left behind judges by what the other says of itself.
+  std::swap(mine_, theirs_);
+  std::swap(mine_.node_id, theirs_.node_id);
+  std::swap(mine_.to, theirs_.to);
+  refusal = check_hello(mine_, theirs_);
+  ASSERT_TRUE(refusal);
+  EXPECT_EQ(refusal->code, RefusalCode::kLeftBehind);
+  EXPECT_NE(refusal->text.find("If node 2 is one of the survivors"), std::string::npos)
+      << refusal->text;
+  // The same history is no reason.
+  mine_.cluster_id = theirs_.cluster_id;
+  mine_.former_cluster_ids = theirs_.former_cluster_ids;
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+}
+
+TEST_F(CheckHello, AMixOfSkippedEntriesIsRefusedWithTheCommandForTheOneThatLacksIt) {
+  const raft::EntryId skip{Index(57), Term(2), 0xabc};
+  mine_.skipped_entries = {skip};
+  auto refusal = check_hello(mine_, theirs_);
+  ASSERT_TRUE(refusal);
+  EXPECT_EQ(refusal->code, RefusalCode::kSkips);
+  EXPECT_NE(
+      refusal->text.find("Run on node 1, while it is stopped: connectctl recover --data-dir DIR "
+                         "--skip-entry 57:2:0000000000000abc"),
+      std::string::npos)
+      << refusal->text;
+  theirs_.skipped_entries = {skip};
+  EXPECT_FALSE(check_hello(mine_, theirs_));
+  theirs_.skipped_entries = {{Index(57), Term(2), 0xabd}};
+  EXPECT_TRUE(check_hello(mine_, theirs_)) << "another entry at that index is another one";
+  mine_.skipped_entries.clear();
+  refusal = check_hello(mine_, theirs_);
+  ASSERT_TRUE(refusal);
+  EXPECT_NE(refusal->text.find("Run on node 2"), std::string::npos) << refusal->text;
+  theirs_.cluster_id = ClusterId();  // it belongs to no cluster yet, and learns them when it joins
+  EXPECT_FALSE(check_hello(mine_, theirs_));
 }
 
 TEST_F(CheckHello, TheWrongAddresseeIsRefused) {

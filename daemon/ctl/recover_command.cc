@@ -1,0 +1,287 @@
+// recover: what node/recover.h does, with everything told before and asked for.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <memory>
+
+#include "ctl/commands.h"
+#include "node/recover.h"
+#include "storage/file_system.h"
+
+namespace connectd::ctl {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kShownBytes = 48;  // of an entry's payload
+
+std::string list_of(const std::vector<NodeId>& ids) {
+  std::string text;
+  for (NodeId id : ids) text += fmt::format("{}{}", text.empty() ? "" : ", ", id);
+  return text.empty() ? "none" : text;
+}
+
+// The entry's first bytes: in hex, and as text with a dot for what is none.
+std::string shown_bytes(ByteView bytes) {
+  std::string hex;
+  std::string text;
+  for (uint8_t byte : bytes.first(std::min(bytes.size(), kShownBytes))) {
+    hex += fmt::format("{}{:02x}", hex.empty() ? "" : " ", byte);
+    text += byte >= 0x20 && byte < 0x7f ? static_cast<char>(byte) : '.';
+  }
+  if (bytes.empty()) return "none";
+  return fmt::format("{}{}  |{}|", hex, bytes.size() > kShownBytes ? " ..." : "", text);
+}
+
+// Asks on a terminal; elsewhere --yes is the answer. Nothing: go on.
+std::optional<ExitCode> ask(Context& context, const std::string& what) {
+  if (context.has("yes")) return std::nullopt;
+  if (::isatty(STDIN_FILENO) == 0) {
+    return context.fail(
+        ExitCode::kUsage,
+        fmt::format("nothing was changed: {} needs --yes, or a terminal to ask on", what));
+  }
+  context.streams.err << "Type yes to go on: " << std::flush;
+  std::string answer;
+  std::getline(context.streams.in, answer);
+  if (answer == "yes") return std::nullopt;
+  return context.fail(ExitCode::kNegative, "nothing was changed");
+}
+
+ExitCode report(Context& context, const node::Survivor& survivor) {
+  const std::string text = node::survivor_text(survivor.end, survivor.identity.cluster_id);
+  for (const std::string& warning : survivor.warnings) {
+    context.streams.err << "a start would do this first: " << warning << "\n";
+  }
+  if (context.json) {
+    json::array voters;
+    for (NodeId id : survivor.conf.voters) voters.push_back(id.value());
+    context.streams.out << json::serialize(json::object{
+                               {"node", survivor.identity.node_id.value()},
+                               {"cluster_id", survivor.identity.cluster_id.to_string()},
+                               {"last_term", survivor.end.last_term.value()},
+                               {"last_index", survivor.end.last_index.value()},
+                               {"term", survivor.end.term.value()},
+                               {"commit", survivor.commit.value()},
+                               {"snapshot", survivor.snapshot.index.value()},
+                               {"voters", std::move(voters)},
+                               {"interrupted", survivor.is_interrupted()},
+                               {"survivor", text}})
+                        << "\n";
+    return ExitCode::kOk;
+  }
+  std::string voters = list_of(survivor.conf.voters);
+  if (survivor.conf.is_joint()) {
+    voters += fmt::format(" (and still {})", list_of(survivor.conf.voters_outgoing));
+  }
+  context.streams.out << fmt::format(
+      "node      {}\ncluster   {}, id {}\nlog       ends with index {} of term {}; committed up to "
+      "{} "
+      "or more\nterm      {}\nmembers   voters {}, learners {}; since index {}\nsnapshot  up to "
+      "index "
+      "{}\nsurvivor  {}\n",
+      survivor.identity.node_id, survivor.genesis.cluster_name,
+      survivor.identity.cluster_id.to_string(), survivor.end.last_index, survivor.end.last_term,
+      survivor.commit, survivor.end.term, voters, list_of(survivor.conf.learners),
+      survivor.members_index, survivor.snapshot.index, text);
+  for (const node::RecoveryRecord& record : survivor.members.recoveries) {
+    context.streams.out << fmt::format("recovered as id {} from {} with node {}'s log\n",
+                                       record.id.to_string(), record.former.to_string(),
+                                       record.best);
+  }
+  for (const raft::EntryId& skip : survivor.identity.skips) {
+    context.streams.out << fmt::format("skips     {}\n", node::entry_text(skip));
+  }
+  context.streams.err
+      << (survivor.is_interrupted()
+              ? "A recovery of this directory was interrupted: run it again, with "
+                "the same arguments.\n"
+              : "Nothing was changed. When a majority of the members is lost for "
+                "good: run this on every\nsurvivor, then on every survivor, with all "
+                "that was printed:\n  connectctl recover --data-dir DIR --members "
+                "SURVIVOR,SURVIVOR,...\n");
+  return ExitCode::kOk;
+}
+
+void tell_what_is_lost(const Context& context, const node::Survivor& survivor,
+                       const node::RecoveryPlan& plan) {
+  std::string text = fmt::format(
+      "RECOVERY OF CLUSTER {} (id {}) FROM THE LOSS OF A MAJORITY\n\n"
+      "The log of node {}{} is taken for the cluster's: it ends with index {} of term {}.\n",
+      survivor.genesis.cluster_name, survivor.identity.cluster_id.to_string(), plan.best.node,
+      plan.is_best ? ", in this directory," : "", plan.best.last_index, plan.best.last_term);
+  if (plan.is_best) {
+    text += fmt::format("It is known to be committed up to index {}.\n", survivor.commit);
+    if (survivor.commit < plan.best.last_index) {
+      text += fmt::format(
+          "- Entries {} to {} are not known to be committed, and become so: their clients may have "
+          "been\n  told nothing, or UNKNOWN.\n",
+          survivor.commit + 1, plan.best.last_index);
+    }
+  } else {
+    text += fmt::format(
+        "This node's own log ends with index {} of term {}; where the two differ, that one "
+        "counts.\n",
+        survivor.end.last_index, survivor.end.last_term);
+  }
+  text += fmt::format(
+      "- WRITES THAT THE LOST NODES ACKNOWLEDGED AND THAT ARE NOT IN THAT LOG ARE GONE: "
+      "everything\n"
+      "  behind index {}. How many there were, nobody here knows.\n"
+      "- Given up for good: {}. Their ids are never used again. If one of them comes back with "
+      "its\n"
+      "  disk, it is refused and stops. MAKE SURE THAT THEY DO NOT SERVE WHILE YOU DO THIS: if "
+      "they "
+      "are a\n  majority, they are the cluster, and nothing is lost.\n",
+      plan.best.last_index, list_of(plan.lost));
+  if (plan.is_best) {
+    text += fmt::format(
+        "- Node {} becomes the only voter; the other survivors become voters by themselves when "
+        "they "
+        "have\n  its log. Until then a write stands on one disk.\n",
+        plan.best.node);
+  }
+  text += fmt::format("- The cluster gets the id {}.\n\n", plan.id.to_string());
+  context.streams.err << text;
+}
+
+ExitCode recover_members(Context& context, storage::FileSystem& files, const std::string& directory,
+                         const node::Survivor& survivor) {
+  std::vector<node::GivenSurvivor> given;
+  for (const std::string& option : context.options.at("members")) {
+    std::string_view rest = option;
+    while (true) {
+      const size_t comma = rest.find(',');
+      auto one = node::parse_survivor(rest.substr(0, comma));
+      if (!one) return context.fail(one.error().code, one.error().text);
+      given.push_back(std::move(*one));
+      if (comma == std::string_view::npos) break;
+      rest.remove_prefix(comma + 1);
+    }
+  }
+  const bool alone = given.size() == 1;
+  auto plan = node::plan_recovery(survivor, std::move(given), read_clocks().wall_ns);
+  if (!plan) {
+    return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
+  }
+  const std::string name = fmt::format("node {}", survivor.identity.node_id);
+  if (!plan->is_done) {
+    tell_what_is_lost(context, survivor, *plan);
+    if (auto stop = ask(context, "recover --members")) return *stop;
+  }
+  if (auto done = node::carry_out(files, directory, survivor, *plan); !done) {
+    return context.fail(done.error().code, done.error().text +
+                                               "\nthe recovery is not complete: when the cause is "
+                                               "mended, run the same command again");
+  }
+  if (context.json) {
+    context.streams.out << json::serialize(json::object{{"node", survivor.identity.node_id.value()},
+                                                        {"best", plan->best.node.value()},
+                                                        {"cluster_id", plan->id.to_string()},
+                                                        {"was_done", plan->is_done}})
+                        << "\n";
+  } else {
+    context.streams.out << fmt::format(
+        "{} {} cluster id {}, with the log of node {}\n", name,
+        plan->is_done ? "was recovered already: it belongs to" : "is recovered: it belongs to",
+        plan->id.to_string(), plan->best.node);
+  }
+  context.streams.err << (alone ? "Start it"
+                                : "Run the same command on every survivor, then start them") +
+                             std::string(". Grow the cluster again with: connectctl member add\n");
+  return ExitCode::kOk;
+}
+
+const char* verb_of(const raft::Entry& entry) {
+  return entry.kind == raft::EntryKind::kTick ? "tick" : "command";
+}
+
+ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::string& directory,
+                    const node::Survivor& survivor) {
+  auto given = node::parse_entry(context.option("skip-entry"));
+  if (!given) return context.fail(given.error().code, given.error().text);
+  if (survivor.is_interrupted()) {
+    return context.fail(ExitCode::kNegative,
+                        "a recovery of this directory was interrupted: complete it first. "
+                        "`connectctl recover --data-dir DIR` tells more");
+  }
+  auto plan = node::plan_skip(files, directory, survivor, *given);
+  if (!plan) {
+    return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
+  }
+  const std::string text = node::entry_text(plan->id);
+  if (!plan->is_done) {
+    context.streams.err << fmt::format("THE ENTRY AT INDEX {} WILL NOT BE GIVEN TO THE PLUGIN\n\n",
+                                       plan->id.index);
+    if (plan->entry) {
+      const raft::Entry& entry = *plan->entry;
+      context.streams.err << fmt::format(
+          "kind      {} of term {}\nsession   {}, sequence {}\nsize      {} bytes\nbytes     "
+          "{}\n\n",
+          verb_of(entry), entry.term, entry.session, entry.sequence, entry.payload.size(),
+          shown_bytes(entry.payload.view()));
+    }
+    if (!plan->notice.empty()) context.streams.err << "Note: " << plan->notice << ".\n";
+    context.streams.err << fmt::format(
+        "- Its effect never happens, on no member, for ever. If one member could apply it, its "
+        "client "
+        "may have\n  been told so, and an acknowledged write is lost: then do not do this, mend "
+        "the "
+        "member that fails.\n"
+        "- Run the same on EVERY member; members that skip it and members that do not refuse each "
+        "other:\n  connectctl recover --data-dir DIR --skip-entry {}\n\n",
+        text);
+    if (auto stop = ask(context, "recover --skip-entry")) return *stop;
+  }
+  if (auto done = node::carry_out(files, directory, survivor, *plan); !done) {
+    return context.fail(done.error().code, done.error().text);
+  }
+  if (context.json) {
+    context.streams.out << json::serialize(json::object{{"node", survivor.identity.node_id.value()},
+                                                        {"index", plan->id.index.value()},
+                                                        {"entry", text},
+                                                        {"was_done", plan->is_done}})
+                        << "\n";
+  } else {
+    context.streams.out << fmt::format("node {} {} the entry {}\n", survivor.identity.node_id,
+                                       plan->is_done ? "skips already" : "skips from now on", text);
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+ExitCode recover_command(Context& context) {
+  const std::string directory = context.option("data-dir");
+  if (directory.empty()) {
+    return context.fail(ExitCode::kUsage,
+                        "give the node's node.data_dir: connectctl recover --data-dir DIR");
+  }
+  if (context.has("members") && context.has("skip-entry")) {
+    return context.fail(ExitCode::kUsage,
+                        "--members and --skip-entry are two different things: "
+                        "give one of them");
+  }
+  auto files = storage::make_real_file_system();
+  // Before the lock, which would make its file in any directory.
+  auto identity = storage::load_identity(*files, directory);
+  std::unique_ptr<storage::FileLock> held;
+  if (identity && *identity) {
+    auto lock = files->lock(directory + "/lock");
+    if (!lock) {
+      return context.fail(lock.error().code,
+                          lock.error().code == ExitCode::kTryAgain
+                              ? fmt::format("{}: its node runs. Stop it first", lock.error().text)
+                              : lock.error().text);
+    }
+    held = std::move(*lock);
+  }
+  auto survivor = node::look_at_survivor(*files, directory);
+  if (!survivor) return context.fail(survivor.error().code, survivor.error().text);
+  if (context.has("members")) return recover_members(context, *files, directory, *survivor);
+  if (context.has("skip-entry")) return skip_entry(context, *files, directory, *survivor);
+  return report(context, *survivor);
+}
+
+}  // namespace connectd::ctl

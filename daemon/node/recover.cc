@@ -1,0 +1,553 @@
+#include "node/recover.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <utility>
+
+#include "base/sha256.h"
+#include "node/replicated_state.h"
+#include "storage/log.h"
+#include "storage/preview_file_system.h"
+#include "storage/recovery.h"
+#include "storage/snapshot_store.h"
+#include "wire/handshake.h"
+
+namespace connectd::node {
+namespace {
+
+constexpr size_t kClusterDigits = 8;  // of a cluster's id in the text of a survivor
+constexpr size_t kReadBytes = 1;      // one entry
+
+bool contains(const std::vector<NodeId>& ids, NodeId id) {
+  return std::ranges::find(ids, id) != ids.end();
+}
+void insert(std::vector<NodeId>& ids, NodeId id) {
+  auto place = std::ranges::lower_bound(ids, id);
+  if (place == ids.end() || *place != id) ids.insert(place, id);
+}
+
+std::string log_directory(const std::string& directory) { return directory + "/log"; }
+
+// As the node itself makes its segments, so that a spare one stays in use.
+storage::LogOptions log_options(storage::FileSystem& files, const std::string& directory) {
+  storage::LogOptions options;
+  auto spare = files.open(log_directory(directory) + "/spare", storage::OpenMode::kRead);
+  if (!spare) return options;
+  if (auto size = (*spare)->size(); size && *size > 0) options.segment_bytes = *size;
+  return options;
+}
+
+Result<std::unique_ptr<storage::Log>> open_log(storage::FileSystem& files,
+                                               const std::string& directory,
+                                               raft::SnapshotMark snapshot,
+                                               storage::Recovered& recovered) {
+  return storage::Log::open(files, log_directory(directory), log_options(files, directory),
+                            snapshot, recovered);
+}
+
+SurvivorEnd end_of(NodeId node, const storage::Recovered& recovered, raft::SnapshotMark snapshot) {
+  SurvivorEnd end;
+  end.node = node;
+  end.last_index = recovered.last_index;
+  end.last_term = recovered.last_index >= recovered.first_index
+                      ? storage::term_in(recovered.terms, recovered.last_index)
+                      : recovered.before_first_term;
+  end.term = std::max(recovered.hard_state.term, snapshot.term);
+  return end;
+}
+
+// Thesis §3.6.1. Equal ends are equal logs (log matching): then the lower id, so that all runs
+// choose the same.
+bool is_better(const SurvivorEnd& a, const SurvivorEnd& b) {
+  if (a.last_term != b.last_term) return a.last_term > b.last_term;
+  if (a.last_index != b.last_index) return a.last_index > b.last_index;
+  return a.node < b.node;
+}
+
+ClusterId recovered_id(const ClusterId& former, const std::vector<SurvivorEnd>& survivors) {
+  std::string text;
+  ByteWriter out(text);
+  out.bytes(as_bytes(std::string_view("connectd recovery 1")));
+  out.bytes(former.bytes);
+  for (const SurvivorEnd& end : survivors) {
+    out.number<uint64_t>(end.node.value());
+    out.number<uint64_t>(end.last_term.value());
+    out.number<uint64_t>(end.last_index.value());
+    out.number<uint64_t>(end.term.value());
+  }
+  const std::string hex = sha256_hex(as_bytes(text));
+  ClusterId id;
+  for (size_t i = 0; i < id.bytes.size(); ++i) {
+    std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, id.bytes[i], 16);
+  }
+  return id;
+}
+
+std::string members_option(const std::vector<SurvivorEnd>& survivors, const ClusterId& cluster) {
+  std::string text;
+  for (const SurvivorEnd& end : survivors) {
+    text += (text.empty() ? "" : ",") + survivor_text(end, cluster);
+  }
+  return text;
+}
+
+bool is_majority(const std::vector<NodeId>& voters, const std::vector<SurvivorEnd>& survivors) {
+  const auto there = std::ranges::count_if(
+      survivors, [&](const SurvivorEnd& end) { return contains(voters, end.node); });
+  return static_cast<size_t>(there) >= voters.size() / 2 + 1;
+}
+
+// The members from now on: the best one alone votes, the others follow when they have its log.
+raft::Entry make_record(const Survivor& survivor, const RecoveryPlan& plan,
+                        const std::vector<SurvivorEnd>& ends, int64_t wall_ns) {
+  const NodeId best = plan.best.node;
+  auto survives = [&](NodeId id) {
+    return std::ranges::find(ends, id, &SurvivorEnd::node) != ends.end();
+  };
+  raft::ConfState conf;
+  MemberList list;
+  list.removed = survivor.members.removed;
+  list.recoveries = survivor.members.recoveries;
+  list.recoveries.push_back({survivor.identity.cluster_id, plan.id, best, wall_ns, ends});
+  for (const GenesisMember& member : survivor.members.members) {
+    if (survivor.members.is_removed(member.id)) continue;
+    if (!survives(member.id)) {
+      insert(list.removed, member.id);
+      continue;
+    }
+    list.members.push_back(member);
+    if (member.id == best) {
+      list.members.back().disk_id = survivor.identity.disk_id;
+      conf.voters.push_back(best);
+      continue;
+    }
+    insert(conf.learners, member.id);
+    // A learner that was meant to stay one stays one.
+    if (survivor.conf.is_voter(member.id) || survivor.members.will_promote(member.id)) {
+      insert(list.promote, member.id);
+    }
+  }
+  raft::Entry record;
+  record.index = survivor.end.last_index + 1;
+  for (const SurvivorEnd& end : ends) record.term = std::max(record.term, end.term);
+  ++record.term;
+  record.kind = raft::EntryKind::kRecovery;
+  // The log's time does not follow the clock of whoever types a command.
+  record.stamp_ns = survivor.last_stamp_ns + 1;
+  record.payload = Slice::copy_of(conf.encode() + list.encode());
+  record.checksum = raft::entry_checksum(record);
+  return record;
+}
+
+template <class T>
+bool parse_number(std::string_view text, T& value, int base = 10) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+std::vector<std::string_view> split(std::string_view text, char by) {
+  std::vector<std::string_view> parts;
+  while (true) {
+    const size_t at = text.find(by);
+    parts.push_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+}  // namespace
+
+bool Survivor::is_interrupted() const {
+  const ClusterId logged = members.cluster_id(genesis);
+  return logged != identity.cluster_id && std::ranges::find(identity.former_cluster_ids, logged) ==
+                                              identity.former_cluster_ids.end();
+}
+
+Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& directory) {
+  storage::PreviewFileSystem files(real);
+  Survivor survivor;
+  auto identity = storage::load_identity(files, directory);
+  if (!identity) return failure(identity.error());
+  if (!*identity) {
+    return failure(
+        ExitCode::kNoInput,
+        fmt::format("{} has no identity: it is no data directory, or its node never ran; "
+                    "give a node's node.data_dir",
+                    directory));
+  }
+  survivor.identity = std::move(**identity);
+  if (survivor.identity.genesis.empty() || !survivor.identity.log_begun) {
+    return failure(ExitCode::kData, fmt::format("node {} in {} has never been part of a cluster: "
+                                                "there is nothing to recover",
+                                                survivor.identity.node_id, directory));
+  }
+  auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
+  if (!genesis) return failure(genesis.error());
+  survivor.genesis = std::move(*genesis);
+
+  auto snapshots = storage::SnapshotStore::open(files, directory + "/snapshots", {});
+  if (!snapshots) return failure(snapshots.error());
+  auto reader = (*snapshots)->open_newest(survivor.warnings);
+  if (!reader) return failure(reader.error());
+  auto state = ReplicatedState::at_genesis(survivor.genesis);
+  if (*reader) {
+    survivor.snapshot = (*reader)->info().mark;
+    auto decoded = ReplicatedState::decode(as_bytes((*reader)->metadata()));
+    if (!decoded) return failure(decoded.error());
+    state = std::move(*decoded);
+    if (state.genesis != survivor.genesis) {
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the snapshot belongs to another cluster than the identity "
+                                 "file says; put the right directory in place",
+                                 directory));
+    }
+  }
+  storage::Recovered recovered;
+  auto log = open_log(files, directory, survivor.snapshot, recovered);
+  if (!log) return failure(log.error());
+  std::ranges::move(recovered.warnings, std::back_inserter(survivor.warnings));
+  // As in Node::open: others may count on what a damaged snapshot covered.
+  for (const storage::SnapshotInfo& info : (*snapshots)->list()) {
+    if (info.mark.index <= survivor.snapshot.index) break;
+    if (info.mark.index <= recovered.last_index &&
+        storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
+      continue;
+    }
+    return failure(
+        ExitCode::kData,
+        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
+                    "snapshot covered is lost here. Take another survivor, or put back a "
+                    "copy of the directory",
+                    directory, info.name, recovered.last_index));
+  }
+  if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
+    return failure(ExitCode::kData,
+                   fmt::format("{}: the log is empty, though this node has run before: it is no "
+                               "survivor. Look at it with: connectctl inspect wal {}",
+                               directory, directory));
+  }
+  survivor.end = end_of(survivor.identity.node_id, recovered, survivor.snapshot);
+  survivor.commit = std::max(std::min(recovered.hard_state.commit, recovered.last_index),
+                             survivor.snapshot.index);
+  survivor.skipped = state.skipped;
+  survivor.last_stamp_ns = std::max(recovered.last_stamp_ns, state.stamp_ns);
+  survivor.conf = state.conf;
+  survivor.members = state.members;
+  survivor.members_index = survivor.snapshot.index;
+  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
+    if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
+    ByteReader in(entry.payload.view());
+    if (!raft::ConfState::decode(in, survivor.conf)) {
+      return failure(ExitCode::kData,
+                     fmt::format("{}: the membership entry at index {} does not make sense",
+                                 directory, entry.index));
+    }
+    auto members = MemberList::decode(entry.payload.view().last(in.left()));
+    if (!members) return failure(members.error());
+    survivor.members = std::move(*members);
+    survivor.members_index = entry.index;
+  }
+  return survivor;
+}
+
+std::string survivor_text(const SurvivorEnd& end, const ClusterId& cluster) {
+  return fmt::format("{}:{}:{}:{}:{}", end.node, end.last_term, end.last_index, end.term,
+                     cluster.to_string().substr(0, kClusterDigits));
+}
+
+Result<GivenSurvivor> parse_survivor(std::string_view text) {
+  const auto parts = split(text, ':');
+  uint64_t numbers[4] = {};
+  bool good = parts.size() == 1 || parts.size() == 5;
+  for (size_t i = 0; good && i < std::min<size_t>(parts.size(), 4); ++i) {
+    good = parse_number(parts[i], numbers[i]) && (i > 0 || numbers[i] > 0);
+  }
+  if (good && parts.size() == 5) good = parts[4].size() == kClusterDigits;
+  if (!good) {
+    return failure(ExitCode::kUsage,
+                   fmt::format("--members: '{}' is neither a node's id nor a survivor as "
+                               "`connectctl recover --data-dir DIR` prints it",
+                               text));
+  }
+  return GivenSurvivor{{NodeId(numbers[0]), Term(numbers[1]), Index(numbers[2]), Term(numbers[3])},
+                       parts.size() == 5 ? std::string(parts[4]) : std::string(),
+                       parts.size() == 1};
+}
+
+Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
+                                   int64_t wall_ns) {
+  const storage::Identity& identity = survivor.identity;
+  auto usage = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+  auto refuse = [](std::string text) { return failure(ExitCode::kNegative, std::move(text)); };
+  std::ranges::sort(given, {}, [](const GivenSurvivor& one) { return one.end.node; });
+  if (given.empty() || given.size() > kMaxMembers) {
+    return usage(
+        fmt::format("--members lists {} nodes; it takes 1 to {}", given.size(), kMaxMembers));
+  }
+  std::vector<SurvivorEnd> ends;
+  const GivenSurvivor* own = nullptr;
+  for (const GivenSurvivor& one : given) {
+    if (!ends.empty() && ends.back().node == one.end.node) {
+      return usage(fmt::format("--members lists node {} twice", one.end.node));
+    }
+    if (one.only_id && given.size() > 1) {
+      return usage(
+          fmt::format("--members: how node {}'s log ends has to be given, so that the best log is "
+                      "chosen. Run on "
+                      "each survivor `connectctl recover --data-dir DIR`, and list what they print",
+                      one.end.node));
+    }
+    ends.push_back(one.end);
+    if (one.end.node == identity.node_id) own = &one;
+  }
+  if (own == nullptr) {
+    return refuse(
+        fmt::format("this is the data directory of node {}, and --members does not list "
+                    "it: who is given up has nothing to do with the cluster any more",
+                    identity.node_id));
+  }
+  if (own->only_id) ends.front() = survivor.end;
+
+  RecoveryPlan plan;
+  plan.best = *std::ranges::min_element(ends, is_better);
+  plan.is_best = plan.best.node == identity.node_id;
+  const std::string& digits = own->cluster;
+  auto is_of = [&](const ClusterId& id) {
+    return digits.empty() || id.to_string().starts_with(digits);
+  };
+  // The same command again, after it was done.
+  if (!identity.former_cluster_ids.empty() && is_of(identity.former_cluster_ids.back()) &&
+      !survivor.is_interrupted()) {
+    const auto& records = survivor.members.recoveries;
+    if (own->only_id && !records.empty() && records.back().id == identity.cluster_id &&
+        records.back().survivors.size() == 1 && survivor.members_index == survivor.end.last_index) {
+      ends = records.back().survivors;
+    }
+    plan.id = recovered_id(identity.former_cluster_ids.back(), ends);
+    if (plan.id == identity.cluster_id) {
+      plan.is_done = true;
+      return plan;
+    }
+  }
+  for (const GivenSurvivor& one : given) {
+    if (!one.only_id && !identity.cluster_id.to_string().starts_with(one.cluster)) {
+      return refuse(fmt::format(
+          "node {} was seen in cluster id {}..., this directory belongs to {}: the survivors are "
+          "of "
+          "different clusters, or some were recovered already. Run on each survivor again: "
+          "connectctl recover --data-dir DIR",
+          one.end.node, one.cluster, identity.cluster_id.to_string()));
+    }
+  }
+  if (survivor.is_interrupted()) {
+    const RecoveryRecord& record = survivor.members.recoveries.back();
+    // The ends are those before the record.
+    if (own->only_id && record.survivors.size() == 1) {
+      ends = record.survivors;
+      plan.best = ends.front();
+    }
+    plan.id = recovered_id(identity.cluster_id, ends);
+    if (record.former != identity.cluster_id || record.id != plan.id) {
+      return refuse(fmt::format(
+          "an earlier run on this directory wrote its record into the log and was interrupted. "
+          "Complete it with the same arguments: connectctl recover --data-dir DIR --members {}",
+          members_option(record.survivors, record.former)));
+    }
+    plan.log_is_done = true;
+    for (NodeId id : survivor.members.removed) plan.lost.push_back(id);
+    return plan;
+  }
+  plan.id = recovered_id(identity.cluster_id, ends);
+
+  if (!own->only_id && own->end != survivor.end) {
+    return refuse(fmt::format(
+        "node {} is {} in --members, but its log is {}: it ran since it was looked at, or this is "
+        "mistyped. Run on each survivor again: connectctl recover --data-dir DIR",
+        identity.node_id, survivor_text(own->end, identity.cluster_id),
+        survivor_text(survivor.end, identity.cluster_id)));
+  }
+  if (survivor.members.is_removed(identity.node_id)) {
+    return refuse(fmt::format("node {} was removed from the cluster: its log does not count",
+                              identity.node_id));
+  }
+  if (identity.former_cluster_ids.size() >= kMaxRecoveries) {
+    return refuse(
+        fmt::format("this cluster was recovered {} times, which is the most there may be: "
+                    "restore a snapshot into a new cluster",
+                    kMaxRecoveries));
+  }
+  for (const GenesisMember& member : survivor.members.members) {
+    if (survivor.members.is_removed(member.id)) continue;
+    if (std::ranges::find(ends, member.id, &SurvivorEnd::node) == ends.end()) {
+      plan.lost.push_back(member.id);
+    }
+  }
+  // The others' lists may be older than the best one's.
+  if (!plan.is_best) return plan;
+  for (const SurvivorEnd& end : ends) {
+    if (survivor.members.find(end.node) == nullptr || survivor.members.is_removed(end.node)) {
+      return refuse(
+          fmt::format("node {} is no member of the cluster, as node {}'s log knows it; "
+                      "add new members when the cluster runs again: connectctl member add",
+                      end.node, identity.node_id));
+    }
+  }
+  if (is_majority(survivor.conf.voters, ends) &&
+      (!survivor.conf.is_joint() || is_majority(survivor.conf.voters_outgoing, ends))) {
+    return refuse(
+        "the listed nodes are a majority of the voters: nothing is lost. Start them, and they "
+        "elect "
+        "a leader by themselves; then replace or remove the others: connectctl member replace, "
+        "connectctl member remove");
+  }
+  plan.record = make_record(survivor, plan, ends, wall_ns);
+  return plan;
+}
+
+Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
+                       const Survivor& survivor, const RecoveryPlan& plan) {
+  // What an earlier run wrote is there to be read, and its last sync may have failed all the same.
+  if (plan.is_done) return storage::save_identity(files, directory, survivor.identity);
+  if (plan.is_best) {
+    // What an interrupted run wrote was perhaps never durable: opening the log makes it so.
+    storage::Recovered recovered;
+    auto log = open_log(files, directory, survivor.snapshot, recovered);
+    if (!log) return failure(log.error());
+    if (end_of(survivor.end.node, recovered, survivor.snapshot) != survivor.end) {
+      return failure(ExitCode::kStorage,
+                     fmt::format("{}: the log is not what it was a moment ago", directory));
+    }
+    if (!plan.log_is_done) {
+      storage::LogBatch batch;
+      // As if this node had won an election in the record's term, of which it is the only voter: no
+      // other vote in it is ever given, and all up to the record is committed.
+      batch.hard_state = {plan.record.term, survivor.end.node, plan.record.index};
+      batch.entries = std::span(&plan.record, 1);
+      if (auto done = (*log)->append(std::span(&batch, 1)); !done) return done;
+    }
+  }
+  // Behind the record: a node whose log has it and whose identity does not name it refuses to
+  // start.
+  storage::Identity identity = survivor.identity;
+  identity.former_cluster_ids.push_back(identity.cluster_id);
+  identity.cluster_id = plan.id;
+  return storage::save_identity(files, directory, identity);
+}
+
+// ---- an entry that the plugin is not given
+// -----------------------------------------------------
+
+std::string entry_text(const raft::EntryId& id) {
+  return fmt::format("{}:{}:{:016x}", id.index, id.term, id.checksum);
+}
+
+Result<GivenEntry> parse_entry(std::string_view text) {
+  const auto parts = split(text, ':');
+  uint64_t index = 0;
+  uint64_t term = 0;
+  uint64_t checksum = 0;
+  bool good = parse_number(parts[0], index) && index > 0;
+  if (parts.size() > 1) {
+    good = good && parts.size() == 3 && parse_number(parts[1], term) && term > 0 &&
+           parts[2].size() == 16 && parse_number(parts[2], checksum, 16);
+  }
+  if (!good) {
+    return failure(ExitCode::kUsage,
+                   fmt::format("--skip-entry: '{}' is neither an index nor INDEX:TERM:CHECKSUM as "
+                               "another node says it",
+                               text));
+  }
+  GivenEntry given{Index(index), {}};
+  if (parts.size() == 3) given.id = raft::EntryId{Index(index), Term(term), checksum};
+  return given;
+}
+
+Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directory,
+                           const Survivor& survivor, const GivenEntry& given) {
+  auto refuse = [](std::string text) { return failure(ExitCode::kNegative, std::move(text)); };
+  const NodeId node = survivor.identity.node_id;
+  SkipPlan plan;
+  for (const auto* known : {&survivor.identity.skips, &survivor.skipped}) {
+    for (const raft::EntryId& id : *known) {
+      if (id.index != given.index || (given.id && *given.id != id)) continue;
+      plan.id = id;
+      plan.is_done = true;
+    }
+  }
+  if (plan.is_done) return plan;
+  if (given.index <= survivor.snapshot.index) {
+    return refuse(
+        fmt::format("node {} has a snapshot up to index {}: what the entry at index {} did is part "
+                    "of its state, "
+                    "and cannot be taken back. If the other members skip that entry, exchange this "
+                    "one's state: "
+                    "connectctl member replace {}",
+                    node, survivor.snapshot.index, given.index, node));
+  }
+  if (survivor.identity.skips.size() >= storage::kMaxIdentitySkips) {
+    return refuse(
+        fmt::format("{} entries are skipped already, which is the most there may be: mend "
+                    "the plugin",
+                    storage::kMaxIdentitySkips));
+  }
+  if (given.index > survivor.end.last_index) {
+    if (!given.id) {
+      return refuse(fmt::format(
+          "node {}'s log ends at index {}: it does not have the entry at index {}. If it is to "
+          "come, "
+          "give it as INDEX:TERM:CHECKSUM, as this command prints it on a node that has it",
+          node, survivor.end.last_index, given.index));
+    }
+    plan.id = *given.id;
+    plan.notice = "the entry is not in this log yet, and is skipped when it comes";
+    return plan;
+  }
+  storage::PreviewFileSystem files(real);
+  storage::Recovered recovered;
+  auto log = open_log(files, directory, survivor.snapshot, recovered);
+  if (!log) return failure(log.error());
+  auto read = (*log)->read(given.index, given.index + 1, kReadBytes);
+  if (!read) return failure(read.error());
+  if (read->empty()) {
+    return failure(ExitCode::kData,
+                   fmt::format("{}: the log has no entry at index {}", directory, given.index));
+  }
+  raft::Entry& entry = read->front();
+  plan.id = {entry.index, entry.term, entry.checksum};
+  if (given.id && *given.id != plan.id) {
+    if (given.index <= survivor.commit) {
+      return refuse(fmt::format("node {} has committed another entry at index {}: {}, not {}", node,
+                                given.index, entry_text(plan.id), entry_text(*given.id)));
+    }
+    plan.id = *given.id;
+    plan.notice = fmt::format(
+        "this log has another entry at index {}, which is not skipped; the one "
+        "that is given is when it comes",
+        given.index);
+    return plan;
+  }
+  if (entry.kind != raft::EntryKind::kCommand && entry.kind != raft::EntryKind::kTick) {
+    return refuse(
+        fmt::format("the entry at index {} is none that the plugin is given: only "
+                    "commands and ticks can be skipped",
+                    given.index));
+  }
+  if (given.index > survivor.commit) {
+    plan.notice = "it is not known here that this entry is committed";
+  }
+  plan.entry = std::move(entry);
+  return plan;
+}
+
+Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
+                       const Survivor& survivor, const SkipPlan& plan) {
+  if (plan.is_done) return storage::save_identity(files, directory, survivor.identity);
+  storage::Identity identity = survivor.identity;
+  identity.skips.insert(std::ranges::lower_bound(identity.skips, plan.id), plan.id);
+  return storage::save_identity(files, directory, identity);
+}
+
+}  // namespace connectd::node
