@@ -395,7 +395,7 @@ void Simulation::Impl::draw_options(Process& p) {
   options.log.segment_bytes = 64 << 10;
   options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
   options.snapshot.trailing_entries = random.below(20);
-  options.snapshot.held_log_bytes = random.chance(50) ? 64 << 10 : 1 << 20;
+  options.snapshot.held_log_bytes = options.seed % 2 == 0 ? 64 << 10 : 1 << 20;
   options.chunk_bytes = 4096;
   options.compare_interval = random.chance(30) ? seconds(1) : Duration(0);
   options.min_free_bytes = 16 << 10;

@@ -522,6 +522,22 @@ TEST_F(FollowerOfASnapshot, WhatIsAppliedAndNotDurableIsNotCalledInstalled) {
   EXPECT_EQ(bench.transport.snapshot_acks[1].state, wire::SnapshotAck::State::kInstalled);
 }
 
+TEST_F(FollowerOfASnapshot, ItsVoteOutlivesTheLogThatASnapshotReplaces) {
+  bench.node->on_message(
+      NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(3),
+                                raft::VoteRequest{Index(200), Term(2), /*leader_transfer=*/true}});
+  turn(true);
+  ASSERT_EQ(bench.node->core().hard_state().vote, NodeId(1));
+  chunk.leader_term = Term(3);
+  send_all();
+  for (int i = 0; i < 5; ++i) turn(true);
+  ASSERT_EQ(bench.node->snapshot_index(), Index(100));
+  bench.die(true);
+  ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+  ASSERT_EQ(bench.node->core().last_index(), Index(100));
+  EXPECT_EQ(bench.node->core().hard_state().term, Term(3));
+  EXPECT_EQ(bench.node->core().hard_state().vote, NodeId(1));
+}
 TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {
   chunk.leader_term = Term(7);
   bench.node->on_message(NodeId(1), chunk);
