@@ -251,8 +251,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   // The plugin failed on this entry, and will at each start; so will every other replica's.
   auto plugin_failed = [&](Error error) {
     error.text += fmt::format(
-        ". If it fails so on every member, no other plugin helps, and no member has applied it: "
-        "the "
+        ". If every member fails so, none has applied it, and the plugin cannot be mended: the "
         "entry at index {} can be skipped, on every member: connectctl recover --data-dir DIR "
         "--skip-entry {}",
         entry.index, entry.index);

@@ -56,7 +56,8 @@ class Line {
 
 void on_crash(int number) {
   Line line;
-  if (const CallScope* call = CallScope::current()) {
+  const CallScope* call = CallScope::current();
+  if (call != nullptr) {
     line.text("plugin ");
     line.text(call->name());
     if (call->version()[0] != '\0') line.text(" ");
@@ -79,6 +80,16 @@ void on_crash(int number) {
   }
   line.text(")");
   line.write_to_stderr();
+  if (call != nullptr && (std::strcmp(call->function(), "apply") == 0 ||
+                          std::strcmp(call->function(), "on_tick") == 0)) {
+    // It will happen again at each start.
+    Line hint;
+    hint.text(
+        "if every member crashes so, and none has applied it, the entry can be skipped, on every "
+        "member: connectctl recover --data-dir DIR --skip-entry ");
+    hint.number(call->index());
+    hint.write_to_stderr();
+  }
   // SA_RESETHAND has put the default action back; the signal is blocked until the handler returns.
   ::raise(number);
 }
