@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "plugin/plugin.h"
+#include "sim/copy_capture.h"
 #include "sim/faults.h"
 
 namespace connectd::sim {
@@ -52,6 +53,7 @@ struct SimReport {
   uint64_t connections_broken = 0;
   uint64_t snapshots_taken = 0;
   uint64_t snapshots_installed = 0;
+  CaptureCounts captures;
   uint64_t log_cuts = 0;  // a suffix of a log that was replaced
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;
