@@ -33,6 +33,8 @@ namespace {
 namespace asio = boost::asio;
 using std::chrono::milliseconds;
 
+// How long the end of the process waits for a snapshot that was given up.
+constexpr Duration kSnapshotEnd = std::chrono::seconds(5);
 constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
 // Calls over HTTP that were handed to the loop and are not answered.
@@ -109,6 +111,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   void begin_bootstrap();
   std::vector<node::GenesisMember> config_members() const;
   Result<void> open_node(const node::Genesis& genesis);
+  Result<void> make_capturer();
   Result<void> open_ports();
   void start_threads();
   std::map<NodeId, std::vector<wire::Address>> peer_addresses() const;
@@ -158,6 +161,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<transport::PeerNetwork> network_;
   std::unique_ptr<node::Bootstrap> bootstrap_;
+  std::unique_ptr<plugin::Capturer> capturer_;
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<client::ClientPort> clients_;
   node::StatusBoard board_;
@@ -165,6 +169,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::unique_ptr<admin::HttpServer> http_;
   std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
+  std::thread snapshot_thread_;
 
   std::pair<Index, bool> followed_members_{};
   std::optional<Error> removed_;
@@ -335,11 +340,16 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
                 "the machine or the power fails.");
   }
 
+  auto capture = make_capturer();
+  if (!capture) return capture;
+  options.snapshot.falls_back = config_.snapshot.mode == config::SnapshotMode::kAuto;
+
   node::Node::Host host;
   host.files = files_.get();
   host.data_dir = config_.node.data_dir;
   host.plugin = plugin_;
   host.transport = network_.get();
+  host.capturer = capturer_.get();
   host.wake = [this] { wake(); };
   host.fatal = [](Error error) { die(error); };
   options.may_begin_log = !identity_.log_begun;
@@ -382,6 +392,43 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   return {};
 }
 
+Result<void> Daemon::Impl::make_capturer() {
+  auto mode = capture_mode(config_, *plugin_);
+  if (!mode) return failure(mode.error());
+  switch (*mode) {
+    case plugin::CaptureMode::kView:
+      capturer_ = plugin::make_view_capturer();
+      LOG_INFO("snapshot", "captured by the plugin's view, while entries are applied");
+      break;
+    case plugin::CaptureMode::kFork: {
+      plugin::ForkOptions fork;
+      fork.stall_timeout = config_.snapshot.fork_timeout;
+      fork.growth_bytes_max = config_.snapshot.fork_memory;
+      if (fork.growth_bytes_max == 0) {
+        fork.growth_bytes_max = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                                static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;
+      }
+      capturer_ = plugin::make_fork_capturer(fork);
+      LOG_INFO("snapshot",
+               "captured in a forked child, while entries are applied; one that costs more than {} "
+               "MiB of memory, or writes nothing for {} ms, is killed",
+               fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
+      break;
+    }
+    case plugin::CaptureMode::kAuto:
+    case plugin::CaptureMode::kInline:
+      if (config_.snapshot.mode == config::SnapshotMode::kInline) break;
+      LOG_WARNING("snapshot",
+                  "plugin {} {} offers no view ({}) and permits no fork "
+                  "(CONNECTD_F_FORK_SNAPSHOT): snapshots are written on the apply thread, and "
+                  "nothing is applied or read here until one is done; a second or more for every "
+                  "few hundred MiB of state. snapshot.mode: inline accepts that without this line",
+                  plugin_->name(), plugin_->version(), CONNECTD_EXT_SNAPSHOT_VIEW);
+      break;
+  }
+  return {};
+}
+
 void Daemon::Impl::start_threads() {
   auto thread = [](auto body) {
     return std::thread([body] {
@@ -393,6 +440,7 @@ void Daemon::Impl::start_threads() {
   threads_.push_back(thread([node = node_.get()] { node->writer().run(); }));
   threads_.push_back(thread([node = node_.get()] { node->applier().run(); }));
   threads_.push_back(thread([node = node_.get()] { node->worker().run(); }));
+  snapshot_thread_ = thread([node = node_.get()] { node->snapshotter().run(); });
 }
 
 std::map<NodeId, std::vector<wire::Address>> Daemon::Impl::peer_addresses() const {
@@ -916,12 +964,23 @@ void Daemon::Impl::stop_everything() {
   if (clients_) clients_->stop();
   if (network_) network_->stop();
   if (node_) {
+    node_->snapshotter().close();  // what is being written is given up
     node_->worker().close();
     node_->applier().close();
     node_->writer().close();  // what was submitted is still written
   }
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  if (snapshot_thread_.joinable()) {
+    if (!node_->snapshotter().ends_within(kSnapshotEnd)) {
+      // Everything else is written and at rest.
+      die(Error{ExitCode::kPlugin,
+                fmt::format("plugin {} {} hangs in its view's save, and the process cannot wait "
+                            "for it: save must return when its sink fails",
+                            plugin_->name(), plugin_->version())});
+    }
+    snapshot_thread_.join();
+  }
   clients_.reset();
   node_.reset();
 }
@@ -931,6 +990,25 @@ Daemon::Daemon(config::Config config, config::LoadRequest request,
     : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin))) {}
 Daemon::~Daemon() = default;
 Result<void> Daemon::run() { return impl_->run(); }
+
+Result<plugin::CaptureMode> capture_mode(const config::Config& config,
+                                         const plugin::Plugin& plugin) {
+  plugin::CaptureMode wanted = plugin::CaptureMode::kAuto;
+  switch (config.snapshot.mode) {
+    case config::SnapshotMode::kAuto:
+      break;
+    case config::SnapshotMode::kView:
+      wanted = plugin::CaptureMode::kView;
+      break;
+    case config::SnapshotMode::kFork:
+      wanted = plugin::CaptureMode::kFork;
+      break;
+    case config::SnapshotMode::kInline:
+      wanted = plugin::CaptureMode::kInline;
+      break;
+  }
+  return plugin::choose_capture(plugin, wanted);
+}
 
 std::string check_environment(const config::Config& config) {
   std::string problems;

@@ -1,9 +1,10 @@
-// The object graph of one connectd process, and the loop that turns it. Everything but the three
+// The object graph of one connectd process, and the loop that turns it. Everything but the four
 // workers and the HTTP server lives on the loop thread, which is the one that calls run().
 //
 //   data directory ── Node ── LogWriter   (writer thread)
 //                      │ ├─── Applier     (apply thread)
-//                      │ └─── Worker      (snapshot thread)
+//                      │ ├─── Snapshotter (snapshot thread)
+//                      │ └─── Worker      (worker thread)
 //   PeerNetwork ───────┤
 //   ClientPort ────────┤
 //   HttpServer (admin thread) ── status values, calls
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "plugin/capture.h"
 #include "plugin/plugin.h"
 
 namespace connectd::app {
@@ -34,6 +36,10 @@ class Daemon final {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// How snapshots of this plugin are captured; kConfig when snapshot.mode asks for what it cannot do.
+Result<plugin::CaptureMode> capture_mode(const config::Config& config,
+                                         const plugin::Plugin& plugin);
 
 // --check beyond the configuration: the data directory can be used, the ports can be bound. All
 // problems, one line each; empty when there are none.

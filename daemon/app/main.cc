@@ -50,6 +50,9 @@ int main(int argc, char** argv) {
   if (!plugin && !line->check) return exit_with(plugin.error());
   if (line->check) {
     std::string problems = plugin ? "" : plugin.error().text + "\n";
+    if (plugin) {
+      if (auto mode = capture_mode(config, **plugin); !mode) problems += mode.error().text + "\n";
+    }
     problems += check_environment(config);
     if (!problems.empty()) {
       fmt::print(stderr, "{}", problems);
@@ -59,6 +62,8 @@ int main(int argc, char** argv) {
                (*plugin)->name(), (*plugin)->version());
     return 0;
   }
+
+  if (auto mode = capture_mode(config, **plugin); !mode) return exit_with(mode.error());
 
   Daemon daemon(config, line->load, *plugin);
   auto ended = daemon.run();

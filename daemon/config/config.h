@@ -38,6 +38,7 @@ struct Member {
 enum class Bootstrap : uint8_t { kAuto, kNew, kJoin };
 enum class SyncMode : uint8_t { kAlways, kNone };
 enum class Compression : uint8_t { kZstd, kNone };
+enum class SnapshotMode : uint8_t { kAuto, kView, kFork, kInline };
 enum class FramingChoice : uint8_t {
   kAuto,
   kLine,
@@ -92,6 +93,9 @@ struct Config {
     uint64_t keep = 0;
     Compression compression = Compression::kZstd;
     uint64_t rate_limit = 0;  // bytes a second; 0: none
+    SnapshotMode mode = SnapshotMode::kAuto;
+    Duration fork_timeout{};
+    uint64_t fork_memory = 0;
   } snapshot;
   struct Client {
     FramingChoice framing = FramingChoice::kAuto;

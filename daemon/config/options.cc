@@ -147,8 +147,9 @@ std::vector<Option> make_options() {
        .help =
            "How often the leader has the members compare their states, where the plugin declares "
            "that equal states give equal snapshots, and something was written since. Each member "
-           "then writes a snapshot into a hash: nothing is applied or read there meanwhile, on all "
-           "of them at about the same time. `0ms`: never. Replies are compared all the time, at no "
+           "then writes a snapshot into a hash, as `snapshot.mode` says: with `inline` nothing is "
+           "applied or read there meanwhile, on all of them at about the same time. `0ms`: never. "
+           "Replies are compared all the time, at no "
            "cost."});
 
   add({.path = "raft.tick",
@@ -285,13 +286,33 @@ std::vector<Option> make_options() {
                "snapshot takes long at is fine: a transfer that breaks goes on where it was."});
   add({.path = "snapshot.mode",
        .type = Type::kChoice,
-       .field = {},
+       .field = CONNECTD_CHOICE(SnapshotMode, snapshot.mode),
        .default_text = "auto",
-       .choices = {"auto"},
-       .later = {"view", "fork", "inline"},
+       .choices = {"auto", "view", "fork", "inline"},
        .help =
-           "How a snapshot is captured: in this version always on the apply thread, between two "
-           "entries."});
+           "How a snapshot is captured. `view`: by what the plugin offers for it, and `fork`: in "
+           "a forked child, where the plugin permits it; entries are applied meanwhile. "
+           "`inline`: on the apply thread; nothing is applied or read until it is written. "
+           "`auto`: the first of these that the plugin can do; when a view or fork cannot be had "
+           "twice in a row, one snapshot is written as by `inline`. `view` and `fork` never are, "
+           "and are an error with a plugin that cannot do them."});
+  add({.path = "snapshot.fork_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, snapshot.fork_timeout),
+       .default_text = "30s",
+       .min = "50ms",
+       .max = "1h",
+       .help = "A forked child that writes nothing for this long is killed: its snapshot failed."});
+  add({.path = "snapshot.fork_memory",
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, snapshot.fork_memory),
+       .default_text = "0B",
+       .min = "0B",
+       .max = "16TiB",
+       .help = "While a forked child lives, what is written to is copied, up to the size of the "
+               "state. A child that costs more memory than this is killed: its snapshot failed. It "
+               "is looked at once a second. `0B`: a quarter of the machine's memory; set it when "
+               "the process may have less than the machine has (MemoryMax=, containers)."});
 
   add({.path = "client.framing",
        .type = Type::kChoice,

@@ -88,7 +88,10 @@ void Applier::apply(std::vector<raft::Entry> entries) {
 }
 
 void Applier::read(std::vector<ReadTask> tasks) { push(std::move(tasks)); }
-void Applier::take_snapshot() { push(TakeSnapshot{}); }
+void Applier::take_snapshot(How how) { push(TakeSnapshot{how}); }
+void Applier::release(std::unique_ptr<plugin::Capture> capture) {
+  push(Release{std::move(capture)});
+}
 void Applier::replace(RestoredState state) { push(std::move(state)); }
 
 void Applier::advance() {
@@ -162,15 +165,10 @@ void Applier::work(std::vector<Task>& tasks) {
                        if (!failed_) read_one(read);
                      }
                    },
-                   [&](TakeSnapshot&) {
-                     raft::SnapshotMark mark{state_.applied, state_.applied_term};
-                     auto taken = write_snapshot();
-                     if (!taken) {
-                       failed_ = true;
-                       fatal_(taken.error());
-                     } else {
-                       fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
-                     }
+                   [&](TakeSnapshot& take) { snapshot(take.how); },
+                   [&](Release& release) {
+                     release.capture.reset();
+                     capturing_ = false;
                    },
                    [&](RestoredState& restored) {
                      // The loop hands out nothing behind a snapshot's mark before this.
@@ -317,8 +315,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
       break;
     }
     case raft::EntryKind::kCompare: {
-      auto hashed = hash_state(entry);
-      if (!hashed) return fail(hashed.error());
+      // Behind the entry itself, below.
       break;
     }
     case raft::EntryKind::kNoop:
@@ -337,6 +334,9 @@ void Applier::apply_entry(const raft::Entry& entry) {
   state_.stamp_ns = entry.stamp_ns;
   fresh_.applied = entry.index;
   fresh_.digests.push_back(state_.digest);
+  if (entry.kind == raft::EntryKind::kCompare) {
+    if (auto hashed = hash_state(); !hashed) return fail(hashed.error());
+  }
   if (options_.observer) {
     options_.observer->on_applied(entry, status, as_bytes(scratch_), state_);
   }
@@ -367,38 +367,79 @@ void Applier::read_one(ReadTask& task) {
   fresh_.items.emplace_back(std::move(done));
 }
 
+plugin::SnapshotContext Applier::snapshot_context() const {
+  plugin::SnapshotContext context;
+  context.index = state_.applied;
+  context.term = state_.applied_term;
+  context.time_ns = state_.stamp_ns;
+  context.level = state_.genesis.plugin_level;
+  return context;
+}
+
 // The hash is not part of the digest chain: builds of the plugin may write other bytes for the same
 // state, and what cannot be compared must not look like a difference.
-Result<void> Applier::hash_state(const raft::Entry& entry) {
+Result<void> Applier::hash_state() {
   if (!instance_->plugin().has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) return {};
-  plugin::SnapshotContext context;
-  context.index = entry.index;
-  context.term = entry.term;
-  context.time_ns = entry.stamp_ns;
-  context.level = state_.genesis.plugin_level;
+  if (options_.capturer != nullptr) {
+    // While something else is captured this member has no say at this index.
+    if (capturing_) return {};
+    auto capture = options_.capturer->begin(instance_, snapshot_context());
+    if (!capture) {
+      LOG_WARNING("divergence", "the state at index {} is not compared: {}", state_.applied,
+                  capture.error().error.text);
+      return {};
+    }
+    capturing_ = true;
+    fresh_.items.emplace_back(
+        ApplyResults::Captured{Snapshotter::Hash{state_.applied, std::move(*capture)}});
+    return {};
+  }
   Checksum64 checksum;
-  auto written = instance_->snapshot(context, [&](ByteView bytes) -> Result<void> {
+  auto written = instance_->snapshot(snapshot_context(), [&](ByteView bytes) -> Result<void> {
     checksum.add(bytes);
     return {};
   });
   if (!written) return failure(written.error());
-  fresh_.items.emplace_back(ApplyResults::StateHashed{entry.index, checksum.value()});
+  fresh_.items.emplace_back(ApplyResults::StateHashed{state_.applied, checksum.value()});
   return {};
 }
 
-Result<uint64_t> Applier::write_snapshot() {
-  raft::SnapshotMark mark{state_.applied, state_.applied_term};
+// Mark, metadata and the plugin's bytes are of one moment: between two entries, on this thread.
+void Applier::snapshot(How how) {
+  const raft::SnapshotMark mark{state_.applied, state_.applied_term};
   state_.plugin_version = instance_->plugin().version();
-  std::string metadata = state_.encode();
-  auto writer = snapshots_.begin(mark, as_bytes(metadata));
+  if (capturing_) {
+    fresh_.items.emplace_back(SnapshotFailed{mark, SnapshotFailed::Why::kBusy, {}});
+    return;
+  }
+  if (how == How::kCapture && options_.capturer != nullptr) {
+    auto capture = options_.capturer->begin(instance_, snapshot_context());
+    if (!capture) {
+      fresh_.items.emplace_back(failed_snapshot(mark, capture.error()));
+      return;
+    }
+    capturing_ = true;
+    fresh_.items.emplace_back(
+        ApplyResults::Captured{Snapshotter::Write{mark, state_.encode(), std::move(*capture)}});
+    return;
+  }
+  auto taken = write_snapshot();
+  if (taken) {
+    fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
+  } else if (taken.error().no_space) {
+    fresh_.items.emplace_back(
+        SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
+  } else {
+    failed_ = true;
+    fatal_(taken.error());
+  }
+}
+
+Result<uint64_t> Applier::write_snapshot() {
+  auto writer = snapshots_.begin({state_.applied, state_.applied_term}, as_bytes(state_.encode()));
   if (!writer) return failure(writer.error());
-  plugin::SnapshotContext context;
-  context.index = mark.index;
-  context.term = mark.term;
-  context.time_ns = state_.stamp_ns;
-  context.level = state_.genesis.plugin_level;
-  auto written =
-      instance_->snapshot(context, [&](ByteView bytes) { return (*writer)->write(bytes); });
+  auto written = instance_->snapshot(snapshot_context(),
+                                     [&](ByteView bytes) { return (*writer)->write(bytes); });
   if (!written) return failure(written.error());
   auto info = (*writer)->finish();
   if (!info) return failure(info.error());

@@ -21,6 +21,8 @@
 #include "base/queue.h"
 #include "node/holder.h"
 #include "node/replicated_state.h"
+#include "node/snapshotter.h"
+#include "plugin/capture.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
 #include "storage/snapshot_store.h"
@@ -72,9 +74,12 @@ struct ApplyResults {
     SessionId id;
     uint64_t incarnation = 0;
   };
-  struct SnapshotTaken {
+  struct SnapshotTaken {  // on this thread
     raft::SnapshotMark mark;
     uint64_t file_bytes = 0;
+  };
+  struct Captured {  // for the snapshotter
+    Snapshotter::Task task;
   };
   struct Replaced {
     std::shared_ptr<plugin::Instance> instance;
@@ -84,8 +89,8 @@ struct ApplyResults {
     Index index;
     uint64_t hash = 0;
   };
-  using Item =
-      std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, Replaced, StateHashed>;
+  using Item = std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, SnapshotFailed,
+                            Captured, Replaced, StateHashed>;
 
   std::vector<Item> items;
   std::string bytes;
@@ -112,6 +117,8 @@ class Applier final {
     std::function<int64_t()> wall_clock;
     ApplyObserver* observer = nullptr;
     std::vector<raft::EntryId> skips{};  // entries that the plugin is not given; sorted
+    // How the state is captured; none: snapshots are written on the apply thread. Lives as long.
+    plugin::Capturer* capturer = nullptr;
   };
   // `wake` is called on the apply thread when there are results; `fatal` when the replica must
   // stop. `snapshots` is used on the applying thread only for writing.
@@ -122,9 +129,13 @@ class Applier final {
   // -------------------------------------------------------------------------------
   void apply(std::vector<raft::Entry> entries);
   void read(std::vector<ReadTask> tasks);
-  void take_snapshot();
+  enum class How : uint8_t { kCapture, kInline };
+  // SnapshotTaken, Captured or SnapshotFailed follows.
+  void take_snapshot(How how = How::kCapture);
+  // What was captured has been written, or will not be: the next capture may begin.
+  void release(std::unique_ptr<plugin::Capture> capture);
   void replace(RestoredState state);
-  // Called behind the four above: runs what is queued on the calling thread, if nobody else does,
+  // Called behind the five above: runs what is queued on the calling thread, if nobody else does,
   // it is little and no snapshot; else wakes the apply thread.
   void advance();
   // Results since the last call, into `out`. False: none.
@@ -141,12 +152,17 @@ class Applier final {
   bool has_work() const { return !queue_.empty(); }
 
  private:
-  struct TakeSnapshot {};
+  struct TakeSnapshot {
+    How how = How::kCapture;
+  };
+  struct Release {
+    std::unique_ptr<plugin::Capture> capture;
+  };
   struct Entries {
     std::vector<raft::Entry> entries;
     size_t weight = 0;  // more than the loop may do inline when the state is hashed on the way
   };
-  using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, RestoredState>;
+  using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, Release, RestoredState>;
 
   static size_t weight_of(const Task& task);
   void push(Task task);
@@ -156,8 +172,10 @@ class Applier final {
   void apply_entry(const raft::Entry& entry);
   bool is_skipped(const raft::Entry& entry) const;
   void read_one(ReadTask& task);
+  plugin::SnapshotContext snapshot_context() const;
+  void snapshot(How how);
   Result<uint64_t> write_snapshot();
-  Result<void> hash_state(const raft::Entry& entry);
+  Result<void> hash_state();
 
   const Options options_;
   storage::SnapshotStore& snapshots_;
@@ -176,6 +194,7 @@ class Applier final {
   std::shared_ptr<plugin::Instance> instance_;
   SessionId local_session_;  // opened by this incarnation of this node
   bool failed_ = false;
+  bool capturing_ = false;  // a capture of this instance, or the one before, was not released yet
   std::vector<Task> tasks_;
   std::string scratch_;
   ApplyResults fresh_;  // of the present batch

@@ -71,6 +71,17 @@ void Divergence::state_hashed(Index index, uint64_t hash) {
   if (hashes_.size() > kMaxHashes) hashes_.pop_front();
 }
 
+void Divergence::state_hash_done(Index index, std::optional<uint64_t> hash) {
+  if (index != hashing_) return;
+  hashing_ = Index();
+  if (hash) state_hashed(index, *hash);
+}
+
+Index Divergence::settled(Compared compared) const {
+  if (compared == Compared::kState && hashing_) return std::min(ring_.last(), hashing_ - 1);
+  return ring_.last();
+}
+
 std::optional<uint64_t> Divergence::own(const Track& track, Index index) const {
   if (track.compared == Compared::kReplies) return ring_.at(index);
   for (const auto& [at, hash] : hashes_) {
@@ -98,7 +109,7 @@ wire::DigestReport Divergence::report_of(Compared compared, Index index) const {
   report.known = value.has_value();
   report.digest = value.value_or(0);
   report.first = ring_.first();
-  report.last = ring_.last();  // the state is hashed at every compare entry up to here
+  report.last = settled(compared);
   if (compared == Compared::kState) {
     report.build = options_.build;
     report.first = hashes_.empty() ? Index() : hashes_.front().first;
@@ -133,7 +144,7 @@ void Divergence::on_message(NodeId from, const wire::DigestReport& report) {
 void Divergence::look_at(Track& track, Peer& peer, Index index, uint64_t digest) {
   auto mine = own(track, index);
   if (!mine) {
-    if (index > ring_.last()) peer.ahead = {index, digest};
+    if (index > settled(track.compared)) peer.ahead = {index, digest};
     return;
   }
   if (digest == *mine) {
@@ -211,7 +222,7 @@ void Divergence::advance(const View& view, Time now, Effects& out) {
     }
     for (Track& track : tracks_) {
       for (auto& [id, peer] : track.peers) {
-        if (!peer.ahead || peer.ahead->first > ring_.last()) continue;
+        if (!peer.ahead || peer.ahead->first > settled(track.compared)) continue;
         auto [index, digest] = *std::exchange(peer.ahead, std::nullopt);
         look_at(track, peer, index, digest);
       }

@@ -92,10 +92,16 @@ class Divergence final {
   // ---- what the node learns
   void applied(Index index, uint64_t digest) {
     ring_.record(index, digest);
-    if (ring_.first() == index) hashes_.clear();  // a snapshot took the state's place
+    if (ring_.first() != index) return;
+    hashes_.clear();  // a snapshot took the state's place
+    if (hashing_ <= index) hashing_ = Index();
   }
   // Behind applied() of the same index.
   void state_hashed(Index index, uint64_t hash);
+  // The same, when the hash comes later: before applied() of that index; then, once, with none if
+  // there will be none. What belongs to a state that was replaced since is dropped.
+  void state_hashing(Index index) { hashing_ = index; }
+  void state_hash_done(Index index, std::optional<uint64_t> hash);
   void peer_changed(NodeId peer);  // its connection broke, or stands again
   void on_message(NodeId from, const wire::DigestReport& report);
   void on_message(NodeId from, const wire::DigestQuery& query);
@@ -149,6 +155,8 @@ class Divergence final {
 
   std::optional<uint64_t> own(const Track& track, Index index) const;
   Index own_newest(const Track& track) const;
+  // Up to here all values are known that there will be.
+  Index settled(wire::Compared compared) const;
   Track& track_of(wire::Compared compared) { return tracks_[static_cast<size_t>(compared)]; }
   wire::DigestReport report_of(wire::Compared compared, Index index) const;
   void look_at(Track& track, Peer& peer, Index index, uint64_t digest);
@@ -172,6 +180,7 @@ class Divergence final {
   const Options options_;
   DigestRing ring_;
   std::deque<std::pair<Index, uint64_t>> hashes_;  // of the state, at compare entries
+  Index hashing_;                                  // the one whose hash is still to come
   View view_;
   raft::ConfState conf_;
   Time now_;

@@ -22,6 +22,14 @@ constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr Duration kCompareRetry = std::chrono::seconds(10);
 // Offers and chunks of a snapshot that the worker has and has not answered.
 constexpr size_t kMaxIncomingTasks = 64;
+// A snapshot that failed is tried again after this long, then twice as long, up to the last.
+constexpr Duration kSnapshotRetry = std::chrono::seconds(1);
+constexpr Duration kSnapshotRetryMax = std::chrono::minutes(1);
+// So many failures in a row of the way of capturing (no fork, no progress, too much memory), and
+// the next snapshot is written on the apply thread.
+constexpr int kCaptureAttempts = 2;
+// One that takes longer than this is spoken of, again and again.
+constexpr Duration kSnapshotNotice = std::chrono::minutes(1);
 // Rounds of one turn: a reply may let the next request of its stream start.
 constexpr int kMaxRounds = 4;
 
@@ -211,7 +219,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   node->applier_ = std::make_unique<Applier>(
       Applier::Options{options.id, options.incarnation, options.apply_inline,
                        options.apply_inline_ns_max, options.wall_clock, options.apply_observer,
-                       node->skips_},
+                       node->skips_, seams.capturer},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
   node->worker_ =
       std::make_unique<Worker>(Worker::Options{seams.files, seams.data_dir, genesis, node->skips_},
@@ -226,6 +234,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           [self](const raft::SnapshotSent& sent) { self->step(sent); },
       });
   node->sender_->set_rate(options.snapshot_rate, now.time);
+  node->snapshotter_ = std::make_unique<Snapshotter>(*node->snapshots_, seams.wake, seams.fatal);
   return node;
 }
 
@@ -334,6 +343,7 @@ void Node::turn(const Now& now) {
   set_now(now);
   take_log_progress();
   take_worker_results();
+  take_snapshotter_results();
   step(raft::TimePassed{});
   for (int round = 0; round < kMaxRounds; ++round) {
     bool progress = take_apply_results();
@@ -480,20 +490,10 @@ bool Node::take_apply_results() {
               holder_->session_opened(opened.id, opened.incarnation);
             },
             [&](ApplyResults::SnapshotTaken& taken) {
-              taking_snapshot_ = false;
-              if (taken.mark.index > snapshot_.index) {
-                older_snapshot_ = std::exchange(snapshot_, taken.mark);
-              } else if (taken.mark.index < snapshot_.index) {
-                // One from the leader was installed while this one was written.
-                older_snapshot_ = taken.mark;
-              }
-              snapshot_bytes_ = taken.file_bytes;
-              LOG_INFO("snapshot", "took index={} bytes={}", taken.mark.index, taken.file_bytes);
-              step(raft::SnapshotTaken{taken.mark});
-              compact();
-              if (snapshot_asked_ > snapshot_.index) replace_snapshot();
-              snapshot_asked_ = Index();
+              snapshot_taken(taken.mark, taken.file_bytes, "apply waited");
             },
+            [&](SnapshotFailed& failed) { snapshot_failed(failed); },
+            [&](ApplyResults::Captured& captured) { on_captured(std::move(captured.task)); },
             [&](ApplyResults::Replaced& replaced) {
               instance_ = std::move(replaced.instance);
               holder_->state_replaced(replaced.sessions);
@@ -576,6 +576,140 @@ void Node::take_worker_results() {
         item);
   }
   worker_items_.clear();
+}
+
+// ---- snapshots
+// -------------------------------------------------------------------------------------
+
+bool Node::wants_snapshot() const {
+  if (taking_snapshot_) return false;
+  if (snapshot_wanted_) return true;
+  if (now_.time < next_snapshot_) return false;
+  double wanted = std::max(static_cast<double>(options_.snapshot.log_min_bytes),
+                           options_.snapshot.log_ratio * static_cast<double>(snapshot_bytes_));
+  return static_cast<double>(log_bytes_) > wanted * snapshot_spread_;
+}
+
+Index Node::begin_snapshot() {
+  if (taking_snapshot_) {
+    snapshot_asked_ = applied_;
+  } else if (applied_ > snapshot_.index) {
+    start_snapshot();
+    host_.wake();
+  }
+  return applied_;
+}
+
+// The newest snapshot cannot be read, and the state is here: a new one takes its place.
+void Node::replace_snapshot() {
+  if (!taking_snapshot_) start_snapshot();
+}
+
+void Node::start_snapshot() {
+  taking_snapshot_ = true;
+  snapshot_wanted_ = false;
+  snapshot_since_ = now_.time;
+  next_snapshot_notice_ = now_.time + kSnapshotNotice;
+  snapshot_log_bytes_ = std::exchange(log_bytes_, 0);
+  bool falls_back = options_.snapshot.falls_back && capture_attempts_ >= kCaptureAttempts;
+  if (falls_back) {
+    LOG_WARNING("snapshot",
+                "the state could not be captured {} times: this snapshot is written on the apply "
+                "thread, and nothing is applied or read here until it is done",
+                capture_attempts_);
+  }
+  applier_->take_snapshot(falls_back ? Applier::How::kInline : Applier::How::kCapture);
+}
+
+// A view that hangs cannot be ended, as a forked child can; the operator should know.
+void Node::watch_snapshot() {
+  if (now_.time < next_snapshot_notice_) return;
+  next_snapshot_notice_ = now_.time + kSnapshotNotice;
+  LOG_WARNING("snapshot",
+              "a snapshot has been under way for {} s; no other is taken before it ends, and the "
+              "log behind it stays. The plugin may hang in it, or its disk be slow",
+              (now_.time - snapshot_since_) / std::chrono::seconds(1));
+}
+
+void Node::on_captured(Snapshotter::Task task) {
+  // A snapshot from the leader may have come while this one waited.
+  auto* write = std::get_if<Snapshotter::Write>(&task);
+  bool overtaken = write != nullptr && write->mark.index < snapshot_.index;
+  if (const auto* hash = std::get_if<Snapshotter::Hash>(&task)) {
+    divergence_->state_hashing(hash->index);
+  }
+  snapshotter_->submit(std::move(task));
+  if (overtaken) snapshotter_->cancel();
+}
+
+void Node::take_snapshotter_results() {
+  if (!snapshotter_->take_results(snapshotter_items_)) return;
+  for (Snapshotter::Item& item : snapshotter_items_) {
+    std::visit(Overloaded{
+                   [&](Snapshotter::Written& written) {
+                     snapshot_taken(written.mark, written.file_bytes, written.capture->cost());
+                     applier_->release(std::move(written.capture));
+                   },
+                   [&](Snapshotter::NotWritten& not_written) {
+                     snapshot_failed(not_written.failed);
+                     applier_->release(std::move(not_written.capture));
+                   },
+                   [&](Snapshotter::Hashed& hashed) {
+                     if (!hashed.hash) {
+                       LOG_WARNING("divergence", "the state at index {} is not compared: {}",
+                                   hashed.index, hashed.failure);
+                     }
+                     divergence_->state_hash_done(hashed.index, hashed.hash);
+                     last_compare_ = now_.time;
+                     applier_->release(std::move(hashed.capture));
+                   },
+               },
+               item);
+  }
+  snapshotter_items_.clear();
+}
+
+void Node::snapshot_taken(raft::SnapshotMark mark, uint64_t file_bytes, const std::string& cost) {
+  taking_snapshot_ = false;
+  snapshot_failure_.clear();
+  snapshot_attempts_ = capture_attempts_ = 0;
+  if (mark.index > snapshot_.index) {
+    older_snapshot_ = std::exchange(snapshot_, mark);
+  } else if (mark.index < snapshot_.index && mark.index > older_snapshot_.index) {
+    // One from the leader was installed while this one was written.
+    older_snapshot_ = mark;
+  }
+  snapshot_bytes_ = file_bytes;
+  LOG_INFO("snapshot", "took index={} bytes={} ms={}{}{}", mark.index, file_bytes,
+           (now_.time - snapshot_since_) / std::chrono::milliseconds(1), cost.empty() ? "" : ": ",
+           cost);
+  step(raft::SnapshotTaken{mark});
+  compact();
+  if (snapshot_asked_ > snapshot_.index) start_snapshot();
+  snapshot_asked_ = Index();
+}
+
+void Node::snapshot_failed(const SnapshotFailed& failed) {
+  using Why = SnapshotFailed::Why;
+  taking_snapshot_ = false;
+  log_bytes_ += snapshot_log_bytes_;
+  snapshot_wanted_ = failed.why == Why::kBusy;
+  if (failed.why == Why::kBusy || failed.why == Why::kOvertaken) return;
+  ++snapshots_failed_;
+  snapshot_failure_ = failed.text;
+  Duration wait =
+      std::min(kSnapshotRetryMax, kSnapshotRetry * (1 << std::min(snapshot_attempts_, 6)));
+  ++snapshot_attempts_;
+  if (failed.why == Why::kMeans) ++capture_attempts_;
+  next_snapshot_ = now_.time + wait;
+  LOG_WARNING("snapshot",
+              "none was taken at index {}: {}. It is tried again in {} s{}; until then the log "
+              "stays as it is ({} failed in a row)",
+              failed.mark.index, failed.text, wait / std::chrono::seconds(1),
+              options_.snapshot.falls_back && capture_attempts_ >= kCaptureAttempts
+                  ? ", on the apply thread"
+                  : "",
+              snapshot_attempts_);
 }
 
 // ---- members
@@ -769,15 +903,8 @@ ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
 // ----------------------------------------------------------------------------------
 
 void Node::housekeeping() {
-  if (!taking_snapshot_ && applied_ > snapshot_.index) {
-    double wanted = std::max(static_cast<double>(options_.snapshot.log_min_bytes),
-                             options_.snapshot.log_ratio * static_cast<double>(snapshot_bytes_));
-    if (static_cast<double>(log_bytes_) > wanted * snapshot_spread_) {
-      taking_snapshot_ = true;
-      log_bytes_ = 0;
-      applier_->take_snapshot();
-    }
-  }
+  if (wants_snapshot()) start_snapshot();
+  if (taking_snapshot_) watch_snapshot();
   if (log_->wants_next_segment()) worker_->submit(Worker::PrepareSegment{});
   follow_snapshots();
   if (options_.min_free_bytes > 0 && now_.time >= next_space_check_) {
@@ -829,24 +956,6 @@ void Node::propose(raft::EntryKind kind) {
   proposals.front().kind = kind;
   step(raft::Propose{std::move(proposals)});
   host_.wake();
-}
-
-// The newest snapshot cannot be read, or is not new enough, and the state is here.
-void Node::replace_snapshot() {
-  if (taking_snapshot_) return;
-  taking_snapshot_ = true;
-  log_bytes_ = 0;
-  applier_->take_snapshot();
-}
-
-Index Node::begin_snapshot() {
-  if (taking_snapshot_) {
-    snapshot_asked_ = applied_;
-  } else if (applied_ > snapshot_.index) {
-    replace_snapshot();
-    host_.wake();
-  }
-  return applied_;
 }
 
 void Node::compact() {
@@ -953,6 +1062,8 @@ void Node::install(Worker::Restored& restored) {
     older_snapshot_ = snapshot_;
     snapshot_ = mark;
     snapshot_bytes_ = restored.file.bytes;
+    // One that is being written is older.
+    if (taking_snapshot_) snapshotter_->cancel();
     applier_->replace(std::move(restored.state));
     step(std::move(installed));
   }

@@ -24,7 +24,9 @@
 #include "node/members.h"
 #include "node/service.h"
 #include "node/snapshot_sender.h"
+#include "node/snapshotter.h"
 #include "node/worker.h"
+#include "plugin/capture.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
 #include "storage/file_system.h"
@@ -42,6 +44,8 @@ struct SnapshotPolicy {
   size_t keep = 2;
   int compression_level = 1;
   size_t block_bytes = storage::kSnapshotChunkBytes;
+  // A snapshot that could not be captured twice in a row is written on the apply thread.
+  bool falls_back = true;
   // Entries kept in front of the older snapshot for followers that are a little behind.
   uint64_t trailing_entries = 10'000;
   // Log that is kept beyond that for followers that are sent a snapshot: this much, or twice the
@@ -90,6 +94,9 @@ class Node final : public Service, public wire::TransportHandler {
     std::string data_dir;
     std::shared_ptr<const plugin::Plugin> plugin;
     wire::Transport* transport = nullptr;
+    // How the state is captured for snapshots; none: they are written on the apply thread, and
+    // nothing is applied meanwhile. Lives longer than the node.
+    plugin::Capturer* capturer = nullptr;
     std::function<void()> wake;        // any thread: a turn is wanted
     std::function<void(Error)> fatal;  // any thread: the process must end with it
   };
@@ -120,8 +127,9 @@ class Node final : public Service, public wire::TransportHandler {
   // says that the leader has appended the change; it counts when it is committed, which the list
   // shows.
   void change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done);
-  // Takes a snapshot of what is applied, at once or behind the one that is being taken. A snapshot
-  // of this index or a later one is in the store when it is durable. None: nothing is applied yet.
+  // Takes a snapshot of what is applied, at once or behind the one that is being taken. When one of
+  // this index or a later one is durable, snapshot_index() says so; when it fails,
+  // snapshot_failure(). None: nothing is applied yet.
   Index begin_snapshot();
   bool is_taking_snapshot() const { return taking_snapshot_; }
   const storage::SnapshotStore& snapshots() const { return *snapshots_; }
@@ -130,6 +138,7 @@ class Node final : public Service, public wire::TransportHandler {
 
   // Whether a peer that says this is welcome.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const;
+
 
   // Hands over leadership and takes no new requests. drained(): nothing is held any more.
   void shut_down();
@@ -155,7 +164,11 @@ class Node final : public Service, public wire::TransportHandler {
   // Why no writes are taken: the replicas are not equal, and no majority says which is right.
   // Empty: it is not so.
   const std::string& divergence() const { return divergence_->reason(); }
-  Index snapshot_index() const { return snapshot_.index; }
+  Index snapshot_index() const { return snapshot_.index; }  // of the newest durable one
+  // Attempts that failed since this node started; and why the last attempt did: empty when it
+  // succeeded.
+  uint64_t snapshots_failed() const { return snapshots_failed_; }
+  const std::string& snapshot_failure() const { return snapshot_failure_; }
   uint64_t snapshots_installed() const { return snapshots_installed_; }  // from leaders
   const SnapshotSender& sender() const { return *sender_; }
   const plugin::Plugin& plugin() const { return *host_.plugin; }
@@ -166,6 +179,7 @@ class Node final : public Service, public wire::TransportHandler {
   LogWriter& writer() { return *writer_; }
   Applier& applier() { return *applier_; }
   Worker& worker() { return *worker_; }
+  Snapshotter& snapshotter() { return *snapshotter_; }
 
  private:
   struct HeldMessages {
@@ -176,6 +190,7 @@ class Node final : public Service, public wire::TransportHandler {
   void step(raft::Event event);
   void take_log_progress();
   void take_worker_results();
+  void take_snapshotter_results();
   bool take_apply_results();
   void do_ready();
   void tell_holder();
@@ -196,7 +211,13 @@ class Node final : public Service, public wire::TransportHandler {
   void on_snapshot_offer(NodeId from, const wire::SnapshotOffer& offer);
   void on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk);
   void install(Worker::Restored& restored);
+  bool wants_snapshot() const;
+  void start_snapshot();
   void replace_snapshot();
+  void watch_snapshot();
+  void on_captured(Snapshotter::Task task);
+  void snapshot_taken(raft::SnapshotMark mark, uint64_t file_bytes, const std::string& cost);
+  void snapshot_failed(const SnapshotFailed& failed);
   void compact();
   void follow_snapshots();
   Classified classify(ByteView request);
@@ -217,6 +238,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::unique_ptr<Applier> applier_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<SnapshotSender> sender_;
+  std::unique_ptr<Snapshotter> snapshotter_;
   // For classify, which runs on the loop thread beside the apply thread. Replaced between two
   // turns.
   std::shared_ptr<plugin::Instance> instance_;
@@ -250,6 +272,16 @@ class Node final : public Service, public wire::TransportHandler {
   uint64_t snapshots_installed_ = 0;
   bool taking_snapshot_ = false;
   Index snapshot_asked_;  // by begin_snapshot(), while another one was being taken
+  Time snapshot_since_;              // when it was begun
+  Time next_snapshot_notice_;        // ... if it takes so long
+  uint64_t snapshot_log_bytes_ = 0;  // log_bytes_ when it was begun
+  uint64_t snapshots_failed_ = 0;
+  std::string snapshot_failure_;
+  bool snapshot_wanted_ = false;  // it was begun while something else was captured
+  // Failures since the last success. After one the policy waits; not who asks by hand.
+  int snapshot_attempts_ = 0;
+  int capture_attempts_ = 0;  // of those: not the plugin's fault, but that of the way of capturing
+  Time next_snapshot_;
   // The disk: what was durable when it last made progress, and when that was.
   Index stall_durable_;
   Time stall_since_;
@@ -264,6 +296,7 @@ class Node final : public Service, public wire::TransportHandler {
   // Scratch, kept for its capacity.
   ApplyResults results_;
   std::vector<Worker::Item> worker_items_;
+  std::vector<Snapshotter::Item> snapshotter_items_;
   std::vector<ReadTask> reads_;
   Divergence::Effects comparison_;
   std::vector<ApplyResults::StateHashed> hashed_;

@@ -70,12 +70,6 @@ connectd_apply_context to_c(const ApplyContext& context) {
           {context.seed[0], context.seed[1]}};
 }
 
-connectd_snapshot to_c(const SnapshotContext& context) {
-  return {sizeof(connectd_snapshot),     context.level,   context.index.value(),
-          context.term.value(),          context.time_ns, context.length,
-          context.writer_version.c_str()};
-}
-
 // A reply on its way into the caller's string. Lives on the stack of the call.
 class ReplySink {
  public:
@@ -214,6 +208,12 @@ Instance* of(const connectd_host* host) { return static_cast<Instance*>(host->ct
 
 }  // namespace
 
+connectd_snapshot to_c(const SnapshotContext& context) {
+  return {sizeof(connectd_snapshot),     context.level,   context.index.value(),
+          context.term.value(),          context.time_ns, context.length,
+          context.writer_version.c_str()};
+}
+
 Result<std::unique_ptr<Instance>> Instance::create(std::shared_ptr<const Plugin> plugin,
                                                    Options options, std::string component) {
   CHECK(plugin != nullptr);
@@ -332,6 +332,41 @@ Result<void> Instance::snapshot(const SnapshotContext& context, const SnapshotSi
   return failure(fault(ExitCode::kPlugin, result));
 }
 
+Result<void*> Instance::begin_view(const SnapshotContext& context) {
+  CHECK(!failed_) << "a call into a failed plugin instance";
+  const connectd_plugin& table = plugin_->table();
+  connectd_snapshot c = to_c(context);
+  CallScope call(table.name, table.version, "begin of a view", c.index);
+  void* view = nullptr;
+  int32_t result = plugin_->views()->begin(self_, &c, &view);
+  if (result == CONNECTD_OK) return view;
+  return failure(fault(ExitCode::kPlugin, result));
+}
+
+// Beside the apply thread: nothing of the instance may be changed here.
+Result<void> Instance::save_view(void* view, const SnapshotContext& context,
+                                 const SnapshotSink& sink) const {
+  const connectd_plugin& table = plugin_->table();
+  connectd_snapshot c = to_c(context);
+  CallScope call(table.name, table.version, "save of a view", c.index);
+  OutputAdapter out(sink);
+  int32_t result = plugin_->views()->save(self_, view, &c, out.sink());
+  if (out.error()) return failure(*out.error());
+  if (result == CONNECTD_OK) return {};
+  return failure(fault(ExitCode::kPlugin, result));
+}
+
+void Instance::end_view(void* view) {
+  CallScope call(plugin_->name(), plugin_->version(), "end of a view");
+  plugin_->views()->end(self_, view);
+}
+
+int32_t Instance::snapshot_in_child(const connectd_snapshot& context, const connectd_sink& sink,
+                                    ChildHost& child) {
+  child_ = &child;
+  return plugin_->table().snapshot(self_, &context, &sink);
+}
+
 Result<void> Instance::restore(const SnapshotContext& context, const SnapshotSource& source) {
   CHECK(!failed_) << "a call into a failed plugin instance";
   const connectd_plugin& table = plugin_->table();
@@ -390,12 +425,21 @@ void Instance::host_log(const connectd_host* host, int32_t level, const char* te
   if (text == nullptr) return;
   constexpr int32_t kLowest = static_cast<int32_t>(LogLevel::kDebug);
   constexpr int32_t kHighest = static_cast<int32_t>(LogLevel::kError);
-  auto log_level = static_cast<LogLevel>(std::clamp(level, kLowest, kHighest));
+  level = std::clamp(level, kLowest, kHighest);
+  if (ChildHost* child = of(host)->child_) {
+    return child->log(level, std::string_view(text, std::min(length, kMaxLogText)));
+  }
+  auto log_level = static_cast<LogLevel>(level);
   if (!log_enabled(log_level)) return;
   log_line(log_level, of(host)->component_, std::string_view(text, std::min(length, kMaxLogText)));
 }
 
-int32_t Instance::host_fail(const connectd_host*, int32_t code, const char* text, size_t length) {
+int32_t Instance::host_fail(const connectd_host* host, int32_t code, const char* text,
+                            size_t length) {
+  if (ChildHost* child = of(host)->child_; child != nullptr && text != nullptr) {
+    child->fail(std::string_view(text, std::min(length, kMaxFailText)));
+    return code;
+  }
   // Outside any call (a thread of the plugin's own) there is nothing to fail.
   CallScope* call = CallScope::current();
   if (call == nullptr || text == nullptr) return code;

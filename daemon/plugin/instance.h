@@ -6,7 +6,9 @@
 //
 // Threads: one instance, several threads, never two calls at once, but for classify():
 //   create, restore, the destructor   no other call is in progress, and none follows a destructor
-//   apply, on_tick, next_deadline, snapshot, read   one at a time; the thread may change between
+//   apply, on_tick, next_deadline, snapshot, read, begin_view, end_view
+//                                     one at a time; the thread may change between
+//   save_view                         one thread, beside all but the destructor
 //   classify                          any thread, beside all but the destructor
 #pragma once
 
@@ -19,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -76,6 +79,19 @@ using SnapshotSink = std::function<Result<void>(ByteView)>;
 // Fills `to` wholly; less only at the end.
 using SnapshotSource = std::function<Result<size_t>(std::span<uint8_t> to)>;
 
+// As the plugin is given it; valid as long as `context`.
+connectd_snapshot to_c(const SnapshotContext& context);
+
+// What a plugin reaches of its host in a forked child, where the host must not lock or allocate.
+class ChildHost {
+ public:
+  virtual void log(int32_t level, std::string_view text) = 0;
+  virtual void fail(std::string_view text) = 0;
+
+ protected:
+  ~ChildHost() = default;
+};
+
 class Instance final {
  public:
   // The empty state. `component` names it in log lines. Errors: kConfig (the plugin refuses its
@@ -107,6 +123,19 @@ class Instance final {
   // Writes the whole state. An error of the sink is returned as it is, and the instance stays
   // usable; one of the plugin is kPlugin, and stops the replica as for apply.
   Result<void> snapshot(const SnapshotContext& context, const SnapshotSink& sink);
+
+  // The same by a view (CONNECTD_EXT_SNAPSHOT_VIEW): the state as it is at begin_view(). Only with
+  // Plugin::views(). Errors of the plugin are kPlugin, and the instance stays usable.
+  Result<void*> begin_view(const SnapshotContext& context);
+  Result<void> save_view(void* view, const SnapshotContext& context,
+                         const SnapshotSink& sink) const;
+  void end_view(void* view);
+
+  // The same in a forked child (plugin/capture.h), which ends behind it: neither locks nor
+  // allocates.
+  int32_t snapshot_in_child(const connectd_snapshot& context, const connectd_sink& sink,
+                            ChildHost& child);
+
   // Only on a fresh instance, whose destructor is all that may follow an error. Reads exactly
   // context.length bytes: less is an error, and so are bytes left over. An error of the source is
   // returned as it is; one of the plugin is kPlugin.
@@ -137,6 +166,7 @@ class Instance final {
   bool created_ = false;
   // A call left the state in doubt; every further one is a bug of ours.
   bool failed_ = false;
+  ChildHost* child_ = nullptr;  // in a forked child
 };
 
 }  // namespace connectd::plugin

@@ -173,9 +173,12 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
                                            table->classify != nullptr ? "read" : "classify"));
   }
   const connectd_ext_timers* timers = nullptr;
+  const connectd_ext_snapshot_view* views = nullptr;
   if (table->get_extension != nullptr) {
     CallScope call(table->name, table->version, "get_extension");
     timers = static_cast<const connectd_ext_timers*>(table->get_extension(CONNECTD_EXT_TIMERS));
+    views = static_cast<const connectd_ext_snapshot_view*>(
+        table->get_extension(CONNECTD_EXT_SNAPSHOT_VIEW));
   }
   if (timers != nullptr && (timers->size < sizeof(connectd_ext_timers) ||
                             timers->next_deadline == nullptr || timers->on_tick == nullptr)) {
@@ -184,7 +187,15 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
                                 "must have {}, with both functions",
                                 CONNECTD_EXT_TIMERS, timers->size, sizeof(connectd_ext_timers)));
   }
-  return std::shared_ptr<const Plugin>(new Plugin(table, timers, std::move(path)));
+  if (views != nullptr &&
+      (views->size < sizeof(connectd_ext_snapshot_view) || views->begin == nullptr ||
+       views->save == nullptr || views->end == nullptr)) {
+    return invalid(path, who + fmt::format("gives an incomplete table for {}: it has {} bytes and "
+                                           "must have {}, with begin, save and end",
+                                           CONNECTD_EXT_SNAPSHOT_VIEW, views->size,
+                                           sizeof(connectd_ext_snapshot_view)));
+  }
+  return std::shared_ptr<const Plugin>(new Plugin(table, timers, views, std::move(path)));
 }
 
 }  // namespace connectd::plugin

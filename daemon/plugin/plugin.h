@@ -63,15 +63,19 @@ class Plugin final {
   const connectd_plugin& table() const { return *table_; }
   // Its timers extension, checked; nullptr without one.
   const connectd_ext_timers* timers() const { return timers_; }
+  // Its views for snapshots, checked; nullptr without.
+  const connectd_ext_snapshot_view* views() const { return views_; }
 
  private:
-  Plugin(const connectd_plugin* table, const connectd_ext_timers* timers, std::string path)
-      : table_(table), timers_(timers), path_(std::move(path)) {}
+  Plugin(const connectd_plugin* table, const connectd_ext_timers* timers,
+         const connectd_ext_snapshot_view* views, std::string path)
+      : table_(table), timers_(timers), views_(views), path_(std::move(path)) {}
   static Result<std::shared_ptr<const Plugin>> check(const connectd_plugin* table,
                                                      std::string path);
 
   const connectd_plugin* table_;
   const connectd_ext_timers* timers_;
+  const connectd_ext_snapshot_view* views_;
   std::string path_;
 };
 

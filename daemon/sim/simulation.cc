@@ -62,6 +62,10 @@ void SimReport::add(const SimReport& other) {
   snapshots_taken += other.snapshots_taken;
   snapshots_installed += other.snapshots_installed;
   snapshots_resumed += other.snapshots_resumed;
+  captures.written += other.captures.written;
+  captures.failed += other.captures.failed;
+  captures.cancelled += other.captures.cancelled;
+  captures.cut += other.captures.cut;
   log_cuts += other.log_cuts;
   acknowledged += other.acknowledged;
   unknown += other.unknown;
@@ -136,6 +140,7 @@ class Simulation::Impl final : public Endpoints {
     std::unique_ptr<FaultyFileSystem> files;
     MachineClock clock;
     node::NodeOptions options;
+    std::unique_ptr<CopyCapturer> capturer;
     std::unique_ptr<node::Node> node;
     bool has_run = false;
     uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
@@ -144,6 +149,7 @@ class Simulation::Impl final : public Endpoints {
     bool writer_scheduled = false;
     bool applier_scheduled = false;
     bool worker_scheduled = false;
+    bool snapshotter_scheduled = false;
     Duration disk_low{};
     Duration disk_high{};
     Duration disk_extra{};  // of a slow one
@@ -296,6 +302,7 @@ class Simulation::Impl final : public Endpoints {
   Random worker_random_;
   Random client_random_;
   Random phase_random_;
+  Random capture_random_;
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::vector<std::unique_ptr<Client>> clients_;
@@ -327,7 +334,8 @@ Simulation::Impl::Impl(SimOptions options)
       node_random_(stream_of(options_.seed, 2)),
       worker_random_(stream_of(options_.seed, 3)),
       client_random_(stream_of(options_.seed, 4)),
-      phase_random_(stream_of(options_.seed, 5)) {
+      phase_random_(stream_of(options_.seed, 5)),
+      capture_random_(stream_of(options_.seed, 6)) {
   auto workload = Workload::make(options_.plugin, options_.requests);
   CHECK(workload.has_value()) << workload.error().text;
   workload_ = std::move(*workload);
@@ -439,6 +447,15 @@ void Simulation::Impl::start(Process& p) {
   host.plugin = options_.plugin;
   host.transport = &p;
   Process* at = &p;
+  // On the apply thread, or by a copy: half of the lives each.
+  p.capturer.reset();
+  if (capture_random_.chance(50)) {
+    p.capturer =
+        std::make_unique<CopyCapturer>(capture_random_, report_.captures, [at](Error error) {
+          if (!at->fatal) at->fatal = std::move(error);
+        });
+  }
+  host.capturer = p.capturer.get();
   host.wake = [this, at] { schedule_turn(*at, now() + microseconds(1)); };
   host.fatal = [at](Error error) {
     if (!at->fatal) at->fatal = std::move(error);
@@ -480,7 +497,7 @@ void Simulation::Impl::start(Process& p) {
   p.resumed = 0;
   p.snapshot = p.node->snapshot_index();
   p.turn_at = Time::max();
-  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = false;
+  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
   if (p.damaged) {
     for (const std::string& warning : p.node->warnings()) {
       if (warning.find("snapshot") != std::string::npos) bite(p.damage);
@@ -655,7 +672,7 @@ void Simulation::Impl::repair(Process& p) {
   p.disk_is_full = p.error_planned = p.off_planned = false;
   if (!p.up()) return;
   // What a stall holds up is done now; its own event then finds nothing.
-  p.writer_scheduled = p.worker_scheduled = false;
+  p.writer_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
   schedule_workers(p);
 }
 
@@ -748,6 +765,12 @@ void Simulation::Impl::schedule_workers(Process& p) {
           microseconds(200), [&node] { node.applier().poll_once(); });
   arrange(&Process::worker_scheduled, node.worker().has_work(), true, p.disk_low, p.disk_high,
           [&node] { node.worker().poll_once(); });
+  if (!p.snapshotter_scheduled && node.snapshotter().has_work()) {
+    // A snapshot takes long, compared with all else.
+    Duration longest = capture_random_.chance(50) ? milliseconds(500) : p.disk_high;
+    arrange(&Process::snapshotter_scheduled, true, true, p.disk_low, std::max(longest, p.disk_high),
+            [&node] { node.snapshotter().poll_once(); });
+  }
 }
 
 void Simulation::Impl::after_step(Process& p) {
@@ -935,7 +958,8 @@ void Simulation::Impl::flap(NodeId a, NodeId b, int times, Random* random) {
 
 void Simulation::Impl::power_cut(Process& p) {
   if (!p.up()) return;
-  bool had_work = p.writer_scheduled || p.worker_scheduled || p.applier_scheduled;
+  bool had_work =
+      p.writer_scheduled || p.worker_scheduled || p.applier_scheduled || p.snapshotter_scheduled;
   if (had_work) bite(Fault::kCrashPower);
   end(p, true, "the power goes");
 }
@@ -1126,7 +1150,8 @@ void Simulation::Impl::arm_faults() {
       p.files->power_off_at_change(r.between(1, r.chance(50) ? 4 : 40));
       return;
     }
-    if (p.writer_scheduled || p.worker_scheduled || p.applier_scheduled) bite(Fault::kCrashProcess);
+    if (p.writer_scheduled || p.worker_scheduled || p.applier_scheduled || p.snapshotter_scheduled)
+      bite(Fault::kCrashProcess);
     end(p, false, "killed");
     restart_later(p, milliseconds(10), milliseconds(3000));
   });

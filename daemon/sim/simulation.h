@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "plugin/plugin.h"
+#include "sim/copy_capture.h"
 #include "sim/faults.h"
 
 namespace connectd::sim {
@@ -53,6 +54,7 @@ struct SimReport {
   uint64_t snapshots_taken = 0;
   uint64_t snapshots_installed = 0;
   uint64_t snapshots_resumed = 0;  // streams that went on where one broke
+  CaptureCounts captures;
   uint64_t log_cuts = 0;  // a suffix of a log that was replaced
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;

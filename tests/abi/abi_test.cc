@@ -177,7 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
         Defect{"no_apply", ExitCode::kPlugin, {"no function apply"}},
         Defect{"no_restore", ExitCode::kPlugin, {"no function restore"}},
         Defect{"no_read", ExitCode::kPlugin, {"function classify but none for read"}},
-        Defect{"timers", ExitCode::kPlugin, {"connectd.timers/1", "incomplete"}}),
+        Defect{"timers", ExitCode::kPlugin, {"connectd.timers/1", "incomplete"}},
+        Defect{"view", ExitCode::kPlugin, {"connectd.snapshot-view/1", "incomplete"}}),
     [](const auto& defect) { return std::string(defect.param.name); });
 
 TEST(GoodPlugin, SoundNewerMinorAndUnknownPermissionAreTaken) {

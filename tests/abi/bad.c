@@ -1,5 +1,6 @@
 /* A plugin with exactly one defect, chosen when it is compiled; without a choice it is sound. */
 #include <connect/plugin.h>
+#include <string.h>
 
 static int32_t create(const connectd_host* h, void** self) {
   (void)h;
@@ -34,13 +35,23 @@ static int64_t next_deadline(const void* self) {
   (void)self;
   return INT64_MAX;
 }
+static int32_t begin(void* self, const connectd_snapshot* s, void** view) {
+  (void)self, (void)s, (void)view;
+  return CONNECTD_OK;
+}
+static void end(void* self, void* view) { (void)self, (void)view; }
 static const void* get_extension(const char* id) {
 #ifdef BAD_timers
   static const connectd_ext_timers timers = {sizeof(connectd_ext_timers), 0, next_deadline, NULL};
-  (void)id;
+  (void)id, (void)begin, (void)end;
   return &timers;
+#elif defined(BAD_view)
+  static const connectd_ext_snapshot_view views = {sizeof(connectd_ext_snapshot_view), 0, begin,
+                                                   NULL, end};
+  (void)next_deadline;
+  return strcmp(id, CONNECTD_EXT_SNAPSHOT_VIEW) == 0 ? &views : NULL;
 #else
-  (void)id, (void)next_deadline;
+  (void)id, (void)next_deadline, (void)begin, (void)end;
   return NULL;
 #endif
 }

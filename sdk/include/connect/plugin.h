@@ -31,6 +31,7 @@
  *  [read]     by default never at the same time as any other call. With
  *             CONNECTD_F_READ_SHARED: together with other [read]s, not with [apply].
  *             With CONNECTD_F_READ_CONCURRENT: together with [apply] too.
+ *  [snapshot] at most one call at a time, together with any of the others but [main].
  *  [any]      every thread, at the same time as everything; must not block.
  */
 #ifndef CONNECT_PLUGIN_H
@@ -185,7 +186,13 @@ typedef struct connectd_snapshot {
 #define CONNECTD_F_READ_SHARED (1ull << 32)
 /* Reads beside apply too. */
 #define CONNECTD_F_READ_CONCURRENT (1ull << 33)
-/* snapshot() works in a forked child: no threads, no locks. */
+/* snapshot() may be called in a forked child of the process, while apply goes on in the
+ * parent. The child is a copy in which no thread but the calling one exists: snapshot()
+ * must not wait for another thread, nor take a lock that one may have held at the fork.
+ * It may use memory as always (malloc is usable there), and host->log and host->fail. It
+ * must not touch descriptors, files, threads or the terminal: all are closed, or gone.
+ * A failure or crash of the child is a failed snapshot, which is tried again later; it
+ * never stops the replica. Nothing but snapshot() is ever called there. */
 #define CONNECTD_F_FORK_SNAPSHOT (1ull << 34)
 /* Equal states give equal snapshot bytes: lets the host compare replicas by them. */
 #define CONNECTD_F_CANONICAL_SNAPSHOT (1ull << 35)
@@ -236,7 +243,8 @@ typedef struct connectd_plugin { /* static, const, alive for the process */
   int32_t (*apply)(void* self, const connectd_apply_context* c, connectd_bytes cmd,
                    const connectd_sink* reply);
   /* [apply] Writes the whole state (with CONNECTD_F_CANONICAL_SNAPSHOT: equal
-   * states give equal bytes). Changes nothing observable. apply waits meanwhile. */
+   * states give equal bytes). Changes nothing observable. apply waits meanwhile, unless
+   * CONNECTD_F_FORK_SNAPSHOT or CONNECTD_EXT_SNAPSHOT_VIEW gives a better way. */
   int32_t (*snapshot)(void* self, const connectd_snapshot* s, const connectd_sink* out);
   /* [main] Called only on an instance fresh from create. Reads to the end:
    * bytes left over are a failure. On failure the host destroys the instance and keeps the old one.
@@ -265,6 +273,36 @@ typedef struct connectd_ext_timers {
   int32_t (*on_tick)(void* self, const connectd_apply_context* c);
 } connectd_ext_timers;
 
+/* Snapshots while apply goes on. The host may still call snapshot() instead, at any time:
+ * both write the same bytes for the same state.
+ *
+ *   begin   [apply], between two commands. Fixes the state as it is now, quickly: a version
+ *           number, a shared root, a flag that makes apply keep what it overwrites. The next
+ *           command waits for it. At most one view of an instance at a time.
+ *   save    [snapshot], together with apply, read and on_tick of the same instance: what
+ *           both touch needs a lock, or must not change while there is a view. At most once
+ *           a view.
+ *   end     [apply]. Frees the view: exactly once for each begin that returned CONNECTD_OK,
+ *           whether or not save was called, after save has returned, and before destroy.
+ *           When the host drops the instance for another one, end and then destroy are
+ *           called as [main].
+ *
+ * A failure of begin or save is a failed snapshot, which is tried again later. It never
+ * stops the replica: neither may leave the state changed. */
+#define CONNECTD_EXT_SNAPSHOT_VIEW "connectd.snapshot-view/1"
+typedef struct connectd_ext_snapshot_view {
+  uint32_t size, reserved;
+  /* [apply] On failure *view is ignored and end is not called. `s` as for snapshot(). */
+  int32_t (*begin)(void* self, const connectd_snapshot* s, void** view);
+  /* [snapshot] Writes the state as it was at begin, in the format of snapshot(). `s` has the
+   * values that begin was given. When out->write fails, return its code at once: it is also
+   * how the host asks for an end (CONNECTD_E_CANCELLED). */
+  int32_t (*save)(const void* self, void* view, const connectd_snapshot* s,
+                  const connectd_sink* out);
+  /* [apply] Never fails. */
+  void (*end)(void* self, void* view);
+} connectd_ext_snapshot_view;
+
 /* ==== layout checks and small helpers (compiled into the plugin) ============ */
 #define CONNECTD_SA_(name, cond) typedef char connectd_sa_##name[(cond) ? 1 : -1]
 CONNECTD_SA_(ptr64, sizeof(void*) == 8 && sizeof(size_t) == 8);
@@ -276,6 +314,7 @@ CONNECTD_SA_(sink, sizeof(connectd_sink) == 24 && sizeof(connectd_source) == 24)
 CONNECTD_SA_(host, sizeof(connectd_host) == 64);
 CONNECTD_SA_(plugin, sizeof(connectd_plugin) == 112 && offsetof(connectd_plugin, create) == 48);
 CONNECTD_SA_(ext_timers, sizeof(connectd_ext_timers) == 24);
+CONNECTD_SA_(ext_snapshot_view, sizeof(connectd_ext_snapshot_view) == 32);
 
 #define CONNECTD_PLUGIN_HEAD(name, version, level_min, level_max, flags, framing)               \
   (uint32_t)sizeof(connectd_plugin), CONNECTD_ABI, (name), (version), (level_min), (level_max), \

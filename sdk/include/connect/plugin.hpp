@@ -11,16 +11,23 @@
 //     void load(sdk::Reader& in);                            // into a fresh Machine
 //     int64_t next_deadline() const;                         // optional, with on_tick
 //     void on_tick(const sdk::ApplyContext&);                // optional, with next_deadline
+//     View view();                                           // optional, see below
 //   };
 //   CONNECTD_PLUGIN(Machine, .name = "machine", .version = "1.0.0")
 //
 // classify and read may be left out together: then every request is a write. read and apply may
 // return an int32_t instead of void: the plugin's own status, 0 or more.
 //
+// view() gives any object with `void save(sdk::Writer& out)`: the state as it is now, for a
+// snapshot that is written while apply goes on. It must be quick. save() runs on another thread,
+// beside apply, read and on_tick, and writes what Machine::save would have written at the time of
+// view(); the object is destroyed between two commands. There is at most one at a time.
+//
 // Exceptions: none leaves a function of the plugin. sdk::Failure ends the call with its code and
 // text, std::bad_alloc with CONNECTD_E_NOMEM, any other with CONNECTD_E_EXCEPTION and its what().
 // The host logs the text. In apply, on_tick, save and load that is a fault of this replica, which
-// stops: an unknown or malformed command is answered, never thrown at.
+// stops: an unknown or malformed command is answered, never thrown at. In view(), the view's
+// save(), and save() in a forked child it is a failed snapshot, which is tried again later.
 #ifndef CONNECT_PLUGIN_HPP
 #define CONNECT_PLUGIN_HPP
 
@@ -317,6 +324,10 @@ class Boundary {
     machine.on_tick(context);
   };
 
+  static constexpr bool kViews = requires(Machine & machine, Writer& out) {
+    machine.view().save(out);
+  };
+
   static int32_t create(const connectd_host* host, void** self) {
     return guarded(host, [&] { *self = new Instance(host); });
   }
@@ -372,11 +383,34 @@ class Boundary {
     Instance& it = instance(self);
     return guarded(it.host, [&] { return it.machine.on_tick(*context); });
   }
+  static int32_t begin_view(void* self, const connectd_snapshot*, void** view) {
+    using View = decltype(std::declval<Machine&>().view());
+    Instance& it = instance(self);
+    return guarded(it.host, [&] { *view = new View(it.machine.view()); });
+  }
+  static int32_t save_view(const void* self, void* view, const connectd_snapshot* info,
+                           const connectd_sink* sink) {
+    using View = decltype(std::declval<Machine&>().view());
+    return guarded(instance(self).host, [&] {
+      Writer out(sink, info);
+      static_cast<View*>(view)->save(out);
+      out.flush();
+    });
+  }
+  static void end_view(void*, void* view) {
+    using View = decltype(std::declval<Machine&>().view());
+    delete static_cast<View*>(view);
+  }
   static const void* get_extension(const char* id) {
     if constexpr (kTimers) {
       static constexpr connectd_ext_timers kTable = {sizeof(connectd_ext_timers), 0, next_deadline,
                                                      on_tick};
       if (std::strcmp(id, CONNECTD_EXT_TIMERS) == 0) return &kTable;
+    }
+    if constexpr (kViews) {
+      static constexpr connectd_ext_snapshot_view kTable = {sizeof(connectd_ext_snapshot_view), 0,
+                                                            begin_view, save_view, end_view};
+      if (std::strcmp(id, CONNECTD_EXT_SNAPSHOT_VIEW) == 0) return &kTable;
     }
     return nullptr;
   }

@@ -57,6 +57,7 @@ class NodeBench {
     host.data_dir = "data";
     host.plugin = tape_plugin(canonical);
     host.transport = &transport;
+    host.capturer = capturer.get();
     host.wake = [] {};
     host.fatal = [this](Error error) {
       if (!fatal) fatal = std::move(error);
@@ -88,6 +89,8 @@ class NodeBench {
     node->applier().poll_once();
     if (fatal) return false;
     node->worker().poll_once();
+    if (fatal) return false;
+    if (!snapshotter_waits) node->snapshotter().poll_once();
     return !fatal;
   }
   template <class Condition>
@@ -121,7 +124,9 @@ class NodeBench {
     }
   }
 
-  bool canonical = false;  // the plugin's snapshots
+  bool canonical = false;                      // the plugin's snapshots
+  std::unique_ptr<plugin::Capturer> capturer;  // none: on the apply thread
+  bool snapshotter_waits = false;
   FaultyFileSystem files;
   NoPeers transport;
   NodeOptions options;

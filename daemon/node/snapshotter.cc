@@ -1,0 +1,141 @@
+#include "node/snapshotter.h"
+
+#include <utility>
+
+#include "base/checksum.h"
+#include "base/log.h"
+#include "base/overloaded.h"
+
+namespace connectd::node {
+namespace {
+// The applier begins a capture when the one before was given back.
+constexpr size_t kMaxQueuedTasks = 1;
+}  // namespace
+
+SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFailure& failure) {
+  using Cause = plugin::CaptureFailure::Cause;
+  switch (failure.cause) {
+    case Cause::kCancelled:
+      return {mark, SnapshotFailed::Why::kOvertaken, failure.error.text};
+    case Cause::kMeans:
+      return {mark, SnapshotFailed::Why::kMeans, failure.error.text};
+    case Cause::kOutput:
+      CHECK(failure.error.no_space) << "a failing disk is no failed snapshot";
+      return {mark, SnapshotFailed::Why::kNoSpace, failure.error.text};
+    case Cause::kPlugin:
+      break;
+  }
+  return {mark, SnapshotFailed::Why::kPlugin, failure.error.text};
+}
+
+Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, std::function<void()> wake,
+                         std::function<void(Error)> fatal)
+    : snapshots_(snapshots),
+      wake_(std::move(wake)),
+      fatal_(std::move(fatal)),
+      queue_(kMaxQueuedTasks) {}
+
+void Snapshotter::submit(Task task) {
+  {
+    std::lock_guard lock(mutex_);
+    CHECK(current_ == nullptr) << "two captures of the state at a time";
+    current_ = std::visit([](auto& any) { return any.capture.get(); }, task);
+  }
+  if (queue_.push(std::move(task))) return;
+  // Closed: the node ends, and the capture with it.
+  std::lock_guard lock(mutex_);
+  current_ = nullptr;
+}
+
+void Snapshotter::cancel() {
+  std::lock_guard lock(mutex_);
+  if (current_ != nullptr) current_->cancel();
+}
+
+bool Snapshotter::take_results(std::vector<Item>& out) {
+  out.clear();
+  std::lock_guard lock(mutex_);
+  out.swap(results_);
+  return !out.empty();
+}
+
+void Snapshotter::put(Item item) {
+  std::lock_guard lock(mutex_);
+  current_ = nullptr;
+  results_.push_back(std::move(item));
+}
+
+void Snapshotter::run() {
+  while (queue_.wait()) poll_once();
+  std::lock_guard lock(mutex_);
+  has_ended_ = true;
+  ended_.notify_all();
+}
+
+bool Snapshotter::ends_within(Duration limit) {
+  std::unique_lock lock(mutex_);
+  return ended_.wait_for(lock, limit, [this] { return has_ended_; });
+}
+
+void Snapshotter::close() {
+  queue_.close();
+  cancel();
+}
+
+bool Snapshotter::poll_once() {
+  if (!queue_.drain(tasks_)) return false;
+  for (Task& task : tasks_) {
+    std::visit(Overloaded{
+                   [&](Write& snapshot) { write(snapshot); },
+                   [&](Hash& state) { hash(state); },
+               },
+               task);
+    wake_();
+  }
+  tasks_.clear();
+  return true;
+}
+
+void Snapshotter::write(Write& task) {
+  // Written only if all of it is there: what ends before finish() leaves nothing (SnapshotWriter).
+  auto attempt = [&]() -> tl::expected<uint64_t, plugin::CaptureFailure> {
+    using Cause = plugin::CaptureFailure::Cause;
+    auto output_failure = [](const Error& error) {
+      return tl::unexpected(plugin::CaptureFailure{Cause::kOutput, error});
+    };
+    auto writer = snapshots_.begin(task.mark, as_bytes(task.metadata));
+    if (!writer) return output_failure(writer.error());
+    auto captured = task.capture->write([&](ByteView bytes) { return (*writer)->write(bytes); });
+    if (!captured) return tl::unexpected(captured.error());
+    auto info = (*writer)->finish();
+    if (!info) return output_failure(info.error());
+    return info->file_bytes;
+  };
+  auto written = attempt();
+  if (written) return put(Written{task.mark, *written, std::move(task.capture)});
+  const plugin::CaptureFailure& failure = written.error();
+  if (failure.cause == plugin::CaptureFailure::Cause::kOutput && !failure.error.no_space) {
+    fatal_(failure.error);
+    std::lock_guard lock(mutex_);
+    current_ = nullptr;
+    return;
+  }
+  put(NotWritten{failed_snapshot(task.mark, failure), std::move(task.capture)});
+}
+
+void Snapshotter::hash(Hash& task) {
+  Checksum64 checksum;
+  auto captured = task.capture->write([&](ByteView bytes) -> Result<void> {
+    checksum.add(bytes);
+    return {};
+  });
+  Hashed hashed{task.index, std::nullopt, {}, std::move(task.capture)};
+  if (captured) {
+    hashed.hash = checksum.value();
+  } else {
+    hashed.failure = captured.error().error.text;
+  }
+  put(std::move(hashed));
+}
+
+}  // namespace connectd::node
