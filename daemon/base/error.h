@@ -31,6 +31,8 @@ enum class ExitCode : int {
 struct Error {
   ExitCode code = ExitCode::kInternal;
   std::string text;
+  // The disk (or its quota) is full: the same may succeed when there is space.
+  bool no_space = false;
 };
 
 template <class T = void>

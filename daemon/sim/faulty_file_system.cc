@@ -30,7 +30,8 @@ tl::unexpected<Error> io_failure(const char* what, const std::string& path, int 
   ExitCode code = ExitCode::kStorage;
   if (error_number == ENOENT) code = ExitCode::kNoInput;
   if (error_number == EACCES || error_number == EPERM) code = ExitCode::kPermission;
-  return failure(code, fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
+  return failure(Error{code, fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)),
+                       error_number == ENOSPC});
 }
 
 }  // namespace
