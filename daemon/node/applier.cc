@@ -164,7 +164,13 @@ void Applier::work(std::vector<Task>& tasks) {
                    [&](TakeSnapshot&) {
                      raft::SnapshotMark mark{state_.applied, state_.applied_term};
                      auto taken = write_snapshot();
-                     if (!taken) {
+                     if (!taken && taken.error().no_space) {
+                       LOG_WARNING("snapshot",
+                                   "the snapshot at index {} is given up, the disk is full; it is "
+                                   "tried again later ({})",
+                                   mark.index, taken.error().text);
+                       fresh_.items.emplace_back(ApplyResults::SnapshotFailed{});
+                     } else if (!taken) {
                        failed_ = true;
                        fatal_(taken.error());
                      } else {

@@ -76,6 +76,7 @@ struct ApplyResults {
     raft::SnapshotMark mark;
     uint64_t file_bytes = 0;
   };
+  struct SnapshotFailed {};  // for want of space; what was written of it is gone
   struct Replaced {
     std::shared_ptr<plugin::Instance> instance;
     SessionTable sessions;
@@ -84,8 +85,8 @@ struct ApplyResults {
     Index index;
     uint64_t hash = 0;
   };
-  using Item =
-      std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, Replaced, StateHashed>;
+  using Item = std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, SnapshotFailed,
+                            Replaced, StateHashed>;
 
   std::vector<Item> items;
   std::string bytes;

@@ -56,6 +56,9 @@ class Worker final {
   struct Compacted {
     Index first_index;
   };
+  struct SegmentPrepared {
+    bool ok = true;
+  };
   struct SpaceChecked {
     uint64_t free_bytes = 0;
   };
@@ -79,8 +82,8 @@ class Worker final {
     raft::SnapshotMark mark;
     RestoredState state;
   };
-  using Item = std::variant<raft::Loaded, Compacted, SpaceChecked, SourceOpened, ChunkRead,
-                            ChunkReceived, Restored>;
+  using Item = std::variant<raft::Loaded, Compacted, SegmentPrepared, SpaceChecked, SourceOpened,
+                            ChunkRead, ChunkReceived, Restored>;
 
   struct Options {
     size_t chunk_bytes = 256 << 10;
@@ -113,6 +116,7 @@ class Worker final {
   BoundedQueue<Task> queue_;
   std::vector<Task> tasks_;
   std::unique_ptr<storage::SnapshotReceiver> receiver_;
+  bool preparing_failed_ = false;  // the last time, and it was said
 
   std::mutex results_mutex_;
   std::vector<Item> results_;
