@@ -331,6 +331,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
       std::clamp<uint64_t>(config_.snapshot.log_min / 4 / 256, 1, 10'000);
   options.compare_interval = config_.plugin.compare_interval;
   options.min_free_bytes = config_.storage.min_free_disk;
+  options.stall_timeout = config_.storage.stall_timeout;
   options.seed = random_seed();
   options.incarnation = random_seed();
   options.wall_clock = [] { return read_clocks().wall_ns; };

@@ -86,6 +86,7 @@ struct Config {
     uint64_t segment_size = 0;
     SyncMode sync = SyncMode::kAlways;
     uint64_t min_free_disk = 0;
+    Duration stall_timeout{};  // set from the election timeout when it is not given
   } storage;
   struct Snapshot {
     uint64_t log_ratio = 0;

@@ -242,8 +242,18 @@ std::vector<Option> make_options() {
        .default_text = "256MiB",
        .min = "0B",
        .max = "1TiB",
-       .help = "With less free space in the data directory's file system, this node takes no new "
-               "writes from its clients (`DISKFULL`)."});
+       .help = "With less free space in the data directory's file system this node's disk is full. "
+               "While no quorum of the nodes has that much, the cluster takes no writes "
+               "(`DISKFULL`) and reads go on; a leader whose disk is full hands over to a voter "
+               "with space. `0B`: no limit."});
+  add({.path = "storage.stall_timeout",
+       .type = Type::kDuration,
+       .field = CONNECTD_FIELD(Duration, storage.stall_timeout),
+       .default_note = "2 x `raft.election_timeout`",
+       .min = "10ms",
+       .max = "10m",
+       .help = "When the log's disk has completed nothing for this long, a leader hands over "
+               "leadership, and no node campaigns on such a disk."});
 
   add({.path = "snapshot.log_ratio",
        .type = Type::kInteger,

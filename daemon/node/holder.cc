@@ -94,10 +94,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
       push_answered(std::move(slot), ReplyCode::kPlugin, holder->writes_refused_);
       return;
     }
-    if (holder->disk_full_ && classified.kind == RequestKind::kWrite) {
-      push_answered(std::move(slot), ReplyCode::kDiskFull,
-                    "this node has less free space than storage.min_free_disk; it takes no writes "
-                    "until there is more");
+    if (!holder->disk_full_.empty() && classified.kind == RequestKind::kWrite) {
+      push_answered(std::move(slot), ReplyCode::kDiskFull, holder->disk_full_);
       return;
     }
     if (holder->held_bytes_ + slot.cost > holder->limits_.max_inflight_bytes) {
@@ -435,10 +433,22 @@ void Holder::state_replaced(const SessionTable& table) {
   if (session == nullptr) reopen();
 }
 
+// An answer lets its stream start what waited behind the barrier, which may be another write.
+void Holder::refuse_queued(ReplyCode code, std::string_view text) {
+  while (!queued_.empty()) {
+    for (auto queued = std::exchange(queued_, {}); Write & write : queued) {
+      answer_error(write.ref, code, text);
+    }
+  }
+}
+
 void Holder::hand_on() {
+  // Also what has just come back, because its session was closed before it was applied.
+  if (!disk_full_.empty()) refuse_queued(ReplyCode::kDiskFull, disk_full_);
   if (!leader_ || !leader_takes_proposals_ || now_ < refused_until_) return;
   bool local = leader_ == self_;
   if (!session_open_) {
+    if (!disk_full_.empty() && numbered_.empty()) return;
     if (open_sent_ && now_ - open_sent_at_ < limits_.retry_interval) return;
     raft::Proposal open;
     open.kind = raft::EntryKind::kSessionOpen;
@@ -613,12 +623,7 @@ Time Holder::next_deadline() const {
 
 void Holder::refuse_writes(const std::string& why) {
   writes_refused_ = why;
-  // An answer lets its stream start what waited behind the barrier, which may be another write.
-  while (!writes_refused_.empty() && !queued_.empty()) {
-    for (auto queued = std::exchange(queued_, {}); Write & write : queued) {
-      answer_error(write.ref, ReplyCode::kPlugin, writes_refused_);
-    }
-  }
+  if (!writes_refused_.empty()) refuse_queued(ReplyCode::kPlugin, writes_refused_);
 }
 
 void Holder::shut_down() {

@@ -121,8 +121,9 @@ class Holder final {
 
   // New requests answer SHUTDOWN from now on; also those that nobody was handed yet.
   void shut_down();
-  // New writes answer DISKFULL while it is set.
-  void set_disk_full(bool full) { disk_full_ = full; }
+  // New writes, and those that nobody was handed yet, answer DISKFULL with this text while it is
+  // not empty. What is numbered already is settled as ever.
+  void set_disk_full(std::string why) { disk_full_ = std::move(why); }
   // New writes, and those that nobody was handed yet, answer PLUGIN with this text while it is not
   // empty: the replicas are not equal (node/divergence.h).
   void refuse_writes(const std::string& why);
@@ -149,6 +150,7 @@ class Holder final {
   void start_read(RequestRef ref, Slice request, Time deadline, bool local);
   void reopen();
   void hand_on();
+  void refuse_queued(ReplyCode code, std::string_view text);
   void ask_reads();
   void answer(const RequestRef& ref, const Reply& reply);
   void answer_error(const RequestRef& ref, ReplyCode code, std::string_view text);
@@ -162,7 +164,7 @@ class Holder final {
   Time now_;
   Time next_expiry_;
   bool stopping_ = false;
-  bool disk_full_ = false;
+  std::string disk_full_;       // why writes answer DISKFULL; empty: they do not
   std::string writes_refused_;  // why; empty: they are not
 
   NodeId leader_;

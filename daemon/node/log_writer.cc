@@ -7,6 +7,8 @@ namespace {
 // The core bounds what it has not yet seen durable, so this many batches never wait.
 constexpr size_t kMaxQueuedBatches = 1 << 20;
 constexpr auto kIdleInterval = std::chrono::milliseconds(50);
+// Each attempt fills the disk up and gives it back.
+constexpr auto kSpaceRetryInterval = std::chrono::milliseconds(500);
 }  // namespace
 
 LogWriter::LogWriter(storage::Log& log, std::function<void()> wake,
@@ -24,18 +26,29 @@ void LogWriter::reset(raft::SnapshotMark mark, raft::HardState hard_state) {
 
 uint64_t LogWriter::durable_batch() const { return durable_.load(std::memory_order_acquire); }
 
+void LogWriter::take(std::vector<Task>& fresh) {
+  std::move(fresh.begin(), fresh.end(), std::back_inserter(tasks_));
+  fresh.clear();
+}
+
 bool LogWriter::poll_once() {
-  if (!queue_.drain(tasks_)) return false;
-  work(tasks_);
+  queue_.drain(fresh_);
+  take(fresh_);
+  if (tasks_.empty()) return false;
+  work();
   return true;
 }
 
 void LogWriter::run() {
-  while (queue_.wait_and_drain_for(tasks_, kIdleInterval)) {
+  Time retry_at{};
+  while (queue_.wait_and_drain_for(fresh_, kIdleInterval)) {
+    take(fresh_);
+    const Time now = read_clocks().time;
     if (tasks_.empty()) {
-      idle(read_clocks().time);
-    } else {
-      work(tasks_);
+      idle(now);
+    } else if (!waits_for_space() || now >= retry_at) {
+      work();
+      retry_at = now + kSpaceRetryInterval;
       wake_();
     }
   }
@@ -44,7 +57,7 @@ void LogWriter::run() {
 void LogWriter::close() { queue_.close(); }
 
 void LogWriter::idle(Time now) {
-  if (failed_ || !log_.wants_seal()) return;
+  if (failed_ || !tasks_.empty() || !log_.wants_seal()) return;
   auto sealed = log_.seal_if_idle(now);
   if (!sealed) {
     failed_ = true;
@@ -52,42 +65,55 @@ void LogWriter::idle(Time now) {
   }
 }
 
-bool LogWriter::flush(std::vector<storage::LogBatch>& batches, uint64_t last_id) {
-  if (batches.empty()) return true;
-  auto written = log_.append(batches);
-  batches.clear();
-  if (!written) {
-    failed_ = true;
-    fatal_(written.error());
+// Whether to go on with the next task.
+bool LogWriter::settle(const Result<void>& written) {
+  if (written) {
+    if (waits_for_space_.exchange(false, std::memory_order_acq_rel)) {
+      LOG_INFO("storage", "there is space for the log again");
+    }
+    return true;
+  }
+  if (written.error().no_space) {
+    if (!waits_for_space_.exchange(true, std::memory_order_acq_rel)) {
+      LOG_WARNING("storage",
+                  "the log needs a new segment, the disk is full, and the reserve is used up: this "
+                  "node neither votes nor acknowledges until there is space, and then goes on by "
+                  "itself ({})",
+                  written.error().text);
+    }
     return false;
   }
-  durable_.store(last_id, std::memory_order_release);
+  failed_ = true;
+  fatal_(written.error());
+  return false;
+}
+
+bool LogWriter::write_batches(size_t from, size_t to) {
+  batches_.clear();
+  for (size_t i = from; i < to; ++i) {
+    const Batch& batch = std::get<Batch>(tasks_[i]);
+    batches_.push_back({batch.hard_state, batch.replaces_from, batch.entries});
+  }
+  if (!settle(log_.append(batches_))) return false;
+  durable_.store(std::get<Batch>(tasks_[to - 1]).id, std::memory_order_release);
   return true;
 }
 
-void LogWriter::work(std::vector<Task>& tasks) {
-  if (failed_) {
-    tasks.clear();
-    return;
-  }
-  uint64_t last_id = 0;
-  for (Task& task : tasks) {
-    if (auto* batch = std::get_if<Batch>(&task)) {
-      batches_.push_back({batch->hard_state, batch->replaces_from, batch->entries});
-      last_id = batch->id;
-    } else {
-      if (!flush(batches_, last_id)) return;
-      const Reset& reset = std::get<Reset>(task);
-      auto done = log_.reset(reset.mark, reset.hard_state);
-      if (!done) {
-        failed_ = true;
-        fatal_(done.error());
-        return;
-      }
+void LogWriter::work() {
+  size_t done = 0;
+  while (!failed_ && done < tasks_.size()) {
+    if (const Reset* reset = std::get_if<Reset>(&tasks_[done])) {
+      if (!settle(log_.reset(reset->mark, reset->hard_state))) break;
+      ++done;
+      continue;
     }
+    size_t end = done;
+    while (end < tasks_.size() && std::holds_alternative<Batch>(tasks_[end])) ++end;
+    if (!write_batches(done, end)) break;
+    done = end;
   }
-  flush(batches_, last_id);
-  tasks.clear();
+  if (failed_) done = tasks_.size();
+  tasks_.erase(tasks_.begin(), tasks_.begin() + static_cast<ptrdiff_t>(done));
 }
 
 }  // namespace connectd::node

@@ -1,5 +1,7 @@
 // The tail of the log: takes the core's batches, and makes all that wait durable with one sync.
-// Owner of the batches in flight: the writer thread; submit() and take_done() are the loop's.
+// When there is no space for a new segment it waits for it, and everything behind waits with it: to
+// the rest of the node that looks like a disk that stalls, and ends by itself. Owner of the batches
+// in flight: the writer thread; submit() and take_done() are the loop's.
 #pragma once
 
 #include <atomic>
@@ -39,7 +41,9 @@ class LogWriter final {
   // Writes what waits; false when there was nothing. (Simulator, tests.)
   bool poll_once();
   void idle(Time now);  // seals
-  bool has_work() const { return !queue_.empty(); }
+  bool has_work() const { return !queue_.empty() || waits_for_space(); }
+  // Any thread.
+  bool waits_for_space() const { return waits_for_space_.load(std::memory_order_acquire); }
 
  private:
   struct Batch {
@@ -53,16 +57,20 @@ class LogWriter final {
     raft::HardState hard_state;
   };
   using Task = std::variant<Batch, Reset>;
-  void work(std::vector<Task>& tasks);
-  bool flush(std::vector<storage::LogBatch>& batches, uint64_t last_id);
+  void take(std::vector<Task>& fresh);
+  void work();
+  bool write_batches(size_t from, size_t to);
+  bool settle(const Result<void>& written);
 
   storage::Log& log_;
   const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
   BoundedQueue<Task> queue_;
   bool failed_ = false;
-  std::vector<Task> tasks_;
+  std::vector<Task> fresh_;
+  std::vector<Task> tasks_;  // not done: while there is no space they stay
   std::vector<storage::LogBatch> batches_;
+  std::atomic<bool> waits_for_space_{false};
   std::atomic<uint64_t> durable_{0};
 };
 

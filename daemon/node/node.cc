@@ -12,11 +12,18 @@ namespace connectd::node {
 namespace {
 
 constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
-// A leader whose disk completes nothing for this many election timeouts hands over. Its followers
-// go on committing meanwhile; what its own disk has not taken is bounded by kMaxUnstableBytes.
-constexpr int kStallElectionTimeouts = 2;
+constexpr int kStallElectionTimeouts = 2;  // NodeOptions::stall_timeout, where it is not given
+// While a leader's disk stalls its followers go on committing; what its own disk has not taken is
+// bounded by this.
 constexpr size_t kMaxUnstableBytes = 256 << 20;
 constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
+constexpr Duration kHandOverInterval = std::chrono::seconds(2);
+constexpr const char* kNoQuorumHasSpace =
+    "no quorum of the nodes has storage.min_free_disk of free space: the cluster takes no writes "
+    "until there is, reads go on; whose disk is full: connectctl status";
+constexpr const char* kLogIsFull =
+    "this node's disk is full and its log has no room: it cannot follow the cluster until there is "
+    "space; ask another node";
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 // Between two compare entries that are wanted because one alone did not settle a difference.
 constexpr Duration kCompareRetry = std::chrono::seconds(10);
@@ -214,6 +221,14 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   divergence.build = checksum64(as_bytes(seams.plugin->version()));
   node->divergence_ =
       std::make_unique<Divergence>(divergence, start.state.applied, start.state.digest);
+  DiskWatch::Options disks;
+  disks.self = options.id;
+  disks.min_free_bytes = options.min_free_bytes;
+  disks.stall_timeout = options.stall_timeout > Duration::zero()
+                            ? options.stall_timeout
+                            : kStallElectionTimeouts * options.raft.election_timeout;
+  disks.interval = kSpaceCheckInterval;
+  node->disks_ = std::make_unique<DiskWatch>(disks);
   node->last_compare_ = now.time;
   node->writer_ = std::make_unique<LogWriter>(*node->log_, seams.wake, seams.fatal);
   node->applier_ = std::make_unique<Applier>(
@@ -272,12 +287,13 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
   std::visit(
       Overloaded{
           [&](raft::Envelope& envelope) {
-            if (envelope.from == from && envelope.to == options_.id) {
-              step(raft::Received{std::move(envelope)});
-            }
+            if (envelope.from != from || envelope.to != options_.id) return;
+            auto* append = std::get_if<raft::AppendRequest>(&envelope.message);
+            if (append != nullptr && log_is_full() && !take_what_fits(*append)) return;
+            step(raft::Received{std::move(envelope)});
           },
           [&](wire::ForwardProposals& forward) {
-            if (core_->term() == forward.leader_term && takes_proposals()) {
+            if (core_->term() == forward.leader_term && takes_proposals() && !refuses(forward)) {
               step(raft::Propose{std::move(forward.proposals)});
             } else {
               host_.transport->send(
@@ -291,6 +307,10 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
           [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
           [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
           [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
+          [&](wire::DiskReport& report) {
+            disks_->on_message(from, report, now_.time);
+            disks_changed_ = true;
+          },
           [&](wire::ChangeRequest& request) {
             auto change = MemberChange::decode(as_bytes(request.change));
             ChangeOutcome outcome{false, "REFUSED", "the leader does not understand the change",
@@ -319,12 +339,15 @@ void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
   seen_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address, hello.http_address};
   step(raft::PeerReached{peer});
   divergence_->peer_changed(peer);
+  disks_->peer_reached(peer);
+  disks_changed_ = true;
 }
 
 void Node::on_peer_lost(NodeId peer) {
   seen_.erase(peer);
   step(raft::PeerLost{peer});
   divergence_->peer_changed(peer);
+  disks_->peer_lost(peer);
   holder_->forward_lost(peer);
   sender_->peer_lost(peer, now_.time);
 }
@@ -349,6 +372,7 @@ void Node::turn(const Now& now) {
     bool progress = take_apply_results();
     if (round > 0 && !progress) break;
     compare_replicas();
+    if (std::exchange(disks_changed_, false)) judge_disks();
     tell_holder();
     holder_->advance(now.time);
     do_ready();
@@ -402,7 +426,7 @@ void Node::tell_holder() {
 
 bool Node::takes_proposals() const {
   return core_->role() == raft::Role::kLeader && !core_->is_transferring() &&
-         core_->unstable_bytes() < kMaxUnstableBytes &&
+         core_->unstable_bytes() < kMaxUnstableBytes && !log_is_full() &&
          divergence_->writes() == Divergence::Writes::kTaken;
 }
 
@@ -419,21 +443,98 @@ void Node::compare_replicas() {
   }
 }
 
+// ---- full and stalled disks (node/disk_watch.h)
+// ---------------------------------------------------------------------------------
+
+DiskWatch::View Node::disk_view() const {
+  DiskWatch::View view{core_->role() == raft::Role::kLeader, core_->leader(), core_->term(),
+                       &core_->conf()};
+  for (const raft::PeerStatus& peer : core_->peers()) {
+    if (peer.is_near) view.near.insert(peer.id);
+  }
+  return view;
+}
+
+void Node::judge_disks() {
+  disks_->advance(disk_view(), now_.time, reports_);
+  for (auto& [to, message] : reports_) host_.transport->send(to, std::move(message));
+  reports_.clear();
+  if (std::exchange(disk_was_stalled_, disks_->is_stalled()) != disks_->is_stalled()) {
+    step(raft::Candidacy{!disks_->is_stalled()});
+    if (disks_->is_stalled()) {
+      LOG_WARNING("storage",
+                  "the log's disk has completed nothing for {} ms: this node neither votes nor "
+                  "acknowledges until it does, and does not lead",
+                  disks_->stalled_for(now_.time) / std::chrono::milliseconds(1));
+    } else {
+      LOG_INFO("storage", "the log's disk works again");
+    }
+  }
+  const bool stopped = disks_->writes_stopped();
+  const bool log_full = log_is_full();
+  if (std::exchange(writes_were_stopped_, stopped) != stopped) {
+    if (stopped) {
+      LOG_WARNING("storage",
+                  "no quorum of the nodes has storage.min_free_disk of free space: the cluster "
+                  "takes no writes until there is (DISKFULL); reads go on");
+    } else {
+      LOG_INFO("storage", "the cluster takes writes again");
+    }
+  }
+  if (std::exchange(log_was_full_, log_full) != log_full) {
+    if (log_full) {
+      LOG_WARNING("storage",
+                  "the disk is full and the log has no reserve: this node takes no entries until "
+                  "there is space; it votes, and goes on by itself");
+    } else {
+      LOG_INFO("storage", "the log has its reserve: this node takes entries again");
+    }
+  }
+  holder_->set_disk_full(stopped ? kNoQuorumHasSpace : log_full ? kLogIsFull : "");
+}
+
+// A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
+// while, so that what helps nobody is not done again and again.
 void Node::watch_disk() {
-  bool waits = core_->durable_index() < core_->last_index();
-  if (!waits || core_->durable_index() != stall_durable_) {
-    stall_durable_ = core_->durable_index();
-    stall_since_ = now_.time;
+  disks_->progressed(!held_messages_.empty(), durable_batch_, now_.time);
+  judge_disks();
+  if (core_->role() != raft::Role::kLeader || core_->is_transferring() || stopping_ ||
+      now_.time < next_hand_over_) {
     return;
   }
-  if (now_.time - stall_since_ < kStallElectionTimeouts * options_.raft.election_timeout) return;
-  if (core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
-    LOG_WARNING("raft", "the log's disk has completed nothing for {} ms: handing over leadership",
-                (now_.time - stall_since_) / std::chrono::milliseconds(1));
-    step(raft::TransferLeadership{});
-    stall_since_ = now_.time;
-    host_.wake();
-  }
+  const DiskWatch::View view = disk_view();
+  const bool because_stalled = disks_->is_stalled() && disks_->others_suffice(view);
+  const bool because_full =
+      !because_stalled && disks_->is_full() && disks_->others_have_space(view);
+  if (!because_stalled && !because_full) return;
+  LOG_WARNING("raft", "handing over leadership: {}",
+              because_stalled ? "the log's disk has stalled"
+                              : "the disk is full, and another voter has space");
+  step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
+  next_hand_over_ = now_.time + kHandOverInterval;
+  host_.wake();
+}
+
+// The log's reserve is used up. What keeps elections and changes of members going is small and is
+// taken; all else waits at the leader, as if it were lost, until there is space. False: nothing of
+// it is taken, and it is not answered either, lest the leader send the next at once.
+bool Node::take_what_fits(raft::AppendRequest& append) const {
+  auto is_taken = [&](const raft::Entry& entry) {
+    return core_->term_at(entry.index) == entry.term || entry.kind == raft::EntryKind::kNoop ||
+           entry.kind == raft::EntryKind::kConfChange;
+  };
+  auto end = std::ranges::find_if_not(append.entries, is_taken);
+  if (end == append.entries.end()) return true;
+  append.entries.erase(end, append.entries.end());
+  return !append.entries.empty();
+}
+
+// Opening a session stays possible: that is how a node learns what became of what it had numbered.
+bool Node::refuses(const wire::ForwardProposals& forward) const {
+  return disks_->writes_stopped() &&
+         std::ranges::any_of(forward.proposals, [](const raft::Proposal& proposal) {
+           return proposal.kind != raft::EntryKind::kSessionOpen;
+         });
 }
 
 void Node::send(std::vector<raft::Envelope>& messages) {
@@ -532,18 +633,20 @@ void Node::take_worker_results() {
         Overloaded{
             [&](raft::Loaded& loaded) { step(std::move(loaded)); },
             [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
+            [&](Worker::SegmentPrepared& prepared) {
+              preparing_segment_ = false;
+              if (!prepared.ok) next_preparation_ = now_.time + kSpaceCheckInterval;
+            },
             [&](Worker::SpaceChecked& space) {
-              bool full = space.free_bytes < options_.min_free_bytes;
-              if (full == disk_full_) return;
-              disk_full_ = full;
-              holder_->set_disk_full(full);
-              if (full) {
+              disks_->measured(space.free_bytes);
+              disks_changed_ = true;
+              if (std::exchange(disk_was_full_, disks_->is_full()) == disks_->is_full()) return;
+              if (disks_->is_full()) {
                 LOG_WARNING("storage",
-                            "{} bytes are free, storage.min_free_disk is {}: this node takes no "
-                            "new writes until there is space",
+                            "{} bytes are free, storage.min_free_disk is {}: this disk is full",
                             space.free_bytes, options_.min_free_bytes);
               } else {
-                LOG_INFO("storage", "{} bytes are free again: taking writes", space.free_bytes);
+                LOG_INFO("storage", "{} bytes are free again", space.free_bytes);
               }
             },
             [&](Worker::SourceOpened& opened) {
@@ -843,7 +946,7 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
       return {false, "REFUSED", fmt::format("node {} is no voter", to), Index()};
     }
     if (to == options_.id) return {true, "", fmt::format("node {} leads already", to), Index()};
-    step(raft::TransferLeadership{to});
+    step(raft::TransferLeadership{to, disks_->unfit(core_->conf())});
     if (!core_->is_transferring()) {
       return {false, "REFUSED", "there is no other voter that could lead", Index()};
     }
@@ -905,14 +1008,18 @@ ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
 void Node::housekeeping() {
   if (wants_snapshot()) start_snapshot();
   if (taking_snapshot_) watch_snapshot();
-  if (log_->wants_next_segment()) worker_->submit(Worker::PrepareSegment{});
+  if (log_->wants_next_segment() && !preparing_segment_ && now_.time >= next_preparation_) {
+    preparing_segment_ = true;
+    worker_->submit(Worker::PrepareSegment{});
+  }
   follow_snapshots();
-  if (options_.min_free_bytes > 0 && now_.time >= next_space_check_) {
+  if (now_.time >= next_space_check_) {
     next_space_check_ = now_.time + kSpaceCheckInterval;
     worker_->submit(Worker::CheckSpace{});
   }
   if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
-    step(raft::TransferLeadership{});  // the one before found nobody, or was given up
+    // The one before found nobody, or was given up.
+    step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
     host_.wake();
   }
   watch_disk();
@@ -930,7 +1037,7 @@ void Node::propose_tick() {
     return;
   }
   if (plugin_deadline_ns_ > now_.wall_ns || now_.time - last_tick_ < kTickInterval) return;
-  if (divergence_->writes() != Divergence::Writes::kTaken) return;
+  if (divergence_->writes() != Divergence::Writes::kTaken || disks_->writes_stopped()) return;
   last_tick_ = now_.time;
   propose(raft::EntryKind::kTick);
 }
@@ -945,7 +1052,7 @@ void Node::propose_compare() {
   // An idle cluster writes nothing.
   bool due = options_.compare_interval > Duration::zero() && since >= options_.compare_interval &&
              applied_ > divergence_->last_hashed() &&
-             divergence_->writes() == Divergence::Writes::kTaken;
+             divergence_->writes() == Divergence::Writes::kTaken && !disks_->writes_stopped();
   if (!wanted && !due) return;
   last_compare_ = now_.time;
   propose(raft::EntryKind::kCompare);
@@ -982,7 +1089,7 @@ void Node::follow_snapshots() {
     const double due = options_.snapshot.log_ratio * static_cast<double>(snapshot_bytes_);
     const auto held_max =
         std::max(options_.snapshot.held_log_bytes, static_cast<uint64_t>(2 * due));
-    if (sender_->release({core_->peers(), snapshot_.index, held_max, disk_full_,
+    if (sender_->release({core_->peers(), snapshot_.index, held_max, disks_->is_full(),
                           [this](Index index) { return log_->bytes_from(index); }},
                          now_.time)) {
       compact();
@@ -1080,7 +1187,9 @@ void Node::shut_down() {
   if (stopping_) return;
   stopping_ = true;
   holder_->shut_down();
-  if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
+  if (core_->role() == raft::Role::kLeader) {
+    step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
+  }
 }
 
 bool Node::drained() const { return holder_->held() == 0 && core_->role() != raft::Role::kLeader; }

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "node/applier.h"
+#include "node/disk_watch.h"
 #include "node/divergence.h"
 #include "node/holder.h"
 #include "node/log_writer.h"
@@ -78,8 +79,10 @@ struct NodeOptions {
   uint64_t snapshot_rate = 0;  // bytes a second that leave for followers; 0: no limit
   // Between two compare entries, where the plugin's snapshots are canonical. 0: none.
   Duration compare_interval{};
-  // With less space than this the node takes no new writes from its clients (DISKFULL).
+  // With less space than this the node's disk is full (node/disk_watch.h). 0: never.
   uint64_t min_free_bytes = 0;
+  // A disk that has completed nothing for this long stalls. Zero: two election timeouts.
+  Duration stall_timeout{};
   // The node has never run: an empty log is begun with the founding document. Otherwise an empty
   // log is a lost one, and votes are lost with it.
   bool may_begin_log = true;
@@ -164,6 +167,9 @@ class Node final : public Service, public wire::TransportHandler {
   // Why no writes are taken: the replicas are not equal, and no majority says which is right.
   // Empty: it is not so.
   const std::string& divergence() const { return divergence_->reason(); }
+  const DiskWatch& disks() const { return *disks_; }
+  // The log has no room that is sure: entries are not taken until there is space.
+  bool log_is_full() const { return !log_->has_reserve(); }
   Index snapshot_index() const { return snapshot_.index; }  // of the newest durable one
   // Attempts that failed since this node started; and why the last attempt did: empty when it
   // succeeded.
@@ -206,6 +212,10 @@ class Node final : public Service, public wire::TransportHandler {
   ChangeOutcome append_change(const PlannedChange& plan, bool force);
   void expire_changes();
   void watch_disk();
+  void judge_disks();
+  DiskWatch::View disk_view() const;
+  bool take_what_fits(raft::AppendRequest& append) const;
+  bool refuses(const wire::ForwardProposals& forward) const;
   bool takes_proposals() const;
   bool takes_snapshot(NodeId from, Term leader_term, const wire::SnapshotFile& file);
   void on_snapshot_offer(NodeId from, const wire::SnapshotOffer& offer);
@@ -234,6 +244,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::unique_ptr<raft::Core> core_;
   std::unique_ptr<Holder> holder_;
   std::unique_ptr<Divergence> divergence_;
+  std::unique_ptr<DiskWatch> disks_;
   std::unique_ptr<LogWriter> writer_;
   std::unique_ptr<Applier> applier_;
   std::unique_ptr<Worker> worker_;
@@ -282,12 +293,16 @@ class Node final : public Service, public wire::TransportHandler {
   int snapshot_attempts_ = 0;
   int capture_attempts_ = 0;  // of those: not the plugin's fault, but that of the way of capturing
   Time next_snapshot_;
-  // The disk: what was durable when it last made progress, and when that was.
-  Index stall_durable_;
-  Time stall_since_;
+  bool preparing_segment_ = false;
+  Time next_preparation_;
   Time next_housekeeping_;
   Time next_space_check_;
-  bool disk_full_ = false;
+  Time next_hand_over_;  // because of the disk
+  bool disks_changed_ = false;
+  bool disk_was_full_ = false;
+  bool disk_was_stalled_ = false;
+  bool writes_were_stopped_ = false;
+  bool log_was_full_ = false;
   // The snapshot that comes in, and what the worker was given of it and has not answered.
   wire::SnapshotFile incoming_;
   size_t incoming_tasks_ = 0;
@@ -299,6 +314,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::vector<Snapshotter::Item> snapshotter_items_;
   std::vector<ReadTask> reads_;
   Divergence::Effects comparison_;
+  DiskWatch::Messages reports_;
   std::vector<ApplyResults::StateHashed> hashed_;
   struct LeaderView {
     NodeId leader;

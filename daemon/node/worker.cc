@@ -102,7 +102,10 @@ void Worker::work(Task& task) {
                  },
                  [&](Compact& compact) {
                    auto first = log_.compact(compact.keep_from);
-                   if (!first) {
+                   if (!first && first.error().no_space) {
+                     // Some file systems need space to remove a file. The next time does the rest.
+                     LOG_WARNING("storage", "{}", first.error().text);
+                   } else if (!first) {
                      fatal_(first.error());
                    } else {
                      put(Compacted{*first});
@@ -111,7 +114,12 @@ void Worker::work(Task& task) {
                  [&](PrepareSegment&) {
                    auto prepared = log_.prepare_next_segment();
                    // The log goes on without: append() makes a small segment itself.
-                   if (!prepared) LOG_WARNING("storage", "{}", prepared.error().text);
+                   if (!prepared && !preparing_failed_) {
+                     LOG_WARNING("storage", "no file for the log to go on in yet: {}",
+                                 prepared.error().text);
+                   }
+                   preparing_failed_ = !prepared;
+                   put(SegmentPrepared{prepared.has_value()});
                  },
                  [&](CheckSpace&) {
                    auto free_bytes = options_.files->free_bytes(options_.data_dir);

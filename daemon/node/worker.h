@@ -64,6 +64,9 @@ class Worker final {
   struct Compacted {
     Index first_index;
   };
+  struct SegmentPrepared {
+    bool ok = true;
+  };
   struct SpaceChecked {
     uint64_t free_bytes = 0;
   };
@@ -91,8 +94,8 @@ class Worker final {
     wire::SnapshotFile file;
     RestoredState state;
   };
-  using Item = std::variant<raft::Loaded, Compacted, SpaceChecked, SourceOpened, ChunkRead,
-                            OfferTaken, ChunkReceived, Restored>;
+  using Item = std::variant<raft::Loaded, Compacted, SegmentPrepared, SpaceChecked, SourceOpened,
+                            ChunkRead, OfferTaken, ChunkReceived, Restored>;
 
   struct Options {
     storage::FileSystem* files = nullptr;
@@ -129,6 +132,7 @@ class Worker final {
   BoundedQueue<Task> queue_;
   std::vector<Task> tasks_;
   std::unique_ptr<storage::SnapshotReceiver> receiver_;
+  bool preparing_failed_ = false;  // the last time, and it was said
 
   std::mutex results_mutex_;
   std::vector<Item> results_;

@@ -75,7 +75,8 @@ struct Proposal {
 struct Propose { std::vector<Proposal> proposals; };
 // Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role.
 struct ReadRequest { uint64_t context = 0; };
-struct TransferLeadership { NodeId to; };  // none: to the voter that is furthest
+// Without `to`: to the voter that is furthest, and is none of `avoid`.
+struct TransferLeadership { NodeId to; std::vector<NodeId> avoid{}; };
 // Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
 // appended and in force at once, and if the voters change, the cluster is joint until it is
 // committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
@@ -87,6 +88,9 @@ struct ChangeConf {
 // Whether this node may vote and campaign, whatever the configuration says: not on a disk that the
 // cluster does not know as this member's, for the votes of the one before it are forgotten.
 struct Suffrage { bool may_vote = true; };
+// Whether this node would be of use as a leader. One whose disk completes nothing could not even make
+// its own vote durable: it does not campaign, by its own timer or by another's wish. It votes as ever.
+struct Candidacy { bool may_lead = true; };
 struct PeerLost { NodeId peer; };          // the connection broke
 struct PeerReached { NodeId peer; };       // a connection stands: probe again at once
 // A batch that Ready::append gave is durable. Batches become durable in order.
@@ -110,7 +114,7 @@ struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
 
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
-                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage>;
+                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy>;
 
 // Why a leader takes no change of members now.
 enum class ChangeRefusal : uint8_t {

@@ -55,6 +55,7 @@ class Core::Impl final {
   void on(const SnapshotSent& event);
   void on(const ChangeConf& event);
   void on(const Suffrage& event);
+  void on(const Candidacy& event) { may_lead_ = event.may_lead; }
 
   // -- core.cc: the rest of the turn
   void hand_out_committed(Ready& ready);
@@ -72,7 +73,7 @@ class Core::Impl final {
   ChangeRefusal change_refusal() const;
   bool is_voter() const { return conf().is_voter(options_.id); }
   bool may_campaign() const {
-    if (!may_vote_) return false;
+    if (!may_vote_ || !may_lead_) return false;
     if (is_voter()) return true;
     return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
            confs_[confs_.size() - 2].conf.is_voter(options_.id);
@@ -157,6 +158,7 @@ class Core::Impl final {
   Log log_;
   std::deque<ConfAtIndex> confs_;  // the last is in force; the front is never truncated
   bool may_vote_ = true;
+  bool may_lead_ = true;
   Role role_ = Role::kFollower;
   NodeId leader_;
 
@@ -201,6 +203,7 @@ class Core::Impl final {
   uint64_t quorum_round_ = 0;     // only answers to later rounds count in it
   ReadRounds rounds_;
   NodeId transferee_;
+  NodeId failed_transferee_;  // the last one in this term that did not take over in time
   Time transfer_deadline_;
   bool timeout_now_sent_ = false;
 

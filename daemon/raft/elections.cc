@@ -98,7 +98,10 @@ Duration Core::Impl::draw_timeout() {
 
 void Core::Impl::check_timers() {
   if (role_ == Role::kLeader) {
-    if (transferee_ && now_.time >= transfer_deadline_) abort_transfer();
+    if (transferee_ && now_.time >= transfer_deadline_) {
+      failed_transferee_ = transferee_;
+      abort_transfer();
+    }
     if (options_.check_quorum && now_.time >= quorum_since_ + options_.election_timeout) {
       check_quorum();
       if (role_ != Role::kLeader) return;
@@ -259,6 +262,7 @@ void Core::Impl::leave_role() {
   votes_.clear();
   peers_.clear();
   abort_transfer();
+  failed_transferee_ = NodeId();
   with_next_batch_.clear();
   heartbeat_is_due_ = false;
   round_is_needed_ = false;
@@ -315,7 +319,10 @@ void Core::Impl::on(const TransferLeadership& event) {
     for (const auto& [id, peer] : peers_) {
       // Of the present period nothing may have been heard yet.
       if (!conf().is_voter(id) || !(peer.active || peer.was_active)) continue;
-      if (!to || peer.match() > furthest) {
+      if (std::ranges::find(event.avoid, id) != event.avoid.end()) continue;
+      // In an idle cluster all are equally far, also one whose disk has just been found to stall.
+      const bool is_second_choice = to && id == failed_transferee_;
+      if (!to || to == failed_transferee_ || (peer.match() > furthest && !is_second_choice)) {
         to = id;
         furthest = peer.match();
       }

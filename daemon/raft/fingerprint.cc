@@ -140,6 +140,7 @@ void Fingerprint::add(const Core& core) {
     for (NodeId id : ids) add(id.value());
   };
   add(c.may_vote_);
+  add(c.may_lead_);
   add(c.confs_.size());
   for (const ConfAtIndex& conf : c.confs_) {
     add(conf.index);

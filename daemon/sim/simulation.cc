@@ -35,6 +35,8 @@ constexpr Duration kAnswerSlack = seconds(1);
 // ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock
 // at half the rate take their time.
 constexpr int kRecoveryTimeouts = 40;
+// A leader whose disk stalls, in a cluster that is otherwise well, leads no more after so many.
+constexpr int kStalledLeaderTimeouts = 10;
 constexpr Duration kConvergence = seconds(60);
 constexpr size_t kMaxOutstanding = 40;
 // Beyond the founders: so many nodes may be added in a run.
@@ -74,6 +76,7 @@ void SimReport::add(const SimReport& other) {
   searched += other.searched;
   search_exhausted += other.search_exhausted;
   slowest_recovery = std::max(slowest_recovery, other.slowest_recovery);
+  stalled_leaders += other.stalled_leaders;
 }
 
 // A machine's clocks: monotonic time at a rate of its own, and a wall clock that jumps.
@@ -259,6 +262,7 @@ class Simulation::Impl final : public Endpoints {
   void cut_off(Process& p, uint64_t episode, Fault why);
   void flap(NodeId a, NodeId b, int times, Random* random);
   void power_cut(Process& p);
+  void expect_another_leader(Process& stalled);
   void damage(Process& p, Fault fault, Random& random);
   void wipe(Process& p);
   void operate(Random& random);
@@ -476,12 +480,10 @@ void Simulation::Impl::start(Process& p) {
       bite(p.damage);
       return;
     }
-    if ((p.error_planned || p.disk_is_full) && node.error().code == ExitCode::kStorage) {
-      if (p.disk_is_full) {
-        bite(p, Fault::kDiskFull);
-      } else {
-        bite(Fault::kWriteError);
-      }
+    // A full disk alone is no reason, but for a log that has never been begun.
+    const bool is_full = p.disk_is_full && !p.has_run;
+    if ((p.error_planned || is_full) && node.error().code == ExitCode::kStorage) {
+      if (p.error_planned) bite(Fault::kWriteError);
       p.error_planned = false;
       p.files->clear_failures();
       p.files->restart_process();
@@ -715,16 +717,12 @@ bool Simulation::Impl::stands(Process& p) {
   return true;
 }
 
-// The process says that it must end. Only for a reason that was given to it.
+// The process says that it must end. Only for a reason that was given to it; a full disk is none.
 void Simulation::Impl::handle_fatal(Process& p) {
   Error error = *p.fatal;
   timeline_.trace("node {} stops: {}", p.id, error.text);
-  if (error.code == ExitCode::kStorage && (p.error_planned || p.disk_is_full)) {
-    if (p.disk_is_full) {
-      bite(p, Fault::kDiskFull);
-    } else {
-      bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
-    }
+  if (error.code == ExitCode::kStorage && p.error_planned) {
+    bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
     p.error_planned = false;
     p.files->clear_failures();
   } else if (error.code == ExitCode::kData && p.damaged) {
@@ -759,8 +757,10 @@ void Simulation::Impl::schedule_workers(Process& p) {
     });
   };
   node::Node& node = *p.node;
-  arrange(&Process::writer_scheduled, node.writer().has_work(), true, p.disk_low, p.disk_high,
-          [&node] { node.writer().poll_once(); });
+  const Duration retry =
+      node.writer().waits_for_space() ? Duration(milliseconds(100)) : Duration(0);
+  arrange(&Process::writer_scheduled, node.writer().has_work(), true, p.disk_low + retry,
+          p.disk_high + retry, [&node] { node.writer().poll_once(); });
   arrange(&Process::applier_scheduled, node.applier().has_work(), false, microseconds(1),
           microseconds(200), [&node] { node.applier().poll_once(); });
   arrange(&Process::worker_scheduled, node.worker().has_work(), true, p.disk_low, p.disk_high,
@@ -778,6 +778,9 @@ void Simulation::Impl::after_step(Process& p) {
   const raft::Core& core = p.node->core();
   uint64_t elections = checkers_.elections();
   checkers_.after_step(p.id, *p.node);
+  if (p.disk_is_full && (p.node->log_is_full() || p.node->writer().waits_for_space())) {
+    bite(p, Fault::kDiskFull);
+  }
   if (changes_) note_conf(*p.node);
   if (checkers_.elections() > elections) {
     timeline_.note('L', p.id.value(), core.term().value());
@@ -962,6 +965,36 @@ void Simulation::Impl::power_cut(Process& p) {
       p.writer_scheduled || p.worker_scheduled || p.applier_scheduled || p.snapshotter_scheduled;
   if (had_work) bite(Fault::kCrashPower);
   end(p, true, "the power goes");
+}
+
+// Where disks that stall are all that is wrong, and this one is the leader's.
+void Simulation::Impl::expect_another_leader(Process& stalled) {
+  FaultSet others = active_;
+  for (Fault harmless : {Fault::kDiskStall, Fault::kClockJump, Fault::kTinyLimits,
+                         Fault::kWriteLost, Fault::kWriteTorn}) {
+    others.set(harmless, false);
+  }
+  const Time until = now() + kElectionTimeout * kStalledLeaderTimeouts;
+  if (others.count() > 0 || !stalled.up() || stalled.stalled_until <= until) return;
+  const raft::Core& core = stalled.node->core();
+  if (core.role() != raft::Role::kLeader || !core.leader_is_ready() || processes_.size() < 3) {
+    return;
+  }
+  for (auto& p : processes_) {
+    if (p.get() != &stalled && p->stalled_until > now()) return;
+  }
+  timeline_.at(until, [this, at = &stalled, term = core.term(), begun = now()] {
+    for (auto& p : processes_) {
+      if (p.get() != at && p->stalled_until > begun) return;  // since then
+    }
+    if (!faults_on_ || stopped() || at->stalled_until <= now()) return;
+    if (at->node->core().role() == raft::Role::kLeader) {
+      return checkers_.fail(
+          fmt::format("stalled leader: node {} leads term {} on a disk that has stalled for {} ms",
+                      at->id, at->node->core().term(), (now() - begun) / milliseconds(1)));
+    }
+    ++report_.stalled_leaders;
+  });
 }
 
 void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
@@ -1205,6 +1238,7 @@ void Simulation::Impl::arm_faults() {
     begin(p, Fault::kDiskStall);
     p.stalled_until = now() + draw(r, milliseconds(500), milliseconds(r.chance(30) ? 10000 : 2500));
     timeline_.trace("the disk of node {} stalls", p.id);
+    expect_another_leader(p);
   });
   every(Fault::kWriteError, milliseconds(1000), milliseconds(8000), [this](Random& r) {
     Process& p = victim(r);
@@ -1222,16 +1256,23 @@ void Simulation::Impl::arm_faults() {
                       EIO);
   });
   every(Fault::kDiskFull, milliseconds(2000), milliseconds(10000), [this](Random& r) {
-    Process& p = victim(r);
-    if (p.disk_is_full || p.error_planned || p.lost || p.wiped) return;
-    begin(p, Fault::kDiskFull);
-    p.disk_is_full = true;
-    p.files->set_free(r.below(32 << 10));
-    timeline_.trace("the disk of node {} fills up", p.id);
-    timeline_.after(draw(r, milliseconds(200), milliseconds(4000)), [at = &p] {
-      at->files->set_capacity(UINT64_MAX);
-      at->disk_is_full = false;
-    });
+    Process& one = victim(r);
+    // Often so many at a time that no quorum has space.
+    const bool all = r.chance(40);
+    for (auto& process : processes_) {
+      Process& p = *process;
+      if (!(all ? r.chance(70) : &p == &one)) continue;
+      if (p.disk_is_full || p.error_planned || p.lost || p.wiped) continue;
+      begin(p, Fault::kDiskFull);
+      p.disk_is_full = true;
+      p.files->set_free(r.below(r.chance(50) ? 512 : 32 << 10));
+      timeline_.trace("the disk of node {} fills up", p.id);
+      timeline_.after(draw(r, milliseconds(200), milliseconds(r.chance(30) ? 10000 : 4000)),
+                      [at = &p] {
+                        at->files->set_capacity(UINT64_MAX);
+                        at->disk_is_full = false;
+                      });
+    }
   });
   for (Fault fault : {Fault::kBitFlip, Fault::kMisdirectedWrite}) {
     every(fault, milliseconds(1000), milliseconds(8000), [this, fault](Random& r) {
@@ -1558,7 +1599,7 @@ void Simulation::Impl::liveness() {
   const uint64_t episode = next_episode_++;
   for (auto& p : processes_) {
     if (is_good(*p)) continue;
-    switch (phase_random_.below(3)) {
+    switch (phase_random_.below(5)) {
       case 0:
         end(*p, true, "it stays down");
         p->stays_down = true;
@@ -1566,6 +1607,13 @@ void Simulation::Impl::liveness() {
       case 1:  // hears nothing, but is heard
         for (Process* other : good)
           network_.cut(other->id, p->id, episode, Fault::kPartitionOneWay);
+        break;
+      case 2:  // is well, but for its disk
+        p->stalled_until = now() + std::chrono::hours(1);
+        break;
+      case 3:
+        p->files->set_free(0);
+        p->disk_is_full = true;
         break;
       default:
         cut_off(*p, episode, Fault::kPartition);

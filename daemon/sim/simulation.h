@@ -64,6 +64,9 @@ struct SimReport {
   uint64_t searched = 0;
   uint64_t search_exhausted = 0;
   Duration slowest_recovery{};  // of the liveness phase
+  // Leaders whose disk stalled while nothing else was wrong, and who led no more ten election
+  // timeouts later.
+  uint64_t stalled_leaders = 0;
 
   void add(const SimReport& other);
 };

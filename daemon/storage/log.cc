@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -32,6 +33,7 @@ constexpr size_t kMaxAnchorsPerRead = 256;
 constexpr size_t kMaxStaleTermRuns = 256;
 
 constexpr const char* kSpareName = "spare";
+constexpr const char* kReserveName = "reserve";
 
 class SegmentedLog final : public Log {
  public:
@@ -49,10 +51,8 @@ class SegmentedLog final : public Log {
 
   Result<Index> compact(Index keep_from) override;
   Result<void> prepare_next_segment() override;
-  bool wants_next_segment() const override {
-    std::lock_guard lock(mutex_);
-    return spare_.file == nullptr && !spare_in_use_;
-  }
+  bool wants_next_segment() const override { return wants_spare() || wants_reserve(); }
+  bool has_reserve() const override { return has_reserve_.load(std::memory_order_acquire); }
 
   Index first_index() const override {
     std::lock_guard lock(mutex_);
@@ -74,7 +74,17 @@ class SegmentedLog final : public Log {
   };
 
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
-  Result<void> adopt_spare();
+  uint64_t reserve_bytes() const { return std::min(options_.segment_bytes, kReserveBytes); }
+  bool wants_spare() const {
+    std::lock_guard lock(mutex_);
+    return spare_.file == nullptr && !spare_in_use_;
+  }
+  bool wants_reserve() const {
+    std::lock_guard lock(mutex_);
+    return reserve_.file == nullptr && !reserve_in_use_;
+  }
+  Result<void> adopt(const char* name, uint64_t bytes, Segment& segment);
+  Result<void> prepare(const char* name, uint64_t bytes, Segment& segment);
   Result<Segment> make_segment(const std::string& temporary, uint64_t bytes);
   // Makes the next segment the current one. `begins_log`: what is before it does not count.
   Result<void> roll(uint64_t record_bytes, bool begins_log);
@@ -109,6 +119,10 @@ class SegmentedLog final : public Log {
   bool sealed_ = true;
   std::optional<Time> idle_since_;
   std::optional<Error> failure_;
+  // append() stopped for want of space: in front of this batch, and this entry of it.
+  bool waits_for_space_ = false;
+  size_t resume_batch_ = 0;
+  size_t resume_entry_ = 0;
   // Changes of the index since the last sync, in order. A truncation has no place.
   struct IndexChange {
     Index index;
@@ -126,7 +140,10 @@ class SegmentedLog final : public Log {
   Index first_index_{1};
   Index durable_last_;
   Segment spare_;
-  bool spare_in_use_ = false;       // roll() has taken it, and its name is still that of the spare
+  bool spare_in_use_ = false;  // roll() has taken it, and its name is still that of the spare
+  Segment reserve_;
+  bool reserve_in_use_ = false;  // likewise
+  std::atomic<bool> has_reserve_{false};
 };
 
 // ---- opening
@@ -139,7 +156,9 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
       !done) {
     return done;
   }
-  if (auto done = adopt_spare(); !done) return done;
+  if (auto done = adopt(kSpareName, options_.segment_bytes, spare_); !done) return done;
+  if (auto done = adopt(kReserveName, reserve_bytes(), reserve_); !done) return done;
+  has_reserve_ = reserve_.file != nullptr;
 
   if (state.segments.empty()) {
     if (snapshot.index) {
@@ -167,6 +186,17 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     index_ = std::move(state.index);
     first_index_ = state.first_index;
     durable_last_ = state.last_index;
+  }
+  if (wants_reserve()) {
+    auto made = prepare(kReserveName, reserve_bytes(), reserve_);
+    if (!made && !made.error().no_space) return made;
+    has_reserve_ = made.has_value();
+    if (!made) {
+      recovered.warnings.push_back(fmt::format(
+          "there is no space for the log's reserve of {} bytes: this node takes no entries until "
+          "there is, and makes it then by itself ({})",
+          reserve_bytes(), made.error().text));
+    }
   }
   if (!sealed_) {
     // All of it is durable now; without a seal the last batch would stay ambiguous.
@@ -216,21 +246,21 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   return {};
 }
 
-// A spare that an earlier run made is as good as a new one: it was synced before it had its name.
-Result<void> SegmentedLog::adopt_spare() {
-  auto there = files_.exists(path(kSpareName));
+// One that an earlier run made is as good as a new one: it was synced before it had its name.
+Result<void> SegmentedLog::adopt(const char* name, uint64_t bytes, Segment& segment) {
+  auto there = files_.exists(path(name));
   if (!there) return failure(there.error());
   if (!*there) return {};
-  auto file = files_.open(path(kSpareName), OpenMode::kWrite);
+  auto file = files_.open(path(name), OpenMode::kWrite);
   if (!file) return failure(file.error());
   auto size = (*file)->size();
   if (!size) return failure(size.error());
-  if (*size != options_.segment_bytes) {
-    if (auto done = files_.remove(path(kSpareName)); !done) return done;
+  if (*size != bytes) {
+    if (auto done = files_.remove(path(name)); !done) return done;
     return files_.sync_directory(directory_);
   }
   std::lock_guard lock(mutex_);
-  spare_ = Segment{0, std::move(*file), *size, 0};
+  segment = Segment{0, std::move(*file), *size, 0};
   return {};
 }
 
@@ -254,19 +284,28 @@ Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_
   return Segment{0, std::move(*file), bytes, 0};
 }
 
-Result<void> SegmentedLog::prepare_next_segment() {
-  std::lock_guard one_at_a_time(spare_mutex_);
-  if (!wants_next_segment()) return {};
-  const std::string temporary = path("spare.tmp");
-  auto made = make_segment(temporary, options_.segment_bytes);
+Result<void> SegmentedLog::prepare(const char* name, uint64_t bytes, Segment& segment) {
+  const std::string temporary = path(std::string(name) + ".tmp");
+  auto made = make_segment(temporary, bytes);
   if (!made) return failure(made.error());
-  if (auto done = files_.rename(temporary, path(kSpareName)); !done) return done;
+  if (auto done = files_.rename(temporary, path(name)); !done) return done;
   if (auto done = files_.sync_directory(directory_); !done) return done;
   std::lock_guard lock(mutex_);
-  spare_ = std::move(*made);
+  segment = std::move(*made);
   return {};
 }
 
+Result<void> SegmentedLog::prepare_next_segment() {
+  std::lock_guard one_at_a_time(spare_mutex_);
+  if (wants_reserve()) {
+    if (auto done = prepare(kReserveName, reserve_bytes(), reserve_); !done) return done;
+    has_reserve_.store(true, std::memory_order_release);
+  }
+  if (!wants_spare()) return {};
+  return prepare(kSpareName, options_.segment_bytes, spare_);
+}
+
+// Only making a new file needs space, and only that may fail for want of it with nothing changed.
 Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
   const uint64_t needed = sizeof(SegmentHeader) + record_bytes + kSealRecordBytes;
   Segment next;
@@ -283,8 +322,20 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
     name = path("next.tmp");
     uint64_t bytes = std::max(std::min(options_.segment_bytes, kQuickSegmentBytes), needed);
     auto made = make_segment(name, (bytes + 4095) / 4096 * 4096);
-    if (!made) return failure(made.error());
-    next = std::move(*made);
+    if (made) {
+      next = std::move(*made);
+    } else {
+      if (!made.error().no_space) return failure(made.error());
+      std::lock_guard lock(mutex_);
+      if (reserve_.file == nullptr || reserve_.bytes < needed) {
+        waits_for_space_ = true;
+        return failure(made.error());
+      }
+      name = path(kReserveName);
+      next = std::exchange(reserve_, Segment());
+      reserve_in_use_ = true;
+      has_reserve_.store(false, std::memory_order_release);
+    }
   }
   next.id = current_.id + 1;
   next.end = sizeof(SegmentHeader);
@@ -321,7 +372,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
     durable_last_ = last_index_;
   }
   segments_.push_back(current_);
-  spare_in_use_ = false;
+  spare_in_use_ = reserve_in_use_ = false;
   return {};
 }
 
@@ -337,6 +388,9 @@ Result<void> SegmentedLog::check_usable() const {
 
 Result<void> SegmentedLog::fail(Error error) {
   error.code = ExitCode::kStorage;
+  if (std::exchange(waits_for_space_, false)) return failure(std::move(error));
+  // In the middle of something: only recovery tells what is on the disk.
+  error.no_space = false;
   failure_ = error;
   return failure(std::move(error));
 }
@@ -469,11 +523,12 @@ Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replace
 }
 
 Result<void> SegmentedLog::append_all(std::span<const LogBatch> batches) {
-  for (const LogBatch& batch : batches) {
+  for (; resume_batch_ < batches.size(); ++resume_batch_) {
+    const LogBatch& batch = batches[resume_batch_];
     Index replaces_from = batch.replaces_from.value_or(Index());
-    if (replaces_from > last_index_) replaces_from = Index();
-    size_t from = 0;
+    if (replaces_from > last_index_ || resume_entry_ > 0) replaces_from = Index();
     do {
+      const size_t from = resume_entry_;
       size_t to = from;
       uint64_t bytes = 0;
       while (to < batch.entries.size()) {
@@ -489,9 +544,11 @@ Result<void> SegmentedLog::append_all(std::span<const LogBatch> batches) {
                               batch.entries.subspan(from, to - from), bytes);
       if (!done) return done;
       replaces_from = Index();
-      from = to;
-    } while (from < batch.entries.size());
+      resume_entry_ = to;
+    } while (resume_entry_ < batch.entries.size());
+    resume_entry_ = 0;
   }
+  resume_batch_ = 0;
   return sync_and_publish();
 }
 

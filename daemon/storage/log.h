@@ -6,6 +6,13 @@
 // incomplete end is cut, with a warning. After the first error of a write or sync the log refuses
 // everything: what is on the disk is then unknown until the next open().
 //
+// A full disk is no such error. Segments are filled ahead of use, so that only a new one needs
+// space, and nothing of the log depends on one that could not be made. One more, the reserve, is
+// kept for that moment: the log goes on in it. While it is used up (has_reserve() is false) the
+// log's owner is to append no entries but what elections need; if even the reserve is full,
+// append() says no_space and takes the same batches again later. The reserve is made again when
+// there is space.
+//
 // Threads: append(), seal_if_idle() and reset() belong to the writer thread. prepare_next_segment()
 // and compact() belong to one other thread (each). read() and the getters: any thread. A mutex
 // guards the list of segments and the sparse index, and is never held over a disk operation.
@@ -32,6 +39,8 @@ inline constexpr uint64_t kMaxSegmentBytes = uint64_t{4} << 30;
 // A segment made while append() waits (the very first, and when no spare is there) is this small,
 // so that filling it with zeros costs little.
 inline constexpr uint64_t kQuickSegmentBytes = 4 << 20;
+// The reserve: as large as that, or as a segment if these are smaller.
+inline constexpr uint64_t kReserveBytes = kQuickSegmentBytes;
 // Seal this long after the last batch.
 inline constexpr Duration kSealAfter = std::chrono::milliseconds(100);
 
@@ -87,7 +96,10 @@ class Log {
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
 
-  // Durable on return, all batches with one sync. Writer thread.
+  // Durable on return, all batches with one sync. Writer thread. An error with no_space: the log
+  // needs a new segment, and neither it nor the reserve is to be had. Nothing is lost; call it
+  // again with the same batches (more may follow them), and nothing else of this thread's
+  // meanwhile. Part of them may be durable already.
   virtual Result<void> append(std::span<const LogBatch> batches) = 0;
   // Call it now and then while there is nothing to append: kSealAfter after the last batch it
   // writes one small record that says that everything before is durable. Writer thread.
@@ -95,7 +107,7 @@ class Log {
   // Wanted by seal_if_idle(): a batch is not sealed yet.
   virtual bool wants_seal() const = 0;
   // Drops all entries and begins an empty log behind an installed snapshot. Durable on return. Not
-  // concurrent with compact(): it waits for it. Writer thread.
+  // concurrent with compact(): it waits for it. Writer thread. After no_space: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
 
   // Durable entries `[from, to)`, at least one and then at most `max_bytes` (by Entry::weight),
@@ -107,10 +119,12 @@ class Log {
   // Removes whole segments whose entries are all below `keep_from`; returns the first index that is
   // left. The log must go on behind a snapshot that is durable: keep_from <= its index + 1.
   virtual Result<Index> compact(Index keep_from) = 0;
-  // Makes a zero-filled segment ready, if there is none. A failure (no space) leaves the log as it
-  // is.
+  // Makes the reserve, and then a zero-filled segment ready, where they are missing. A failure (no
+  // space) leaves the log as it is.
   virtual Result<void> prepare_next_segment() = 0;
   virtual bool wants_next_segment() const = 0;
+  // The space for the next few batches is sure, whatever the disk says. Any thread.
+  virtual bool has_reserve() const = 0;
 
   virtual Index first_index() const = 0;
   virtual Index last_index() const = 0;      // durable

@@ -19,7 +19,7 @@ constexpr size_t kProposalHeaderBytes = 32;
 
 bool is_known_type(uint8_t type) {
   return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 42) ||
-         type == 48;
+         type == 46 || type == 48;
 }
 
 tl::unexpected<Error> malformed(std::string text) {
@@ -187,6 +187,10 @@ FrameType write(Writer& out, const ChangeRequest& m) {
 FrameType write(Writer& out, const ChangeAnswer& m) {
   out.add(m.number).add(as_bytes(m.outcome));
   return FrameType::kChangeAnswer;
+}
+FrameType write(Writer& out, const DiskReport& m) {
+  out.add(m.leader_term).add(m.full).add(m.stalled).add(m.writes_stopped);
+  return FrameType::kDiskReport;
 }
 
 // What the body will be, roughly: enough to grow `out` once for a large frame.
@@ -448,6 +452,11 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
       auto& m = message.emplace<ChangeAnswer>();
       in.get(m.number);
       m.outcome = in.rest().text();
+      return {};
+    }
+    case FrameType::kDiskReport: {
+      auto& m = message.emplace<DiskReport>();
+      get_all(in, m.leader_term, m.full, m.stalled, m.writes_stopped);
       return {};
     }
     default:

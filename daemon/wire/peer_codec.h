@@ -63,6 +63,7 @@ enum class FrameType : uint8_t {
   kDivergenceVerdict = 40,
   kChangeRequest = 41,
   kChangeAnswer = 42,
+  kDiskReport = 46,
   kSnapshotOffer = 48,
 };
 

@@ -104,9 +104,19 @@ struct ChangeAnswer {
   std::string outcome;
 };
 
+// What a node says of its disk, to every peer: when it changes, when a connection stands, and again
+// now and then, for messages are lost (node/disk_watch.h).
+struct DiskReport {
+  Term leader_term;     // that the sender leads; none: it does not lead
+  bool full = false;    // less space than the sender's storage.min_free_disk
+  bool stalled = false; // it has completed nothing for the sender's storage.stall_timeout
+  // Of a leader: no quorum has space, so no command is taken from anybody.
+  bool writes_stopped = false;
+};
+
 using PeerMessage =
     std::variant<raft::Envelope, ForwardProposals, ForwardRefused, SnapshotChunk, SnapshotAck,
                  GenesisOffer, GenesisAccepted, DigestReport, DigestQuery, DivergenceVerdict,
-                 ChangeRequest, ChangeAnswer, SnapshotOffer>;
+                 ChangeRequest, ChangeAnswer, DiskReport, SnapshotOffer>;
 
 }  // namespace connectd::wire

@@ -89,6 +89,8 @@ class Load:
         self.reads = 0
         self.disconnects = 0
         self.errors = []
+        self.longest_gap = 0.0  # seconds between two acknowledged increments, of all clients together
+        self.last_acknowledged = None
         self.failure = None
         self.stopping = False
         self.threads = [threading.Thread(target=self._run, args=(i, random.Random(seed * 1000 + i)), daemon=True)
@@ -193,6 +195,10 @@ class Load:
                 check(value > floor, f"{what}, though {floor} had been seen before it was sent")
                 key.acknowledged.add(value)
                 self.acknowledged += 1
+                moment = time.monotonic()
+                if self.last_acknowledged is not None:
+                    self.longest_gap = max(self.longest_gap, moment - self.last_acknowledged)
+                self.last_acknowledged = moment
             else:
                 check(value >= floor, f"{what}, though {floor} had been seen before it was sent")
                 self.reads += 1

@@ -18,6 +18,7 @@ def test_sigterm_of_the_leader_loses_no_request(context):
     cluster = context.cluster("counter", settings={"client": {"request_timeout": "10s"}})
     cluster.start()
     total = 0
+    gaps = []
     for number in range(ROUNDS):
         leader = cluster.leader()
         others = [node_id for node_id in cluster.nodes if node_id != leader]
@@ -41,10 +42,12 @@ def test_sigterm_of_the_leader_loses_no_request(context):
         check(value == base + load.acknowledged,
               f"the counter is {value}, after {base} and {load.acknowledged} acknowledged increments")
         total += load.acknowledged
+        gaps.append(load.longest_gap)
         cluster.start(leader)
         cluster.wait_caught_up(leader)
     status = cluster.wait_equal()
-    print(f"{ROUNDS} leaders stopped, {total} increments, applied index {status['applied_index']}")
+    print(f"{ROUNDS} leaders stopped, {total} increments, applied index {status['applied_index']}; longest times "
+          f"without an acknowledgement: {', '.join(f'{gap * 1000:.0f} ms' for gap in gaps)}")
 
 
 def test_sigterm_of_the_leader_answers_its_own_clients(context):

@@ -105,6 +105,7 @@ void peer_frames() {
                                          Index(8), 1, 2});
   messages.emplace_back("change", wire::ChangeRequest{7, "change"});
   messages.emplace_back("change-answer", wire::ChangeAnswer{7, "outcome"});
+  messages.emplace_back("disk-report", wire::DiskReport{Term(3), true, false, true});
   std::string stream(1, '\0');
   auto by_type = [&](const std::string& name, const std::string& frame) {
     stream += frame;

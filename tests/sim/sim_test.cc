@@ -106,6 +106,56 @@ TEST_F(SimulationTest, TheCounterUnderAllFaults) { run_seeds("plugins/libcounter
 TEST_F(SimulationTest, TheKeyValueStoreUnderAllFaults) { run_seeds("plugins/libkv.so", 200); }
 TEST_F(SimulationTest, TheHashChainUnderAllFaults) { run_seeds("tests/plugins/libchain.so", 200); }
 
+// Even numbers have no use and do no harm; one, two and seven are the ends of what is supported.
+TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
+  auto plugin = load("plugins/libcounter.so");
+  const uint64_t first = from_environment("CONNECTD_SIM_SEED", 1);
+  const uint64_t count = from_environment("CONNECTD_SIM_SEEDS", 30);
+  for (size_t nodes : {1, 2, 4, 6, 7}) {
+    SimReport sum;
+    for (uint64_t seed = first; seed < first + count; ++seed) {
+      SimOptions options = options_for(plugin, seed);
+      options.nodes = nodes;
+      SimReport report = Simulation(options).run();
+      ASSERT_EQ(report.failure, "") << nodes << " nodes, seed " << seed;
+      sum.add(report);
+    }
+    EXPECT_GT(sum.acknowledged, count * 50) << nodes << " nodes";
+  }
+}
+
+TEST_F(SimulationTest, ALeaderWhoseDiskStallsIsReplacedWithinTenElectionTimeouts) {
+  auto plugin = load("plugins/libcounter.so");
+  SimReport sum;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SimOptions options = options_for(plugin, seed);
+    options.clients = 1;
+    options.faulty_time = std::chrono::seconds(90);
+    options.faults = *FaultSet::parse("disk_stall,tiny_limits,clock_jump");
+    SimReport report = Simulation(options).run();
+    ASSERT_EQ(report.failure, "") << "seed " << seed;
+    sum.add(report);
+  }
+  EXPECT_GT(sum.stalled_leaders, 3u) << "nothing was tested";
+}
+
+// Full disks alone end no process, and a write that answers DISKFULL did not happen.
+TEST_F(SimulationTest, FullDisksAreBorneByThemselves) {
+  auto plugin = load("plugins/libcounter.so");
+  SimReport sum;
+  for (uint64_t seed = 1; seed <= 15; ++seed) {
+    SimOptions options = options_for(plugin, seed);
+    options.clients = 3;
+    options.faulty_time = std::chrono::seconds(30);
+    options.faults = *FaultSet::parse("disk_full,tiny_limits,disk_slow");
+    SimReport report = Simulation(options).run();
+    ASSERT_EQ(report.failure, "") << "seed " << seed;
+    sum.add(report);
+  }
+  EXPECT_GT(sum.faults[Fault::kDiskFull].bitten, 10u);
+  EXPECT_GT(sum.refused, 100u);
+}
+
 TEST_F(SimulationTest, APluginThatIsNotDeterministicIsNamedWithTheFirstIndexAndBothReplies) {
   SimReport report = Simulation(options_for_random(1)).run();
   EXPECT_THAT(report.failure,

@@ -94,9 +94,9 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
-  bench.holder.set_disk_full(true);
+  bench.holder.set_disk_full("no space");
   client->submit("w1");
-  EXPECT_THAT(client->codes, ElementsAre(ReplyCode::kDiskFull));
+  EXPECT_EQ(client->reply(0), "DISKFULL no space");
   client->submit("r2");
   bench.advance();
   EXPECT_EQ(bench.numbered(), "") << "a refused write was handed on";
@@ -105,7 +105,7 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   auto reads = bench.take_reads(10);
   ASSERT_EQ(reads.size(), 1u);
   bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("v"), false, 0, Index(10)});
-  bench.holder.set_disk_full(false);
+  bench.holder.set_disk_full("");
   client->submit("w3");
   bench.advance();
   EXPECT_EQ(bench.numbered(), "10/1:w3");
@@ -124,6 +124,46 @@ TEST(Holder, AWriteThatAnOperatorHadSkippedIsAnsweredDefinitelyAndTheNextGoesOn)
   EXPECT_EQ(client->codes[0], ReplyCode::kPlugin);
   EXPECT_THAT(client->texts[0], HasSubstr("it was not executed"));
   EXPECT_EQ(client->reply(1), "OK two");
+}
+
+// What is out is settled by a new session, which is opened for it; what comes back is refused like
+// what nobody was handed, and so did not happen.
+TEST(Holder, WithoutSpaceWhatComesBackUnappliedIsRefusedForCertain) {
+  HolderLimits limits;
+  limits.credit_bytes = 600;
+  HolderBench bench(limits);
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* text : {"w1", "w2", "w3", "w4"}) client->submit(text);
+  bench.advance();
+  EXPECT_EQ(bench.numbered(), "10/1:w1 10/2:w2");
+  bench.holder.set_disk_full("no space");
+  bench.holder.forward_refused(Term(5));
+  bench.advance();
+  EXPECT_TRUE(client->codes.empty()) << "those in front are not answered yet";
+  bench.sent.clear();
+  bench.advance(milliseconds(20));
+  ASSERT_EQ(bench.sent.size(), 1u);
+  EXPECT_EQ(bench.sent[0].proposals.at(0).kind, raft::EntryKind::kSessionOpen);
+  bench.holder.applied(SessionId(10), Sequence(1), Index(20), 0, as_bytes("1"));
+  bench.holder.session_opened(SessionId(21), kIncarnation);
+  bench.advance();
+  ASSERT_EQ(client->codes.size(), 4u);
+  EXPECT_EQ(client->reply(0), "OK 1");
+  for (size_t i = 1; i < 4; ++i) EXPECT_EQ(client->reply(i), "DISKFULL no space");
+  EXPECT_EQ(bench.holder.held(), 0u);
+}
+
+// A session is not opened for nothing.
+TEST(Holder, WithoutSpaceAndWithoutWritesNoSessionIsOpened) {
+  HolderBench bench;
+  bench.holder.set_disk_full("no space");
+  bench.holder.leader_changed(NodeId(1), Term(5), true);
+  bench.advance();
+  EXPECT_TRUE(bench.sent.empty());
+  bench.holder.set_disk_full("");
+  bench.advance();
+  EXPECT_EQ(bench.sent.size(), 1u);
 }
 
 TEST(Stream, WritesAreRefusedWhileTheReplicasAreNotEqualAndReadsAreNot) {

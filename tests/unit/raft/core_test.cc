@@ -391,6 +391,52 @@ TEST(Thesis310, ATargetIsFoundAlsoWhenAQuorumPeriodHasJustBegun) {
   EXPECT_EQ(host.take<TimeoutNow>(2).size(), 1u);  // 3 is dead
 }
 
+TEST(Thesis310, OfEqualTargetsOneThatDidNotTakeOverComesLastAndOneToAvoidNever) {
+  Host host;
+  host.lead_and_commit();
+  host.answer_heartbeat(2);
+  host.answer_heartbeat(3);
+  auto is_over = [&] {
+    host.answer_heartbeat(2);
+    host.answer_heartbeat(3);
+    host.time_out();
+    return !host.core->is_transferring();
+  };
+  host.step(TransferLeadership{});
+  EXPECT_EQ(host.take<TimeoutNow>(2).size(), 1u);
+  while (!is_over()) {
+  }
+  host.sent.clear();
+  host.step(TransferLeadership{});
+  EXPECT_EQ(host.take<TimeoutNow>(3).size(), 1u);
+  while (!is_over()) {
+  }
+  host.sent.clear();
+  host.step(TransferLeadership{NodeId(), {NodeId(2)}});
+  EXPECT_EQ(host.take<TimeoutNow>(3).size(), 1u) << "better one that failed than one to avoid";
+  while (!is_over()) {
+  }
+  host.sent.clear();
+  host.step(TransferLeadership{NodeId(), {NodeId(2), NodeId(3)}});
+  EXPECT_FALSE(host.core->is_transferring());
+}
+
+TEST(Thesis310, WhoIsOfNoUseAsALeaderNeitherCampaignsNorTakesOverAndVotesAsEver) {
+  Host host({1}, 1);
+  host.append(2, 1, 1, 1, {});
+  host.step(Candidacy{false});
+  host.receive(2, 1, TimeoutNow{});
+  for (int i = 0; i < 5; ++i) host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  EXPECT_EQ(host.core->term(), Term(1));
+  host.receive(3, 2, VoteRequest{Index(1), Term(1), true});
+  host.persist();
+  EXPECT_TRUE(host.take<VoteResponse>(3).at(0).granted);
+  host.step(Candidacy{true});
+  host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate);
+}
+
 TEST(Thesis310, TheTargetCampaignsWithoutPreVote) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {});

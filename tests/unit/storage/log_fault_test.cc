@@ -246,41 +246,162 @@ TEST(LogFaultTest, WhatRecoveryHasReadIsDurable) {
   EXPECT_TRUE(holds(**log, model));
 }
 
-// Catalogue row 67.
-TEST(LogFaultTest, AFullDiskIsSaidAndTheLogRecovers) {
+// Catalogue row 67. Appends small batches until the log has no space; those are in `model`.
+uint64_t fill_up(Log& log, Model& model, uint64_t next) {
+  while (true) {
+    auto entries = make_entries(next, 2, 1, 300);
+    LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
+    auto done = log.append(std::span(&batch, 1));
+    if (!done) {
+      EXPECT_TRUE(done.error().no_space);
+      EXPECT_EQ(done.error().code, ExitCode::kStorage);
+      EXPECT_NE(done.error().text.find("No space left"), std::string::npos) << done.error().text;
+      return next;
+    }
+    model.apply(batch);
+    next += 2;
+  }
+}
+
+TEST(LogFaultTest, AFullDiskUsesTheReserveThenWaitsAndGoesOnByItself) {
   FaultyFileSystem files;
   Model model;
   Recovered recovered;
   auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
   ASSERT_TRUE(log);
-  files.set_capacity(4096 * 3 + 100);
+  ASSERT_TRUE((*log)->has_reserve());
+  files.set_capacity(4096 * 3 + 100);  // the first segment, the reserve, and one more
   uint64_t next = 1;
-  while (true) {
+  size_t segments = 0;
+  while ((*log)->has_reserve()) {
     auto entries = make_entries(next, 2, 1, 300);
     LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
-    auto done = (*log)->append(std::span(&batch, 1));
-    if (!done) {
-      EXPECT_EQ(done.error().code, ExitCode::kStorage);
-      EXPECT_NE(done.error().text.find("No space left"), std::string::npos) << done.error().text;
-      break;
-    }
+    ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
     model.apply(batch);
     next += 2;
+    segments = files.names(kDirectory).size();
   }
-  EXPECT_GT(next, 10u);
+  EXPECT_EQ(segments, 3u);
+  // What elections write still fits.
+  LogBatch vote{{Term(2), NodeId(2), Index(0)}, std::nullopt, {}};
+  ASSERT_TRUE((*log)->append(std::span(&vote, 1)));
+  model.apply(vote);
   EXPECT_FALSE((*log)->prepare_next_segment());
-  // Restart while full, and then with space.
-  log->reset();
-  files.restart_process();
-  log = Log::open(files, kDirectory, kSmall, {}, recovered);
-  ASSERT_TRUE(log) << log.error().text;
-  EXPECT_TRUE(agrees(recovered, model));
+  EXPECT_FALSE((*log)->has_reserve());
+
+  next = fill_up(**log, model, next);
+  EXPECT_TRUE(holds(**log, model)) << "what was acknowledged can be read";
+  // Again and again, without harm.
+  EXPECT_EQ(fill_up(**log, model, next), next);
   files.set_capacity(1 << 20);
   auto entries = make_entries(next, 2, 1, 300);
   LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
   ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
   model.apply(batch);
   EXPECT_TRUE(holds(**log, model));
+  ASSERT_TRUE((*log)->prepare_next_segment());
+  EXPECT_TRUE((*log)->has_reserve());
+  log->reset();
+  files.crash({0, 0});
+  log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_TRUE(agrees(recovered, model));
+}
+
+TEST(LogFaultTest, ItStartsWhileTheDiskIsFull) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  files.set_capacity(4096 * 3 + 100);
+  uint64_t next = fill_up(**log, model, 1);
+  for (bool power : {false, true}) {
+    log->reset();
+    if (power) {
+      files.crash({0, 0});
+    } else {
+      files.restart_process();
+    }
+    log = Log::open(files, kDirectory, kSmall, {}, recovered);
+    ASSERT_TRUE(log) << log.error().text;
+    EXPECT_TRUE(agrees(recovered, model));
+    EXPECT_TRUE(holds(**log, model));
+    ASSERT_EQ(recovered.warnings.size(), 1u);
+    EXPECT_NE(recovered.warnings[0].find("no space for the log's reserve"), std::string::npos);
+    EXPECT_FALSE((*log)->has_reserve());
+  }
+  // Compaction frees space, and the log goes on.
+  ASSERT_TRUE((*log)->compact(Index(next)));
+  ASSERT_TRUE((*log)->prepare_next_segment());
+  EXPECT_TRUE((*log)->has_reserve());
+  auto entries = make_entries(next, 2, 1, 300);
+  LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
+  ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
+}
+
+// Several batches, one of them longer than a segment and replacing what is there: space comes bit
+// by bit, and each time as much as fits is written, once.
+TEST(LogFaultTest, WhatWaitsForSpaceGoesOnWhereItStopped) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto log = Log::open(files, kDirectory, {.segment_bytes = 8192}, {}, recovered);
+  ASSERT_TRUE(log);
+  auto first = make_entries(1, 6, 1, 300);
+  LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, first};
+  ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
+  model.apply(batch);
+  std::vector<std::vector<raft::Entry>> entries = {
+      make_entries(5, 4, 2, 1500), make_entries(9, 1, 2, 7000), make_entries(8, 3, 3, 2000)};
+  std::vector<LogBatch> batches;
+  for (uint64_t i = 0; i < entries.size(); ++i) {
+    std::optional<Index> replaces;
+    if (i != 1) replaces = entries[i].front().index;
+    batches.push_back({{Term(2 + i), NodeId(i), Index(0)}, replaces, entries[i]});
+  }
+  files.set_free(0);
+  uint64_t attempts = 0;
+  while (true) {
+    auto done = (*log)->append(batches);
+    if (done) break;
+    ASSERT_TRUE(done.error().no_space) << done.error().text;
+    ASSERT_LT(++attempts, 100u);
+    files.set_free(attempts % 2 == 0 ? 8192 : 100);
+  }
+  EXPECT_GE(attempts, 3u);
+  for (const LogBatch& written : batches) model.apply(written);
+  EXPECT_TRUE(holds(**log, model));
+  log->reset();
+  files.crash({0, 0});
+  log = Log::open(files, kDirectory, {.segment_bytes = 8192}, {}, recovered);
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_TRUE(agrees(recovered, model));
+  EXPECT_TRUE(holds(**log, model));
+}
+
+TEST(LogFaultTest, AResetWaitsForSpaceToo) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  files.set_capacity(4096 * 3 + 100);
+  fill_up(**log, model, 1);
+  const raft::SnapshotMark mark{Index(500), Term(3)};
+  const raft::HardState hard_state{Term(3), NodeId(2), Index(500)};
+  for (int i = 0; i < 3; ++i) {
+    auto done = (*log)->reset(mark, hard_state);
+    ASSERT_FALSE(done);
+    ASSERT_TRUE(done.error().no_space);
+  }
+  files.set_capacity(1 << 20);
+  ASSERT_TRUE((*log)->reset(mark, hard_state));
+  EXPECT_EQ((*log)->first_index(), Index(501));
+  log->reset();
+  log = Log::open(files, kDirectory, kSmall, mark, recovered);
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_EQ(recovered.hard_state, hard_state);
 }
 
 TEST(LogFaultTest, AFailedPreparationLeavesTheLogUsable) {

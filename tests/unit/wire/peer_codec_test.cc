@@ -77,6 +77,7 @@ std::vector<PeerMessage> samples() {
       DigestQuery{Term(7), Compared::kState, Index(0x0102030405060708)},
       ChangeRequest{7, "change"},
       ChangeAnswer{7, "outcome"},
+      DiskReport{Term(7), true, false, true},
       DivergenceVerdict{Term(7), Compared::kState, DivergenceVerdict::Kind::kNoMajority, Index(90),
                         Index(91), 0x1111111111111111, 0x2222222222222222},
       SnapshotOffer{sample_file(), Term(7)},
@@ -231,7 +232,8 @@ TEST(PeerCodec, GoldenSamplesAreThoseOfTheDocumentation) {
           hex(encode(ForwardRefused{Term(6), Term(7), NodeId(3)})), hex(encode(sample_report())),
           hex(encode(DigestQuery{Term(7), Compared::kReplies, Index(90)})), hex(encode(verdict)),
           hex(encode(SnapshotOffer{sample_file(), Term(7)})),
-          hex(encode(SnapshotAck{sample_file(), 914, SnapshotAck::State::kReceiving}))}));
+          hex(encode(SnapshotAck{sample_file(), 914, SnapshotAck::State::kReceiving})),
+          hex(encode(DiskReport{Term(7), true, false, true}))}));
 }
 
 TEST(PeerCodec, EveryTruncationIsAnError) {
@@ -330,6 +332,9 @@ TEST(PeerCodec, WhatIsComparedAndTheKindOfAVerdictAreKnownOrRefused) {
   refused(sample_report(), 8, 2, "malformed");
   refused(sample_report(), 9, 2, "malformed");
   refused(DigestQuery{}, 8, 2, "malformed");
+  refused(DiskReport{}, 8, 2, "malformed");
+  refused(DiskReport{}, 9, 2, "malformed");
+  refused(DiskReport{}, 10, 2, "malformed");
   refused(DivergenceVerdict{}, 8, 2, "malformed");
   refused(DivergenceVerdict{}, 9, 2, "a verdict of kind 2");
 }
