@@ -148,6 +148,13 @@ void Fingerprint::add(const Core& core) {
     add_members(conf.conf.learners);
   }
 
+  add(c.settings_.size());
+  for (const SettingsAtIndex& known : c.settings_) {
+    add(known.index);
+    ByteWriter(out_).counted(known.settings.encode());
+  }
+  add(uint64_t{c.lease_given_up_});
+
   std::vector<std::pair<NodeId, bool>> votes(c.votes_.begin(), c.votes_.end());
   for (auto& [id, granted] : votes) id = name_(id);
   std::sort(votes.begin(), votes.end());
