@@ -25,6 +25,7 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
       written_term_(initial.hard_state.term),
       written_vote_(initial.hard_state.vote),
       applied_(initial.applied),
+      priority_(options.priority),
       // A new life's questions must not repeat an old life's numbers; the clocks make them differ
       // where the seed does not.
       asks_(Random(options.seed ^ static_cast<uint64_t>(now.wall_ns) ^

@@ -223,7 +223,7 @@ class Core::Impl final {
   bool leader_spoke_ = false;
   std::optional<Time> promised_at_;  // or when this node started; none: never
 
-  uint8_t priority_ = kDefaultPriority;
+  uint8_t priority_;
   std::map<NodeId, uint8_t> priorities_;  // of peers, as they said
 
   // Candidates.

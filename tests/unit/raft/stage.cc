@@ -256,6 +256,7 @@ std::string Stage::run(const std::string& line) {
   } else if (command == "read") {
     step(id(0), ReadRequest{std::stoull(words.at(1)), words.size() > 2 && words[2] == "lease"});
   } else if (command == "lease") {
+    step(id(0), TimePassed{});
     auto held = node(id(0)).core->lease_until();
     say(held ? fmt::format("{} holds a lease for {} ms", id(0),
                            (*held - now_of(node(id(0))).time) / milliseconds(1))
@@ -575,6 +576,14 @@ void Stage::turn(NodeId id) {
   if (broken.empty()) broken = checker_.after_step(*n.core);
   if (broken_.empty()) broken_ = broken;
   Core& core = *n.core;
+  // Whoever leads, nobody of an older term may hold a lease.
+  for (const auto& [other, o] : nodes_) {
+    if (!o.core || core.role() != Role::kLeader || o.core->term() >= core.term()) continue;
+    auto lease = o.core->lease_until();
+    if (lease && *lease > now_of(o).time && broken_.empty()) {
+      broken_ = fmt::format("{} leads term {}, and {} still holds a lease", id, core.term(), other);
+    }
+  }
   if (n.told_role != core.role() || n.told_term != core.term() || n.told_leader != core.leader()) {
     say(fmt::format("{} is {} in term {}, leader {}", id, role_name(core.role()), core.term(),
                     name(core.leader())));
