@@ -299,8 +299,12 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:
-    case raft::EntryKind::kSettings:
       break;
+    case raft::EntryKind::kSettings: {
+      ByteReader in(entry.payload.view());
+      CHECK(raft::Settings::decode(in, state_.settings)) << "settings that the core took";
+      break;
+    }
   }
   state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
   state_.applied = entry.index;

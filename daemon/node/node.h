@@ -173,6 +173,7 @@ class Node final : public Service, public wire::TransportHandler {
   void follow_members();
   void advance_members();
   ChangeOutcome try_change(const MemberChange& change);
+  ChangeOutcome change_setting(const MemberChange& change);
   ChangeOutcome append_change(const PlannedChange& plan, bool force);
   void expire_changes();
   void watch_disk();

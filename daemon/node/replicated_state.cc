@@ -6,7 +6,7 @@
 
 namespace connectd::node {
 namespace {
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 }
 
 ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
@@ -14,6 +14,7 @@ ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
   state.genesis = genesis;
   state.conf = genesis.conf();
   state.members = MemberList::of(genesis);
+  state.settings = genesis.settings;
   return state;
 }
 
@@ -28,6 +29,7 @@ std::string ReplicatedState::encode() const {
   writer.counted(genesis.encode());
   writer.counted(conf.encode());
   writer.counted(members.encode());
+  writer.counted(settings.encode());
   writer.counted(plugin_version);
   sessions.encode(out);
   return out;
@@ -57,6 +59,8 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   auto members = MemberList::decode(as_bytes(in.counted(kMaxGenesisBytes)));
   if (!members) return failure(members.error());
   state.members = std::move(*members);
+  ByteReader settings(as_bytes(in.counted(kMaxGenesisBytes)));
+  if (!raft::Settings::decode(settings, state.settings) || !settings.done()) in.fail();
   state.plugin_version = in.counted(kMaxGenesisBytes);
   if (!SessionTable::decode(in, state.sessions) || !in.done()) {
     return failure(ExitCode::kData, "the snapshot's metadata does not make sense");

@@ -526,6 +526,7 @@ bool Core::conf_is_settled() const { return impl_->conf_is_settled(); }
 ChangeRefusal Core::change_refusal() const { return impl_->change_refusal(); }
 const Settings& Core::settings() const { return impl_->settings_.back().settings; }
 Index Core::settings_index() const { return impl_->settings_.back().index; }
+uint8_t Core::priority_of(NodeId id) const { return impl_->priority_of(id); }
 std::optional<Time> Core::lease_until() const { return impl_->lease_until(); }
 HardState Core::hard_state() const {
   return {impl_->term_, impl_->vote_, impl_->log_.commit_index()};

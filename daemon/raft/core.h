@@ -223,6 +223,8 @@ class Core final {
   // The newest in the log, committed or not, and the entry that brought them (0: the founding).
   const Settings& settings() const;
   Index settings_index() const;
+  // As it says of itself; the default where it has not been heard.
+  uint8_t priority_of(NodeId id) const;
   // Nobody else can have been elected until then, by this node's clock: reads may be served at the
   // commit index. None: no lease is held.
   std::optional<Time> lease_until() const;

@@ -32,6 +32,8 @@ struct Hello {
   std::string http_address{};
   // The entry that brought the list of members that the sender goes by; 0: the founding document.
   Index members_index;
+  // How much the sender's cluster wants it to lead; 0: never (raft::Options::priority).
+  uint8_t priority = 100;
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.

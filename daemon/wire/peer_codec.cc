@@ -532,7 +532,7 @@ void append_hello(std::string& out, const Hello& hello) {
   writer.number(hello.plugin_level);
   writer.counted(hello.cluster_name);
   writer.counted(hello.plugin_name);
-  if (hello.peer_address.empty() && !hello.members_index) {
+  if (hello.peer_address.empty() && !hello.members_index && hello.priority == Hello().priority) {
     CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
     return;
   }
@@ -541,6 +541,7 @@ void append_hello(std::string& out, const Hello& hello) {
     writer.counted(address->substr(0, kMaxNameBytes));
   }
   writer.number(hello.members_index.value());
+  writer.number(hello.priority);
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
 
@@ -595,6 +596,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     hello.client_address = in.counted(kMaxNameBytes);
     hello.http_address = in.counted(kMaxNameBytes);
     hello.members_index = Index(in.number<uint64_t>());
+    hello.priority = in.number<uint8_t>();
     if (!in.ok()) return malformed("a malformed hello: its addresses are cut off");
   }
   return Handshake(std::move(hello));
