@@ -232,12 +232,11 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     flush();
   }
 
-  // Reads of the first two levels are executed in the order in which they came. A stale read has
-  // its own way, so that only those with the same bounds keep theirs.
+  // Reads of one level, with the same bounds, are executed in the order in which they came. Those of
+  // others go ways of their own, and a later one could meet an older state.
   bool runs_with(const Slot& slot) const {
     if (running_kind_ != slot.kind) return false;
-    if (slot.kind != RequestKind::kRead || running_read_ == slot.read) return true;
-    return running_read_.level != ReadLevel::kStale && slot.read.level != ReadLevel::kStale;
+    return slot.kind != RequestKind::kRead || running_read_ == slot.read;
   }
 
   // Starts what the barrier lets through: while requests of one kind are out, only that kind.

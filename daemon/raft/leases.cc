@@ -91,7 +91,8 @@ Duration Core::Impl::lease_length() const {
 }
 
 std::optional<Time> Core::Impl::lease_until() const {
-  if (!leader_is_ready() || !options_.check_quorum || transferee_ || lease_given_up_) return {};
+  if (!leader_is_ready() || !options_.check_quorum) return {};
+  if (transferee_ || lease_given_up_) return {};
   const Duration length = lease_length();
   if (length == Duration()) return {};
   std::vector<uint64_t> scratch;

@@ -38,16 +38,35 @@ TEST(ReadLevels, OneQuestionForEachLevelOfATurn) {
   bench.open_session();
   auto one = bench.connect();
   auto two = bench.connect();
+  auto three = bench.connect();
   one->submit("r1");
-  submit(*one, "r2", kLease);
+  submit(*two, "r2", kLease);
   submit(*two, "r3", kLease);
-  two->submit("r4");
+  three->submit("r4");
   bench.advance();
   ASSERT_EQ(bench.asked.size(), 2u);
   EXPECT_THAT(bench.asked_by_lease, ElementsAre(bench.asked[1]));
   // The leader holds a lease: its index is good for what was asked before, too.
   bench.holder.read_index(bench.asked[1], Index(5));
-  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r2 r4 r3 ");
+  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r4 r2 r3 ");
+}
+
+// Seed 5243: of a lease read between two others the index came later than theirs, and was higher.
+TEST(ReadLevels, AConnectionsReadsOfTwoLevelsWaitForEachOther) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  client->submit("r1");
+  submit(*client, "r2", kLease);
+  client->submit("r3");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 1u);
+  bench.holder.read_index(bench.asked[0], Index(5));
+  auto reads = bench.take_reads(5);
+  EXPECT_EQ(texts(reads), "r1 ");
+  done(bench, reads);
+  bench.advance();
+  EXPECT_EQ(bench.asked_by_lease.size(), 1u);
 }
 
 TEST(ReadLevels, ALeaseReadThatIsAskedAgainIsOneStill) {
