@@ -232,8 +232,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     flush();
   }
 
-  // Reads of one level, with the same bounds, are executed in the order in which they came. Those of
-  // others go ways of their own, and a later one could meet an older state.
+  // Reads of one level, with the same bounds, are executed in the order in which they came. Those
+  // of others go ways of their own, and a later one could meet an older state.
   bool runs_with(const Slot& slot) const {
     if (running_kind_ != slot.kind) return false;
     return slot.kind != RequestKind::kRead || running_read_ == slot.read;
@@ -512,15 +512,14 @@ void Holder::ask_reads() {
       host_.ask_read_index(context, batch.lease);
     }
   }
+  for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now_);
   if (!leader_) return;
   if (!new_reads_.empty()) ask(std::exchange(new_reads_, {}), false);
   // Behind the others: what a lease answers at once answers them, too.
   if (!new_lease_reads_.empty()) ask(std::exchange(new_lease_reads_, {}), true);
-  if (age_context_ != 0) return;
-  const bool too_old = std::ranges::any_of(stale_reads_, [&](const ReadTask& task) {
-    return task.options.max_age && now_ - *task.options.max_age > fresh_at_;
-  });
-  if (!too_old) return;
+  bool too_old = false;
+  for (ReadTask& task : stale_reads_) too_old |= !is_fresh(task);
+  if (age_context_ != 0 || !too_old) return;
   // One question for all of them; its answer makes the state fresh when it is reached.
   age_context_ = next_context_;
   ask({}, true);
@@ -553,9 +552,12 @@ void Holder::read_index(uint64_t context, Index index) {
   if (!tasks.empty()) std::ranges::move(tasks, std::back_inserter(indexed_reads_[index]));
 }
 
+bool Holder::is_fresh(const ReadTask& task) const {
+  return !task.options.max_age || fresh_at_ >= task.came - *task.options.max_age;
+}
+
 bool Holder::is_met(const ReadTask& task) const {
-  return task.options.min_index <= handed_ &&
-         (!task.options.max_age || now_ - *task.options.max_age <= fresh_at_);
+  return task.options.min_index <= handed_ && is_fresh(task);
 }
 
 void Holder::take_stale_reads(Index handed) {

@@ -71,6 +71,7 @@ struct ReadTask {
   Slice request;
   Time deadline;
   ReadOptions options{};
+  Time came = Time::max();  // of a stale read: the turn that saw it first
 };
 
 class Holder final {
@@ -160,6 +161,7 @@ class Holder final {
   void ask_reads();
   void ask(std::vector<ReadTask> tasks, bool lease);
   void take_stale_reads(Index handed);
+  bool is_fresh(const ReadTask& task) const;
   bool is_met(const ReadTask& task) const;
   void answer(const RequestRef& ref, const Reply& reply);
   void answer_error(const RequestRef& ref, ReplyCode code, std::string_view text);

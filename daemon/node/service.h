@@ -43,7 +43,7 @@ struct ReadOptions {
   ReadLevel level = ReadLevel::kLinearizable;
   // Of kStale. The state has this entry (0: any) ...
   Index min_index{};
-  // ... and every write that was acknowledged so long before the read is handed to the plugin.
+  // ... and every write that was acknowledged so long before the read came.
   std::optional<Duration> max_age{};
   bool operator==(const ReadOptions&) const = default;
 };
