@@ -17,6 +17,7 @@
 
 #include "admin/http_client.h"
 #include "admin/http_target.h"
+#include "admin/read_level.h"
 #include "admin/status_json.h"
 #include "base/log.h"
 #include "wire/address.h"
@@ -37,6 +38,7 @@ constexpr const char* kText = "text/plain; charset=utf-8";
 constexpr const char* kJson = "application/json";
 constexpr const char* kBytes = "application/octet-stream";
 
+constexpr size_t kMaxSettingBytes = 256;
 constexpr size_t kDrainBytes = 8 << 10;
 constexpr size_t kMaxDrained = 64 << 20;
 constexpr Duration kDrainTimeout = std::chrono::seconds(2);
@@ -167,13 +169,14 @@ class Session final : public std::enable_shared_from_this<Session> {
     if (path == "/v1/status") return get ? status() : not_allowed("GET, HEAD");
     if (path == "/v1/cluster") return get ? cluster() : not_allowed("GET, HEAD");
     if (path == "/v1/call") return post ? call() : not_allowed("POST");
+    if (path == "/v1/admin/settings") return post ? set_setting() : not_allowed("POST");
     if (path == "/v1/admin/members" || path == "/v1/admin/leader") {
       return post ? change(path == "/v1/admin/leader") : not_allowed("POST");
     }
     if (path == "/v1/admin/snapshot") return post ? snapshot() : not_allowed("POST");
     problem(404, "Not found",
             "there are /livez, /readyz, /leaderz, /v1/status, /v1/cluster, /v1/call, "
-            "/v1/admin/members, /v1/admin/leader and /v1/admin/snapshot",
+            "/v1/admin/members, /v1/admin/leader, /v1/admin/settings and /v1/admin/snapshot",
             "");
   }
 
@@ -407,15 +410,6 @@ class Session final : public std::enable_shared_from_this<Session> {
               "give a Content-Type that no form has: 'Content-Type: application/octet-stream'", "");
       return true;
     }
-    std::string read = lower_case(request_["X-Connect-Read"]);
-    if (!read.empty() && read != "linearizable") {
-      problem(400, "Bad request",
-              fmt::format("X-Connect-Read '{}' is not in this version; leave it out, or write "
-                          "linearizable",
-                          read.substr(0, 32)),
-              "");
-      return true;
-    }
     for (const char* name : {"X-Connect-Session", "X-Connect-Sequence"}) {
       if (!request_[name].empty()) {
         problem(400, "Bad request", fmt::format("{} is not in this version; leave it out", name),
@@ -428,6 +422,10 @@ class Session final : public std::enable_shared_from_this<Session> {
 
   void call() {
     if (refuse_foreign()) return;
+    auto read = parse_read_level(lower_case(request_["X-Connect-Read"]));
+    if (!read) {
+      return problem(400, "Bad request", fmt::format("X-Connect-Read: {}", read.error().text), "");
+    }
     // Only the answer to the present call counts: an older one comes too late.
     uint64_t number = ++call_number_;
     stream_.expires_never();
@@ -447,7 +445,7 @@ class Session final : public std::enable_shared_from_this<Session> {
         if (auto self = weak.lock()) self->on_result(number, std::move(result));
       });
     };
-    shared_.call(std::move(request_.body()), std::move(done));
+    shared_.call(std::move(request_.body()), *read, std::move(done));
   }
 
   // ---- /v1/admin
@@ -510,6 +508,39 @@ class Session final : public std::enable_shared_from_this<Session> {
     return change;
   }
 
+  void change(bool of_leader) {
+    if (!refuse_foreign() && !refuse_remote("members are changed")) {
+      start_change(change_of(request_.body(), of_leader));
+    }
+  }
+
+  // {"key": "raft.lease_reads", "value": "true"}: values are texts, as in the configuration.
+  static Result<node::MemberChange> setting_of(std::string_view body) {
+    auto wrong = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+    error_code ec;
+    json::value value = json::parse(body, ec);
+    if (ec || !value.is_object()) return wrong("the body is no JSON object");
+    node::MemberChange change;
+    change.kind = node::MemberChange::Kind::kSetting;
+    for (const auto& [key, field] : value.as_object()) {
+      const std::string_view name(key.data(), key.size());
+      std::string* text = name == "key" ? &change.key : name == "value" ? &change.value : nullptr;
+      if (text == nullptr || !field.is_string() || field.as_string().size() > kMaxSettingBytes) {
+        return wrong(
+            fmt::format("'{}' is not known, is no text, or is too long", name.substr(0, 32)));
+      }
+      *text = std::string(field.as_string());
+    }
+    if (change.key.empty()) return wrong("a key is wanted");
+    return change;
+  }
+
+  void set_setting() {
+    if (!refuse_foreign() && !refuse_remote("settings are changed")) {
+      start_change(setting_of(request_.body()));
+    }
+  }
+
   // True when the request came from another machine, and was answered.
   bool refuse_remote(std::string_view what) {
     error_code ec;
@@ -522,9 +553,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     return true;
   }
 
-  void change(bool of_leader) {
-    if (refuse_foreign() || refuse_remote("members are changed")) return;
-    auto wanted = change_of(request_.body(), of_leader);
+  void start_change(Result<node::MemberChange> wanted) {
     if (!wanted) return problem(400, "Bad request", wanted.error().text, "REFUSED");
     if (!shared_.change) return problem(503, "Service unavailable", "no changes are taken", "");
     uint64_t number = ++call_number_;

@@ -51,7 +51,8 @@ struct CallResult {
 // Hands a request to the loop thread. Called on the HTTP thread; must not wait, and must bound what
 // it queues (else answer kOverloaded). `done` is called once, on any thread, and may be called or
 // dropped after the server is gone.
-using CallFunction = std::function<void(std::string request, std::function<void(CallResult)> done)>;
+using CallFunction = std::function<void(std::string request, const node::ReadOptions& read,
+                                        std::function<void(CallResult)> done)>;
 // Hands a change of members, or of leadership, to the loop thread; as CallFunction otherwise.
 using ChangeFunction =
     std::function<void(node::MemberChange change, std::function<void(node::ChangeOutcome)> done)>;

@@ -46,6 +46,8 @@ CallOutcome call_outcome(node::ReplyCode code) {
       return {409, "SESSION_GONE", "The session is gone"};
     case node::ReplyCode::kUnknown:
       return {504, "UNKNOWN", "The outcome is not known"};
+    case node::ReplyCode::kStale:
+      return {503, "STALE", "This node's state is too old"};
   }
   return {500, "PLUGIN", "An unknown outcome"};
 }
@@ -59,8 +61,11 @@ std::string status_json(const node::StatusSnapshot& status) {
                                    {"client", member.client},
                                    {"http", member.http},
                                    {"promoting", member.promoting},
-                                   {"disk", member.disk}});
+                                   {"disk", member.disk},
+                                   {"priority", member.priority}});
   }
+  json::object settings;
+  for (const auto& [key, value] : status.settings) settings[key] = value;
   json::array peers;
   for (const node::PeerProgress& peer : status.peers) {
     peers.push_back(json::object{{"id", peer.id.value()},
@@ -92,6 +97,9 @@ std::string status_json(const node::StatusSnapshot& status) {
       {"members_index", status.members_index.value()},
       {"members_settled", status.members_settled},
       {"peers", std::move(peers)},
+      {"settings", std::move(settings)},
+      {"settings_index", status.settings_index.value()},
+      {"lease", status.lease},
       {"plugin", json::object{{"name", status.plugin_name},
                               {"version", status.plugin_version},
                               {"level", status.plugin_level}}}};

@@ -22,6 +22,7 @@
 #include "client/client_port.h"
 #include "node/bootstrap.h"
 #include "node/node.h"
+#include "node/settings.h"
 #include "node/status.h"
 #include "plugin/crash.h"
 #include "storage/file_system.h"
@@ -62,9 +63,9 @@ class Call final : public node::ReplyHandler {
  public:
   explicit Call(std::function<void(admin::CallResult)> done) : done_(std::move(done)) {}
 
-  void start(node::Service& service, std::string_view request) {
+  void start(node::Service& service, std::string_view request, const node::ReadOptions& read) {
     stream_ = service.open_stream(*this);
-    stream_->submit(as_bytes(request));
+    stream_->submit(as_bytes(request), read);
   }
   void on_reply(const node::Reply& reply) override {
     result_ = {reply.code, std::string(as_text(reply.bytes)), reply.plugin_refused, reply.status,
@@ -80,6 +81,14 @@ class Call final : public node::ReplyHandler {
   std::unique_ptr<node::RequestStream> stream_;
   admin::CallResult result_;
 };
+
+raft::Settings settings_of(const config::Config& config) {
+  raft::Settings settings;
+  settings.election_timeout = config.raft.election_timeout;
+  settings.lease_reads = config.raft.lease_reads;
+  settings.max_clock_drift_percent = static_cast<uint8_t>(config.raft.max_clock_drift_percent);
+  return settings;
+}
 
 wire::Address to_wire(const config::Address& address) { return {address.host, address.port}; }
 
@@ -136,8 +145,10 @@ class Daemon::Impl final : public wire::TransportHandler {
   void on_signal(int number);
   void advance_shutdown();
   void publish_status();
-  void call(std::string request, std::function<void(admin::CallResult)> done);  // HTTP thread
-  void start_call(std::string request, std::function<void(admin::CallResult)> done);
+  void call(std::string request, const node::ReadOptions& read,  // HTTP thread
+            std::function<void(admin::CallResult)> done);
+  void start_call(std::string request, const node::ReadOptions& read,
+                  std::function<void(admin::CallResult)> done);
   void change_members(node::MemberChange change,  // HTTP thread
                       std::function<void(node::ChangeOutcome)> done);
   void snapshot(admin::SnapshotRequest request,  // HTTP thread
@@ -250,6 +261,7 @@ void Daemon::Impl::begin_bootstrap() {
   options.plugin_level_min = plugin_->level_min();
   options.plugin_level_max = plugin_->level_max();
   options.plugin_options = config_.plugin.options;
+  options.settings = settings_of(config_);
   bootstrap_ = std::make_unique<node::Bootstrap>(std::move(options));
 }
 
@@ -311,6 +323,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   options.raft.heartbeat_interval = config_.raft.heartbeat_interval;
   options.raft.pre_vote = config_.raft.pre_vote;
   options.raft.check_quorum = config_.raft.check_quorum;
+  options.raft.priority = static_cast<uint8_t>(config_.raft.priority);
   options.raft.max_append_bytes = config_.raft.max_append_bytes;
   options.raft.inflight_bytes = config_.raft.inflight_bytes;
   options.raft.cache_bytes = config_.raft.cache_bytes;
@@ -364,6 +377,16 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
     if (!saved) return saved;
   }
   for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
+  const raft::Settings& settings = node_->core().settings();
+  for (const std::string& warning : node::setting_differences(settings_of(config_), settings)) {
+    LOG_WARNING("config", "{}", warning);
+  }
+  if (settings.lease_reads && !config_.raft.check_quorum) {
+    LOG_WARNING(
+        "config",
+        "raft.lease_reads is on in the cluster and raft.check_quorum is off here: this node "
+        "serves no lease reads when it leads");
+  }
   LOG_INFO("connectd", "node {} of cluster '{}' ({}): term={} last={} snapshot={}, plugin {} {}",
            config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(),
            node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
@@ -488,8 +511,9 @@ Result<void> Daemon::Impl::open_ports() {
   http.call_timeout = config_.client.request_timeout;
   auto server = admin::HttpServer::open(
       http, board_,
-      [this](std::string request, std::function<void(admin::CallResult)> done) {
-        call(std::move(request), std::move(done));
+      [this](std::string request, const node::ReadOptions& read,
+             std::function<void(admin::CallResult)> done) {
+        call(std::move(request), read, std::move(done));
       },
       [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
         change_members(std::move(change), std::move(done));
@@ -546,6 +570,7 @@ wire::Hello Daemon::Impl::hello() const {
   hello.plugin_name = plugin_->name();
   hello.plugin_level_min = plugin_->level_min();
   hello.plugin_level_max = plugin_->level_max();
+  hello.priority = static_cast<uint8_t>(config_.raft.priority);
   if (node_) {
     hello.cluster_id = node_->cluster_id();
     hello.former_cluster_ids = identity_.former_cluster_ids;
@@ -697,10 +722,16 @@ void Daemon::Impl::publish_status() {
                              member.client_address, member.http_address};
     shown.promoting = node_->members().will_promote(member.id);
     shown.disk = member.disk_id ? member.disk_id.to_string() : "";
+    shown.priority = core.priority_of(member.id);
     status->members.push_back(std::move(shown));
   }
   status->members_index = core.conf_index();
   status->members_settled = core.conf_is_settled();
+  for (node::Setting& setting : node::list_settings(core.settings())) {
+    status->settings.emplace_back(std::move(setting.key), std::move(setting.value));
+  }
+  status->settings_index = core.settings_index();
+  status->lease = core.lease_until().has_value();
   for (const raft::PeerStatus& peer : core.peers()) {
     const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
                         : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
@@ -735,15 +766,16 @@ void Daemon::Impl::publish_status() {
   }
 }
 
-void Daemon::Impl::call(std::string request, std::function<void(admin::CallResult)> done) {
+void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
+                        std::function<void(admin::CallResult)> done) {
   if (calls_.fetch_add(1) >= kMaxCalls) {
     calls_.fetch_sub(1);
     done({node::ReplyCode::kOverloaded, "too many calls over HTTP are under way", false, 0,
           Index()});
     return;
   }
-  asio::post(io_, [this, request = std::move(request), done = std::move(done)]() mutable {
-    start_call(std::move(request), std::move(done));
+  asio::post(io_, [this, request = std::move(request), read, done = std::move(done)]() mutable {
+    start_call(std::move(request), read, std::move(done));
   });
 }
 
@@ -790,7 +822,8 @@ void Daemon::Impl::snapshot(admin::SnapshotRequest request,
   });
 }
 
-void Daemon::Impl::start_call(std::string request, std::function<void(admin::CallResult)> done) {
+void Daemon::Impl::start_call(std::string request, const node::ReadOptions& read,
+                              std::function<void(admin::CallResult)> done) {
   auto counted = [this, done = std::move(done)](admin::CallResult result) {
     calls_.fetch_sub(1);
     done(std::move(result));
@@ -799,7 +832,7 @@ void Daemon::Impl::start_call(std::string request, std::function<void(admin::Cal
     counted({node::ReplyCode::kNoLeader, bootstrap_->waiting_for(), false, 0, Index()});
     return;
   }
-  (new Call(std::move(counted)))->start(*node_, request);  // deletes itself with its reply
+  (new Call(std::move(counted)))->start(*node_, request, read);  // deletes itself with its reply
 }
 
 void Daemon::Impl::log_state() {

@@ -78,6 +78,8 @@ struct Config {
     bool pre_vote = true;
     bool check_quorum = true;
     bool lease_reads = false;
+    uint64_t max_clock_drift_percent = 0;
+    uint64_t priority = 0;
     uint64_t max_append_bytes = 0;
     uint64_t inflight_bytes = 0;
     uint64_t cache_bytes = 0;

@@ -831,6 +831,12 @@ class Loader final {
     if (!good("raft.tick") || !good("raft.heartbeat_interval") || !good("raft.election_timeout")) {
       return;
     }
+    if (raft.lease_reads && !raft.check_quorum) {
+      diagnostics_.error(
+          place("raft.lease_reads"),
+          "'raft.lease_reads' needs 'raft.check_quorum': a leader that does not look "
+          "for its quorum must not rely on it");
+    }
     if (raft.election_timeout < 3 * raft.heartbeat_interval) {
       std::string_view blamed =
           given("raft.election_timeout") ? "raft.election_timeout" : "raft.heartbeat_interval";

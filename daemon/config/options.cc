@@ -172,10 +172,11 @@ std::vector<Option> make_options() {
        .default_text = "500ms",
        .min = "10ms",
        .max = "5m",
+       .cluster_setting = true,
        .help = "A follower that has not heard of a leader for this long, up to twice this long at "
                "random, stands for election. At least three heartbeat intervals; the same on all "
                "nodes. Longer: fewer needless elections on slow networks, longer pauses when a "
-               "leader is lost."});
+               "leader is lost. Later: connectctl settings set."});
   add({.path = "raft.pre_vote",
        .type = Type::kBool,
        .field = CONNECTD_FIELD(bool, raft.pre_vote),
@@ -192,10 +193,33 @@ std::vector<Option> make_options() {
        .type = Type::kBool,
        .field = CONNECTD_FIELD(bool, raft.lease_reads),
        .default_text = "false",
-       .later = {"true"},
+       .cluster_setting = true,
        .help =
-           "Reads are confirmed by a round of heartbeats, never by clocks. Only `false` in this "
-           "version."});
+           "Reads that ask for it are served by a lease: without a round of heartbeats, as long as "
+           "the clocks of all nodes keep within max_clock_drift_percent. Needs check_quorum. While "
+           "it is on, a leader whose process is killed is replaced after one election timeout at "
+           "the earliest, and a node that has just started votes for nobody that long. Later: "
+           "connectctl settings set."});
+  add({.path = "raft.max_clock_drift_percent",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(uint64_t, raft.max_clock_drift_percent),
+       .default_text = "10",
+       .min = "1",
+       .max = "40",
+       .cluster_setting = true,
+       .help = "How much faster or slower than time the clock of any node may be. With D percent "
+               "a lease lasts (100 - D) / (100 + D) of election_timeout. If a clock is worse, a "
+               "`lease` read may be stale; other reads and all writes never depend on it. Later: "
+               "connectctl settings set."});
+  add({.path = "raft.priority",
+       .type = Type::kInteger,
+       .field = CONNECTD_FIELD(uint64_t, raft.priority),
+       .default_text = "100",
+       .min = "0",
+       .max = "255",
+       .help = "Who leads, if there is a choice: a leader hands over to a voter of higher priority "
+               "that has been reachable and caught up for ten election timeouts. 0: this node "
+               "never leads; it votes and has the data."});
   add({.path = "raft.max_append_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, raft.max_append_bytes),

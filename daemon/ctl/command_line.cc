@@ -224,7 +224,9 @@ const std::vector<Command>& commands() {
        {{"hex", "", "TEXT is hexadecimal digits"},
         {"file", "FILE", "the request is the file's content"},
         {"resp", "", "the words are one RESP command, like: call --resp SET key value"},
-        {"read", "LEVEL", "linearizable, the only level in this version"}},
+        {"read", "LEVEL", "linearizable, lease or stale: what a read is worth [linearizable]"},
+        {"max-age", "DURATION", "of a stale read: the node was up to date so lately"},
+        {"min-index", "N", "of a stale read: the node has this entry"}},
        call_command,
        "one request to the plugin\n"
        "The plugin says whether it is a write or a read; any node takes it. `-` reads it from\n"
@@ -292,6 +294,23 @@ const std::vector<Command>& commands() {
        {{"to", "ID", "to this voter [whoever is furthest]"}},
        leader_transfer_command,
        "another member leads\nWaits for that, 10 s unless --timeout says otherwise."},
+      {"settings list",
+       "",
+       0,
+       0,
+       {},
+       settings_list_command,
+       "the settings of the cluster, which are the same on all nodes"},
+      {"settings set",
+       "KEY VALUE",
+       2,
+       2,
+       {},
+       settings_set_command,
+       "change a setting of the cluster\n"
+       "Through the log: it is in force on every node that has the entry, and survives restarts.\n"
+       "Waits until it is committed. What the configuration files say counts when a cluster is\n"
+       "formed, and never again."},
       {"snapshot take",
        "",
        0,

@@ -79,6 +79,8 @@ ExitCode member_promote_command(Context& context);
 ExitCode member_remove_command(Context& context);
 ExitCode member_replace_command(Context& context);
 ExitCode leader_show_command(Context& context);
+ExitCode settings_list_command(Context& context);
+ExitCode settings_set_command(Context& context);
 ExitCode leader_transfer_command(Context& context);
 ExitCode snapshot_take_command(Context& context);
 ExitCode snapshot_list_command(Context& context);

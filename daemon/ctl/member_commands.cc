@@ -1,4 +1,5 @@
-// member and leader: changes of members and of leadership, through any node's HTTP port.
+// member, leader and settings: changes of members, of leadership and of the cluster's settings,
+// through any node's HTTP port.
 #include <charconv>
 #include <thread>
 
@@ -19,6 +20,7 @@ struct Member {
   bool voter = false;
   bool promoting = false;
   std::string disk, peer, client, http;
+  uint64_t priority = 0;
 };
 struct View {
   uint64_t asked = 0;  // who said it
@@ -27,6 +29,10 @@ struct View {
   bool settled = false;
   std::vector<Member> members;
   std::map<uint64_t, uint64_t> lag;  // the leader's knowledge
+  std::map<std::string, std::string> settings;
+  uint64_t settings_index = 0;
+  uint64_t commit = 0;
+  bool lease = false;
   const Member* find(uint64_t id) const {
     for (const Member& member : members) {
       if (member.id == id) return &member;
@@ -47,9 +53,19 @@ View view_of(const json::value* status) {
       view.members.push_back({number_of(field(&member, "id")), truth_of(field(&member, "voter")),
                               truth_of(field(&member, "promoting")),
                               text_of(field(&member, "disk")), text_of(field(&member, "peer")),
-                              text_of(field(&member, "client")), text_of(field(&member, "http"))});
+                              text_of(field(&member, "client")), text_of(field(&member, "http")),
+                              number_of(field(&member, "priority"))});
     }
   }
+  if (const json::value* settings = field(status, "settings");
+      settings != nullptr && settings->is_object()) {
+    for (const auto& [key, value] : settings->as_object()) {
+      view.settings[std::string(key)] = text_of(&value);
+    }
+  }
+  view.settings_index = number_of(field(status, "settings_index"));
+  view.commit = number_of(field(status, "commit_index"));
+  view.lease = truth_of(field(status, "lease"));
   if (const json::value* peers = field(status, "peers"); peers != nullptr && peers->is_array()) {
     for (const json::value& peer : peers->as_array()) {
       view.lag[number_of(field(&peer, "id"))] = number_of(field(&peer, "lag"));
@@ -259,7 +275,8 @@ ExitCode member_list_command(Context& context) {
                                      {"disk", member.disk},
                                      {"peer", member.peer},
                                      {"client", member.client},
-                                     {"http", member.http}});
+                                     {"http", member.http},
+                                     {"priority", member.priority}});
     }
     context.streams.out << json::serialize(json::object{{"index", view->index},
                                                         {"settled", view->settled},
@@ -268,12 +285,14 @@ ExitCode member_list_command(Context& context) {
                         << "\n";
     return ExitCode::kOk;
   }
-  std::vector<std::vector<std::string>> rows = {{"NODE", "KIND", "PEER", "CLIENT", "HTTP", "DISK"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"NODE", "KIND", "PRIORITY", "PEER", "CLIENT", "HTTP", "DISK"}};
   for (const Member& member : view->members) {
     std::string kind = member.voter ? "voter" : "learner";
     if (member.promoting) kind += ", to be promoted";
     if (member.id == view->leader) kind += ", leads";
-    rows.push_back({fmt::format("n{}", member.id), kind, member.peer, member.client, member.http,
+    rows.push_back({fmt::format("n{}", member.id), kind, std::to_string(member.priority),
+                    member.peer, member.client, member.http,
                     member.disk.empty() ? "to come" : member.disk});
   }
   context.streams.out << fmt::format("members of index {}{}\n", view->index,
@@ -356,6 +375,64 @@ ExitCode leader_transfer_command(Context& context) {
       "handing over");
   if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} leads\n", leader);
   return code;
+}
+
+ExitCode settings_list_command(Context& context) {
+  std::string why;
+  auto view = look(context, why);
+  if (!view) return nobody(context, why);
+  if (context.json) {
+    json::object settings;
+    for (const auto& [key, value] : view->settings) settings[key] = value;
+    context.streams.out << json::serialize(
+                               json::object{{"index", view->settings_index},
+                                            {"committed", view->commit >= view->settings_index},
+                                            {"lease", view->lease},
+                                            {"settings", std::move(settings)}})
+                        << "\n";
+    return ExitCode::kOk;
+  }
+  std::vector<std::vector<std::string>> rows = {{"SETTING", "VALUE"}};
+  for (const auto& [key, value] : view->settings) rows.push_back({key, value});
+  context.streams.out << fmt::format("settings of index {}{}\n", view->settings_index,
+                                     view->commit >= view->settings_index ? "" : ", not committed")
+                      << table(rows);
+  return ExitCode::kOk;
+}
+
+ExitCode settings_set_command(Context& context) {
+  const std::string key = context.arguments.at(0);
+  json::value answer;
+  if (ExitCode code = ask(context, "/v1/admin/settings",
+                          {{"key", key}, {"value", context.arguments.at(1)}}, answer);
+      code != ExitCode::kOk) {
+    return code;
+  }
+  const uint64_t index = number_of(field(&answer, "index"));
+  Context patient = context;
+  if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
+  std::string value;
+  bool lost = false;
+  ExitCode code = wait_until(
+      patient,
+      [&](const View& view, std::string& line) {
+        line = fmt::format("waiting for index {}", index);
+        if (view.commit < index) return false;
+        // An entry that was only appended goes with a leader that loses its office.
+        lost = view.settings_index < index;
+        auto found = view.settings.find(key);
+        if (found != view.settings.end()) value = found->second;
+        return true;
+      },
+      "the change");
+  if (code != ExitCode::kOk) return code;
+  if (lost) {
+    return context.fail(ExitCode::kTryAgain,
+                        "the leader lost its office before the change was committed, and the "
+                        "change with it; ask again");
+  }
+  context.streams.out << fmt::format("{} is {}\n", key, value);
+  return ExitCode::kOk;
 }
 
 }  // namespace connectd::ctl

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "admin/http_client.h"
+#include "admin/read_level.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
 
@@ -273,6 +274,10 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
         ExitCode::kTryAgain,
         fmt::format("{}. It did not happen. Try: connectctl -e {} status", text, where));
   }
+  if (code == "STALE") {
+    return context.fail(ExitCode::kTryAgain,
+                        fmt::format("{}. Try: connectctl -e {} status", text, where));
+  }
   if (code == "UNKNOWN") {
     return context.fail(ExitCode::kTryAgain,
                         fmt::format("{}. It may have happened or not: read before you repeat it. "
@@ -322,10 +327,17 @@ ExitCode status_command(Context& context) {
 }
 
 ExitCode call_command(Context& context) {
-  if (context.has("read") && context.option("read") != "linearizable") {
+  // One text for the header and for what is wrong with it: the nodes read it by the same rules.
+  std::string read = context.has("read") ? context.option("read") : "linearizable";
+  if (read.empty() || read.find(';') != std::string::npos) {
     return context.fail(ExitCode::kUsage,
-                        fmt::format("--read {} is not in this version. Try: --read linearizable",
-                                    context.option("read")));
+                        "--read takes linearizable, lease or stale. Try: connectctl help call");
+  }
+  for (const char* bound : {"max-age", "min-index"}) {
+    if (context.has(bound)) read += fmt::format("; {}={}", bound, context.option(bound));
+  }
+  if (auto level = admin::parse_read_level(read); !level) {
+    return context.fail(ExitCode::kUsage, level.error().text + ". Try: connectctl help call");
   }
   Result<std::string> bytes = request_bytes(context);
   if (!bytes) {
@@ -338,6 +350,7 @@ ExitCode call_command(Context& context) {
     request.method = "POST";
     request.target = "/v1/call";
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/octet-stream"}};
+    if (context.has("read")) request.headers["X-Connect-Read"] = read;
     request.body = *bytes;
     admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {

@@ -321,8 +321,12 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:
-    case raft::EntryKind::kSettings:
       break;
+    case raft::EntryKind::kSettings: {
+      ByteReader in(entry.payload.view());
+      CHECK(raft::Settings::decode(in, state_.settings)) << "settings that the core took";
+      break;
+    }
   }
   if (status == kSkippedStatus) {
     state_.skipped.push_back({entry.index, entry.term, entry.checksum});

@@ -107,6 +107,11 @@ void Bootstrap::draw() {
   genesis.max_request = options_.max_request;
   genesis.plugin_name = options_.plugin_name;
   genesis.plugin_options = options_.plugin_options;
+  genesis.settings = options_.settings;
+  // Every founder has the document on its disk before its log begins, and has promised nothing yet.
+  if (genesis.settings.lease_reads) {
+    genesis.settings.confirmed_timeout = genesis.settings.election_timeout;
+  }
   genesis.members = options_.members;
   // The highest level that every founder supports.
   uint32_t low = options_.plugin_level_min;

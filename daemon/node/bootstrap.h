@@ -35,6 +35,7 @@ class Bootstrap final {
     uint32_t plugin_level_min = 0;
     uint32_t plugin_level_max = 0;
     std::map<std::string, std::string> plugin_options;
+    raft::Settings settings;
   };
 
   struct Lineage {

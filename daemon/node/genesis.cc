@@ -40,6 +40,7 @@ std::string Genesis::encode() const {
     writer.counted(member.client_address);
     writer.counted(member.http_address);
   }
+  writer.counted(settings.encode());
   return out;
 }
 
@@ -77,6 +78,8 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
     }
     genesis.members.push_back(std::move(member));
   }
+  ByteReader settings(as_bytes(in.counted(kMaxText)));
+  if (!raft::Settings::decode(settings, genesis.settings) || !settings.done()) in.fail();
   if (!in.done() || genesis.members.empty() || !genesis.cluster_id) {
     return failure(ExitCode::kData, "the cluster's founding document does not make sense");
   }

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/types.h"
+#include "raft/settings.h"
 #include "raft/types.h"
 
 namespace connectd::node {
@@ -32,6 +33,7 @@ struct Genesis {
   std::string plugin_name;
   uint32_t plugin_level = 0;  // behaviour level in force from the first entry on
   std::map<std::string, std::string> plugin_options;
+  raft::Settings settings;  // in force until an entry changes them
   bool operator==(const Genesis&) const = default;
 
   // docs/storage-format.md, "Founding document".

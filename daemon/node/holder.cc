@@ -15,6 +15,8 @@ constexpr size_t kStreamReplyBytes = 256 << 10;
 constexpr size_t kStreamReadsMax = 256;
 constexpr size_t kFirstReplyBytes = 64 << 10;  // what is assumed of a new client's replies
 constexpr size_t kReadsExecuting = 4096;
+// Read indexes that were learned and not reached yet; beyond them the newest takes the last place.
+constexpr size_t kMaxComing = 64;
 }  // namespace
 
 std::string_view reply_code_name(ReplyCode code) {
@@ -41,6 +43,8 @@ std::string_view reply_code_name(ReplyCode code) {
       return "SESSION_GONE";
     case ReplyCode::kUnknown:
       return "UNKNOWN";
+    case ReplyCode::kStale:
+      return "STALE";
   }
   return "UNKNOWN";
 }
@@ -55,9 +59,10 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   Stream(std::shared_ptr<Holder*> link, ReplyHandler* handler)
       : link_(std::move(link)), handler_(handler) {}
 
-  void submit(ByteView bytes) {
+  void submit(ByteView bytes, const ReadOptions& read) {
     Holder* holder = *link_;
     Slot slot;
+    slot.read = read;
     slot.cost = bytes.size() + kRequestOverhead;
     if (holder == nullptr || holder->stopping_) {
       push_answered(std::move(slot), ReplyCode::kShutdown,
@@ -195,6 +200,7 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     Index index;
     Time deadline;
     Slice request;
+    ReadOptions read;
     std::string text;
   };
   static bool is_write(const Slot& slot) { return slot.kind == RequestKind::kWrite; }
@@ -225,6 +231,13 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     flush();
   }
 
+  // Reads of one level, with the same bounds, are executed in the order in which they came. Those
+  // of others go ways of their own, and a later one could meet an older state.
+  bool runs_with(const Slot& slot) const {
+    if (running_kind_ != slot.kind) return false;
+    return slot.kind != RequestKind::kRead || running_read_ == slot.read;
+  }
+
   // Starts what the barrier lets through: while requests of one kind are out, only that kind.
   void start() {
     Holder* holder = *link_;
@@ -232,15 +245,16 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     while (started_ < slots_.size()) {
       Slot& slot = slots_[started_];
       if (!slot.answered) {
-        if (running_ > 0 && running_kind_ != slot.kind) return;
+        if (running_ > 0 && !runs_with(slot)) return;
         running_kind_ = slot.kind;
+        running_read_ = slot.read;
         ++running_;
         RequestRef ref{shared_from_this(), first_ + started_};
         ++started_;
         if (is_write(slot)) {
           holder->start_write(std::move(ref), slot.request, slot.deadline);
         } else {
-          holder->start_read(std::move(ref), slot.request, slot.deadline,
+          holder->start_read({std::move(ref), slot.request, slot.deadline, slot.read},
                              slot.kind == RequestKind::kReadLocal);
         }
       } else {
@@ -287,6 +301,7 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   size_t started_ = 0;
   size_t running_ = 0;  // started and not answered; all of one kind
   RequestKind running_kind_ = RequestKind::kWrite;
+  ReadOptions running_read_;
   bool dirty_ = false;
   size_t bytes_ = 0;
   std::deque<ReadTask> ready_reads_;
@@ -300,7 +315,9 @@ class StreamHandle final : public RequestStream {
  public:
   explicit StreamHandle(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
   ~StreamHandle() override { stream_->close(); }
-  void submit(ByteView request) override { stream_->submit(request); }
+  void submit(ByteView request, const ReadOptions& read) override {
+    stream_->submit(request, read);
+  }
   void resume() override { stream_->resume(); }
   size_t pending() const override { return stream_->pending(); }
   size_t pending_bytes() const override { return stream_->pending_bytes(); }
@@ -342,12 +359,22 @@ void Holder::start_write(RequestRef ref, Slice request, Time deadline) {
   queued_.insert(place, Write{std::move(ref), std::move(request), deadline});
 }
 
-void Holder::start_read(RequestRef ref, Slice request, Time deadline, bool local) {
-  ReadTask task{std::move(ref), std::move(request), deadline};
+void Holder::start_read(ReadTask task, bool local) {
   if (local) {
     indexed_reads_[Index()].push_back(std::move(task));
-  } else {
-    new_reads_.push_back(std::move(task));
+    return;
+  }
+  switch (task.options.level) {
+    case ReadLevel::kLinearizable:
+      new_reads_.push_back(std::move(task));
+      break;
+    case ReadLevel::kLease:
+      new_lease_reads_.push_back(std::move(task));
+      break;
+    case ReadLevel::kStale:
+      stale_reads_.push_back(std::move(task));
+      look_at_stale_reads_ = true;
+      break;
   }
 }
 
@@ -500,29 +527,76 @@ void Holder::ask_reads() {
     // The question or its answer was lost.
     if (leader_ && now_ - batch.asked >= limits_.retry_interval) {
       batch.asked = now_;
-      host_.ask_read_index(context);
+      host_.ask_read_index(context, batch.lease);
     }
   }
-  if (new_reads_.empty() || !leader_) return;
+  for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now_);
+  if (!leader_) return;
+  if (!new_reads_.empty()) ask(std::exchange(new_reads_, {}), false);
+  // Behind the others: what a lease answers at once answers them, too.
+  if (!new_lease_reads_.empty()) ask(std::exchange(new_lease_reads_, {}), true);
+  bool too_old = false;
+  for (ReadTask& task : stale_reads_) too_old |= !is_fresh(task);
+  if (age_context_ != 0 || !too_old) return;
+  // One question for all of them; its answer makes the state fresh when it is reached.
+  age_context_ = next_context_;
+  ask({}, true);
+}
+
+void Holder::ask(std::vector<ReadTask> tasks, bool lease) {
   uint64_t context = next_context_++;
-  read_batches_[context] = ReadBatch{std::move(new_reads_), now_};
-  new_reads_.clear();
-  host_.ask_read_index(context);
+  read_batches_[context] = ReadBatch{std::move(tasks), lease, now_, now_};
+  host_.ask_read_index(context, lease);
 }
 
 void Holder::read_index(uint64_t context, Index index) {
-  if (!read_batches_.contains(context)) return;  // answered twice, or given up
+  auto found = read_batches_.find(context);
+  if (found == read_batches_.end()) return;  // answered twice, or given up
+  if (coming_.size() >= kMaxComing || (!coming_.empty() && coming_.back().index >= index)) {
+    // The later of the two covers both, as soon as it is reached.
+    coming_.back() = {found->second.first_asked, std::max(coming_.back().index, index)};
+  } else {
+    coming_.push_back({found->second.first_asked, index});
+  }
+  if (context >= age_context_) age_context_ = 0;
   // An index is good for all reads that were asked for before it, too. So reads are executed in the
   // order in which they came, and no stream sees an older state after a newer one.
   if (!indexed_reads_.empty()) index = std::max(index, indexed_reads_.rbegin()->first);
-  auto& tasks = indexed_reads_[index];
+  std::vector<ReadTask> tasks;
   while (!read_batches_.empty() && read_batches_.begin()->first <= context) {
     std::ranges::move(read_batches_.begin()->second.tasks, std::back_inserter(tasks));
     read_batches_.erase(read_batches_.begin());
   }
+  if (!tasks.empty()) std::ranges::move(tasks, std::back_inserter(indexed_reads_[index]));
+}
+
+bool Holder::is_fresh(const ReadTask& task) const {
+  return !task.options.max_age || fresh_at_ >= task.came - *task.options.max_age;
+}
+
+bool Holder::is_met(const ReadTask& task) const {
+  return task.options.min_index <= handed_ && is_fresh(task);
+}
+
+void Holder::take_stale_reads(Index handed) {
+  look_at_stale_reads_ |= handed != handed_;
+  handed_ = handed;
+  for (; !coming_.empty() && coming_.front().index <= handed; coming_.pop_front()) {
+    fresh_at_ = std::max(fresh_at_, coming_.front().asked);
+    look_at_stale_reads_ = true;
+  }
+  if (!std::exchange(look_at_stale_reads_, false) || stale_reads_.empty()) return;
+  auto waiting = std::stable_partition(stale_reads_.begin(), stale_reads_.end(),
+                                       [&](const ReadTask& task) { return is_met(task); });
+  for (auto it = stale_reads_.begin(); it != waiting; ++it) {
+    std::shared_ptr<Stream> stream = it->ref.stream;
+    stream->add_ready(std::move(*it));
+  }
+  stale_reads_.erase(stale_reads_.begin(), waiting);
 }
 
 void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
+  take_stale_reads(handed);
   while (!indexed_reads_.empty() && indexed_reads_.begin()->first <= handed) {
     for (ReadTask& task : indexed_reads_.begin()->second) {
       std::shared_ptr<Stream> stream = task.ref.stream;
@@ -572,9 +646,13 @@ void Holder::expire() {
     write.ref.stream.reset();
   }
   expire_reads(new_reads_);
+  expire_reads(new_lease_reads_);
+  expire_stale_reads();
   for (auto it = read_batches_.begin(); it != read_batches_.end();) {
     expire_reads(it->second.tasks);
-    it = it->second.tasks.empty() ? read_batches_.erase(it) : std::next(it);
+    const bool is_for_age = it->first == age_context_ && !stale_reads_.empty();
+    if (it->first == age_context_ && !is_for_age) age_context_ = 0;
+    it = it->second.tasks.empty() && !is_for_age ? read_batches_.erase(it) : std::next(it);
   }
   for (auto it = indexed_reads_.begin(); it != indexed_reads_.end();) {
     expire_reads(it->second);
@@ -592,6 +670,37 @@ void Holder::expire_reads(std::vector<ReadTask>& tasks) {
   for (ReadTask& task : expired) {
     answer_error(task.ref, ReplyCode::kNoLeader,
                  "no leader confirmed the read within client.request_timeout");
+  }
+}
+
+void Holder::expire_stale_reads() {
+  auto late = std::stable_partition(stale_reads_.begin(), stale_reads_.end(),
+                                    [&](const ReadTask& task) { return task.deadline > now_; });
+  std::vector<ReadTask> expired(std::make_move_iterator(late),
+                                std::make_move_iterator(stale_reads_.end()));
+  stale_reads_.erase(late, stale_reads_.end());
+  for (ReadTask& task : expired) {
+    auto ms = [](Duration time) { return time / std::chrono::milliseconds(1); };
+    const ReadOptions& options = task.options;
+    if (is_met(task)) {
+      answer_error(task.ref, ReplyCode::kStale,
+                   "what its connection had asked before took client.request_timeout");
+    } else if (options.min_index > handed_) {
+      answer_error(task.ref, ReplyCode::kStale,
+                   fmt::format("this node has the entries up to {} and did not get to min-index {} "
+                               "within client.request_timeout; ask another node",
+                               handed_, options.min_index));
+    } else if (fresh_at_ == Time::min()) {
+      answer_error(task.ref, ReplyCode::kStale,
+                   fmt::format("this node has not known itself up to date since it started, "
+                               "max-age is {} ms; ask another node",
+                               ms(options.max_age.value_or(Duration()))));
+    } else {
+      answer_error(task.ref, ReplyCode::kStale,
+                   fmt::format("this node knew itself up to date {} ms ago, max-age is {} ms; ask "
+                               "another node",
+                               ms(now_ - fresh_at_), ms(options.max_age.value_or(Duration()))));
+    }
   }
 }
 
@@ -630,12 +739,15 @@ void Holder::shut_down() {
   stopping_ = true;
   constexpr std::string_view kText = "this node is stopping; try another one";
   // An answer lets its stream start what waited behind the barrier, which is refused in its turn.
-  while (!queued_.empty() || !new_reads_.empty()) {
+  while (!queued_.empty() || !new_reads_.empty() || !new_lease_reads_.empty() ||
+         !stale_reads_.empty()) {
     for (auto queued = std::exchange(queued_, {}); Write & write : queued) {
       answer_error(write.ref, ReplyCode::kShutdown, kText);
     }
-    for (auto reads = std::exchange(new_reads_, {}); ReadTask & task : reads) {
-      answer_error(task.ref, ReplyCode::kShutdown, kText);
+    for (auto* reads : {&new_reads_, &new_lease_reads_, &stale_reads_}) {
+      for (auto taken = std::exchange(*reads, {}); ReadTask & task : taken) {
+        answer_error(task.ref, ReplyCode::kShutdown, kText);
+      }
     }
   }
 }

@@ -70,6 +70,8 @@ struct ReadTask {
   RequestRef ref;
   Slice request;
   Time deadline;
+  ReadOptions options{};
+  Time came = Time::max();  // of a stale read: the turn that saw it first
 };
 
 class Holder final {
@@ -80,8 +82,8 @@ class Holder final {
     std::function<void(raft::Propose)> propose;
     // To the leader of `term`, over the wire.
     std::function<void(NodeId leader, Term term, std::vector<raft::Proposal>)> forward;
-    // One read index for all reads of a turn; answered by read_index() or read_dropped().
-    std::function<void(uint64_t context)> ask_read_index;
+    // One read index for all reads of a turn and level; answered by read_index() or read_dropped().
+    std::function<void(uint64_t context, bool lease)> ask_read_index;
   };
 
   Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Host host);
@@ -143,19 +145,31 @@ class Holder final {
   };
   struct ReadBatch {
     std::vector<ReadTask> tasks;
+    bool lease = false;
     Time asked;
+    Time first_asked;  // an answer may be to the first question: it is as fresh as that
+  };
+  // Every write that was acknowledged before `asked` is in the state behind `index`.
+  struct Fresh {
+    Time asked;
+    Index index;
   };
 
   void start_write(RequestRef ref, Slice request, Time deadline);
-  void start_read(RequestRef ref, Slice request, Time deadline, bool local);
+  void start_read(ReadTask task, bool local);
   void reopen();
   void hand_on();
   void refuse_queued(ReplyCode code, std::string_view text);
   void ask_reads();
+  void ask(std::vector<ReadTask> tasks, bool lease);
+  void take_stale_reads(Index handed);
+  bool is_fresh(const ReadTask& task) const;
+  bool is_met(const ReadTask& task) const;
   void answer(const RequestRef& ref, const Reply& reply);
   void answer_error(const RequestRef& ref, ReplyCode code, std::string_view text);
   void expire();
   void expire_reads(std::vector<ReadTask>& tasks);
+  void expire_stale_reads();
 
   const NodeId self_;
   const uint64_t incarnation_;
@@ -185,10 +199,19 @@ class Holder final {
   std::deque<Write> queued_;  // handed to nobody
 
   std::vector<ReadTask> new_reads_;                       // nobody was asked yet
+  std::vector<ReadTask> new_lease_reads_;                 // likewise
   std::map<uint64_t, ReadBatch> read_batches_;            // by context: asked for an index
   std::map<Index, std::vector<ReadTask>> indexed_reads_;  // wait for this index
   std::deque<std::shared_ptr<Stream>> ready_streams_;     // have reads to execute, in turn
   uint64_t next_context_ = 1;
+
+  // Stale reads. How old the state is, this node learns from the read indexes that it is given.
+  std::vector<ReadTask> stale_reads_;  // wait for their bounds
+  bool look_at_stale_reads_ = false;   // there are new ones, or the state is another
+  uint64_t age_context_ = 0;           // the question that is out on their behalf; 0: none is
+  std::deque<Fresh> coming_;           // indexes that were not reached yet, rising
+  Time fresh_at_ = Time::min();        // what was acknowledged before that is in the state
+  Index handed_;                       // the state that reads will meet
 
   size_t executing_reads_ = 0;  // given out by take_reads(), not done
   size_t held_ = 0;

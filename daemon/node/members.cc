@@ -179,6 +179,10 @@ std::string MemberChange::encode() const {
   out.number<uint8_t>(force ? 1 : 0);
   out.number<uint64_t>(expected.value());
   write(out, member);
+  if (kind == Kind::kSetting) {
+    out.counted(key);
+    out.counted(value);
+  }
   return bytes;
 }
 
@@ -186,12 +190,16 @@ Result<MemberChange> MemberChange::decode(ByteView bytes) {
   ByteReader in(bytes);
   MemberChange change;
   auto kind = in.number<uint8_t>();
-  if (kind < 1 || kind > 5) in.fail();
+  if (kind < 1 || kind > 6) in.fail();
   change.kind = static_cast<Kind>(kind);
   change.learner_only = in.number<uint8_t>() != 0;
   change.force = in.number<uint8_t>() != 0;
   change.expected = Index(in.number<uint64_t>());
   change.member = read_member(in);
+  if (change.kind == Kind::kSetting) {
+    change.key = in.counted(kMaxOutcomeText);
+    change.value = in.counted(kMaxOutcomeText);
+  }
   if (!in.done()) return failure(ExitCode::kData, "a change of members does not make sense");
   return change;
 }
@@ -286,6 +294,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
       take_addresses(change.member, *member);
       return plan;
     case MemberChange::Kind::kTransfer:
+    case MemberChange::Kind::kSetting:
       break;
   }
   return refuse("this is no change of members");

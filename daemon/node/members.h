@@ -60,16 +60,20 @@ struct MemberList {
 // What an operator asks for.
 struct MemberChange {
   enum class Kind : uint8_t {
-    kAdd = 1,       // as a learner; becomes a voter by itself unless learner_only
-    kPromote = 2,   // a learner becomes a voter when it has caught up
-    kRemove = 3,    // for good
-    kReplace = 4,   // the same id on a new, empty disk
-    kTransfer = 5,  // no change: leadership goes to member.id, or to whoever is furthest (none)
+    kAdd = 1,      // as a learner; becomes a voter by itself unless learner_only
+    kPromote = 2,  // a learner becomes a voter when it has caught up
+    kRemove = 3,   // for good
+    kReplace = 4,  // the same id on a new, empty disk
+    // No change: leadership goes to member.id, or to the voter of the highest priority (none).
+    kTransfer = 5,
+    kSetting = 6,  // of the cluster: `key` gets `value` (node/settings.h)
   } kind = Kind::kAdd;
   GenesisMember member;  // the id; addresses for kAdd, and those to be changed for kReplace
   bool learner_only = false;
   bool force = false;  // also when the voters that can be reached are no majority afterwards
   Index expected;      // refused unless the configuration is that of this index; none: any
+  std::string key{};   // of kSetting alone
+  std::string value{};
 
   std::string encode() const;
   static Result<MemberChange> decode(ByteView bytes);

@@ -6,6 +6,7 @@
 #include "base/checksum.h"
 #include "base/log.h"
 #include "base/overloaded.h"
+#include "node/settings.h"
 #include "storage/recovery.h"
 
 namespace connectd::node {
@@ -143,9 +144,11 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     initial.terms = {{kGenesisIndex, kGenesisTerm}};
     initial.last_index = kGenesisIndex;
     initial.last_stamp_ns = entry.stamp_ns;
+    initial.is_fresh = true;
   }
   initial.conf_history.push_back(
       {node->snapshot_.index, initial.conf, Slice::copy_of(start.state.members.encode())});
+  initial.settings_history.push_back({node->snapshot_.index, start.state.settings});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis.encode()) {
       return failure(
@@ -154,8 +157,18 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
                       "put the right directory in place",
                       seams.data_dir));
     }
-    if (!raft::brings_conf(entry.kind) || entry.index <= node->snapshot_.index) continue;
+    if (entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
+    if (entry.kind == raft::EntryKind::kSettings) {
+      raft::SettingsAtIndex change{entry.index, {}};
+      if (!raft::Settings::decode(in, change.settings)) {
+        return failure(ExitCode::kData,
+                       fmt::format("{}: the settings at index {} do not make sense", seams.data_dir,
+                                   entry.index));
+      }
+      initial.settings_history.push_back(change);
+    }
+    if (!raft::brings_conf(entry.kind)) continue;
     if (!raft::ConfState::decode(in, initial.conf) ||
         !MemberList::decode(entry.payload.view().last(in.left()))) {
       return failure(ExitCode::kData,
@@ -209,7 +222,9 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           [self](NodeId leader, Term term, std::vector<raft::Proposal> proposals) {
             self->host_.transport->send(leader, wire::ForwardProposals{term, std::move(proposals)});
           },
-          [self](uint64_t context) { self->step(raft::ReadRequest{context}); },
+          [self](uint64_t context, bool lease) {
+            self->step(raft::ReadRequest{context, lease});
+          },
       });
   node->holder_->set_now(now.time);
   Divergence::Options divergence;
@@ -337,7 +352,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
   seen_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address, hello.http_address};
-  step(raft::PeerReached{peer});
+  step(raft::PeerReached{peer, hello.priority});
   divergence_->peer_changed(peer);
   disks_->peer_reached(peer);
   disks_changed_ = true;
@@ -459,6 +474,11 @@ void Node::judge_disks() {
   disks_->advance(disk_view(), now_.time, reports_);
   for (auto& [to, message] : reports_) host_.transport->send(to, std::move(message));
   reports_.clear();
+  std::vector<NodeId> unfit = disks_->unfit(core_->conf());
+  if (unfit != unfit_) {
+    unfit_ = std::move(unfit);
+    step(raft::Unfit{unfit_});
+  }
   if (std::exchange(disk_was_stalled_, disks_->is_stalled()) != disks_->is_stalled()) {
     step(raft::Candidacy{!disks_->is_stalled()});
     if (disks_->is_stalled()) {
@@ -510,7 +530,7 @@ void Node::watch_disk() {
   LOG_WARNING("raft", "handing over leadership: {}",
               because_stalled ? "the log's disk has stalled"
                               : "the disk is full, and another voter has space");
-  step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
+  step(raft::TransferLeadership{});
   next_hand_over_ = now_.time + kHandOverInterval;
   host_.wake();
 }
@@ -893,7 +913,8 @@ void Node::advance_members() {
     const GenesisMember* member = members_.find(peer.id);
     if (!members_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
     const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
-                           has_caught_up(peer.match, core_->last_index(), core_->conf_index());
+                           has_caught_up(peer.match, core_->last_index(),
+                                         std::max(core_->conf_index(), core_->settings_index()));
     if (!caught_up) continue;
     LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
     append_change(promote_now(peer.id, conf, members_), true);
@@ -925,6 +946,11 @@ void Node::expire_changes() {
 }
 
 ChangeOutcome Node::try_change(const MemberChange& change) {
+  // Settings do not wait for a change of members.
+  if (change.kind == MemberChange::Kind::kSetting &&
+      core_->change_refusal() == raft::ChangeRefusal::kUnderWay) {
+    return change_setting(change);
+  }
   switch (core_->change_refusal()) {
     case raft::ChangeRefusal::kNone:
       break;
@@ -940,15 +966,25 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
     case raft::ChangeRefusal::kTransferring:
       return {false, "BUSY", "leadership is being handed over; try again in a moment", Index()};
   }
+  if (change.kind == MemberChange::Kind::kSetting) return change_setting(change);
   if (change.kind == MemberChange::Kind::kTransfer) {
     const NodeId to = change.member.id;
     if (to && !core_->conf().is_voter(to)) {
       return {false, "REFUSED", fmt::format("node {} is no voter", to), Index()};
     }
     if (to == options_.id) return {true, "", fmt::format("node {} leads already", to), Index()};
-    step(raft::TransferLeadership{to, disks_->unfit(core_->conf())});
+    if (to && core_->priority_of(to) == 0) {
+      return {false, "REFUSED",
+              fmt::format("node {} never leads: its raft.priority is 0. Give it another in its "
+                          "configuration and start it anew, or name another node",
+                          to),
+              Index()};
+    }
+    step(raft::TransferLeadership{to});
     if (!core_->is_transferring()) {
-      return {false, "REFUSED", "there is no other voter that could lead", Index()};
+      return {false, "REFUSED",
+              "there is no other voter that answers and may lead (raft.priority 0: never)",
+              Index()};
     }
     host_.wake();
     return {true, "", "handing over", Index()};
@@ -975,6 +1011,20 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
   auto plan = plan_change(change, core_->conf(), members_);
   if (!plan) return {false, "REFUSED", plan.error().text, Index()};
   return append_change(*plan, change.force);
+}
+
+ChangeOutcome Node::change_setting(const MemberChange& change) {
+  auto settings =
+      with_setting(core_->settings(), change.key, change.value, options_.raft.heartbeat_interval);
+  if (!settings) return {false, "REFUSED", settings.error().text, Index()};
+  if (settings->changed_to(*settings) == core_->settings()) {
+    return {true, "", "it is so already", core_->settings_index()};
+  }
+  step(raft::ChangeSettings{*settings});
+  LOG_INFO("settings", "{} is {} from index {} on", change.key, change.value,
+           core_->settings_index());
+  host_.wake();
+  return {true, "", "appended", core_->settings_index()};
 }
 
 ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
@@ -1019,7 +1069,7 @@ void Node::housekeeping() {
   }
   if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
     // The one before found nobody, or was given up.
-    step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
+    step(raft::TransferLeadership{});
     host_.wake();
   }
   watch_disk();
@@ -1164,7 +1214,8 @@ void Node::install(Worker::Restored& restored) {
     }
     raft::SnapshotInstalled installed{mark, restored.state.state.conf,
                                       restored.state.state.stamp_ns,
-                                      Slice::copy_of(restored.state.state.members.encode())};
+                                      Slice::copy_of(restored.state.state.members.encode()),
+                                      restored.state.state.settings};
     handed_ = mark.index;
     older_snapshot_ = snapshot_;
     snapshot_ = mark;
@@ -1187,9 +1238,8 @@ void Node::shut_down() {
   if (stopping_) return;
   stopping_ = true;
   holder_->shut_down();
-  if (core_->role() == raft::Role::kLeader) {
-    step(raft::TransferLeadership{NodeId(), disks_->unfit(core_->conf())});
-  }
+  step(raft::Retire{});
+  if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
 }
 
 bool Node::drained() const { return holder_->held() == 0 && core_->role() != raft::Role::kLeader; }

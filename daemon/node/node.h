@@ -209,6 +209,7 @@ class Node final : public Service, public wire::TransportHandler {
   void follow_members();
   void advance_members();
   ChangeOutcome try_change(const MemberChange& change);
+  ChangeOutcome change_setting(const MemberChange& change);
   ChangeOutcome append_change(const PlannedChange& plan, bool force);
   void expire_changes();
   void watch_disk();
@@ -301,6 +302,7 @@ class Node final : public Service, public wire::TransportHandler {
   bool disks_changed_ = false;
   bool disk_was_full_ = false;
   bool disk_was_stalled_ = false;
+  std::vector<NodeId> unfit_;  // as the core was told
   bool writes_were_stopped_ = false;
   bool log_was_full_ = false;
   // The snapshot that comes in, and what the worker was given of it and has not answered.

@@ -15,6 +15,7 @@ ReplicatedState ReplicatedState::at_genesis(const Genesis& genesis) {
   state.genesis = genesis;
   state.conf = genesis.conf();
   state.members = MemberList::of(genesis);
+  state.settings = genesis.settings;
   return state;
 }
 
@@ -29,6 +30,7 @@ std::string ReplicatedState::encode() const {
   writer.counted(genesis.encode());
   writer.counted(conf.encode());
   writer.counted(members.encode());
+  writer.counted(settings.encode());
   writer.counted(plugin_version);
   sessions.encode(out);
   writer.number<uint32_t>(static_cast<uint32_t>(skipped.size()));
@@ -64,6 +66,8 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   auto members = MemberList::decode(as_bytes(in.counted(kMaxGenesisBytes)));
   if (!members) return failure(members.error());
   state.members = std::move(*members);
+  ByteReader settings(as_bytes(in.counted(kMaxGenesisBytes)));
+  if (!raft::Settings::decode(settings, state.settings) || !settings.done()) in.fail();
   state.plugin_version = in.counted(kMaxGenesisBytes);
   if (!SessionTable::decode(in, state.sessions)) in.fail();
   auto skips = in.number<uint32_t>();

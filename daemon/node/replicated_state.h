@@ -28,8 +28,9 @@ struct ReplicatedState {
   // Two nodes with equal digests at equal index gave equal answers ever since the cluster was
   // formed.
   uint64_t digest = 0;
-  raft::ConfState conf;  // in force at `applied`
-  MemberList members;    // likewise
+  raft::ConfState conf;     // in force at `applied`
+  MemberList members;       // likewise
+  raft::Settings settings;  // likewise
   SessionTable sessions;
   // Entries up to `applied` that were not given to the plugin: an operator had them skipped.
   // Sorted.

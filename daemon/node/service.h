@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/types.h"
 
 namespace connectd::node {
@@ -25,9 +27,26 @@ enum class ReplyCode : uint8_t {
   kPlugin = 8,
   kSessionGone = 9,
   kUnknown = 10,
+  kStale = 11,  // the bounds of a stale read were not met in time
 };
 // "NOLEADER", "OVERLOADED", ...; "OK" for kOk.
 std::string_view reply_code_name(ReplyCode code);
+
+// What a read is worth (docs/protocol.md). It counts for what the plugin classifies as a read;
+// writes and local reads are what they are.
+enum class ReadLevel : uint8_t {
+  kLinearizable = 0,  // sees every write that was acknowledged before it was asked
+  kLease = 1,         // the same, as long as clocks keep their bound; no round if this node leads
+  kStale = 2,         // what this node has, within the bounds
+};
+struct ReadOptions {
+  ReadLevel level = ReadLevel::kLinearizable;
+  // Of kStale. The state has this entry (0: any) ...
+  Index min_index{};
+  // ... and every write that was acknowledged so long before the read came.
+  std::optional<Duration> max_age{};
+  bool operator==(const ReadOptions&) const = default;
+};
 
 struct Reply {
   ReplyCode code = ReplyCode::kOk;
@@ -64,7 +83,8 @@ class RequestStream {
   virtual ~RequestStream() = default;
   // Classifies and starts the request. `request` is copied. Bounded: the caller stops reading its
   // socket while pending() or pending_bytes() is over its limits.
-  virtual void submit(ByteView request) = 0;
+  virtual void submit(ByteView request, const ReadOptions& read) = 0;
+  void submit(ByteView request) { submit(request, ReadOptions()); }
   // is_congested() was true and is not any more.
   virtual void resume() = 0;
   virtual size_t pending() const = 0;  // submitted and not yet replied to

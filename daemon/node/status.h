@@ -21,8 +21,9 @@ struct MemberStatus {
   std::string peer;  // addresses, host:port
   std::string client;
   std::string http;
-  bool promoting = false;  // a learner that becomes a voter when it has caught up
-  std::string disk{};      // empty: the one that it comes with
+  bool promoting = false;   // a learner that becomes a voter when it has caught up
+  std::string disk{};       // empty: the one that it comes with
+  unsigned priority = 100;  // as it says of itself; the default while it is not heard
 };
 
 // What the leader knows of another member.
@@ -56,6 +57,11 @@ struct StatusSnapshot {
   Index members_index;              // of the entry that brought them; 0: from the founding on
   bool members_settled = true;      // that entry is committed, and no other is to follow it
   std::vector<PeerProgress> peers;  // leader only
+
+  // Of the cluster, by key; committed when commit_index has reached settings_index.
+  std::vector<std::pair<std::string, std::string>> settings;
+  Index settings_index;  // of the entry that brought them; 0: from the founding on
+  bool lease = false;    // this node holds one
 
   std::string plugin_name;
   std::string plugin_version;

@@ -25,6 +25,7 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
       written_term_(initial.hard_state.term),
       written_vote_(initial.hard_state.vote),
       applied_(initial.applied),
+      priority_(options.priority),
       // A new life's questions must not repeat an old life's numbers; the clocks make them differ
       // where the seed does not.
       asks_(Random(options.seed ^ static_cast<uint64_t>(now.wall_ns) ^
@@ -41,6 +42,15 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
   confs_.assign(initial.conf_history.begin(), initial.conf_history.end());
   if (confs_.empty()) confs_.push_back({Index(), initial.conf, {}});
   CHECK(confs_.back().conf == initial.conf);
+  settings_.assign(initial.settings_history.begin(), initial.settings_history.end());
+  if (settings_.empty()) {
+    Settings settings;
+    settings.election_timeout = options.election_timeout;
+    settings_.push_back({Index(), settings});
+  }
+  forget_old_settings();
+  // What an earlier life has promised is forgotten; it ended just now, for all that is known.
+  if (!initial.is_fresh) promised_at_ = now.time;
   reset_election_timer();
   told_ = {role_, leader_, term_};
   promised_ = next_deadline();
@@ -51,10 +61,12 @@ void Core::Impl::step(Event event, const Now& now) {
   // judges its quorum only by answers to what it sends from now on, and a follower first listens
   // (thesis §6.4.1 on timing assumptions; late ticks are not replayed).
   bool gap = now.time > promised_ + options_.heartbeat_interval;
+  watch_own_clock(now);
   now_ = now;
   if (gap) {
     if (role_ == Role::kLeader) {
       restart_quorum_period();
+      void_lease();
     } else {
       election_deadline_ = std::max(election_deadline_, now_.time + options_.heartbeat_interval);
     }
@@ -64,6 +76,9 @@ void Core::Impl::step(Event event, const Now& now) {
 }
 
 Ready Core::Impl::take_ready() {
+  forget_old_settings();
+  if (leader_spoke_) promised_at_ = now_.time;
+  leader_spoke_ = false;
   if (role_ == Role::kLeader) {
     open_read_round();
     leave_joint();
@@ -102,7 +117,8 @@ void Core::Impl::on(Propose& event) {
   bool refused = role_ != Role::kLeader || transferee_ || event.proposals.empty();
   for (const Proposal& proposal : event.proposals) {
     // Configurations do not come in by this door: they need checks of their own (thesis §4.3).
-    refused |= brings_conf(proposal.kind) || proposal.kind == EntryKind::kGenesis;
+    refused |= brings_conf(proposal.kind) || proposal.kind == EntryKind::kGenesis ||
+               proposal.kind == EntryKind::kSettings;
   }
   if (refused) {
     ++ready_.proposals_dropped;
@@ -113,6 +129,10 @@ void Core::Impl::on(Propose& event) {
 
 void Core::Impl::on(const ReadRequest& event) {
   if (role_ == Role::kLeader) {
+    if (event.lease && lease_until()) {
+      ready_.reads.push_back({event.context, log_.commit_index()});
+      return;
+    }
     rounds_.add({NodeId(), event.context});
   } else {
     asks_.add(event.context);
@@ -126,11 +146,14 @@ void Core::Impl::on(const PeerLost& event) {
   leader_ = NodeId();
   leader_heard_at_.reset();
   for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
+  // The leader may go on by its lease, which counts on this node to wait as it has promised.
+  if (keeps_promises()) return;
   quick_timeouts_ = kQuickTimeouts;
   reset_election_timer();
 }
 
 void Core::Impl::on(const PeerReached& event) {
+  priorities_[event.peer] = event.priority;
   auto peer = peers_.find(event.peer);
   if (role_ != Role::kLeader || peer == peers_.end()) return;
   if (peer->second.state() != Progress::State::kSnapshot) peer->second.become_probe();
@@ -221,7 +244,13 @@ void Core::Impl::on(const SnapshotInstalled& event) {
     log_.reset(event.mark, event.last_stamp_ns);
     confs_.clear();
     confs_.push_back({event.mark.index, event.conf, event.details});
+    while (settings_.size() > 1 && settings_.back().index > event.mark.index) settings_.pop_back();
   }
+  if (event.settings) {
+    while (!settings_.empty() && settings_.front().index <= event.mark.index) settings_.pop_front();
+    settings_.push_front({event.mark.index, *event.settings});
+  }
+  forget_old_settings();
   applied_ = event.mark.index;
   while (!applying_.empty() && applying_.front().first <= applied_) {
     applying_bytes_ -= applying_.front().second;
@@ -234,6 +263,7 @@ void Core::Impl::on(const SnapshotInstalled& event) {
 void Core::Impl::on(const Compacted& event) {
   log_.compact(event.first_index);
   while (confs_.size() > 1 && confs_[1].index < log_.first_index()) confs_.pop_front();
+  forget_old_settings();
 }
 
 void Core::Impl::on(const SnapshotSent& event) {
@@ -312,6 +342,12 @@ void Core::Impl::append_to_log(Entry entry) {
     log_.append(std::move(entry));
     confs_.push_back(std::move(change));
     conf_changed();
+  } else if (entry.kind == EntryKind::kSettings) {
+    SettingsAtIndex change{entry.index, {}};
+    ByteReader in(entry.payload.view());
+    CHECK(Settings::decode(in, change.settings)) << "settings that do not decode";
+    log_.append(std::move(entry));
+    settings_.push_back(change);
   } else {
     log_.append(std::move(entry));
   }
@@ -328,6 +364,7 @@ void Core::Impl::truncate_log(Index from) {
     changed = true;
   }
   if (changed) conf_changed();
+  while (settings_.size() > 1 && settings_.back().index >= from) settings_.pop_back();
 }
 
 void Core::Impl::conf_changed() {
@@ -446,11 +483,11 @@ Time Core::Impl::next_deadline() const {
   Time next;
   if (role_ == Role::kLeader) {
     next = next_heartbeat_;
-    if (options_.check_quorum) next = std::min(next, quorum_since_ + options_.election_timeout);
+    if (options_.check_quorum) next = std::min(next, quorum_since_ + election_timeout());
     if (transferee_) next = std::min(next, transfer_deadline_);
   } else {
     next = election_deadline_;
-    if (asks_.oldest()) next = std::min(next, *asks_.oldest() + options_.election_timeout);
+    if (asks_.oldest()) next = std::min(next, *asks_.oldest() + election_timeout());
   }
   if (apply_load_not_before_ > now_.time) next = std::min(next, apply_load_not_before_);
   return next;
@@ -487,6 +524,10 @@ Index Core::conf_index() const { return impl_->confs_.back().index; }
 const Slice& Core::conf_details() const { return impl_->confs_.back().details; }
 bool Core::conf_is_settled() const { return impl_->conf_is_settled(); }
 ChangeRefusal Core::change_refusal() const { return impl_->change_refusal(); }
+const Settings& Core::settings() const { return impl_->settings_.back().settings; }
+Index Core::settings_index() const { return impl_->settings_.back().index; }
+uint8_t Core::priority_of(NodeId id) const { return impl_->priority_of(id); }
+std::optional<Time> Core::lease_until() const { return impl_->lease_until(); }
 HardState Core::hard_state() const {
   return {impl_->term_, impl_->vote_, impl_->log_.commit_index()};
 }
@@ -499,7 +540,8 @@ std::vector<PeerStatus> Core::peers() const {
   for (const auto& [id, progress] : impl_->peers_) {
     peers.push_back({id, progress.match(), progress.next(),
                      static_cast<PeerStatus::State>(progress.state()), progress.inflight_bytes(),
-                     progress.active, progress.active || progress.was_active});
+                     progress.active, progress.active || progress.was_active,
+                     impl_->priority_of(id)});
   }
   return peers;
 }

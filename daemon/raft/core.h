@@ -16,16 +16,22 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "raft/settings.h"
 #include "raft/types.h"
 
 namespace connectd::raft {
 
+// Who stands for election, and whom a leader hands over to: the higher the rather. 0: never leads.
+inline constexpr uint8_t kDefaultPriority = 100;
+
 struct Options {
   NodeId id;
-  Duration election_timeout = std::chrono::milliseconds(500);  // lower bound; drawn from [T, 2T)
+  // Lower bound; drawn from [T, 2T). Counts while there are no settings (Initial::settings_history).
+  Duration election_timeout = std::chrono::milliseconds(500);
   Duration heartbeat_interval = std::chrono::milliseconds(50);
   bool pre_vote = true;
   bool check_quorum = true;
+  uint8_t priority = kDefaultPriority;
   uint64_t seed = 0;                        // for timeouts; differs from node to node
   size_t max_append_bytes = 1 << 20;        // of one AppendRequest; at least one entry always goes
   size_t max_append_entries = 8192;
@@ -50,6 +56,10 @@ struct Initial {
   // The configurations along the log, oldest first, `conf` last: one that is not committed goes out of
   // force if its entry is truncated. Empty: `conf` has been in force all along.
   std::vector<ConfAtIndex> conf_history;
+  // Likewise the settings. Empty: Options::election_timeout, and no leases.
+  std::vector<SettingsAtIndex> settings_history;
+  // This log is begun in this life: nobody was ever promised anything by this node.
+  bool is_fresh = false;
   SnapshotMark snapshot;         // newest durable snapshot; {0,0}: none
   Index first_index{1};          // first entry in the log; the log may start below the snapshot
   Term before_first_term;        // term of first_index - 1
@@ -73,10 +83,15 @@ struct Proposal {
 // On a leader that is not transferring: appended, in order. Otherwise dropped whole
 // (Ready::proposals_dropped), and none of it will ever be appended. All or nothing.
 struct Propose { std::vector<Proposal> proposals; };
-// Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role.
-struct ReadRequest { uint64_t context = 0; };
-// Without `to`: to the voter that is furthest, and is none of `avoid`.
-struct TransferLeadership { NodeId to; std::vector<NodeId> avoid{}; };
+// Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role. `lease`: at
+// once, if this node leads and holds a lease; if not, like any other.
+struct ReadRequest {
+  uint64_t context = 0;
+  bool lease = false;
+};
+// None: to the voter of the highest priority that has caught up and is not unfit. Never to one of
+// priority 0.
+struct TransferLeadership { NodeId to; };
 // Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
 // appended and in force at once, and if the voters change, the cluster is joint until it is
 // committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
@@ -91,8 +106,19 @@ struct Suffrage { bool may_vote = true; };
 // Whether this node would be of use as a leader. One whose disk completes nothing could not even make
 // its own vote durable: it does not campaign, by its own timer or by another's wish. It votes as ever.
 struct Candidacy { bool may_lead = true; };
+// Peers that had better not lead now, those that were named before no more: a leader chooses none of
+// them by itself.
+struct Unfit { std::vector<NodeId> peers; };
 struct PeerLost { NodeId peer; };          // the connection broke
-struct PeerReached { NodeId peer; };       // a connection stands: probe again at once
+struct PeerReached {                       // a connection stands: probe again at once
+  NodeId peer;
+  uint8_t priority = kDefaultPriority;     // as the peer says of itself
+};
+// Other settings (`confirmed_timeout` is not looked at). On a leader that is ready and is not
+// transferring: one entry is appended. Otherwise ignored.
+struct ChangeSettings { Settings settings; };
+// From now on this node does not stand for election: it is about to stop.
+struct Retire {};
 // A batch that Ready::append gave is durable. Batches become durable in order.
 struct AppendDone { uint64_t batch = 0; };
 struct ApplyDone { Index index; };         // everything up to here was applied
@@ -104,6 +130,7 @@ struct SnapshotInstalled {
   ConfState conf;
   int64_t last_stamp_ns = 0;
   Slice details{};
+  std::optional<Settings> settings{};  // none: those that were in force at `mark`, or before it
 };
 // This node took a snapshot, and it is durable.
 struct SnapshotTaken { SnapshotMark mark; };
@@ -114,7 +141,8 @@ struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
 
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
-                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy>;
+                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy, Unfit,
+                           ChangeSettings, Retire>;
 
 // Why a leader takes no change of members now.
 enum class ChangeRefusal : uint8_t {
@@ -162,6 +190,7 @@ struct PeerStatus {
   size_t inflight_bytes = 0;
   bool active = false;   // heard of in the present check-quorum period
   bool is_near = false;  // in that one, or in the one before
+  uint8_t priority = kDefaultPriority;
 };
 
 class Core final {
@@ -198,6 +227,14 @@ class Core final {
   bool conf_is_settled() const;
   ChangeRefusal change_refusal() const;
   HardState hard_state() const;
+  // The newest in the log, committed or not, and the entry that brought them (0: the founding).
+  const Settings& settings() const;
+  Index settings_index() const;
+  // As it says of itself; the default where it has not been heard.
+  uint8_t priority_of(NodeId id) const;
+  // Nobody else can have been elected until then, by this node's clock: reads may be served at the
+  // commit index. None: no lease is held.
+  std::optional<Time> lease_until() const;
   // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;
   bool is_transferring() const;

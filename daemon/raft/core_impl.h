@@ -1,7 +1,8 @@
-// The state of one core, private to raft/. Its functions lie in three files by what they are about:
+// The state of one core, private to raft/. Its functions lie in four files by what they are about:
 //   core.cc          the door: events in, one Ready out; apply, snapshots, what is durable
 //   elections.cc     roles, terms, votes, timers, leadership transfer
 //   replication.cc   what a leader sends, what a follower accepts, commit, read rounds
+//   leases.cc        the cluster's settings, the promise not to elect, leases, priorities
 #pragma once
 
 #include <deque>
@@ -13,6 +14,7 @@
 
 #include "base/random.h"
 #include "raft/core.h"
+#include "raft/lease.h"
 #include "raft/log.h"
 #include "raft/log_time.h"
 #include "raft/progress.h"
@@ -24,6 +26,13 @@ namespace connectd::raft {
 // After the connection to the leader is lost, that many timeouts are drawn from a short range:
 // about half an election timeout's worth in all.
 inline constexpr int kQuickTimeouts = 6;
+// Who lacks no more entries than this has them within a round trip or two: it can be handed over
+// to.
+inline constexpr uint64_t kHandoverLag = 256;
+// A leader yields to a preferred voter that has been near and caught up for this many election
+// timeouts without a break; twice as many after each attempt that came to nothing, up to 2^5 times.
+inline constexpr int kYieldTimeouts = 10;
+inline constexpr int kMaxYieldDoublings = 5;
 
 class Core::Impl final {
  public:
@@ -56,6 +65,9 @@ class Core::Impl final {
   void on(const ChangeConf& event);
   void on(const Suffrage& event);
   void on(const Candidacy& event) { may_lead_ = event.may_lead; }
+  void on(const Unfit& event) { unfit_ = event.peers; }
+  void on(const ChangeSettings& event);
+  void on(const Retire&) { priority_ = 0; }
 
   // -- core.cc: the rest of the turn
   void hand_out_committed(Ready& ready);
@@ -73,7 +85,7 @@ class Core::Impl final {
   ChangeRefusal change_refusal() const;
   bool is_voter() const { return conf().is_voter(options_.id); }
   bool may_campaign() const {
-    if (!may_vote_ || !may_lead_) return false;
+    if (!may_vote_ || !may_lead_ || priority_ == 0) return false;
     if (is_voter()) return true;
     return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
            confs_[confs_.size() - 2].conf.is_voter(options_.id);
@@ -113,6 +125,25 @@ class Core::Impl final {
   void on(NodeId from, Term term, const TimeoutNow&);
   void continue_transfer();
   void abort_transfer();
+
+  // -- leases.cc
+  Duration election_timeout() const { return settings_.back().settings.election_timeout; }
+  void append_settings(const Settings& settings);
+  void forget_old_settings();
+  Duration promise_length() const;
+  bool keeps_promises() const { return promise_length() > Duration(); }
+  bool has_promised() const;
+  Duration lease_length() const;
+  std::optional<Time> lease_until() const;
+  void void_lease();
+  void watch_own_clock(const Now& now);
+  void answered(Progress& peer, uint64_t round, int64_t wall_ns);
+  void confirm_settings();
+  uint8_t priority_of(NodeId id) const;
+  bool may_succeed(NodeId id, const Progress& peer) const;
+  bool is_handed_over_to(NodeId id, const Progress& peer) const;
+  NodeId successor() const;
+  void yield_to_preferred();
 
   // -- replication.cc
   void on(NodeId from, Term term, AppendRequest& request);
@@ -157,8 +188,12 @@ class Core::Impl final {
   NodeId vote_;
   Log log_;
   std::deque<ConfAtIndex> confs_;  // the last is in force; the front is never truncated
+  // Likewise. Those behind the last committed one may still be truncated: promises are kept by all
+  // of them, leases are counted by the least of them.
+  std::deque<SettingsAtIndex> settings_;
   bool may_vote_ = true;
   bool may_lead_ = true;
+  std::vector<NodeId> unfit_;  // peers, see Unfit
   Role role_ = Role::kFollower;
   NodeId leader_;
 
@@ -188,6 +223,14 @@ class Core::Impl final {
   int quick_timeouts_ = 0;               // draws left from the short range
   std::optional<Time> leader_heard_at_;  // follower: while its connection stands
 
+  // The promise (leases.cc). A leader was heard since the last Ready: the promise counts from then
+  // on, for only that turn's clock is sure to have been read after the message came.
+  bool leader_spoke_ = false;
+  std::optional<Time> promised_at_;  // or when this node started; none: never
+
+  uint8_t priority_;
+  std::map<NodeId, uint8_t> priorities_;  // of peers, as they said
+
   // Candidates.
   std::map<NodeId, bool> votes_;
 
@@ -206,6 +249,13 @@ class Core::Impl final {
   NodeId failed_transferee_;  // the last one in this term that did not take over in time
   Time transfer_deadline_;
   bool timeout_now_sent_ = false;
+  SendTimes send_times_;
+  uint64_t lease_round_ = 0;     // only answers to later rounds renew the lease
+  bool lease_given_up_ = false;  // for the rest of the term: a TimeoutNow has left
+  std::optional<Time> settings_everywhere_since_;  // every voter has the newest, durably
+  NodeId preferred_;  // a voter that this leader would rather see lead, and since when
+  Time preferred_since_;
+  int yields_ = 0;
 
   // Others.
   ReadAsks asks_;

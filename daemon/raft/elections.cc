@@ -65,10 +65,11 @@ void Core::Impl::answer_older_term(const Envelope& m) {
 }
 
 bool Core::Impl::leader_is_near() const {
+  if (has_promised()) return true;
   if (!options_.check_quorum || !leader_) return false;
   // A leader that has lost its quorum steps down by itself, so being one is near enough.
   if (role_ == Role::kLeader) return true;
-  return leader_heard_at_ && now_.time - *leader_heard_at_ < options_.election_timeout;
+  return leader_heard_at_ && now_.time - *leader_heard_at_ < election_timeout();
 }
 
 void Core::Impl::heard_from_leader(NodeId leader) {
@@ -78,6 +79,7 @@ void Core::Impl::heard_from_leader(NodeId leader) {
       << "two leaders in term " << term_.value();
   if (role_ != Role::kFollower || leader_ != leader) become_follower(term_, leader);
   leader_heard_at_ = now_.time;
+  leader_spoke_ = true;
   quick_timeouts_ = 0;
   reset_election_timer();
 }
@@ -89,7 +91,7 @@ void Core::Impl::heard_from_leader(NodeId leader) {
 // the leader broke there is nobody to wait for: a fraction of the timeout is enough, a few times;
 // if that does not elect a leader, the network or the disks are slower than the short range.
 Duration Core::Impl::draw_timeout() {
-  auto timeout = static_cast<uint64_t>(options_.election_timeout.count());
+  auto timeout = static_cast<uint64_t>(election_timeout().count());
   uint64_t drawn = quick_timeouts_ > 0 ? random_.between(timeout / 20, timeout / 5)
                                        : timeout + random_.below(timeout);
   if (quick_timeouts_ > 0) --quick_timeouts_;
@@ -102,20 +104,28 @@ void Core::Impl::check_timers() {
       failed_transferee_ = transferee_;
       abort_transfer();
     }
-    if (options_.check_quorum && now_.time >= quorum_since_ + options_.election_timeout) {
+    if (options_.check_quorum && now_.time >= quorum_since_ + election_timeout()) {
       check_quorum();
       if (role_ != Role::kLeader) return;
     }
     if (now_.time >= next_heartbeat_) {
       heartbeat_is_due_ = true;
       next_heartbeat_ = now_.time + options_.heartbeat_interval;
+      confirm_settings();
+      yield_to_preferred();
     }
     return;
   }
-  for (uint64_t context : asks_.overdue(now_.time - options_.election_timeout)) {
+  for (uint64_t context : asks_.overdue(now_.time - election_timeout())) {
     ready_.reads_dropped.push_back(context);
   }
-  if (now_.time >= election_deadline_) campaign_or_wait();
+  if (now_.time < election_deadline_) return;
+  if (has_promised()) {
+    // The own vote is promised away like any other; the timeout was set while less was promised.
+    election_deadline_ = now_.time + promise_length();
+  } else {
+    campaign_or_wait();
+  }
 }
 
 // Thesis §6.2: a leader that no quorum has answered for an election timeout steps down, so that its
@@ -296,6 +306,12 @@ void Core::Impl::become_leader() {
   leader_ = options_.id;
   quick_timeouts_ = 0;
   round_ = 0;
+  send_times_.clear();
+  lease_round_ = 0;
+  lease_given_up_ = false;
+  settings_everywhere_since_.reset();
+  preferred_ = NodeId();
+  yields_ = 0;
   for (NodeId id : conf().members()) {
     if (id != options_.id) peers_.try_emplace(id, log_.last_index() + 1, now_.time);
   }
@@ -313,25 +329,11 @@ void Core::Impl::become_leader() {
 
 void Core::Impl::on(const TransferLeadership& event) {
   if (role_ != Role::kLeader || transferee_) return;
-  NodeId to = event.to;
-  if (!to) {
-    Index furthest;
-    for (const auto& [id, peer] : peers_) {
-      // Of the present period nothing may have been heard yet.
-      if (!conf().is_voter(id) || !(peer.active || peer.was_active)) continue;
-      if (std::ranges::find(event.avoid, id) != event.avoid.end()) continue;
-      // In an idle cluster all are equally far, also one whose disk has just been found to stall.
-      const bool is_second_choice = to && id == failed_transferee_;
-      if (!to || to == failed_transferee_ || (peer.match() > furthest && !is_second_choice)) {
-        to = id;
-        furthest = peer.match();
-      }
-    }
-  }
-  if (!to || to == options_.id || !conf().is_voter(to)) return;
+  NodeId to = event.to ? event.to : successor();
+  if (!to || to == options_.id || !conf().is_voter(to) || priority_of(to) == 0) return;
   transferee_ = to;
   timeout_now_sent_ = false;
-  transfer_deadline_ = now_.time + options_.election_timeout;
+  transfer_deadline_ = now_.time + election_timeout();
 }
 
 // New proposals are refused meanwhile, so the target's log comes to match this one.
@@ -341,6 +343,9 @@ void Core::Impl::continue_transfer() {
   if (peer == peers_.end()) {
     abort_transfer();
   } else if (peer->second.match() == log_.last_index()) {
+    // From here on the others may elect, however lately they heard this node (thesis §6.4.1): also
+    // much later, should the message or the votes that it leads to be delayed.
+    lease_given_up_ = true;
     send(transferee_, TimeoutNow{});
     timeout_now_sent_ = true;
   }

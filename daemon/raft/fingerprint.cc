@@ -141,6 +141,8 @@ void Fingerprint::add(const Core& core) {
   };
   add(c.may_vote_);
   add(c.may_lead_);
+  add(c.unfit_.size());
+  for (NodeId id : c.unfit_) add(id);
   add(c.confs_.size());
   for (const ConfAtIndex& conf : c.confs_) {
     add(conf.index);
@@ -148,6 +150,13 @@ void Fingerprint::add(const Core& core) {
     add_members(conf.conf.voters_outgoing);
     add_members(conf.conf.learners);
   }
+
+  add(c.settings_.size());
+  for (const SettingsAtIndex& known : c.settings_) {
+    add(known.index);
+    ByteWriter(out_).counted(known.settings.encode());
+  }
+  add(uint64_t{c.lease_given_up_});
 
   std::vector<std::pair<NodeId, bool>> votes(c.votes_.begin(), c.votes_.end());
   for (auto& [id, granted] : votes) id = name_(id);

@@ -77,6 +77,12 @@ std::string InvariantChecker::after_step(const Core& core) {
 
   // -- one state: roles
   HOLDS(!c.confs_.empty() && c.confs_.back().index <= log.last_, "a configuration past the log");
+  HOLDS(!c.settings_.empty() && c.settings_.back().index <= log.last_, "settings past the log");
+  for (size_t i = 1; i < c.settings_.size(); ++i) {
+    HOLDS(c.settings_[i - 1].index < c.settings_[i].index, "settings out of order");
+  }
+  HOLDS(!c.lease_until() || (c.role_ == Role::kLeader && !c.timeout_now_sent_),
+        "a lease without leadership, or after it was handed over");
   switch (c.role_) {
     case Role::kLeader:
       HOLDS(c.leader_ == c.options_.id, "a leader that does not know it");

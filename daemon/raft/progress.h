@@ -14,9 +14,11 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
+#include "raft/lease.h"
 #include "raft/types.h"
 
 namespace connectd::raft {
@@ -60,12 +62,14 @@ class Progress final {
   void snapshot_ended(bool ok, Index mark);
 
   // Kept here for the core.
-  uint64_t answered_round = 0;  // highest round it has responded to
-  bool active = false;          // heard of in the present check-quorum period
-  bool was_active = false;      // in the one before
-  Index sent_commit;            // commit index of the last append in replicate state
-  Index loading;                // entries from here are being loaded for it; none: nothing is
-  std::vector<Entry> loaded;    // loaded, to be sent if they still begin at next()
+  uint64_t answered_round = 0;     // highest round it has responded to
+  std::optional<Time> renewed_at;  // when the last round left that it answered and vouches for
+  ClockWatch clock;
+  bool active = false;        // heard of in the present check-quorum period
+  bool was_active = false;    // in the one before
+  Index sent_commit;          // commit index of the last append in replicate state
+  Index loading;              // entries from here are being loaded for it; none: nothing is
+  std::vector<Entry> loaded;  // loaded, to be sent if they still begin at next()
 
  private:
   friend class Fingerprint;

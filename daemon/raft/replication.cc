@@ -13,7 +13,7 @@ namespace connectd::raft {
 
 namespace {
 // Entries follow one another from prev on, their terms never fall, none is newer than the leader's
-// own, and every configuration among them can be read.
+// own, and every configuration and all settings among them can be read.
 bool is_well_formed(const AppendRequest& request, Term term) {
   Index index = request.prev_index;
   Term last_term = request.prev_term;
@@ -23,11 +23,11 @@ bool is_well_formed(const AppendRequest& request, Term term) {
     }
     index = entry.index;
     last_term = entry.term;
-    if (brings_conf(entry.kind)) {
-      ByteReader in(entry.payload.view());
-      ConfState conf;
-      if (!ConfState::decode(in, conf)) return false;
-    }
+    ByteReader in(entry.payload.view());
+    ConfState conf;
+    Settings settings;
+    if (brings_conf(entry.kind) && !ConfState::decode(in, conf)) return false;
+    if (entry.kind == EntryKind::kSettings && !Settings::decode(in, settings)) return false;
   }
   return true;
 }
@@ -125,6 +125,7 @@ Progress* Core::Impl::heard_from_follower(NodeId from, uint64_t round, int64_t w
   Progress& peer = found->second;
   if (round > quorum_round_) peer.active = true;
   log_time_.observe(from, wall_ns, now_);
+  answered(peer, round, wall_ns);
   if (round > peer.answered_round && round <= round_) {
     peer.answered_round = round;
     if (rounds_.any_open()) confirm_reads();
@@ -149,7 +150,7 @@ void Core::Impl::on(NodeId from, Term, const AppendResponse& response) {
 void Core::Impl::on(NodeId from, Term, const HeartbeatResponse& response) {
   Progress* peer = heard_from_follower(from, response.round, response.wall_ns);
   if (peer == nullptr) return;
-  peer->answered_heartbeat(log_.last_index(), now_.time, options_.election_timeout);
+  peer->answered_heartbeat(log_.last_index(), now_.time, election_timeout());
 }
 
 // Paper §5.3 and §5.4.2: the largest index that a quorum holds durably is committed, if it is of
@@ -171,11 +172,12 @@ void Core::Impl::advance_commit() {
     NodeId next;
     Index furthest;
     for (const auto& [id, peer] : peers_) {
-      if (!conf().is_voter(id) || peer.match() <= furthest) continue;
+      if (!conf().is_voter(id) || peer.match() <= furthest || priority_of(id) == 0) continue;
       next = id;
       furthest = peer.match();
     }
-    if (next && furthest >= confs_.back().index) send(next, TimeoutNow{});
+    if (next && furthest >= confs_.back().index)
+      send(next, TimeoutNow{});  // no lease: it steps down
     become_follower(term_, NodeId());
   }
 }
@@ -250,6 +252,7 @@ bool Core::Impl::send_append(NodeId to, Progress& peer, std::vector<Entry> entri
   request.prev_term = log_.term_at(request.prev_index);
   request.commit = log_.commit_index();
   request.round = ++round_;
+  send_times_.sent(round_, now_.time, election_timeout() / 64);
   if (peer.state() == Progress::State::kProbe) {
     peer.sent_probe();
   } else {
@@ -263,6 +266,7 @@ bool Core::Impl::send_append(NodeId to, Progress& peer, std::vector<Entry> entri
 
 void Core::Impl::send_heartbeat(NodeId to, const Progress& peer) {
   send(to, Heartbeat{std::min(log_.commit_index(), peer.match()), ++round_});
+  send_times_.sent(round_, now_.time, election_timeout() / 64);
 }
 
 void Core::Impl::start_snapshot(NodeId to, Progress& peer) {

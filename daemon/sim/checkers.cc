@@ -301,6 +301,15 @@ void Checkers::restored(NodeId id, const node::ReplicatedState& state) {
 
 void Checkers::called(Operation& operation) { operation.floor = shown_; }
 
+void Checkers::called_stale(Operation& operation, Index min_index, Time fresh_since) {
+  operation.is_stale = true;
+  operation.floor = min_index;
+  auto later = std::ranges::upper_bound(shown_at_, fresh_since, {}, &std::pair<Time, Index>::first);
+  if (later != shown_at_.begin()) {
+    operation.floor = std::max(operation.floor, std::prev(later)->second);
+  }
+}
+
 void Checkers::replied(const Operation& operation) {
   if (operation.outcome != OutcomeKind::kOk) return;
   const char* what = operation.is_write ? "write" : "read";
@@ -332,8 +341,14 @@ void Checkers::replied(const Operation& operation) {
   bool seen =
       operation.is_write ? operation.index > operation.floor : operation.index >= operation.floor;
   if (!seen) {
-    return fail(fmt::format("real time: a {} called after index {} was shown has index {}", what,
+    return fail(fmt::format("{}: a {} called after index {} was shown has index {}",
+                            operation.is_stale ? "stale bounds" : "real time", what,
                             operation.floor, operation.index));
+  }
+  if (operation.index > shown_) shown_at_.emplace_back(operation.returned, operation.index);
+  if (operation.is_stale) {
+    shown_ = std::max(shown_, operation.index);
+    return;
   }
   // Program order of one connection: a read sees the writes before it, a write comes after the
   // reads before it.

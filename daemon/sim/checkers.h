@@ -58,6 +58,8 @@ class Checkers {
   // ---- clients
   // `operation` is about to be submitted: what it must not miss.
   void called(Operation& operation);
+  // A stale read: it must see `min_index`, and what was shown to anybody by `fresh_since`.
+  void called_stale(Operation& operation, Index min_index, Time fresh_since);
   void replied(const Operation& operation);
   // After the run: the index witness (sim/index_witness.h), and a replay of the log on one fresh
   // instance gives every reply of the first replica.
@@ -66,6 +68,7 @@ class Checkers {
 
   // What was applied, as the witness of the whole history.
   WitnessLog log() const;
+  Index shown() const { return shown_; }
   Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
   uint64_t elections() const { return elections_; }
   uint64_t log_cuts() const { return log_cuts_; }
@@ -116,6 +119,7 @@ class Checkers {
   std::unordered_map<std::string, Index> commands_;
   // For each client, and over all of them, the highest index that a reply showed.
   Index shown_;
+  std::vector<std::pair<Time, Index>> shown_at_;  // each rise of shown_
   std::unordered_map<uint64_t, Index> shown_to_;
   uint64_t elections_ = 0;
   uint64_t log_cuts_ = 0;

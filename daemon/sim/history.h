@@ -21,6 +21,9 @@ enum class OutcomeKind : uint8_t {
 struct Operation {
   uint64_t client = 0;  // a connection: its operations have program order
   bool is_write = false;
+  // A read that need not see all: its state is within its bounds, which `floor` stands for, and it
+  // has no place in the order of its connection.
+  bool is_stale = false;
   std::string request;
   Time called;
   Time returned = Time::max();  // max(): never answered (kUnknown)
@@ -31,7 +34,9 @@ struct Operation {
   int32_t status = 0;
   std::string reply;
   Index index;  // of a write: its entry; of a read: the applied index that it saw
-  Index floor;  // the highest index that any reply had shown when it was called
+  // The highest index that any reply had shown when it was called; of a stale read what it must see
+  // all the same.
+  Index floor;
 };
 
 using History = std::vector<Operation>;

@@ -120,6 +120,7 @@ class Witness {
     std::vector<Moment> moments;
     moments.reserve(2 * history_.size());
     for (const Operation& operation : history_) {
+      if (operation.is_stale) continue;  // its bounds were looked at when it was answered
       if (has_place(operation)) {
         moments.push_back({operation.call_order, true, &operation});
         moments.push_back({operation.return_order, false, &operation});

@@ -266,6 +266,8 @@ class Simulation::Impl final : public Endpoints {
   void damage(Process& p, Fault fault, Random& random);
   void wipe(Process& p);
   void operate(Random& random);
+  void arm_settings();
+  void change_setting();
   void stop_faults();
 
   // ---- clients
@@ -307,6 +309,8 @@ class Simulation::Impl final : public Endpoints {
   Random client_random_;
   Random phase_random_;
   Random capture_random_;
+  Random lease_random_;
+  Random read_random_;
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::vector<std::unique_ptr<Client>> clients_;
@@ -325,6 +329,13 @@ class Simulation::Impl final : public Endpoints {
   double write_percent_ = 70;
   // Each client asks one thing at a time: then a search for a linearization comes to an end.
   bool calm_ = false;
+  bool reads_have_levels_ = false;
+  // Leases are on at times, and priorities differ. Clocks keep within the bound then, or are wild:
+  // then a lease read promises nothing, and everything else what it always does.
+  bool leases_ = false;
+  bool clocks_are_wild_ = false;
+  uint64_t slowest_clock_ = 500;  // permille, of those that may be drawn
+  uint64_t fastest_clock_ = 2000;
   bool faults_on_ = true;
   bool clients_on_ = true;
 };
@@ -339,7 +350,9 @@ Simulation::Impl::Impl(SimOptions options)
       worker_random_(stream_of(options_.seed, 3)),
       client_random_(stream_of(options_.seed, 4)),
       phase_random_(stream_of(options_.seed, 5)),
-      capture_random_(stream_of(options_.seed, 6)) {
+      capture_random_(stream_of(options_.seed, 6)),
+      lease_random_(stream_of(options_.seed, 7)),
+      read_random_(stream_of(options_.seed, 8)) {
   auto workload = Workload::make(options_.plugin, options_.requests);
   CHECK(workload.has_value()) << workload.error().text;
   workload_ = std::move(*workload);
@@ -365,6 +378,20 @@ Simulation::Impl::Impl(SimOptions options)
     if (drawn && options_.faults.has(static_cast<Fault>(i))) active_.set(static_cast<Fault>(i));
   }
   changes_ = active_.has(Fault::kMembership);
+  reads_have_levels_ = read_random_.chance(60);
+  leases_ = lease_random_.chance(40);
+  if (leases_) {
+    genesis_.settings.lease_reads = lease_random_.chance(60);
+    if (genesis_.settings.lease_reads) {
+      genesis_.settings.confirmed_timeout = genesis_.settings.election_timeout;
+    }
+    clocks_are_wild_ = active_.has(Fault::kClockRate) && lease_random_.chance(25);
+    if (!clocks_are_wild_) {
+      const uint64_t drift = genesis_.settings.max_clock_drift_percent * 10u;
+      slowest_clock_ = 1000 - drift;
+      fastest_clock_ = 1000 + drift;
+    }
+  }
   confs_.emplace_back(Index(), genesis_.conf());
   for (size_t i = 0; i < options_.clients; ++i) {
     auto client = std::make_unique<Client>();
@@ -401,6 +428,8 @@ void Simulation::Impl::draw_options(Process& p) {
   options.incarnation = random.next();
   options.raft.election_timeout = kElectionTimeout;
   options.raft.heartbeat_interval = kElectionTimeout / 10;
+  // None is 0: a quorum whose newest log lies where nobody campaigns has no leader.
+  if (leases_) options.raft.priority = static_cast<uint8_t>(50 * (1 + p.id.value() % 3));
   options.apply_inline = random.chance(50);
   options.apply_inline_ns_max = INT64_MAX;  // a busy machine must not decide where a run goes
   options.holder.request_timeout = kRequestTimeout;
@@ -782,6 +811,19 @@ void Simulation::Impl::after_step(Process& p) {
     bite(p, Fault::kDiskFull);
   }
   if (changes_) note_conf(*p.node);
+  if (core.role() == raft::Role::kLeader && !clocks_are_wild_) {
+    for (const auto& other : processes_) {
+      if (!other->up() || other->node->core().term() >= core.term()) continue;
+      auto lease = other->node->core().lease_until();
+      if (lease && *lease > other->clock.local(now())) {
+        checkers_.fail(
+            fmt::format("lease: node {} leads term {}, and node {} holds a lease of term "
+                        "{} for {} ms more",
+                        p.id, core.term(), other->id, other->node->core().term(),
+                        (*lease - other->clock.local(now())) / milliseconds(1)));
+      }
+    }
+  }
   if (checkers_.elections() > elections) {
     timeline_.note('L', p.id.value(), core.term().value());
     timeline_.trace("node {} leads term {}", p.id, core.term());
@@ -810,6 +852,7 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.cluster_id = genesis_.cluster_id;
   hello.node_id = p.id;
   hello.to = to;
+  hello.priority = p.options.raft.priority;
   hello.disk_id = p.disk_id;
   hello.plugin_name = options_.plugin->name();
   hello.plugin_level_min = options_.plugin->level_min();
@@ -1207,14 +1250,14 @@ void Simulation::Impl::arm_faults() {
   });
   if (active_.has(Fault::kClockRate)) {
     Random& r = stream(Fault::kClockRate);
-    for (auto& p : processes_) p->clock.set_rate(now(), r.between(500, 2000));
+    for (auto& p : processes_) p->clock.set_rate(now(), r.between(slowest_clock_, fastest_clock_));
   }
   every(Fault::kClockRate, milliseconds(2000), milliseconds(10000), [this](Random& r) {
     // A machine's rate may change while it runs; its time never goes back.
     Process& p = victim(r);
     count(Fault::kClockRate);
     Time world_turn = p.turn_at;
-    p.clock.set_rate(now(), r.between(500, 2000));
+    p.clock.set_rate(now(), r.between(slowest_clock_, fastest_clock_));
     if (p.up()) {
       bite(Fault::kClockRate);
       if (world_turn != Time::max()) schedule_turn(p, now());
@@ -1362,6 +1405,38 @@ void Simulation::Impl::operate(Random& random) {
   schedule_turn(via, now());
 }
 
+// Leases are turned on and off while everything breaks, and the timeout that they rest on moves.
+void Simulation::Impl::arm_settings() {
+  if (!leases_) return;
+  timeline_.after(draw(lease_random_, milliseconds(500), milliseconds(6000)), [this] {
+    if (!faults_on_ || stopped()) return;
+    change_setting();
+    arm_settings();
+  });
+}
+
+void Simulation::Impl::change_setting() {
+  node::MemberChange change;
+  change.kind = node::MemberChange::Kind::kSetting;
+  if (lease_random_.chance(60)) {
+    change.key = "raft.lease_reads";
+    change.value = lease_random_.chance(70) ? "true" : "false";
+  } else {
+    // Never more than the bounds of the liveness phase are made for.
+    change.key = "raft.election_timeout";
+    change.value =
+        fmt::format("{}ms", lease_random_.between(250, kElectionTimeout / milliseconds(1)));
+  }
+  Process& via = *processes_[lease_random_.below(processes_.size())];
+  if (!via.up() || via.paused) return;
+  timeline_.trace("operator at node {}: {} {}", via.id, change.key, change.value);
+  via.node->set_now(via.clock.now(now()));
+  via.node->change_members(change, [this, change](const node::ChangeOutcome& outcome) {
+    timeline_.trace("{} {}: {} {}", change.key, change.value, outcome.code, outcome.text);
+  });
+  schedule_turn(via, now());
+}
+
 void Simulation::Impl::stop_faults() { faults_on_ = false; }
 
 // ---- clients
@@ -1399,13 +1474,33 @@ void Simulation::Impl::submit(Client& client) {
   operation.called = now();
   operation.call_order = next_order_++;
   checkers_.called(operation);
+  node::ReadOptions read;
+  if (!request.is_write && reads_have_levels_) {
+    const uint64_t level = read_random_.below(100);
+    if (level < 40) {
+      read.level = node::ReadLevel::kLease;
+      if (clocks_are_wild_) checkers_.called_stale(operation, Index(), Time::min());
+    } else if (level < 70) {
+      read.level = node::ReadLevel::kStale;
+      if (read_random_.chance(40)) read.min_index = checkers_.shown();
+      Time fresh_since = Time::min();
+      if (read_random_.chance(50)) {
+        read.max_age = draw(read_random_, Duration(0), seconds(1));
+        // Of the node's own time, which may be slow.
+        fresh_since = now() - *read.max_age * 1000 / static_cast<int64_t>(slowest_clock_);
+        // The question may have been answered by a lease.
+        if (clocks_are_wild_) fresh_since = Time::min();
+      }
+      checkers_.called_stale(operation, read.min_index, fresh_since);
+    }
+  }
   // Before the submission: the reply may come from within.
   client.outstanding.push_back(history_.size());
   history_.push_back(std::move(operation));
   waiting_.push_back({client.process, client.process->life, client.process->clock.local(now()),
                       client.process->paused_total(now())});
   client.process->node->set_now(client.process->clock.now(now()));
-  client.stream->submit(as_bytes(request.bytes));
+  client.stream->submit(as_bytes(request.bytes), read);
 }
 
 void Simulation::Impl::client_act(Client& client) {
@@ -1747,6 +1842,7 @@ void Simulation::Impl::search() {
   History part(history_.begin(), history_.begin() + static_cast<long>(std::min(
                                                         history_.size(), kSearchedOperations)));
   const uint64_t end = part.empty() ? 0 : part.back().call_order;
+  std::erase_if(part, [](const Operation& operation) { return operation.is_stale; });
   std::erase_if(part, [&](Operation& operation) {
     if (operation.return_order <= end) return operation.outcome == OutcomeKind::kRefused;
     // What it became is not known yet.
@@ -1772,6 +1868,7 @@ void Simulation::Impl::search() {
 
 SimReport Simulation::Impl::run() {
   arm_faults();
+  arm_settings();
   for (auto& p : processes_) start(*p);
   for (auto& client : clients_) {
     timeline_.after(draw(client_random_, milliseconds(0), milliseconds(500)),

@@ -44,6 +44,8 @@ struct Hello {
   std::vector<ClusterId> former_cluster_ids{};
   // Entries that the sender does not give to its plugin, sorted.
   std::vector<raft::EntryId> skipped_entries{};
+  // How much the sender's cluster wants it to lead; 0: never (raft::Options::priority).
+  uint8_t priority = 100;
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.

@@ -559,7 +559,8 @@ void append_hello(std::string& out, const Hello& hello) {
         hello.skipped_entries.size() <= kMaxSkippedEntries)
       << "both are counted where they are made";
   const bool has_history = !hello.former_cluster_ids.empty() || !hello.skipped_entries.empty();
-  if (hello.peer_address.empty() && !hello.members_index && !has_history) {
+  if (hello.peer_address.empty() && !hello.members_index && !has_history &&
+      hello.priority == Hello().priority) {
     CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
     return;
   }
@@ -568,6 +569,7 @@ void append_hello(std::string& out, const Hello& hello) {
     writer.counted(address->substr(0, kMaxNameBytes));
   }
   writer.number(hello.members_index.value());
+  writer.number(hello.priority);
   if (has_history) {
     writer.number(static_cast<uint16_t>(hello.former_cluster_ids.size()));
     writer.number(static_cast<uint16_t>(hello.skipped_entries.size()));
@@ -632,6 +634,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     hello.client_address = in.counted(kMaxNameBytes);
     hello.http_address = in.counted(kMaxNameBytes);
     hello.members_index = Index(in.number<uint64_t>());
+    hello.priority = in.number<uint8_t>();
     if (!in.ok()) return malformed("a malformed hello: its addresses are cut off");
   }
   if (in.left() > 0) {

@@ -28,12 +28,14 @@ class FakeLoop {
   struct Call {
     std::string request;
     std::function<void(CallResult)> done;
+    node::ReadOptions read{};
   };
 
   CallFunction function() {
-    return [this](std::string request, std::function<void(CallResult)> done) {
+    return [this](std::string request, const node::ReadOptions& read,
+                  std::function<void(CallResult)> done) {
       std::lock_guard lock(mutex_);
-      calls_.push_back({std::move(request), std::move(done)});
+      calls_.push_back({std::move(request), std::move(done), read});
       ready_.notify_all();
     };
   }
@@ -463,17 +465,60 @@ TEST_F(HttpServerTest, NamesOfThisMachineAreGoodHosts) {
 }
 
 TEST_F(HttpServerTest, WhatThisVersionDoesNotServeIsRefused) {
-  for (const char* name : {"X-Connect-Read", "X-Connect-Session", "X-Connect-Sequence"}) {
+  for (const char* name : {"X-Connect-Session", "X-Connect-Sequence"}) {
     HttpRequest request = call_request("get");
-    request.headers[name] = "stale";
+    request.headers[name] = "7";
     EXPECT_EQ(answer(request).status, 400) << name;
   }
   EXPECT_EQ(loop_.size(), 0u);
-  std::thread loop([&] { loop_.take().done(CallResult{}); });
-  HttpRequest request = call_request("get");
-  request.headers["X-Connect-Read"] = "linearizable";
-  EXPECT_EQ(answer(request).status, 200);
-  loop.join();
+}
+
+TEST_F(HttpServerTest, TheReadLevelOfACallReachesTheNode) {
+  using node::ReadLevel;
+  const std::vector<std::pair<std::string, node::ReadOptions>> good = {
+      {"linearizable", {}},
+      {"Lease", {ReadLevel::kLease, Index(), {}}},
+      {"stale", {ReadLevel::kStale, Index(), {}}},
+      {"stale; max-age=500ms; min-index=123", {ReadLevel::kStale, Index(123), 500ms}},
+      {" stale ;min-index = 7;max-age=0ms", {ReadLevel::kStale, Index(7), 0ms}},
+  };
+  for (const auto& [text, read] : good) {
+    node::ReadOptions seen;
+    std::thread loop([&] {
+      FakeLoop::Call call = loop_.take();
+      seen = call.read;
+      call.done(CallResult{});
+    });
+    HttpRequest request = call_request("get");
+    request.headers["X-Connect-Read"] = text;
+    EXPECT_EQ(answer(request).status, 200) << text;
+    loop.join();
+    EXPECT_EQ(seen, read) << text;
+  }
+}
+
+TEST_F(HttpServerTest, AReadLevelThatIsNoneIsRefusedWithWhatThereIs) {
+  const std::vector<std::pair<std::string, std::string>> bad = {
+      {"eventual", "write linearizable, lease or stale"},
+      {"stale; age=5s", "there is no bound 'age'"},
+      {"lease; max-age=5s", "max-age bounds a stale read only"},
+      {"stale; max-age=5", "max-age: "},
+      {"stale; max-age", "max-age: "},
+      {"stale; max-age=-1s", "max-age: "},
+      {"stale; min-index=-1", "min-index: "},
+      {"stale; min-index=1; min-index=2", "min-index is given twice"},
+      {"stale; max-age=1s; max-age=1s", "max-age is given twice"},
+      {"stale;", "there is no bound ''"},
+      {"; max-age=1s", "max-age bounds a stale read only"},
+  };
+  for (const auto& [text, why] : bad) {
+    HttpRequest request = call_request("get");
+    request.headers["X-Connect-Read"] = text;
+    HttpAnswer refused = answer(request);
+    EXPECT_EQ(refused.status, 400) << text;
+    EXPECT_THAT(refused.body, HasSubstr(why)) << text;
+  }
+  EXPECT_EQ(loop_.size(), 0u);
 }
 
 TEST_F(HttpServerTest, TooLargeIsRefusedBeforeItIsRead) {

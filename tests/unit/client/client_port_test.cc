@@ -36,7 +36,7 @@ class FakeService final : public node::Service {
     }
     ~Stream() override { service_.streams.erase(this); }
 
-    void submit(ByteView request) override {
+    void submit(ByteView request, const node::ReadOptions&) override {
       EXPECT_FALSE(is_replying_) << "submitted from inside on_reply()";
       EXPECT_LE(request.size(), service_.limit);
       waiting_.emplace_back(as_text(request));

@@ -24,9 +24,11 @@ class FakeNode {
     options.id = NodeId(id);
     auto server = admin::HttpServer::open(
         options, board_,
-        [this](std::string request, std::function<void(admin::CallResult)> done) {
+        [this](std::string request, const node::ReadOptions& read,
+               std::function<void(admin::CallResult)> done) {
           std::lock_guard lock(mutex_);
           requests_.push_back(request);
+          last_read = read;
           done(reply_);
         },
         [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
@@ -67,6 +69,7 @@ class FakeNode {
 
   node::StatusSnapshot status;
   std::vector<node::MemberChange> changes;
+  node::ReadOptions last_read;  // of the last call
   node::ChangeOutcome outcome{true, "", "appended", Index(9)};
   std::function<void(const node::MemberChange&)> on_change;
 
@@ -150,7 +153,7 @@ TEST_F(MemberTest, ListShowsTheIndexTheKindsAndTheDisks) {
   EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("members of index 7\n"));
   EXPECT_THAT(outcome.out, HasSubstr("n1    voter, leads"));
-  EXPECT_THAT(outcome.out, HasSubstr("n3    learner, to be promoted  p:3"));
+  EXPECT_THAT(outcome.out, HasSubstr("n3    learner, to be promoted  100       p:3"));
   EXPECT_THAT(outcome.out, HasSubstr("to come"));
 }
 

@@ -100,7 +100,10 @@ class HolderBench {
                    [this](NodeId to, Term term, std::vector<raft::Proposal> proposals) {
                      sent.push_back({to, term, std::move(proposals)});
                    },
-                   [this](uint64_t context) { asked.push_back(context); },
+                   [this](uint64_t context, bool lease) {
+                     asked.push_back(context);
+                     if (lease) asked_by_lease.push_back(context);
+                   },
                }) {
     advance();
   }
@@ -147,6 +150,7 @@ class HolderBench {
   Time now{seconds(1000)};
   std::vector<Sent> sent;
   std::vector<uint64_t> asked;
+  std::vector<uint64_t> asked_by_lease;  // those of `asked` for which a lease is enough
   Holder holder;
 };
 

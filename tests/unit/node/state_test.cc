@@ -17,6 +17,7 @@ Genesis sample() {
   genesis.max_request = 1 << 20;
   genesis.plugin_name = "kv";
   genesis.plugin_level = 3;
+  genesis.settings.election_timeout = std::chrono::milliseconds(700);
   genesis.plugin_options = {{"limits.keys", "100"}, {"start", ""}};
   for (uint64_t id : {1, 2, 7}) {
     GenesisMember member;
@@ -193,6 +194,7 @@ ReplicatedState sample_state() {
   state.digest = 0xfeedfacecafebeef;
   state.conf.learners = {NodeId(9)};
   state.sessions.open(SessionId(50), {NodeId(1), 4});
+  state.settings.lease_reads = true;
   state.plugin_version = "1.2.3";
   state.skipped = {{Index(3), Term(1), 77}, {Index(9), Term(2), 78}};
   return state;
@@ -211,6 +213,7 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   EXPECT_EQ(read->conf, state.conf);
   EXPECT_EQ(read->genesis, state.genesis);
   EXPECT_EQ(read->members, state.members);
+  EXPECT_EQ(read->settings, state.settings);
   EXPECT_EQ(read->sessions, state.sessions);
   EXPECT_EQ(read->plugin_version, "1.2.3");
   EXPECT_EQ(read->skipped, state.skipped);

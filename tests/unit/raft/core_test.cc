@@ -412,12 +412,14 @@ TEST(Thesis310, OfEqualTargetsOneThatDidNotTakeOverComesLastAndOneToAvoidNever) 
   while (!is_over()) {
   }
   host.sent.clear();
-  host.step(TransferLeadership{NodeId(), {NodeId(2)}});
+  host.step(Unfit{{NodeId(2)}});
+  host.step(TransferLeadership{});
   EXPECT_EQ(host.take<TimeoutNow>(3).size(), 1u) << "better one that failed than one to avoid";
   while (!is_over()) {
   }
   host.sent.clear();
-  host.step(TransferLeadership{NodeId(), {NodeId(2), NodeId(3)}});
+  host.step(Unfit{{NodeId(2), NodeId(3)}});
+  host.step(TransferLeadership{});
   EXPECT_FALSE(host.core->is_transferring());
 }
 

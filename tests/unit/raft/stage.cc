@@ -54,6 +54,8 @@ std::string content(const Entry& entry) {
       return "no-op";
     case EntryKind::kConfChange:
       return "configuration";
+    case EntryKind::kSettings:
+      return "settings";
     default:
       if (entry.payload.size() > 20) return fmt::format("{} bytes", entry.payload.size());
       return fmt::format("\"{}\"", entry.payload.text());
@@ -117,6 +119,18 @@ Now Stage::now() const {
           std::chrono::nanoseconds(std::chrono::hours(1)).count() + since_boot.count()};
 }
 
+Now Stage::now_of(const Node& n) const {
+  Duration shown = n.clock_base + (elapsed_ - n.clock_since) * n.clock_percent / 100;
+  Now now = this->now();
+  Duration fast = std::chrono::seconds(100) + shown - now.time.time_since_epoch();
+  return {now.time + fast, now.wall_ns + (fast + n.wall_skew).count()};
+}
+
+Duration Stage::until(const Node& n, Time deadline) const {
+  Duration left = deadline - Time(std::chrono::seconds(100)) - n.clock_base;
+  return n.clock_since + (left * 100 + Duration(n.clock_percent - 1)) / n.clock_percent;
+}
+
 void Stage::say(std::string_view line) {
   out_ += fmt::format("[{:>5} ms] {}\n", elapsed_ / milliseconds(1), line);
 }
@@ -153,8 +167,8 @@ std::string Stage::run(const std::string& line) {
   auto time_out = [&](NodeId who) {
     for (int i = 0; i < 2; ++i) {
       Time deadline = node(who).core->next_deadline();
-      bool late = deadline < now().time;
-      if (!late) elapsed_ = deadline - Time(std::chrono::seconds(100));
+      bool late = deadline < now_of(node(who)).time;
+      if (!late) elapsed_ = until(node(who), deadline);
       step(who, TimePassed{});
       if (!late) break;
     }
@@ -240,7 +254,30 @@ std::string Stage::run(const std::string& line) {
   } else if (command == "suffrage") {
     step(id(0), Suffrage{words.at(1) == "yes"});
   } else if (command == "read") {
-    step(id(0), ReadRequest{std::stoull(words.at(1))});
+    step(id(0), ReadRequest{std::stoull(words.at(1)), words.size() > 2 && words[2] == "lease"});
+  } else if (command == "lease") {
+    step(id(0), TimePassed{});
+    auto held = node(id(0)).core->lease_until();
+    say(held ? fmt::format("{} holds a lease for {} ms", id(0),
+                           (*held - now_of(node(id(0))).time) / milliseconds(1))
+             : fmt::format("{} holds no lease", id(0)));
+  } else if (command == "settings") {
+    Settings settings = node(id(0)).core->settings();
+    for (const auto& [key, value] : arguments.named) {
+      if (key == "lease") settings.lease_reads = value == "on";
+      if (key == "election") settings.election_timeout = to_duration(value);
+      if (key == "drift")
+        settings.max_clock_drift_percent = static_cast<uint8_t>(std::stoul(value));
+    }
+    step(id(0), ChangeSettings{settings});
+  } else if (command == "clock") {  // clock ID rate=PERCENT jump=MS: its speed; set its wall clock
+    Node& n = node(id(0));
+    n.clock_base = now_of(n).time.time_since_epoch() - std::chrono::seconds(100);
+    n.clock_since = elapsed_;
+    if (arguments.named.contains("rate")) n.clock_percent = std::stoi(arguments.named["rate"]);
+    if (arguments.named.contains("jump")) n.wall_skew += to_duration(arguments.named["jump"]);
+  } else if (command == "retire") {
+    step(id(0), Retire{});
   } else if (command == "transfer") {
     step(id(0), TransferLeadership{words.size() > 1 ? id(1) : NodeId()});
   } else if (command == "compact") {
@@ -283,6 +320,10 @@ void Stage::cluster(const Arguments& arguments) {
     n.options.seed = id.value();
     n.options.pre_vote = named["pre_vote"] != "off";
     n.options.check_quorum = named["check_quorum"] != "off";
+    if (named.contains("priorities")) {
+      n.options.priority =
+          static_cast<uint8_t>(to_numbers(named["priorities"]).at(nodes_.size() - 1));
+    }
     if (named.contains("append_bytes")) {
       n.options.max_append_bytes = std::stoull(named["append_bytes"]);
     }
@@ -290,7 +331,17 @@ void Stage::cluster(const Arguments& arguments) {
       n.options.inflight_bytes = std::stoull(named["inflight_bytes"]);
     }
     if (named.contains("cache_bytes")) n.options.cache_bytes = std::stoull(named["cache_bytes"]);
-    start(id, {});
+  }
+  founding_ = Settings();
+  founding_.lease_reads = named["lease"] == "on";
+  if (founding_.lease_reads) founding_.confirmed_timeout = founding_.election_timeout;
+  for (NodeId id : all) start(id, {});
+  if (!named.contains("priorities")) return;
+  // All are connected, and say who they are.
+  for (NodeId id : all) {
+    for (NodeId peer : all) {
+      if (id != peer) step(id, PeerReached{peer, node(peer).options.priority});
+    }
   }
 }
 
@@ -342,7 +393,17 @@ void Stage::start(NodeId id, const Arguments& arguments) {
     ConfState::decode(in, initial.conf);
     initial.conf_history.push_back({entry.index, initial.conf});
   }
-  n.core = std::make_unique<Core>(n.options, initial, now());
+  initial.settings_history.push_back({Index(), founding_});
+  for (const Entry& entry : disk.log) {
+    if (entry.kind != EntryKind::kSettings) continue;
+    ByteReader in(entry.payload.view());
+    SettingsAtIndex change{entry.index, {}};
+    Settings::decode(in, change.settings);
+    initial.settings_history.push_back(change);
+  }
+  initial.is_fresh = !n.has_run;
+  n.has_run = true;
+  n.core = std::make_unique<Core>(n.options, initial, now_of(n));
   n.writing.clear();
   checker_.restarted(id);
   n.told_role = n.core->role();
@@ -350,6 +411,7 @@ void Stage::start(NodeId id, const Arguments& arguments) {
   n.told_leader = NodeId();
   n.told_commit = n.core->commit_index();
   n.told_conf = n.core->conf_index();
+  n.told_settings = n.core->settings_index();
   if (n.core->last_index() || n.core->term()) {
     say(fmt::format("{} starts: term {}, log ends at {}, commit {}", id, n.core->term(),
                     position(n.core->last_index(), n.core->term_at(n.core->last_index())),
@@ -438,7 +500,7 @@ void Stage::run_for(Duration duration) {
   for (Duration end = elapsed_ + duration; elapsed_ < end;) {
     elapsed_ = std::min(end, elapsed_ + milliseconds(1));
     for (auto& [id, n] : nodes_) {
-      if (n.core && n.core->next_deadline() <= now().time) step(id, TimePassed{});
+      if (n.core && n.core->next_deadline() <= now_of(n).time) step(id, TimePassed{});
     }
     settle();
   }
@@ -503,7 +565,7 @@ void Stage::send(const Envelope& envelope) {
 void Stage::step(NodeId id, Event event) {
   Node& n = node(id);
   if (!n.core) return;
-  n.core->step(std::move(event), now());
+  n.core->step(std::move(event), now_of(n));
   turn(id);
 }
 
@@ -514,6 +576,14 @@ void Stage::turn(NodeId id) {
   if (broken.empty()) broken = checker_.after_step(*n.core);
   if (broken_.empty()) broken_ = broken;
   Core& core = *n.core;
+  // Whoever leads, nobody of an older term may hold a lease.
+  for (const auto& [other, o] : nodes_) {
+    if (!o.core || core.role() != Role::kLeader || o.core->term() >= core.term()) continue;
+    auto lease = o.core->lease_until();
+    if (lease && *lease > now_of(o).time && broken_.empty()) {
+      broken_ = fmt::format("{} leads term {}, and {} still holds a lease", id, core.term(), other);
+    }
+  }
   if (n.told_role != core.role() || n.told_term != core.term() || n.told_leader != core.leader()) {
     say(fmt::format("{} is {} in term {}, leader {}", id, role_name(core.role()), core.term(),
                     name(core.leader())));
@@ -542,6 +612,14 @@ void Stage::turn(NodeId id) {
     if (conf.is_joint()) text += fmt::format(" and {}", ids(conf.voters_outgoing));
     if (!conf.learners.empty()) text += fmt::format(", learners {}", ids(conf.learners));
     say(text);
+  }
+  if (core.settings_index() != n.told_settings) {
+    n.told_settings = core.settings_index();
+    const Settings& settings = core.settings();
+    say(fmt::format("{} goes by leases {}, election timeout {} ms, {} ms confirmed", id,
+                    settings.lease_reads ? "on" : "off",
+                    settings.election_timeout / milliseconds(1),
+                    settings.confirmed_timeout / milliseconds(1)));
   }
   if (core.commit_index() != n.told_commit) {
     say(fmt::format("{} commits up to {}", id, core.commit_index()));

@@ -42,12 +42,18 @@ class Stage final {
     Disk disk;
     std::unique_ptr<Core> core;
     std::deque<AppendBatch> writing;
+    int clock_percent = 100;  // of true time
+    Duration clock_base{0};   // what it showed, since boot,
+    Duration clock_since{0};  // when true time was this
+    Duration wall_skew{0};
+    bool has_run = false;
     bool disk_is_slow = false;  // settle() leaves its batches alone
     Role told_role = Role::kFollower;
     Term told_term;
     NodeId told_leader;
     Index told_commit;
     Index told_conf;
+    Index told_settings;
   };
 
   void cluster(const Arguments& arguments);
@@ -67,12 +73,16 @@ class Stage final {
   void detail(std::string_view line);  // not while run() is at work
   Node& node(NodeId id);
   Now now() const;
+  // By the node's own clock, which may be fast or slow, and may have been set.
+  Now now_of(const Node& n) const;
+  Duration until(const Node& n, Time deadline) const;  // of true time, since the story began
 
   ConfState conf_;
   std::map<NodeId, Node> nodes_;
   std::deque<Envelope> wire_;
   std::vector<std::pair<NodeId, NodeId>> cut_;
   Duration elapsed_{0};
+  Settings founding_;
   InvariantChecker checker_;
   std::string out_;
   std::string broken_;

@@ -1,0 +1,209 @@
+// The cluster's settings, the promise not to elect, leases, and who rather leads. The reasoning is
+// in docs/adr/0016-lease-reads.md; thesis §6.4.1.
+//
+// The promise: while lease reads may be on, a node that has heard a leader takes part in no
+// election for promise_length() from then on, whatever happens meanwhile: a broken connection, a
+// change of role, a restart (then from the start on). Only the leader itself lifts it, by
+// TimeoutNow. The lease: when a quorum has answered what left at s, each of them promised that
+// after s; so nobody else is elected before s + lease_length() by the leader's clock.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "raft/core_impl.h"
+
+namespace connectd::raft {
+
+// ---- settings
+// --------------------------------------------------------------------------------------
+
+// Each entry says what is confirmed behind it, so a change that lowers the timeout takes what was
+// confirmed down with it, and a change that raises it leaves it until every voter has the entry.
+void Core::Impl::on(const ChangeSettings& event) {
+  if (!leader_is_ready() || transferee_) return;
+  append_settings(settings_.back().settings.changed_to(event.settings));
+}
+
+void Core::Impl::append_settings(const Settings& settings) {
+  Proposal proposal;
+  proposal.payload = Slice::copy_of(settings.encode());
+  append_own(EntryKind::kSettings, std::move(proposal));
+  settings_everywhere_since_.reset();
+}
+
+void Core::Impl::forget_old_settings() {
+  while (settings_.size() > 1 && settings_[1].index <= log_.commit_index()) settings_.pop_front();
+}
+
+// The newest settings can be truncated, and then the ones before are in force again: what any of
+// them asks is kept.
+Duration Core::Impl::promise_length() const {
+  Duration longest{};
+  for (const SettingsAtIndex& known : settings_) {
+    if (known.settings.lease_reads) {
+      longest = std::max(longest, known.settings.election_timeout);
+    }
+  }
+  return longest;
+}
+
+bool Core::Impl::has_promised() const {
+  const Duration length = promise_length();
+  if (length == Duration() || role_ == Role::kLeader) return false;
+  return leader_spoke_ || (promised_at_ && now_.time - *promised_at_ < length);
+}
+
+// Every voter is to have the newest settings on its disk, and to have had them for as long as a
+// lease can last that counts on a promise made before it had them. The leader knows the first by
+// the match index, so nobody needs to report anything; the second is time. Once the entry that says
+// so is in the log, it is true for good: leaders to come need not find out again, with a voter
+// missing perhaps. Who becomes a voter later has the entry by then (node/members.h).
+void Core::Impl::confirm_settings() {
+  const SettingsAtIndex& newest = settings_.back();
+  bool everywhere = newest.settings.lease_reads &&
+                    newest.settings.confirmed_timeout < newest.settings.election_timeout &&
+                    leader_is_ready() && !transferee_ && newest.index <= log_.commit_index() &&
+                    newest.index <= log_.durable_index();
+  for (const auto& [id, peer] : peers_) {
+    everywhere &= !conf().is_voter(id) || peer.match() >= newest.index;
+  }
+  if (!everywhere) {
+    settings_everywhere_since_.reset();
+    return;
+  }
+  if (!settings_everywhere_since_) settings_everywhere_since_ = now_.time;
+  if (now_.time - *settings_everywhere_since_ < newest.settings.election_timeout) return;
+  Settings confirmed = newest.settings;
+  confirmed.confirmed_timeout = confirmed.election_timeout;
+  append_settings(confirmed);
+}
+
+// ---- leases
+// ----------------------------------------------------------------------------------------
+
+Duration Core::Impl::lease_length() const {
+  Duration shortest = settings_.back().settings.lease_length();
+  for (const SettingsAtIndex& known : settings_) {
+    shortest = std::min(shortest, known.settings.lease_length());
+  }
+  return shortest;
+}
+
+std::optional<Time> Core::Impl::lease_until() const {
+  if (!leader_is_ready() || !options_.check_quorum) return {};
+  if (transferee_ || lease_given_up_) return {};
+  const Duration length = lease_length();
+  if (length == Duration()) return {};
+  std::vector<uint64_t> scratch;
+  // 0: never. The clock begins with the machine, so no moment is before its zero.
+  auto ticks = [](Time time) { return static_cast<uint64_t>(time.time_since_epoch().count()) + 1; };
+  uint64_t renewed = quorum_value(conf(), scratch, [&](NodeId id) -> uint64_t {
+    if (id == options_.id) return ticks(now_.time);
+    auto peer = peers_.find(id);
+    if (peer == peers_.end() || !peer->second.renewed_at) return 0;
+    return ticks(*peer->second.renewed_at);
+  });
+  if (renewed == 0) return {};
+  const Time until = Time(Duration(static_cast<int64_t>(renewed - 1))) + length;
+  if (now_.time >= until) return {};
+  return until;
+}
+
+// Only answers to what leaves from now on renew it.
+void Core::Impl::void_lease() {
+  lease_round_ = round_;
+  for (auto& [id, peer] : peers_) peer.renewed_at.reset();
+}
+
+// The machine has two clocks, and they agree from turn to turn, unless somebody sets the one, or
+// the other runs wild, or stood still while the machine did not.
+void Core::Impl::watch_own_clock(const Now& now) {
+  if (role_ != Role::kLeader || now.wall_ns == 0 || now_.wall_ns == 0) return;
+  const Settings& settings = settings_.back().settings;
+  if (!settings.lease_reads) return;
+  const int64_t steady = (now.time - now_.time).count();
+  const int64_t wall = now.wall_ns - now_.wall_ns;
+  const Duration allowed = settings.confirmed_timeout - settings.lease_length();
+  if (Duration(std::abs(wall - steady)) > std::max(allowed, Duration(1))) void_lease();
+}
+
+void Core::Impl::answered(Progress& peer, uint64_t round, int64_t wall_ns) {
+  if (!keeps_promises()) return;
+  auto sent = send_times_.of(round);
+  if (!sent) return;
+  const Settings& settings = settings_.back().settings;
+  const bool good = peer.clock.observe(wall_ns, *sent, now_.time, settings.max_clock_drift_percent,
+                                       2 * settings.election_timeout);
+  if (!good) {
+    peer.renewed_at.reset();
+  } else if (round > lease_round_ && (!peer.renewed_at || *sent > *peer.renewed_at)) {
+    peer.renewed_at = sent;
+  }
+}
+
+// ---- priorities (docs/adr/0017-priorities-and-settings.md)
+// --------------------------------------------------------
+
+uint8_t Core::Impl::priority_of(NodeId id) const {
+  if (id == options_.id) return priority_;
+  auto known = priorities_.find(id);
+  return known == priorities_.end() ? kDefaultPriority : known->second;
+}
+
+// A voter that answers, and is not known to be of no use.
+bool Core::Impl::may_succeed(NodeId id, const Progress& peer) const {
+  // Of the present period nothing may have been heard yet.
+  return conf().is_voter(id) && (peer.active || peer.was_active) && priority_of(id) > 0 &&
+         std::ranges::find(unfit_, id) == unfit_.end();
+}
+
+// And lacks little.
+bool Core::Impl::is_handed_over_to(NodeId id, const Progress& peer) const {
+  return may_succeed(id, peer) && peer.match() + kHandoverLag >= log_.last_index();
+}
+
+// By priority among those that have caught up; if nobody has, whoever is furthest. Who was chosen
+// before and did not take over comes last: in an idle cluster all are equally far, also one whose
+// disk has just stalled and who has not said so yet.
+NodeId Core::Impl::successor() const {
+  NodeId best;
+  auto rank = [&](NodeId id, const Progress& peer) {
+    const bool near = is_handed_over_to(id, peer);
+    return std::tuple(id != failed_transferee_, near, near ? priority_of(id) : uint8_t{0},
+                      peer.match());
+  };
+  std::tuple<bool, bool, uint8_t, Index> best_rank;
+  for (const auto& [id, peer] : peers_) {
+    if (!may_succeed(id, peer)) continue;
+    if (best && rank(id, peer) <= best_rank) continue;
+    best = id;
+    best_rank = rank(id, peer);
+  }
+  return best;
+}
+
+// Leadership only ever moves up by this rule, and only after a while without a break: nothing
+// flaps.
+void Core::Impl::yield_to_preferred() {
+  NodeId best;
+  if (!transferee_ && leader_is_ready() && conf_is_settled()) {
+    uint8_t highest = priority_;
+    for (const auto& [id, peer] : peers_) {
+      if (!is_handed_over_to(id, peer) || priority_of(id) <= highest) continue;
+      best = id;
+      highest = priority_of(id);
+    }
+  }
+  if (best != preferred_) {
+    preferred_ = best;
+    preferred_since_ = now_.time;
+  }
+  if (!preferred_) return;
+  const int doublings = std::min(yields_, kMaxYieldDoublings);
+  if (now_.time - preferred_since_ < kYieldTimeouts * (1 << doublings) * election_timeout()) return;
+  ++yields_;
+  on(TransferLeadership{std::exchange(preferred_, NodeId())});
+}
+
+}  // namespace connectd::raft

@@ -1,0 +1,54 @@
+#include "raft/settings.h"
+
+#include <algorithm>
+
+namespace connectd::raft {
+
+namespace {
+constexpr uint8_t kVersion = 1;
+}
+
+Duration Settings::lease_length() const {
+  if (!lease_reads) return Duration();
+  const int64_t slow = 100 - max_clock_drift_percent;
+  const int64_t fast = 100 + max_clock_drift_percent;
+  return confirmed_timeout / fast * slow;
+}
+
+Settings Settings::changed_to(Settings wanted) const {
+  wanted.confirmed_timeout =
+      wanted.lease_reads ? std::min(confirmed_timeout, wanted.election_timeout) : Duration();
+  return wanted;
+}
+
+std::string Settings::encode() const {
+  std::string bytes;
+  ByteWriter out(bytes);
+  out.number<uint8_t>(kVersion);
+  out.number<uint8_t>(lease_reads ? 1 : 0);
+  out.number<uint8_t>(max_clock_drift_percent);
+  out.number<uint64_t>(static_cast<uint64_t>(election_timeout.count()));
+  out.number<uint64_t>(static_cast<uint64_t>(confirmed_timeout.count()));
+  return bytes;
+}
+
+bool Settings::decode(ByteReader& in, Settings& out) {
+  constexpr uint64_t kMaxNs =
+      static_cast<uint64_t>(std::chrono::duration_cast<Duration>(std::chrono::hours(1)).count());
+  if (in.number<uint8_t>() != kVersion) return false;
+  const auto lease = in.number<uint8_t>();
+  const auto drift = in.number<uint8_t>();
+  const auto timeout = in.number<uint64_t>();
+  const auto confirmed = in.number<uint64_t>();
+  if (!in.ok() || lease > 1 || drift > kMaxDriftPercent || timeout == 0 || timeout > kMaxNs ||
+      confirmed > timeout) {
+    return false;
+  }
+  out.lease_reads = lease == 1;
+  out.max_clock_drift_percent = drift;
+  out.election_timeout = Duration(static_cast<int64_t>(timeout));
+  out.confirmed_timeout = Duration(static_cast<int64_t>(confirmed));
+  return true;
+}
+
+}  // namespace connectd::raft

@@ -1,0 +1,151 @@
+// The cluster's settings: their bytes, their texts, and what a change does to what is confirmed.
+#include "node/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "node/members.h"
+
+namespace connectd::node {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+raft::Settings sample() {
+  raft::Settings settings;
+  settings.election_timeout = 700ms;
+  settings.lease_reads = true;
+  settings.max_clock_drift_percent = 20;
+  settings.confirmed_timeout = 500ms;
+  return settings;
+}
+
+TEST(Settings, AreReadBackAsTheyWereWritten) {
+  const std::string bytes = sample().encode();
+  ByteReader in(as_bytes(bytes));
+  raft::Settings read;
+  ASSERT_TRUE(raft::Settings::decode(in, read));
+  EXPECT_TRUE(in.done());
+  EXPECT_EQ(read, sample());
+}
+
+TEST(Settings, TheirBytesAreThoseOfTheDocument) {
+  // docs/storage-format.md, "Settings".
+  std::string hex;
+  for (char c : sample().encode()) hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  EXPECT_EQ(hex,
+            "0101140027b929000000000065cd1d00000000");
+}
+
+TEST(Settings, WhatDoesNotMakeSenseIsRefused) {
+  const std::string good = sample().encode();
+  auto refused = [](std::string bytes) {
+    ByteReader in(as_bytes(bytes));
+    raft::Settings read;
+    return !raft::Settings::decode(in, read);
+  };
+  for (size_t length = 0; length < good.size(); ++length)
+    EXPECT_TRUE(refused(good.substr(0, length)));
+  for (auto [place, byte] : {std::pair(0, 2), std::pair(1, 2), std::pair(2, 41)}) {
+    std::string bad = good;
+    bad[static_cast<size_t>(place)] = static_cast<char>(byte);
+    EXPECT_TRUE(refused(bad)) << place;
+  }
+  raft::Settings settings = sample();
+  settings.confirmed_timeout = 701ms;
+  EXPECT_TRUE(refused(settings.encode())) << "more is confirmed than there is";
+  settings.election_timeout = 0ms;
+  EXPECT_TRUE(refused(settings.encode()));
+}
+
+TEST(Settings, ALeaseIsShortenedByWhatTwoClocksMayDiffer) {
+  raft::Settings settings = sample();
+  EXPECT_NEAR(static_cast<double>(settings.lease_length().count()), 500e6 * 80 / 120, 100);
+  // The fastest clock has not counted the promise when the slowest has counted the lease.
+  for (uint8_t percent = 0; percent <= raft::Settings::kMaxDriftPercent; ++percent) {
+    settings.max_clock_drift_percent = percent;
+    const double time =
+        static_cast<double>(settings.lease_length().count()) / (1 - percent / 100.0);
+    EXPECT_LE(time * (1 + percent / 100.0), 500e6 + 1) << +percent;
+  }
+  settings.lease_reads = false;
+  EXPECT_EQ(settings.lease_length(), Duration());
+}
+
+TEST(Settings, AChangeConfirmsNothing) {
+  const raft::Settings before = sample();  // 700 ms, of which every voter keeps 500
+  raft::Settings wanted = before;
+  wanted.election_timeout = 2s;
+  EXPECT_EQ(before.changed_to(wanted).confirmed_timeout, Duration(500ms));
+  wanted.election_timeout = 300ms;
+  EXPECT_EQ(before.changed_to(wanted).confirmed_timeout, Duration(300ms));
+  wanted.lease_reads = false;
+  EXPECT_EQ(before.changed_to(wanted).confirmed_timeout, Duration());
+  wanted.lease_reads = true;
+  EXPECT_EQ(before.changed_to(wanted).changed_to(wanted).confirmed_timeout, Duration(300ms));
+  raft::Settings off = before;
+  off.lease_reads = false;
+  EXPECT_EQ(before.changed_to(off).changed_to(before).confirmed_timeout, Duration())
+      << "off and on again: nobody is known to have kept anything in between";
+}
+
+TEST(Settings, AreShownAndSetAsInTheConfiguration) {
+  EXPECT_THAT(list_settings(sample()), ElementsAre(Setting{"raft.election_timeout", "700ms"},
+                                                   Setting{"raft.lease_reads", "true"},
+                                                   Setting{"raft.max_clock_drift_percent", "20"}));
+  for (const Setting& setting : list_settings(raft::Settings())) {
+    EXPECT_TRUE(with_setting(sample(), setting.key, setting.value, 50ms)) << setting.key;
+  }
+  EXPECT_EQ(with_setting(sample(), "raft.election_timeout", "2s", 50ms)->election_timeout,
+            Duration(2s));
+  EXPECT_FALSE(with_setting(sample(), "raft.lease_reads", "false", 50ms)->lease_reads);
+  EXPECT_EQ(
+      with_setting(sample(), "raft.max_clock_drift_percent", "1", 50ms)->max_clock_drift_percent,
+      1);
+}
+
+TEST(Settings, WhatIsWrongIsNamed) {
+  const std::vector<std::array<std::string, 3>> bad = {
+      {"raft.tick", "5ms", "'raft.tick' is no setting of the cluster; there are "},
+      {"", "1", "is no setting"},
+      {"raft.election_timeout", "500", "raft.election_timeout: '500' has no unit"},
+      {"raft.election_timeout", "1ms", "out of range 10ms to 5m"},
+      {"raft.election_timeout", "149ms", "less than 3 x raft.heartbeat_interval, which is 50ms"},
+      {"raft.lease_reads", "on", "raft.lease_reads: "},
+      {"raft.max_clock_drift_percent", "0", "out of range 1 to 40"},
+      {"raft.max_clock_drift_percent", "41", "out of range 1 to 40"},
+      {"raft.max_clock_drift_percent", "10%", "raft.max_clock_drift_percent: "},
+  };
+  for (const auto& [key, value, why] : bad) {
+    auto changed = with_setting(sample(), key, value, 50ms);
+    ASSERT_FALSE(changed) << key << " " << value;
+    EXPECT_EQ(changed.error().code, ExitCode::kUsage);
+    EXPECT_THAT(changed.error().text, HasSubstr(why));
+  }
+}
+
+TEST(Settings, AConfigurationThatDiffersIsToldWhatToDo) {
+  raft::Settings configured = sample();
+  configured.confirmed_timeout = Duration();  // no file says it
+  EXPECT_THAT(setting_differences(configured, sample()), ElementsAre());
+  configured.lease_reads = false;
+  EXPECT_THAT(setting_differences(configured, sample()),
+              ElementsAre(HasSubstr("connectctl settings set raft.lease_reads false")));
+}
+
+TEST(Settings, AChangeOfThemTravelsToTheLeader) {
+  MemberChange change;
+  change.kind = MemberChange::Kind::kSetting;
+  change.key = "raft.lease_reads";
+  change.value = "true";
+  auto read = MemberChange::decode(as_bytes(change.encode()));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->key, change.key);
+  EXPECT_EQ(read->value, change.value);
+  EXPECT_FALSE(MemberChange::decode(as_bytes(change.encode() + "x")));
+}
+
+}  // namespace
+}  // namespace connectd::node
