@@ -18,6 +18,8 @@ namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
 constexpr uint32_t kMaxHeaderBytes = 16 << 10;
+// Beast reads as much at once as the buffer has room for.
+constexpr size_t kReadBytes = 64 << 10;
 
 // Lives as long as one of its operations is under way. One timer covers all of them.
 class Exchange : public std::enable_shared_from_this<Exchange> {
@@ -26,6 +28,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
       : resolver_(io), socket_(io), timer_(io), done_(std::move(done)) {
     parser_.body_limit(max_answer);
     parser_.header_limit(kMaxHeaderBytes);
+    buffer_.reserve(kReadBytes);
   }
 
   void start(const config::Address& address, HttpRequest request, Duration timeout) {

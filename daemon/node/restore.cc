@@ -8,11 +8,10 @@
 namespace connectd::node {
 
 Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const std::string& path) {
-  auto content = storage::inspect_snapshot(files, path);
+  std::string metadata;
+  auto content = storage::inspect_snapshot(files, path, &metadata);
   if (!content) return failure(content.error());
-  auto reader = storage::open_snapshot_file(files, path);
-  if (!reader) return failure(reader.error());
-  auto state = ReplicatedState::decode(as_bytes((*reader)->metadata()));
+  auto state = ReplicatedState::decode(as_bytes(metadata));
   if (!state) return failure(state.error().code, path + ": " + state.error().text);
   if (state->applied != content->info.mark.index ||
       state->applied_term != content->info.mark.term) {

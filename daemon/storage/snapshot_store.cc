@@ -756,8 +756,9 @@ Result<std::unique_ptr<SnapshotStore>> SnapshotStore::open(FileSystem& files, st
   return store;
 }
 
-Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path) {
-  auto blocks = open_verified(files, path, nullptr);
+Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path,
+                                         std::string* metadata) {
+  auto blocks = open_verified(files, path, metadata);
   if (!blocks) return failure(blocks.error());
   const BlockReader& b = **blocks;
   SnapshotContent content;

@@ -142,7 +142,9 @@ struct SnapshotContent {
   uint64_t stream_bytes = 0;  // of the plugin, uncompressed
   uint64_t chunks = 0;
 };
-Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path);
+// `metadata`: where to put that; may be null.
+Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path,
+                                         std::string* metadata = nullptr);
 // The same for who wants what is in it. As SnapshotStore::open_reader().
 Result<std::unique_ptr<SnapshotReader>> open_snapshot_file(FileSystem& files,
                                                            const std::string& path);

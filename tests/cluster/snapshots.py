@@ -246,6 +246,35 @@ def test_log_is_kept_for_a_receiver_on_a_slow_link(context):
     check(installed == 1, f"{installed} snapshots were needed")
 
 
+def test_rate_limit_is_live(context):
+    rng = random.Random(context.options.seed)
+    cluster = context.cluster("kv", settings={
+        "raft": dict(FAST_RAFT, cache_bytes="64KiB"),
+        "storage": {"segment_size": "1MiB"},
+        "client": {"max_request": "256KiB"},
+        "snapshot": {"log_min": "64KiB", "log_ratio": 1, "rate_limit": "256KiB"},
+    })
+    cluster.start()
+    leader = cluster.leader()
+    follower = next(node_id for node_id in cluster.nodes if node_id != leader)
+    cluster.wait_equal()
+    cluster.kill(follower)
+    for _ in range(4):
+        fill(cluster, leader, 16, rng)
+    cluster.start(follower)
+    wait_until(lambda: partial_bytes(cluster.nodes[follower])[0] > 256 << 10, "the beginning of a transfer", 60)
+    began = time.monotonic()
+    have = partial_bytes(cluster.nodes[follower])[0]
+    wait_until(lambda: time.monotonic() - began > 2, "two seconds", 5)
+    passed = partial_bytes(cluster.nodes[follower])[0] - have
+    check(200 << 10 < passed < 1 << 20, f"{passed} bytes in two seconds where 512 KiB were allowed")
+    cluster.write_config(cluster.nodes[leader], snapshot={"rate_limit": "none"})
+    cluster.signal(leader, signal.SIGHUP)
+    cluster.wait_caught_up(follower, seconds=20)  # at the old rate: a minute
+    check("changed snapshot.rate_limit" in cluster.nodes[leader].log(), "the log does not say that the key changed")
+    cluster.wait_equal()
+
+
 def test_damaged_newest_snapshot_costs_nothing(context):
     cluster = context.cluster("kv", settings={"raft": FAST_RAFT, "snapshot": {"log_min": "1TiB"}})
     cluster.start()
