@@ -50,13 +50,19 @@ std::string lower_case(std::string_view text) {
 // What all connections share. It outlives the server while the loop still holds a `done` of a call,
 // so that a late answer meets an io_context that is stopped, not one that is gone.
 struct Shared : std::enable_shared_from_this<Shared> {
-  Shared(ServerOptions o, const node::StatusBoard& b, CallFunction c, ChangeFunction m)
-      : options(std::move(o)), board(b), call(std::move(c)), change(std::move(m)) {}
+  Shared(ServerOptions o, const node::StatusBoard& b, CallFunction c, ChangeFunction m,
+         SnapshotFunction s)
+      : options(std::move(o)),
+        board(b),
+        call(std::move(c)),
+        change(std::move(m)),
+        snapshots(std::move(s)) {}
 
   ServerOptions options;
   const node::StatusBoard& board;  // used on the server's thread only
   CallFunction call;
   ChangeFunction change;
+  SnapshotFunction snapshots;
   std::vector<std::string> hosts;  // good in a Host header, in lower case
   size_t connections = 0;
   size_t cluster_queries = 0;
@@ -164,9 +170,10 @@ class Session final : public std::enable_shared_from_this<Session> {
     if (path == "/v1/admin/members" || path == "/v1/admin/leader") {
       return post ? change(path == "/v1/admin/leader") : not_allowed("POST");
     }
+    if (path == "/v1/admin/snapshot") return post ? snapshot() : not_allowed("POST");
     problem(404, "Not found",
             "there are /livez, /readyz, /leaderz, /v1/status, /v1/cluster, /v1/call, "
-            "/v1/admin/members and /v1/admin/leader",
+            "/v1/admin/members, /v1/admin/leader and /v1/admin/snapshot",
             "");
   }
 
@@ -503,15 +510,20 @@ class Session final : public std::enable_shared_from_this<Session> {
     return change;
   }
 
-  void change(bool of_leader) {
-    if (refuse_foreign()) return;
+  // True when the request came from another machine, and was answered.
+  bool refuse_remote(std::string_view what) {
     error_code ec;
-    if (!stream_.socket().remote_endpoint(ec).address().is_loopback() || ec) {
-      return problem(403, "Forbidden",
-                     "members are changed from this machine only: ask 127.0.0.1, with connectctl "
-                     "on the node's own machine",
-                     "");
-    }
+    if (stream_.socket().remote_endpoint(ec).address().is_loopback() && !ec) return false;
+    problem(403, "Forbidden",
+            fmt::format("{} from this machine only: ask 127.0.0.1, with connectctl on the node's "
+                        "own machine",
+                        what),
+            "");
+    return true;
+  }
+
+  void change(bool of_leader) {
+    if (refuse_foreign() || refuse_remote("members are changed")) return;
     auto wanted = change_of(request_.body(), of_leader);
     if (!wanted) return problem(400, "Bad request", wanted.error().text, "REFUSED");
     if (!shared_.change) return problem(503, "Service unavailable", "no changes are taken", "");
@@ -546,6 +558,105 @@ class Session final : public std::enable_shared_from_this<Session> {
     Response response = make(200, kJson);
     response.body() =
         json::serialize(json::object{{"index", outcome.index.value()}, {"text", outcome.text}});
+    write(std::move(response));
+  }
+
+  // {"action": "take"}, {"action": "list"},
+  // {"action": "read", "name": "...", "offset": 0, "length": 4194304}
+  static Result<SnapshotRequest> snapshot_request_of(std::string_view body) {
+    auto wrong = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+    error_code ec;
+    json::value value = json::parse(body, ec);
+    if (ec || !value.is_object()) return wrong("the body is no JSON object");
+    SnapshotRequest request;
+    std::string action;
+    for (const auto& [key, field] : value.as_object()) {
+      const std::string_view name(key.data(), key.size());
+      error_code range;
+      if (name == "action" && field.is_string()) {
+        action = field.as_string();
+      } else if (name == "name" && field.is_string()) {
+        request.name = field.as_string();
+      } else if (name == "offset" && field.is_number()) {
+        request.offset = field.to_number<uint64_t>(range);
+      } else if (name == "length" && field.is_number()) {
+        request.length = field.to_number<uint64_t>(range);
+      } else {
+        return wrong(
+            fmt::format("'{}' is not known, or has a value of the wrong kind", name.substr(0, 32)));
+      }
+      if (range) return wrong(fmt::format("{} is a whole number that is not negative", name));
+    }
+    if (action == "take") {
+      request.verb = SnapshotRequest::Verb::kTake;
+    } else if (action == "list") {
+      request.verb = SnapshotRequest::Verb::kList;
+    } else if (action == "read") {
+      request.verb = SnapshotRequest::Verb::kRead;
+      if (request.name.empty()) return wrong("a name is wanted, as listed");
+      if (request.length == 0 || request.length > kMaxSnapshotPiece) {
+        return wrong(fmt::format("a length is wanted, from 1 to {}", kMaxSnapshotPiece));
+      }
+    } else {
+      return wrong(action.empty() ? "an action is wanted"
+                                  : fmt::format("there is no action '{}'", action.substr(0, 32)));
+    }
+    return request;
+  }
+
+  void snapshot() {
+    if (refuse_foreign() || refuse_remote("snapshots are taken and read")) return;
+    auto wanted = snapshot_request_of(request_.body());
+    if (!wanted) return problem(400, "Bad request", wanted.error().text, "REFUSED");
+    if (!shared_.snapshots) {
+      return problem(503, "Service unavailable", "there are no snapshots here", "");
+    }
+    uint64_t number = ++call_number_;
+    stream_.expires_never();
+    timer_.expires_after(
+        std::chrono::duration_cast<std::chrono::steady_clock::duration>(kSnapshotTimeout));
+    const SnapshotRequest::Verb verb = wanted->verb;
+    timer_.async_wait([self = shared_from_this(), number, verb](error_code aborted) {
+      if (aborted) return;
+      SnapshotAnswer late;
+      late.status = 504;
+      late.code = "TIMEOUT";
+      late.text = "the node gave no answer in time";
+      self->on_snapshot(number, verb, std::move(late));
+    });
+    auto done = [keep = shared_.shared_from_this(), weak = weak_from_this(), number,
+                 verb](SnapshotAnswer answer) {
+      asio::post(keep->io, [weak, number, verb, answer = std::move(answer)]() mutable {
+        if (auto self = weak.lock()) self->on_snapshot(number, verb, std::move(answer));
+      });
+    };
+    shared_.snapshots(std::move(*wanted), std::move(done));
+  }
+
+  void on_snapshot(uint64_t number, SnapshotRequest::Verb verb, SnapshotAnswer answer) {
+    if (number != call_number_) return;
+    ++call_number_;
+    timer_.cancel();
+    if (answer.status != 200) {
+      return problem(answer.status, "No snapshot", answer.text, answer.code);
+    }
+    Response response = make(200, verb == SnapshotRequest::Verb::kRead ? kBytes : kJson);
+    if (verb == SnapshotRequest::Verb::kTake) {
+      response.body() = json::serialize(json::object{{"index", answer.index.value()}});
+    } else if (verb == SnapshotRequest::Verb::kList) {
+      json::array snapshots;
+      for (const SnapshotAnswer::Listed& listed : answer.snapshots) {
+        snapshots.push_back(json::object{{"name", listed.name},
+                                         {"index", listed.mark.index.value()},
+                                         {"term", listed.mark.term.value()},
+                                         {"bytes", listed.bytes},
+                                         {"age_seconds", listed.age_seconds}});
+      }
+      response.body() = json::serialize(
+          json::object{{"taking", answer.taking}, {"snapshots", std::move(snapshots)}});
+    } else {
+      response.body() = std::move(answer.bytes);
+    }
     write(std::move(response));
   }
 
@@ -722,9 +833,10 @@ class Server final : public HttpServer {
 
 Result<std::unique_ptr<HttpServer>> HttpServer::open(ServerOptions options,
                                                      const node::StatusBoard& board,
-                                                     CallFunction call, ChangeFunction change) {
-  auto server = std::make_unique<Server>(
-      std::make_shared<Shared>(std::move(options), board, std::move(call), std::move(change)));
+                                                     CallFunction call, ChangeFunction change,
+                                                     SnapshotFunction snapshots) {
+  auto server = std::make_unique<Server>(std::make_shared<Shared>(
+      std::move(options), board, std::move(call), std::move(change), std::move(snapshots)));
   Result<void> listening = server->listen();
   if (!listening) return failure(listening.error());
   return server;

@@ -56,6 +56,36 @@ using CallFunction = std::function<void(std::string request, std::function<void(
 using ChangeFunction =
     std::function<void(node::MemberChange change, std::function<void(node::ChangeOutcome)> done)>;
 
+// Of a snapshot file, in one answer.
+inline constexpr size_t kMaxSnapshotPiece = 4 << 20;
+// A snapshot verb that was not answered by then; taking one is not waited for.
+inline constexpr Duration kSnapshotTimeout = std::chrono::seconds(30);
+
+struct SnapshotRequest {
+  enum class Verb : uint8_t { kTake, kList, kRead } verb = Verb::kList;
+  std::string name;  // kRead: as listed
+  uint64_t offset = 0;
+  size_t length = 0;
+};
+struct SnapshotAnswer {
+  int status = 200;
+  std::string code;  // when it is not 200
+  std::string text;
+  Index index;  // kTake: a snapshot of this index or a later one is listed when it is durable
+  bool taking = false;
+  struct Listed {
+    std::string name;
+    raft::SnapshotMark mark;
+    uint64_t bytes = 0;
+    int64_t age_seconds = 0;
+  };
+  std::vector<Listed> snapshots;  // kList, newest first
+  std::string bytes;              // kRead; fewer than asked for at the end of the file
+};
+// As CallFunction: must not wait.
+using SnapshotFunction =
+    std::function<void(SnapshotRequest request, std::function<void(SnapshotAnswer)> done)>;
+
 struct ServerOptions {
   config::Address listen;
   // The address that others know this server by; beside it and `listen`, names of this machine are
@@ -70,10 +100,11 @@ class HttpServer {
  public:
   // Binds and listens. kCannotCreate with the address when that fails: in use, or not of this
   // machine. kPermission for a port below 1024 without the right to it.
-  // `change` null: changes are refused.
+  // `change` null: changes are refused. `snapshots` null: so are the verbs of snapshots.
   static Result<std::unique_ptr<HttpServer>> open(ServerOptions options,
                                                   const node::StatusBoard& board, CallFunction call,
-                                                  ChangeFunction change = nullptr);
+                                                  ChangeFunction change = nullptr,
+                                                  SnapshotFunction snapshots = nullptr);
   // Starts its thread. Once.
   virtual void start() = 0;
   // The port it listens on.

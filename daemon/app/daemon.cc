@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/snapshot_port.h"
 #include "app/systemd.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -136,6 +137,8 @@ class Daemon::Impl final : public wire::TransportHandler {
   void start_call(std::string request, std::function<void(admin::CallResult)> done);
   void change_members(node::MemberChange change,  // HTTP thread
                       std::function<void(node::ChangeOutcome)> done);
+  void snapshot(admin::SnapshotRequest request,  // HTTP thread
+                std::function<void(admin::SnapshotAnswer)> done);
   void stop_everything();
   void log_state();
   void reload();
@@ -158,6 +161,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<client::ClientPort> clients_;
   node::StatusBoard board_;
+  std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
   std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
@@ -312,6 +316,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   options.snapshot.keep = config_.snapshot.keep;
   options.snapshot.compression_level =
       config_.snapshot.compression == config::Compression::kZstd ? 1 : 0;
+  options.snapshot_rate = config_.snapshot.rate_limit;
   // A follower that is this little behind catches up from the log; not more than about a quarter of
   // the log that a snapshot stands for.
   options.snapshot.trailing_entries =
@@ -437,6 +442,9 @@ Result<void> Daemon::Impl::open_ports() {
       },
       [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
         change_members(std::move(change), std::move(done));
+      },
+      [this](admin::SnapshotRequest wanted, std::function<void(admin::SnapshotAnswer)> done) {
+        snapshot(std::move(wanted), std::move(done));
       });
   if (!server) return failure(server.error());
   http_ = std::move(*server);
@@ -646,6 +654,13 @@ void Daemon::Impl::publish_status() {
   // for.
   if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
   if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
+  const node::DiskWatch& disks = node_->disks();
+  status->disk_state = disks.is_stalled()     ? "stalled"
+                       : node_->log_is_full() ? "no room"
+                       : disks.is_full()      ? "full"
+                                              : "ok";
+  status->disk_free_bytes = disks.free_bytes().value_or(0);
+  status->writes_stopped = disks.writes_stopped();
   status->divergence = node_->divergence();
   status->ready = core.leader() && caught_up_ && !stopping_ && status->divergence.empty();
   if (stopping_) {
@@ -692,6 +707,37 @@ void Daemon::Impl::change_members(node::MemberChange change,
   });
 }
 
+void Daemon::Impl::snapshot(admin::SnapshotRequest request,
+                            std::function<void(admin::SnapshotAnswer)> done) {
+  if (request.verb == admin::SnapshotRequest::Verb::kRead) {
+    return snapshot_port_->read(std::move(request), std::move(done));
+  }
+  asio::post(io_, [this, verb = request.verb, done = std::move(done)]() mutable {
+    admin::SnapshotAnswer answer;
+    if (!node_) {
+      answer.status = 503;
+      answer.code = "NOLEADER";
+      answer.text = bootstrap_->waiting_for();
+      return done(std::move(answer));
+    }
+    arrive();
+    if (verb == admin::SnapshotRequest::Verb::kTake) {
+      answer.index = node_->begin_snapshot();
+      if (!answer.index) {
+        answer.status = 503;
+        answer.code = "BUSY";
+        answer.text = "nothing is applied yet; try again in a moment";
+      }
+      return done(std::move(answer));
+    }
+    answer.taking = node_->is_taking_snapshot();
+    for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
+      answer.snapshots.push_back({info.name, info.mark, info.file_bytes, 0});
+    }
+    snapshot_port_->list(std::move(answer), std::move(done));
+  });
+}
+
 void Daemon::Impl::start_call(std::string request, std::function<void(admin::CallResult)> done) {
   auto counted = [this, done = std::move(done)](admin::CallResult result) {
     calls_.fetch_sub(1);
@@ -733,6 +779,7 @@ void Daemon::Impl::reload() {
   } else {
     config_ = std::move(reloaded->config);
     set_log_level(config_.log.level);
+    if (node_) node_->set_snapshot_rate(config_.snapshot.rate_limit);
     for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
       LOG_WARNING("config", "takes a restart: {}", change);
@@ -848,6 +895,7 @@ Result<void> Daemon::Impl::run() {
   publish_status();
   {
     BlockedSignals blocked;
+    snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
     http_->start();
   }
   LOG_INFO("connectd", "http: {}", config_.listen.http.to_string());
@@ -861,6 +909,7 @@ Result<void> Daemon::Impl::run() {
 
 void Daemon::Impl::stop_everything() {
   http_.reset();
+  snapshot_port_.reset();
   if (clients_) clients_->stop();
   if (network_) network_->stop();
   if (node_) {

@@ -92,6 +92,7 @@ struct Config {
     uint64_t log_min = 0;
     uint64_t keep = 0;
     Compression compression = Compression::kZstd;
+    uint64_t rate_limit = 0;  // bytes a second; 0: none
   } snapshot;
   struct Client {
     FramingChoice framing = FramingChoice::kAuto;

@@ -340,8 +340,16 @@ class Loader final {
         return;
       }
       case Type::kSize: {
+        if (!option.zero_word.empty() && text == option.zero_word) {
+          std::get<uint64_t& (*)(Config&)>(option.field)(config_) = 0;
+          return;
+        }
         Parsed<uint64_t> value = parse_size(text);
-        if (!value) return complain(value.error());
+        if (!value) {
+          return complain(option.zero_word.empty()
+                              ? value.error()
+                              : fmt::format("{}, or '{}'", value.error(), option.zero_word));
+        }
         if (*value < *parse_size(option.min) || *value > *parse_size(option.max)) {
           return complain(out_of_range(option, text));
         }

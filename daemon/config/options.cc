@@ -283,12 +283,16 @@ std::vector<Option> make_options() {
        .choices = {"zstd", "none"},
        .help = "How snapshots are stored and sent. Either can be read whatever is set here."});
   add({.path = "snapshot.rate_limit",
-       .type = Type::kChoice,
-       .field = {},
+       .type = Type::kSize,
+       .field = CONNECTD_FIELD(uint64_t, snapshot.rate_limit),
        .default_text = "none",
-       .choices = {"none"},
-       .help =
-           "Snapshots are sent as fast as the follower takes them. Only `none` in this version."});
+       .min = "1KiB",
+       .max = "1TiB",
+       .zero_word = "none",
+       .live = true,
+       .help = "So many bytes a second this node sends of snapshots, to all followers together; "
+               "`none`: as fast as they take them. For a link that writes need too. A limit that a "
+               "snapshot takes long at is fine: a transfer that breaks goes on where it was."});
   add({.path = "snapshot.mode",
        .type = Type::kChoice,
        .field = {},
@@ -510,6 +514,7 @@ std::string format_value(const Option& option, const Config& config) {
     std::string operator()(std::monostate) const { return std::string(option.default_text); }
     std::string operator()(bool& (*get)(Config&)) const { return get(c) ? "true" : "false"; }
     std::string operator()(uint64_t& (*get)(Config&)) const {
+      if (get(c) == 0 && !option.zero_word.empty()) return std::string(option.zero_word);
       return option.type == Type::kSize ? format_size(get(c)) : fmt::format("{}", get(c));
     }
     std::string operator()(NodeId& (*get)(Config&)) const { return fmt::format("{}", get(c)); }

@@ -53,12 +53,13 @@ struct Option {
   std::vector<std::string_view> choices = {};  // kChoice
   // Values that are known and not served by this version; refused with a text that says so.
   std::vector<std::string_view> later = {};
-  std::string_view pattern = {};  // kText: "" any, or one of the names in check_text() (load.cc)
-  bool nullable = false;          // `null` means "none given"
-  bool required = false;          // in a file
-  bool live = false;              // SIGHUP applies a change
-  bool cluster_setting = false;   // read when the cluster forms; afterwards the log's value counts
-  std::string_view help = {};     // one paragraph
+  std::string_view pattern = {};    // kText: "" any, or one of the names in check_text() (load.cc)
+  std::string_view zero_word = {};  // kSize: stands for 0, which `min` may leave out
+  bool nullable = false;            // `null` means "none given"
+  bool required = false;            // in a file
+  bool live = false;                // SIGHUP applies a change
+  bool cluster_setting = false;  // read when the cluster forms; afterwards the log's value counts
+  std::string_view help = {};    // one paragraph
 
   std::string_view section() const { return path.substr(0, path.find('.')); }
   std::string_view key() const { return path.substr(path.find('.') + 1); }

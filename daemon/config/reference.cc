@@ -40,7 +40,9 @@ std::string wrapped(std::string_view text, std::string_view prefix, size_t width
 std::string values_text(const Option& option, std::string_view quote) {
   if (option.type == Type::kChoice) return joined(option.choices, ", ", quote);
   if (!option.min.empty()) {
-    return fmt::format("{}, {} to {}", type_name(option.type), option.min, option.max);
+    std::string text = fmt::format("{}, {} to {}", type_name(option.type), option.min, option.max);
+    if (!option.zero_word.empty()) text += fmt::format(", or {0}{1}{0}", quote, option.zero_word);
+    return text;
   }
   return std::string(type_name(option.type));
 }

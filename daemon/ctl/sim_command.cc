@@ -153,6 +153,7 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
                                             {"connections_broken", sum.connections_broken},
                                             {"snapshots_taken", sum.snapshots_taken},
                                             {"snapshots_installed", sum.snapshots_installed},
+                                            {"snapshots_resumed", sum.snapshots_resumed},
                                             {"log_cuts", sum.log_cuts},
                                             {"acknowledged", sum.acknowledged},
                                             {"unknown", sum.unknown},
@@ -172,15 +173,16 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
       "seeds {}..{}: {} events, {:.0f} simulated seconds in {:.1f} s ({:.2f} million events "
       "a second of one core)\n"
       "{} elections, {} crashes, {} partitions, {} connections broken, {} snapshots taken, {} "
-      "installed, {} log cuts\n"
+      "installed, {} transfers resumed, {} log cuts\n"
       "{} writes acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms\n"
       "linearizability: index witness and replay on all; searched {} histories, {} more were too "
       "large for the search\n",
       first, first + seeds - 1, sum.events, simulated, wall_seconds,
       static_cast<double>(sum.events) / std::max(core_seconds, 1e-9) / 1e6, sum.elections,
       sum.crashes, sum.partitions, sum.connections_broken, sum.snapshots_taken,
-      sum.snapshots_installed, sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused, sum.reads,
-      sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched, sum.search_exhausted);
+      sum.snapshots_installed, sum.snapshots_resumed, sum.log_cuts, sum.acknowledged, sum.unknown,
+      sum.refused, sum.reads, sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched,
+      sum.search_exhausted);
   std::vector<std::vector<std::string>> rows = {{"FAULT", "INJECTED", "BITTEN"}};
   for (size_t i = 0; i < sim::kFaults; ++i) {
     sim::Fault fault = static_cast<sim::Fault>(i);

@@ -29,13 +29,8 @@ constexpr Duration kSnapshotRetry = std::chrono::seconds(5);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 // Between two compare entries that are wanted because one alone did not settle a difference.
 constexpr Duration kCompareRetry = std::chrono::seconds(10);
-// Snapshot chunks to one follower that are not acknowledged yet.
-constexpr uint64_t kStreamWindowChunks = 4;
-// What is not acknowledged for this long is sent again: it, or its acknowledgement, may be lost. A
-// follower answers also while it restores, so a stream that hears nothing for longer is given up,
-// and the core asks again.
-constexpr Duration kStreamRetry = std::chrono::seconds(1);
-constexpr Duration kStreamTimeout = std::chrono::seconds(10);
+// Offers and chunks of a snapshot that the worker has and has not answered.
+constexpr size_t kMaxIncomingTasks = 64;
 // Rounds of one turn: a reply may let the next request of its stream start.
 constexpr int kMaxRounds = 4;
 
@@ -52,9 +47,9 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   Host& seams = node->host_;
   node->now_ = now;
 
-  auto snapshots =
-      storage::SnapshotStore::open(*seams.files, seams.data_dir + "/snapshots",
-                                   {options.snapshot.keep, options.snapshot.compression_level});
+  auto snapshots = storage::SnapshotStore::open(
+      *seams.files, seams.data_dir + "/snapshots",
+      {options.snapshot.keep, options.snapshot.compression_level, options.snapshot.block_bytes});
   if (!snapshots) return failure(snapshots.error());
   node->snapshots_ = std::move(*snapshots);
   auto reader = node->snapshots_->open_newest(node->warnings_);
@@ -216,9 +211,19 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
       Applier::Options{options.id, options.incarnation, options.apply_inline,
                        options.apply_inline_ns_max, options.wall_clock, options.apply_observer},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
-  node->worker_ = std::make_unique<Worker>(
-      Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
-      *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+  node->worker_ =
+      std::make_unique<Worker>(Worker::Options{seams.files, seams.data_dir, genesis}, *node->log_,
+                               *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+  node->sender_ = std::make_unique<SnapshotSender>(
+      options.chunk_bytes,
+      SnapshotSender::Host{
+          [self](Worker::Task task) { self->worker_->submit(std::move(task)); },
+          [self](NodeId to, wire::PeerMessage message) {
+            self->host_.transport->send(to, std::move(message));
+          },
+          [self](const raft::SnapshotSent& sent) { self->step(sent); },
+      });
+  node->sender_->set_rate(options.snapshot_rate, now.time);
   return node;
 }
 
@@ -271,7 +276,8 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
           },
           [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
           [&](wire::SnapshotChunk& chunk) { on_snapshot_chunk(from, std::move(chunk)); },
-          [&](wire::SnapshotAck& ack) { on_snapshot_ack(from, ack); },
+          [&](wire::SnapshotOffer& offer) { on_snapshot_offer(from, offer); },
+          [&](wire::SnapshotAck& ack) { sender_->on_ack(from, ack, now_.time); },
           [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
           [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
           [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
@@ -315,9 +321,8 @@ void Node::on_peer_lost(NodeId peer) {
   seen_.erase(peer);
   step(raft::PeerLost{peer});
   divergence_->peer_changed(peer);
-  disks_->peer_lost(peer);
   holder_->forward_lost(peer);
-  if (outgoing_.contains(peer)) end_snapshot_stream(peer, false);
+  sender_->peer_lost(peer, now_.time);
 }
 
 // ---- the turn
@@ -368,7 +373,7 @@ void Node::turn(const Now& now) {
 
 Time Node::next_deadline() const {
   Time deadline = std::min(core_->next_deadline(), holder_->next_deadline());
-  return std::min(deadline, next_housekeeping_);
+  return std::min({deadline, next_housekeeping_, sender_->next_deadline()});
 }
 
 void Node::take_log_progress() {
@@ -423,6 +428,8 @@ DiskWatch::View Node::disk_view() const {
 }
 
 void Node::judge_disks() {
+  const bool log_full = log_is_full();
+  disks_->log_has_room(!log_full);
   disks_->advance(disk_view(), now_.time, reports_);
   for (auto& [to, message] : reports_) host_.transport->send(to, std::move(message));
   reports_.clear();
@@ -438,7 +445,6 @@ void Node::judge_disks() {
     }
   }
   const bool stopped = disks_->writes_stopped();
-  const bool log_full = log_is_full();
   if (std::exchange(writes_were_stopped_, stopped) != stopped) {
     if (stopped) {
       LOG_WARNING("storage",
@@ -457,7 +463,7 @@ void Node::judge_disks() {
       LOG_INFO("storage", "the log has its reserve: this node takes entries again");
     }
   }
-  holder_->set_disk_full(stopped ? kNoQuorumHasSpace : log_full ? kLogIsFull : "");
+  holder_->set_disk_full(log_full ? kLogIsFull : stopped ? kNoQuorumHasSpace : "");
 }
 
 // A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
@@ -487,7 +493,9 @@ void Node::watch_disk() {
 // it is taken, and it is not answered either, lest the leader send the next at once.
 bool Node::take_what_fits(raft::AppendRequest& append) const {
   auto is_taken = [&](const raft::Entry& entry) {
-    return core_->term_at(entry.index) == entry.term || entry.kind == raft::EntryKind::kNoop ||
+    const bool is_here =
+        entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;
+    return is_here || entry.kind == raft::EntryKind::kNoop ||
            entry.kind == raft::EntryKind::kConfChange;
   };
   auto end = std::ranges::find_if_not(append.entries, is_taken);
@@ -530,9 +538,10 @@ void Node::do_ready() {
   // Numbered writes may have been among them: only a new session settles that.
   if (ready.proposals_dropped > 0) holder_->forward_refused(core_->term());
   for (const raft::LoadRequest& load : ready.loads) worker_->submit(Worker::Load{load});
-  for (NodeId peer : ready.snapshots) start_snapshot_stream(peer);
+  for (NodeId peer : ready.snapshots) {
+    sender_->begin(peer, core_->term(), core_->first_index(), now_.time);
+  }
   if (ready.soft_state_changed) {
-    std::erase_if(outgoing_, [&](const auto& stream) { return !leads(stream.second); });
     LOG_INFO("raft", "{} term={} leader={} last={} commit={}", raft::role_name(core_->role()),
              core_->term(), core_->leader(), core_->last_index(), core_->commit_index());
   }
@@ -568,6 +577,8 @@ bool Node::take_apply_results() {
               LOG_INFO("snapshot", "took index={} bytes={}", taken.mark.index, taken.file_bytes);
               step(raft::SnapshotTaken{taken.mark});
               compact();
+              if (snapshot_asked_ > snapshot_.index) replace_snapshot();
+              snapshot_asked_ = Index();
             },
             [&](ApplyResults::SnapshotFailed&) {
               taking_snapshot_ = false;
@@ -604,6 +615,8 @@ bool Node::take_apply_results() {
 }
 
 void Node::take_worker_results() {
+  sender_->lead(core_->role() == raft::Role::kLeader, core_->term(), now_.time);
+  if (now_.time >= sender_->next_deadline()) sender_->advance(now_.time);
   if (!worker_->take_results(worker_items_)) return;
   for (Worker::Item& item : worker_items_) {
     std::visit(
@@ -627,42 +640,31 @@ void Node::take_worker_results() {
               }
             },
             [&](Worker::SourceOpened& opened) {
-              auto found = outgoing_.find(opened.peer);
               if (opened.newest_is_damaged) replace_snapshot();
-              // A stream that was begun twice asked twice; the first answer counts.
-              if (found == outgoing_.end() || found->second.source) return;
-              if (!opened.source) {
-                end_snapshot_stream(opened.peer, false);
-                return;
-              }
-              found->second.source = std::move(opened.source);
-              LOG_INFO("snapshot", "sending index={} bytes={} to node {}",
-                       found->second.source->info().mark.index,
-                       found->second.source->info().file_bytes, opened.peer);
-              pump_snapshot_stream(opened.peer);
+              sender_->source_opened(opened, now_.time);
             },
-            [&](Worker::ChunkRead& chunk) {
-              auto found = outgoing_.find(chunk.peer);
-              if (found == outgoing_.end() || found->second.source != chunk.source ||
-                  !leads(found->second)) {
-                return;
+            [&](Worker::ChunkRead& chunk) { sender_->chunk_read(chunk, now_.time); },
+            [&](Worker::OfferTaken& taken) {
+              --incoming_tasks_;
+              if (taken.ack.state == wire::SnapshotAck::State::kRefused &&
+                  taken.ack.file == incoming_) {
+                incoming_ = wire::SnapshotFile();
               }
-              if (chunk.bytes.empty()) {
-                end_snapshot_stream(chunk.peer, false);
-                return;
-              }
-              const storage::SnapshotInfo& info = chunk.source->info();
-              host_.transport->send(
-                  chunk.peer, wire::SnapshotChunk{info.mark, found->second.term, info.file_bytes,
-                                                  chunk.offset, std::move(chunk.bytes)});
+              host_.transport->send(taken.from, taken.ack);
             },
             [&](Worker::ChunkReceived& received) {
-              if (received.ack.state == wire::SnapshotAck::State::kRefused) {
-                incoming_ = raft::SnapshotMark();
+              --incoming_tasks_;
+              if (!received.ack) return;
+              if (received.ack->state == wire::SnapshotAck::State::kRefused &&
+                  received.ack->file == incoming_) {
+                incoming_ = wire::SnapshotFile();
               }
-              host_.transport->send(received.from, received.ack);
+              host_.transport->send(received.from, *received.ack);
             },
-            [&](Worker::Restored& restored) { install(restored); },
+            [&](Worker::Restored& restored) {
+              --incoming_tasks_;
+              install(restored);
+            },
         },
         item);
   }
@@ -866,17 +868,7 @@ void Node::housekeeping() {
     preparing_segment_ = true;
     worker_->submit(Worker::PrepareSegment{});
   }
-  for (auto it = outgoing_.begin(); it != outgoing_.end();) {
-    NodeId peer = it->first;
-    Outgoing& stream = (it++)->second;
-    if (now_.time - stream.heard > kStreamTimeout) {
-      end_snapshot_stream(peer, false);
-    } else if (stream.source && now_.time - std::max(stream.heard, stream.resent) > kStreamRetry) {
-      stream.resent = now_.time;
-      stream.read = stream.acked;
-      pump_snapshot_stream(peer);
-    }
-  }
+  follow_snapshots();
   if (now_.time >= next_space_check_) {
     next_space_check_ = now_.time + kSpaceCheckInterval;
     worker_->submit(Worker::CheckSpace{});
@@ -929,7 +921,7 @@ void Node::propose(raft::EntryKind kind) {
   host_.wake();
 }
 
-// The newest snapshot cannot be read, and the state is here: a new one takes its place.
+// The newest snapshot cannot be read, or is not new enough, and the state is here.
 void Node::replace_snapshot() {
   if (taking_snapshot_ || now_.time < next_snapshot_) return;
   taking_snapshot_ = true;
@@ -937,127 +929,126 @@ void Node::replace_snapshot() {
   applier_->take_snapshot();
 }
 
+Index Node::begin_snapshot() {
+  if (taking_snapshot_) {
+    snapshot_asked_ = applied_;
+  } else if (applied_ > snapshot_.index) {
+    replace_snapshot();
+    host_.wake();
+  }
+  return applied_;
+}
+
 void Node::compact() {
   if (!older_snapshot_.index) return;
   uint64_t trailing = std::min(options_.snapshot.trailing_entries, older_snapshot_.index.value());
   // What was applied may be ahead of what is durable here; compaction never passes that.
   Index keep_from = std::min(older_snapshot_.index + 1 - trailing, core_->durable_index() + 1);
+  // Nor what a follower needs behind the snapshot that it is sent.
+  keep_from = std::min(keep_from, sender_->keep_from().value_or(keep_from));
   if (keep_from > core_->first_index()) worker_->submit(Worker::Compact{keep_from});
 }
 
 // ---- snapshots between nodes
 // -------------------------------------------------------------------------
 
-// Who leads no more must not go on: its chunks would speak for a leader that it is not.
-bool Node::leads(const Outgoing& stream) const {
-  return core_->role() == raft::Role::kLeader && core_->term() == stream.term;
+void Node::set_snapshot_rate(uint64_t bytes_per_second) {
+  sender_->set_rate(bytes_per_second, now_.time);
+  host_.wake();
 }
 
-void Node::start_snapshot_stream(NodeId peer) {
-  outgoing_[peer] = Outgoing{core_->term(), nullptr, 0, 0, now_.time, now_.time};
-  worker_->submit(Worker::OpenSource{peer});
-}
-
-void Node::pump_snapshot_stream(NodeId peer) {
-  Outgoing& stream = outgoing_.at(peer);
-  uint64_t window = kStreamWindowChunks * options_.chunk_bytes;
-  while (stream.read < stream.source->info().file_bytes && stream.read < stream.acked + window) {
-    worker_->submit(Worker::ReadChunk{peer, stream.source, stream.read});
-    stream.read += options_.chunk_bytes;
+void Node::follow_snapshots() {
+  sender_->advance(now_.time);
+  if (sender_->holds_log()) {
+    const double due = options_.snapshot.log_ratio * static_cast<double>(snapshot_bytes_);
+    const auto held_max =
+        std::max(options_.snapshot.held_log_bytes, static_cast<uint64_t>(2 * due));
+    if (sender_->release({core_->peers(), snapshot_.index, held_max, disks_->is_full(),
+                          [this](Index index) { return log_->bytes_from(index); }},
+                         now_.time)) {
+      compact();
+    }
+  }
+  // What came of a snapshot before the log did, or another one.
+  auto part = snapshots_->partial();
+  if (part && part->mark.index <= handed_ && incoming_tasks_ == 0 && !(*part == dropped_)) {
+    dropped_ = *part;
+    worker_->submit(Worker::DropPartial{handed_});
   }
 }
 
-void Node::end_snapshot_stream(NodeId peer, bool ok) {
-  auto found = outgoing_.find(peer);
-  if (found == outgoing_.end()) return;
-  raft::SnapshotMark mark;
-  if (found->second.source) mark = found->second.source->info().mark;
-  outgoing_.erase(found);
-  LOG_INFO("snapshot", "index={} to node {}: {}", mark.index, peer, ok ? "installed" : "given up");
-  step(raft::SnapshotSent{peer, ok, mark});
-}
-
-void Node::on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack) {
-  auto found = outgoing_.find(from);
-  if (found == outgoing_.end() || !found->second.source ||
-      found->second.source->info().mark != ack.mark) {
-    return;
-  }
-  switch (ack.state) {
-    case wire::SnapshotAck::State::kReceiving:
-      found->second.acked = std::max(found->second.acked, ack.received);
-      found->second.heard = now_.time;
-      pump_snapshot_stream(from);
-      break;
-    case wire::SnapshotAck::State::kInstalled:
-      end_snapshot_stream(from, true);
-      break;
-    case wire::SnapshotAck::State::kRefused:
-      end_snapshot_stream(from, false);
-      break;
-  }
-}
-
-void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
-  if (chunk.leader_term < core_->term()) return;  // of a former leader
-  if (chunk.leader_term > core_->term()) {
+// What every offer and chunk is asked first; false: it was answered.
+bool Node::takes_snapshot(NodeId from, Term leader_term, const wire::SnapshotFile& file) {
+  if (leader_term < core_->term()) return false;  // of a former leader
+  if (leader_term > core_->term()) {
     // The first that is heard of a new term, by one that may still lead the old one. A chunk says
     // what a heartbeat says (paper, figure 13): whose term it is.
     step(raft::Received{
-        raft::Envelope{from, options_.id, chunk.leader_term, raft::Heartbeat{Index(), 0}}});
+        raft::Envelope{from, options_.id, leader_term, raft::Heartbeat{Index(), 0}}});
   }
-  if (chunk.mark.index <= handed_) {
-    // Everything it covers is here already. But the leader takes "installed" for "durable"; what is
-    // applied and not yet on the disk could be lost, and must not be vouched for: it asks again.
-    bool durable = core_->durable_index() >= chunk.mark.index;
-    host_.transport->send(from, wire::SnapshotAck{chunk.mark, durable ? chunk.file_size : 0,
-                                                  durable ? wire::SnapshotAck::State::kInstalled
-                                                          : wire::SnapshotAck::State::kReceiving});
-    return;
-  }
-  if (chunk.mark == incoming_ && chunk.offset > 0 && chunk.offset < incoming_bytes_) {
-    // Sent again, while the worker has it, or restores: it is alive.
+  if (file.mark.index > handed_) return true;
+  // Everything it covers is here already. But the leader takes "installed" for "durable"; what is
+  // applied and not yet on the disk could be lost, and must not be vouched for: it asks again.
+  bool durable = core_->durable_index() >= file.mark.index;
+  host_.transport->send(from, wire::SnapshotAck{file, durable ? file.bytes : 0,
+                                                durable ? wire::SnapshotAck::State::kInstalled
+                                                        : wire::SnapshotAck::State::kWorking});
+  return false;
+}
+
+void Node::on_snapshot_offer(NodeId from, const wire::SnapshotOffer& offer) {
+  if (!takes_snapshot(from, offer.leader_term, offer.file)) return;
+  if (offer.file == incoming_ && incoming_tasks_ > 0) {
+    // The worker is at it: it writes, or reads what is there, or restores, which takes long.
     host_.transport->send(from,
-                          wire::SnapshotAck{chunk.mark, 0, wire::SnapshotAck::State::kReceiving});
+                          wire::SnapshotAck{offer.file, 0, wire::SnapshotAck::State::kWorking});
     return;
   }
-  incoming_ = chunk.mark;
-  incoming_bytes_ = chunk.offset + chunk.bytes.size();
+  if (incoming_tasks_ >= kMaxIncomingTasks) return;
+  incoming_ = offer.file;
+  ++incoming_tasks_;
+  worker_->submit(Worker::TakeOffer{from, offer.file});
+}
+
+void Node::on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk) {
+  if (!takes_snapshot(from, chunk.leader_term, chunk.file)) return;
+  if (!(chunk.file == incoming_)) {
+    // Of a stream that a former life of this node began: it is to be offered anew.
+    host_.transport->send(from,
+                          wire::SnapshotAck{chunk.file, 0, wire::SnapshotAck::State::kRefused});
+    return;
+  }
+  if (incoming_tasks_ >= kMaxIncomingTasks) return;
+  ++incoming_tasks_;
   worker_->submit(Worker::ReceiveChunk{from, std::move(chunk)});
 }
 
+// It is durable, and of this cluster.
 void Node::install(Worker::Restored& restored) {
-  wire::SnapshotAck ack{restored.mark, 0, wire::SnapshotAck::State::kInstalled};
-  if (restored.state.state.genesis != genesis_) {
-    LOG_ERROR("snapshot", "the snapshot from node {} belongs to another cluster: not taken",
-              restored.from);
-    ack.state = wire::SnapshotAck::State::kRefused;
-  } else if (restored.mark.index > handed_) {
-    // The core's present effects come first: they speak of the old log.
-    do_ready();
-  }
-  if (ack.state == wire::SnapshotAck::State::kInstalled && restored.mark.index > handed_) {
+  const raft::SnapshotMark mark = restored.file.mark;
+  // The core's present effects come first: they speak of the old log.
+  if (mark.index > handed_) do_ready();
+  if (mark.index > handed_) {
     ++snapshots_installed_;
-    LOG_INFO("snapshot", "installed index={} from node {}", restored.mark.index, restored.from);
-    if (core_->term_at(restored.mark.index) != restored.mark.term) {
+    LOG_INFO("snapshot", "installed index={} from node {}", mark.index, restored.from);
+    if (core_->term_at(mark.index) != mark.term) {
       raft::HardState hard_state = core_->hard_state();
-      hard_state.commit = std::max(hard_state.commit, restored.mark.index);
-      writer_->reset(restored.mark, hard_state);
+      hard_state.commit = std::max(hard_state.commit, mark.index);
+      writer_->reset(mark, hard_state);
     }
-    raft::SnapshotInstalled installed{restored.mark, restored.state.state.conf,
+    raft::SnapshotInstalled installed{mark, restored.state.state.conf,
                                       restored.state.state.stamp_ns,
                                       Slice::copy_of(restored.state.state.members.encode())};
-    handed_ = restored.mark.index;
+    handed_ = mark.index;
     older_snapshot_ = snapshot_;
-    snapshot_ = restored.mark;
+    snapshot_ = mark;
+    snapshot_bytes_ = restored.file.bytes;
     applier_->replace(std::move(restored.state));
     step(std::move(installed));
   }
-  if (ack.state == wire::SnapshotAck::State::kInstalled &&
-      core_->durable_index() < restored.mark.index) {
-    // Overtaken by appends that are not on the disk yet. The leader's next chunk is answered anew.
-    ack.state = wire::SnapshotAck::State::kReceiving;
-  }
+  wire::SnapshotAck ack{restored.file, restored.file.bytes, wire::SnapshotAck::State::kInstalled};
+  // Overtaken by appends that are not on the disk yet: it is asked for again.
+  if (core_->durable_index() < mark.index) ack.state = wire::SnapshotAck::State::kWorking;
   host_.transport->send(restored.from, ack);
 }
 

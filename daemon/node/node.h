@@ -24,6 +24,7 @@
 #include "node/log_writer.h"
 #include "node/members.h"
 #include "node/service.h"
+#include "node/snapshot_sender.h"
 #include "node/worker.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
@@ -41,8 +42,12 @@ struct SnapshotPolicy {
   double log_ratio = 4;
   size_t keep = 2;
   int compression_level = 1;
+  size_t block_bytes = storage::kSnapshotChunkBytes;
   // Entries kept in front of the older snapshot for followers that are a little behind.
   uint64_t trailing_entries = 10'000;
+  // Log that is kept beyond that for followers that are sent a snapshot: this much, or twice the
+  // log that makes a snapshot due, if that is more.
+  uint64_t held_log_bytes = 256 << 20;
 };
 
 struct NodeOptions {
@@ -61,6 +66,7 @@ struct NodeOptions {
   bool apply_inline = true;
   int64_t apply_inline_ns_max = 200'000;  // CPU time of a turn
   size_t chunk_bytes = 256 << 10;
+  uint64_t snapshot_rate = 0;  // bytes a second that leave for followers; 0: no limit
   // Between two compare entries, where the plugin's snapshots are canonical. 0: none.
   Duration compare_interval{};
   // With less space than this the node's disk is full (node/disk_watch.h). 0: never.
@@ -111,6 +117,14 @@ class Node final : public Service, public wire::TransportHandler {
   // says that the leader has appended the change; it counts when it is committed, which the list
   // shows.
   void change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done);
+  // Takes a snapshot of what is applied, at once or behind the one that is being taken. A snapshot
+  // of this index or a later one is in the store when it is durable. None: nothing is applied yet.
+  Index begin_snapshot();
+  bool is_taking_snapshot() const { return taking_snapshot_; }
+  const storage::SnapshotStore& snapshots() const { return *snapshots_; }
+  // Takes effect at once, also on streams that are under way.
+  void set_snapshot_rate(uint64_t bytes_per_second);
+
   // Whether a peer that says this is welcome.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const;
 
@@ -139,6 +153,7 @@ class Node final : public Service, public wire::TransportHandler {
   bool log_is_full() const { return !log_->has_reserve(); }
   Index snapshot_index() const { return snapshot_.index; }
   uint64_t snapshots_installed() const { return snapshots_installed_; }  // from leaders
+  const SnapshotSender& sender() const { return *sender_; }
   const plugin::Plugin& plugin() const { return *host_.plugin; }
   const std::vector<std::string>& warnings() const { return warnings_; }  // of recovery
 
@@ -153,16 +168,6 @@ class Node final : public Service, public wire::TransportHandler {
     uint64_t batch = 0;
     std::vector<raft::Envelope> messages;
   };
-  // A snapshot on its way to a follower, from the leader of `term`.
-  struct Outgoing {
-    Term term;
-    std::shared_ptr<storage::SnapshotSource> source;
-    uint64_t read = 0;  // asked of the disk so far
-    uint64_t acked = 0;
-    Time heard;  // of the follower, about this stream
-    Time resent;
-  };
-
   Node(const NodeOptions& options, const Genesis& genesis, Host host);
   void step(raft::Event event);
   void take_log_progress();
@@ -187,15 +192,13 @@ class Node final : public Service, public wire::TransportHandler {
   bool take_what_fits(raft::AppendRequest& append) const;
   bool refuses(const wire::ForwardProposals& forward) const;
   bool takes_proposals() const;
-  bool leads(const Outgoing& stream) const;
-  void start_snapshot_stream(NodeId peer);
-  void pump_snapshot_stream(NodeId peer);
-  void end_snapshot_stream(NodeId peer, bool ok);
+  bool takes_snapshot(NodeId from, Term leader_term, const wire::SnapshotFile& file);
+  void on_snapshot_offer(NodeId from, const wire::SnapshotOffer& offer);
   void on_snapshot_chunk(NodeId from, wire::SnapshotChunk chunk);
-  void on_snapshot_ack(NodeId from, const wire::SnapshotAck& ack);
   void install(Worker::Restored& restored);
   void replace_snapshot();
   void compact();
+  void follow_snapshots();
   Classified classify(ByteView request);
 
   const NodeOptions options_;
@@ -214,6 +217,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::unique_ptr<LogWriter> writer_;
   std::unique_ptr<Applier> applier_;
   std::unique_ptr<Worker> worker_;
+  std::unique_ptr<SnapshotSender> sender_;
   // For classify, which runs on the loop thread beside the apply thread. Replaced between two
   // turns.
   std::shared_ptr<plugin::Instance> instance_;
@@ -247,6 +251,7 @@ class Node final : public Service, public wire::TransportHandler {
   bool taking_snapshot_ = false;
   uint64_t snapshot_log_bytes_ = 0;  // log_bytes_ when the one that is being taken was asked for
   Time next_snapshot_;               // not before, after one that found no space
+  Index snapshot_asked_;             // by begin_snapshot(), while another one was being taken
   bool preparing_segment_ = false;
   Time next_preparation_;
   Time next_housekeeping_;
@@ -257,10 +262,10 @@ class Node final : public Service, public wire::TransportHandler {
   bool disk_was_stalled_ = false;
   bool writes_were_stopped_ = false;
   bool log_was_full_ = false;
-  std::map<NodeId, Outgoing> outgoing_;
-  // The stream that comes in: what was given to the worker so far.
-  raft::SnapshotMark incoming_;
-  uint64_t incoming_bytes_ = 0;
+  // The snapshot that comes in, and what the worker was given of it and has not answered.
+  wire::SnapshotFile incoming_;
+  size_t incoming_tasks_ = 0;
+  wire::SnapshotFile dropped_;
 
   // Scratch, kept for its capacity.
   ApplyResults results_;

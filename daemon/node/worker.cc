@@ -52,7 +52,8 @@ Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore
       queue_(kMaxQueuedTasks) {}
 
 void Worker::submit(Task task) {
-  bool may_drop = std::holds_alternative<ReceiveChunk>(task);
+  bool may_drop =
+      std::holds_alternative<ReceiveChunk>(task) || std::holds_alternative<TakeOffer>(task);
   bool taken = queue_.push(std::move(task));
   // A peer may send what it likes; what it means is sent again.
   CHECK(taken || may_drop) << "more tasks for the worker than their makers' bounds allow";
@@ -140,53 +141,119 @@ void Worker::work(Task& task) {
                    put(std::move(opened));
                  },
                  [&](ReadChunk& read) {
-                   auto bytes = read.source->read(read.offset, options_.chunk_bytes);
+                   auto bytes = read.source->read(read.offset, read.length);
                    if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
                    put(ChunkRead{read.peer, std::move(read.source), read.offset,
                                  bytes ? std::move(*bytes) : Slice()});
                  },
+                 [&](TakeOffer& offer) { take_offer(offer); },
                  [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
+                 [&](DropPartial& drop) {
+                   auto part = snapshots_.partial();
+                   if (!part || part->mark.index > drop.covered) return;
+                   receiver_.reset();
+                   snapshots_.drop_partial();
+                   LOG_INFO("snapshot", "index={} is not needed any more: what came of it is gone",
+                            part->mark.index);
+                 },
              },
              task);
 }
 
+void Worker::take_offer(const TakeOffer& task) {
+  const wire::SnapshotFile& file = task.file;
+  wire::SnapshotAck ack{file, 0, wire::SnapshotAck::State::kRefused};
+  auto refuse = [&](std::string_view why) {
+    LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
+                file.mark.index, task.from, why);
+    put(OfferTaken{task.from, ack});
+  };
+  if (!receiver_ || !(receiver_->file() == file)) {
+    receiver_.reset();
+    auto begun = snapshots_.receive(file);
+    if (!begun) return refuse(begun.error().text);
+    receiver_ = std::move(*begun);
+    LOG_INFO("snapshot", "receiving index={} bytes={} from node {}, {} bytes of it are here",
+             file.mark.index, file.bytes, task.from, receiver_->received());
+  }
+  const uint64_t missing = file.bytes - receiver_->received();
+  auto free_bytes = options_.files->free_bytes(options_.data_dir);
+  if (free_bytes && *free_bytes < missing) {
+    receiver_.reset();
+    snapshots_.drop_partial();
+    return refuse(
+        fmt::format("{} bytes of it are missing and {} have space in {}: make space there", missing,
+                    *free_bytes, options_.data_dir));
+  }
+  ack.received = receiver_->received();
+  ack.state = wire::SnapshotAck::State::kReceiving;
+  // Whoever was ended while it restored has all of it.
+  if (missing == 0) ack.state = wire::SnapshotAck::State::kWorking;
+  if (missing == 0 && !install(task.from, ack)) return;
+  put(OfferTaken{task.from, ack});
+}
+
 void Worker::receive(ReceiveChunk& task) {
   const wire::SnapshotChunk& chunk = task.chunk;
-  wire::SnapshotAck ack{chunk.mark, 0, wire::SnapshotAck::State::kRefused};
-  auto refuse = [&](const Error& error) {
-    LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
-                chunk.mark.index, task.from, error.text);
-    receiver_.reset();
-    put(ChunkReceived{task.from, ack});
-  };
-  bool fits =
-      receiver_ && receiver_->mark() == chunk.mark && receiver_->file_bytes() == chunk.file_size;
-  if (!fits || (chunk.offset == 0 && receiver_->received() > 0)) {
-    if (chunk.offset != 0) {
-      put(ChunkReceived{task.from, ack});  // the rest of a stream that was given up
-      return;
-    }
-    receiver_.reset();
-    auto begun = snapshots_.receive(chunk.mark, chunk.file_size);
-    if (!begun) return refuse(begun.error());
-    receiver_ = std::move(*begun);
-  }
-  auto written = receiver_->write(chunk.offset, chunk.bytes.view());
-  if (!written) return refuse(written.error());
-  if (receiver_->received() < receiver_->file_bytes()) {
-    ack.received = receiver_->received();
-    ack.state = wire::SnapshotAck::State::kReceiving;
-    put(ChunkReceived{task.from, ack});
+  if (!receiver_ || !(receiver_->file() == chunk.file)) {
+    // The rest of a stream that is over: its end was told already.
+    put(ChunkReceived{task.from, std::nullopt});
     return;
   }
-  auto info = receiver_->finish();
-  if (!info) return refuse(info.error());
-  receiver_.reset();
-  auto reader = snapshots_.open_reader(chunk.mark);
-  if (!reader) return refuse(reader.error());
+  wire::SnapshotAck ack{chunk.file, 0, wire::SnapshotAck::State::kReceiving};
+  // A gap is no error: chunks were lost, and the sender is told where to go on.
+  if (chunk.offset <= receiver_->received()) {
+    auto written = receiver_->write(chunk.offset, chunk.bytes.view());
+    if (!written) {
+      // Full, mostly: what came would only make it worse.
+      LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
+                  chunk.file.mark.index, task.from, written.error().text);
+      receiver_->discard();
+      receiver_.reset();
+      ack.state = wire::SnapshotAck::State::kRefused;
+      put(ChunkReceived{task.from, ack});
+      return;
+    }
+  }
+  ack.received = receiver_->received();
+  if (ack.received == chunk.file.bytes && !install(task.from, ack)) return;
+  put(ChunkReceived{task.from, ack});
+}
+
+// All of it is here. It gets its name only when the plugin has restored it: it would be the newest
+// one at the next start. False: Restored says the rest; else `ack` says what came of it.
+bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
+  const wire::SnapshotFile file = receiver_->file();
+  auto refuse = [&](std::string_view why) {
+    LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
+                file.mark.index, from, why);
+    ack.state = wire::SnapshotAck::State::kRefused;
+    return true;
+  };
+  auto reader = receiver_->verify();
+  if (!reader) {
+    receiver_->discard();
+    receiver_.reset();
+    return refuse(reader.error().text);
+  }
   auto state = restore_snapshot(**reader, plugin_);
-  if (!state) return refuse(state.error());
-  put(Restored{task.from, chunk.mark, std::move(*state)});
+  // The file is as it should be, and stays: when it is offered again, it need not be sent again.
+  if (!state) return refuse(state.error().text);
+  if (state->state.genesis != options_.genesis) {
+    receiver_->discard();
+    receiver_.reset();
+    return refuse("it belongs to another cluster");
+  }
+  auto published = receiver_->publish();
+  if (!published) {
+    // Full, mostly. Nobody was told of it, and the log does not begin behind it.
+    receiver_->discard();
+    receiver_.reset();
+    return refuse(published.error().text);
+  }
+  receiver_.reset();
+  put(Restored{from, file, std::move(*state)});
+  return false;
 }
 
 }  // namespace connectd::node

@@ -43,13 +43,21 @@ class Worker final {
     NodeId peer;
     std::shared_ptr<storage::SnapshotSource> source;
     uint64_t offset = 0;
+    size_t length = 0;
+  };
+  struct TakeOffer {
+    NodeId from;
+    wire::SnapshotFile file;
   };
   struct ReceiveChunk {
     NodeId from;
     wire::SnapshotChunk chunk;
   };
-  using Task =
-      std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk, ReceiveChunk>;
+  struct DropPartial {  // what came of a snapshot that is not needed any more
+    Index covered;      // ... because everything up to here is on this node
+  };
+  using Task = std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk,
+                            TakeOffer, ReceiveChunk, DropPartial>;
 
   // ---- results
   // -------------------------------------------------------------------------------------
@@ -73,22 +81,26 @@ class Worker final {
     uint64_t offset = 0;
     Slice bytes;  // empty: it could not be read
   };
-  struct ChunkReceived {
+  struct OfferTaken {  // or refused; or, when all of it is here already, Restored follows
     NodeId from;
     wire::SnapshotAck ack;
   };
-  struct Restored {  // the whole snapshot is here, durable, and loaded into a fresh instance
+  struct ChunkReceived {
     NodeId from;
-    raft::SnapshotMark mark;
+    std::optional<wire::SnapshotAck> ack;  // none: there is nothing to say
+  };
+  struct Restored {  // the whole snapshot is here, loaded into a fresh instance, and durable
+    NodeId from;
+    wire::SnapshotFile file;
     RestoredState state;
   };
   using Item = std::variant<raft::Loaded, Compacted, SegmentPrepared, SpaceChecked, SourceOpened,
-                            ChunkRead, ChunkReceived, Restored>;
+                            ChunkRead, OfferTaken, ChunkReceived, Restored>;
 
   struct Options {
-    size_t chunk_bytes = 256 << 10;
     storage::FileSystem* files = nullptr;
     std::string data_dir;
+    Genesis genesis;  // snapshots of other clusters are not taken
   };
   Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
          std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
@@ -104,7 +116,9 @@ class Worker final {
 
  private:
   void work(Task& task);
+  void take_offer(const TakeOffer& task);
   void receive(ReceiveChunk& task);
+  bool install(NodeId from, wire::SnapshotAck& ack);
   void put(Item item);
 
   const Options options_;

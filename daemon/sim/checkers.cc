@@ -209,7 +209,7 @@ void Checkers::sending(NodeId id, const node::Node& node, const raft::Envelope& 
 // The leader counts it as it counts an acknowledged append.
 void Checkers::sending(NodeId id, const node::Node& node, const wire::SnapshotAck& ack) {
   if (ack.state != wire::SnapshotAck::State::kInstalled) return;
-  promise(nodes_[id.value() - 1], node.core(), ack.mark.index);
+  promise(nodes_[id.value() - 1], node.core(), ack.file.mark.index);
 }
 
 void Checkers::promise(NodeView& view, const raft::Core& core, Index index) {

@@ -89,11 +89,17 @@ std::string describe(const wire::PeerMessage& message) {
                         },
                         [](const wire::SnapshotChunk& m) {
                           return fmt::format("SnapshotChunk index={} offset={} bytes={} of {}",
-                                             m.mark.index, m.offset, m.bytes.size(), m.file_size);
+                                             m.file.mark.index, m.offset, m.bytes.size(),
+                                             m.file.bytes);
                         },
                         [](const wire::SnapshotAck& m) {
                           return fmt::format("SnapshotAck index={} received={} state={}",
-                                             m.mark.index, m.received, static_cast<int>(m.state));
+                                             m.file.mark.index, m.received,
+                                             static_cast<int>(m.state));
+                        },
+                        [](const wire::SnapshotOffer& m) {
+                          return fmt::format("SnapshotOffer index={} bytes={} checksum={:016x}",
+                                             m.file.mark.index, m.file.bytes, m.file.checksum);
                         },
                         [](const auto&) { return std::string("another message"); },
                     },

@@ -63,6 +63,7 @@ void SimReport::add(const SimReport& other) {
   connections_broken += other.connections_broken;
   snapshots_taken += other.snapshots_taken;
   snapshots_installed += other.snapshots_installed;
+  snapshots_resumed += other.snapshots_resumed;
   log_cuts += other.log_cuts;
   acknowledged += other.acknowledged;
   unknown += other.unknown;
@@ -175,6 +176,7 @@ class Simulation::Impl final : public Endpoints {
     bool lost = false;        // will not come back: refused to start, or was refused
     Index snapshot;
     uint64_t installed = 0;
+    uint64_t resumed = 0;
 
     bool up() const { return node != nullptr; }
     Duration paused_total(Time now) const {
@@ -397,6 +399,7 @@ void Simulation::Impl::draw_options(Process& p) {
   options.log.segment_bytes = 64 << 10;
   options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
   options.snapshot.trailing_entries = random.below(20);
+  options.snapshot.held_log_bytes = random.chance(50) ? 64 << 10 : 1 << 20;
   options.chunk_bytes = 4096;
   options.compare_interval = random.chance(30) ? seconds(1) : Duration(0);
   options.min_free_bytes = 16 << 10;
@@ -409,7 +412,9 @@ void Simulation::Impl::draw_options(Process& p) {
     options.snapshot.log_min_bytes = tiny.chance(50) ? 256 : 2 << 10;
     options.snapshot.log_ratio = tiny.chance(50) ? 0.01 : 1;
     options.snapshot.trailing_entries = tiny.below(4);
+    options.snapshot.block_bytes = tiny.chance(50) ? 100 : 1000;
     options.chunk_bytes = tiny.chance(50) ? 64 : 512;
+    if (tiny.chance(30)) options.snapshot_rate = tiny.chance(50) ? 4 << 10 : 64 << 10;
     if (tiny.chance(60)) {
       options.raft.max_append_bytes = 1;
       options.raft.max_append_entries = 1 + tiny.below(3);
@@ -474,6 +479,7 @@ void Simulation::Impl::start(Process& p) {
   p.node = std::move(*node);
   p.has_run = true;
   p.installed = 0;
+  p.resumed = 0;
   p.snapshot = p.node->snapshot_index();
   p.turn_at = Time::max();
   p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = false;
@@ -756,6 +762,10 @@ void Simulation::Impl::after_step(Process& p) {
   if (checkers_.elections() > elections) {
     timeline_.note('L', p.id.value(), core.term().value());
     timeline_.trace("node {} leads term {}", p.id, core.term());
+  }
+  if (p.node->sender().resumed() > p.resumed) {
+    p.resumed = p.node->sender().resumed();
+    ++report_.snapshots_resumed;
   }
   if (p.node->snapshots_installed() > p.installed) {
     p.installed = p.node->snapshots_installed();

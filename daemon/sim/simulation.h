@@ -52,6 +52,7 @@ struct SimReport {
   uint64_t connections_broken = 0;
   uint64_t snapshots_taken = 0;
   uint64_t snapshots_installed = 0;
+  uint64_t snapshots_resumed = 0;  // streams that went on where one broke
   uint64_t log_cuts = 0;  // a suffix of a log that was replaced
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;

@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <optional>
@@ -34,27 +35,48 @@ std::string snapshot_name(raft::SnapshotMark mark) {
   return fmt::format("{:016x}-{:016x}.snapshot", mark.index.value(), mark.term.value());
 }
 
-std::optional<raft::SnapshotMark> mark_of(const std::string& name) {
+// Numbers of 16 hexadecimal digits with '-' between, then the suffix; nothing else.
+template <size_t kCount>
+std::optional<std::array<uint64_t, kCount>> numbers_of(std::string_view name,
+                                                       std::string_view suffix) {
   constexpr size_t kDigits = 16;
-  if (name.size() != 2 * kDigits + 1 + 9 || !name.ends_with(".snapshot") || name[kDigits] != '-') {
+  if (name.size() != kCount * (kDigits + 1) - 1 + suffix.size() || !name.ends_with(suffix)) {
     return std::nullopt;
   }
-  uint64_t numbers[2] = {0, 0};
-  for (size_t i = 0; i < 2 * kDigits + 1; ++i) {
-    if (i == kDigits) continue;
+  std::array<uint64_t, kCount> numbers{};
+  for (size_t i = 0; i < kCount * (kDigits + 1) - 1; ++i) {
     const char c = name[i];
-    uint64_t digit = 0;
-    if (c >= '0' && c <= '9') {
-      digit = static_cast<uint64_t>(c - '0');
+    uint64_t& number = numbers[i / (kDigits + 1)];
+    if (i % (kDigits + 1) == kDigits) {
+      if (c != '-') return std::nullopt;
+    } else if (c >= '0' && c <= '9') {
+      number = number * 16 + static_cast<uint64_t>(c - '0');
     } else if (c >= 'a' && c <= 'f') {
-      digit = static_cast<uint64_t>(c - 'a') + 10;
+      number = number * 16 + static_cast<uint64_t>(c - 'a') + 10;
     } else {
       return std::nullopt;
     }
-    uint64_t& number = numbers[i > kDigits ? 1 : 0];
-    number = number * 16 + digit;
   }
-  return raft::SnapshotMark{Index(numbers[0]), Term(numbers[1])};
+  return numbers;
+}
+
+std::optional<raft::SnapshotMark> mark_of(std::string_view name) {
+  auto numbers = numbers_of<2>(name, ".snapshot");
+  if (!numbers) return std::nullopt;
+  return raft::SnapshotMark{Index((*numbers)[0]), Term((*numbers)[1])};
+}
+
+// The name of a part says what it is a part of: there is no second file to be kept in step.
+std::string partial_name(const wire::SnapshotFile& file) {
+  return fmt::format("{:016x}-{:016x}-{:016x}-{:016x}.partial", file.mark.index.value(),
+                     file.mark.term.value(), file.bytes, file.checksum);
+}
+
+std::optional<wire::SnapshotFile> partial_of(std::string_view name) {
+  auto numbers = numbers_of<4>(name, ".partial");
+  if (!numbers) return std::nullopt;
+  const auto& [index, term, bytes, checksum] = *numbers;
+  return wire::SnapshotFile{{Index(index), Term(term)}, bytes, checksum};
 }
 
 // ---- reading
@@ -98,6 +120,9 @@ class BlockReader {
     return {};
   }
 
+  // Whether next() gives the plain bytes. Without, it only checks the stored ones.
+  void set_unpacks(bool on) { unpacks_ = on; }
+
   // The next block of metadata or stream, in plain(); false: the trailer was read, all is well.
   Result<bool> next() {
     BlockHeader block{};
@@ -122,7 +147,9 @@ class BlockReader {
     kind_ = static_cast<BlockKind>(block.kind);
     if (kind_ == BlockKind::kTrailer) return read_trailer(block);
     if (block.plain_bytes > header_.block_bytes) return damage("a block has impossible sizes");
-    if (block.stored_bytes == block.plain_bytes) {
+    if (!unpacks_) {
+      plain_.clear();
+    } else if (block.stored_bytes == block.plain_bytes) {
       plain_ = stored_;
     } else {
       plain_.resize(block.plain_bytes);
@@ -133,7 +160,7 @@ class BlockReader {
       }
     }
     if (kind_ == BlockKind::kMetadata) {
-      metadata_seen_ += plain_.size();
+      metadata_seen_ += block.plain_bytes;
       if (stream_blocks_ > 0 || metadata_seen_ > header_.metadata_bytes) {
         return damage("its metadata is not as its header says");
       }
@@ -141,7 +168,7 @@ class BlockReader {
       if (metadata_seen_ != header_.metadata_bytes) {
         return damage("its metadata is not as its header says");
       }
-      stream_bytes_ += plain_.size();
+      stream_bytes_ += block.plain_bytes;
       ++stream_blocks_;
     } else {
       return damage("a block is of an unknown kind");
@@ -159,6 +186,9 @@ class BlockReader {
   uint64_t stream_blocks() const { return stream_blocks_; }
   uint64_t metadata_bytes() const { return metadata_seen_; }
   raft::SnapshotMark mark() const { return {Index(header_.index), Term(header_.term)}; }
+  // Once the trailer was read.
+  wire::SnapshotFile file() const { return {mark(), file_bytes_, chain_}; }
+  uint64_t offset() const { return offset_; }  // behind the blocks that were read
 
   // To the beginning, to read it all again.
   void rewind() {
@@ -201,6 +231,7 @@ class BlockReader {
   uint64_t metadata_seen_ = 0;
   uint64_t stream_bytes_ = 0;
   uint64_t stream_blocks_ = 0;
+  bool unpacks_ = true;
   BlockKind kind_ = BlockKind::kTrailer;
   std::vector<uint8_t> stored_;
   std::vector<uint8_t> plain_;
@@ -268,10 +299,11 @@ class Reader final : public SnapshotReader {
 
 class Source final : public SnapshotSource {
  public:
-  Source(std::unique_ptr<File> file, SnapshotInfo info)
-      : file_(std::move(file)), info_(std::move(info)) {}
+  Source(std::unique_ptr<File> file, SnapshotInfo info, wire::SnapshotFile identity)
+      : file_(std::move(file)), info_(std::move(info)), identity_(identity) {}
 
   const SnapshotInfo& info() const override { return info_; }
+  const wire::SnapshotFile& file() const override { return identity_; }
 
   Result<Slice> read(uint64_t offset, size_t length) const override {
     if (offset >= info_.file_bytes) return Slice();
@@ -286,6 +318,7 @@ class Source final : public SnapshotSource {
  private:
   const std::unique_ptr<File> file_;
   const SnapshotInfo info_;
+  const wire::SnapshotFile identity_;
 };
 
 // ---- the store
@@ -304,14 +337,19 @@ class Store final : public SnapshotStore {
   }
   Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
                                                 ByteView metadata) override;
-  Result<std::unique_ptr<SnapshotReceiver>> receive(raft::SnapshotMark mark,
-                                                    uint64_t file_bytes) override;
+  Result<std::unique_ptr<SnapshotReceiver>> receive(const wire::SnapshotFile& file) override;
+  std::optional<wire::SnapshotFile> partial() const override {
+    std::lock_guard lock(mutex_);
+    return partial_;
+  }
+  void drop_partial() override;
   Result<std::unique_ptr<SnapshotReader>> open_reader(raft::SnapshotMark mark) override;
   Result<std::unique_ptr<SnapshotReader>> open_newest(std::vector<std::string>& warnings) override;
   Result<std::unique_ptr<SnapshotSource>> open_source(raft::SnapshotMark mark) override;
 
   FileSystem& files() { return files_; }
   int compression_level() const { return options_.compression_level; }
+  size_t block_bytes() const { return options_.block_bytes; }
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
   std::string temporary_path() { return path(fmt::format("{}.tmp", next_temporary_++)); }
   // Gives a finished, synced file its name, and drops the oldest over the limit.
@@ -325,6 +363,7 @@ class Store final : public SnapshotStore {
   std::atomic<uint64_t> next_temporary_{1};
   mutable std::mutex mutex_;
   std::vector<SnapshotInfo> published_;  // newest first
+  std::optional<wire::SnapshotFile> partial_;
 };
 
 // A temporary file, removed unless it is published.
@@ -378,6 +417,7 @@ class Writer final : public SnapshotWriter {
       : file_(std::move(file)),
         mark_(mark),
         level_(store.compression_level()),
+        block_bytes_(store.block_bytes()),
         context_(ZSTD_createCCtx()) {
     CHECK(context_ != nullptr) << "no memory for zstd";
   }
@@ -390,7 +430,7 @@ class Writer final : public SnapshotWriter {
     header.index = mark_.index.value();
     header.term = mark_.term.value();
     header.metadata_bytes = metadata.size();
-    header.block_bytes = kSnapshotChunkBytes;
+    header.block_bytes = static_cast<uint32_t>(block_bytes_);
     constexpr std::string_view kWriter = "connectd " CONNECTD_VERSION;
     static_assert(kWriter.size() < sizeof header.writer);
     std::memcpy(header.writer, kWriter.data(), kWriter.size());
@@ -398,7 +438,7 @@ class Writer final : public SnapshotWriter {
     chain_ = header.checksum;
     if (auto done = file_.append(bytes_of(header)); !done) return done;
     while (!metadata.empty()) {
-      ByteView part = metadata.first(std::min(metadata.size(), kSnapshotChunkBytes));
+      ByteView part = metadata.first(std::min(metadata.size(), block_bytes_));
       if (auto done = write_block(BlockKind::kMetadata, part); !done) return done;
       metadata = metadata.subspan(part.size());
     }
@@ -407,15 +447,15 @@ class Writer final : public SnapshotWriter {
 
   Result<void> write(ByteView bytes) override {
     while (!bytes.empty()) {
-      if (plain_.empty() && bytes.size() >= kSnapshotChunkBytes) {
-        if (auto done = write_stream(bytes.first(kSnapshotChunkBytes)); !done) return done;
-        bytes = bytes.subspan(kSnapshotChunkBytes);
+      if (plain_.empty() && bytes.size() >= block_bytes_) {
+        if (auto done = write_stream(bytes.first(block_bytes_)); !done) return done;
+        bytes = bytes.subspan(block_bytes_);
         continue;
       }
-      ByteView part = bytes.first(std::min(bytes.size(), kSnapshotChunkBytes - plain_.size()));
+      ByteView part = bytes.first(std::min(bytes.size(), block_bytes_ - plain_.size()));
       plain_.insert(plain_.end(), part.begin(), part.end());
       bytes = bytes.subspan(part.size());
-      if (plain_.size() < kSnapshotChunkBytes) continue;
+      if (plain_.size() < block_bytes_) continue;
       if (auto done = write_stream(plain_); !done) return done;
       plain_.clear();
     }
@@ -469,6 +509,7 @@ class Writer final : public SnapshotWriter {
   TemporaryFile file_;
   const raft::SnapshotMark mark_;
   const int level_;
+  const size_t block_bytes_;
   std::unique_ptr<ZSTD_CCtx, FreeCompressor> context_;
   std::vector<uint8_t> plain_;  // of the stream, less than a block
   std::vector<uint8_t> compressed_;
@@ -479,58 +520,102 @@ class Writer final : public SnapshotWriter {
 
 class Receiver final : public SnapshotReceiver {
  public:
-  Receiver(Store& store, TemporaryFile file, raft::SnapshotMark mark, uint64_t file_bytes)
-      : store_(store), file_(std::move(file)), mark_(mark), file_bytes_(file_bytes) {}
+  // `received` bytes of the file are there and good.
+  Receiver(Store& store, std::unique_ptr<File> file, const wire::SnapshotFile& identity,
+           uint64_t received)
+      : store_(store),
+        file_(std::move(file)),
+        identity_(identity),
+        path_(store.path(partial_name(identity))),
+        received_(received),
+        synced_(received) {}
 
-  raft::SnapshotMark mark() const override { return mark_; }
-  uint64_t received() const override { return file_.size(); }
-  uint64_t file_bytes() const override { return file_bytes_; }
+  const wire::SnapshotFile& file() const override { return identity_; }
+  uint64_t received() const override { return received_; }
 
   Result<void> write(uint64_t offset, ByteView bytes) override {
-    if (offset > file_.size()) {
+    if (offset > received_) {
       return failure(ExitCode::kData,
                      fmt::format("a snapshot chunk for offset {} came when {} bytes were there",
-                                 offset, file_.size()));
+                                 offset, received_));
     }
-    if (bytes.size() > file_bytes_ || offset > file_bytes_ - bytes.size()) {
+    if (bytes.size() > identity_.bytes || offset > identity_.bytes - bytes.size()) {
       return failure(ExitCode::kData,
                      fmt::format("a snapshot chunk ends at {}, behind the announced {} bytes",
-                                 offset + bytes.size(), file_bytes_));
+                                 offset + bytes.size(), identity_.bytes));
     }
-    const uint64_t known = file_.size() - offset;
+    const uint64_t known = received_ - offset;
     if (known >= bytes.size()) return {};
-    return file_.append(bytes.subspan(known));
+    bytes = bytes.subspan(known);
+    if (auto done = file_->write_at(received_, bytes); !done) return done;
+    received_ += bytes.size();
+    if (received_ - synced_ < kSyncEveryBytes) return {};
+    synced_ = received_;
+    return file_->sync();
   }
 
-  Result<SnapshotInfo> finish() override {
-    if (file_.size() != file_bytes_) {
+  Result<std::unique_ptr<SnapshotReader>> verify() override {
+    if (received_ != identity_.bytes) {
       return failure(ExitCode::kData, fmt::format("only {} of {} bytes of the snapshot came",
-                                                  file_.size(), file_bytes_));
+                                                  received_, identity_.bytes));
     }
-    auto verified = open_verified(store_.files(), file_.path(), nullptr);
+    std::string metadata;
+    auto verified = open_verified(store_.files(), path_, &metadata);
     if (!verified) return failure(verified.error());
-    if (!((*verified)->mark() == mark_)) {
+    if (!((*verified)->file() == identity_)) {
       return failure(ExitCode::kData,
-                     fmt::format("a snapshot of index {} came where one of index {} was announced",
-                                 (*verified)->mark().index, mark_.index));
+                     fmt::format("another snapshot of index {} came than the one of index {} that "
+                                 "was announced",
+                                 (*verified)->mark().index, identity_.mark.index));
     }
-    return file_.publish(mark_);
+    SnapshotInfo info{identity_.mark, identity_.bytes, snapshot_name(identity_.mark)};
+    return std::make_unique<Reader>(std::move(*verified), std::move(info), std::move(metadata));
   }
+
+  Result<SnapshotInfo> publish() override {
+    if (auto done = file_->sync(); !done) return failure(done.error());
+    return store_.publish(path_, identity_.mark, identity_.bytes);
+  }
+
+  void discard() override { store_.drop_partial(); }
 
  private:
   Store& store_;
-  TemporaryFile file_;
-  const raft::SnapshotMark mark_;
-  const uint64_t file_bytes_;
+  const std::unique_ptr<File> file_;
+  const wire::SnapshotFile identity_;
+  const std::string path_;
+  uint64_t received_;
+  uint64_t synced_;
 };
+
+// How much of the file is whole, by the checksums of its blocks. What is behind that was cut off by
+// the end of the process, or lost with the power; it comes again.
+uint64_t whole_bytes(FileSystem& files, const std::string& path) {
+  auto file = files.open(path, OpenMode::kRead);
+  if (!file) return 0;
+  BlockReader reader(std::move(*file), path);
+  if (!reader.read_header()) return 0;
+  reader.set_unpacks(false);
+  while (true) {
+    auto more = reader.next();
+    if (!more) return reader.offset();
+    if (!*more) return reader.file_bytes();
+  }
+}
 
 Result<void> Store::start() {
   if (auto done = files_.make_directory(directory_); !done) return done;
   auto names = files_.list(directory_);
   if (!names) return failure(names.error());
   for (const std::string& name : *names) {
+    auto part = partial_of(name);
+    // Of two parts, which a crash between two steps of receive() may leave, the newer one counts.
+    if (part && (!partial_ || partial_->mark.index < part->mark.index)) std::swap(part, partial_);
     if (name.ends_with(".tmp")) {
       if (auto done = files_.remove(path(name)); !done) return done;
+    }
+    if (part) {
+      if (auto done = files_.remove(path(partial_name(*part))); !done) return done;
     }
     auto mark = mark_of(name);
     if (!mark) continue;
@@ -543,8 +628,8 @@ Result<void> Store::start() {
   std::sort(published_.begin(), published_.end(), [](const SnapshotInfo& a, const SnapshotInfo& b) {
     return a.mark.index > b.mark.index;
   });
-  // A name that is seen need not be on the disk: the sync behind its rename may have failed. The log
-  // will be cut on the strength of it.
+  // A name that is seen need not be on the disk: the sync behind its rename may have failed. The
+  // log will be cut on the strength of it.
   return files_.sync_directory(directory_);
 }
 
@@ -555,6 +640,7 @@ Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::Snapshot
   if (auto done = files_.rename(temporary, path(info.name)); !done) return failure(done.error());
   if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
   std::erase_if(published_, [&](const SnapshotInfo& other) { return other.name == info.name; });
+  if (partial_ && temporary == path(partial_name(*partial_))) partial_.reset();
   auto place = std::find_if(published_.begin(), published_.end(), [&](const SnapshotInfo& other) {
     return other.mark.index < mark.index;
   });
@@ -586,11 +672,33 @@ Result<std::unique_ptr<SnapshotWriter>> Store::begin(raft::SnapshotMark mark, By
   return writer;
 }
 
-Result<std::unique_ptr<SnapshotReceiver>> Store::receive(raft::SnapshotMark mark,
-                                                         uint64_t file_bytes) {
-  auto file = TemporaryFile::create(*this);
-  if (!file) return failure(file.error());
-  return std::make_unique<Receiver>(*this, std::move(*file), mark, file_bytes);
+Result<std::unique_ptr<SnapshotReceiver>> Store::receive(const wire::SnapshotFile& file) {
+  const std::string to = path(partial_name(file));
+  uint64_t received = 0;
+  if (partial() == file) {
+    received = std::min(whole_bytes(files_, to), file.bytes);
+  } else {
+    drop_partial();
+  }
+  auto opened = files_.open(to, received > 0 ? OpenMode::kWrite : OpenMode::kCreate);
+  if (!opened) return failure(opened.error());
+  if (received == 0) {
+    if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
+  }
+  {
+    std::lock_guard lock(mutex_);
+    partial_ = file;
+  }
+  return std::make_unique<Receiver>(*this, std::move(*opened), file, received);
+}
+
+void Store::drop_partial() {
+  std::optional<wire::SnapshotFile> part = partial();
+  if (!part) return;
+  // What cannot be removed now is removed when the next one comes, or at the next start.
+  if (auto removed = files_.remove(path(partial_name(*part))); !removed) return;
+  std::lock_guard lock(mutex_);
+  partial_.reset();
 }
 
 Result<std::unique_ptr<SnapshotReader>> Store::open_reader(raft::SnapshotMark mark) {
@@ -628,7 +736,13 @@ Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark ma
   if (!file) return failure(file.error());
   auto size = (*file)->size();
   if (!size) return failure(size.error());
-  return std::make_unique<Source>(std::move(*file), SnapshotInfo{mark, *size, name});
+  const wire::SnapshotFile identity = (*verified)->file();
+  if (!(identity.mark == mark) || identity.bytes != *size) {
+    return failure(ExitCode::kData,
+                   fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
+                               path(name), identity.mark.index));
+  }
+  return std::make_unique<Source>(std::move(*file), SnapshotInfo{mark, *size, name}, identity);
 }
 
 }  // namespace
@@ -636,6 +750,7 @@ Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark ma
 Result<std::unique_ptr<SnapshotStore>> SnapshotStore::open(FileSystem& files, std::string directory,
                                                            SnapshotOptions options) {
   options.keep = std::max<size_t>(options.keep, 1);
+  options.block_bytes = std::clamp<size_t>(options.block_bytes, 1, kSnapshotChunkBytes);
   auto store = std::make_unique<Store>(files, std::move(directory), options);
   if (auto done = store->start(); !done) return failure(done.error());
   return store;
@@ -653,6 +768,16 @@ Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& p
   content.stream_bytes = b.stream_bytes();
   content.chunks = b.stream_blocks();
   return content;
+}
+
+Result<std::unique_ptr<SnapshotReader>> open_snapshot_file(FileSystem& files,
+                                                           const std::string& path) {
+  std::string metadata;
+  auto blocks = open_verified(files, path, &metadata);
+  if (!blocks) return failure(blocks.error());
+  SnapshotInfo info{(*blocks)->mark(), (*blocks)->file_bytes(),
+                    path.substr(path.find_last_of('/') + 1)};
+  return std::make_unique<Reader>(std::move(*blocks), std::move(info), std::move(metadata));
 }
 
 }  // namespace connectd::storage

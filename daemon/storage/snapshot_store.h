@@ -3,6 +3,9 @@
 // durable; temporary files are removed at open(). The newest valid one counts: a damaged one is
 // skipped, loudly.
 //
+// One that is being received is kept across restarts, as a file whose name says which snapshot file
+// it is a part of; at most one is.
+//
 // A snapshot is: the mark (last index and term it covers), metadata (opaque bytes of the node, in
 // one piece: sessions, membership, settings, digest), and the plugin's bytes as a stream. None of
 // it is held in memory whole. The bytes are in docs/storage-format.md and
@@ -15,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +27,7 @@
 #include "base/error.h"
 #include "raft/types.h"
 #include "storage/file_system.h"
+#include "wire/snapshot_file.h"
 
 namespace connectd::storage {
 
@@ -32,6 +37,8 @@ inline constexpr size_t kSnapshotChunkBytes = 256 << 10;  // of the stream, befo
 struct SnapshotOptions {
   size_t keep = 2;            // published files; at least 1
   int compression_level = 1;  // zstd; 0: stored as they are
+  // Plain bytes of a block, at most kSnapshotChunkBytes: what can be checked by itself.
+  size_t block_bytes = kSnapshotChunkBytes;
 };
 
 struct SnapshotInfo {
@@ -67,21 +74,27 @@ class SnapshotSource {
  public:
   virtual ~SnapshotSource() = default;
   virtual const SnapshotInfo& info() const = 0;
+  virtual const wire::SnapshotFile& file() const = 0;
   // `length` bytes from `offset`, fewer at the end of the file.
   virtual Result<Slice> read(uint64_t offset, size_t length) const = 0;
 };
 
-// Receives a file as a SnapshotSource gave it. Destroyed before finish(): nothing is left of it.
+// Receives a file as a SnapshotSource gave it. Destroyed: what came stays, for the next receiver of
+// the same file.
 class SnapshotReceiver {
  public:
   virtual ~SnapshotReceiver() = default;
-  virtual raft::SnapshotMark mark() const = 0;
+  virtual const wire::SnapshotFile& file() const = 0;
   virtual uint64_t received() const = 0;  // bytes from the start of the file
-  virtual uint64_t file_bytes() const = 0;
   // Chunks in order. One that was received already is ignored; a gap is an error (kData).
   virtual Result<void> write(uint64_t offset, ByteView bytes) = 0;
-  // All bytes are there: verifies every one of them, publishes. kData when they are no snapshot.
-  virtual Result<SnapshotInfo> finish() = 0;
+  // All bytes are there: reads every one of them. kData when they are not the snapshot that was
+  // announced.
+  virtual Result<std::unique_ptr<SnapshotReader>> verify() = 0;
+  // Behind verify(): durable, and under its name.
+  virtual Result<SnapshotInfo> publish() = 0;
+  // Nothing is left of it.
+  virtual void discard() = 0;
 };
 
 class SnapshotStore {
@@ -100,8 +113,14 @@ class SnapshotStore {
 
   virtual Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
                                                         ByteView metadata) = 0;
-  virtual Result<std::unique_ptr<SnapshotReceiver>> receive(raft::SnapshotMark mark,
-                                                            uint64_t file_bytes) = 0;
+  // Goes on where an earlier receiver of this very file ended, with what is whole of it: each block
+  // is checked, and what a power cut left half-written does not count. A part of another file is
+  // removed. One at a time.
+  virtual Result<std::unique_ptr<SnapshotReceiver>> receive(const wire::SnapshotFile& file) = 0;
+  // What is there in part, from this life or an earlier one.
+  virtual std::optional<wire::SnapshotFile> partial() const = 0;
+  // Removes it. Without a receiver of it.
+  virtual void drop_partial() = 0;
   // kNoInput when there is none; kData when it is damaged.
   virtual Result<std::unique_ptr<SnapshotReader>> open_reader(raft::SnapshotMark mark) = 0;
   // Null when there is no snapshot. A damaged one is skipped, with a line in `warnings`; when there
@@ -124,5 +143,8 @@ struct SnapshotContent {
   uint64_t chunks = 0;
 };
 Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path);
+// The same for who wants what is in it. As SnapshotStore::open_reader().
+Result<std::unique_ptr<SnapshotReader>> open_snapshot_file(FileSystem& files,
+                                                           const std::string& path);
 
 }  // namespace connectd::storage

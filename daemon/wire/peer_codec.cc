@@ -19,7 +19,7 @@ constexpr size_t kProposalHeaderBytes = 32;
 
 bool is_known_type(uint8_t type) {
   return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 42) ||
-         type == 46;
+         type == 46 || type == 48;
 }
 
 tl::unexpected<Error> malformed(std::string text) {
@@ -72,7 +72,9 @@ class Writer {
     writer_.bytes(bytes);
     return *this;
   }
-  Writer& add(const raft::SnapshotMark& mark) { return add(mark.index).add(mark.term); }
+  Writer& add(const SnapshotFile& file) {
+    return add(file.mark.index).add(file.mark.term).add(file.bytes).add(file.checksum);
+  }
 
  private:
   ByteWriter writer_;
@@ -144,12 +146,16 @@ FrameType write(Writer& out, const ForwardRefused& m) {
   return FrameType::kForwardRefused;
 }
 FrameType write(Writer& out, const SnapshotChunk& m) {
-  out.add(m.mark).add(m.leader_term).add(m.file_size).add(m.offset).add(m.bytes.view());
+  out.add(m.file).add(m.leader_term).add(m.offset).add(m.bytes.view());
   return FrameType::kSnapshotChunk;
 }
 FrameType write(Writer& out, const SnapshotAck& m) {
-  out.add(m.mark).add(m.received).add(static_cast<uint8_t>(m.state));
+  out.add(m.file).add(m.received).add(static_cast<uint8_t>(m.state));
   return FrameType::kSnapshotAck;
+}
+FrameType write(Writer& out, const SnapshotOffer& m) {
+  out.add(m.file).add(m.leader_term);
+  return FrameType::kSnapshotOffer;
 }
 FrameType write(Writer& out, const GenesisOffer& m) {
   out.add(as_bytes(m.document));
@@ -236,9 +242,11 @@ class Reader {
     if (value > static_cast<uint8_t>(Compared::kState)) reader_.fail();
     to = static_cast<Compared>(value);
   }
-  void get(raft::SnapshotMark& to) {
-    get(to.index);
-    get(to.term);
+  void get(SnapshotFile& to) {
+    get(to.mark.index);
+    get(to.mark.term);
+    get(to.bytes);
+    get(to.checksum);
   }
   ByteView bytes(size_t length) { return reader_.bytes(length); }
   Slice slice(size_t length) {
@@ -382,23 +390,28 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
     }
     case FrameType::kSnapshotChunk: {
       auto& m = message.emplace<SnapshotChunk>();
-      get_all(in, m.mark, m.leader_term, m.file_size, m.offset);
+      get_all(in, m.file, m.leader_term, m.offset);
       m.bytes = in.rest();
-      if (m.offset > m.file_size || m.bytes.size() > m.file_size - m.offset) {
+      if (m.offset > m.file.bytes || m.bytes.size() > m.file.bytes - m.offset) {
         return fmt::format("a snapshot chunk of {} bytes at offset {} of a file of {}",
-                           m.bytes.size(), m.offset, m.file_size);
+                           m.bytes.size(), m.offset, m.file.bytes);
       }
       return {};
     }
     case FrameType::kSnapshotAck: {
       auto& m = message.emplace<SnapshotAck>();
-      get_all(in, m.mark, m.received);
+      get_all(in, m.file, m.received);
       auto state = in.number<uint8_t>();
-      if (state > static_cast<uint8_t>(SnapshotAck::State::kRefused)) {
+      if (state > static_cast<uint8_t>(SnapshotAck::State::kWorking)) {
         return fmt::format("a snapshot answer of state {}, which this version does not know",
                            state);
       }
       m.state = static_cast<SnapshotAck::State>(state);
+      return {};
+    }
+    case FrameType::kSnapshotOffer: {
+      auto& m = message.emplace<SnapshotOffer>();
+      get_all(in, m.file, m.leader_term);
       return {};
     }
     case FrameType::kGenesisOffer:

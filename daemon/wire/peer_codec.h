@@ -64,6 +64,7 @@ enum class FrameType : uint8_t {
   kChangeRequest = 41,
   kChangeAnswer = 42,
   kDiskReport = 46,
+  kSnapshotOffer = 48,
 };
 
 struct FrameHeader {

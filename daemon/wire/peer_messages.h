@@ -10,6 +10,7 @@
 #include "base/types.h"
 #include "raft/core.h"
 #include "raft/types.h"
+#include "wire/snapshot_file.h"
 
 namespace connectd::wire {
 
@@ -25,19 +26,29 @@ struct ForwardRefused {
   NodeId leader;         // whom the refuser believes to lead; none: nobody
 };
 
-// A snapshot file, cut into chunks in order. The receiver answers each; the sender keeps a small
-// window of unanswered ones.
-struct SnapshotChunk {
-  raft::SnapshotMark mark;
+// A snapshot file on its way to a follower. The leader offers it; the answer says how much of this very
+// file is on the follower's disk, from this transfer or an earlier one, by this leader or another. From
+// there on the file comes in chunks, in order. The receiver answers each; the sender keeps a small window
+// of unanswered ones, and offers again when it hears nothing.
+struct SnapshotOffer {
+  SnapshotFile file;
   Term leader_term;
-  uint64_t file_size = 0;
+};
+struct SnapshotChunk {
+  SnapshotFile file;
+  Term leader_term;
   uint64_t offset = 0;
-  Slice bytes;           // the chunk with offset + size == file_size is the last
+  Slice bytes;           // the chunk with offset + size == file.bytes is the last
 };
 struct SnapshotAck {
-  raft::SnapshotMark mark;
+  SnapshotFile file;
   uint64_t received = 0; // bytes from the start of the file, all on this node
-  enum class State : uint8_t { kReceiving = 0, kInstalled = 1, kRefused = 2 } state = State::kReceiving;
+  enum class State : uint8_t {
+    kReceiving = 0,
+    kInstalled = 1,
+    kRefused = 2,  // the transfer is over
+    kWorking = 3,  // it is alive and at it; `received` says nothing
+  } state = State::kReceiving;
 };
 
 // Forming a cluster (before there is one): the founding document, from the lowest id to the others.
@@ -97,15 +108,15 @@ struct ChangeAnswer {
 // now and then, for messages are lost (node/disk_watch.h).
 struct DiskReport {
   Term leader_term;     // that the sender leads; none: it does not lead
-  bool full = false;    // less space than the sender's storage.min_free_disk
+  bool full = false;    // less space than the sender's storage.min_free_disk, or no room in its log
   bool stalled = false; // it has completed nothing for the sender's storage.stall_timeout
-  // Of a leader: no quorum has space, so no command is taken from anybody.
+  // Of a leader: no quorum has space, or its own log no room: no command is taken from anybody.
   bool writes_stopped = false;
 };
 
 using PeerMessage =
     std::variant<raft::Envelope, ForwardProposals, ForwardRefused, SnapshotChunk, SnapshotAck,
                  GenesisOffer, GenesisAccepted, DigestReport, DigestQuery, DivergenceVerdict,
-                 ChangeRequest, ChangeAnswer, DiskReport>;
+                 ChangeRequest, ChangeAnswer, DiskReport, SnapshotOffer>;
 
 }  // namespace connectd::wire

@@ -487,6 +487,7 @@ def main(module):
     parser.add_argument("tests", nargs="*", help=", ".join(tests))
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--megabytes", type=int, default=64, help="of state, in snapshots.py")
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
     options = parser.parse_args()
     unknown = [name for name in options.tests if name not in tests]

@@ -87,12 +87,12 @@ void peer_frames() {
                                Slice::copy_of("incr 1")});
   messages.emplace_back("forward", std::move(forward));
   messages.emplace_back("forward-refused", wire::ForwardRefused{Term(3), Term(4), NodeId(3)});
-  messages.emplace_back(
-      "chunk",
-      wire::SnapshotChunk{{Index(8), Term(3)}, Term(3), 100, 40, Slice::copy_of("some bytes")});
-  messages.emplace_back(
-      "chunk-answer",
-      wire::SnapshotAck{{Index(8), Term(3)}, 50, wire::SnapshotAck::State::kInstalled});
+  const wire::SnapshotFile file{{Index(8), Term(3)}, 100, 99};
+  messages.emplace_back("chunk",
+                        wire::SnapshotChunk{file, Term(3), 40, Slice::copy_of("some bytes")});
+  messages.emplace_back("chunk-answer",
+                        wire::SnapshotAck{file, 50, wire::SnapshotAck::State::kInstalled});
+  messages.emplace_back("offer", wire::SnapshotOffer{file, Term(3)});
   messages.emplace_back("genesis", wire::GenesisOffer{genesis().encode()});
   messages.emplace_back("genesis-answer", wire::GenesisAccepted{123});
   messages.emplace_back("digest", wire::DigestReport{Term(3), wire::Compared::kReplies, true, 5, 0,

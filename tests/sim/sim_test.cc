@@ -72,12 +72,13 @@ class SimulationTest : public ::testing::Test {
     }
     fmt::print(
         "{}: seeds {}..{}: {} events, {} simulated seconds, {} elections, {} crashes, {} "
-        "partitions, {} snapshots taken, {} installed, {} log cuts; {} writes "
+        "partitions, {} snapshots taken, {} installed, {} transfers resumed, {} log cuts; {} "
+        "writes "
         "acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms; searched {}, too "
         "large {}\n",
         name, first, first + count - 1, sum.events, sum.simulated / std::chrono::seconds(1),
         sum.elections, sum.crashes, sum.partitions, sum.snapshots_taken, sum.snapshots_installed,
-        sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused, sum.reads,
+        sum.snapshots_resumed, sum.log_cuts, sum.acknowledged, sum.unknown, sum.refused, sum.reads,
         sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched, sum.search_exhausted);
     if (count < 100) return;
     // A fault that never bites tests nothing.
@@ -89,6 +90,7 @@ class SimulationTest : public ::testing::Test {
     EXPECT_GT(sum.searched, count / 10);
     EXPECT_GT(sum.snapshots_taken, count);
     EXPECT_GT(sum.snapshots_installed, 0u);
+    EXPECT_GT(sum.snapshots_resumed, 0u);
     EXPECT_GT(sum.log_cuts, 0u);
     EXPECT_GT(sum.acknowledged, count * 100);
     EXPECT_GT(sum.reads, count * 10);

@@ -111,6 +111,10 @@ class HttpServerTest : public ::testing::Test {
         [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
           changes_.push_back(change);
           done(outcome_);
+        },
+        [this](SnapshotRequest request, std::function<void(SnapshotAnswer)> done) {
+          snapshots_.push_back(request);
+          done(snapshot_answer_);
         });
     ASSERT_TRUE(server) << server.error().text;
     server_ = std::move(*server);
@@ -175,6 +179,8 @@ class HttpServerTest : public ::testing::Test {
   node::StatusBoard board_;
   std::vector<node::MemberChange> changes_;  // of the server's thread; read behind an answer
   node::ChangeOutcome outcome_{true, "", "appended", Index(9)};
+  std::vector<SnapshotRequest> snapshots_;
+  SnapshotAnswer snapshot_answer_;
   FakeLoop loop_;
   std::unique_ptr<HttpServer> server_;
 };
@@ -224,6 +230,63 @@ TEST_F(HttpServerTest, ChangesOfMembers) {
   foreign.headers.erase("X-Connect-Request");
   EXPECT_EQ(answer(std::move(foreign)).status, 403);
   EXPECT_EQ(get("/v1/admin/members").status, 405);
+}
+
+TEST_F(HttpServerTest, VerbsOfSnapshots) {
+  auto post = [&](const std::string& body) {
+    HttpRequest request = call_request(body);
+    request.target = "/v1/admin/snapshot";
+    return answer(std::move(request));
+  };
+  snapshot_answer_.index = Index(77);
+  HttpAnswer taken = post(R"({"action": "take"})");
+  EXPECT_EQ(taken.status, 200) << taken.body;
+  EXPECT_EQ(json::parse(taken.body).at("index").as_int64(), 77);
+  EXPECT_EQ(snapshots_[0].verb, SnapshotRequest::Verb::kTake);
+
+  snapshot_answer_.taking = true;
+  snapshot_answer_.snapshots = {{"b.snapshot", {Index(9), Term(2)}, 500, 60},
+                                {"a.snapshot", {Index(8), Term(2)}, 400, 120}};
+  json::value list = json::parse(post(R"({"action": "list"})").body);
+  EXPECT_TRUE(list.at("taking").as_bool());
+  ASSERT_EQ(list.at("snapshots").as_array().size(), 2u);
+  EXPECT_EQ(list.at("snapshots").at(0).at("name").as_string(), "b.snapshot");
+  EXPECT_EQ(list.at("snapshots").at(0).at("age_seconds").as_int64(), 60);
+
+  snapshot_answer_.bytes = std::string("\0bytes\n", 7);
+  HttpAnswer piece =
+      post(R"({"action": "read", "name": "b.snapshot", "offset": 4194304, "length": 1024})");
+  EXPECT_EQ(piece.status, 200);
+  EXPECT_EQ(piece.header("content-type"), "application/octet-stream");
+  EXPECT_EQ(piece.body, std::string("\0bytes\n", 7));
+  EXPECT_EQ(snapshots_[2].name, "b.snapshot");
+  EXPECT_EQ(snapshots_[2].offset, 4194304u);
+  EXPECT_EQ(snapshots_[2].length, 1024u);
+
+  for (const char* wrong :
+       {"", "[]", "{}", R"({"action": "eat"})", R"({"action": "read", "name": "b", "length": 0})",
+        R"({"action": "read", "length": 5})",
+        R"({"action": "read", "name": "b", "length": 4194305})",
+        R"({"action": "read", "name": "b", "length": 5, "offset": -1})",
+        R"({"action": "take", "speed": 4})"}) {
+    HttpAnswer refused = post(wrong);
+    EXPECT_EQ(refused.status, 400) << wrong;
+    EXPECT_EQ(json::parse(refused.body).at("code").as_string(), "REFUSED") << wrong;
+  }
+  EXPECT_EQ(snapshots_.size(), 3u);
+
+  snapshot_answer_.status = 404;
+  snapshot_answer_.code = "GONE";
+  snapshot_answer_.text = "why";
+  HttpAnswer gone = post(R"({"action": "read", "name": "b", "length": 5})");
+  EXPECT_EQ(gone.status, 404);
+  EXPECT_EQ(json::parse(gone.body).at("code").as_string(), "GONE");
+  HttpRequest foreign = call_request(R"({"action": "take"})");
+  foreign.target = "/v1/admin/snapshot";
+  foreign.headers.erase("X-Connect-Request");
+  EXPECT_EQ(answer(std::move(foreign)).status, 403);
+  EXPECT_EQ(get("/v1/admin/snapshot").status, 405);
+  EXPECT_EQ(snapshots_.size(), 4u);
 }
 
 TEST_F(HttpServerTest, WhileStartingItLivesAndIsNotReady) {

@@ -382,9 +382,8 @@ class FollowerOfASnapshot : public ::testing::Test {
     auto bytes = (*source)->read(0, 1 << 20);
     ASSERT_TRUE(bytes);
     file_name = store->list()[0].name;
-    chunk.mark = {Index(100), Term(2)};
+    chunk.file = (*source)->file();
     chunk.leader_term = Term(2);
-    chunk.file_size = bytes->size();
     chunk.bytes = *bytes;
 
     ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
@@ -401,6 +400,11 @@ class FollowerOfASnapshot : public ::testing::Test {
     for (int i = 0; i < 100 && !bench.node->applier().has_work(); ++i) turn(true);
     ASSERT_TRUE(bench.node->applier().has_work());
   }
+  // As the leader does: it offers the file, and sends it when it is asked to.
+  void send_all() {
+    bench.node->on_message(NodeId(1), wire::SnapshotOffer{chunk.file, chunk.leader_term});
+    bench.node->on_message(NodeId(1), chunk);
+  }
   void turn(bool with_writer) {
     bench.now += milliseconds(1);
     bench.node->turn(bench.clocks());
@@ -415,7 +419,7 @@ class FollowerOfASnapshot : public ::testing::Test {
 };
 
 TEST_F(FollowerOfASnapshot, OneOfItsOwnThatIsLateDoesNotReplaceTheNewerOneOfTheLeader) {
-  bench.node->on_message(NodeId(1), chunk);
+  send_all();
   for (int i = 0; i < 5; ++i) turn(true);
   EXPECT_EQ(bench.node->snapshots_installed(), 1u);
   EXPECT_EQ(bench.node->snapshot_index(), Index(100));
@@ -431,19 +435,19 @@ TEST_F(FollowerOfASnapshot, OneOfItsOwnThatIsLateDoesNotReplaceTheNewerOneOfTheL
 
 // It told the leader that it has everything up to 100. The older snapshot and the log go to 40.
 TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
-  bench.node->on_message(NodeId(1), chunk);
+  send_all();
   for (int i = 0; i < 5; ++i) turn(false);
   ASSERT_EQ(bench.node->snapshot_index(), Index(100));
   bench.node->applier().poll_once();
   ASSERT_EQ(bench.files.names("data/snapshots").size(), 2u);
   bench.die(true);
-  bench.files.flip("data/snapshots/" + file_name, chunk.file_size / 2);
+  bench.files.flip("data/snapshots/" + file_name, chunk.file.bytes / 2);
   ASSERT_FALSE(bench.open(genesis));
   EXPECT_EQ(bench.fatal->code, ExitCode::kData);
   EXPECT_THAT(bench.fatal->text, HasSubstr(file_name + " is damaged"));
   EXPECT_THAT(bench.fatal->text, HasSubstr("the log ends at index 40"));
   // With the file as it was, all is well.
-  bench.files.flip("data/snapshots/" + file_name, chunk.file_size / 2);
+  bench.files.flip("data/snapshots/" + file_name, chunk.file.bytes / 2);
   ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
   EXPECT_EQ(bench.node->core().last_index(), Index(100));
 }
@@ -463,7 +467,7 @@ TEST_F(FollowerOfASnapshot, WhatIsAppliedAndNotDurableIsNotCalledInstalled) {
   ASSERT_EQ(bench.node->core().durable_index(), Index(40));
   bench.node->on_message(NodeId(1), chunk);
   ASSERT_EQ(bench.transport.snapshot_acks.size(), 1u);
-  EXPECT_EQ(bench.transport.snapshot_acks[0].state, wire::SnapshotAck::State::kReceiving);
+  EXPECT_EQ(bench.transport.snapshot_acks[0].state, wire::SnapshotAck::State::kWorking);
   turn(true);
   turn(true);
   bench.node->on_message(NodeId(1), chunk);

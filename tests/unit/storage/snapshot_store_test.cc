@@ -221,9 +221,9 @@ TEST(SnapshotStoreTest, IsStreamedToAFollower) {
   ASSERT_TRUE(take(*from, 60, "sessions", "newer"));
   ASSERT_EQ(from->list().size(), 1u);
 
-  auto receiver = to->receive(info->mark, (*source)->info().file_bytes);
+  auto receiver = to->receive((*source)->file());
   ASSERT_TRUE(receiver);
-  EXPECT_FALSE((*receiver)->finish());
+  EXPECT_FALSE((*receiver)->verify());
   constexpr size_t kPiece = 65'536;
   while ((*receiver)->received() < info->file_bytes) {
     auto chunk = (*source)->read((*receiver)->received(), kPiece);
@@ -234,9 +234,16 @@ TEST(SnapshotStoreTest, IsStreamedToAFollower) {
     ASSERT_TRUE((*receiver)->write(at, chunk->view()));  // a repetition
   }
   EXPECT_FALSE((*receiver)->write(info->file_bytes, as_bytes("x")));
+  {
+    auto arrived = (*receiver)->verify();
+    ASSERT_TRUE(arrived) << arrived.error().text;
+    EXPECT_EQ((*arrived)->metadata(), "sessions");
+    EXPECT_TRUE(read_all(**arrived) == stream);
+  }
   EXPECT_TRUE(to->list().empty());
-  auto installed = (*receiver)->finish();
+  auto installed = (*receiver)->publish();
   ASSERT_TRUE(installed) << installed.error().text;
+  EXPECT_FALSE(to->partial());
   theirs.crash({0, 0});
   to = open_store(theirs);
   auto reader = to->open_reader(info->mark);
@@ -253,22 +260,137 @@ TEST(SnapshotStoreTest, ADamagedStreamIsNotPublished) {
   for (uint64_t flip = 0; flip < info->file_bytes; flip += 97) {
     FaultyFileSystem theirs(2);
     auto to = open_store(theirs);
-    auto receiver = to->receive(info->mark, info->file_bytes);
+    auto receiver = to->receive((*source)->file());
     auto bytes = (*source)->read(0, info->file_bytes);
     std::string copy(bytes->text());
     copy[flip] = static_cast<char>(copy[flip] ^ 4);
     ASSERT_TRUE((*receiver)->write(0, as_bytes(copy)));
-    auto installed = (*receiver)->finish();
+    auto installed = (*receiver)->verify();
     ASSERT_FALSE(installed) << flip;
     EXPECT_EQ(installed.error().code, ExitCode::kData);
+    (*receiver)->discard();
     receiver->reset();
     EXPECT_TRUE(theirs.names(kSnapshots).empty());
   }
   FaultyFileSystem theirs(2);
   auto to = open_store(theirs);
-  auto receiver = to->receive({Index(51), Term(3)}, info->file_bytes);
+  wire::SnapshotFile other_mark = (*source)->file();
+  other_mark.mark.index = Index(51);
+  auto receiver = to->receive(other_mark);
   ASSERT_TRUE((*receiver)->write(0, (*source)->read(0, info->file_bytes)->view()));
-  EXPECT_FALSE((*receiver)->finish()) << "another mark";
+  EXPECT_FALSE((*receiver)->verify()) << "another mark";
+}
+
+class PartOfASnapshot : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    from = open_store(files);
+    auto info = take(*from, 50, "sessions", make_stream(2'000'000, 5));
+    ASSERT_TRUE(info);
+    source = std::move(*from->open_source(info->mark));
+    bytes = std::string((*source).read(0, info->file_bytes)->text());
+    to = open_store(theirs);
+  }
+  // The first `length` bytes arrive.
+  void begin(size_t length) {
+    auto receiver = to->receive(source->file());
+    ASSERT_TRUE(receiver) << receiver.error().text;
+    ASSERT_TRUE((*receiver)->write(0, as_bytes(bytes).first(length)));
+  }
+  uint64_t rest() {
+    auto receiver = to->receive(source->file());
+    EXPECT_TRUE(receiver) << receiver.error().text;
+    const uint64_t had = (*receiver)->received();
+    EXPECT_TRUE((*receiver)->write(had, as_bytes(bytes).subspan(had)));
+    auto verified = (*receiver)->verify();
+    EXPECT_TRUE(verified) << verified.error().text;
+    EXPECT_TRUE((*receiver)->publish());
+    EXPECT_EQ(theirs.content(std::string(kSnapshots) + "/" + to->list().front().name), bytes);
+    return had;
+  }
+
+  FaultyFileSystem files;
+  FaultyFileSystem theirs{2};
+  std::unique_ptr<SnapshotStore> from;
+  std::unique_ptr<SnapshotStore> to;
+  std::unique_ptr<SnapshotSource> source;
+  std::string bytes;
+};
+
+// Catalogue row 52: the receiver ends at any place, and goes on with all whole blocks that it has.
+TEST_F(PartOfASnapshot, IsWhereANewProcessGoesOn) {
+  uint64_t most = 0;
+  for (size_t length = 1; length < bytes.size(); length += bytes.size() / 40) {
+    begin(length);
+    to.reset();
+    theirs.restart_process();
+    to = open_store(theirs);
+    ASSERT_EQ(to->partial(), source->file());
+    EXPECT_TRUE(to->list().empty());
+    const uint64_t had = rest();
+    EXPECT_LE(had, length);
+    EXPECT_GE(had + kSnapshotChunkBytes + 200, length);
+    most = std::max(most, had);
+    EXPECT_FALSE(to->partial());
+    theirs.erase(std::string(kSnapshots) + "/" + to->list().front().name);
+    to = open_store(theirs);
+  }
+  EXPECT_GT(most, bytes.size() / 2);
+  begin(bytes.size());
+  to = open_store(theirs);
+  EXPECT_EQ(rest(), bytes.size()) << "all of it was there";
+}
+
+TEST_F(PartOfASnapshot, IsGoodAfterAPowerCutOrIsSentAgain) {
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    begin(bytes.size() * seed / 51);
+    to.reset();
+    theirs.crash({static_cast<double>(seed * 2), 50});
+    to = open_store(theirs);
+    rest();
+    theirs.erase(std::string(kSnapshots) + "/" + to->list().front().name);
+    to = open_store(theirs);
+  }
+}
+
+// Another file of the same mark, as another node with another compression takes it.
+TEST_F(PartOfASnapshot, IsNotGoneOnWithInAnotherFile) {
+  FaultyFileSystem other_files;
+  auto other = open_store(other_files, {.keep = 1, .compression_level = 0});
+  auto info = take(*other, 50, "sessions", make_stream(2'000'000, 5));
+  auto other_source = other->open_source(info->mark);
+  ASSERT_TRUE(other_source);
+  ASSERT_EQ((*other_source)->file().mark, source->file().mark);
+  ASSERT_NE((*other_source)->file(), source->file());
+  begin(bytes.size() / 2);
+  auto receiver = to->receive((*other_source)->file());
+  ASSERT_TRUE(receiver);
+  EXPECT_EQ((*receiver)->received(), 0u);
+  EXPECT_EQ(theirs.names(kSnapshots).size(), 1u) << "one part at a time";
+  // And were they mixed all the same, it would be seen.
+  wire::SnapshotFile claimed = source->file();
+  claimed.checksum ^= 1;
+  receiver = to->receive(claimed);
+  ASSERT_TRUE((*receiver)->write(0, as_bytes(bytes)));
+  auto verified = (*receiver)->verify();
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().code, ExitCode::kData);
+}
+
+TEST_F(PartOfASnapshot, IsOneAtMostAndGoesWhenItIsNotNeeded) {
+  begin(1000);
+  theirs.put(std::string(kSnapshots) +
+                 "/0000000000000046-0000000000000003-00000000000003e8-0000000000000007.partial",
+             "of a crash between two steps");
+  to.reset();
+  theirs.restart_process();
+  to = open_store(theirs);
+  ASSERT_TRUE(to->partial());
+  EXPECT_EQ(to->partial()->mark.index, Index(0x46));
+  EXPECT_EQ(theirs.names(kSnapshots).size(), 1u);
+  to->drop_partial();
+  EXPECT_FALSE(to->partial());
+  EXPECT_TRUE(theirs.names(kSnapshots).empty());
 }
 
 // Every change of the disk fails once, and for good; and the power goes at that moment. Whatever

@@ -229,8 +229,8 @@ TEST_F(PeerNetworkTest, LargeAndSmallFramesMixed) {
   for (int repeat = 0; repeat < 3; repeat++) {
     for (size_t size : sizes) {
       wire::SnapshotChunk chunk;
-      chunk.mark = {Index(++sent), Term(1)};
-      chunk.file_size = size;
+      chunk.file.mark = {Index(++sent), Term(1)};
+      chunk.file.bytes = size;
       chunk.bytes = Slice::copy_of(std::string(size, static_cast<char>('a' + sent)));
       a.send(NodeId(2), chunk);
       a.send(NodeId(2), heartbeat(NodeId(1), NodeId(2), sent));
@@ -239,7 +239,7 @@ TEST_F(PeerNetworkTest, LargeAndSmallFramesMixed) {
   ASSERT_TRUE(run_until([&] { return b.messages.size() == 2 * sent; }));
   for (uint64_t i = 1; i <= sent; i++) {
     const auto& chunk = std::get<wire::SnapshotChunk>(b.messages[2 * i - 2].second);
-    EXPECT_EQ(chunk.mark.index, Index(i));
+    EXPECT_EQ(chunk.file.mark.index, Index(i));
     EXPECT_TRUE(chunk.bytes.text() ==
                 std::string(sizes[(i - 1) % std::size(sizes)], static_cast<char>('a' + i)))
         << i;
@@ -484,7 +484,7 @@ TEST_F(PeerNetworkTest, ASlowPeerCostsBoundedMemoryAndIsLost) {
   boost::asio::write(slow, boost::asio::buffer(greeting(hello)));
   ASSERT_TRUE(run_until([&] { return a.reached[NodeId(2)] == 1; }));
   wire::SnapshotChunk chunk;
-  chunk.file_size = size_t{1} << 20;
+  chunk.file.bytes = size_t{1} << 20;
   chunk.bytes = Slice::copy_of(std::string(size_t{1} << 20, 'x'));
   int sent = 0;
   while (a.network->counters()[NodeId(2)].messages_dropped == 0) {
@@ -502,7 +502,7 @@ TEST_F(PeerNetworkTest, WhatTheSocketDoesNotTakeFollowsLater) {
   introduce();
   ASSERT_TRUE(all_reached());
   wire::SnapshotChunk chunk;
-  chunk.file_size = size_t{1} << 20;
+  chunk.file.bytes = size_t{1} << 20;
   chunk.bytes = Slice::copy_of(std::string(size_t{1} << 20, 'x'));
   for (int i = 0; i < 40; i++) a.send(b.id, chunk);  // nobody reads meanwhile
   a.send(b.id, heartbeat(a.id, b.id, 5));

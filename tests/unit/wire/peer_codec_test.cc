@@ -43,6 +43,8 @@ ForwardProposals sample_forward() {
   return forward;
 }
 
+SnapshotFile sample_file() { return {{Index(100), Term(5)}, 1000, 0x4142434445464748}; }
+
 DigestReport sample_report() {
   return {Term(7),   Compared::kState,   true,     0x0a0b0c0d0e0f1011, 0x2122232425262728,
           Index(90), 0x3132333435363738, Index(3), Index(100)};
@@ -67,8 +69,8 @@ std::vector<PeerMessage> samples() {
       envelope(raft::ReadIndexResponse{12, Index(34)}),
       sample_forward(),
       ForwardRefused{Term(6), Term(7), NodeId(3)},
-      SnapshotChunk{{Index(100), Term(5)}, Term(7), 1000, 900, Slice::copy_of("the last bytes")},
-      SnapshotAck{{Index(100), Term(5)}, 914, SnapshotAck::State::kInstalled},
+      SnapshotChunk{sample_file(), Term(7), 900, Slice::copy_of("the last bytes")},
+      SnapshotAck{sample_file(), 914, SnapshotAck::State::kInstalled},
       GenesisOffer{"the founding document"},
       GenesisAccepted{0x1122334455667788},
       sample_report(),
@@ -78,6 +80,7 @@ std::vector<PeerMessage> samples() {
       DiskReport{Term(7), true, false, true},
       DivergenceVerdict{Term(7), Compared::kState, DivergenceVerdict::Kind::kNoMajority, Index(90),
                         Index(91), 0x1111111111111111, 0x2222222222222222},
+      SnapshotOffer{sample_file(), Term(7)},
   };
 }
 
@@ -179,8 +182,8 @@ TEST(PeerCodec, FieldsLandWhereTheyBelong) {
   back = decode(encode(samples()[14]));
   ASSERT_TRUE(back);
   const auto& chunk = std::get<SnapshotChunk>(*back);
-  EXPECT_EQ(chunk.mark, (raft::SnapshotMark{Index(100), Term(5)}));
-  EXPECT_EQ(chunk.file_size, 1000u);
+  EXPECT_EQ(chunk.file, sample_file());
+  EXPECT_EQ(chunk.leader_term, Term(7));
   EXPECT_EQ(chunk.offset, 900u);
   EXPECT_EQ(chunk.bytes.text(), "the last bytes");
 }
@@ -228,7 +231,9 @@ TEST(PeerCodec, GoldenSamplesAreThoseOfTheDocumentation) {
           hex(encode(envelope(raft::Heartbeat{Index(9), 3}))), hex(encode(envelope(append))),
           hex(encode(ForwardRefused{Term(6), Term(7), NodeId(3)})), hex(encode(sample_report())),
           hex(encode(DigestQuery{Term(7), Compared::kReplies, Index(90)})), hex(encode(verdict)),
-          hex(encode(DiskReport{Term(7), true, false, true}))}));
+          hex(encode(DiskReport{Term(7), true, false, true})),
+          hex(encode(SnapshotOffer{sample_file(), Term(7)})),
+          hex(encode(SnapshotAck{sample_file(), 914, SnapshotAck::State::kReceiving}))}));
 }
 
 TEST(PeerCodec, EveryTruncationIsAnError) {
@@ -237,7 +242,7 @@ TEST(PeerCodec, EveryTruncationIsAnError) {
     std::string_view body = std::string_view(bytes).substr(kFrameHeaderBytes);
     for (size_t length = 0; length < body.size(); length++) {
       // These end in bytes without a count: there a shorter body is another message.
-      bool is_open_ended = (std::holds_alternative<SnapshotChunk>(message) && length >= 40) ||
+      bool is_open_ended = (std::holds_alternative<SnapshotChunk>(message) && length >= 48) ||
                            (std::holds_alternative<ChangeRequest>(message) && length >= 8) ||
                            (std::holds_alternative<ChangeAnswer>(message) && length >= 8) ||
                            std::holds_alternative<GenesisOffer>(message);

@@ -1,0 +1,393 @@
+// snapshot take, list and save, through a node's HTTP port; inspect and restore, with a file alone.
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <thread>
+
+#include "admin/http_server.h"
+#include "base/random.h"
+#include "config/load.h"
+#include "ctl/answers.h"
+#include "ctl/commands.h"
+#include "node/restore.h"
+#include "wire/address.h"
+
+namespace connectd::ctl {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Duration kAnswerTimeout = std::chrono::seconds(35);
+constexpr Duration kDefaultPatience = std::chrono::minutes(10);
+constexpr Duration kLookInterval = std::chrono::milliseconds(50);
+
+struct Listed {
+  std::string name;
+  uint64_t index = 0;
+  uint64_t term = 0;
+  uint64_t bytes = 0;
+  uint64_t age_seconds = 0;
+};
+
+admin::HttpOutcome post(const config::Address& endpoint, const json::object& body) {
+  admin::HttpRequest request;
+  request.method = "POST";
+  request.target = "/v1/admin/snapshot";
+  request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
+  request.body = json::serialize(body);
+  return admin::fetch(endpoint, std::move(request), kAnswerTimeout);
+}
+
+// The answer's body. kUnavailable when nobody answers there.
+Result<std::string> ask(const config::Address& endpoint, const json::object& body) {
+  admin::HttpOutcome outcome = post(endpoint, body);
+  if (!outcome) {
+    return failure(
+        ExitCode::kUnavailable,
+        fmt::format("{}: {}. Is it the HTTP address of a node that runs? Try: connectctl "
+                    "-e {} status",
+                    endpoint.to_string(), outcome.error().text, endpoint.to_string()));
+  }
+  if (outcome->status == 200) return std::move(outcome->body);
+  const std::string code = code_of(*outcome);
+  const bool later = outcome->status == 503 || outcome->status == 504 || outcome->status == 429;
+  return failure(later ? ExitCode::kTryAgain : ExitCode::kNegative,
+                 fmt::format("{}: {}{}{}", endpoint.to_string(), code, code.empty() ? "" : ": ",
+                             detail_of(*outcome)));
+}
+
+struct List {
+  std::vector<Listed> snapshots;  // newest first
+  bool taking = false;
+};
+
+Result<List> list_of(const config::Address& endpoint) {
+  auto body = ask(endpoint, {{"action", "list"}});
+  if (!body) return failure(body.error());
+  boost::system::error_code ec;
+  json::value value = json::parse(*body, ec);
+  const json::value* snapshots = ec ? nullptr : field(&value, "snapshots");
+  if (snapshots == nullptr || !snapshots->is_array()) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("{} answers what this connectctl does not understand; use the one of "
+                    "its version",
+                    endpoint.to_string()));
+  }
+  List list;
+  list.taking = truth_of(field(&value, "taking"));
+  for (const json::value& item : snapshots->as_array()) {
+    list.snapshots.push_back({text_of(field(&item, "name")), number_of(field(&item, "index")),
+                              number_of(field(&item, "term")), number_of(field(&item, "bytes")),
+                              number_of(field(&item, "age_seconds"))});
+  }
+  return list;
+}
+
+// Asks for one, and waits until it is durable.
+Result<Listed> take(const Context& context, const config::Address& endpoint) {
+  auto body = ask(endpoint, {{"action", "take"}});
+  if (!body) return failure(body.error());
+  boost::system::error_code ec;
+  json::value value = json::parse(*body, ec);
+  const uint64_t index = ec ? 0 : number_of(field(&value, "index"));
+  const auto begin = std::chrono::steady_clock::now();
+  while (true) {
+    auto list = list_of(endpoint);
+    if (!list) return failure(list.error());
+    if (!list->snapshots.empty() && list->snapshots.front().index >= index) {
+      return list->snapshots.front();
+    }
+    if (!list->taking) {
+      return failure(
+          ExitCode::kNegative,
+          fmt::format("{} could not take a snapshot; its log says why", endpoint.to_string()));
+    }
+    if (std::chrono::steady_clock::now() - begin > context.timeout.value_or(kDefaultPatience)) {
+      return failure(ExitCode::kTryAgain,
+                     fmt::format("the snapshot is not done yet; see whether it is with: connectctl "
+                                 "-e {} snapshot list",
+                                 endpoint.to_string()));
+    }
+    std::this_thread::sleep_for(kLookInterval);
+  }
+}
+
+std::string age_text(uint64_t seconds) {
+  if (seconds < 120) return fmt::format("{} s", seconds);
+  if (seconds < 7200) return fmt::format("{} min", seconds / 60);
+  if (seconds < 172'800) return fmt::format("{} h", seconds / 3600);
+  return fmt::format("{} d", seconds / 86'400);
+}
+
+json::object object_of(const config::Address& endpoint, const Listed& listed) {
+  return {{"node", endpoint.to_string()}, {"name", listed.name},
+          {"index", listed.index},        {"term", listed.term},
+          {"bytes", listed.bytes},        {"age_seconds", listed.age_seconds}};
+}
+
+// All of the file, piece by piece, into `path`.
+Result<void> download(const config::Address& endpoint, const Listed& wanted,
+                      storage::FileSystem& files, const std::string& path) {
+  auto file = files.open(path, storage::OpenMode::kCreate);
+  if (!file) {
+    return failure(ExitCode::kCannotCreate, file.error().text);
+  }
+  for (uint64_t offset = 0; offset < wanted.bytes;) {
+    const uint64_t length = std::min<uint64_t>(admin::kMaxSnapshotPiece, wanted.bytes - offset);
+    auto piece =
+        ask(endpoint,
+            {{"action", "read"}, {"name", wanted.name}, {"offset", offset}, {"length", length}});
+    if (!piece) return failure(piece.error());
+    if (piece->size() != length) {
+      return failure(
+          ExitCode::kNegative,
+          fmt::format("{} has {} bytes of {} where {} were listed; try again", endpoint.to_string(),
+                      offset + piece->size(), wanted.name, wanted.bytes));
+    }
+    if (auto done = (*file)->write_at(offset, as_bytes(*piece)); !done) return done;
+    offset += length;
+  }
+  return (*file)->sync();
+}
+
+ExitCode say(const Context& context, const Error& error) {
+  return context.fail(error.code, error.text);
+}
+
+}  // namespace
+
+ExitCode snapshot_take_command(Context& context) {
+  ExitCode worst = ExitCode::kOk;
+  for (const config::Address& endpoint : context.endpoints) {
+    auto taken = take(context, endpoint);
+    if (!taken) {
+      worst = say(context, taken.error());
+    } else if (context.json) {
+      context.streams.out << json::serialize(object_of(endpoint, *taken)) << "\n";
+    } else {
+      context.streams.out << fmt::format("{}: snapshot at index {}, {} bytes\n",
+                                         endpoint.to_string(), taken->index, taken->bytes);
+    }
+  }
+  return worst;
+}
+
+ExitCode snapshot_list_command(Context& context) {
+  ExitCode worst = ExitCode::kOk;
+  std::vector<std::vector<std::string>> rows = {{"NODE", "INDEX", "TERM", "BYTES", "AGE", "NAME"}};
+  for (const config::Address& endpoint : context.endpoints) {
+    auto list = list_of(endpoint);
+    if (!list) {
+      worst = say(context, list.error());
+      continue;
+    }
+    for (const Listed& listed : list->snapshots) {
+      if (context.json) {
+        context.streams.out << json::serialize(object_of(endpoint, listed)) << "\n";
+      }
+      rows.push_back({endpoint.to_string(), std::to_string(listed.index),
+                      std::to_string(listed.term), std::to_string(listed.bytes),
+                      age_text(listed.age_seconds), listed.name});
+    }
+    if (list->taking) context.streams.err << endpoint.to_string() << " is taking one\n";
+    if (list->snapshots.empty()) {
+      context.streams.err << endpoint.to_string() << " has no snapshot yet\n";
+    }
+  }
+  if (!context.json && rows.size() > 1) context.streams.out << table(rows);
+  return worst;
+}
+
+ExitCode snapshot_save_command(Context& context) {
+  const std::string& path = context.arguments[0];
+  std::error_code ec;
+  if (fs::exists(path, ec)) {
+    return context.fail(ExitCode::kCannotCreate,
+                        fmt::format("{} exists already, and nothing is written over; name another "
+                                    "file",
+                                    path));
+  }
+  const config::Address& endpoint = context.endpoints.front();
+  Result<Listed> wanted = failure(ExitCode::kInternal, "");
+  if (context.has("fresh")) {
+    wanted = take(context, endpoint);
+  } else {
+    auto list = list_of(endpoint);
+    if (!list) return say(context, list.error());
+    if (list->snapshots.empty()) {
+      return context.fail(
+          ExitCode::kNegative,
+          fmt::format("{} has no snapshot yet; --fresh takes one", endpoint.to_string()));
+    }
+    wanted = list->snapshots.front();
+  }
+  if (!wanted) return say(context, wanted.error());
+
+  // The name is given to a whole and verified file only, as the node itself does it.
+  auto files = storage::make_real_file_system();
+  const std::string temporary = path + ".tmp";
+  auto saved = download(endpoint, *wanted, *files, temporary);
+  Result<node::SnapshotDescription> verified = failure(ExitCode::kInternal, "");
+  if (saved) verified = node::describe_snapshot(*files, temporary);
+  if (!saved || !verified) {
+    auto removed = files->remove(temporary);
+    (void)removed;
+    return say(context, saved ? verified.error() : saved.error());
+  }
+  std::string directory = fs::path(path).parent_path().string();
+  if (directory.empty()) directory = ".";
+  if (auto done = files->rename(temporary, path); !done) return say(context, done.error());
+  if (auto done = files->sync_directory(directory); !done) return say(context, done.error());
+  if (context.json) {
+    json::object object = object_of(endpoint, *wanted);
+    object["file"] = path;
+    context.streams.out << json::serialize(object) << "\n";
+  } else {
+    context.streams.out << fmt::format("{}: snapshot at index {}, {} bytes, verified\n", path,
+                                       wanted->index, wanted->bytes);
+  }
+  return ExitCode::kOk;
+}
+
+ExitCode snapshot_inspect_command(Context& context) {
+  const std::string& path = context.arguments[0];
+  auto files = storage::make_real_file_system();
+  auto found = node::describe_snapshot(*files, path);
+  if (!found) return say(context, found.error());
+  const node::ReplicatedState& state = found->state;
+  const storage::SnapshotContent& file = found->file;
+  if (context.json) {
+    json::array members;
+    for (const node::GenesisMember& member : state.members.members) {
+      members.push_back(json::object{{"id", member.id.value()},
+                                     {"voter", state.conf.is_voter(member.id)},
+                                     {"peer", member.peer_address},
+                                     {"client", member.client_address},
+                                     {"http", member.http_address}});
+    }
+    context.streams.out << json::serialize(
+                               json::object{{"file", path},
+                                            {"index", file.info.mark.index.value()},
+                                            {"term", file.info.mark.term.value()},
+                                            {"time_ns", state.stamp_ns},
+                                            {"cluster_id", state.genesis.cluster_id.to_string()},
+                                            {"cluster_name", state.genesis.cluster_name},
+                                            {"members", std::move(members)},
+                                            {"plugin", state.genesis.plugin_name},
+                                            {"plugin_version", state.plugin_version},
+                                            {"plugin_level", state.genesis.plugin_level},
+                                            {"sessions", state.sessions.size()},
+                                            {"digest", fmt::format("{:016x}", state.digest)},
+                                            {"bytes", file.info.file_bytes},
+                                            {"metadata_bytes", file.metadata_bytes},
+                                            {"state_bytes", file.stream_bytes},
+                                            {"writer", file.writer},
+                                            {"valid", true}})
+                        << "\n";
+    return ExitCode::kOk;
+  }
+  std::string members;
+  for (const node::GenesisMember& member : state.members.members) {
+    members += fmt::format("{}n{} {}{}", members.empty() ? "" : ", ", member.id,
+                           member.peer_address, state.conf.is_voter(member.id) ? "" : " (learner)");
+  }
+  context.streams.out << fmt::format(
+      "index     {} of term {}\n"
+      "cluster   {} ({})\n"
+      "members   {}\n"
+      "plugin    {} {}, level {}\n"
+      "sessions  {}\n"
+      "digest    {:016x}\n"
+      "size      {} bytes, {} of them metadata; {} bytes of state\n"
+      "writer    {}\n"
+      "verdict   all checksums fit\n",
+      file.info.mark.index, file.info.mark.term, state.genesis.cluster_name,
+      state.genesis.cluster_id.to_string(), members, state.genesis.plugin_name,
+      state.plugin_version, state.genesis.plugin_level, state.sessions.size(), state.digest,
+      file.info.file_bytes, file.metadata_bytes, file.stream_bytes, file.writer);
+  return ExitCode::kOk;
+}
+
+ExitCode snapshot_restore_command(Context& context) {
+  const std::string& path = context.arguments[0];
+  node::RestoreOptions options;
+  std::string data_dir = context.option("data-dir");
+  std::string config_path = context.option("config");
+  node::GenesisMember& founder = options.founder;
+  if (!config_path.empty()) {
+    config::LoadRequest request;
+    request.file = config_path;
+    if (context.has("node")) request.node = context.option("node");
+    if (context.has("data-dir")) request.data_dir = data_dir;
+    if (context.has("set")) request.sets = context.options["set"];
+    Result<config::Loaded> loaded = config::load(request);
+    if (!loaded) {
+      context.streams.err << loaded.error().text;
+      return loaded.error().code;
+    }
+    const config::Config& config = loaded->config;
+    founder = {config.node.id, DiskId(), config.self().peer.to_string(),
+               config.self().client.to_string(), config.self().http.to_string()};
+    options.cluster_name = config.cluster.name;
+    data_dir = config.node.data_dir;
+  } else if (!context.has("peer")) {
+    return context.fail(
+        ExitCode::kUsage,
+        "who is the first member? --config FILE takes it from the file that connectd will run "
+        "with; else --peer HOST:PORT is wanted, and --node, --client and --http");
+  } else if (data_dir.empty()) {
+    return context.fail(ExitCode::kUsage, "--data-dir DIR is wanted: where the node is to live");
+  }
+  if (context.has("node") && config_path.empty()) {
+    const std::string text = context.option("node");
+    uint64_t id = 0;
+    auto end = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (end.ec != std::errc() || end.ptr != text.data() + text.size() || id == 0) {
+      return context.fail(ExitCode::kUsage, "--node takes a node id, a positive number");
+    }
+    founder.id = NodeId(id);
+  }
+  if (!founder.id) founder.id = NodeId(1);
+  for (auto [name, to] :
+       {std::pair("peer", &founder.peer_address), std::pair("client", &founder.client_address),
+        std::pair("http", &founder.http_address)}) {
+    if (!context.has(name)) continue;
+    auto address = wire::parse_address(context.option(name));
+    if (!address) {
+      return context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error().text));
+    }
+    *to = context.option(name);
+  }
+  if (context.has("cluster-name")) options.cluster_name = context.option("cluster-name");
+  options.cluster_id.bytes = random_128();
+  founder.disk_id.bytes = random_128();
+
+  auto files = storage::make_real_file_system();
+  auto restored = node::restore_into_new_cluster(*files, path, data_dir, options);
+  if (!restored) return say(context, restored.error());
+  const node::Genesis& genesis = restored->genesis;
+  if (context.json) {
+    context.streams.out << json::serialize(
+                               json::object{{"data_dir", data_dir},
+                                            {"node", founder.id.value()},
+                                            {"cluster_id", genesis.cluster_id.to_string()},
+                                            {"cluster_name", genesis.cluster_name},
+                                            {"index", restored->applied.value()},
+                                            {"term", restored->applied_term.value()},
+                                            {"plugin", genesis.plugin_name}})
+                        << "\n";
+  } else {
+    context.streams.out << fmt::format(
+        "{}: node {} of the new cluster '{}' ({}), plugin {}, state of index {}\n", data_dir,
+        founder.id, genesis.cluster_name, genesis.cluster_id.to_string(), genesis.plugin_name,
+        restored->applied);
+  }
+  context.streams.err << fmt::format(
+      "Start it with: connectd --config {}. It is the only member; others join with empty data\n"
+      "directories: connectctl member add. Members of the old cluster are refused.\n",
+      config_path.empty() ? "FILE" : config_path);
+  return ExitCode::kOk;
+}
+
+}  // namespace connectd::ctl
