@@ -744,6 +744,13 @@ void Daemon::Impl::publish_status() {
   // for.
   if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
   if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
+  const node::DiskWatch& disks = node_->disks();
+  status->disk_state = disks.is_stalled()     ? "stalled"
+                       : node_->log_is_full() ? "no room"
+                       : disks.is_full()      ? "full"
+                                              : "ok";
+  status->disk_free_bytes = disks.free_bytes().value_or(0);
+  status->writes_stopped = disks.writes_stopped();
   status->divergence = node_->divergence();
   status->ready = core.leader() && caught_up_ && !stopping_ && status->divergence.empty();
   if (stopping_) {

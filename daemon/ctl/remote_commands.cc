@@ -38,6 +38,7 @@ struct ClusterView {
   size_t voters = 0;
   size_t serving = 0;     // voters that answer
   bool diverged = false;  // the replicas are not equal, and no writes are taken
+  bool no_space = false;  // no quorum has disk space, and no writes are taken
   std::string name, cluster_id, plugin;
   std::set<std::string> digests_at_one_index;
 };
@@ -119,6 +120,16 @@ ClusterView view_of(const json::value& answer) {
       view.problems.push_back(
           fmt::format("node {} is not ready: {}", id, text_of(field(status, "reason"))));
     }
+    const json::value* disk = field(status, "disk");
+    const std::string disk_state = text_of(field(disk, "state"));
+    if (!disk_state.empty() && disk_state != "ok") {
+      const char* what = disk_state == "stalled"   ? "its disk completes nothing"
+                         : disk_state == "no room" ? "its disk is full, and its log has no room"
+                                                   : "its disk is full";
+      view.problems.push_back(fmt::format("node {}: {} ({} bytes are free)", id, what,
+                                          with_thousands(number_of(field(disk, "free_bytes")))));
+    }
+    if (id == view.leader) view.no_space = truth_of(field(disk, "writes_stopped"));
     std::string digest = text_of(field(status, "digest"));
     auto [known, fresh] = digest_at.emplace(applied, digest);
     if (!fresh && known->second != digest) {
@@ -140,10 +151,11 @@ ClusterView view_of(const json::value& answer) {
 
 std::string headline(const ClusterView& view) {
   size_t needed = view.voters / 2 + 1;
-  bool healthy = view.leader != 0 && view.serving >= needed && !view.diverged;
+  bool healthy = view.leader != 0 && view.serving >= needed && !view.diverged && !view.no_space;
   std::string state = view.leader == 0             ? "NO LEADER"
                       : view.diverged              ? "DIVERGED, NO WRITES"
                       : view.serving < needed      ? "NO QUORUM"
+                      : view.no_space              ? "DISKS FULL, NO WRITES"
                       : view.serving < view.voters ? "degraded"
                                                    : "healthy";
   std::string text =
@@ -317,7 +329,8 @@ ExitCode status_command(Context& context) {
         context.streams.err << "warning: " << problem << "\n";
       }
     }
-    bool serves = view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged;
+    bool serves = view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged &&
+                  !view.no_space;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
   return context.fail(ExitCode::kUnavailable,

@@ -60,13 +60,14 @@ bool DiskWatch::is_stalled(NodeId peer) const {
 
 // Who cannot be reached has no part in it: that is the quorum check's business, and requests wait.
 bool DiskWatch::judge(const View& view) const {
+  if (!log_has_room_) return true;  // the leader itself can take nothing
   std::map<NodeId, bool> reached;
   std::map<NodeId, bool> with_space;
   for (NodeId id : voters_of(*view.conf)) {
     const bool is_self = id == options_.self;
     if (!is_self && !view.near.contains(id)) continue;
     reached[id] = true;
-    if (!(is_self ? full_ : is_full(id))) with_space[id] = true;
+    if (!(is_self ? is_full() : is_full(id))) with_space[id] = true;
   }
   if (vote_result(*view.conf, reached) != raft::VoteResult::kWon) return writes_stopped_;
   return vote_result(*view.conf, with_space) != raft::VoteResult::kWon;
@@ -80,7 +81,7 @@ void DiskWatch::advance(const View& view, Time now, Messages& out) {
   } else if (now >= said_until_) {
     writes_stopped_ = false;
   }
-  const wire::DiskReport report{view.leads ? view.term : Term(), full_, stalled_,
+  const wire::DiskReport report{view.leads ? view.term : Term(), is_full(), stalled_,
                                 view.leads && writes_stopped_};
   const bool to_all = !same(report, told_) || now >= tell_again_;
   for (NodeId id : view.conf->members()) {

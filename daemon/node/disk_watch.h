@@ -1,10 +1,10 @@
 // Full and stalled disks: this node's own, and what the others say of theirs.
 //
-// *Full*: less free space than storage.min_free_disk. Every node tells every peer; the leader
-// counts. While the voters that it can reach are a quorum, but those of them with space are none,
-// it takes no commands, and says so in its reports: the holders everywhere answer DISKFULL before a
-// number is given out, so that nothing of what they refuse can have happened. One full disk among
-// others with space changes nothing for clients.
+// *Full*: less free space than storage.min_free_disk, or no room in the log (its reserve is used
+// up). Every node tells every peer; the leader counts. While the voters that it can reach are a
+// quorum, but those of them with space are none, it takes no commands, and says so in its reports:
+// the holders everywhere answer DISKFULL before a number is given out, so that nothing of what they
+// refuse can have happened. One full disk among others with space changes nothing for clients.
 //
 // *Stalled*: something was given to the disk and nothing was completed for storage.stall_timeout. A
 // stalled node does not campaign, and is not handed leadership; a stalled leader hands over, if
@@ -54,11 +54,11 @@ class DiskWatch final {
 
   // ---- what the node learns
   void measured(uint64_t free_bytes);
+  void log_has_room(bool room) { log_has_room_ = room; }
   // `waits`: the disk has something to do. `done` rises with all that it completes.
   void progressed(bool waits, uint64_t done, Time now);
   void on_message(NodeId from, const wire::DiskReport& report, Time now);
   void peer_reached(NodeId peer) { greet_.insert(peer); }
-  void peer_lost(NodeId peer) { reports_.erase(peer); }
 
   // ---- the turn
   // At least once in 50 ms, and when something was learned.
@@ -67,7 +67,7 @@ class DiskWatch final {
   // ---- as of the last advance()
   // Of the leader, or by its word: no quorum has space, no command is taken.
   bool writes_stopped() const { return writes_stopped_; }
-  bool is_full() const { return full_; }
+  bool is_full() const { return full_ || !log_has_room_; }
   bool is_stalled() const { return stalled_; }
   std::optional<uint64_t> free_bytes() const { return free_bytes_; }
   Duration stalled_for(Time now) const { return now - since_; }
@@ -88,7 +88,8 @@ class DiskWatch final {
 
   const Options options_;
   std::optional<uint64_t> free_bytes_;
-  bool full_ = false;
+  bool full_ = false;  // by what was measured
+  bool log_has_room_ = true;
   bool stalled_ = false;
   bool writes_stopped_ = false;
   // What was complete when the disk last made progress, or had nothing to do, and when that was.

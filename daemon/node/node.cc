@@ -471,6 +471,8 @@ DiskWatch::View Node::disk_view() const {
 }
 
 void Node::judge_disks() {
+  const bool log_full = log_is_full();
+  disks_->log_has_room(!log_full);
   disks_->advance(disk_view(), now_.time, reports_);
   for (auto& [to, message] : reports_) host_.transport->send(to, std::move(message));
   reports_.clear();
@@ -491,7 +493,6 @@ void Node::judge_disks() {
     }
   }
   const bool stopped = disks_->writes_stopped();
-  const bool log_full = log_is_full();
   if (std::exchange(writes_were_stopped_, stopped) != stopped) {
     if (stopped) {
       LOG_WARNING("storage",
@@ -510,7 +511,7 @@ void Node::judge_disks() {
       LOG_INFO("storage", "the log has its reserve: this node takes entries again");
     }
   }
-  holder_->set_disk_full(stopped ? kNoQuorumHasSpace : log_full ? kLogIsFull : "");
+  holder_->set_disk_full(log_full ? kLogIsFull : stopped ? kNoQuorumHasSpace : "");
 }
 
 // A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
@@ -540,7 +541,9 @@ void Node::watch_disk() {
 // it is taken, and it is not answered either, lest the leader send the next at once.
 bool Node::take_what_fits(raft::AppendRequest& append) const {
   auto is_taken = [&](const raft::Entry& entry) {
-    return core_->term_at(entry.index) == entry.term || entry.kind == raft::EntryKind::kNoop ||
+    const bool is_here =
+        entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;
+    return is_here || entry.kind == raft::EntryKind::kNoop ||
            entry.kind == raft::EntryKind::kConfChange;
   };
   auto end = std::ranges::find_if_not(append.entries, is_taken);

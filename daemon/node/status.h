@@ -71,6 +71,11 @@ struct StatusSnapshot {
   // they differ. Empty: it is not so.
   std::string divergence;
 
+  // Of this node: "ok", "full", "no room" (the log takes no entries) or "stalled".
+  std::string disk_state = "ok";
+  uint64_t disk_free_bytes = 0;
+  bool writes_stopped = false;  // no quorum has space: DISKFULL
+
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
 };

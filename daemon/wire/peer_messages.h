@@ -108,9 +108,9 @@ struct ChangeAnswer {
 // now and then, for messages are lost (node/disk_watch.h).
 struct DiskReport {
   Term leader_term;     // that the sender leads; none: it does not lead
-  bool full = false;    // less space than the sender's storage.min_free_disk
+  bool full = false;    // less space than the sender's storage.min_free_disk, or no room in its log
   bool stalled = false; // it has completed nothing for the sender's storage.stall_timeout
-  // Of a leader: no quorum has space, so no command is taken from anybody.
+  // Of a leader: no quorum has space, or its own log no room: no command is taken from anybody.
   bool writes_stopped = false;
 };
 

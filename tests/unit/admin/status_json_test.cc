@@ -32,6 +32,9 @@ TEST(StatusJson, HasTheFieldsThatToolsReadIt) {
   status.plugin_version = "1.0.0";
   status.plugin_level = 1;
   status.divergence = "at index 17";
+  status.disk_state = "full";
+  status.disk_free_bytes = 123;
+  status.writes_stopped = true;
   status.ready = true;
 
   json::object object = json::parse(status_json(status)).as_object();
@@ -49,6 +52,10 @@ TEST(StatusJson, HasTheFieldsThatToolsReadIt) {
   EXPECT_EQ(object["digest"].as_string(), "000000000000001f");
   EXPECT_EQ(object["ready"].as_bool(), true);
   EXPECT_EQ(object["divergence"].as_string(), "at index 17");
+  json::object disk = object["disk"].as_object();
+  EXPECT_EQ(disk["state"].as_string(), "full");
+  EXPECT_EQ(disk["free_bytes"].to_number<uint64_t>(), 123u);
+  EXPECT_EQ(disk["writes_stopped"].as_bool(), true);
   EXPECT_EQ(object["version"].as_string(), "0.1.0");
   ASSERT_EQ(object["members"].as_array().size(), 2u);
   json::object member = object["members"].as_array()[1].as_object();

@@ -14,6 +14,7 @@ namespace {
 
 namespace json = boost::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // The HTTP port of a node that answers each call with `reply`.
 class FakeNode {
@@ -267,6 +268,24 @@ TEST_F(StatusTest, ReplicasThatAreNotEqualAreNotHealthy) {
   EXPECT_THAT(outcome.out, HasSubstr("leader    DIVERGED  1,234,567"));
   EXPECT_THAT(outcome.err,
               HasSubstr("node 2 is not ready: the first different answer is at index 17"));
+}
+
+TEST_F(StatusTest, FullAndStalledDisksAreTold) {
+  two_.status.disk_state = "full";
+  two_.status.disk_free_bytes = 1234;
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_THAT(outcome.err, HasSubstr("warning: node 2: its disk is full (1,234 bytes are free)"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("NO WRITES")));
+  two_.status.disk_state = "stalled";
+  one_.status.disk_state = "no room";
+  one_.status.writes_stopped = two_.status.writes_stopped = true;
+  publish();
+  outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_EQ(outcome.code, ExitCode::kNegative);
+  EXPECT_THAT(outcome.out, HasSubstr("DISKS FULL, NO WRITES"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 2: its disk completes nothing"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 1: its disk is full, and its log has no room"));
 }
 
 TEST(Status, NobodyReachableIs69) {

@@ -209,9 +209,17 @@ TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {
   // Where all are full, one of them has to lead.
   bench.report(4, true);
   EXPECT_THAT(bench.watch.unfit(bench.conf), ElementsAre(NodeId(2)));
-  bench.watch.peer_lost(NodeId(2));
-  EXPECT_THAT(bench.watch.unfit(bench.conf), UnorderedElementsAre(NodeId(3), NodeId(4)))
-      << "what is not known is good";
+}
+
+// Its log could not take what it would be given.
+TEST(DiskWatch, ALeaderWhoseLogHasNoRoomTakesNothingWhoeverHasSpace) {
+  Bench bench(3, 0);
+  EXPECT_FALSE(bench.stopped());
+  bench.watch.log_has_room(false);
+  EXPECT_TRUE(bench.stopped());
+  EXPECT_TRUE(bench.said().full);
+  bench.watch.log_has_room(true);
+  EXPECT_FALSE(bench.stopped());
 }
 
 TEST(DiskWatch, AStalledLeaderHandsOverOnlyIfTheOthersCanDoWithoutIt) {

@@ -310,6 +310,35 @@ TEST(NodeOnAFullDisk, AFullLeaderHandsOverToAVoterWithSpace) {
   EXPECT_TRUE(last.leads()) << "it stays there";
 }
 
+// Sent before the leader's word came. The sender learns what became of it by a new session.
+TEST(NodeOnAFullDisk, TheLeaderRefusesWhatIsForwardedAllTheSameAndOpensSessions) {
+  Cluster cluster(3);
+  Cluster::Member& leader = cluster.await_leader();
+  Cluster::Member& follower = cluster.follower();
+  EXPECT_EQ(cluster.call(follower, "one"), "OK 1");
+  for (auto& m : cluster.members) cluster.fill(*m);
+  ASSERT_TRUE(cluster.until([&] { return cluster.all_refuse(); }, 3000));
+  auto forward = [&](raft::EntryKind kind) {
+    raft::Proposal proposal;
+    proposal.kind = kind;
+    proposal.session = follower.node->holder().session();
+    proposal.sequence = Sequence(2);
+    proposal.payload =
+        kind == raft::EntryKind::kCommand
+            ? Slice::copy_of("two")
+            : Slice::copy_of(SessionOwner{follower.id, follower.options.incarnation}.encode());
+    Index before = leader.node->core().last_index();
+    leader.node->set_now(cluster.clocks());
+    leader.node->on_message(
+        follower.id, wire::ForwardProposals{leader.node->core().term(), {std::move(proposal)}});
+    cluster.pass(20);
+    return leader.node->core().last_index() - before;
+  };
+  EXPECT_EQ(forward(raft::EntryKind::kSessionOpen), 1u);
+  EXPECT_EQ(forward(raft::EntryKind::kCommand), 0u);
+  cluster.expect_nothing_lost();
+}
+
 TEST(NodeOnAFullDisk, ASingleNodeStopsAndGoesOn) {
   Cluster cluster(1);
   cluster.await_leader();
