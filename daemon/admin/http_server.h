@@ -74,6 +74,7 @@ struct SnapshotAnswer {
   std::string text;
   Index index;  // kTake: a snapshot of this index or a later one is listed when it is durable
   bool taking = false;
+  std::string failure;  // kList: why the last attempt failed; empty: it did not
   struct Listed {
     std::string name;
     raft::SnapshotMark mark;

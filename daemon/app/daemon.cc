@@ -822,6 +822,7 @@ void Daemon::Impl::snapshot(admin::SnapshotRequest request,
       return done(std::move(answer));
     }
     answer.taking = node_->is_taking_snapshot();
+    answer.failure = node_->snapshot_failure();
     for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
       answer.snapshots.push_back({info.name, info.mark, info.file_bytes, 0});
     }

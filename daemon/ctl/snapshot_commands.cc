@@ -59,6 +59,7 @@ Result<std::string> ask(const config::Address& endpoint, const json::object& bod
 struct List {
   std::vector<Listed> snapshots;  // newest first
   bool taking = false;
+  std::string failure;  // of the last attempt
 };
 
 Result<List> list_of(const config::Address& endpoint) {
@@ -76,6 +77,7 @@ Result<List> list_of(const config::Address& endpoint) {
   }
   List list;
   list.taking = truth_of(field(&value, "taking"));
+  list.failure = text_of(field(&value, "failure"));
   for (const json::value& item : snapshots->as_array()) {
     list.snapshots.push_back({text_of(field(&item, "name")), number_of(field(&item, "index")),
                               number_of(field(&item, "term")), number_of(field(&item, "bytes")),
@@ -101,7 +103,11 @@ Result<Listed> take(const Context& context, const config::Address& endpoint) {
     if (!list->taking) {
       return failure(
           ExitCode::kNegative,
-          fmt::format("{} could not take a snapshot; its log says why", endpoint.to_string()));
+          fmt::format("{} could not take a snapshot: {}. It tries again by itself; see: connectctl "
+                      "-e {} snapshot list",
+                      endpoint.to_string(),
+                      list->failure.empty() ? "its log says why" : list->failure,
+                      endpoint.to_string()));
     }
     if (std::chrono::steady_clock::now() - begin > context.timeout.value_or(kDefaultPatience)) {
       return failure(ExitCode::kTryAgain,

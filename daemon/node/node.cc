@@ -823,6 +823,7 @@ void Node::snapshot_failed(const SnapshotFailed& failed) {
   if (failed.why == Why::kBusy || failed.why == Why::kOvertaken) return;
   ++snapshots_failed_;
   snapshot_failure_ = failed.text;
+  snapshot_asked_ = Index();
   Duration wait =
       std::min(kSnapshotRetryMax, kSnapshotRetry * (1 << std::min(snapshot_attempts_, 6)));
   ++snapshot_attempts_;

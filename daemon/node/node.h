@@ -134,7 +134,7 @@ class Node final : public Service, public wire::TransportHandler {
   // this index or a later one is durable, snapshot_index() says so; when it fails,
   // snapshot_failure(). None: nothing is applied yet.
   Index begin_snapshot();
-  bool is_taking_snapshot() const { return taking_snapshot_; }
+  bool is_taking_snapshot() const { return taking_snapshot_ || snapshot_wanted_; }
   const storage::SnapshotStore& snapshots() const { return *snapshots_; }
   // Takes effect at once, also on streams that are under way.
   void set_snapshot_rate(uint64_t bytes_per_second);

@@ -134,8 +134,9 @@ TEST_F(Guide, ExamplesCompile) {
       EXPECT_EQ(example, read_file(kSource + "/tests/abi/counter.cc"));
     }
     EXPECT_EQ((*plugin)->timers() != nullptr, std::string_view((*plugin)->name()) == "lamp");
+    EXPECT_EQ((*plugin)->views() != nullptr, std::string_view((*plugin)->name()) == "words");
   }
-  EXPECT_EQ(examples, 3);
+  EXPECT_EQ(examples, 4);
 }
 
 struct Defect {

@@ -144,14 +144,23 @@ class Fleet {
   // A compare entry at the next index.
   void compare() {
     Index index = committed + 1;
+    if (late) at(late).divergence->state_hashing(index);
     apply_to(index.value());
     for (auto& [id, replica] : replicas) {
       if (!replica.up || replica.stopped) continue;
-      auto wrong = replica.wrong_state.upper_bound(index);
-      uint64_t other = wrong == replica.wrong_state.begin() ? 0 : std::prev(wrong)->second;
-      replica.divergence->state_hashed(index, index.value() * 1000 + other);
+      if (id == late) {
+        late_hash = {index, hash_of(replica, index)};
+      } else {
+        replica.divergence->state_hashed(index, hash_of(replica, index));
+      }
     }
   }
+  uint64_t hash_of(const Replica& replica, Index index) const {
+    auto wrong = replica.wrong_state.upper_bound(index);
+    uint64_t other = wrong == replica.wrong_state.begin() ? 0 : std::prev(wrong)->second;
+    return index.value() * 1000 + other;
+  }
+  void hash_the_late() { at(late).divergence->state_hash_done(late_hash.first, late_hash.second); }
 
   // One turn of everybody, and what they send is there at the next.
   void turn(Duration passed = milliseconds(5)) {
@@ -206,6 +215,8 @@ class Fleet {
   std::map<NodeId, uint64_t> builds;
   raft::ConfState conf;
   NodeId leader;
+  NodeId late;  // it hashes its state while it applies
+  std::pair<Index, uint64_t> late_hash;
   Term term;
   Index committed;
   Time now{};
@@ -644,6 +655,60 @@ TEST(Divergence, StatesWithoutAMajorityStopTheWritesAndALaterCompareEntryDecides
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
   EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
   EXPECT_FALSE(fleet[1].wants_compare());
+}
+
+// Hashes that are made while entries are applied come late: on the leader or on a follower, before
+// the other's or after it. A node that is still hashing has not passed the compare entry.
+TEST(Divergence, AHashThatComesLateIsComparedAllTheSame) {
+  for (uint64_t victim : {1, 2, 3}) {
+    for (uint64_t late : {1, 2, 3}) {
+      Fleet fleet(3);
+      fleet.late = NodeId(late);
+      fleet.at(NodeId(victim)).wrong_state[Index(60)] = 9;
+      fleet.apply_to(99);
+      fleet.compare();  // at 100
+      for (uint64_t index = 101; index < 160; ++index) {
+        fleet.apply_to(index);
+        fleet.turns(1);
+      }
+      if (late != victim && late != 1 && victim != 1) {
+        EXPECT_THAT(fleet.stops, IsEmpty()) << "two of three, and they differ";
+      }
+      fleet.hash_the_late();
+      ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); })) << victim << " " << late;
+      EXPECT_THAT(fleet.stops, ElementsAre(NodeId(victim)));
+    }
+  }
+}
+
+TEST(Divergence, WithoutAHashThatFailedTheNextCompareEntryDecides) {
+  Fleet fleet(3);
+  fleet.late = NodeId(3);
+  fleet.at(NodeId(2)).wrong_state[Index(60)] = 9;
+  fleet.apply_to(99);
+  fleet.compare();  // at 100
+  fleet.turns(50);
+  EXPECT_FALSE(fleet[1].wants_compare()) << "it may still come";
+  fleet[3].state_hash_done(Index(100), std::nullopt);
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].wants_compare(); }));
+  EXPECT_THAT(fleet.stops, IsEmpty());
+  fleet.late = NodeId();
+  fleet.compare();
+  ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
+  EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
+}
+
+TEST(Divergence, ALateHashOfAStateThatWasReplacedIsDropped) {
+  Fleet fleet(3);
+  fleet.late = NodeId(2);
+  fleet.at(NodeId(2)).wrong_state[Index(60)] = 9;
+  fleet.apply_to(99);
+  fleet.compare();  // at 100
+  while (fleet.at(NodeId(1)).applied < Index(120)) fleet.apply_one(NodeId(1));
+  fleet.install(NodeId(2), NodeId(1));
+  fleet.hash_the_late();
+  fleet.turns(100);
+  EXPECT_THAT(fleet.stops, IsEmpty());
 }
 
 TEST(Divergence, AStateThatASnapshotReplacedIsForgotten) {

@@ -9,6 +9,7 @@
 
 #include "sim/faulty_file_system.h"
 #include "tests/unit/node/holder_harness.h"
+#include "tests/unit/node/scripted_capture.h"
 #include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
@@ -128,7 +129,7 @@ class NodeBench {
   }
 
   bool canonical = false;                      // the plugin's snapshots
-  std::unique_ptr<plugin::Capturer> capturer;  // none: on the apply thread
+  std::unique_ptr<ScriptedCapturer> capturer;  // none: on the apply thread
   bool snapshotter_waits = false;
   bool canonical = false;  // the plugin's snapshots
   // A node that waits for space instead of ending gets it after a while.
@@ -218,6 +219,221 @@ TEST(Node, TakesSnapshotsDropsItsLogAndComesBackFromThem) {
   ASSERT_EQ(bench.node->applied_index(), applied + 2);
   EXPECT_EQ(bench.node->digest(), state.digest);
   EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+// ---- snapshots that are captured, and written later
+
+class CapturingNode : public ::testing::Test {
+ protected:
+  using Step = ScriptedCapturer::Step;
+  using Cause = ScriptedCapturer::Cause;
+
+  void SetUp() override {
+    snapshot_often(bench);
+    bench.capturer = std::make_unique<ScriptedCapturer>();
+    ASSERT_TRUE(bench.open());
+  }
+  void write(int count) {
+    for (int i = 0; i < count; ++i) {
+      std::string text = fmt::format("w{}", ++writes);
+      ASSERT_EQ(bench.call(text), fmt::format("OK {}", writes));
+      tape += text + ";";
+    }
+  }
+  // Until a snapshot is captured and waits for its thread, which sleeps from here on.
+  void capture() {
+    bench.snapshotter_waits = true;
+    for (int i = 0; i < 1000 && !bench.node->snapshotter().has_work(); ++i) write(1);
+    ASSERT_TRUE(bench.node->snapshotter().has_work());
+  }
+  void write_until(const std::function<bool()>& condition) {
+    for (int i = 0; i < 1000 && !condition(); ++i) write(1);
+    ASSERT_TRUE(condition());
+  }
+  void idle(Duration time) {
+    for (Time end = bench.now + time; bench.now < end;) ASSERT_TRUE(bench.turn());
+  }
+  std::vector<std::string> files() { return bench.files.names("data/snapshots"); }
+
+  NodeBench bench;
+  int writes = 0;
+  std::string tape;
+};
+
+// Rows 54 and 58: writes go on while a snapshot is written; it is of the moment of its beginning;
+// and the log stays until it is durable.
+TEST_F(CapturingNode, ASlowSnapshotHoldsUpNoWriteAndNoLogIsDroppedBeforeItIsDurable) {
+  capture();
+  const Index applied_at_begin = bench.node->applied_index();
+  EXPECT_TRUE(bench.node->is_taking_snapshot());
+  EXPECT_EQ(bench.node->begin_snapshot(), applied_at_begin);
+  write(300);
+  EXPECT_EQ(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.node->core().first_index(), Index(1));
+  EXPECT_EQ(bench.capturer->begun(), 1) << "one at a time";
+  bench.snapshotter_waits = false;
+  ASSERT_TRUE(bench.until([&] { return bench.node->snapshot_index() > Index(0); }, 10));
+  EXPECT_LE(bench.node->snapshot_index(), applied_at_begin);
+  EXPECT_GT(bench.node->snapshot_index() + 30, applied_at_begin);
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+  EXPECT_EQ(bench.capturer->alive(), 0);
+}
+
+TEST_F(CapturingNode, EachIsFollowedByTheNextAndTheLogIsDroppedBehindThem) {
+  write_until([&] { return bench.node->core().first_index() > Index(50); });
+  EXPECT_GE(bench.capturer->begun(), 2);
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+TEST_F(CapturingNode, TheProcessMayEndWhileOneIsUnderWay) {
+  capture();
+  write(10);
+  bench.die(true);
+  EXPECT_EQ(bench.capturer->alive(), 0);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+TEST_F(CapturingNode, ByHandOneIsTakenOfWhatIsNew) {
+  write(3);
+  bench.node->begin_snapshot();
+  EXPECT_TRUE(bench.node->is_taking_snapshot());
+  idle(milliseconds(20));
+  EXPECT_EQ(bench.node->snapshot_index(), bench.node->applied_index());
+  bench.node->begin_snapshot();
+  EXPECT_FALSE(bench.node->is_taking_snapshot()) << "nothing is new";
+}
+
+// A failed capture is nothing: no file, no index, no end of the node.
+TEST_F(CapturingNode, OneThatFailsLeavesNothingAndIsTriedAgain) {
+  for (Step step : {Step::kNotBegun, Step::kNotWritten}) {
+    const uint64_t failed = bench.node->snapshots_failed();
+    const Index before = bench.node->snapshot_index();
+    const size_t files_before = files().size();
+    bench.capturer->plan(step, Cause::kPlugin);
+    write_until([&] { return bench.node->snapshots_failed() > failed; });
+    EXPECT_EQ(bench.node->snapshot_failure(), "as planned");
+    EXPECT_EQ(bench.node->snapshot_index(), before);
+    EXPECT_EQ(files().size(), files_before);
+    const int begun = bench.capturer->begun();
+    idle(milliseconds(800));
+    EXPECT_EQ(bench.capturer->begun(), begun) << "it waits a moment";
+    idle(milliseconds(500));
+    EXPECT_GT(bench.node->snapshot_index(), before);
+    EXPECT_EQ(bench.node->snapshot_failure(), "");
+  }
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+TEST_F(CapturingNode, WhereCapturesCannotBeHadOneIsWrittenOnTheApplyThread) {
+  for (int i = 0; i < 2; ++i) bench.capturer->plan(Step::kNotWritten, Cause::kMeans);
+  write_until([&] { return bench.node->snapshots_failed() == 1; });
+  idle(milliseconds(1100));
+  EXPECT_EQ(bench.node->snapshots_failed(), 2u);
+  EXPECT_EQ(bench.node->snapshot_index(), Index());
+  idle(milliseconds(2100));
+  EXPECT_GT(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.capturer->begun(), 2);
+  // The next one is captured again.
+  Index before = bench.node->snapshot_index();
+  write_until([&] { return bench.node->snapshot_index() > before; });
+  EXPECT_EQ(bench.capturer->begun(), 3);
+}
+
+// A plugin that fails or crashes there would do so on the apply thread, and take the node with it.
+TEST_F(CapturingNode, APluginThatFailsIsNotCalledOnTheApplyThread) {
+  for (int i = 0; i < 4; ++i) bench.capturer->plan(Step::kNotWritten, Cause::kPlugin);
+  write_until([&] { return bench.node->snapshots_failed() == 1; });
+  idle(seconds(1 + 2 + 4 + 1));
+  EXPECT_EQ(bench.node->snapshots_failed(), 4u);
+  EXPECT_EQ(bench.capturer->begun(), 4);
+  idle(seconds(9));
+  EXPECT_GT(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.capturer->begun(), 5);
+}
+
+TEST_F(CapturingNode, WithAModeThatIsSetItNeverFallsBack) {
+  bench.die(false);
+  bench.options.snapshot.falls_back = false;
+  ASSERT_TRUE(bench.open());
+  for (int i = 0; i < 4; ++i) bench.capturer->plan(Step::kNotBegun, Cause::kMeans);
+  write_until([&] { return bench.node->snapshots_failed() == 1; });
+  idle(seconds(1 + 2 + 4 + 8 + 1));
+  EXPECT_GT(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.capturer->begun(), 5);
+}
+
+TEST_F(CapturingNode, AFullDiskIsAFailedSnapshotAndAnyOtherErrorOfItTheEnd) {
+  capture();
+  bench.files.fail_nth(sim::FileCall::kWrite, 2, ENOSPC);
+  bench.node->snapshotter().poll_once();
+  ASSERT_TRUE(bench.files.failure_hit());
+  bench.files.clear_failures();
+  ASSERT_TRUE(bench.turn());
+  EXPECT_EQ(bench.node->snapshots_failed(), 1u);
+  EXPECT_THAT(bench.node->snapshot_failure(), HasSubstr("No space left"));
+  EXPECT_THAT(files(), testing::IsEmpty());
+  write(1);
+  bench.snapshotter_waits = false;
+  idle(milliseconds(1200));
+  EXPECT_GT(bench.node->snapshot_index(), Index());
+
+  capture();
+  bench.files.fail_nth(sim::FileCall::kWrite, 2, EIO);
+  bench.node->snapshotter().poll_once();
+  ASSERT_TRUE(bench.fatal);
+  EXPECT_EQ(bench.fatal->code, ExitCode::kStorage);
+  bench.die(true);
+  ASSERT_TRUE(bench.open()) << bench.fatal->text;
+  EXPECT_EQ(bench.call("r"), "OK " + tape);
+}
+
+TEST(Node, AFullDiskIsAFailedSnapshotOnTheApplyThreadToo) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  ASSERT_EQ(bench.call("one"), "OK 1");
+  bench.node->begin_snapshot();
+  ASSERT_TRUE(bench.node->is_taking_snapshot());
+  bench.files.fail_nth(sim::FileCall::kWrite, 1, ENOSPC);
+  bench.node->applier().poll_once();
+  ASSERT_TRUE(bench.files.failure_hit());
+  bench.files.clear_failures();
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(bench.turn()) << bench.fatal->text;
+  EXPECT_EQ(bench.node->snapshots_failed(), 1u);
+  EXPECT_EQ(bench.call("two"), "OK 2");
+  bench.node->begin_snapshot();
+  EXPECT_TRUE(bench.node->is_taking_snapshot());
+  ASSERT_TRUE(bench.until([&] { return bench.node->snapshot_index() > Index(0); }, 10));
+}
+
+// Compare entries are captured as snapshots are; while one is, a snapshot waits for it.
+TEST_F(CapturingNode, ACompareEntryIsHashedLaterAndASnapshotWaitsForIt) {
+  bench.die(false);
+  bench.canonical = true;
+  bench.options.compare_interval = seconds(1);
+  ASSERT_TRUE(bench.open());
+  write(3);
+  bench.snapshotter_waits = true;
+  idle(milliseconds(1200));
+  ASSERT_TRUE(bench.node->snapshotter().has_work());
+  write(20);
+  bench.node->begin_snapshot();
+  EXPECT_TRUE(bench.node->is_taking_snapshot());
+  idle(milliseconds(300));
+  EXPECT_EQ(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.capturer->begun(), 1);
+  EXPECT_EQ(bench.node->snapshots_failed(), 0u);
+  bench.snapshotter_waits = false;
+  idle(milliseconds(300));
+  EXPECT_GT(bench.node->snapshot_index(), Index());
+  EXPECT_EQ(bench.capturer->begun(), 2);
 }
 
 TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
@@ -489,6 +705,43 @@ TEST_F(FollowerOfASnapshot, OneOfItsOwnThatIsLateDoesNotReplaceTheNewerOneOfTheL
   ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
   EXPECT_EQ(bench.node->snapshot_index(), Index(100));
   EXPECT_EQ(bench.node->core().last_index(), Index(100));
+}
+
+// The same where snapshots are captured.
+class CapturingFollower : public FollowerOfASnapshot {
+ protected:
+  CapturingFollower() { bench.capturer = std::make_unique<ScriptedCapturer>(); }
+  void expect_the_leaders() {
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(bench.turn()) << bench.fatal->text;
+    EXPECT_FALSE(bench.node->is_taking_snapshot());
+    EXPECT_EQ(bench.node->snapshot_index(), Index(100));
+    EXPECT_EQ(bench.node->applied_index(), Index(100));
+    EXPECT_EQ(bench.node->snapshots_failed(), 0u);
+    EXPECT_EQ(bench.capturer->begun(), 1);
+    EXPECT_EQ(bench.capturer->alive(), 0);
+    EXPECT_EQ(bench.files.names("data/snapshots"), std::vector<std::string>{file_name});
+    bench.die(true);
+    ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
+    EXPECT_EQ(bench.node->snapshot_index(), Index(100));
+  }
+};
+
+TEST_F(CapturingFollower, OneThatIsBeingWrittenIsGivenUpForTheNewerOneOfTheLeader) {
+  bench.node->applier().poll_once();
+  turn(true);
+  ASSERT_TRUE(bench.node->snapshotter().has_work());
+  bench.node->on_message(NodeId(1), chunk);
+  for (int i = 0; i < 5; ++i) turn(true);
+  ASSERT_EQ(bench.node->snapshots_installed(), 1u);
+  expect_the_leaders();
+}
+
+TEST_F(CapturingFollower, OneThatIsCapturedAfterTheLeadersCameIsGivenUp) {
+  bench.node->on_message(NodeId(1), chunk);
+  for (int i = 0; i < 5; ++i) turn(true);
+  ASSERT_EQ(bench.node->snapshots_installed(), 1u);
+  ASSERT_EQ(bench.capturer->begun(), 0);
+  expect_the_leaders();
 }
 
 // It told the leader that it has everything up to 100. The older snapshot and the log go to 40.
