@@ -382,6 +382,8 @@ Simulation::Impl::Impl(SimOptions options)
   leases_ = lease_random_.chance(40);
   if (leases_) {
     genesis_.settings.lease_reads = lease_random_.chance(60);
+    // Where clocks are good, a lease leaves little room for other mistakes.
+    genesis_.settings.max_clock_drift_percent = lease_random_.chance(50) ? 1 : 10;
     if (genesis_.settings.lease_reads) {
       genesis_.settings.confirmed_timeout = genesis_.settings.election_timeout;
     }
@@ -1248,6 +1250,12 @@ void Simulation::Impl::arm_faults() {
     begin(p, Fault::kPause);
     pause(p, draw(r, kElectionTimeout / 2, kElectionTimeout * (r.chance(20) ? 20 : 4)));
   });
+  if (leases_ && !clocks_are_wild_) {
+    // As far apart as they may be.
+    for (auto& p : processes_) {
+      p->clock.set_rate(now(), lease_random_.chance(50) ? slowest_clock_ : fastest_clock_);
+    }
+  }
   if (active_.has(Fault::kClockRate)) {
     Random& r = stream(Fault::kClockRate);
     for (auto& p : processes_) p->clock.set_rate(now(), r.between(slowest_clock_, fastest_clock_));
