@@ -362,7 +362,6 @@ void Node::on_peer_lost(NodeId peer) {
   seen_.erase(peer);
   step(raft::PeerLost{peer});
   divergence_->peer_changed(peer);
-  disks_->peer_lost(peer);
   holder_->forward_lost(peer);
   sender_->peer_lost(peer, now_.time);
 }
