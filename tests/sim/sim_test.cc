@@ -110,7 +110,7 @@ TEST_F(SimulationTest, TheHashChainUnderAllFaults) { run_seeds("tests/plugins/li
 TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
   auto plugin = load("plugins/libcounter.so");
   const uint64_t first = from_environment("CONNECTD_SIM_SEED", 1);
-  const uint64_t count = from_environment("CONNECTD_SIM_SEEDS", 30);
+  const uint64_t count = from_environment("CONNECTD_SIM_SEEDS", 12);
   for (size_t nodes : {1, 2, 4, 6, 7}) {
     SimReport sum;
     for (uint64_t seed = first; seed < first + count; ++seed) {

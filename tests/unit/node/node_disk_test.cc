@@ -453,8 +453,10 @@ TEST(NodeOnAStalledDisk, ATargetThatDoesNotTakeOverIsNotAskedTwiceInARow) {
   for (auto& m : cluster.members) m->stalled = m.get() == &cluster.follower();
   Cluster::Member& sick = cluster.follower();
   leader.node->shut_down();
-  ASSERT_TRUE(cluster.until(
-      [&] { return cluster.leader() != nullptr && cluster.leader() != &leader; }, 4 * kTimeout));
+  // Sooner than anybody could say that its disk stalls.
+  ASSERT_TRUE(
+      cluster.until([&] { return cluster.leader() != nullptr && cluster.leader() != &leader; },
+                    3 * kTimeout / 2));
   EXPECT_NE(cluster.leader(), &sick);
 }
 
