@@ -216,12 +216,10 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
         storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
       continue;
     }
-    return failure(
-        ExitCode::kData,
-        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
-                    "snapshot covered is lost here. Take another survivor, or put back a "
-                    "copy of the directory",
-                    directory, info.name, recovered.last_index));
+    return failure(ExitCode::kData,
+                   fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
+                               "snapshot covered is lost here. It is no survivor: take another one",
+                               directory, info.name, recovered.last_index));
   }
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
     return failure(ExitCode::kData,

@@ -135,6 +135,18 @@ class NoPeers final : public wire::Transport {
   void flush() override {}
 };
 
+// Whose sessions are open behind each entry.
+struct SeenSessions final : ApplyObserver {
+  void on_applied(const raft::Entry& entry, int32_t, ByteView,
+                  const ReplicatedState& state) override {
+    of_node_1[entry.index] = state.sessions.find(SessionId(2)) != nullptr;
+    of_node_2[entry.index] = state.sessions.find(SessionId(3)) != nullptr;
+  }
+  void on_restored(const ReplicatedState&) override {}
+  std::map<Index, bool> of_node_1;
+  std::map<Index, bool> of_node_2;
+};
+
 // A node on a directory, turned by hand.
 struct RunningNode {
   explicit RunningNode(FaultyFileSystem& files, uint64_t id) {
@@ -150,6 +162,7 @@ struct RunningNode {
     options.log.segment_bytes = 4096;
     options.incarnation = options.seed = 77 + id;
     options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
+    options.apply_observer = &sessions;
     Node::Host host{&files,     directory(id), tape_plugin(),
                     &transport, [] {},         [this](Error error) { fatal = std::move(error); }};
     auto opened = Node::open(options, five_members(), std::move(host), clocks());
@@ -179,11 +192,35 @@ struct RunningNode {
     return client.reply(0);
   }
 
+  SeenSessions sessions;
   NoPeers transport;
   Time now{seconds(1000)};
   std::optional<Error> fatal;
   std::unique_ptr<Node> node;
 };
+
+// What the node of a directory says in a handshake.
+wire::Hello hello_of(FaultyFileSystem& files, uint64_t node, uint64_t to) {
+  wire::Hello hello;
+  auto identity = storage::load_identity(files, directory(node));
+  if (!identity || !*identity) {
+    ADD_FAILURE() << "no identity in " << directory(node);
+    return hello;
+  }
+  hello.cluster_name = "demo";
+  hello.plugin_name = "tape";
+  hello.plugin_level_min = hello.plugin_level_max = hello.plugin_level = 1;
+  hello.node_id = NodeId(node);
+  hello.to = NodeId(to);
+  hello.cluster_id = (*identity)->cluster_id;
+  hello.former_cluster_ids = (*identity)->former_cluster_ids;
+  hello.skipped_entries = (*identity)->skips;
+  return hello;
+}
+wire::RefusalCode verdict(FaultyFileSystem& files, uint64_t mine, uint64_t theirs) {
+  auto refusal = wire::check_hello(hello_of(files, mine, theirs), hello_of(files, theirs, mine));
+  return refusal ? refusal->code : wire::RefusalCode::kOther;
+}
 
 // ---- looking
 // ----------------------------------------------------------------------------------------
@@ -295,6 +332,27 @@ TEST(Recover, TheNewerLogIsTakenAndAllSurvivorsAgreeOnTheCluster) {
   }
 }
 
+TEST(Recover, WhoWasLostAndWhoWasForgottenDoNotTalkToTheClusterAnyMore) {
+  TwoOfFive two;
+  make_directory(two.files, 1, 9, 7, 7, 6);
+  EXPECT_EQ(verdict(two.files, 2, 1), wire::RefusalCode::kOther);
+  const auto given = two.both();
+  ASSERT_TRUE(two.recover(2, given));
+  EXPECT_EQ(verdict(two.files, 2, 1), wire::RefusalCode::kRecovered);
+  EXPECT_EQ(verdict(two.files, 1, 2), wire::RefusalCode::kLeftBehind);
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kRecovered);
+  ASSERT_TRUE(two.recover(3, given));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
+  EXPECT_EQ(verdict(two.files, 3, 1), wire::RefusalCode::kRecovered);
+}
+
+TEST(Recover, RunsWithDifferentListsMakeDifferentClusters) {
+  TwoOfFive two;
+  ASSERT_TRUE(two.recover(2, two.both()));
+  ASSERT_TRUE(two.recover(3, {*parse_survivor("3")}));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kClusterId);
+}
+
 TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
   TwoOfFive two;
   const auto given = two.both();
@@ -307,6 +365,9 @@ TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
   EXPECT_EQ(best.call("more"), "OK 6");
   EXPECT_EQ(best.call("r"), "OK w4;w5;w6;w7;w8;more;");
   EXPECT_TRUE(best.node->members().is_removed(NodeId(1)));
+  EXPECT_TRUE(best.sessions.of_node_1.at(Index(8)));
+  EXPECT_FALSE(best.sessions.of_node_1.at(Index(9)));
+  EXPECT_TRUE(best.sessions.of_node_2.at(Index(9))) << "a survivor's session goes on";
   EXPECT_EQ(best.node->cluster_id(), two.look(2).identity.cluster_id);
 }
 
@@ -426,11 +487,12 @@ TEST(Recover, WhateverFailsTheSameAgainCompletesIt) {
           ++interrupted;
           EXPECT_EQ(between.identity, before.identity);
           EXPECT_EQ(between.end.last_index, before.end.last_index + 1);
-          RunningNode refused(two.files, node);
+          // On a copy: a start makes durable what it reads.
+          auto copy = two.files.clone(nth);
+          RunningNode refused(*copy, node);
           EXPECT_FALSE(refused.node) << "it must not run as the cluster that it was";
           ASSERT_TRUE(refused.fatal);
           EXPECT_THAT(refused.fatal->text, HasSubstr("was interrupted"));
-          two.files.restart_process();
           // With other arguments it is not another recovery.
           auto other = two.recover(node, {*parse_survivor("2")});
           ASSERT_FALSE(other);
@@ -469,8 +531,11 @@ TEST(SkipEntry, IsAboutThisVeryEntry) {
   ASSERT_TRUE(plan->entry);
   EXPECT_EQ(plan->entry->payload.text(), "w5");
   EXPECT_EQ(plan->id.term, Term(2));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
   ASSERT_TRUE(carry_out(two.files, "n2", survivor, *plan));
   two.files.crash({0, 0});
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kSkips);
+  EXPECT_EQ(verdict(two.files, 3, 2), wire::RefusalCode::kSkips);
   EXPECT_THAT(two.look(2).identity.skips, ElementsAre(plan->id));
   auto again = plan_skip(two.files, "n2", two.look(2), {Index(5), {}});
   ASSERT_TRUE(again);
@@ -483,6 +548,9 @@ TEST(SkipEntry, IsAboutThisVeryEntry) {
   auto same = plan_skip(two.files, "n3", two.look(3), {Index(5), plan->id});
   ASSERT_TRUE(same);
   EXPECT_EQ(same->id, plan->id);
+  best.node.reset();
+  ASSERT_TRUE(carry_out(two.files, "n3", two.look(3), *same));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
 }
 
 TEST(SkipEntry, AnotherEntryAtItsIndexIsGivenToThePlugin) {
