@@ -10,6 +10,7 @@
 #include "node/node.h"
 #include "sim/faulty_file_system.h"
 #include "storage/log.h"
+#include "storage/snapshot_store.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -102,7 +103,7 @@ struct TwoOfFive {
     std::vector<GivenSurvivor> given;
     for (uint64_t node : {3, 2}) {
       const Survivor survivor = look(node);
-      auto one = parse_survivor(survivor_text(survivor.end, survivor.identity.cluster_id));
+      auto one = parse_survivor(survivor_text(survivor.end, survivor.cluster));
       if (one) given.push_back(*one);
     }
     return given;
@@ -402,6 +403,50 @@ TEST(Recover, ASingleSurvivorNeedsNoReports) {
   EXPECT_EQ(two.all(2), before) << "the same again changes nothing";
 }
 
+// A snapshot from the leader that the log has not reached: a start begins the log anew behind it,
+// and so does what the survivor counts with.
+TEST(Recover, ASurvivorMayHaveItsStateFromASnapshotAlone) {
+  TwoOfFive two;
+  ReplicatedState state = ReplicatedState::at_genesis(five_members());
+  state.applied = Index(20);
+  state.applied_term = Term(8);
+  state.stamp_ns = 500;
+  state.skipped = {{Index(12), Term(7), 5}};
+  const uint64_t writes = 3;
+  {
+    auto store = storage::SnapshotStore::open(two.files, "n2/snapshots", {});
+    ASSERT_TRUE(store);
+    auto writer = (*store)->begin({Index(20), Term(8)}, as_bytes(state.encode()));
+    ASSERT_TRUE(writer);
+    ASSERT_TRUE(
+        (*writer)->write(ByteView(reinterpret_cast<const uint8_t*>(&writes), sizeof writes)));
+    ASSERT_TRUE((*writer)->write(as_bytes("a;b;c;")));
+    ASSERT_TRUE((*writer)->finish());
+  }
+  const std::string before = two.all(2);
+  const Survivor survivor = two.look(2);
+  EXPECT_EQ(survivor.end, (SurvivorEnd{NodeId(2), Term(8), Index(20), Term(8)}));
+  EXPECT_EQ(survivor.commit, Index(20));
+  EXPECT_THAT(survivor.warnings, ElementsAre(HasSubstr("begun anew behind the snapshot")));
+  EXPECT_EQ(two.all(2), before);
+  auto covered = plan_skip(two.files, "n2", survivor, {Index(11), {}});
+  ASSERT_FALSE(covered);
+  EXPECT_THAT(covered.error().text, HasSubstr("cannot be taken back"));
+  auto known = plan_skip(two.files, "n2", survivor, {Index(12), {}});
+  ASSERT_TRUE(known);
+  EXPECT_TRUE(known->is_done);
+
+  ASSERT_TRUE(two.recover(2, two.both()));
+  two.files.crash({0, 0});
+  const Survivor after = two.look(2);
+  EXPECT_EQ(after.end, (SurvivorEnd{NodeId(2), Term(10), Index(21), Term(10)}));
+  EXPECT_EQ(after.members_index, Index(21));
+  RunningNode best(two.files, 2);
+  ASSERT_TRUE(best.node) << best.fatal->text;
+  EXPECT_EQ(best.call("d"), "OK 4");
+  EXPECT_EQ(best.call("r"), "OK a;b;c;d;");
+}
+
 TEST(Recover, AClusterIsRecoveredASecondTimeAlsoByOneThatHasNotHeardOfTheFirst) {
   TwoOfFive two;
   const auto given = two.both();
@@ -415,11 +460,44 @@ TEST(Recover, AClusterIsRecoveredASecondTimeAlsoByOneThatHasNotHeardOfTheFirst) 
   const ClusterId first = two.look(3).identity.cluster_id;
   ASSERT_TRUE(two.recover(3, {*parse_survivor("3")}));
   const Survivor after = two.look(3);
-  EXPECT_THAT(after.identity.former_cluster_ids, ElementsAre(five_members().cluster_id, first));
-  EXPECT_EQ(after.members.recoveries.back().former, first);
+  // It had no part in the first one.
+  EXPECT_THAT(after.identity.former_cluster_ids, ElementsAre(five_members().cluster_id));
+  EXPECT_EQ(after.members.recoveries.back().former, five_members().cluster_id);
+  EXPECT_NE(after.identity.cluster_id, first);
   RunningNode runs(two.files, 3);
   ASSERT_TRUE(runs.node) << runs.fatal->text;
   EXPECT_EQ(runs.call("more"), "OK 9");
+}
+
+// Node 3's end was mistyped, and the mistake is found on node 3 only, when node 2 believes already
+// that node 3's log counts.
+TEST(Recover, AListThatWasMistypedCanBeCorrected) {
+  TwoOfFive two;
+  const std::string right = "3:2:11:9:07070000";
+  auto given = [&](std::string_view third) {
+    return std::vector<GivenSurvivor>{*parse_survivor("2:7:8:7:07070000"), *parse_survivor(third)};
+  };
+  ASSERT_TRUE(two.recover(2, given("3:8:11:9:07070000")));
+  ASSERT_FALSE(two.recover(3, given("3:8:11:9:07070000")));
+  const Survivor believes = two.look(2);
+  EXPECT_NE(believes.identity.cluster_id, five_members().cluster_id);
+  EXPECT_EQ(believes.cluster, five_members().cluster_id) << "its log has no record of that";
+  // Also when that is interrupted, between the record and the identity.
+  for (uint64_t nth = 1; !two.look(2).is_interrupted(); ++nth) {
+    ASSERT_LT(nth, 100u);
+    two.files.fail_nth_change(nth, EIO, true);
+    ASSERT_FALSE(two.recover(2, given(right)));
+    two.files.clear_failures();
+    two.files.restart_process();
+  }
+  ASSERT_TRUE(two.recover(2, given(right)));
+  ASSERT_TRUE(two.recover(3, given(right)));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
+  EXPECT_THAT(two.look(2).identity.former_cluster_ids, ElementsAre(five_members().cluster_id));
+  EXPECT_EQ(two.look(2).end.last_index, Index(9));
+  RunningNode best(two.files, 2);
+  ASSERT_TRUE(best.node) << best.fatal->text;
+  EXPECT_EQ(best.call("more"), "OK 6");
 }
 
 TEST(Recover, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
