@@ -1,5 +1,6 @@
 // recover: what node/recover.h does, with everything told before and asked for.
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
@@ -280,6 +281,17 @@ ExitCode recover_command(Context& context) {
                               : lock.error().text);
     }
     held = std::move(*lock);
+  }
+  // What is written belongs to whoever writes it: the node could not read its own identity any
+  // more.
+  struct stat status {};
+  const bool changes = context.has("members") || context.has("skip-entry");
+  if (changes && ::stat(directory.c_str(), &status) == 0 && status.st_uid != ::geteuid()) {
+    return context.fail(ExitCode::kPermission,
+                        fmt::format("{} belongs to user {}, and you are user {}: run this as its "
+                                    "owner, the user that runs connectd, with: sudo -u '#{}' "
+                                    "connectctl recover ...",
+                                    directory, status.st_uid, ::geteuid(), status.st_uid));
   }
   auto survivor = node::look_at_survivor(*files, directory);
   if (!survivor) return context.fail(survivor.error().code, survivor.error().text);
