@@ -393,13 +393,11 @@ const std::vector<Command>& commands() {
        recover_command,
        "when Raft alone goes no further; offline\n"
        "With --data-dir alone: how this node's log ends; changes nothing.\n"
-       "--members, after the loss of a majority: writes that the lost members acknowledged and "
-       "that\n"
-       "no survivor has are gone. Run it on every survivor, with the same list.\n"
+       "--members, after the loss of a majority: writes that the lost members acknowledged\n"
+       "and that no survivor has are gone. Run it on every survivor, with the same list.\n"
        "--skip-entry, when the plugin fails on an entry at each start: run it on every member.\n"
-       "Ends with 0 when it is done, 1 when it is refused, 65 when the directory is damaged, 75 "
-       "when\n"
-       "its node runs. What it does and how to decide: docs/operations.md."},
+       "Ends with 0 when it is done, 1 when it is refused, 65 when the directory is damaged,\n"
+       "75 when its node runs. What it does and how to decide: docs/operations.md."},
       {"inspect wal",
        "DIR",
        1,

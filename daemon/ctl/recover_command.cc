@@ -1,5 +1,6 @@
 // recover: what node/recover.h does, with everything told before and asked for.
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
@@ -50,24 +51,24 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
 }
 
 ExitCode report(Context& context, const node::Survivor& survivor) {
-  const std::string text = node::survivor_text(survivor.end, survivor.identity.cluster_id);
+  const std::string text = node::survivor_text(survivor.end, survivor.cluster);
   for (const std::string& warning : survivor.warnings) {
     context.streams.err << "a start would do this first: " << warning << "\n";
   }
   if (context.json) {
     json::array voters;
     for (NodeId id : survivor.conf.voters) voters.push_back(id.value());
-    context.streams.out << json::serialize(json::object{
-                               {"node", survivor.identity.node_id.value()},
-                               {"cluster_id", survivor.identity.cluster_id.to_string()},
-                               {"last_term", survivor.end.last_term.value()},
-                               {"last_index", survivor.end.last_index.value()},
-                               {"term", survivor.end.term.value()},
-                               {"commit", survivor.commit.value()},
-                               {"snapshot", survivor.snapshot.index.value()},
-                               {"voters", std::move(voters)},
-                               {"interrupted", survivor.is_interrupted()},
-                               {"survivor", text}})
+    context.streams.out << json::serialize(
+                               json::object{{"node", survivor.identity.node_id.value()},
+                                            {"cluster_id", survivor.cluster.to_string()},
+                                            {"last_term", survivor.end.last_term.value()},
+                                            {"last_index", survivor.end.last_index.value()},
+                                            {"term", survivor.end.term.value()},
+                                            {"commit", survivor.commit.value()},
+                                            {"snapshot", survivor.snapshot.index.value()},
+                                            {"voters", std::move(voters)},
+                                            {"interrupted", survivor.is_interrupted()},
+                                            {"survivor", text}})
                         << "\n";
     return ExitCode::kOk;
   }
@@ -81,14 +82,18 @@ ExitCode report(Context& context, const node::Survivor& survivor) {
       "or more\nterm      {}\nmembers   voters {}, learners {}; since index {}\nsnapshot  up to "
       "index "
       "{}\nsurvivor  {}\n",
-      survivor.identity.node_id, survivor.genesis.cluster_name,
-      survivor.identity.cluster_id.to_string(), survivor.end.last_index, survivor.end.last_term,
-      survivor.commit, survivor.end.term, voters, list_of(survivor.conf.learners),
-      survivor.members_index, survivor.snapshot.index, text);
+      survivor.identity.node_id, survivor.genesis.cluster_name, survivor.cluster.to_string(),
+      survivor.end.last_index, survivor.end.last_term, survivor.commit, survivor.end.term, voters,
+      list_of(survivor.conf.learners), survivor.members_index, survivor.snapshot.index, text);
   for (const node::RecoveryRecord& record : survivor.members.recoveries) {
     context.streams.out << fmt::format("recovered as id {} from {} with node {}'s log\n",
                                        record.id.to_string(), record.former.to_string(),
                                        record.best);
+  }
+  if (survivor.cluster != survivor.identity.cluster_id) {
+    context.streams.out << fmt::format(
+        "to be recovered as id {}; its log does not have the record of that yet\n",
+        survivor.identity.cluster_id.to_string());
   }
   for (const raft::EntryId& skip : survivor.identity.skips) {
     context.streams.out << fmt::format("skips     {}\n", node::entry_text(skip));
@@ -109,7 +114,7 @@ void tell_what_is_lost(const Context& context, const node::Survivor& survivor,
   std::string text = fmt::format(
       "RECOVERY OF CLUSTER {} (id {}) FROM THE LOSS OF A MAJORITY\n\n"
       "The log of node {}{} is taken for the cluster's: it ends with index {} of term {}.\n",
-      survivor.genesis.cluster_name, survivor.identity.cluster_id.to_string(), plan.best.node,
+      survivor.genesis.cluster_name, survivor.cluster.to_string(), plan.best.node,
       plan.is_best ? ", in this directory," : "", plan.best.last_index, plan.best.last_term);
   if (plan.is_best) {
     text += fmt::format("It is known to be committed up to index {}.\n", survivor.commit);
@@ -276,6 +281,17 @@ ExitCode recover_command(Context& context) {
                               : lock.error().text);
     }
     held = std::move(*lock);
+  }
+  // What is written belongs to whoever writes it: the node could not read its own identity any
+  // more.
+  struct stat status {};
+  const bool changes = context.has("members") || context.has("skip-entry");
+  if (changes && ::stat(directory.c_str(), &status) == 0 && status.st_uid != ::geteuid()) {
+    return context.fail(ExitCode::kPermission,
+                        fmt::format("{} belongs to user {}, and you are user {}: run this as its "
+                                    "owner, the user that runs connectd, with: sudo -u '#{}' "
+                                    "connectctl recover ...",
+                                    directory, status.st_uid, ::geteuid(), status.st_uid));
   }
   auto survivor = node::look_at_survivor(*files, directory);
   if (!survivor) return context.fail(survivor.error().code, survivor.error().text);

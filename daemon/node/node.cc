@@ -104,13 +104,14 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
         storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
       continue;
     }
-    return failure(ExitCode::kData,
-                   fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: other "
-                               "nodes may count on what the snapshot covered, so this node must "
-                               "not go on without it. To look at it: connectctl inspect snapshot "
-                               "{}. To go on: put back a copy of the directory, or let the node "
-                               "join anew with an empty disk: connectctl member replace",
-                               seams.data_dir, info.name, recovered.last_index, seams.data_dir));
+    return failure(
+        ExitCode::kData,
+        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: other "
+                    "nodes may count on what the snapshot covered, so this node must "
+                    "not go on without it. To look at it: connectctl inspect snapshot "
+                    "{}. To go on: let the node join anew with an empty directory: "
+                    "connectctl member replace {}",
+                    seams.data_dir, info.name, recovered.last_index, seams.data_dir, options.id));
   }
 
   raft::Initial initial;
@@ -543,7 +544,7 @@ bool Node::take_what_fits(raft::AppendRequest& append) const {
     const bool is_here =
         entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;
     return is_here || entry.kind == raft::EntryKind::kNoop ||
-           entry.kind == raft::EntryKind::kConfChange;
+           raft::brings_conf(entry.kind);
   };
   auto end = std::ranges::find_if_not(append.entries, is_taken);
   if (end == append.entries.end()) return true;

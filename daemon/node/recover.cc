@@ -111,7 +111,7 @@ raft::Entry make_record(const Survivor& survivor, const RecoveryPlan& plan,
   MemberList list;
   list.removed = survivor.members.removed;
   list.recoveries = survivor.members.recoveries;
-  list.recoveries.push_back({survivor.identity.cluster_id, plan.id, best, wall_ns, ends});
+  list.recoveries.push_back({survivor.cluster, plan.id, best, wall_ns, ends});
   for (const GenesisMember& member : survivor.members.members) {
     if (survivor.members.is_removed(member.id)) continue;
     if (!survives(member.id)) {
@@ -216,12 +216,10 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
         storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
       continue;
     }
-    return failure(
-        ExitCode::kData,
-        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
-                    "snapshot covered is lost here. Take another survivor, or put back a "
-                    "copy of the directory",
-                    directory, info.name, recovered.last_index));
+    return failure(ExitCode::kData,
+                   fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
+                               "snapshot covered is lost here. It is no survivor: take another one",
+                               directory, info.name, recovered.last_index));
   }
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
     return failure(ExitCode::kData,
@@ -250,6 +248,24 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     survivor.members = std::move(*members);
     survivor.members_index = entry.index;
   }
+  survivor.cluster = survivor.identity.cluster_id;
+  survivor.former = survivor.identity.former_cluster_ids;
+  // What an interrupted run wrote does not count yet.
+  const auto& records = survivor.members.recoveries;
+  const ClusterId belongs_to = survivor.is_interrupted() && !records.empty()
+                                   ? records.back().former
+                                   : survivor.members.cluster_id(survivor.genesis);
+  if (belongs_to == survivor.cluster) return survivor;
+  auto place = std::ranges::find(survivor.former, belongs_to);
+  if (place == survivor.former.end()) {
+    return failure(
+        ExitCode::kData,
+        fmt::format("{}: the log belongs to another cluster than the identity file says; "
+                    "put the right directory in place",
+                    directory));
+  }
+  survivor.cluster = belongs_to;
+  survivor.former.erase(place, survivor.former.end());
   return survivor;
 }
 
@@ -314,32 +330,31 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   RecoveryPlan plan;
   plan.best = *std::ranges::min_element(ends, is_better);
   plan.is_best = plan.best.node == identity.node_id;
-  const std::string& digits = own->cluster;
-  auto is_of = [&](const ClusterId& id) {
-    return digits.empty() || id.to_string().starts_with(digits);
-  };
-  // The same command again, after it was done.
-  if (!identity.former_cluster_ids.empty() && is_of(identity.former_cluster_ids.back()) &&
-      !survivor.is_interrupted()) {
+  // The same command again, after it was done: here the log has the record, or it has not got it
+  // yet.
+  const bool has_record = survivor.cluster == identity.cluster_id;
+  if (!survivor.is_interrupted() && !(has_record && survivor.former.empty())) {
+    const ClusterId& before = has_record ? survivor.former.back() : survivor.cluster;
     const auto& records = survivor.members.recoveries;
-    if (own->only_id && !records.empty() && records.back().id == identity.cluster_id &&
-        records.back().survivors.size() == 1 && survivor.members_index == survivor.end.last_index) {
-      ends = records.back().survivors;
+    std::vector<SurvivorEnd> then = ends;
+    if (has_record && own->only_id && !records.empty() && records.back().survivors.size() == 1 &&
+        survivor.members_index == survivor.end.last_index) {
+      then = records.back().survivors;
     }
-    plan.id = recovered_id(identity.former_cluster_ids.back(), ends);
-    if (plan.id == identity.cluster_id) {
+    plan.id = recovered_id(before, then);
+    if (plan.id == identity.cluster_id && before.to_string().starts_with(own->cluster)) {
       plan.is_done = true;
       return plan;
     }
   }
   for (const GivenSurvivor& one : given) {
-    if (!one.only_id && !identity.cluster_id.to_string().starts_with(one.cluster)) {
+    if (!survivor.cluster.to_string().starts_with(one.cluster)) {
       return refuse(fmt::format(
           "node {} was seen in cluster id {}..., this directory belongs to {}: the survivors are "
           "of "
           "different clusters, or some were recovered already. Run on each survivor again: "
           "connectctl recover --data-dir DIR",
-          one.end.node, one.cluster, identity.cluster_id.to_string()));
+          one.end.node, one.cluster, survivor.cluster.to_string()));
     }
   }
   if (survivor.is_interrupted()) {
@@ -349,8 +364,8 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
       ends = record.survivors;
       plan.best = ends.front();
     }
-    plan.id = recovered_id(identity.cluster_id, ends);
-    if (record.former != identity.cluster_id || record.id != plan.id) {
+    plan.id = recovered_id(survivor.cluster, ends);
+    if (record.former != survivor.cluster || record.id != plan.id) {
       return refuse(fmt::format(
           "an earlier run on this directory wrote its record into the log and was interrupted. "
           "Complete it with the same arguments: connectctl recover --data-dir DIR --members {}",
@@ -360,20 +375,20 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
     for (NodeId id : survivor.members.removed) plan.lost.push_back(id);
     return plan;
   }
-  plan.id = recovered_id(identity.cluster_id, ends);
+  plan.id = recovered_id(survivor.cluster, ends);
 
   if (!own->only_id && own->end != survivor.end) {
     return refuse(fmt::format(
         "node {} is {} in --members, but its log is {}: it ran since it was looked at, or this is "
         "mistyped. Run on each survivor again: connectctl recover --data-dir DIR",
-        identity.node_id, survivor_text(own->end, identity.cluster_id),
-        survivor_text(survivor.end, identity.cluster_id)));
+        identity.node_id, survivor_text(own->end, survivor.cluster),
+        survivor_text(survivor.end, survivor.cluster)));
   }
   if (survivor.members.is_removed(identity.node_id)) {
     return refuse(fmt::format("node {} was removed from the cluster: its log does not count",
                               identity.node_id));
   }
-  if (identity.former_cluster_ids.size() >= kMaxRecoveries) {
+  if (survivor.former.size() >= kMaxRecoveries) {
     return refuse(
         fmt::format("this cluster was recovered {} times, which is the most there may be: "
                     "restore a snapshot into a new cluster",
@@ -432,7 +447,8 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
   // Behind the record: a node whose log has it and whose identity does not name it refuses to
   // start.
   storage::Identity identity = survivor.identity;
-  identity.former_cluster_ids.push_back(identity.cluster_id);
+  identity.former_cluster_ids = survivor.former;
+  identity.former_cluster_ids.push_back(survivor.cluster);
   identity.cluster_id = plan.id;
   return storage::save_identity(files, directory, identity);
 }

@@ -36,6 +36,11 @@ namespace connectd::node {
 struct Survivor {
   storage::Identity identity;
   Genesis genesis;
+  // The cluster that the log belongs to, and what that was called before. Not always the identity
+  // file's: a survivor that has not got the record of a recovery yet has had no part in it, and a
+  // wrong one, by a list that was mistyped, can be done again.
+  ClusterId cluster;
+  std::vector<ClusterId> former;
   SurvivorEnd end;
   Index commit;  // everything up to here is known to be committed; more may be
   raft::SnapshotMark snapshot;

@@ -165,9 +165,8 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
       return failure(
           ExitCode::kData,
           fmt::format("{} holds no log, but there is a snapshot up to index {}: the log, "
-                      "and with it this node's votes, was lost. Put back a copy of the "
-                      "directory, or let the node join anew with an empty disk: connectctl "
-                      "member replace",
+                      "and with it this node's votes, was lost. Let the node join anew "
+                      "with an empty directory: connectctl member replace",
                       directory_, snapshot.index));
     }
     terms_ = {{Index(0), Term(0)}};

@@ -88,9 +88,8 @@ tl::unexpected<Error> Recovery::damage(uint64_t id, uint64_t offset,
       fmt::format(
           "the log is damaged: {} at offset {}: {}. The records before it end with index {}; "
           "what follows was durable, and other nodes may count on it, so this node must not "
-          "go on without it. To look at it: connectctl inspect wal {}. To go on: put back a "
-          "copy of the directory, or let the node join anew with an empty disk: connectctl "
-          "member replace",
+          "go on without it. To look at it: connectctl inspect wal {}. To go on: let the "
+          "node join anew with an empty directory: connectctl member replace",
           path(id), offset, what, state_.last_index, directory_));
 }
 

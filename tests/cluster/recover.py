@@ -9,8 +9,8 @@ import signal
 import subprocess
 
 import harness
-from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, EXIT_NO_INPUT, EXIT_PLUGIN, EXIT_USAGE, FAST_RAFT, Disconnected,
-                     check, wait_until)
+from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, EXIT_NO_INPUT, EXIT_PERMISSION, EXIT_PLUGIN, EXIT_USAGE, FAST_RAFT,
+                     Disconnected, check, wait_until)
 from load import CounterSpeech, Load
 from membership import CONNECTCTL, add, members, new_node
 from refusals import last_run
@@ -233,6 +233,11 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
         said = recover(one, *words, *(() if "needs --yes" in text else ("--yes",)), code=code)
         check(text in said, f"recover {' '.join(map(str, words))} said: {said}")
         check(content(one.data_dir) == before, f"recover {' '.join(map(str, words))} changed the directory")
+    if os.geteuid() == 0:
+        os.chown(one.data_dir, 65534, -1)
+        said = recover(one, "--members", own, "--yes", code=EXIT_PERMISSION)
+        check("run this as its owner" in said and content(one.data_dir) == before, f"of another's directory: {said}")
+        os.chown(one.data_dir, 0, -1)
     nothing = harness.Node(8, cluster.directory)
     os.mkdir(nothing.data_dir)
     recover(nothing, code=EXIT_NO_INPUT)

@@ -123,6 +123,12 @@ void peer_frames() {
   std::string frame;
   wire::append_hello(frame, hello);
   by_type("hello", frame);
+  hello.cluster_id.bytes.fill(2);
+  hello.former_cluster_ids.emplace_back().bytes.fill(1);
+  hello.skipped_entries = {{Index(57), Term(2), 3}, {Index(58), Term(2), 4}};
+  frame.clear();
+  wire::append_hello(frame, hello);
+  by_type("hello-history", frame);
   frame.clear();
   wire::append_refusal(frame, {wire::RefusalCode::kDiskId, "another disk"});
   by_type("refusal", frame);
@@ -225,9 +231,14 @@ void codecs() {
   state.applied = Index(9);
   state.applied_term = Term(2);
   state.plugin_version = "1.0";
+  state.skipped = {{Index(5), Term(2), 6}};
   seed("codecs", "state", std::string(1, '\x03') + state.encode());
   state.members.promote = {NodeId(2)};
   state.members.removed = {NodeId(7), NodeId(8)};
+  node::RecoveryRecord record{genesis().cluster_id, {}, NodeId(1), 5, {}};
+  record.id.bytes.fill(9);
+  record.survivors = {{NodeId(1), Term(2), Index(7), Term(2)}};
+  state.members.recoveries = {record};
   seed("codecs", "members", std::string(1, '\x07') + state.members.encode());
   node::MemberChange change;
   change.member = state.members.members[0];
@@ -238,7 +249,9 @@ void codecs() {
   state.sessions.encode(sessions);
   seed("codecs", "sessions", std::string(1, '\x04') + sessions);
   seed("codecs", "owner", std::string(1, '\x05') + node::SessionOwner{NodeId(1), 7}.encode());
-  storage::Identity identity{NodeId(1), {}, {}, genesis().encode()};
+  storage::Identity identity{NodeId(1), {}, {}, genesis().encode(), true};
+  identity.former_cluster_ids = {genesis().cluster_id};
+  identity.skips = {{Index(57), Term(2), 3}};
   identity.disk_id.bytes[3] = 4;
   identity.cluster_id = genesis().cluster_id;
   seed("codecs", "identity", std::string(1, '\x06') + storage::encode_identity(identity));

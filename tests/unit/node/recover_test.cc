@@ -10,6 +10,7 @@
 #include "node/node.h"
 #include "sim/faulty_file_system.h"
 #include "storage/log.h"
+#include "storage/snapshot_store.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -102,7 +103,7 @@ struct TwoOfFive {
     std::vector<GivenSurvivor> given;
     for (uint64_t node : {3, 2}) {
       const Survivor survivor = look(node);
-      auto one = parse_survivor(survivor_text(survivor.end, survivor.identity.cluster_id));
+      auto one = parse_survivor(survivor_text(survivor.end, survivor.cluster));
       if (one) given.push_back(*one);
     }
     return given;
@@ -135,6 +136,18 @@ class NoPeers final : public wire::Transport {
   void flush() override {}
 };
 
+// Whose sessions are open behind each entry.
+struct SeenSessions final : ApplyObserver {
+  void on_applied(const raft::Entry& entry, int32_t, ByteView,
+                  const ReplicatedState& state) override {
+    of_node_1[entry.index] = state.sessions.find(SessionId(2)) != nullptr;
+    of_node_2[entry.index] = state.sessions.find(SessionId(3)) != nullptr;
+  }
+  void on_restored(const ReplicatedState&) override {}
+  std::map<Index, bool> of_node_1;
+  std::map<Index, bool> of_node_2;
+};
+
 // A node on a directory, turned by hand.
 struct RunningNode {
   explicit RunningNode(FaultyFileSystem& files, uint64_t id) {
@@ -150,6 +163,7 @@ struct RunningNode {
     options.log.segment_bytes = 4096;
     options.incarnation = options.seed = 77 + id;
     options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
+    options.apply_observer = &sessions;
     Node::Host host{&files,     directory(id), tape_plugin(),
                     &transport, [] {},         [this](Error error) { fatal = std::move(error); }};
     auto opened = Node::open(options, five_members(), std::move(host), clocks());
@@ -179,11 +193,35 @@ struct RunningNode {
     return client.reply(0);
   }
 
+  SeenSessions sessions;
   NoPeers transport;
   Time now{seconds(1000)};
   std::optional<Error> fatal;
   std::unique_ptr<Node> node;
 };
+
+// What the node of a directory says in a handshake.
+wire::Hello hello_of(FaultyFileSystem& files, uint64_t node, uint64_t to) {
+  wire::Hello hello;
+  auto identity = storage::load_identity(files, directory(node));
+  if (!identity || !*identity) {
+    ADD_FAILURE() << "no identity in " << directory(node);
+    return hello;
+  }
+  hello.cluster_name = "demo";
+  hello.plugin_name = "tape";
+  hello.plugin_level_min = hello.plugin_level_max = hello.plugin_level = 1;
+  hello.node_id = NodeId(node);
+  hello.to = NodeId(to);
+  hello.cluster_id = (*identity)->cluster_id;
+  hello.former_cluster_ids = (*identity)->former_cluster_ids;
+  hello.skipped_entries = (*identity)->skips;
+  return hello;
+}
+wire::RefusalCode verdict(FaultyFileSystem& files, uint64_t mine, uint64_t theirs) {
+  auto refusal = wire::check_hello(hello_of(files, mine, theirs), hello_of(files, theirs, mine));
+  return refusal ? refusal->code : wire::RefusalCode::kOther;
+}
 
 // ---- looking
 // ----------------------------------------------------------------------------------------
@@ -295,6 +333,27 @@ TEST(Recover, TheNewerLogIsTakenAndAllSurvivorsAgreeOnTheCluster) {
   }
 }
 
+TEST(Recover, WhoWasLostAndWhoWasForgottenDoNotTalkToTheClusterAnyMore) {
+  TwoOfFive two;
+  make_directory(two.files, 1, 9, 7, 7, 6);
+  EXPECT_EQ(verdict(two.files, 2, 1), wire::RefusalCode::kOther);
+  const auto given = two.both();
+  ASSERT_TRUE(two.recover(2, given));
+  EXPECT_EQ(verdict(two.files, 2, 1), wire::RefusalCode::kRecovered);
+  EXPECT_EQ(verdict(two.files, 1, 2), wire::RefusalCode::kLeftBehind);
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kRecovered);
+  ASSERT_TRUE(two.recover(3, given));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
+  EXPECT_EQ(verdict(two.files, 3, 1), wire::RefusalCode::kRecovered);
+}
+
+TEST(Recover, RunsWithDifferentListsMakeDifferentClusters) {
+  TwoOfFive two;
+  ASSERT_TRUE(two.recover(2, two.both()));
+  ASSERT_TRUE(two.recover(3, {*parse_survivor("3")}));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kClusterId);
+}
+
 TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
   TwoOfFive two;
   const auto given = two.both();
@@ -307,6 +366,9 @@ TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
   EXPECT_EQ(best.call("more"), "OK 6");
   EXPECT_EQ(best.call("r"), "OK w4;w5;w6;w7;w8;more;");
   EXPECT_TRUE(best.node->members().is_removed(NodeId(1)));
+  EXPECT_TRUE(best.sessions.of_node_1.at(Index(8)));
+  EXPECT_FALSE(best.sessions.of_node_1.at(Index(9)));
+  EXPECT_TRUE(best.sessions.of_node_2.at(Index(9))) << "a survivor's session goes on";
   EXPECT_EQ(best.node->cluster_id(), two.look(2).identity.cluster_id);
 }
 
@@ -341,6 +403,50 @@ TEST(Recover, ASingleSurvivorNeedsNoReports) {
   EXPECT_EQ(two.all(2), before) << "the same again changes nothing";
 }
 
+// A snapshot from the leader that the log has not reached: a start begins the log anew behind it,
+// and so does what the survivor counts with.
+TEST(Recover, ASurvivorMayHaveItsStateFromASnapshotAlone) {
+  TwoOfFive two;
+  ReplicatedState state = ReplicatedState::at_genesis(five_members());
+  state.applied = Index(20);
+  state.applied_term = Term(8);
+  state.stamp_ns = 500;
+  state.skipped = {{Index(12), Term(7), 5}};
+  const uint64_t writes = 3;
+  {
+    auto store = storage::SnapshotStore::open(two.files, "n2/snapshots", {});
+    ASSERT_TRUE(store);
+    auto writer = (*store)->begin({Index(20), Term(8)}, as_bytes(state.encode()));
+    ASSERT_TRUE(writer);
+    ASSERT_TRUE(
+        (*writer)->write(ByteView(reinterpret_cast<const uint8_t*>(&writes), sizeof writes)));
+    ASSERT_TRUE((*writer)->write(as_bytes("a;b;c;")));
+    ASSERT_TRUE((*writer)->finish());
+  }
+  const std::string before = two.all(2);
+  const Survivor survivor = two.look(2);
+  EXPECT_EQ(survivor.end, (SurvivorEnd{NodeId(2), Term(8), Index(20), Term(8)}));
+  EXPECT_EQ(survivor.commit, Index(20));
+  EXPECT_THAT(survivor.warnings, ElementsAre(HasSubstr("begun anew behind the snapshot")));
+  EXPECT_EQ(two.all(2), before);
+  auto covered = plan_skip(two.files, "n2", survivor, {Index(11), {}});
+  ASSERT_FALSE(covered);
+  EXPECT_THAT(covered.error().text, HasSubstr("cannot be taken back"));
+  auto known = plan_skip(two.files, "n2", survivor, {Index(12), {}});
+  ASSERT_TRUE(known);
+  EXPECT_TRUE(known->is_done);
+
+  ASSERT_TRUE(two.recover(2, two.both()));
+  two.files.crash({0, 0});
+  const Survivor after = two.look(2);
+  EXPECT_EQ(after.end, (SurvivorEnd{NodeId(2), Term(10), Index(21), Term(10)}));
+  EXPECT_EQ(after.members_index, Index(21));
+  RunningNode best(two.files, 2);
+  ASSERT_TRUE(best.node) << best.fatal->text;
+  EXPECT_EQ(best.call("d"), "OK 4");
+  EXPECT_EQ(best.call("r"), "OK a;b;c;d;");
+}
+
 TEST(Recover, AClusterIsRecoveredASecondTimeAlsoByOneThatHasNotHeardOfTheFirst) {
   TwoOfFive two;
   const auto given = two.both();
@@ -354,11 +460,44 @@ TEST(Recover, AClusterIsRecoveredASecondTimeAlsoByOneThatHasNotHeardOfTheFirst) 
   const ClusterId first = two.look(3).identity.cluster_id;
   ASSERT_TRUE(two.recover(3, {*parse_survivor("3")}));
   const Survivor after = two.look(3);
-  EXPECT_THAT(after.identity.former_cluster_ids, ElementsAre(five_members().cluster_id, first));
-  EXPECT_EQ(after.members.recoveries.back().former, first);
+  // It had no part in the first one.
+  EXPECT_THAT(after.identity.former_cluster_ids, ElementsAre(five_members().cluster_id));
+  EXPECT_EQ(after.members.recoveries.back().former, five_members().cluster_id);
+  EXPECT_NE(after.identity.cluster_id, first);
   RunningNode runs(two.files, 3);
   ASSERT_TRUE(runs.node) << runs.fatal->text;
   EXPECT_EQ(runs.call("more"), "OK 9");
+}
+
+// Node 3's end was mistyped, and the mistake is found on node 3 only, when node 2 believes already
+// that node 3's log counts.
+TEST(Recover, AListThatWasMistypedCanBeCorrected) {
+  TwoOfFive two;
+  const std::string right = "3:2:11:9:07070000";
+  auto given = [&](std::string_view third) {
+    return std::vector<GivenSurvivor>{*parse_survivor("2:7:8:7:07070000"), *parse_survivor(third)};
+  };
+  ASSERT_TRUE(two.recover(2, given("3:8:11:9:07070000")));
+  ASSERT_FALSE(two.recover(3, given("3:8:11:9:07070000")));
+  const Survivor believes = two.look(2);
+  EXPECT_NE(believes.identity.cluster_id, five_members().cluster_id);
+  EXPECT_EQ(believes.cluster, five_members().cluster_id) << "its log has no record of that";
+  // Also when that is interrupted, between the record and the identity.
+  for (uint64_t nth = 1; !two.look(2).is_interrupted(); ++nth) {
+    ASSERT_LT(nth, 100u);
+    two.files.fail_nth_change(nth, EIO, true);
+    ASSERT_FALSE(two.recover(2, given(right)));
+    two.files.clear_failures();
+    two.files.restart_process();
+  }
+  ASSERT_TRUE(two.recover(2, given(right)));
+  ASSERT_TRUE(two.recover(3, given(right)));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
+  EXPECT_THAT(two.look(2).identity.former_cluster_ids, ElementsAre(five_members().cluster_id));
+  EXPECT_EQ(two.look(2).end.last_index, Index(9));
+  RunningNode best(two.files, 2);
+  ASSERT_TRUE(best.node) << best.fatal->text;
+  EXPECT_EQ(best.call("more"), "OK 6");
 }
 
 TEST(Recover, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
@@ -426,11 +565,12 @@ TEST(Recover, WhateverFailsTheSameAgainCompletesIt) {
           ++interrupted;
           EXPECT_EQ(between.identity, before.identity);
           EXPECT_EQ(between.end.last_index, before.end.last_index + 1);
-          RunningNode refused(two.files, node);
+          // On a copy: a start makes durable what it reads.
+          auto copy = two.files.clone(nth);
+          RunningNode refused(*copy, node);
           EXPECT_FALSE(refused.node) << "it must not run as the cluster that it was";
           ASSERT_TRUE(refused.fatal);
           EXPECT_THAT(refused.fatal->text, HasSubstr("was interrupted"));
-          two.files.restart_process();
           // With other arguments it is not another recovery.
           auto other = two.recover(node, {*parse_survivor("2")});
           ASSERT_FALSE(other);
@@ -469,8 +609,11 @@ TEST(SkipEntry, IsAboutThisVeryEntry) {
   ASSERT_TRUE(plan->entry);
   EXPECT_EQ(plan->entry->payload.text(), "w5");
   EXPECT_EQ(plan->id.term, Term(2));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
   ASSERT_TRUE(carry_out(two.files, "n2", survivor, *plan));
   two.files.crash({0, 0});
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kSkips);
+  EXPECT_EQ(verdict(two.files, 3, 2), wire::RefusalCode::kSkips);
   EXPECT_THAT(two.look(2).identity.skips, ElementsAre(plan->id));
   auto again = plan_skip(two.files, "n2", two.look(2), {Index(5), {}});
   ASSERT_TRUE(again);
@@ -483,6 +626,9 @@ TEST(SkipEntry, IsAboutThisVeryEntry) {
   auto same = plan_skip(two.files, "n3", two.look(3), {Index(5), plan->id});
   ASSERT_TRUE(same);
   EXPECT_EQ(same->id, plan->id);
+  best.node.reset();
+  ASSERT_TRUE(carry_out(two.files, "n3", two.look(3), *same));
+  EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kOther);
 }
 
 TEST(SkipEntry, AnotherEntryAtItsIndexIsGivenToThePlugin) {
