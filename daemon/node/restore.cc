@@ -86,6 +86,7 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   identity.node_id = options.founder.id;
   identity.disk_id = options.founder.disk_id;
   identity.cluster_id = options.cluster_id;
+  identity.log_begun = true;
   identity.genesis = state->genesis.encode();
   auto saved = storage::save_identity(files, data_dir, identity);
   if (!saved) return failure(saved.error());

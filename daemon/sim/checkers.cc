@@ -15,6 +15,7 @@ constexpr uint64_t kStateEvery = 16;
 uint64_t hash_of(const node::ReplicatedState& state) {
   std::string text = state.conf.encode();
   text += state.members.encode();
+  text += state.settings.encode();
   state.sessions.encode(text);
   text += fmt::format("{} {} {}", state.applied, state.applied_term, state.stamp_ns);
   return checksum64(as_bytes(text));
@@ -266,9 +267,10 @@ void Checkers::applied(NodeId id, const raft::Entry& entry, int32_t status, Byte
         fmt::format("same digest: node {} differs from node {} at index {}", id, known.by, index));
   }
   if (known.state_hash != 0 && known.state_hash != hash_of(state)) {
-    return fail(fmt::format(
-        "same state: sessions or membership on node {} differ from those on node {} at index {}",
-        id, known.by, index));
+    return fail(
+        fmt::format("same state: sessions, membership or settings on node {} differ from those on "
+                    "node {} at index {}",
+                    id, known.by, index));
   }
 }
 

@@ -268,6 +268,8 @@ class Simulation::Impl final : public Endpoints {
   void operate(Random& random);
   void arm_settings();
   void change_setting();
+  void arm_tests_of_leases();
+  void test_lease();
   void stop_faults();
 
   // ---- clients
@@ -1423,6 +1425,60 @@ void Simulation::Impl::arm_settings() {
   });
 }
 
+// What a lease must stand, and random faults seldom bring about: the others elect as soon as they
+// may while the leader does not know it.
+void Simulation::Impl::arm_tests_of_leases() {
+  if (!leases_ || !options_.faults.has(Fault::kPartition)) return;
+  timeline_.after(draw(lease_random_, milliseconds(600), milliseconds(3000)), [this] {
+    if (!faults_on_ || stopped()) return;
+    test_lease();
+    arm_tests_of_leases();
+  });
+}
+
+void Simulation::Impl::test_lease() {
+  Process* leader = nullptr;
+  for (auto& p : processes_) {
+    if (p->up() && p->node->core().lease_until()) leader = p.get();
+  }
+  if (leader == nullptr || processes_.size() < 2) return;
+  const uint64_t episode = next_episode_++;
+  count(Fault::kPartition);
+  if (lease_random_.chance(60)) {
+    // It is alone, and the others may hear at once that it cannot be reached.
+    const bool is_told = lease_random_.chance(50);
+    timeline_.trace("test of a lease: node {} is cut off{}", leader->id,
+                    is_told ? ", and lost" : "");
+    cut_off(*leader, episode, Fault::kPartition);
+    for (auto& other : processes_) {
+      if (is_told && other.get() != leader) network_.break_connection(leader->id, other->id);
+    }
+  } else {
+    // One does not hear it any more, and asks the others, which do, for their votes; they start
+    // anew.
+    Process& deaf = *processes_[lease_random_.below(processes_.size())];
+    if (&deaf == leader) return;
+    timeline_.trace("test of a lease: node {} does not hear node {}", deaf.id, leader->id);
+    network_.cut(leader->id, deaf.id, episode, Fault::kPartition);
+    network_.cut(deaf.id, leader->id, episode, Fault::kPartition);
+    if (options_.faults.has(Fault::kCrashProcess)) {
+      timeline_.after(
+          draw(lease_random_, kElectionTimeout, 3 * kElectionTimeout), [=, this, &deaf] {
+            if (!faults_on_ || stopped()) return;
+            for (auto& other : processes_) {
+              if (other.get() == &deaf || other.get() == leader || !other->up() || other->paused)
+                continue;
+              count(Fault::kCrashProcess);
+              end(*other, false, "killed in the middle of a lease");
+              restart_later(*other, milliseconds(1), milliseconds(20));
+            }
+          });
+    }
+  }
+  timeline_.after(draw(lease_random_, kElectionTimeout, 4 * kElectionTimeout),
+                  [this, episode] { network_.heal(episode); });
+}
+
 void Simulation::Impl::change_setting() {
   node::MemberChange change;
   change.kind = node::MemberChange::Kind::kSetting;
@@ -1877,6 +1933,7 @@ void Simulation::Impl::search() {
 SimReport Simulation::Impl::run() {
   arm_faults();
   arm_settings();
+  arm_tests_of_leases();
   for (auto& p : processes_) start(*p);
   for (auto& client : clients_) {
     timeline_.after(draw(client_random_, milliseconds(0), milliseconds(500)),

@@ -275,6 +275,7 @@ void values() {
   seed("values", "address", std::string(1, '\x03') + "db1.example.org:7101");
   seed("values", "address-v6", std::string(1, '\x03') + "[::1]:7101");
   seed("values", "target", std::string(1, '\x04') + "/readyz?a=b&verbose=1");
+  seed("values", "read-level", std::string(1, '\x05') + "stale; max-age=500ms; min-index=123");
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // The scalars of a configuration, and addresses: what is parsed is written so that it parses to the
-// same. Targets of HTTP requests.
+// same. Targets of HTTP requests, and the read level in their header.
 #include "config/values.h"
 
 #include "admin/http_target.h"
+#include "admin/read_level.h"
 #include "base/log.h"
 #include "tests/fuzz/input.h"
 #include "wire/address.h"
@@ -52,6 +53,16 @@ void address(std::string_view text) {
   }
 }
 
+void read_level(std::string_view text) {
+  auto read = admin::parse_read_level(text);
+  if (!read) {
+    CHECK(read.error().code == ExitCode::kUsage && !read.error().text.empty());
+    return;
+  }
+  const bool bounded = read->min_index || read->max_age;
+  CHECK(!bounded || read->level == node::ReadLevel::kStale);
+}
+
 void http_target(std::string_view text) {
   admin::HttpTarget target = admin::parse_http_target(text);
   CHECK(text.starts_with(target.path));
@@ -65,8 +76,8 @@ void http_target(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace connectd;
   fuzz::Input input(data, size);
-  constexpr void (*kParsers[])(std::string_view) = {duration, size_of, integer, address,
-                                                    http_target};
+  constexpr void (*kParsers[])(std::string_view) = {duration, size_of,     integer,
+                                                    address,  http_target, read_level};
   const uint8_t which = input.byte();
   kParsers[which % std::size(kParsers)](as_text(input.rest()));
   return 0;

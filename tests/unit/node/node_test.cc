@@ -131,7 +131,6 @@ class NodeBench {
   bool canonical = false;                      // the plugin's snapshots
   std::unique_ptr<ScriptedCapturer> capturer;  // none: on the apply thread
   bool snapshotter_waits = false;
-  bool canonical = false;  // the plugin's snapshots
   // A node that waits for space instead of ending gets it after a while.
   bool space_returns = false;
   FaultyFileSystem files;
