@@ -165,7 +165,7 @@ struct RunningNode {
     options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
     options.apply_observer = &sessions;
     Node::Host host{&files,     directory(id), tape_plugin(),
-                    &transport, [] {},         [this](Error error) { fatal = std::move(error); }};
+                    &transport, nullptr, [] {}, [this](Error error) { fatal = std::move(error); }};
     auto opened = Node::open(options, five_members(), std::move(host), clocks());
     if (opened) {
       node = std::move(*opened);
