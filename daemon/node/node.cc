@@ -211,7 +211,8 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   node->worker_ = std::make_unique<Worker>(
       Worker::Options{options.chunk_bytes, seams.files, seams.data_dir}, *node->log_,
       *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
-  node->snapshotter_ = std::make_unique<Snapshotter>(*node->snapshots_, seams.wake, seams.fatal);
+  node->snapshotter_ =
+      std::make_unique<Snapshotter>(*node->snapshots_, seams.rest, seams.wake, seams.fatal);
   return node;
 }
 
