@@ -132,7 +132,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--mode", default="auto", help="snapshot.mode")
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--quiet", type=float, default=30, help="seconds, about, before each snapshot")
+    parser.add_argument("--quiet", type=float, default=60, help="seconds, about, before each snapshot")
     parser.add_argument("--directory", help="for the data; default: a temporary one")
     arguments = parser.parse_args()
     keys = arguments.mib * MIB // VALUE_BYTES
