@@ -13,6 +13,7 @@ import argparse
 import glob
 import os
 import random
+import re
 import selectors
 import socket
 import sys
@@ -131,7 +132,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--mode", default="auto", help="snapshot.mode")
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--quiet", type=float, default=15, help="seconds")
+    parser.add_argument("--quiet", type=float, default=60, help="seconds, about, before each snapshot")
     parser.add_argument("--directory", help="for the data; default: a temporary one")
     arguments = parser.parse_args()
     keys = arguments.mib * MIB // VALUE_BYTES
@@ -163,39 +164,47 @@ def measure(cluster, arguments, keys):
     print(f"filled: {keys} keys of {VALUE_BYTES} bytes in {time.monotonic() - begun:.0f} s; resident "
           f"{harness.memory_bytes(node.process.pid) // MIB} MiB", flush=True)
     load = Load(node.client_port, arguments.rate, keys, values)
+    written = keys
 
-    def run_for(seconds):
-        end = time.monotonic() + seconds
-        load.run(lambda now: now >= end)
-        return load.take_samples()
+    def burst(until):
+        """Writes, not measured, as fast as they are taken."""
+        nonlocal written
+        while not until():
+            filler.send([command(key_of(random.randrange(keys)), values.next()) for _ in range(100)])
+            written += 100
+        filler.wait(0)
 
-    run_for(3)
+    # The first snapshot tells how many writes make the next one due.
+    burst(is_writing)
+    due_after, written = written, 0
+    load.run(lambda now: not is_writing())
+    written += len(load.take_samples())
     for number in range(1, arguments.rounds + 1):
-        quiet, quiet_p99 = percentiles(run_for(arguments.quiet))
-        print(f"round {number}, quiet:   {quiet}", flush=True)
-        if arguments.mode != "inline":
-            # A burst until the snapshot begins; then the same load as before.
-            while not is_writing():
-                filler.send([command(key_of(random.randrange(keys)), values.next()) for _ in range(200)])
-            filler.wait(0)
-            begun = time.monotonic()
-            load.run(lambda now: not is_writing())
-        else:
-            # Nothing is answered meanwhile, so the burst stops in time by its own waiting.
-            while not is_writing():
-                filler.send([command(key_of(random.randrange(keys)), values.next()) for _ in range(20)])
-            begun = time.monotonic()
-            load.run(lambda now: not is_writing())
-        seconds = time.monotonic() - begun
-        during, during_p99 = percentiles(load.take_samples())
-        print(f"round {number}, capture: {during} in {seconds:.1f} s; p99 is {during_p99 / quiet_p99:.2f} x quiet",
-              flush=True)
-        run_for(2)
-        for line in node.log().splitlines()[-50:]:
-            if "snapshot: " in line and ("took" in line or "none was" in line):
-                last = line
-        print(f"         {last.split('snapshot: ')[1]}; resident {harness.memory_bytes(node.process.pid) // MIB} MiB",
-              flush=True)
+        # What is left until then is measured, quiet at first.
+        left = int(arguments.rate * arguments.quiet)
+        burst(lambda: written >= due_after - left)
+        harness.check(not is_writing(), "the snapshot began in the burst: give more --quiet seconds")
+        begun = ended = None
+
+        def is_over(now):
+            nonlocal begun, ended
+            if is_writing():
+                begun = begun or now
+            elif begun:
+                ended = ended or now
+            return ended and now > ended + 1
+        load.run(is_over)
+        samples = load.take_samples()
+        written = sum(1 for due, _ in samples if due >= begun)
+        cost = [line for line in node.log().splitlines() if "snapshot: took" in line][-1].split("snapshot: ")[1]
+        pause = re.search(r"fork took ([0-9.]+) ms", cost)
+        # The file is begun right behind the fork, or the view; what that holds up counts.
+        begun -= 0.06 + (float(pause.group(1)) / 1000 if pause else 0)
+        quiet, quiet_p99 = percentiles([sample for sample in samples if sample[0] < begun])
+        during, during_p99 = percentiles([sample for sample in samples if begun <= sample[0] <= ended])
+        print(f"round {number}, quiet:   {quiet}")
+        print(f"round {number}, capture: {during} in {ended - begun:.1f} s; p99 is {during_p99 / quiet_p99:.2f} x quiet")
+        print(f"         {cost}; resident {harness.memory_bytes(node.process.pid) // MIB} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include "app/daemon.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,6 +35,8 @@ namespace {
 namespace asio = boost::asio;
 using std::chrono::milliseconds;
 
+constexpr int kSnapshotNice = 10;
+constexpr Duration kSnapshotRestMax = milliseconds(200);
 // How long the end of the process waits for a snapshot that was given up.
 constexpr Duration kSnapshotEnd = std::chrono::seconds(5);
 constexpr Duration kBootstrapInterval = milliseconds(100);
@@ -364,6 +367,8 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.plugin = plugin_;
   host.transport = network_.get();
   host.capturer = capturer_.get();
+  // Half of the time at most goes to a snapshot: the log is on the same disk.
+  host.rest = [](Duration busy) { std::this_thread::sleep_for(std::min(busy, kSnapshotRestMax)); };
   host.wake = [this] { wake(); };
   host.fatal = [](Error error) { die(error); };
   options.may_begin_log = !identity_.log_begun;
@@ -464,7 +469,12 @@ void Daemon::Impl::start_threads() {
   threads_.push_back(thread([node = node_.get()] { node->writer().run(); }));
   threads_.push_back(thread([node = node_.get()] { node->applier().run(); }));
   threads_.push_back(thread([node = node_.get()] { node->worker().run(); }));
-  snapshot_thread_ = thread([node = node_.get()] { node->snapshotter().run(); });
+  snapshot_thread_ = thread([node = node_.get()] {
+    // It compresses for seconds; whoever serves requests goes first. In Linux the priority is the
+    // calling thread's. The hardened unit refuses it, and that is no matter.
+    ::setpriority(PRIO_PROCESS, 0, kSnapshotNice);
+    node->snapshotter().run();
+  });
 }
 
 std::map<NodeId, std::vector<wire::Address>> Daemon::Impl::peer_addresses() const {

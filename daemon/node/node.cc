@@ -265,7 +265,8 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
           [self](const raft::SnapshotSent& sent) { self->step(sent); },
       });
   node->sender_->set_rate(options.snapshot_rate, now.time);
-  node->snapshotter_ = std::make_unique<Snapshotter>(*node->snapshots_, seams.wake, seams.fatal);
+  node->snapshotter_ =
+      std::make_unique<Snapshotter>(*node->snapshots_, seams.rest, seams.wake, seams.fatal);
   return node;
 }
 

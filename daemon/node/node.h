@@ -100,8 +100,9 @@ class Node final : public Service, public wire::TransportHandler {
     // How the state is captured for snapshots; none: they are written on the apply thread, and
     // nothing is applied meanwhile. Lives longer than the node.
     plugin::Capturer* capturer = nullptr;
-    std::function<void()> wake;        // any thread: a turn is wanted
-    std::function<void(Error)> fatal;  // any thread: the process must end with it
+    std::function<void(Duration)> rest;  // snapshot thread; see Snapshotter. May be empty
+    std::function<void()> wake;          // any thread: a turn is wanted
+    std::function<void(Error)> fatal;    // any thread: the process must end with it
   };
 
   // Recovers everything in `data_dir` (which the caller has locked and whose identity it has

@@ -10,6 +10,8 @@ namespace connectd::node {
 namespace {
 // The applier begins a capture when the one before was given back.
 constexpr size_t kMaxQueuedTasks = 1;
+// Between two rests.
+constexpr uint64_t kRestEveryBytes = 4 << 20;
 }  // namespace
 
 SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFailure& failure) {
@@ -28,9 +30,10 @@ SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFai
   return {mark, SnapshotFailed::Why::kPlugin, failure.error.text};
 }
 
-Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, std::function<void()> wake,
-                         std::function<void(Error)> fatal)
+Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, std::function<void(Duration)> rest,
+                         std::function<void()> wake, std::function<void(Error)> fatal)
     : snapshots_(snapshots),
+      rest_(std::move(rest)),
       wake_(std::move(wake)),
       fatal_(std::move(fatal)),
       queue_(kMaxQueuedTasks) {}
@@ -105,7 +108,21 @@ void Snapshotter::write(Write& task) {
     };
     auto writer = snapshots_.begin(task.mark, as_bytes(task.metadata));
     if (!writer) return output_failure(writer.error());
-    auto captured = task.capture->write([&](ByteView bytes) { return (*writer)->write(bytes); });
+    uint64_t unrested_bytes = 0;
+    Duration unrested{};
+    auto captured = task.capture->write([&](ByteView bytes) -> Result<void> {
+      if (!rest_) return (*writer)->write(bytes);
+      Time before = read_clocks().time;
+      auto done = (*writer)->write(bytes);
+      unrested += read_clocks().time - before;
+      unrested_bytes += bytes.size();
+      if (done && unrested_bytes >= kRestEveryBytes) {
+        rest_(unrested);
+        unrested_bytes = 0;
+        unrested = Duration();
+      }
+      return done;
+    });
     if (!captured) return tl::unexpected(captured.error());
     auto info = (*writer)->finish();
     if (!info) return output_failure(info.error());

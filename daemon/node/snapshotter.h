@@ -73,8 +73,10 @@ class Snapshotter final {
   };
   using Item = std::variant<Written, NotWritten, Hashed>;
 
-  Snapshotter(storage::SnapshotStore& snapshots, std::function<void()> wake,
-              std::function<void(Error)> fatal);
+  // `rest` is called now and then while a snapshot is written, with the time that it took since the
+  // last rest: to give processor and disk to who serves requests. May be empty.
+  Snapshotter(storage::SnapshotStore& snapshots, std::function<void(Duration)> rest,
+              std::function<void()> wake, std::function<void(Error)> fatal);
 
   // ---- loop thread
   void submit(Task task);
@@ -95,6 +97,7 @@ class Snapshotter final {
   void put(Item item);
 
   storage::SnapshotStore& snapshots_;
+  const std::function<void(Duration)> rest_;
   const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
   BoundedQueue<Task> queue_;

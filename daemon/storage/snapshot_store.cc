@@ -17,8 +17,8 @@
 namespace connectd::storage {
 namespace {
 
-// A snapshot is synced bit by bit as it is written, so that its end does not stall the log's syncs.
-constexpr uint64_t kSyncEveryBytes = 16 << 20;
+// A snapshot is synced bit by bit as it is written: a sync of the log waits behind one of these.
+constexpr uint64_t kSyncEveryBytes = 4 << 20;
 
 struct FreeCompressor {
   void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }

@@ -9,7 +9,7 @@ import harness
 from harness import CONNECTD, EXIT_CONFIG, EXIT_OK, EXIT_PLUGIN, FAST_RAFT, check, wait_until
 
 VALUE = "x" * 200
-OFTEN = {"raft": dict(FAST_RAFT), "storage": {"segment_size": "1MiB"},
+OFTEN = {"raft": dict(FAST_RAFT),
          "snapshot": {"log_min": "16KiB", "log_ratio": 1}}
 
 

@@ -164,8 +164,13 @@ struct RunningNode {
     options.incarnation = options.seed = 77 + id;
     options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
     options.apply_observer = &sessions;
-    Node::Host host{&files,     directory(id), tape_plugin(),
-                    &transport, nullptr, [] {}, [this](Error error) { fatal = std::move(error); }};
+    Node::Host host;
+    host.files = &files;
+    host.data_dir = directory(id);
+    host.plugin = tape_plugin();
+    host.transport = &transport;
+    host.wake = [] {};
+    host.fatal = [this](Error error) { fatal = std::move(error); };
     auto opened = Node::open(options, five_members(), std::move(host), clocks());
     if (opened) {
       node = std::move(*opened);
