@@ -232,7 +232,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   divergence.self = options.id;
   divergence.incarnation = options.incarnation;
   divergence.interval = options.raft.heartbeat_interval;
-  divergence.patience = options.raft.election_timeout;
+  divergence.patience = node->core_->settings().election_timeout;
   divergence.plugin = fmt::format("{} {}", seams.plugin->name(), seams.plugin->version());
   divergence.build = checksum64(as_bytes(seams.plugin->version()));
   node->divergence_ =
@@ -242,7 +242,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   disks.min_free_bytes = options.min_free_bytes;
   disks.stall_timeout = options.stall_timeout > Duration::zero()
                             ? options.stall_timeout
-                            : kStallElectionTimeouts * options.raft.election_timeout;
+                            : kStallElectionTimeouts * node->core_->settings().election_timeout;
   disks.interval = kSpaceCheckInterval;
   node->disks_ = std::make_unique<DiskWatch>(disks);
   node->last_compare_ = now.time;

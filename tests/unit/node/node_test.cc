@@ -729,14 +729,14 @@ TEST_F(CapturingFollower, OneThatIsBeingWrittenIsGivenUpForTheNewerOneOfTheLeade
   bench.node->applier().poll_once();
   turn(true);
   ASSERT_TRUE(bench.node->snapshotter().has_work());
-  bench.node->on_message(NodeId(1), chunk);
+  send_all();
   for (int i = 0; i < 5; ++i) turn(true);
   ASSERT_EQ(bench.node->snapshots_installed(), 1u);
   expect_the_leaders();
 }
 
 TEST_F(CapturingFollower, OneThatIsCapturedAfterTheLeadersCameIsGivenUp) {
-  bench.node->on_message(NodeId(1), chunk);
+  send_all();
   for (int i = 0; i < 5; ++i) turn(true);
   ASSERT_EQ(bench.node->snapshots_installed(), 1u);
   ASSERT_EQ(bench.capturer->begun(), 0);
@@ -801,6 +801,7 @@ TEST_F(FollowerOfASnapshot, ItsVoteOutlivesTheLogThatASnapshotReplaces) {
   EXPECT_EQ(bench.node->core().hard_state().term, Term(3));
   EXPECT_EQ(bench.node->core().hard_state().vote, NodeId(1));
 }
+
 TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {
   chunk.leader_term = Term(7);
   bench.node->on_message(NodeId(1), chunk);
