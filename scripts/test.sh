@@ -59,9 +59,7 @@ case "${1:-}" in
     [ $# -eq 0 ] || { usage >&2; exit 64; }
     build_release
     phase "simulator"
-    # Changes of members run in sim_test, in the mutants' control and in soaks: on new seeds here when
-    # a long soak with them was clean.
-    scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}" --faults all,-membership
+    scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}"
     phase "mutants"
     scripts/mutants.sh
     if [ "${CONNECTD_SANITIZERS:-1}" != 0 ]; then
