@@ -681,10 +681,9 @@ class Session final : public std::enable_shared_from_this<Session> {
                                          {"bytes", listed.bytes},
                                          {"age_seconds", listed.age_seconds}});
       }
-      response.body() = json::serialize(
-          json::object{{"taking", answer.taking},
-                       {"failure", answer.failure},
-                       {"snapshots", std::move(snapshots)}});
+      response.body() = json::serialize(json::object{{"taking", answer.taking},
+                                                     {"failure", answer.failure},
+                                                     {"snapshots", std::move(snapshots)}});
     } else {
       response.body() = std::move(answer.bytes);
     }

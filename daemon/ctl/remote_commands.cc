@@ -329,8 +329,8 @@ ExitCode status_command(Context& context) {
         context.streams.err << "warning: " << problem << "\n";
       }
     }
-    bool serves = view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged &&
-                  !view.no_space;
+    bool serves =
+        view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
   return context.fail(ExitCode::kUnavailable,

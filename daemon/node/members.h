@@ -40,8 +40,8 @@ struct MemberList {
   // Sorted by id. A member without a disk is bound to the disk that it comes with. Who is removed
   // stays in the list until the next change: it is needed while the cluster is joint.
   std::vector<GenesisMember> members;
-  std::vector<NodeId> promote;  // learners that become voters when they have caught up
-  std::vector<NodeId> removed;  // sorted; ids are never used again
+  std::vector<NodeId> promote;             // learners that become voters when they have caught up
+  std::vector<NodeId> removed;             // sorted; ids are never used again
   std::vector<RecoveryRecord> recoveries;  // in order
   bool operator==(const MemberList&) const = default;
 

@@ -78,32 +78,31 @@ std::string quoted(std::string_view bytes) {
 }
 
 std::string describe(const wire::PeerMessage& message) {
-  return std::visit(Overloaded{
-                        [](const raft::Envelope& m) { return describe_raft(m); },
-                        [](const wire::ForwardProposals& m) {
-                          return fmt::format("ForwardProposals term={} count={}", m.leader_term,
-                                             m.proposals.size());
-                        },
-                        [](const wire::ForwardRefused& m) {
-                          return fmt::format("ForwardRefused term={}", m.leader_term);
-                        },
-                        [](const wire::SnapshotChunk& m) {
-                          return fmt::format("SnapshotChunk index={} offset={} bytes={} of {}",
-                                             m.file.mark.index, m.offset, m.bytes.size(),
-                                             m.file.bytes);
-                        },
-                        [](const wire::SnapshotAck& m) {
-                          return fmt::format("SnapshotAck index={} received={} state={}",
-                                             m.file.mark.index, m.received,
-                                             static_cast<int>(m.state));
-                        },
-                        [](const wire::SnapshotOffer& m) {
-                          return fmt::format("SnapshotOffer index={} bytes={} checksum={:016x}",
-                                             m.file.mark.index, m.file.bytes, m.file.checksum);
-                        },
-                        [](const auto&) { return std::string("another message"); },
-                    },
-                    message);
+  return std::visit(
+      Overloaded{
+          [](const raft::Envelope& m) { return describe_raft(m); },
+          [](const wire::ForwardProposals& m) {
+            return fmt::format("ForwardProposals term={} count={}", m.leader_term,
+                               m.proposals.size());
+          },
+          [](const wire::ForwardRefused& m) {
+            return fmt::format("ForwardRefused term={}", m.leader_term);
+          },
+          [](const wire::SnapshotChunk& m) {
+            return fmt::format("SnapshotChunk index={} offset={} bytes={} of {}", m.file.mark.index,
+                               m.offset, m.bytes.size(), m.file.bytes);
+          },
+          [](const wire::SnapshotAck& m) {
+            return fmt::format("SnapshotAck index={} received={} state={}", m.file.mark.index,
+                               m.received, static_cast<int>(m.state));
+          },
+          [](const wire::SnapshotOffer& m) {
+            return fmt::format("SnapshotOffer index={} bytes={} checksum={:016x}",
+                               m.file.mark.index, m.file.bytes, m.file.checksum);
+          },
+          [](const auto&) { return std::string("another message"); },
+      },
+      message);
 }
 
 }  // namespace connectd::sim

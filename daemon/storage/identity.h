@@ -24,7 +24,7 @@ inline constexpr size_t kMaxIdentitySkips = 64;
 
 struct Identity {
   NodeId node_id;
-  DiskId disk_id;        // random, drawn when the directory is first used
+  DiskId disk_id;  // random, drawn when the directory is first used
   // As handshakes compare it: that of the founding document, until the cluster is recovered from
   // the loss of a majority. None before the cluster was formed.
   ClusterId cluster_id;

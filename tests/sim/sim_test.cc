@@ -72,7 +72,8 @@ class SimulationTest : public ::testing::Test {
     }
     fmt::print(
         "{}: seeds {}..{}: {} events, {} simulated seconds, {} elections, {} crashes, {} "
-        "partitions, {} snapshots taken, {} installed, {} transfers resumed, {} captured (failed {}, "
+        "partitions, {} snapshots taken, {} installed, {} transfers resumed, {} captured (failed "
+        "{}, "
         "overtaken {}, cut {}), {} log cuts; {} writes "
         "acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms; searched {}, too "
         "large {}\n",

@@ -35,8 +35,7 @@ TEST(Settings, TheirBytesAreThoseOfTheDocument) {
   // docs/storage-format.md, "Settings".
   std::string hex;
   for (char c : sample().encode()) hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
-  EXPECT_EQ(hex,
-            "0101140027b929000000000065cd1d00000000");
+  EXPECT_EQ(hex, "0101140027b929000000000065cd1d00000000");
 }
 
 TEST(Settings, WhatDoesNotMakeSenseIsRefused) {
