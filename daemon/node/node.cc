@@ -252,9 +252,9 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
                        options.apply_inline_ns_max, options.wall_clock, options.apply_observer,
                        node->skips_, seams.capturer},
       std::move(start), *node->snapshots_, seams.wake, seams.fatal);
-  node->worker_ =
-      std::make_unique<Worker>(Worker::Options{seams.files, seams.data_dir, genesis, node->skips_},
-                               *node->log_, *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
+  node->worker_ = std::make_unique<Worker>(
+      Worker::Options{seams.files, seams.data_dir, genesis, node->skips_}, *node->log_,
+      *node->snapshots_, seams.plugin, seams.wake, seams.fatal);
   node->sender_ = std::make_unique<SnapshotSender>(
       options.chunk_bytes,
       SnapshotSender::Host{
@@ -520,12 +520,18 @@ void Node::judge_disks() {
 void Node::watch_disk() {
   disks_->progressed(!held_messages_.empty(), durable_batch_, now_.time);
   judge_disks();
-  if (core_->role() != raft::Role::kLeader || core_->is_transferring() || stopping_ ||
-      now_.time < next_hand_over_) {
-    return;
-  }
+  if (core_->role() != raft::Role::kLeader || core_->is_transferring() || stopping_) return;
   const DiskWatch::View view = disk_view();
   const bool because_stalled = disks_->is_stalled() && disks_->others_suffice(view);
+  if (because_stalled && stalled_hand_over_ == core_->term()) {
+    // What the others lack may be on this very disk only, and then nobody can be brought far enough
+    // to take over; they do better without.
+    LOG_WARNING("raft", "the log's disk has stalled, and nobody took over: stepping down");
+    step(raft::StepDown{});
+    host_.wake();
+    return;
+  }
+  if (now_.time < next_hand_over_) return;
   const bool because_full =
       !because_stalled && disks_->is_full() && disks_->others_have_space(view);
   if (!because_stalled && !because_full) return;
@@ -533,6 +539,7 @@ void Node::watch_disk() {
               because_stalled ? "the log's disk has stalled"
                               : "the disk is full, and another voter has space");
   step(raft::TransferLeadership{});
+  if (because_stalled && core_->is_transferring()) stalled_hand_over_ = core_->term();
   next_hand_over_ = now_.time + kHandOverInterval;
   host_.wake();
 }
@@ -544,8 +551,7 @@ bool Node::take_what_fits(raft::AppendRequest& append) const {
   auto is_taken = [&](const raft::Entry& entry) {
     const bool is_here =
         entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;
-    return is_here || entry.kind == raft::EntryKind::kNoop ||
-           raft::brings_conf(entry.kind);
+    return is_here || entry.kind == raft::EntryKind::kNoop || raft::brings_conf(entry.kind);
   };
   auto end = std::ranges::find_if_not(append.entries, is_taken);
   if (end == append.entries.end()) return true;
@@ -1217,10 +1223,9 @@ void Node::install(Worker::Restored& restored) {
       hard_state.commit = std::max(hard_state.commit, mark.index);
       writer_->reset(mark, hard_state);
     }
-    raft::SnapshotInstalled installed{mark, restored.state.state.conf,
-                                      restored.state.state.stamp_ns,
-                                      Slice::copy_of(restored.state.state.members.encode()),
-                                      restored.state.state.settings};
+    raft::SnapshotInstalled installed{
+        mark, restored.state.state.conf, restored.state.state.stamp_ns,
+        Slice::copy_of(restored.state.state.members.encode()), restored.state.state.settings};
     handed_ = mark.index;
     older_snapshot_ = snapshot_;
     snapshot_ = mark;

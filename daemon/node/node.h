@@ -143,7 +143,6 @@ class Node final : public Service, public wire::TransportHandler {
   // Whether a peer that says this is welcome.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const;
 
-
   // Hands over leadership and takes no new requests. drained(): nothing is held any more.
   void shut_down();
   bool drained() const;
@@ -284,7 +283,7 @@ class Node final : public Service, public wire::TransportHandler {
   double snapshot_spread_ = 1;
   uint64_t snapshots_installed_ = 0;
   bool taking_snapshot_ = false;
-  Index snapshot_asked_;  // by begin_snapshot(), while another one was being taken
+  Index snapshot_asked_;             // by begin_snapshot(), while another one was being taken
   Time snapshot_since_;              // when it was begun
   Time next_snapshot_notice_;        // ... if it takes so long
   uint64_t snapshot_log_bytes_ = 0;  // log_bytes_ when it was begun
@@ -299,7 +298,8 @@ class Node final : public Service, public wire::TransportHandler {
   Time next_preparation_;
   Time next_housekeeping_;
   Time next_space_check_;
-  Time next_hand_over_;  // because of the disk
+  Time next_hand_over_;     // because of the disk
+  Term stalled_hand_over_;  // in which one was begun because the disk stalls
   bool disks_changed_ = false;
   bool disk_was_full_ = false;
   bool disk_was_stalled_ = false;

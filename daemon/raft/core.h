@@ -119,6 +119,8 @@ struct PeerReached {                       // a connection stands: probe again a
 struct ChangeSettings { Settings settings; };
 // From now on this node does not stand for election: it is about to stop.
 struct Retire {};
+// A leader gives up its office with nobody to hand it to; the others elect when they miss it.
+struct StepDown {};
 // A batch that Ready::append gave is durable. Batches become durable in order.
 struct AppendDone { uint64_t batch = 0; };
 struct ApplyDone { Index index; };         // everything up to here was applied
@@ -142,7 +144,7 @@ struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
                            SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy, Unfit,
-                           ChangeSettings, Retire>;
+                           ChangeSettings, Retire, StepDown>;
 
 // Why a leader takes no change of members now.
 enum class ChangeRefusal : uint8_t {

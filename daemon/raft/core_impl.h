@@ -68,6 +68,9 @@ class Core::Impl final {
   void on(const Unfit& event) { unfit_ = event.peers; }
   void on(const ChangeSettings& event);
   void on(const Retire&) { priority_ = 0; }
+  void on(const StepDown&) {
+    if (role_ == Role::kLeader) become_follower(term_, NodeId());
+  }
 
   // -- core.cc: the rest of the turn
   void hand_out_committed(Ready& ready);

@@ -513,8 +513,11 @@ void Simulation::Impl::start(Process& p) {
       bite(p.damage);
       return;
     }
-    // A full disk alone is no reason, but for a log that has never been begun.
-    const bool is_full = p.disk_is_full && !p.has_run;
+    // A full disk alone is no reason, but for a log that has to begin: for the first time, or anew
+    // behind a snapshot.
+    const bool begins =
+        !p.has_run || node.error().text.find("has to begin anew") != std::string::npos;
+    const bool is_full = p.disk_is_full && begins;
     if ((p.error_planned || is_full) && node.error().code == ExitCode::kStorage) {
       if (p.error_planned) bite(Fault::kWriteError);
       p.error_planned = false;

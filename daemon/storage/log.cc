@@ -225,7 +225,14 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
             : fmt::format("the log has term {} at index {}, the snapshot has term {}; the log is "
                           "begun anew behind the snapshot",
                           term_there, snapshot.index, snapshot.term));
-    if (auto done = reset(snapshot, hard_state_); !done) return done;
+    if (auto done = reset(snapshot, hard_state_); !done) {
+      if (!done.error().no_space) return done;
+      return failure(ExitCode::kStorage,
+                     fmt::format("the disk is full, and the log has to begin anew behind the "
+                                 "snapshot at index {}, for which it needs a file: make space and "
+                                 "start again ({})",
+                                 snapshot.index, done.error().text));
+    }
     state = LogState();
     state.first_index = snapshot.index + 1;
     state.before_first_term = snapshot.term;

@@ -477,6 +477,42 @@ TEST(NodeOnAStalledDisk, WithoutAnybodyWhoCouldDoWithoutItTheLeaderStays) {
   EXPECT_EQ(client->reply(0), "OK 1");
 }
 
+// What its followers lack is on its disk alone, which completes nothing: nobody can be brought far
+// enough to take over.
+TEST(NodeOnAStalledDisk, ALeaderThatCannotEvenHandOverStepsDown) {
+  Cluster cluster(3);
+  Cluster::Member& first = cluster.await_leader();
+  EXPECT_EQ(cluster.call(first, "one"), "OK 1");
+  cluster.pass(kTimeout / 2);
+  for (auto& m : cluster.members) {
+    if (m.get() != &first) cluster.stop(*m);
+  }
+  {
+    RecordingClient client;
+    client.stream = first.node->open_stream(client);
+    client.submit("never acknowledged");
+    const Index before = first.node->core().durable_index();
+    ASSERT_TRUE(cluster.until([&] { return first.node->core().durable_index() > before; }));
+  }
+  cluster.stop(first);
+  Cluster::Member& second = first.id == NodeId(1) ? cluster.member(2) : cluster.member(1);
+  ASSERT_TRUE(cluster.start(first));
+  ASSERT_TRUE(cluster.start(second));
+  ASSERT_TRUE(cluster.until([&] { return first.leads(); })) << "its log is the longest";
+  first.stalled = true;
+  for (auto& m : cluster.members) {
+    if (!m->node) {
+      ASSERT_TRUE(cluster.start(*m));
+    }
+  }
+  ASSERT_TRUE(
+      cluster.until([&] { return cluster.leader() && cluster.leader() != &first; }, 8 * kTimeout));
+  EXPECT_EQ(cluster.call(*cluster.leader(), "two"), "OK 2");
+  first.stalled = false;
+  cluster.pass(2 * kTimeout);
+  cluster.expect_nothing_lost();
+}
+
 TEST(NodeOnAStalledDisk, DoesNotCampaign) {
   Cluster cluster(3);
   cluster.await_leader();
