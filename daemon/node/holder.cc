@@ -629,14 +629,41 @@ void Holder::read_done(const RequestRef& ref, const Reply& reply) {
 }
 
 void Holder::expire() {
+  expire_queued();
+  if (now_ < next_expiry_) return;
+  next_expiry_ = now_ + kExpiryInterval;
+  // An answer starts what waited behind it on its connection, and that may be over its time, too.
+  size_t before = 0;
+  do {
+    before = held_;
+    expire_queued();
+    expire_numbered();
+    expire_reads(new_reads_);
+    expire_reads(new_lease_reads_);
+    expire_stale_reads();
+    for (auto it = read_batches_.begin(); it != read_batches_.end();) {
+      expire_reads(it->second.tasks);
+      const bool is_for_age = it->first == age_context_ && !stale_reads_.empty();
+      if (it->first == age_context_ && !is_for_age) age_context_ = 0;
+      it = it->second.tasks.empty() && !is_for_age ? read_batches_.erase(it) : std::next(it);
+    }
+    for (auto it = indexed_reads_.begin(); it != indexed_reads_.end();) {
+      expire_reads(it->second);
+      it = it->second.empty() ? indexed_reads_.erase(it) : std::next(it);
+    }
+  } while (held_ < before);
+}
+
+void Holder::expire_queued() {
   while (!queued_.empty() && queued_.front().deadline <= now_) {
     Write write = std::move(queued_.front());
     queued_.pop_front();
     answer_error(write.ref, ReplyCode::kNoLeader,
                  "no leader took the request within client.request_timeout; it was not executed");
   }
-  if (now_ < next_expiry_) return;
-  next_expiry_ = now_ + kExpiryInterval;
+}
+
+void Holder::expire_numbered() {
   for (Write& write : numbered_) {
     if (write.answered || write.deadline > now_) continue;
     write.answered = true;
@@ -644,19 +671,6 @@ void Holder::expire() {
                  "the outcome was not learned within client.request_timeout; the request may still "
                  "be executed");
     write.ref.stream.reset();
-  }
-  expire_reads(new_reads_);
-  expire_reads(new_lease_reads_);
-  expire_stale_reads();
-  for (auto it = read_batches_.begin(); it != read_batches_.end();) {
-    expire_reads(it->second.tasks);
-    const bool is_for_age = it->first == age_context_ && !stale_reads_.empty();
-    if (it->first == age_context_ && !is_for_age) age_context_ = 0;
-    it = it->second.tasks.empty() && !is_for_age ? read_batches_.erase(it) : std::next(it);
-  }
-  for (auto it = indexed_reads_.begin(); it != indexed_reads_.end();) {
-    expire_reads(it->second);
-    it = it->second.empty() ? indexed_reads_.erase(it) : std::next(it);
   }
 }
 

@@ -168,6 +168,8 @@ class Holder final {
   void answer(const RequestRef& ref, const Reply& reply);
   void answer_error(const RequestRef& ref, ReplyCode code, std::string_view text);
   void expire();
+  void expire_queued();
+  void expire_numbered();
   void expire_reads(std::vector<ReadTask>& tasks);
   void expire_stale_reads();
 

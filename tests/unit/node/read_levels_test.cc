@@ -51,6 +51,22 @@ TEST(ReadLevels, OneQuestionForEachLevelOfATurn) {
   EXPECT_EQ(texts(bench.take_reads(5)), "r1 r4 r2 r3 ");
 }
 
+// Chain, seed 2992754402000163: each started when the one before it was given up, and was given up
+// in its turn a while later.
+TEST(ReadLevels, WhatWaitsBehindOneThatIsGivenUpIsGivenUpWithIt) {
+  HolderBench bench;
+  auto client = bench.connect();
+  for (int i = 0; i < 20; ++i) {
+    client->submit("r1");
+    submit(*client, "r2", kLease);
+    client->submit("w3");
+    submit(*client, "r4", stale(700));
+  }
+  bench.advance();
+  bench.advance(HolderLimits().request_timeout + milliseconds(100));
+  EXPECT_EQ(client->codes.size(), 80u);
+}
+
 // Seed 5243: of a lease read between two others the index came later than theirs, and was higher.
 TEST(ReadLevels, AConnectionsReadsOfTwoLevelsWaitForEachOther) {
   HolderBench bench;
