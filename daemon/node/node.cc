@@ -547,7 +547,14 @@ void Node::watch_disk() {
 // The log's reserve is used up. What keeps elections and changes of members going is small and is
 // taken; all else waits at the leader, as if it were lost, until there is space. False: nothing of
 // it is taken, and it is not answered either, lest the leader send the next at once.
-bool Node::take_what_fits(raft::AppendRequest& append) const {
+bool Node::take_what_fits(raft::AppendRequest& append) {
+  // What follows entries that were not taken does not fit; each refusal would make the leader send
+  // its window again. A new leader needs one to find where the logs match.
+  if (append.prev_index > core_->last_index()) {
+    if (now_.time < next_gap_answer_) return false;
+    next_gap_answer_ = now_.time + core_->settings().election_timeout;
+    return true;
+  }
   auto is_taken = [&](const raft::Entry& entry) {
     const bool is_here =
         entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;

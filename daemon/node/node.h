@@ -215,7 +215,7 @@ class Node final : public Service, public wire::TransportHandler {
   void watch_disk();
   void judge_disks();
   DiskWatch::View disk_view() const;
-  bool take_what_fits(raft::AppendRequest& append) const;
+  bool take_what_fits(raft::AppendRequest& append);
   bool refuses(const wire::ForwardProposals& forward) const;
   bool takes_proposals() const;
   bool takes_snapshot(NodeId from, Term leader_term, const wire::SnapshotFile& file);
@@ -306,6 +306,7 @@ class Node final : public Service, public wire::TransportHandler {
   std::vector<NodeId> unfit_;  // as the core was told
   bool writes_were_stopped_ = false;
   bool log_was_full_ = false;
+  Time next_gap_answer_;  // while the log is full
   // The snapshot that comes in, and what the worker was given of it and has not answered.
   wire::SnapshotFile incoming_;
   size_t incoming_tasks_ = 0;

@@ -30,6 +30,8 @@ constexpr Duration kRequestTimeout = seconds(5);
 // A request is answered this long after its deadline at the latest, by its node's clock, pauses
 // left out.
 constexpr Duration kAnswerSlack = seconds(1);
+// A busy cluster has a hundredth of it.
+constexpr uint64_t kEventsOfSecondMax = 2'000'000;
 // The quorum of the liveness phase has this long, in election timeouts, for a leader and a write
 // through every one of its nodes. Ten are promised for a cluster whose disks and clocks are
 // ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock
@@ -311,6 +313,8 @@ class Simulation::Impl final : public Endpoints {
   Random client_random_;
   Random phase_random_;
   Random capture_random_;
+  Time second_began_;
+  uint64_t events_of_second_ = 0;
   Random lease_random_;
   Random read_random_;
   std::vector<Random> fault_random_;
@@ -1666,6 +1670,14 @@ bool Simulation::Impl::run_until(Time end, const std::function<bool()>& done) {
   while (!stopped()) {
     if (done()) return true;
     if (!timeline_.run_next(end)) return done();
+    // Nodes that answer one another for ever, at the speed of the network.
+    if (now() - second_began_ >= seconds(1)) {
+      second_began_ = now();
+      events_of_second_ = 0;
+    }
+    if (++events_of_second_ > kEventsOfSecondMax) {
+      checkers_.fail(fmt::format("storm: over {} events in a virtual second", kEventsOfSecondMax));
+    }
   }
   return false;
 }
