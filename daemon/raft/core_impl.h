@@ -89,7 +89,7 @@ class Core::Impl final {
   bool is_voter() const { return conf().is_voter(options_.id); }
   bool may_campaign() const {
     if (!may_vote_ || !may_lead_ || priority_ == 0) return false;
-    if (is_voter()) return true;
+    if (is_voter() || is_needed_) return true;
     return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
            confs_[confs_.size() - 2].conf.is_voter(options_.id);
   }
@@ -112,6 +112,7 @@ class Core::Impl final {
   void pre_campaign();
   void campaign(bool transfer);
   void count_vote(NodeId from, bool granted);
+  bool is_up_to_date(Index last_index, Term last_term);
   void become_follower(Term term, NodeId leader);
   void become_leader();
   void leave_role();
@@ -225,6 +226,8 @@ class Core::Impl final {
   Time election_deadline_;
   int quick_timeouts_ = 0;               // draws left from the short range
   std::optional<Time> leader_heard_at_;  // follower: while its connection stands
+  // A learner whose log reaches further than that of somebody who asked for its vote.
+  bool is_needed_ = false;
 
   // The promise (leases.cc). A leader was heard since the last Ready: the promise counts from then
   // on, for only that turn's clock is sure to have been read after the message came.

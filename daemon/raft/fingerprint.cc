@@ -141,6 +141,7 @@ void Fingerprint::add(const Core& core) {
   };
   add(c.may_vote_);
   add(c.may_lead_);
+  add(c.is_needed_);
   add(c.unfit_.size());
   for (NodeId id : c.unfit_) add(id);
   add(c.confs_.size());

@@ -95,8 +95,10 @@ std::string InvariantChecker::after_step(const Core& core) {
       HOLDS(c.vote_ == c.options_.id, "a candidate that did not vote for itself");
       [[fallthrough]];
     case Role::kPreCandidate:
-      HOLDS(std::any_of(c.confs_.begin(), c.confs_.end(),
-                        [&](const ConfAtIndex& known) { return known.conf.is_voter(core.id()); }),
+      HOLDS(c.is_needed_ || std::any_of(c.confs_.begin(), c.confs_.end(),
+                                        [&](const ConfAtIndex& known) {
+                                          return known.conf.is_voter(core.id());
+                                        }),
             "a campaign of one who is no voter");
       HOLDS(!c.leader_, "a campaign under a known leader");
       [[fallthrough]];
