@@ -459,6 +459,7 @@ void Core::Impl::send_when_durable(Envelope message, Index needs) {
   if (hard_state_is_durable() && needs <= log_.durable_index()) {
     outbox_.push_back(std::move(message));
   } else {
+    least_held_ = held_.empty() ? needs : std::min(least_held_, needs);
     held_.push_back({std::move(message), needs});
   }
 }
@@ -466,17 +467,9 @@ void Core::Impl::send_when_durable(Envelope message, Index needs) {
 // Held messages leave with the turn's batch if there is one. Without one, what they wait for is in
 // a batch under way (or, if its completion did not count, in the one that is made for them).
 void Core::Impl::release_held() {
-  if (held_.empty() || !hard_state_is_durable()) return;
-  size_t kept = 0;
-  for (Held& held : held_) {
-    if (held.needs <= log_.durable_index()) {
-      outbox_.push_back(std::move(held.message));
-    } else {
-      if (&held_[kept] != &held) held_[kept] = std::move(held);
-      ++kept;
-    }
-  }
-  held_.resize(kept);
+  if (held_.empty() || least_held_ > log_.durable_index() || !hard_state_is_durable()) return;
+  std::vector<Held> held = std::exchange(held_, {});
+  for (Held& each : held) send_when_durable(std::move(each.message), each.needs);
 }
 
 Time Core::Impl::next_deadline() const {

@@ -209,6 +209,7 @@ class Core::Impl final {
   NodeId written_vote_;
   uint64_t hard_state_batch_ = 0;  // the batch that brought written_term_ and written_vote_
   std::vector<Held> held_;         // until they are durable
+  Index least_held_;               // what the first of them to leave needs
 
   // Apply.
   Index applied_;
