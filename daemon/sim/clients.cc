@@ -1,0 +1,172 @@
+// What asks, and what is noted of the answers.
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "sim/describe.h"
+#include "sim/simulation_impl.h"
+
+namespace connectd::sim {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+// A request is answered this long after its deadline at the latest, by its node's clock, pauses
+// left out.
+constexpr Duration kAnswerSlack = seconds(1);
+constexpr size_t kMaxOutstanding = 40;
+}  // namespace
+
+void Simulation::Impl::open(Client& client) {
+  client.connection = next_connection_++;
+  client.stream = client.process->node->open_stream(client);
+}
+
+void Simulation::Impl::drop(Client& client) {
+  for (size_t at : client.outstanding) {
+    history_[at].outcome = OutcomeKind::kUnknown;
+    if (history_[at].is_write) ++report_.unknown;
+  }
+  client.outstanding.clear();
+  client.stream.reset();
+}
+
+void Simulation::Impl::drop_clients_of(Process& p) {
+  for (auto* clients : {&clients_, &probes_}) {
+    for (auto& client : *clients) {
+      if (client->process == &p) drop(*client);
+    }
+  }
+}
+
+void Simulation::Impl::submit(Client& client) {
+  Workload::Request request =
+      workload_->next(client_random_, client.is_probe ? 100 : write_percent_);
+  Operation operation;
+  operation.client = client.connection;
+  operation.is_write = request.is_write;
+  operation.request = request.bytes;
+  operation.called = now();
+  operation.call_order = next_order_++;
+  checkers_.called(operation);
+  node::ReadOptions read;
+  if (!request.is_write && reads_have_levels_) {
+    const uint64_t level = read_random_.below(100);
+    if (level < 40) {
+      read.level = node::ReadLevel::kLease;
+      if (clocks_are_wild_) checkers_.called_stale(operation, Index(), Time::min());
+    } else if (level < 70) {
+      read.level = node::ReadLevel::kStale;
+      if (read_random_.chance(40)) read.min_index = checkers_.shown();
+      Time fresh_since = Time::min();
+      if (read_random_.chance(50)) {
+        read.max_age = draw(read_random_, Duration(0), seconds(1));
+        // Of the node's own time, which may be slow.
+        fresh_since = now() - *read.max_age * 1000 / static_cast<int64_t>(slowest_clock_);
+        // The question may have been answered by a lease.
+        if (clocks_are_wild_) fresh_since = Time::min();
+      }
+      checkers_.called_stale(operation, read.min_index, fresh_since);
+    }
+  }
+  // Before the submission: the reply may come from within.
+  client.outstanding.push_back(history_.size());
+  history_.push_back(std::move(operation));
+  waiting_.push_back({client.process, client.process->life, client.process->clock.local(now()),
+                      client.process->paused_total(now())});
+  client.process->node->set_now(client.process->clock.now(now()));
+  client.stream->submit(as_bytes(request.bytes), read);
+}
+
+void Simulation::Impl::client_act(Client& client) {
+  if (stopped() || !clients_on_) return;
+  Random& random = client_random_;
+  if (client.stream && random.chance(1)) drop(client);
+  if (!client.stream && client.outstanding.empty() && random.chance(20)) {
+    client.process = processes_[random.below(processes_.size())].get();
+  }
+  Process& p = *client.process;
+  if (p.up() && !p.paused) {
+    if (!client.stream) open(client);
+    size_t burst = random.chance(20) ? random.between(2, 20) : 1;
+    const bool one_by_one = calm_ || !faults_on_;
+    if (one_by_one) burst = 1;
+    const size_t limit = one_by_one ? 1 : kMaxOutstanding;
+    for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
+    schedule_turn(p, now());
+  }
+  // Behind the safety phase less is asked than the smallest limits can bear: what is demanded then
+  // is an end to the faults' effects, not to a queue.
+  const int slower = faults_on_ ? 1 : 10;
+  timeline_.after(slower * draw(random, microseconds(500), milliseconds(30)),
+                  [this, at = &client] { client_act(*at); });
+}
+
+void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
+  CHECK(!client.outstanding.empty());
+  const size_t at = client.outstanding.front();
+  client.outstanding.pop_front();
+  Operation& operation = history_[at];
+  operation.returned = now();
+  operation.return_order = next_order_++;
+  operation.reply = as_text(reply.bytes);
+  operation.status = reply.status;
+  operation.index = reply.index;
+  timeline_.note('R', at, static_cast<uint64_t>(reply.code), reply.index.value());
+  timeline_.trace("client {} at node {}: {} -> {} {} index={}", client.number, client.process->id,
+                  quoted(operation.request), node::reply_code_name(reply.code),
+                  quoted(operation.reply), reply.index);
+  const Waiting& waiting = waiting_[at];
+  Duration took = client.process->clock.local(now()) - waiting.local;
+  Duration paused =
+      (client.process->paused_total(now()) - waiting.paused) * 2;  // rates are up to 2
+  if (took > kRequestTimeout + kAnswerSlack + paused) {
+    checkers_.fail(fmt::format("answered in time: {} took {} ms", quoted(operation.request),
+                               took / milliseconds(1)));
+  }
+  switch (reply.code) {
+    case node::ReplyCode::kOk:
+      operation.outcome = reply.plugin_refused ? OutcomeKind::kRefused : OutcomeKind::kOk;
+      ++(operation.is_write ? report_.acknowledged : report_.reads);
+      if (client.is_probe && operation.is_write) client.probe_done = true;
+      break;
+    case node::ReplyCode::kUnknown:
+      operation.outcome = OutcomeKind::kUnknown;
+      operation.returned = Time::max();
+      operation.return_order = UINT64_MAX;
+      ++report_.unknown;
+      break;
+    case node::ReplyCode::kDiskFull:
+      if (client.process->disk_is_full) bite(*client.process, Fault::kDiskFull);
+      [[fallthrough]];
+    default:
+      operation.outcome = OutcomeKind::kRefused;
+      ++report_.refused;
+  }
+  checkers_.replied(operation);
+}
+
+void Simulation::Impl::look_for_late_answers() {
+  for (auto* clients : {&clients_, &probes_}) {
+    for (auto& client : *clients) {
+      if (client->outstanding.empty() || !client->process->up()) continue;
+      Process& p = *client->process;
+      if (p.paused) continue;
+      const Waiting& waiting = waiting_[client->outstanding.front()];
+      Duration took = p.clock.local(now()) - waiting.local;
+      Duration paused = (p.paused_total(now()) - waiting.paused) * 2;
+      if (took > kRequestTimeout + kAnswerSlack + paused) {
+        checkers_.fail(fmt::format("answered in time: {} at node {} has no answer after {} ms",
+                                   quoted(history_[client->outstanding.front()].request), p.id,
+                                   took / milliseconds(1)));
+      }
+    }
+  }
+  timeline_.after(milliseconds(500), [this] {
+    if (!stopped()) look_for_late_answers();
+  });
+}
+
+}  // namespace connectd::sim

@@ -1,0 +1,535 @@
+// Nodes: how they start, run and end, their threads' work, their connections.
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "sim/describe.h"
+#include "sim/simulation_impl.h"
+#include "wire/handshake.h"
+
+namespace connectd::sim {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::unique_ptr<Simulation::Impl::Process> Simulation::Impl::make_process(NodeId id,
+                                                                          Random& random) {
+  auto p = std::make_unique<Process>();
+  p->simulation = this;
+  p->id = id;
+  p->disk_id.bytes[0] = static_cast<uint8_t>(id.value());
+  p->files = std::make_unique<FaultyFileSystem>(random.next());
+  p->clock.jump((static_cast<int64_t>(random.below(2'000)) - 1'000) * 1'000'000);
+  p->disk_low = microseconds(random.between(20, 200));
+  p->disk_high = p->disk_low + microseconds(random.between(10, 5'000));
+  return p;
+}
+
+void Simulation::Impl::draw_options(Process& p) {
+  Random& random = node_random_;
+  node::NodeOptions options;
+  options.id = p.id;
+  options.disk_id = p.disk_id;
+  options.may_begin_log = !p.has_run;
+  options.seed = random.next();
+  options.incarnation = random.next();
+  options.raft.election_timeout = kElectionTimeout;
+  options.raft.heartbeat_interval = kElectionTimeout / 10;
+  // None is 0: a quorum whose newest log lies where nobody campaigns has no leader.
+  if (leases_) options.raft.priority = static_cast<uint8_t>(50 * (1 + p.id.value() % 3));
+  options.apply_inline = random.chance(50);
+  options.apply_inline_ns_max = INT64_MAX;  // a busy machine must not decide where a run goes
+  options.holder.request_timeout = kRequestTimeout;
+  options.log.segment_bytes = 64 << 10;
+  options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
+  options.snapshot.trailing_entries = random.below(20);
+  options.snapshot.held_log_bytes = options.seed % 2 == 0 ? 64 << 10 : 1 << 20;
+  options.chunk_bytes = 4096;
+  options.compare_interval = random.chance(30) ? seconds(1) : Duration(0);
+  options.min_free_bytes = 16 << 10;
+  options.apply_observer = &p;
+  if (active_.has(Fault::kTinyLimits)) {
+    Random& tiny = fault_random_[static_cast<size_t>(Fault::kTinyLimits)];
+    count(Fault::kTinyLimits);
+    bite(Fault::kTinyLimits);
+    options.log.segment_bytes = tiny.chance(50) ? 4096 : 8192;
+    options.snapshot.log_min_bytes = tiny.chance(50) ? 256 : 2 << 10;
+    options.snapshot.log_ratio = tiny.chance(50) ? 0.01 : 1;
+    options.snapshot.trailing_entries = tiny.below(4);
+    options.snapshot.block_bytes = tiny.chance(50) ? 100 : 1000;
+    options.chunk_bytes = tiny.chance(50) ? 64 : 512;
+    if (tiny.chance(30)) options.snapshot_rate = tiny.chance(50) ? 4 << 10 : 64 << 10;
+    if (tiny.chance(60)) {
+      options.raft.max_append_bytes = 1;
+      options.raft.max_append_entries = 1 + tiny.below(3);
+      options.raft.inflight_bytes = 300;
+    }
+    if (tiny.chance(50)) options.raft.cache_bytes = 200;
+    if (tiny.chance(50)) options.raft.apply_bytes = 1;
+    if (tiny.chance(30)) options.holder.credit_bytes = 600;
+    if (tiny.chance(30)) options.holder.forward_bytes = 200;
+  }
+  Process* at = &p;
+  options.wall_clock = [this, at] { return at->clock.now(now()).wall_ns; };
+  p.options = std::move(options);
+}
+
+void Simulation::Impl::start(Process& p) {
+  CHECK(!p.up());
+  if (p.lost) return;
+  if (p.wiped || p.outside) return knock(p);
+  ++p.life;
+  p.fatal.reset();
+  draw_options(p);
+  node::Node::Host host;
+  host.files = p.files.get();
+  host.data_dir = "data";
+  host.plugin = options_.plugin;
+  host.transport = &p;
+  Process* at = &p;
+  // On the apply thread, or by a copy: half of the lives each.
+  p.capturer.reset();
+  if (capture_random_.chance(50)) {
+    p.capturer =
+        std::make_unique<CopyCapturer>(capture_random_, report_.captures, [at](Error error) {
+          if (!at->fatal) at->fatal = std::move(error);
+        });
+  }
+  host.capturer = p.capturer.get();
+  host.wake = [this, at] { schedule_turn(*at, now() + microseconds(1)); };
+  host.fatal = [at](Error error) {
+    if (!at->fatal) at->fatal = std::move(error);
+  };
+  auto node = node::Node::open(p.options, genesis_, std::move(host), p.clock.now(now()));
+  timeline_.note('S', p.id.value(), node.has_value());
+  if (p.files->is_off()) {  // the power went again while it recovered
+    if (node) node->reset();
+    p.off_planned = false;
+    p.files->crash();
+    restart_later(p, milliseconds(10), milliseconds(500));
+    return;
+  }
+  if (!node) {
+    timeline_.trace("node {} does not start: {}", p.id, node.error().text);
+    if (p.damaged && node.error().code == ExitCode::kData) {
+      p.lost = true;
+      bite(p.damage);
+      return;
+    }
+    // A full disk alone is no reason, but for a log that has to begin: for the first time, or anew
+    // behind a snapshot.
+    const bool begins =
+        !p.has_run || node.error().text.find("has to begin anew") != std::string::npos;
+    const bool is_full = p.disk_is_full && begins;
+    if ((p.error_planned || is_full) && node.error().code == ExitCode::kStorage) {
+      if (p.error_planned) bite(Fault::kWriteError);
+      p.error_planned = false;
+      p.files->clear_failures();
+      p.files->restart_process();
+      restart_later(p, milliseconds(100), milliseconds(2000));
+      return;
+    }
+    return checkers_.fail(
+        fmt::format("start: node {} does not start: {}", p.id, node.error().text));
+  }
+  p.node = std::move(*node);
+  p.has_run = true;
+  p.installed = 0;
+  p.resumed = 0;
+  p.snapshot = p.node->snapshot_index();
+  p.turn_at = Time::max();
+  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
+  if (p.damaged) {
+    for (const std::string& warning : p.node->warnings()) {
+      if (warning.find("snapshot") != std::string::npos) bite(p.damage);
+    }
+  }
+  timeline_.trace("node {} up term={} log={}..{} snapshot={}", p.id, p.node->core().term(),
+                  p.node->core().first_index(), p.node->core().last_index(), p.snapshot);
+  checkers_.started(p.id, *p.node);
+  for (auto& other : processes_) {
+    if (other.get() == &p) continue;
+    network_.dial(p.id, other->id);
+    network_.dial(other->id, p.id);
+  }
+  schedule_turn(p, now());
+}
+
+// An empty disk: the process comes up without a cluster, and its hellos say so. Under an id that
+// the cluster knows with another disk it is refused, until an operator has it replaced.
+void Simulation::Impl::knock(Process& p) {
+  for (auto& other : processes_) {
+    if (other.get() == &p || !other->up()) continue;
+    if (network_.is_cut(p.id, other->id) || network_.is_cut(other->id, p.id)) continue;
+    wire::Hello hello = hello_of(p, other->id);
+    hello.cluster_id = ClusterId();
+    std::optional<wire::Refusal> refusal = wire::check_hello(hello_of(*other, p.id), hello);
+    if (!refusal) refusal = other->node->check_peer(hello);
+    if (!refusal && changes_) {
+      timeline_.trace("node {} is let in by node {}", p.id, other->id);
+      p.wiped = p.outside = false;
+      if (std::exchange(p.fresh, false)) p.has_run = false;
+      p.unbound = true;
+      return start(p);
+    }
+    const bool as_wiped = refusal && refusal->code == wire::RefusalCode::kDiskId;
+    const bool as_stranger = refusal && refusal->code == wire::RefusalCode::kNotMember;
+    const bool as_removed = refusal && refusal->code == wire::RefusalCode::kRemoved;
+    if (p.wiped && !as_wiped && !(changes_ && (as_stranger || as_removed))) {
+      return checkers_.fail(fmt::format(
+          "wiped disk: node {} with an empty disk is not refused by node {}", p.id, other->id));
+    }
+    timeline_.trace("node {} is refused: {}", p.id, refusal->text);
+    if (p.wiped) bite(p, Fault::kDiskWiped);
+    if (as_removed || (p.wiped && !changes_)) p.lost = true;
+    break;
+  }
+  if (!p.lost) restart_later(p, milliseconds(100), milliseconds(1000));
+}
+
+void Simulation::Impl::note_conf(const node::Node& node) {
+  const raft::Core& core = node.core();
+  const Index at = core.conf_index();
+  if (core.conf_is_settled() && at > settled_conf_) {
+    settled_conf_ = at;
+    for (const node::GenesisMember& member : node.members().members) {
+      Process& p = process(member.id);
+      if (p.disk_id == member.disk_id) p.unbound = false;
+    }
+    std::erase_if(confs_, [&](const auto& known) { return known.first < at; });
+  }
+  if (at < settled_conf_) return;
+  std::pair<Index, raft::ConfState> conf{at, core.conf()};
+  if (std::ranges::find(confs_, conf) == confs_.end()) confs_.push_back(std::move(conf));
+}
+
+// By a leader whose configuration is settled; empty: there is none.
+std::vector<Simulation::Impl::Process*> Simulation::Impl::members_now() {
+  std::vector<Process*> members;
+  const raft::Core* newest = nullptr;
+  const Process* leader = nullptr;
+  for (auto& p : processes_) {
+    if (!p->up()) continue;
+    const raft::Core& core = p->node->core();
+    if (core.role() != raft::Role::kLeader || !core.leader_is_ready() || !core.conf_is_settled()) {
+      continue;
+    }
+    if (newest != nullptr && core.term() <= newest->term()) continue;
+    newest = &core;
+    leader = p.get();
+  }
+  if (newest == nullptr) return members;
+  for (NodeId id : newest->conf().members()) {
+    Process& p = process(id);
+    // Not one that was let in by a change that came to nothing: it needs another one.
+    const node::GenesisMember* listed = leader->node->members().find(id);
+    if (p.up() && listed != nullptr && listed->disk_id == p.disk_id) members.push_back(&p);
+  }
+  return members;
+}
+
+void Simulation::Impl::end(Process& p, bool power, const char* why) {
+  if (!p.up()) return;
+  timeline_.note('E', p.id.value(), power);
+  timeline_.trace("node {} ends: {}", p.id, why);
+  ++report_.crashes;
+  ++p.life;
+  drop_clients_of(p);
+  checkers_.stopped(p.id);
+  p.node.reset();
+  p.held.clear();
+  resume(p);
+  if (power) {
+    FaultyFileSystem::CrashOptions how;
+    how.keep_sector_percent = active_.has(Fault::kWriteLost) ? 50 : 100;
+    if (active_.has(Fault::kWriteLost) && !active_.has(Fault::kWriteTorn)) {
+      // All or nothing.
+      how.keep_sector_percent =
+          fault_random_[static_cast<size_t>(Fault::kWriteLost)].chance(30) ? 100 : 0;
+    }
+    how.keep_name_percent = how.keep_sector_percent;
+    FaultyFileSystem::CrashDamage damage = p.files->crash(how);
+    if (damage.sectors_lost + damage.names_lost > 0) {
+      count(Fault::kWriteLost);
+      bite(Fault::kWriteLost);
+      if (damage.sectors_kept > 0 && damage.sectors_lost > 0) {
+        count(Fault::kWriteTorn);
+        bite(Fault::kWriteTorn);
+      }
+    }
+  } else {
+    p.files->restart_process();
+  }
+  p.off_planned = false;
+  for (auto& other : processes_) {
+    if (other.get() != &p) network_.break_connection(p.id, other->id);
+  }
+}
+
+void Simulation::Impl::restart_later(Process& p, Duration low, Duration high) {
+  if (p.restart_pending || p.lost) return;
+  p.restart_pending = true;
+  timeline_.after(draw(phase_random_, low, high), [this, at = &p] {
+    at->restart_pending = false;
+    if (!at->up() && !at->stays_down && !stopped()) start(*at);
+  });
+}
+
+void Simulation::Impl::when(Process& p, Time time, std::function<void()> action) {
+  timeline_.at(time, [this, at = &p, life = p.life, action = std::move(action)]() mutable {
+    if (at->life != life || stopped()) return;
+    if (at->paused) {
+      bite(*at, Fault::kPause);
+      at->held.push_back(std::move(action));
+      return;
+    }
+    action();
+  });
+}
+
+void Simulation::Impl::pause(Process& p, Duration length) {
+  p.paused = true;
+  p.paused_since = now();
+  ++p.pauses;
+  timeline_.trace("node {} is paused for {} ms", p.id, length / milliseconds(1));
+  timeline_.after(length, [this, at = &p, pause = p.pauses] {
+    if (at->paused && at->pauses == pause) resume(*at);
+  });
+}
+
+void Simulation::Impl::resume(Process& p) {
+  if (!p.paused) return;
+  p.paused_before += now() - p.paused_since;
+  p.paused = false;
+  for (auto& action : std::exchange(p.held, {})) when(p, now(), std::move(action));
+}
+
+void Simulation::Impl::repair(Process& p) {
+  resume(p);
+  p.disk_extra = Duration(0);
+  p.stalled_until = now();
+  p.files->clear_failures();
+  p.files->set_capacity(UINT64_MAX);
+  p.disk_is_full = p.error_planned = p.off_planned = false;
+  if (!p.up()) return;
+  // What a stall holds up is done now; its own event then finds nothing.
+  p.writer_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
+  schedule_workers(p);
+}
+
+void Simulation::Impl::schedule_turn(Process& p, Time time) {
+  if (!p.up() || p.turn_at <= time) return;
+  p.turn_at = time;
+  when(p, time, [this, at = &p, time] {
+    if (at->turn_at != time) return;
+    at->turn_at = Time::max();
+    turn(*at);
+  });
+}
+
+void Simulation::Impl::turn(Process& p) {
+  timeline_.note('T', p.id.value());
+  p.node->turn(p.clock.now(now()));
+  after_step(p);
+  if (!stands(p)) return;
+  if (p.node->is_removed()) {
+    p.lost = true;
+    return end(p, false, "it was removed");
+  }
+  schedule_workers(p);
+  schedule_turn(p, std::max(p.clock.world(p.node->next_deadline()), now() + microseconds(1)));
+}
+
+bool Simulation::Impl::stands(Process& p) {
+  if (stopped() || !p.up()) return false;
+  if (p.files->is_off()) {
+    bite(p.off_keeps_cache ? Fault::kCrashProcess : Fault::kCrashPower);
+    end(p, !p.off_keeps_cache,
+        p.off_keeps_cache ? "killed in a disk operation" : "the power goes in a disk operation");
+    restart_later(p, milliseconds(10), milliseconds(3000));
+    return false;
+  }
+  if (p.fatal) {
+    handle_fatal(p);
+    return false;
+  }
+  return true;
+}
+
+// The process says that it must end. Only for a reason that was given to it; a full disk is none.
+void Simulation::Impl::handle_fatal(Process& p) {
+  Error error = *p.fatal;
+  timeline_.trace("node {} stops: {}", p.id, error.text);
+  if (error.code == ExitCode::kStorage && p.error_planned) {
+    bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
+    p.error_planned = false;
+    p.files->clear_failures();
+  } else if (error.code == ExitCode::kData && p.damaged) {
+    bite(p.damage);
+  } else {
+    return checkers_.fail(fmt::format("stop: node {} stops: {}", p.id, error.text));
+  }
+  end(p, false, "an error of its disk");
+  restart_later(p, milliseconds(100), milliseconds(3000));
+}
+
+void Simulation::Impl::schedule_workers(Process& p) {
+  auto arrange = [&](bool Process::*scheduled, bool has_work, bool is_disk, Duration low,
+                     Duration high, auto poll) {
+    if (p.*scheduled || !has_work) return;
+    p.*scheduled = true;
+    Time time = now() + draw(worker_random_, low, high);
+    if (is_disk && p.disk_extra > Duration(0)) {
+      time += draw(fault_random_[static_cast<size_t>(Fault::kDiskSlow)], Duration(0), p.disk_extra);
+      if (time - now() > milliseconds(50)) bite(p, Fault::kDiskSlow);
+    }
+    if (is_disk && p.stalled_until > time) {
+      time = p.stalled_until;
+      bite(p, Fault::kDiskStall);
+    }
+    when(p, time, [this, at = &p, scheduled, poll] {
+      at->*scheduled = false;
+      poll();
+      if (!stands(*at)) return;
+      schedule_workers(*at);
+      schedule_turn(*at, now());
+    });
+  };
+  node::Node& node = *p.node;
+  const Duration retry =
+      node.writer().waits_for_space() ? Duration(milliseconds(100)) : Duration(0);
+  arrange(&Process::writer_scheduled, node.writer().has_work(), true, p.disk_low + retry,
+          p.disk_high + retry, [&node] { node.writer().poll_once(); });
+  arrange(&Process::applier_scheduled, node.applier().has_work(), false, microseconds(1),
+          microseconds(200), [&node] { node.applier().poll_once(); });
+  arrange(&Process::worker_scheduled, node.worker().has_work(), true, p.disk_low, p.disk_high,
+          [&node] { node.worker().poll_once(); });
+  if (!p.snapshotter_scheduled && node.snapshotter().has_work()) {
+    // A snapshot takes long, compared with all else.
+    Duration longest = capture_random_.chance(50) ? milliseconds(500) : p.disk_high;
+    arrange(&Process::snapshotter_scheduled, true, true, p.disk_low, std::max(longest, p.disk_high),
+            [&node] { node.snapshotter().poll_once(); });
+  }
+}
+
+void Simulation::Impl::after_step(Process& p) {
+  if (stopped() || !p.up()) return;
+  const raft::Core& core = p.node->core();
+  uint64_t elections = checkers_.elections();
+  checkers_.after_step(p.id, *p.node);
+  if (p.disk_is_full && (p.node->log_is_full() || p.node->writer().waits_for_space())) {
+    bite(p, Fault::kDiskFull);
+  }
+  if (changes_) note_conf(*p.node);
+  if (core.role() == raft::Role::kLeader && !clocks_are_wild_) {
+    for (const auto& other : processes_) {
+      if (!other->up() || other->node->core().term() >= core.term()) continue;
+      auto lease = other->node->core().lease_until();
+      if (lease && *lease > other->clock.local(now())) {
+        checkers_.fail(
+            fmt::format("lease: node {} leads term {}, and node {} holds a lease of term "
+                        "{} for {} ms more",
+                        p.id, core.term(), other->id, other->node->core().term(),
+                        (*lease - other->clock.local(now())) / milliseconds(1)));
+      }
+    }
+  }
+  if (checkers_.elections() > elections) {
+    timeline_.note('L', p.id.value(), core.term().value());
+    timeline_.trace("node {} leads term {}", p.id, core.term());
+  }
+  if (p.node->sender().resumed() > p.resumed) {
+    p.resumed = p.node->sender().resumed();
+    ++report_.snapshots_resumed;
+  }
+  if (p.node->snapshots_installed() > p.installed) {
+    p.installed = p.node->snapshots_installed();
+    p.snapshot = p.node->snapshot_index();
+    ++report_.snapshots_installed;
+    timeline_.trace("node {} installed the snapshot at {}", p.id, p.snapshot);
+  } else if (p.node->snapshot_index() > p.snapshot) {
+    p.snapshot = p.node->snapshot_index();
+    ++report_.snapshots_taken;
+  }
+}
+
+// ---- the network
+
+wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
+  wire::Hello hello;
+  hello.cluster_name = genesis_.cluster_name;
+  hello.cluster_id = genesis_.cluster_id;
+  hello.node_id = p.id;
+  hello.to = to;
+  hello.priority = p.options.raft.priority;
+  hello.disk_id = p.disk_id;
+  hello.plugin_name = options_.plugin->name();
+  hello.plugin_level_min = options_.plugin->level_min();
+  hello.plugin_level_max = options_.plugin->level_max();
+  hello.plugin_level = genesis_.plugin_level;
+  if (p.up()) hello.members_index = p.node->core().conf_index();
+  return hello;
+}
+
+bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
+  for (auto [mine, theirs] : {std::pair(dialler, answerer), std::pair(answerer, dialler)}) {
+    wire::Hello hello = hello_of(process(theirs), mine);
+    if (wire::check_hello(hello_of(process(mine), theirs), hello)) return false;
+    if (!process(mine).up()) continue;
+    auto refusal = process(mine).node->check_peer(hello);
+    if (!refusal) continue;
+    if (refusal->code == wire::RefusalCode::kRemoved) {
+      // Whoever is told so ends.
+      Process& removed = process(theirs);
+      when(removed, now(), [this, at = &removed] {
+        at->lost = true;
+        end(*at, false, "it is told that it was removed");
+      });
+    }
+    return false;
+  }
+  return true;
+}
+
+void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message) {
+  if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
+    checkers_.sending(from.id, *from.node, *envelope);
+  } else if (const auto* ack = std::get_if<wire::SnapshotAck>(&message)) {
+    checkers_.sending(from.id, *from.node, *ack);
+  }
+  network_.send(from.id, to, std::move(message));
+}
+
+void Simulation::Impl::deliver(NodeId from, NodeId to, wire::PeerMessage message) {
+  Process& p = process(to);
+  if (p.paused) {  // it waits in the socket's buffer
+    auto kept = std::make_shared<wire::PeerMessage>(std::move(message));
+    when(p, now(), [this, from, to, kept] { deliver(from, to, std::move(*kept)); });
+    return;
+  }
+  if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, to, describe(message));
+  p.node->set_now(p.clock.now(now()));
+  p.node->on_message(from, std::move(message));
+  schedule_turn(p, now());
+}
+
+void Simulation::Impl::reached(NodeId node, NodeId peer) {
+  Process& p = process(node);
+  when(p, now(), [this, at = &p, peer] {
+    at->node->set_now(at->clock.now(now()));
+    at->node->on_peer_reached(peer, hello_of(process(peer), at->id));
+    schedule_turn(*at, now());
+  });
+}
+
+void Simulation::Impl::lost(NodeId node, NodeId peer) {
+  Process& p = process(node);
+  when(p, now(), [this, at = &p, peer] {
+    at->node->set_now(at->clock.now(now()));
+    at->node->on_peer_lost(peer);
+    schedule_turn(*at, now());
+  });
+}
+
+}  // namespace connectd::sim

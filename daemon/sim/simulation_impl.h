@@ -1,0 +1,274 @@
+// The state of one run, private to sim/. Its functions lie in four files by what they are about:
+//   simulation.cc  the door; the phases of a run, and what is demanded in each
+//   machines.cc    nodes: how they start, run and end, their threads' work, their connections
+//   injection.cc   faults, operators, settings
+//   clients.cc     what asks, and what is noted of the answers
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "node/node.h"
+#include "sim/checkers.h"
+#include "sim/copy_capture.h"
+#include "sim/faulty_file_system.h"
+#include "sim/history.h"
+#include "sim/machine_clock.h"
+#include "sim/network.h"
+#include "sim/simulation.h"
+#include "sim/timeline.h"
+#include "sim/workload.h"
+
+namespace connectd::sim {
+
+inline constexpr Duration kElectionTimeout = std::chrono::milliseconds(500);
+inline constexpr Duration kRequestTimeout = std::chrono::seconds(5);
+// Beyond the founders: so many nodes may be added in a run.
+inline constexpr size_t kMaxAdded = 5;
+
+inline Random stream_of(uint64_t seed, uint64_t purpose) {
+  return Random(seed * 0x9e3779b97f4a7c15 + purpose * 0xd1b54a32d192ed03 + 0x2545f4914f6cdd1d);
+}
+inline Duration draw(Random& random, Duration low, Duration high) {
+  return low + Duration(random.below(static_cast<uint64_t>((high - low).count()) + 1));
+}
+
+class Simulation::Impl final : public Endpoints {
+ public:
+  explicit Impl(SimOptions options);
+  ~Impl() {
+    for (auto& client : clients_) client->stream.reset();
+  }
+  SimReport run();
+
+ private:
+  struct Process;
+  struct Client final : node::ReplyHandler {
+    Impl* simulation = nullptr;
+    size_t number = 0;
+    Process* process = nullptr;
+    uint64_t connection = 0;  // Operation::client
+    std::unique_ptr<node::RequestStream> stream;
+    std::deque<size_t> outstanding;  // in history_
+    bool is_probe = false;           // of the liveness phase and the end
+    bool probe_done = false;
+
+    void on_reply(const node::Reply& reply) override { simulation->replied(*this, reply); }
+    void on_replies_end() override {}
+  };
+
+  // One machine: its disk and clock, and while the process is up its Node.
+  struct Process final : wire::Transport, node::ApplyObserver {
+    Impl* simulation = nullptr;
+    NodeId id;
+    DiskId disk_id;
+    std::unique_ptr<FaultyFileSystem> files;
+    MachineClock clock;
+    node::NodeOptions options;
+    std::unique_ptr<CopyCapturer> capturer;
+    std::unique_ptr<node::Node> node;
+    bool has_run = false;
+    uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
+    std::optional<Error> fatal;
+    Time turn_at = Time::max();
+    bool writer_scheduled = false;
+    bool applier_scheduled = false;
+    bool worker_scheduled = false;
+    bool snapshotter_scheduled = false;
+    Duration disk_low{};
+    Duration disk_high{};
+    Duration disk_extra{};  // of a slow one
+    Time stalled_until{};   // its disk completes nothing
+    bool paused = false;    // it does nothing; what was to happen waits
+    Time paused_since{};
+    uint64_t pauses = 0;
+    Duration paused_before{};
+    std::vector<std::function<void()>> held;
+    FaultSet has_bitten;  // of the present pause, slow time, stall and full disk
+    bool restart_pending = false;
+    bool error_planned = false;  // a write or sync is to fail, or has
+    bool disk_is_full = false;
+    bool off_planned = false;  // the machine dies in the middle of a disk operation
+    bool off_keeps_cache = false;
+    bool damaged = false;  // bytes of its disk were changed
+    Fault damage = Fault::kBitFlip;
+    bool wiped = false;
+    bool outside = false;  // it was never let in
+    bool fresh = false;    // its disk is empty
+    bool unbound = false;  // it was let in, and no settled list of members has its disk yet
+    uint8_t disk_number = 0;
+
+    // It does not hold what the cluster may count on.
+    bool is_gone() const { return damaged || wiped || lost || outside || unbound; }
+    bool stays_down = false;  // through the liveness phase
+    bool lost = false;        // will not come back: refused to start, or was refused
+    Index snapshot;
+    uint64_t installed = 0;
+    uint64_t resumed = 0;
+
+    bool up() const { return node != nullptr; }
+    Duration paused_total(Time now) const {
+      return paused_before + (paused ? now - paused_since : Duration(0));
+    }
+    void send(NodeId to, wire::PeerMessage message) override {
+      simulation->send(*this, to, std::move(message));
+    }
+    void flush() override {}
+    void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
+                    const node::ReplicatedState& state) override {
+      simulation->checkers_.applied(id, entry, status, reply, state);
+    }
+    void on_restored(const node::ReplicatedState& state) override {
+      simulation->checkers_.restored(id, state);
+    }
+  };
+
+  // ---- Endpoints
+  bool is_up(NodeId id) const override { return process(id).up(); }
+  uint64_t life_of(NodeId id) const override { return process(id).life; }
+  bool greet(NodeId dialler, NodeId answerer) override;
+  void deliver(NodeId from, NodeId to, wire::PeerMessage message) override;
+  void reached(NodeId node, NodeId peer) override;
+  void lost(NodeId node, NodeId peer) override;
+
+  Process& process(NodeId id) { return *processes_[id.value() - 1]; }
+  const Process& process(NodeId id) const { return *processes_[id.value() - 1]; }
+  size_t quorum() const { return options_.nodes / 2 + 1; }
+  Time now() const { return timeline_.now(); }
+
+  // ---- nodes
+  void draw_options(Process& p);
+  void start(Process& p);
+  std::unique_ptr<Process> make_process(NodeId id, Random& random);
+  // A node with an empty disk asks to be let in.
+  void knock(Process& p);
+  void note_conf(const node::Node& node);
+  std::vector<Process*> members_now();
+  // `power`: what was not synced may be gone.
+  void end(Process& p, bool power, const char* why);
+  void restart_later(Process& p, Duration low, Duration high);
+  // Arranges `action` for this life of the process; it waits while the process is paused.
+  void when(Process& p, Time time, std::function<void()> action);
+  void pause(Process& p, Duration length);
+  void resume(Process& p);
+  // Its disk and its process are as they should be again.
+  void repair(Process& p);
+  void schedule_turn(Process& p, Time time);
+  void turn(Process& p);
+  void schedule_workers(Process& p);
+  // After anything that ran code of the node: whether it still stands.
+  bool stands(Process& p);
+  void handle_fatal(Process& p);
+  void after_step(Process& p);
+  void send(Process& from, NodeId to, wire::PeerMessage message);
+  bool stopped() const { return !checkers_.violation().empty(); }
+  wire::Hello hello_of(const Process& p, NodeId to) const;
+
+  // ---- faults
+  void arm_faults();
+  void every(Fault fault, Duration low, Duration high, std::function<void(Random&)> inject);
+  Process& victim(Random& random);  // leaders are hit more often than others
+  void count(Fault fault) { ++report_.faults[fault].injected; }
+  void bite(Fault fault) { ++report_.faults[fault].bitten; }
+  // Of faults that last: each bites once, however often.
+  void begin(Process& p, Fault fault) {
+    count(fault);
+    p.has_bitten.set(fault, false);
+  }
+  void bite(Process& p, Fault fault) {
+    if (!p.has_bitten.has(fault)) bite(fault);
+    p.has_bitten.set(fault);
+  }
+  bool may_lose_one(const Process& p) const;
+  void cut_groups(const std::vector<bool>& side, uint64_t episode, Fault why);
+  void cut_off(Process& p, uint64_t episode, Fault why);
+  void flap(NodeId a, NodeId b, int times, Random* random);
+  void power_cut(Process& p);
+  void expect_another_leader(Process& stalled);
+  void damage(Process& p, Fault fault, Random& random);
+  void wipe(Process& p);
+  void operate(Random& random);
+  void arm_settings();
+  void change_setting();
+  void arm_tests_of_leases();
+  void test_lease();
+  void stop_faults();
+
+  // ---- clients
+  void client_act(Client& client);
+  void submit(Client& client);
+  void open(Client& client);
+  void drop(Client& client);  // its connection: what is outstanding is not known
+  void drop_clients_of(Process& p);
+  void replied(Client& client, const node::Reply& reply);
+  void look_for_late_answers();
+
+  // ---- phases
+  bool run_until(Time end, const std::function<bool()>& done);
+  bool demand_progress(const std::vector<Process*>& nodes, Duration bound);
+  void safety();
+  void liveness();
+  void liveness_with_changes(const std::vector<Process*>& nodes);
+  void heal(const std::vector<Process*>& nodes);
+  void finish();
+  void search();
+  std::string states() const;
+
+  const SimOptions options_;
+  SimReport report_;
+  Timeline timeline_;
+  std::unique_ptr<Workload> workload_;
+  Network network_;
+  Checkers checkers_;
+  node::Genesis genesis_;
+  FaultSet active_;       // drawn for this seed
+  bool changes_ = false;  // of members
+  // Configurations that may be in force somewhere: the newest that is settled, and what came after
+  // it in any log.
+  std::vector<std::pair<Index, raft::ConfState>> confs_;
+  Index settled_conf_;
+  // One stream of numbers a purpose, so that a fault that is left out changes nothing else.
+  Random node_random_;
+  Random worker_random_;
+  Random client_random_;
+  Random phase_random_;
+  Random capture_random_;
+  Time second_began_;
+  uint64_t events_of_second_ = 0;
+  Random lease_random_;
+  Random read_random_;
+  std::vector<Random> fault_random_;
+  std::vector<std::unique_ptr<Process>> processes_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Client>> probes_;
+  History history_;
+  struct Waiting {  // per operation: when it was submitted by its node's clock, and its pauses
+    Process* process;
+    uint64_t life;
+    Time local;
+    Duration paused;
+  };
+  std::vector<Waiting> waiting_;
+  uint64_t next_connection_ = 1;
+  uint64_t next_order_ = 1;
+  uint64_t next_episode_ = 1;
+  double write_percent_ = 70;
+  // Each client asks one thing at a time: then a search for a linearization comes to an end.
+  bool calm_ = false;
+  bool reads_have_levels_ = false;
+  // Leases are on at times, and priorities differ. Clocks keep within the bound then, or are wild:
+  // then a lease read promises nothing, and everything else what it always does.
+  bool leases_ = false;
+  bool clocks_are_wild_ = false;
+  uint64_t slowest_clock_ = 500;  // permille, of those that may be drawn
+  uint64_t fastest_clock_ = 2000;
+  bool faults_on_ = true;
+  bool clients_on_ = true;
+};
+
+}  // namespace connectd::sim
