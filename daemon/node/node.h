@@ -4,6 +4,13 @@
 //
 // The turn (loop thread): what arrived since the last one has been given by on_message(), streams
 // and the workers; turn() steps the core with all of it, once, and does what its Ready says.
+//
+// Its functions lie in five files by what they are about:
+//   node.cc            the turn, and what the threads say
+//   node_open.cc       how it opens
+//   node_disks.cc      full and stalled disks
+//   node_snapshots.cc  snapshots, the own and those that peers send
+//   node_members.cc    changes of members and settings
 #pragma once
 
 #include <cstdint>
@@ -188,6 +195,8 @@ class Node final : public Service, public wire::TransportHandler {
   Snapshotter& snapshotter() { return *snapshotter_; }
 
  private:
+  static constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
+
   struct HeldMessages {
     uint64_t batch = 0;
     std::vector<raft::Envelope> messages;

@@ -168,6 +168,15 @@ class Cluster {
       EXPECT_EQ(call(*m, "r"), "OK " + acknowledged) << "node " << m->id.value();
     }
   }
+  // Of those that are under way.
+  size_t refusals_by(NodeId from) const {
+    return static_cast<size_t>(std::ranges::count_if(under_way_, [&](const Message& m) {
+      const auto* envelope = std::get_if<raft::Envelope>(&m.message);
+      const auto* answer =
+          envelope == nullptr ? nullptr : std::get_if<raft::AppendResponse>(&envelope->message);
+      return m.from == from && answer != nullptr && !answer->success;
+    }));
+  }
   void fill(Member& m) { m.files.set_free(0); }
   void free(Member& m) { m.files.set_capacity(UINT64_MAX); }
   bool all_refuse() {
@@ -269,6 +278,37 @@ TEST(NodeOnAFullDisk, OneOfThreeIsNotMissedAndComesBack) {
   cluster.pass(60);
   EXPECT_THAT(cluster.call(full, "again"), StartsWith("OK"));
   cluster.expect_nothing_lost();
+}
+
+// Each refusal makes the leader send its window again: as many as there are messages would be a
+// storm.
+TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullRefusesWhatComesBehindAGapOnceInAnElectionTimeout) {
+  Cluster cluster(3);
+  Cluster::Member& leader = cluster.await_leader();
+  Cluster::Member& full = cluster.follower();
+  cluster.fill(full);
+  for (int i = 0; !full.node->log_is_full(); ++i) {
+    ASSERT_LT(i, 200);
+    EXPECT_THAT(cluster.call(leader, fmt::format("a{}", i)), StartsWith("OK"));
+  }
+  const raft::Core& core = full.node->core();
+  auto refusals_of = [&](int messages) {
+    const size_t before = cluster.refusals_by(full.id);
+    for (int i = 0; i < messages; ++i) {
+      raft::AppendRequest behind_a_gap;
+      behind_a_gap.prev_index = core.last_index() + 10 + static_cast<uint64_t>(i);
+      behind_a_gap.prev_term = core.term();
+      full.node->on_message(leader.id,
+                            raft::Envelope{leader.id, full.id, core.term(), behind_a_gap});
+    }
+    full.node->turn(cluster.clocks());
+    return cluster.refusals_by(full.id) - before;
+  };
+  cluster.pass(kTimeout);
+  EXPECT_EQ(refusals_of(50), 1);
+  EXPECT_EQ(refusals_of(50), 0);
+  cluster.pass(kTimeout);
+  EXPECT_EQ(refusals_of(50), 1) << "a new leader needs one, to find where the logs match";
 }
 
 // A node without room may be the one whose vote is missing.
