@@ -2,7 +2,8 @@
 //
 // Each mutant (catalogue.txt) runs in a process of its own, seed after seed, until something
 // breaks: a rule of the simulator, an invariant, a CHECK. A mutant that lives longer than it may is
-// a hole in the tests. The control runs the same seeds with no mutant on, and must live.
+// a hole in the tests. The control runs the same seeds with no mutant on, and must live; so must
+// the seed that killed a mutant, or it was not the mutant that was noticed.
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -58,7 +60,7 @@ Switches the named mutants on, one by one (none named: all of them), and runs un
 
   --list              the names, and what each breaks
   --quick             those of the quick tier
-  --seconds N         a mutant that lives for so long has survived [60]
+  --seconds N         a mutant that lives for so long, of processor time, has survived [60]
   --control N         first all ways to run for N seconds each with no mutant on; 0: not [20]
   --by WAY            run them by this: simulator, cores, stories, storage, node [each as the catalogue says]
   --seed N            the first seed, or story [1]
@@ -140,17 +142,24 @@ struct Outcome {
   bool killed = false;
   uint64_t seed = 0;  // the one under way at the end
   std::string why{};
-  double seconds = 0;
+  double seconds = 0;  // of its process on a processor: a busy machine changes nothing
 };
 
 struct Running {
   Outcome outcome;
+  bool is_repeated = false;  // the seed that killed it, with no mutant on
   pid_t pid = -1;
   int progress = -1;  // read end of what the process says: seeds, and what broke
   std::string said;
-  std::chrono::steady_clock::time_point begin;
   uint64_t limit_seconds = 0;
 };
+
+double processor_seconds(pid_t pid) {
+  clockid_t clock{};
+  timespec time{};
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
 
 void write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -161,7 +170,8 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
-Running start(int number, Killer killer, uint64_t first, uint64_t limit_seconds) {
+// `count`: so many seeds; 0: as many as there are.
+Running start(int number, Killer killer, uint64_t first, uint64_t count, uint64_t limit_seconds) {
   int ends[2];
   if (pipe(ends) != 0) {
     std::perror("mutants: pipe");
@@ -181,7 +191,7 @@ Running start(int number, Killer killer, uint64_t first, uint64_t limit_seconds)
       become_units(killer, number);
     }
     selected = number;
-    uint64_t there = runs_there_are(killer);
+    uint64_t there = count > 0 ? count : runs_there_are(killer);
     for (uint64_t seed = first; there == 0 || seed < first + there; ++seed) {
       write_all(ends[1], fmt::format("\nseed {}\n", seed));
       std::string failure = run(killer, seed, false);
@@ -197,7 +207,6 @@ Running start(int number, Killer killer, uint64_t first, uint64_t limit_seconds)
   running.outcome.killer = killer;
   running.pid = pid;
   running.progress = ends[0];
-  running.begin = std::chrono::steady_clock::now();
   running.limit_seconds = limit_seconds;
   return running;
 }
@@ -238,17 +247,17 @@ void run_all(std::vector<Outcome> work, const Options& options, Done&& done) {
   while (!work.empty() || !running.empty()) {
     while (!work.empty() && running.size() < options.jobs) {
       const Outcome& next = work.back();
-      running.push_back(start(next.number, next.killer, options.first,
+      running.push_back(start(next.number, next.killer, options.first, 0,
                               next.number == 0 ? options.control_seconds : options.seconds));
       work.pop_back();
     }
     std::vector<pollfd> waiting;
     for (const Running& r : running) waiting.push_back({r.progress, POLLIN, 0});
     poll(waiting.data(), waiting.size(), 200);
-    auto now = std::chrono::steady_clock::now();
     for (size_t i = running.size(); i-- > 0;) {
       Running& r = running[i];
-      r.outcome.seconds = std::chrono::duration<double>(now - r.begin).count();
+      const double seconds = processor_seconds(r.pid);
+      if (!r.is_repeated) r.outcome.seconds = seconds;
       bool ended = false;
       if ((waiting[i].revents & (POLLIN | POLLHUP)) != 0) {
         char buffer[65536];
@@ -258,20 +267,36 @@ void run_all(std::vector<Outcome> work, const Options& options, Done&& done) {
         // Of long lives only the end counts.
         if (r.said.size() > (1 << 20)) r.said.erase(0, r.said.size() - (1 << 19));
       }
-      const bool too_long = r.outcome.seconds > static_cast<double>(r.limit_seconds);
+      const bool too_long = seconds > static_cast<double>(r.limit_seconds);
       if (!ended && !too_long) continue;
       if (!ended) kill(r.pid, SIGKILL);
       int status = 0;
       while (waitpid(r.pid, &status, 0) < 0 && errno == EINTR) {
       }
       close(r.progress);
-      std::string seed = last_after(r.said, "\nseed ");
-      std::from_chars(seed.data(), seed.data() + seed.size(), r.outcome.seed);
-      r.outcome.killed = ended && !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-      if (r.outcome.killed) r.outcome.why = reason(r.said, status);
+      const bool broke = ended && !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+      if (r.is_repeated) {
+        if (broke) {
+          r.outcome.killed = false;
+          r.outcome.why = "with no mutant on: " + reason(r.said, status);
+        }
+      } else {
+        std::string seed = last_after(r.said, "\nseed ");
+        std::from_chars(seed.data(), seed.data() + seed.size(), r.outcome.seed);
+        r.outcome.killed = broke;
+        if (broke) r.outcome.why = reason(r.said, status);
+      }
       Outcome outcome = std::move(r.outcome);
+      const bool is_done =
+          r.is_repeated || !broke || outcome.number == 0 || is_units(outcome.killer);
       running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
-      done(outcome);
+      if (is_done) {
+        done(outcome);
+      } else {
+        running.push_back(start(0, outcome.killer, outcome.seed, 1, options.seconds));
+        running.back().is_repeated = true;
+        running.back().outcome = std::move(outcome);
+      }
     }
   }
 }
@@ -337,7 +362,8 @@ int main_of(const Options& options) {
   run_all(std::move(work), options, [&](const Outcome& outcome) {
     if (!options.markdown) {
       fmt::print(kRow, kCatalogue[outcome.number - 1].name, killer_name(outcome.killer),
-                 outcome.seed, outcome.seconds, outcome.killed ? outcome.why : "IT LIVES");
+                 outcome.seed, outcome.seconds,
+                 outcome.killed ? outcome.why : "IT LIVES " + outcome.why);
       std::fflush(stdout);
     }
     outcomes.push_back(outcome);

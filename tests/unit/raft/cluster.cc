@@ -21,13 +21,15 @@ void Cluster::Disk::write(const AppendBatch& batch) {
 }
 
 Cluster::Cluster(const ConfState& conf, uint64_t seed, const Options& model,
-                 const std::vector<NodeId>& others)
+                 const std::vector<NodeId>& others, const std::optional<Settings>& settings)
     : random_(seed), conf_(conf) {
   std::vector<NodeId> all = conf.members();
   all.insert(all.end(), others.begin(), others.end());
   for (NodeId id : all) {
     Node& node = nodes_[id];
     node.disk.snapshot_conf = node.applied_conf = conf_;
+    node.disk.snapshot_settings = node.applied_settings = settings;
+    node.clock_base = node.clock_since = time_;
     node.options = model;
     node.options.id = id;
     node.options.seed = random_.next();
@@ -55,7 +57,18 @@ NodeId Cluster::leader() const {
 }
 
 Now Cluster::now_of(const Node& node) const {
-  return {time_, time_.time_since_epoch().count() + node.wall_offset};
+  const Time local = node.clock_base + Duration((time_ - node.clock_since).count() *
+                                                static_cast<int64_t>(node.clock_permille) / 1000);
+  return {local, local.time_since_epoch().count() + node.wall_offset};
+}
+
+// When the core wishes to look at its timers, by the clock of all.
+Time Cluster::deadline_of(const Node& node) const {
+  const Time local = node.core->next_deadline();
+  if (local <= node.clock_base) return node.clock_since;
+  const auto permille = static_cast<int64_t>(node.clock_permille);
+  return node.clock_since +
+         Duration(((local - node.clock_base).count() * 1000 + permille - 1) / permille);
 }
 
 Duration Cluster::drawn(Duration low, Duration high) {
@@ -75,8 +88,9 @@ void Cluster::advance(Time limit) {
   if (!actions_.empty()) next = std::min(next, actions_.top().at);
   NodeId waking;
   for (auto& [id, node] : nodes_) {
-    if (node.core && node.core->next_deadline() < next) {
-      next = node.core->next_deadline();
+    if (!node.core || is_paused(node)) continue;
+    if (const Time deadline = deadline_of(node); deadline < next) {
+      next = deadline;
       waking = id;
     }
   }
@@ -103,6 +117,8 @@ void Cluster::crash(NodeId id) {
   node.writing.clear();
   node.to_apply.clear();
   node.reads.clear();
+  node.held.clear();
+  node.paused_until = Time();
   node.core.reset();
   ++node.life;
   checker_.restarted(id);
@@ -127,6 +143,17 @@ void Cluster::restart(NodeId id) {
     CHECK(ConfState::decode(in, initial.conf));
     initial.conf_history.push_back({entry.index, initial.conf});
   }
+  if (disk.snapshot_settings) {
+    initial.settings_history.push_back({disk.snapshot.index, *disk.snapshot_settings});
+  }
+  for (const Entry& entry : disk.log) {
+    if (entry.kind != EntryKind::kSettings || entry.index <= disk.snapshot.index) continue;
+    SettingsAtIndex change{entry.index, {}};
+    ByteReader in(entry.payload.view());
+    CHECK(Settings::decode(in, change.settings));
+    initial.settings_history.push_back(change);
+  }
+  initial.is_fresh = node.starts == 0;
   initial.snapshot = disk.snapshot;
   initial.first_index = disk.first;
   initial.before_first_term = disk.before_first;
@@ -140,8 +167,10 @@ void Cluster::restart(NodeId id) {
   }
   node.applied = disk.snapshot_state;
   node.applied_conf = disk.snapshot_conf;
+  node.applied_settings = disk.snapshot_settings;
   node.applied_index = disk.snapshot.index;
   ++node.life;
+  ++node.starts;
   node.core = std::make_unique<Core>(node.options, initial, now_of(node));
   turn(id);
 }
@@ -157,6 +186,10 @@ void Cluster::tell_reached(NodeId at, NodeId peer) {
 void Cluster::step(NodeId id, Event event) {
   Node& node = nodes_.at(id);
   if (!node.core || !failures.empty()) return;
+  if (is_paused(node)) {
+    node.held.push_back(std::move(event));
+    return;
+  }
   node.core->step(std::move(event), now_of(node));
   check(id);
   turn(id);
@@ -178,21 +211,50 @@ bool Cluster::propose(NodeId id, std::string payload) {
   return true;
 }
 
-void Cluster::read(NodeId id) {
+void Cluster::read(NodeId id, bool lease) {
   if (!is_up(id)) return;
   uint64_t context = next_context_++;
   nodes_.at(id).reads[context] = max_committed_;
-  step(id, ReadRequest{context});
+  step(id, ReadRequest{context, lease});
+}
+
+void Cluster::set_clock_rate(NodeId id, uint64_t permille) {
+  Node& node = nodes_.at(id);
+  node.clock_base = now_of(node).time;
+  node.clock_since = time_;
+  node.clock_permille = permille;
+}
+
+void Cluster::pause(NodeId id, Duration duration, bool reads_first) {
+  Node& node = nodes_.at(id);
+  if (!node.core || is_paused(node)) return;
+  node.paused_until = time_ + duration;
+  node.reads_first = reads_first;
+  after(duration, [this, id, life = node.life] {
+    if (nodes_.at(id).life == life) resume(id);
+  });
+}
+
+void Cluster::resume(NodeId id) {
+  Node& node = nodes_.at(id);
+  node.paused_until = Time();
+  std::vector<Event> held = std::exchange(node.held, {});
+  if (node.reads_first) {
+    std::ranges::stable_partition(
+        held, [](const Event& event) { return std::holds_alternative<ReadRequest>(event); });
+  }
+  for (Event& event : held) step(id, std::move(event));
 }
 
 void Cluster::snapshot(NodeId id, uint64_t trailing) {
   Node& node = nodes_.at(id);
-  if (!node.core || node.applied_index <= node.disk.snapshot.index) return;
+  if (!node.core || is_paused(node) || node.applied_index <= node.disk.snapshot.index) return;
   Index index = node.applied_index;
   Term term = node.core->term_at(index);
   node.disk.snapshot = {index, term};
   node.disk.snapshot_state = node.applied;
   node.disk.snapshot_conf = node.applied_conf;
+  node.disk.snapshot_settings = node.applied_settings;
   step(id, SnapshotTaken{node.disk.snapshot});
   Index keep = std::min(index, node.core->durable_index());
   if (keep.value() <= trailing) return;
@@ -280,9 +342,9 @@ void Cluster::turn(NodeId id) {
     if (node.reads.erase(context) == 0) fail("a read is dropped that was not asked");
   }
   for (const LoadRequest& load : ready.loads) {
-    after(drawn(Duration(0), weather.max_sync), [this, id, life, load] {
+    after(drawn(Duration(0), weather.max_sync), [this, id, starts = node.starts, load] {
       Node& n = nodes_.at(id);
-      if (n.life != life) return;
+      if (!n.core || n.starts != starts) return;
       Loaded loaded{load.from, {}};
       size_t bytes = 0;
       for (Index i = load.from; i < load.to && i >= n.disk.first && i <= n.disk.last(); ++i) {
@@ -314,6 +376,12 @@ void Cluster::send(Envelope envelope) {
 void Cluster::sync_one(NodeId id) {
   Node& node = nodes_.at(id);
   uint64_t life = node.life;
+  if (is_paused(node)) {
+    after(node.paused_until - time_, [this, id, life] {
+      if (nodes_.at(id).life == life) sync_one(id);
+    });
+    return;
+  }
   // The log writer merges what is waiting into one sync.
   uint64_t merged = 1 + random_.below(node.writing.size());
   uint64_t last = 0;
@@ -338,6 +406,12 @@ void Cluster::sync_one(NodeId id) {
 void Cluster::apply_some(NodeId id) {
   Node& node = nodes_.at(id);
   uint64_t life = node.life;
+  if (is_paused(node)) {
+    after(node.paused_until - time_, [this, id, life] {
+      if (nodes_.at(id).life == life) apply_some(id);
+    });
+    return;
+  }
   uint64_t count = 1 + random_.below(node.to_apply.size());
   for (uint64_t i = 0; i < count; ++i) {
     Entry& entry = node.to_apply.front();
@@ -348,6 +422,9 @@ void Cluster::apply_some(NodeId id) {
       if (entry.kind == EntryKind::kConfChange) {
         ByteReader in(entry.payload.view());
         CHECK(ConfState::decode(in, node.applied_conf));
+      } else if (entry.kind == EntryKind::kSettings) {
+        ByteReader in(entry.payload.view());
+        CHECK(Settings::decode(in, node.applied_settings.emplace()));
       }
     }
     node.to_apply.pop_front();
@@ -366,7 +443,8 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
   after(drawn(weather.min_delay, weather.max_delay * 10), [this, from, to, life] {
     Node& sender = nodes_.at(from);
     if (sender.life != life) return;
-    bool ok = !cut_.contains({from, to}) && is_up(to) && !random_.chance(weather.loss);
+    bool ok = !cut_.contains({from, to}) && is_up(to) && !is_paused(nodes_.at(to)) &&
+              !random_.chance(weather.loss);
     SnapshotMark mark = sender.disk.snapshot;
     Node& receiver = nodes_.at(to);
     Index handed =
@@ -378,6 +456,7 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
       receiver.disk.snapshot = mark;
       receiver.disk.snapshot_state = sender.disk.snapshot_state;
       receiver.disk.snapshot_conf = receiver.applied_conf = sender.disk.snapshot_conf;
+      receiver.disk.snapshot_settings = receiver.applied_settings = sender.disk.snapshot_settings;
       int64_t stamp = sender.disk.snapshot_stamp;
       if (mark.index >= sender.disk.first && mark.index <= sender.disk.last()) {
         stamp = sender.disk.log[mark.index - sender.disk.first].stamp_ns;
@@ -399,7 +478,8 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
       ++receiver.life;  // what was under way is done
       ++snapshots_installed_;
       if (last != 0) step(to, AppendDone{last});
-      step(to, SnapshotInstalled{mark, receiver.applied_conf, stamp});
+      step(to,
+           SnapshotInstalled{mark, receiver.applied_conf, stamp, {}, receiver.applied_settings});
     }
     if (sender.life == life) step(from, SnapshotSent{to, ok, mark});
   });
@@ -425,6 +505,15 @@ void Cluster::check(NodeId id) {
         if (core.term_at(index) != committed_[i].term) {
           fail(
               fmt::format("leader {} of term {} lacks committed entry {}", id, core.term(), index));
+        }
+      }
+      // Whoever leads, nobody of an older term may hold a lease (thesis §6.4.1).
+      for (const auto& [other, node] : nodes_) {
+        if (!node.core || node.core->term() >= core.term()) continue;
+        auto lease = node.core->lease_until();
+        if (lease && *lease > now_of(node).time) {
+          fail(fmt::format("{} leads term {}, and {} of term {} still holds a lease", id,
+                           core.term(), other, node.core->term()));
         }
       }
     }

@@ -2,12 +2,13 @@
 // happens, and happens again for the same seed. After every step of a core its invariants are
 // checked, and what only an observer of all can see: election safety, log matching, leader
 // completeness, committed entries never change, nothing leaves before it is durable, reads see all
-// that was committed before they were asked.
+// that was committed before they were asked, no lease outlasts its leadership.
 #pragma once
 
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <set>
 #include <string>
@@ -30,9 +31,10 @@ struct Weather {
 
 class Cluster final {
  public:
-  // `others`: nodes that are no members, with empty logs.
+  // `others`: nodes that are no members, with empty logs. `settings`: those of the founding
+  // document.
   Cluster(const ConfState& conf, uint64_t seed, const Options& model = {},
-          const std::vector<NodeId>& others = {});
+          const std::vector<NodeId>& others = {}, const std::optional<Settings>& settings = {});
 
   Weather weather;
   // Called when `index` was handed out to apply on `node`.
@@ -66,7 +68,13 @@ class Cluster final {
   void step(NodeId id, Event event);
   bool propose(NodeId id, std::string payload);
   bool change(NodeId id, const ConfState& conf);
-  void read(NodeId id);
+  void read(NodeId id, bool lease = false);
+  // Its clocks run at so many thousandths of the rate of time from now on.
+  void set_clock_rate(NodeId id, uint64_t permille);
+  void set_wall_clock(NodeId id, Duration forward) { nodes_.at(id).wall_offset += forward.count(); }
+  // It does nothing for so long; then all that has come meanwhile, in order, or reads first.
+  void pause(NodeId id, Duration duration, bool reads_first);
+  void resume(NodeId id);
   // The node keeps its applied state as a snapshot and drops the log up to `trailing` before it.
   void snapshot(NodeId id, uint64_t trailing);
 
@@ -89,6 +97,7 @@ class Cluster final {
     Term before_first;
     SnapshotMark snapshot;
     std::vector<std::string> snapshot_state;
+    std::optional<Settings> snapshot_settings;
     ConfState snapshot_conf;
     int64_t snapshot_stamp = 0;
 
@@ -100,12 +109,20 @@ class Cluster final {
     Options options;
     Disk disk;
     std::unique_ptr<Core> core;
-    uint64_t life = 0;
+    uint64_t life = 0;    // rises also when a snapshot makes void what was under way
+    uint64_t starts = 0;  // loads are answered as long as the process lives
     int64_t wall_offset = 0;
+    Time clock_base;  // what its clock said when its rate was set, and when that was
+    Time clock_since;
+    uint64_t clock_permille = 1000;
+    Time paused_until;
+    bool reads_first = false;
+    std::vector<Event> held;  // what came while it was paused
     std::deque<AppendBatch> writing;
     Time disk_free;
     std::vector<std::string> applied;  // payloads of commands
     ConfState applied_conf;
+    std::optional<Settings> applied_settings;
     Index applied_index;
     std::deque<Entry> to_apply;
     std::map<uint64_t, Index> reads;  // context -> what must be seen
@@ -120,6 +137,8 @@ class Cluster final {
   };
 
   Now now_of(const Node& node) const;
+  bool is_paused(const Node& node) const { return time_ < node.paused_until; }
+  Time deadline_of(const Node& node) const;
   void after(Duration delay, std::function<void()> run);
   void advance(Time limit);
   void turn(NodeId id);

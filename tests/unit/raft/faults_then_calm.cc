@@ -28,8 +28,78 @@ std::string states(Cluster& cluster) {
                         core.term_at(core.last_index()), core.commit_index(), ids_of(conf.voters),
                         conf.is_joint() ? " and " : "", ids_of(conf.voters_outgoing),
                         ids_of(conf.learners), core.conf_index());
+    for (const PeerStatus& peer : core.peers()) {
+      constexpr const char* kStates[] = {"probe", "replicate", "snapshot"};
+      text += fmt::format(" [{} {} match={} next={} inflight={}{}]", peer.id,
+                          kStates[static_cast<int>(peer.state)], peer.match, peer.next,
+                          peer.inflight_bytes, peer.active ? "" : " silent");
+    }
   }
   return text;
+}
+
+// Lease reads at whoever believes to lead.
+void run_and_read(Cluster& cluster, Duration length) {
+  constexpr int kSlices = 4;
+  for (int slice = 0; slice < kSlices; ++slice) {
+    cluster.run_for(length / kSlices);
+    for (NodeId id : cluster.ids()) {
+      if (cluster.is_up(id) && cluster.core(id).role() == Role::kLeader) cluster.read(id, true);
+    }
+  }
+}
+
+// The others elect as soon as they may, and the old leader hears nothing of it.
+void cut_leader_off(Cluster& cluster, Random& random) {
+  const NodeId leader = cluster.leader();
+  const bool is_noticed = random.chance(50);
+  const bool restarts = random.chance(30);
+  for (NodeId id : cluster.ids()) {
+    if (id == leader) continue;
+    cluster.cut_both(leader, id);
+    if (is_noticed) cluster.tell_lost(id, leader);
+    if (restarts) {
+      cluster.crash(id);
+      cluster.restart(id);
+    }
+  }
+  run_and_read(cluster, milliseconds(random.between(200, 2000)));
+  cluster.heal();
+}
+
+// TimeoutNow comes when the leader has long given the transfer up.
+void hand_over_to_one_that_stands_still(Cluster& cluster, Random& random, NodeId to) {
+  cluster.step(cluster.leader(), TransferLeadership{to});
+  run_and_read(cluster, milliseconds(random.between(1, 50)));
+  cluster.pause(to, milliseconds(random.between(300, 2000)), false);
+}
+
+// What leases must survive beside all else: leaders that are cut off, nodes that stand still, wall
+// clocks that are set, other rates, other settings.
+template <class DrawRate>
+void disturb_leases(Cluster& cluster, Random& random, const Settings& founding,
+                    DrawRate draw_rate) {
+  const std::vector<NodeId> ids = cluster.ids();
+  const NodeId any = ids[random.below(ids.size())];
+  const uint64_t kind = random.below(20);
+  if (kind < 2) {
+    cluster.pause(any, milliseconds(random.between(1, 2500)), random.chance(50));
+  } else if (kind == 2) {
+    cluster.set_wall_clock(any, milliseconds(random.between(0, 4000)) - milliseconds(2000));
+  } else if (kind == 3) {
+    draw_rate(any);
+  } else if (kind < 7 && cluster.leader()) {
+    if (kind == 4) {
+      Settings other = founding;
+      other.lease_reads = random.chance(70);
+      if (random.chance(50)) other.election_timeout *= 2;
+      cluster.step(cluster.leader(), ChangeSettings{other});
+    } else if (kind == 5) {
+      cut_leader_off(cluster, random);
+    } else {
+      hand_over_to_one_that_stands_still(cluster, random, any);
+    }
+  }
 }
 
 }  // namespace
@@ -61,7 +131,21 @@ std::string run_faults_then_calm(uint64_t seed) {
   model.inflight_bytes = random.chance(30) ? 1 : random.between(100, 20000);
   model.cache_bytes = random.chance(30) ? 0 : random.between(100, 20000);
   model.apply_bytes = random.chance(30) ? 1 : random.between(100, 5000);
-  Cluster cluster(conf, seed, model, others);
+  // Some go by leases, with clocks that differ as far as they may.
+  Random lease_random(seed * 104729 + 7);
+  const bool leases = model.check_quorum && lease_random.chance(50);
+  std::optional<Settings> settings;
+  Duration timeout = model.election_timeout;
+  if (leases) {
+    settings.emplace();
+    settings->election_timeout = timeout;
+    settings->lease_reads = lease_random.chance(70);
+    settings->max_clock_drift_percent =
+        std::vector<uint8_t>{1, 10, Settings::kMaxDriftPercent}[lease_random.below(3)];
+    if (settings->lease_reads) settings->confirmed_timeout = timeout;
+    timeout = 4 * timeout;  // of what it may become, on a slow clock
+  }
+  Cluster cluster(conf, seed, model, others, settings);
   cluster.weather.loss = random.chance(30) ? 0 : static_cast<double>(random.below(30));
   cluster.weather.duplication = static_cast<double>(random.below(50));
   cluster.weather.max_delay = milliseconds(random.between(1, 150));
@@ -71,8 +155,23 @@ std::string run_faults_then_calm(uint64_t seed) {
   std::vector<NodeId> ids = cluster.ids();
   auto any = [&] { return ids[random.below(ids.size())]; };
   uint64_t number = 0;
+  auto draw_rate = [&](NodeId id) {
+    const uint64_t drift = settings->max_clock_drift_percent * 10u;
+    cluster.set_clock_rate(id, lease_random.chance(60)
+                                   ? 1000 + drift * lease_random.between(0, 2) - drift
+                                   : lease_random.between(1000 - drift, 1000 + drift));
+  };
+  if (leases) {
+    for (NodeId id : ids) draw_rate(id);
+  }
   for (int i = 0; i < 400 && cluster.failures.empty(); ++i) {
-    cluster.run_for(milliseconds(random.below(60)));
+    const auto length = milliseconds(random.below(60));
+    if (leases) {
+      disturb_leases(cluster, lease_random, *settings, draw_rate);
+      run_and_read(cluster, length);
+    } else {
+      cluster.run_for(length);
+    }
     if (changes && random.chance(10) && cluster.leader()) {
       ConfState next;
       for (NodeId id : ids) {
@@ -131,9 +230,10 @@ std::string run_faults_then_calm(uint64_t seed) {
   // Calm. Catalogue A5: a leader and progress within ten election timeouts.
   cluster.heal();
   cluster.weather = Weather();
+  for (NodeId id : ids) cluster.resume(id);
   for (NodeId id : ids) cluster.restart(id);
   cluster.run_for(milliseconds(200));  // what is still on its way arrives
-  bool ready = cluster.run_until(model.election_timeout * 10, [&] {
+  bool ready = cluster.run_until(timeout * 10, [&] {
     return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
   });
   if (!cluster.failures.empty()) return cluster.failures.front();
@@ -141,7 +241,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   if (!ready || !leader) return "liveness: no leader" + states(cluster);
   cluster.step(leader, Propose{std::vector<Proposal>(1)});
   // A change that is under way ends, and may end this leadership.
-  bool settled = cluster.run_until(model.election_timeout * 20, [&] {
+  bool settled = cluster.run_until(timeout * 20, [&] {
     leader = cluster.leader();
     return leader && cluster.core(leader).conf_is_settled() &&
            cluster.core(leader).conf().is_voter(leader) && cluster.core(leader).leader_is_ready();
@@ -151,7 +251,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   // Who is no member is not told.
   ids = cluster.core(leader).conf().members();
   Index last = cluster.core(leader).last_index();
-  bool caught_up = cluster.run_until(model.election_timeout * 20, [&] {
+  bool caught_up = cluster.run_until(timeout * 20, [&] {
     return std::all_of(ids.begin(), ids.end(),
                        [&](NodeId id) { return cluster.core(id).applied_index() >= last; });
   });
@@ -162,8 +262,8 @@ std::string run_faults_then_calm(uint64_t seed) {
   for (int attempt = 0; attempt < 5 && !all_served; ++attempt) {
     uint64_t served = cluster.reads_served();
     for (NodeId id : ids) cluster.read(id);
-    all_served = cluster.run_until(model.election_timeout,
-                                   [&] { return cluster.reads_served() == served + ids.size(); });
+    all_served =
+        cluster.run_until(timeout, [&] { return cluster.reads_served() == served + ids.size(); });
   }
   if (!all_served) return "liveness: a read is not served";
   for (NodeId id : ids) {

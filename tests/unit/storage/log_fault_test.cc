@@ -555,6 +555,31 @@ TEST(LogSnapshotTest, CompactionKeepsHardStateAndTerms) {
   EXPECT_EQ(recovered.hard_state, (raft::HardState{Term(3), NodeId(2), Index(0)}));
 }
 
+// Each segment goes durably before the next: without, the power could take any of them back, or a
+// later one only, and what is left would have a gap.
+TEST(LogSnapshotTest, ThePowerMayGoAtAnyMomentOfACompaction) {
+  bool all_done = false;
+  for (uint64_t nth = 1; !all_done; ++nth) {
+    all_done = true;
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      SCOPED_TRACE(fmt::format("change {}, seed {}", nth, seed));
+      FaultyFileSystem files(seed);
+      auto log = log_of(files, 60, 3);
+      const Index last = log->last_index();
+      files.power_off_at_change(nth);
+      auto first = log->compact(last - 5);
+      all_done &= first.has_value();
+      log.reset();
+      files.crash();
+      Recovered recovered;
+      auto opened = Log::open(files, kDirectory, kSmall, {last - 3, Term(3)}, recovered);
+      ASSERT_TRUE(opened) << opened.error().text;
+      ASSERT_EQ(recovered.last_index, last);
+      ASSERT_LE(recovered.first_index, first ? *first : last - 5);
+    }
+  }
+}
+
 TEST(LogSnapshotTest, SpecialEntriesAreFoundAndReplacedOnesAreNot) {
   FaultyFileSystem files;
   Recovered recovered;
