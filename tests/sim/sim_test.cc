@@ -30,6 +30,9 @@ std::shared_ptr<const plugin::Plugin> load(const std::string& file) {
   return *loaded;
 }
 
+// Fewer than a hundred were asked for: under a sanitizer, where one costs as much as ten.
+bool few_seeds() { return from_environment("CONNECTD_SIM_SEEDS", 100) < 100; }
+
 class SimulationTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -111,7 +114,7 @@ TEST_F(SimulationTest, TheHashChainUnderAllFaults) { run_seeds("tests/plugins/li
 TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
   auto plugin = load("plugins/libcounter.so");
   const uint64_t first = from_environment("CONNECTD_SIM_SEED", 1);
-  const uint64_t count = from_environment("CONNECTD_SIM_SEEDS", 12);
+  const uint64_t count = few_seeds() ? 1 : 12;
   for (size_t nodes : {1, 2, 4, 6, 7}) {
     SimReport sum;
     for (uint64_t seed = first; seed < first + count; ++seed) {
@@ -128,7 +131,7 @@ TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
 TEST_F(SimulationTest, ALeaderWhoseDiskStallsIsReplacedWithinTenElectionTimeouts) {
   auto plugin = load("plugins/libcounter.so");
   SimReport sum;
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  for (uint64_t seed = 1; seed <= (few_seeds() ? 1 : 20); ++seed) {
     SimOptions options = options_for(plugin, seed);
     options.clients = 1;
     options.faulty_time = std::chrono::seconds(90);
@@ -137,6 +140,7 @@ TEST_F(SimulationTest, ALeaderWhoseDiskStallsIsReplacedWithinTenElectionTimeouts
     ASSERT_EQ(report.failure, "") << "seed " << seed;
     sum.add(report);
   }
+  if (few_seeds()) return;
   EXPECT_GT(sum.stalled_leaders, 3u) << "nothing was tested";
 }
 
@@ -144,7 +148,7 @@ TEST_F(SimulationTest, ALeaderWhoseDiskStallsIsReplacedWithinTenElectionTimeouts
 TEST_F(SimulationTest, FullDisksAreBorneByThemselves) {
   auto plugin = load("plugins/libcounter.so");
   SimReport sum;
-  for (uint64_t seed = 1; seed <= 15; ++seed) {
+  for (uint64_t seed = 1; seed <= (few_seeds() ? 1 : 15); ++seed) {
     SimOptions options = options_for(plugin, seed);
     options.clients = 3;
     options.faulty_time = std::chrono::seconds(30);
@@ -153,6 +157,7 @@ TEST_F(SimulationTest, FullDisksAreBorneByThemselves) {
     ASSERT_EQ(report.failure, "") << "seed " << seed;
     sum.add(report);
   }
+  if (few_seeds()) return;
   EXPECT_GT(sum.faults[Fault::kDiskFull].bitten, 10u);
   EXPECT_GT(sum.refused, 100u);
 }
