@@ -10,8 +10,8 @@ namespace connectd::node {
 namespace {
 // The applier begins a capture when the one before was given back.
 constexpr size_t kMaxQueuedTasks = 1;
-// Between two rests.
-constexpr uint64_t kRestEveryBytes = 4 << 20;
+// Between two rests: as much as is synced at a time.
+constexpr uint64_t kRestEveryBytes = 256 << 10;
 }  // namespace
 
 SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFailure& failure) {
