@@ -1,5 +1,6 @@
 """Members come and go while clients write, with kill -9 in between; disks are exchanged, addresses change."""
 
+import itertools
 import json
 import os
 import shutil
@@ -67,7 +68,10 @@ def test_three_five_three_under_load(context):
     changes = kills = leaders_removed = 0
     next_id = 4
     try:
-        for number in range(max(2, min(context.options.rounds, 100) // 2)):
+        wanted = max(4, min(context.options.rounds, 100))
+        for number in itertools.count():
+            if changes >= wanted and len(members(cluster)) == 3:
+                break
             done = load.done()
             wait_until(lambda: load.done() > done + 20, lambda: f"the load goes on; {cluster.brief()}", 60)
             new_node(cluster, next_id)
