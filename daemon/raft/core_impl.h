@@ -112,7 +112,8 @@ class Core::Impl final {
   void pre_campaign();
   void campaign(bool transfer);
   void count_vote(NodeId from, bool granted);
-  bool is_up_to_date(Index last_index, Term last_term);
+  bool is_up_to_date(Index last_index, Term last_term) const;
+  void refused_an_older_log();
   void become_follower(Term term, NodeId leader);
   void become_leader();
   void leave_role();

@@ -157,9 +157,9 @@ void Core::Impl::restart_quorum_period() {
 
 void Core::Impl::campaign_or_wait() {
   // Thesis §4.2.1: who is no voter does not campaign; but who was one until a change that is not
-  // committed (§4.2.2), or is one by a change that it does not know of (is_up_to_date), may be the
-  // only one whose log reaches so far. And a candidate whose requests still wait for its own disk
-  // would only make it write one more term: on slow disks no campaign would ever end.
+  // committed (§4.2.2), or is one by a change that it does not know of (refused_an_older_log), may
+  // be the only one whose log reaches so far. And a candidate whose requests still wait for its own
+  // disk would only make it write one more term: on slow disks no campaign would ever end.
   if (!may_campaign() || (role_ == Role::kCandidate && !hard_state_is_durable())) {
     reset_election_timer();
   } else if (options_.pre_vote) {
@@ -222,23 +222,25 @@ void Core::Impl::count_vote(NodeId from, bool granted) {
 }
 
 // Paper §5.4.1: the voter denies its vote if its own log is more up-to-date.
-bool Core::Impl::is_up_to_date(Index last_index, Term last_term) {
-  if (last_term > log_.last_term() ||
-      (last_term == log_.last_term() && last_index >= log_.last_index())) {
-    return true;
-  }
-  // Only voters are asked. Who asks a learner has a change in its log that makes the learner a
-  // voter, not committed, and needs its vote until that change is truncated; nobody can win while
-  // this log is the longest of those that are left, unless it is this node (§4.2.2). Should it win,
-  // it commits what it has and hands over (advance_commit).
+bool Core::Impl::is_up_to_date(Index last_index, Term last_term) const {
+  return last_term > log_.last_term() ||
+         (last_term == log_.last_term() && last_index >= log_.last_index());
+}
+
+// Only voters are asked. Who asks a learner has a change in its log that makes the learner a voter,
+// not committed, and needs its vote until that change is truncated; nobody can win while this log
+// is the newest of those that are left, unless it is this node (§4.2.2). Should it win, it commits
+// what it has and hands over (advance_commit).
+void Core::Impl::refused_an_older_log() {
   if (!is_voter() && conf().is_member(options_.id)) is_needed_ = true;
-  return false;
 }
 
 // Thesis §9.6.
 void Core::Impl::on(NodeId from, Term term, const PreVoteRequest& request) {
+  bool up_to_date = is_up_to_date(request.last_index, request.last_term);
+  if (!up_to_date) refused_an_older_log();
   bool could_vote = term > term_ || vote_ == from || (!vote_ && !leader_);
-  if (is_up_to_date(request.last_index, request.last_term) && could_vote) {
+  if (up_to_date && could_vote) {
     outbox_.push_back({options_.id, from, term, PreVoteResponse{true}});
   } else {
     send(from, PreVoteResponse{false});
@@ -253,9 +255,11 @@ void Core::Impl::on(NodeId from, Term term, const PreVoteResponse& response) {
 }
 
 void Core::Impl::on(NodeId from, Term, const VoteRequest& request) {
+  bool up_to_date = is_up_to_date(request.last_index, request.last_term);
+  if (!up_to_date) refused_an_older_log();
   // Figure 2: one vote in a term; the same candidate may ask again, its answer may have been lost.
   bool free_to_vote = vote_ == from || (!vote_ && !leader_);
-  bool granted = is_up_to_date(request.last_index, request.last_term) && free_to_vote;
+  bool granted = up_to_date && free_to_vote;
   if (granted) {
     vote_ = from;
     quick_timeouts_ = 0;
