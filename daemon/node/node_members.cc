@@ -1,4 +1,5 @@
 // Changes of members and settings: who asks for them, who takes the next step.
+// Loop thread, like all of Node: what is owned here is in node.h.
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,5 @@
 // How a node opens: what recovery finds, what the threads are given.
+// Before any of those threads runs.
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,5 @@
 // Snapshots: when one is taken, what came of it; those that peers send.
+// Loop thread, like all of Node: what is owned here is in node.h.
 
 #include <algorithm>
 #include <utility>

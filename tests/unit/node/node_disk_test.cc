@@ -178,6 +178,13 @@ class Cluster {
     }));
   }
   void fill(Member& m) { m.files.set_free(0); }
+  // Writes, until the log of the full member has used up its reserve.
+  bool fill_log(Member& full, Member& via) {
+    for (int i = 0; i < 200 && !full.node->log_is_full(); ++i) {
+      EXPECT_THAT(call(via, fmt::format("a{}", i)), StartsWith("OK"));
+    }
+    return full.node->log_is_full();
+  }
   void free(Member& m) { m.files.set_capacity(UINT64_MAX); }
   bool all_refuse() {
     return std::ranges::all_of(members, [](auto& m) { return m->node->disks().writes_stopped(); });
@@ -287,10 +294,7 @@ TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullRefusesWhatComesBehindAGapOnceInAnElect
   Cluster::Member& leader = cluster.await_leader();
   Cluster::Member& full = cluster.follower();
   cluster.fill(full);
-  for (int i = 0; !full.node->log_is_full(); ++i) {
-    ASSERT_LT(i, 200);
-    EXPECT_THAT(cluster.call(leader, fmt::format("a{}", i)), StartsWith("OK"));
-  }
+  ASSERT_TRUE(cluster.fill_log(full, leader));
   const raft::Core& core = full.node->core();
   auto refusals_of = [&](int messages) {
     const size_t before = cluster.refusals_by(full.id);
@@ -317,10 +321,7 @@ TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullElectsALeaderAndLetsItServeReads) {
   Cluster::Member& leader = cluster.await_leader();
   Cluster::Member& full = cluster.follower();
   cluster.fill(full);
-  for (int i = 0; !full.node->log_is_full(); ++i) {
-    ASSERT_LT(i, 200);
-    EXPECT_THAT(cluster.call(leader, fmt::format("a{}", i)), StartsWith("OK"));
-  }
+  ASSERT_TRUE(cluster.fill_log(full, leader));
   Index last = leader.node->core().last_index();
   ASSERT_TRUE(cluster.until([&] { return full.node->core().durable_index() == last; }));
   Term before = leader.node->core().term();
