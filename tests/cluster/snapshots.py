@@ -238,8 +238,14 @@ def test_log_is_kept_for_a_receiver_on_a_slow_link(context):
         fill(cluster, leader, 8, rng)
     cluster.start(follower)
     wait_until(lambda: partial_bytes(cluster.nodes[follower])[0] > 0, "the beginning of a transfer", 60)
-    while partial_bytes(cluster.nodes[follower])[0] > 0:
+    # Eight snapshots' worth, on any machine: of 256 MiB the leader would rightly let go.
+    taken_before = len(re.findall(r"took index=", cluster.nodes[leader].log()))
+    for _ in range(32):
         fill(cluster, leader, 2, rng)
+        if partial_bytes(cluster.nodes[follower])[0] == 0:
+            break
+    taken = len(re.findall(r"took index=", cluster.nodes[leader].log())) - taken_before
+    check(taken >= 2, f"only {taken} snapshots were taken during the transfer: it was not slow enough")
     cluster.wait_caught_up(follower, seconds=60)
     cluster.wait_equal()
     installed = len(re.findall(r"installed index=", cluster.nodes[follower].log()))
