@@ -43,7 +43,7 @@ EXIT_MISMATCH, EXIT_PERMISSION, EXIT_CONFIG, EXIT_PLUGIN = 76, 77, 78, 81
 # Short timers, so that many failovers fit into a test.
 FAST_RAFT = {"tick": "5ms", "heartbeat_interval": "20ms", "election_timeout": "150ms"}
 
-_ports_given = set()
+_ports_claimed = []
 
 
 class Failure(Exception):
@@ -75,18 +75,20 @@ def wait_until(condition, what, seconds=START_SECONDS):
 
 
 def free_ports(count):
-    """Ports below the range that the kernel gives to clients, so that none is taken in between."""
+    """Ports below the range that the kernel gives to clients, so that none is taken in between. Of no
+    other test that runs beside this one, either: a node that was killed leaves its ports free for a while."""
     ports = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(15000, 32000)
-        if port in _ports_given:
-            continue
-        with socket.socket() as probe:
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0connectd-test-port-{port}")  # gone with this process, however that ends
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _ports_given.add(port)
+        except OSError:
+            claim.close()
+            continue
+        _ports_claimed.append(claim)
         ports.append(port)
     return ports
 

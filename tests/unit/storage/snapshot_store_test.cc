@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/random.h"
@@ -91,6 +92,32 @@ TEST(SnapshotStoreTest, WhatIsWrittenIsReadBack) {
       }
     }
   }
+}
+
+// A sync of the log waits behind one of the snapshot: docs/performance.md has what larger pieces cost.
+TEST(SnapshotStoreTest, IsSyncedInSmallPiecesWhileItIsWritten) {
+  FaultyFileSystem files;
+  auto store = open_store(files);
+  const uint64_t syncs_before = files.calls(FileCall::kSync);
+  auto writer = store->begin({Index(8), Term(3)}, as_bytes("m"));
+  ASSERT_TRUE(writer) << writer.error().text;
+  const std::string name = files.names(kSnapshots).at(0);
+  size_t synced = 0;
+  size_t most_unsynced = 0;
+  const std::string stream = make_stream(8 << 20, 1);
+  for (size_t at = 0; at < stream.size(); at += 50'000) {
+    const uint64_t syncs = files.calls(FileCall::kSync);
+    ASSERT_TRUE((*writer)->write(as_bytes(std::string_view(stream).substr(at, 50'000))));
+    const size_t size = files.content(kSnapshots + "/" + name).size();
+    if (files.calls(FileCall::kSync) != syncs) synced = size;
+    most_unsynced = std::max(most_unsynced, size - synced);
+  }
+  auto info = (*writer)->finish();
+  ASSERT_TRUE(info) << info.error().text;
+  EXPECT_LT(most_unsynced, 256U << 10);
+  // Nor in pieces that are too small to be worth one: the pieces, and the end of it.
+  EXPECT_LE(files.calls(FileCall::kSync) - syncs_before, info->file_bytes / (256 << 10) + 2);
+  EXPECT_GT(info->file_bytes, 2U << 20);
 }
 
 TEST(SnapshotStoreTest, KeepsTheNewestAndRemovesHalfWrittenOnes) {
