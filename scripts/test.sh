@@ -50,7 +50,7 @@ sanitized() {
     connectd connectctl counter_plugin kv_plugin echo_plugin $2
   phase "$preset tests"
   # 20 seeds of the simulator: seven of each workload.
-  CONNECTD_SIM_SEEDS=7 CONNECTD_CORE_SEEDS=200 ctest --preset "$preset" --no-tests=error --parallel 2 \
+  CONNECTD_SIM_SEEDS=7 CONNECTD_CORE_SEEDS=100 ctest --preset "$preset" --no-tests=error --parallel 2 \
     -R "^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim$3)\$"
   CONNECTD_BUILD_DIR="build/$preset" python3 tests/cluster/kill_rounds.py test_counter --rounds 5
 }

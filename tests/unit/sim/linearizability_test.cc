@@ -196,7 +196,7 @@ TEST(SearchByHand, UnknownWritesThatNobodySeesAreAllOne) {
 TEST(SearchByHand, HintsChangeNoVerdict) {
   Random random(8);
   DrawOptions options;
-  options.operations = 60;
+  options.operations = 40;
   options.unknown_percent = 20;
   options.request = kv_requests(1);
   for (uint64_t seed = 0; seed < 300; ++seed) {
@@ -206,7 +206,7 @@ TEST(SearchByHand, HintsChangeNoVerdict) {
       if (history[at].outcome == OutcomeKind::kOk) history[at].reply = ":1\r\n";
     }
     SearchResult with = search(history, KvModel());
-    for (Operation& operation : history) operation.index = Index(random.below(80));
+    for (Operation& operation : history) operation.index = Index(random.below(60));
     SearchResult wrong = search(history, KvModel());
     for (Operation& operation : history) operation.index = Index();
     SearchResult without = search(history, KvModel());
