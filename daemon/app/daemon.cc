@@ -15,11 +15,12 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/node_setup.h"
 #include "app/snapshot_port.h"
+#include "app/status_maker.h"
 #include "app/systemd.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "base/version.h"
 #include "client/client_port.h"
 #include "node/bootstrap.h"
 #include "node/node.h"
@@ -85,16 +86,6 @@ class Call final : public node::ReplyHandler {
   admin::CallResult result_;
 };
 
-raft::Settings settings_of(const config::Config& config) {
-  raft::Settings settings;
-  settings.election_timeout = config.raft.election_timeout;
-  settings.lease_reads = config.raft.lease_reads;
-  settings.max_clock_drift_percent = static_cast<uint8_t>(config.raft.max_clock_drift_percent);
-  return settings;
-}
-
-wire::Address to_wire(const config::Address& address) { return {address.host, address.port}; }
-
 // Ends the process at once: from here on nothing that it says could be trusted.
 [[noreturn]] void die(const Error& error) {
   LOG_ERROR("connectd", "{}", error.text);
@@ -119,14 +110,9 @@ class Daemon::Impl final : public wire::TransportHandler {
  private:
   // ---- start
   // ---------------------------------------------------------------------------------------
-  Result<void> open_data_directory();
-  void begin_bootstrap();
-  std::vector<node::GenesisMember> config_members() const;
   Result<void> open_node(const node::Genesis& genesis);
-  Result<void> make_capturer();
   Result<void> open_ports();
   void start_threads();
-  std::map<NodeId, std::vector<wire::Address>> peer_addresses() const;
 
   // ---- wire::TransportHandler
   // ------------------------------------------------------------------------
@@ -157,7 +143,6 @@ class Daemon::Impl final : public wire::TransportHandler {
   void snapshot(admin::SnapshotRequest request,  // HTTP thread
                 std::function<void(admin::SnapshotAnswer)> done);
   void stop_everything();
-  void log_state();
   void reload();
   void arrive();  // something is about to be given to the node: what time is it
 
@@ -178,6 +163,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::unique_ptr<plugin::Capturer> capturer_;
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<client::ClientPort> clients_;
+  StatusMaker status_maker_{config_, *plugin_};
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
@@ -189,13 +175,10 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::optional<Error> removed_;
   std::set<NodeId> refused_by_;
   bool arrived_ = false;
-  Index catch_up_to_;  // committed when a leader was first known
-  bool caught_up_ = false;
   bool done_ = false;
   bool stopping_ = false;
   bool stop_now_ = false;
   bool clients_stopping_ = false;
-  int64_t started_wall_ns_ = 0;
   Time stop_at_;
   Time transfer_until_;
   Time next_status_;
@@ -209,157 +192,17 @@ class Daemon::Impl final : public wire::TransportHandler {
 // ---- start
 // -----------------------------------------------------------------------------------------
 
-Result<void> Daemon::Impl::open_data_directory() {
-  const std::string& dir = config_.node.data_dir;
-  if (auto made = files_->make_directory(dir); !made) {
-    ExitCode code = made.error().code == ExitCode::kPermission ? ExitCode::kPermission
-                                                               : ExitCode::kCannotCreate;
-    return failure(code, made.error().text);
-  }
-  auto lock = files_->lock(dir + "/lock");
-  if (!lock) {
-    ExitCode code =
-        lock.error().code == ExitCode::kTryAgain ? ExitCode::kCannotCreate : lock.error().code;
-    return failure(code, lock.error().text);
-  }
-  lock_ = std::move(*lock);
-  auto identity = storage::load_identity(*files_, dir);
-  if (!identity) return failure(identity.error());
-  if (*identity) {
-    identity_ = **identity;
-    if (identity_.node_id != config_.node.id) {
-      return failure(ExitCode::kMismatch,
-                     fmt::format("the data directory {} belongs to node {}, the configuration says "
-                                 "node {}: give each node its own directory",
-                                 dir, identity_.node_id, config_.node.id));
-    }
-  } else {
-    identity_.node_id = config_.node.id;
-    identity_.disk_id.bytes = random_128();
-    if (auto saved = storage::save_identity(*files_, dir, identity_); !saved) return saved;
-  }
-  return {};
-}
-
-void Daemon::Impl::begin_bootstrap() {
-  node::Bootstrap::Options options;
-  switch (config_.cluster.bootstrap) {
-    case config::Bootstrap::kAuto:
-      options.mode = node::Bootstrap::Mode::kAuto;
-      break;
-    case config::Bootstrap::kNew:
-      options.mode = node::Bootstrap::Mode::kNew;
-      break;
-    case config::Bootstrap::kJoin:
-      options.mode = node::Bootstrap::Mode::kJoin;
-      break;
-  }
-  options.id = config_.node.id;
-  options.disk_id = identity_.disk_id;
-  options.fresh_cluster_id.bytes = random_128();
-  options.cluster_name = config_.cluster.name;
-  options.members = config_members();
-  options.max_request = config_.client.max_request;
-  options.plugin_name = plugin_->name();
-  options.plugin_level_min = plugin_->level_min();
-  options.plugin_level_max = plugin_->level_max();
-  options.plugin_options = config_.plugin.options;
-  options.settings = settings_of(config_);
-  bootstrap_ = std::make_unique<node::Bootstrap>(std::move(options));
-}
-
-std::vector<node::GenesisMember> Daemon::Impl::config_members() const {
-  std::vector<node::GenesisMember> members;
-  for (const config::Member& member : config_.cluster.members) {
-    members.push_back({member.id, DiskId(), member.peer.to_string(), member.client.to_string(),
-                       member.http.to_string()});
-  }
-  return members;
-}
-
 Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
-  if (genesis.plugin_name != plugin_->name()) {
-    return failure(
-        ExitCode::kMismatch,
-        fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
-                    "with the right plugin, or with another directory",
-                    config_.node.data_dir, genesis.plugin_name, plugin_->path(), plugin_->name()));
-  }
-  if (genesis.plugin_level < plugin_->level_min() || genesis.plugin_level > plugin_->level_max()) {
-    return failure(
-        ExitCode::kMismatch,
-        fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
-                    "{} to {}: install a build that runs it",
-                    genesis.plugin_level, plugin_->name(), plugin_->version(), plugin_->level_min(),
-                    plugin_->level_max()));
-  }
-  if (genesis.cluster_name != config_.cluster.name) {
-    return failure(
-        ExitCode::kMismatch,
-        fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
-                    "'{}': correct cluster.name, or use another directory",
-                    config_.node.data_dir, genesis.cluster_name, config_.cluster.name));
-  }
-  // Settings that change results count as they were when the cluster was formed.
-  if (genesis.max_request != config_.client.max_request) {
-    LOG_WARNING("config",
-                "client.max_request is {} in the configuration and {} in the cluster, where it "
-                "was set when the cluster was formed: the cluster's value counts",
-                config_.client.max_request, genesis.max_request);
-  }
-  if (genesis.plugin_options != config_.plugin.options) {
-    LOG_WARNING("config",
-                "plugin.options differ from those of the cluster, which were set when it was "
-                "formed: the cluster's count");
-  }
-
-  node::NodeOptions options;
-  options.id = config_.node.id;
-  options.disk_id = identity_.disk_id;
-  options.cluster_id = identity_.cluster_id;
-  options.former_cluster_ids = identity_.former_cluster_ids;
-  options.skips = identity_.skips;
-  options.peer_address = config_.self().peer.to_string();
-  options.client_address = config_.self().client.to_string();
-  options.http_address = config_.self().http.to_string();
-  options.raft.election_timeout = config_.raft.election_timeout;
-  options.raft.heartbeat_interval = config_.raft.heartbeat_interval;
-  options.raft.pre_vote = config_.raft.pre_vote;
-  options.raft.check_quorum = config_.raft.check_quorum;
-  options.raft.priority = static_cast<uint8_t>(config_.raft.priority);
-  options.raft.max_append_bytes = config_.raft.max_append_bytes;
-  options.raft.inflight_bytes = config_.raft.inflight_bytes;
-  options.raft.cache_bytes = config_.raft.cache_bytes;
-  options.holder.tick = config_.raft.tick;
-  options.holder.request_timeout = config_.client.request_timeout;
-  options.holder.max_inflight_bytes = config_.client.max_inflight_bytes;
-  options.log.segment_bytes = config_.storage.segment_size;
-  options.log.sync = config_.storage.sync == config::SyncMode::kAlways;
-  options.snapshot.log_min_bytes = config_.snapshot.log_min;
-  options.snapshot.log_ratio = static_cast<double>(config_.snapshot.log_ratio);
-  options.snapshot.keep = config_.snapshot.keep;
-  options.snapshot.compression_level =
-      config_.snapshot.compression == config::Compression::kZstd ? 1 : 0;
-  options.snapshot_rate = config_.snapshot.rate_limit;
-  // A follower that is this little behind catches up from the log; not more than about a quarter of
-  // the log that a snapshot stands for.
-  options.snapshot.trailing_entries =
-      std::clamp<uint64_t>(config_.snapshot.log_min / 4 / 256, 1, 10'000);
-  options.compare_interval = config_.plugin.compare_interval;
-  options.min_free_bytes = config_.storage.min_free_disk;
-  options.stall_timeout = config_.storage.stall_timeout;
-  options.seed = random_seed();
-  options.incarnation = random_seed();
-  options.wall_clock = [] { return read_clocks().wall_ns; };
+  if (auto fits = check_fits_cluster(genesis, config_, *plugin_); !fits) return fits;
+  const node::NodeOptions options = node_options(config_, identity_);
   if (!options.log.sync) {
     LOG_WARNING("storage",
                 "storage.sync is none: for experiments only. An acknowledged write is LOST when "
                 "the machine or the power fails.");
   }
-
-  auto capture = make_capturer();
-  if (!capture) return capture;
-  options.snapshot.falls_back = config_.snapshot.mode == config::SnapshotMode::kAuto;
+  auto capturer = make_capturer(config_, *plugin_);
+  if (!capturer) return failure(capturer.error());
+  capturer_ = std::move(*capturer);
 
   node::Node::Host host;
   host.files = files_.get();
@@ -371,7 +214,6 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.rest = [](Duration busy) { std::this_thread::sleep_for(std::min(busy, kSnapshotRestMax)); };
   host.wake = [this] { wake(); };
   host.fatal = [](Error error) { die(error); };
-  options.may_begin_log = !identity_.log_begun;
   auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
   if (!node) return failure(node.error());
   node_ = std::move(*node);
@@ -383,7 +225,8 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   }
   for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
   const raft::Settings& settings = node_->core().settings();
-  for (const std::string& warning : node::setting_differences(settings_of(config_), settings)) {
+  for (const std::string& warning :
+       node::setting_differences(cluster_settings(config_), settings)) {
     LOG_WARNING("config", "{}", warning);
   }
   if (settings.lease_reads && !config_.raft.check_quorum) {
@@ -396,65 +239,13 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
            config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(),
            node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
            plugin_->name(), plugin_->version());
-  network_->set_peers(peer_addresses());
+  network_->set_peers(peer_addresses(config_, node_.get()));
 
-  client::ClientPortOptions client_options;
-  client_options.max_connections = config_.client.max_connections;
-  switch (config_.client.framing) {
-    case config::FramingChoice::kAuto:
-      break;
-    case config::FramingChoice::kLine:
-      client_options.framing = node::Framing::kLine;
-      break;
-    case config::FramingChoice::kResp:
-      client_options.framing = node::Framing::kResp;
-      break;
-    case config::FramingChoice::kLength:
-      client_options.framing = node::Framing::kLength;
-      break;
-  }
-  clients_ = std::make_unique<client::ClientPort>(io_, client_options, *node_);
+  clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
   if (auto listening = clients_->listen(to_wire(config_.listen.client)); !listening)
     return listening;
   LOG_INFO("connectd", "clients: {}", config_.listen.client.to_string());
   start_threads();
-  return {};
-}
-
-Result<void> Daemon::Impl::make_capturer() {
-  auto mode = capture_mode(config_, *plugin_);
-  if (!mode) return failure(mode.error());
-  switch (*mode) {
-    case plugin::CaptureMode::kView:
-      capturer_ = plugin::make_view_capturer();
-      LOG_INFO("snapshot", "captured by the plugin's view, while entries are applied");
-      break;
-    case plugin::CaptureMode::kFork: {
-      plugin::ForkOptions fork;
-      fork.stall_timeout = config_.snapshot.fork_timeout;
-      fork.growth_bytes_max = config_.snapshot.fork_memory;
-      if (fork.growth_bytes_max == 0) {
-        fork.growth_bytes_max = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                                static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;
-      }
-      capturer_ = plugin::make_fork_capturer(fork);
-      LOG_INFO("snapshot",
-               "captured in a forked child, while entries are applied; one that costs more than {} "
-               "MiB of memory, or writes nothing for {} ms, is killed",
-               fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
-      break;
-    }
-    case plugin::CaptureMode::kAuto:
-    case plugin::CaptureMode::kInline:
-      if (config_.snapshot.mode == config::SnapshotMode::kInline) break;
-      LOG_WARNING("snapshot",
-                  "plugin {} {} offers no view ({}) and permits no fork "
-                  "(CONNECTD_F_FORK_SNAPSHOT): snapshots are written on the apply thread, and "
-                  "nothing is applied or read here until one is done; a second or more for every "
-                  "few hundred MiB of state. snapshot.mode: inline accepts that without this line",
-                  plugin_->name(), plugin_->version(), CONNECTD_EXT_SNAPSHOT_VIEW);
-      break;
-  }
   return {};
 }
 
@@ -477,31 +268,6 @@ void Daemon::Impl::start_threads() {
   });
 }
 
-std::map<NodeId, std::vector<wire::Address>> Daemon::Impl::peer_addresses() const {
-  std::map<NodeId, std::vector<wire::Address>> peers;
-  for (const config::Member& member : config_.cluster.members) {
-    if (member.id != config_.node.id) peers[member.id].push_back(to_wire(member.peer));
-  }
-  if (node_) {
-    // Addresses in the file are hints for those whom the log knows.
-    std::erase_if(peers,
-                  [&](const auto& peer) { return node_->members().find(peer.first) == nullptr; });
-    const bool settled = node_->core().conf_is_settled();
-    for (const node::GenesisMember& member : node_->members().members) {
-      if (member.id == config_.node.id) continue;
-      if (settled && node_->members().is_removed(member.id)) {
-        peers.erase(member.id);
-        continue;
-      }
-      auto address = wire::parse_address(member.peer_address);
-      if (!address) continue;
-      auto& known = peers[member.id];
-      if (std::ranges::find(known, *address) == known.end()) known.push_back(*address);
-    }
-  }
-  return peers;
-}
-
 Result<void> Daemon::Impl::open_ports() {
   transport::PeerNetworkOptions options;
   options.self = config_.node.id;
@@ -512,7 +278,7 @@ Result<void> Daemon::Impl::open_ports() {
           [this] { return hello(); }, [this](const wire::Hello& hello) { return check(hello); },
           [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
   if (auto listening = network_->listen(to_wire(config_.listen.peer)); !listening) return listening;
-  network_->set_peers(peer_addresses());
+  network_->set_peers(peer_addresses(config_, node_.get()));
   admin::ServerOptions http;
   http.listen = config_.listen.http;
   http.advertised = config_.self().http;
@@ -647,7 +413,7 @@ void Daemon::Impl::follow_members() {
   const std::pair now{node_->core().conf_index(), node_->core().conf_is_settled()};
   if (now == followed_members_) return;
   followed_members_ = now;
-  network_->set_peers(peer_addresses());
+  network_->set_peers(peer_addresses(config_, node_.get()));
   if (!node_->is_removed() || removed_) return;
   removed_ = Error{ExitCode::kMismatch,
                    fmt::format("node {} was removed from cluster '{}' and stops for good; its data "
@@ -697,85 +463,14 @@ void Daemon::Impl::turn_bootstrap() {
 }
 
 void Daemon::Impl::publish_status() {
-  auto status = std::make_shared<node::StatusSnapshot>();
-  status->made = read_clocks().time;
-  status->id = config_.node.id;
-  status->name = config_.node.name;
-  status->cluster_name = config_.cluster.name;
-  status->version = kVersion;
-  status->started_wall_ns = started_wall_ns_;
-  status->plugin_name = plugin_->name();
-  status->plugin_version = plugin_->version();
   if (!node_) {
-    status->reason = bootstrap_->waiting_for();
-    for (const config::Member& member : config_.cluster.members) {
-      status->members.push_back({member.id, true, member.peer.to_string(),
-                                 member.client.to_string(), member.http.to_string()});
-    }
-    board_.publish(std::move(status));
+    board_.publish(status_maker_.make(*bootstrap_));
     return;
   }
-  const raft::Core& core = node_->core();
-  status->cluster_id = node_->cluster_id();
-  status->plugin_level = node_->genesis().plugin_level;
-  status->role = core.role();
-  status->term = core.term();
-  status->leader = core.leader();
-  status->last_index = core.last_index();
-  status->commit_index = core.commit_index();
-  status->applied_index = node_->applied_index();
-  status->snapshot_index = node_->snapshot_index();
-  status->digest = node_->digest();
-  for (const node::GenesisMember& member : node_->members().members) {
-    if (node_->members().is_removed(member.id) && core.conf_is_settled()) continue;
-    node::MemberStatus shown{member.id, core.conf().is_voter(member.id), member.peer_address,
-                             member.client_address, member.http_address};
-    shown.promoting = node_->members().will_promote(member.id);
-    shown.disk = member.disk_id ? member.disk_id.to_string() : "";
-    shown.priority = core.priority_of(member.id);
-    status->members.push_back(std::move(shown));
-  }
-  status->members_index = core.conf_index();
-  status->members_settled = core.conf_is_settled();
-  for (node::Setting& setting : node::list_settings(core.settings())) {
-    status->settings.emplace_back(std::move(setting.key), std::move(setting.value));
-  }
-  status->settings_index = core.settings_index();
-  status->lease = core.lease_until().has_value();
-  for (const raft::PeerStatus& peer : core.peers()) {
-    const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
-                        : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
-                                                                            : "snapshot";
-    status->peers.push_back(
-        {peer.id, peer.active, state, peer.match,
-         core.last_index().value() - std::min(core.last_index(), peer.match).value()});
-  }
-  // Once it has applied what was committed when it first knew a leader, its state is worth asking
-  // for.
-  if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
-  if (catch_up_to_ && node_->applied_index() >= catch_up_to_) caught_up_ = true;
-  const node::DiskWatch& disks = node_->disks();
-  status->disk_state = disks.is_stalled()     ? "stalled"
-                       : node_->log_is_full() ? "no room"
-                       : disks.is_full()      ? "full"
-                                              : "ok";
-  status->disk_free_bytes = disks.free_bytes().value_or(0);
-  status->writes_stopped = disks.writes_stopped();
-  status->divergence = node_->divergence();
-  status->ready = core.leader() && caught_up_ && !stopping_ && status->divergence.empty();
-  if (stopping_) {
-    status->reason = "stopping";
-  } else if (!core.leader()) {
-    status->reason = "no leader is known";
-  } else if (!caught_up_) {
-    status->reason = fmt::format("catching up: {} of {} entries are applied",
-                                 node_->applied_index(), catch_up_to_);
-  } else {
-    status->reason = status->divergence;
-  }
+  auto status = status_maker_.make(*node_, stopping_);
   std::string text =
-      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(core.role()),
-                  core.term(), core.commit_index(), core.leader());
+      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(status->role),
+                  status->term, status->commit_index, status->leader);
   board_.publish(std::move(status));
   if (text != last_status_text_) {
     last_status_text_ = text;
@@ -853,25 +548,6 @@ void Daemon::Impl::start_call(std::string request, const node::ReadOptions& read
   (new Call(std::move(counted)))->start(*node_, request, read);  // deletes itself with its reply
 }
 
-void Daemon::Impl::log_state() {
-  if (!node_) {
-    LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
-    return;
-  }
-  const raft::Core& core = node_->core();
-  LOG_INFO("state",
-           "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
-           "snapshot={} digest={:016x} requests={} bytes={} session={}",
-           raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
-           core.last_index(), core.durable_index(), core.commit_index(), node_->applied_index(),
-           node_->snapshot_index(), node_->digest(), node_->holder().held(),
-           node_->holder().held_bytes(), node_->holder().session());
-  for (const raft::PeerStatus& peer : core.peers()) {
-    LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
-             peer.next, peer.inflight_bytes, peer.active);
-  }
-}
-
 void Daemon::Impl::reload() {
   systemd_.notify(fmt::format(
       "RELOADING=1\nMONOTONIC_USEC={}",
@@ -904,7 +580,11 @@ void Daemon::Impl::wait_for_signal() {
 
 void Daemon::Impl::on_signal(int number) {
   if (number == SIGUSR2) {
-    log_state();
+    if (node_) {
+      log_state(*node_);
+    } else {
+      LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
+    }
     return;
   }
   if (number == SIGHUP) {
@@ -983,17 +663,17 @@ Result<void> Daemon::Impl::run() {
   signals_ = std::make_unique<asio::signal_set>(io_);
   for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) signals_->add(number);
   wait_for_signal();
-  started_wall_ns_ = read_clocks().wall_ns;
-  if (auto opened = open_data_directory(); !opened) return opened;
+  auto directory = open_data_directory(*files_, config_);
+  if (!directory) return failure(directory.error());
+  lock_ = std::move(directory->lock);
+  identity_ = std::move(directory->identity);
   if (auto opened = open_ports(); !opened) return opened;
+  bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
   if (!identity_.genesis.empty()) {
     auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
     if (!genesis) return failure(genesis.error());
-    begin_bootstrap();
     bootstrap_->resume(*genesis);
     if (auto opened = open_node(*genesis); !opened) return opened;
-  } else {
-    begin_bootstrap();
   }
   publish_status();
   {
@@ -1042,25 +722,6 @@ Daemon::Daemon(config::Config config, config::LoadRequest request,
     : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin))) {}
 Daemon::~Daemon() = default;
 Result<void> Daemon::run() { return impl_->run(); }
-
-Result<plugin::CaptureMode> capture_mode(const config::Config& config,
-                                         const plugin::Plugin& plugin) {
-  plugin::CaptureMode wanted = plugin::CaptureMode::kAuto;
-  switch (config.snapshot.mode) {
-    case config::SnapshotMode::kAuto:
-      break;
-    case config::SnapshotMode::kView:
-      wanted = plugin::CaptureMode::kView;
-      break;
-    case config::SnapshotMode::kFork:
-      wanted = plugin::CaptureMode::kFork;
-      break;
-    case config::SnapshotMode::kInline:
-      wanted = plugin::CaptureMode::kInline;
-      break;
-  }
-  return plugin::choose_capture(plugin, wanted);
-}
 
 std::string check_environment(const config::Config& config) {
   std::string problems;

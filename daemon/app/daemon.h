@@ -17,7 +17,6 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "config/load.h"
-#include "plugin/capture.h"
 #include "plugin/plugin.h"
 
 namespace connectd::app {
@@ -36,10 +35,6 @@ class Daemon final {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// How snapshots of this plugin are captured; kConfig when snapshot.mode asks for what it cannot do.
-Result<plugin::CaptureMode> capture_mode(const config::Config& config,
-                                         const plugin::Plugin& plugin);
 
 // --check beyond the configuration: the data directory can be used, the ports can be bound. All
 // problems, one line each; empty when there are none.

@@ -5,6 +5,7 @@
 
 #include "app/command_line.h"
 #include "app/daemon.h"
+#include "app/node_setup.h"
 #include "base/log.h"
 #include "config/load.h"
 #include "config/reference.h"

@@ -1,0 +1,272 @@
+#include "app/node_setup.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "node/settings.h"
+
+namespace connectd::app {
+
+Result<DataDirectory> open_data_directory(storage::FileSystem& files,
+                                          const config::Config& config) {
+  const std::string& dir = config.node.data_dir;
+  if (auto made = files.make_directory(dir); !made) {
+    ExitCode code = made.error().code == ExitCode::kPermission ? ExitCode::kPermission
+                                                               : ExitCode::kCannotCreate;
+    return failure(code, made.error().text);
+  }
+  auto lock = files.lock(dir + "/lock");
+  if (!lock) {
+    ExitCode code =
+        lock.error().code == ExitCode::kTryAgain ? ExitCode::kCannotCreate : lock.error().code;
+    return failure(code, lock.error().text);
+  }
+  DataDirectory opened{std::move(*lock), {}};
+  auto identity = storage::load_identity(files, dir);
+  if (!identity) return failure(identity.error());
+  if (*identity) {
+    opened.identity = **identity;
+    if (opened.identity.node_id != config.node.id) {
+      return failure(ExitCode::kMismatch,
+                     fmt::format("the data directory {} belongs to node {}, the configuration says "
+                                 "node {}: give each node its own directory",
+                                 dir, opened.identity.node_id, config.node.id));
+    }
+  } else {
+    opened.identity.node_id = config.node.id;
+    opened.identity.disk_id.bytes = random_128();
+    if (auto saved = storage::save_identity(files, dir, opened.identity); !saved) {
+      return failure(saved.error());
+    }
+  }
+  return opened;
+}
+
+raft::Settings cluster_settings(const config::Config& config) {
+  raft::Settings settings;
+  settings.election_timeout = config.raft.election_timeout;
+  settings.lease_reads = config.raft.lease_reads;
+  settings.max_clock_drift_percent = static_cast<uint8_t>(config.raft.max_clock_drift_percent);
+  return settings;
+}
+
+node::Bootstrap::Options bootstrap_options(const config::Config& config,
+                                           const storage::Identity& identity,
+                                           const plugin::Plugin& plugin) {
+  node::Bootstrap::Options options;
+  switch (config.cluster.bootstrap) {
+    case config::Bootstrap::kAuto:
+      options.mode = node::Bootstrap::Mode::kAuto;
+      break;
+    case config::Bootstrap::kNew:
+      options.mode = node::Bootstrap::Mode::kNew;
+      break;
+    case config::Bootstrap::kJoin:
+      options.mode = node::Bootstrap::Mode::kJoin;
+      break;
+  }
+  options.id = config.node.id;
+  options.disk_id = identity.disk_id;
+  options.fresh_cluster_id.bytes = random_128();
+  options.cluster_name = config.cluster.name;
+  for (const config::Member& member : config.cluster.members) {
+    options.members.push_back({member.id, DiskId(), member.peer.to_string(),
+                               member.client.to_string(), member.http.to_string()});
+  }
+  options.max_request = config.client.max_request;
+  options.plugin_name = plugin.name();
+  options.plugin_level_min = plugin.level_min();
+  options.plugin_level_max = plugin.level_max();
+  options.plugin_options = config.plugin.options;
+  options.settings = cluster_settings(config);
+  return options;
+}
+
+Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Config& config,
+                                const plugin::Plugin& plugin) {
+  if (genesis.plugin_name != plugin.name()) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
+                    "with the right plugin, or with another directory",
+                    config.node.data_dir, genesis.plugin_name, plugin.path(), plugin.name()));
+  }
+  if (genesis.plugin_level < plugin.level_min() || genesis.plugin_level > plugin.level_max()) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
+                    "{} to {}: install a build that runs it",
+                    genesis.plugin_level, plugin.name(), plugin.version(), plugin.level_min(),
+                    plugin.level_max()));
+  }
+  if (genesis.cluster_name != config.cluster.name) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
+                    "'{}': correct cluster.name, or use another directory",
+                    config.node.data_dir, genesis.cluster_name, config.cluster.name));
+  }
+  // Settings that change results count as they were when the cluster was formed.
+  if (genesis.max_request != config.client.max_request) {
+    LOG_WARNING("config",
+                "client.max_request is {} in the configuration and {} in the cluster, where it "
+                "was set when the cluster was formed: the cluster's value counts",
+                config.client.max_request, genesis.max_request);
+  }
+  if (genesis.plugin_options != config.plugin.options) {
+    LOG_WARNING("config",
+                "plugin.options differ from those of the cluster, which were set when it was "
+                "formed: the cluster's count");
+  }
+  return {};
+}
+
+node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity) {
+  node::NodeOptions options;
+  options.id = config.node.id;
+  options.disk_id = identity.disk_id;
+  options.cluster_id = identity.cluster_id;
+  options.former_cluster_ids = identity.former_cluster_ids;
+  options.skips = identity.skips;
+  options.peer_address = config.self().peer.to_string();
+  options.client_address = config.self().client.to_string();
+  options.http_address = config.self().http.to_string();
+  options.raft.election_timeout = config.raft.election_timeout;
+  options.raft.heartbeat_interval = config.raft.heartbeat_interval;
+  options.raft.pre_vote = config.raft.pre_vote;
+  options.raft.check_quorum = config.raft.check_quorum;
+  options.raft.priority = static_cast<uint8_t>(config.raft.priority);
+  options.raft.max_append_bytes = config.raft.max_append_bytes;
+  options.raft.inflight_bytes = config.raft.inflight_bytes;
+  options.raft.cache_bytes = config.raft.cache_bytes;
+  options.holder.tick = config.raft.tick;
+  options.holder.request_timeout = config.client.request_timeout;
+  options.holder.max_inflight_bytes = config.client.max_inflight_bytes;
+  options.log.segment_bytes = config.storage.segment_size;
+  options.log.sync = config.storage.sync == config::SyncMode::kAlways;
+  options.snapshot.log_min_bytes = config.snapshot.log_min;
+  options.snapshot.log_ratio = static_cast<double>(config.snapshot.log_ratio);
+  options.snapshot.keep = config.snapshot.keep;
+  options.snapshot.compression_level =
+      config.snapshot.compression == config::Compression::kZstd ? 1 : 0;
+  options.snapshot.falls_back = config.snapshot.mode == config::SnapshotMode::kAuto;
+  options.snapshot_rate = config.snapshot.rate_limit;
+  // A follower that is this little behind catches up from the log; not more than about a quarter of
+  // the log that a snapshot stands for.
+  options.snapshot.trailing_entries =
+      std::clamp<uint64_t>(config.snapshot.log_min / 4 / 256, 1, 10'000);
+  options.compare_interval = config.plugin.compare_interval;
+  options.min_free_bytes = config.storage.min_free_disk;
+  options.stall_timeout = config.storage.stall_timeout;
+  options.seed = random_seed();
+  options.incarnation = random_seed();
+  options.wall_clock = [] { return read_clocks().wall_ns; };
+  options.may_begin_log = !identity.log_begun;
+  return options;
+}
+
+client::ClientPortOptions client_options(const config::Config& config) {
+  client::ClientPortOptions options;
+  options.max_connections = config.client.max_connections;
+  switch (config.client.framing) {
+    case config::FramingChoice::kAuto:
+      break;
+    case config::FramingChoice::kLine:
+      options.framing = node::Framing::kLine;
+      break;
+    case config::FramingChoice::kResp:
+      options.framing = node::Framing::kResp;
+      break;
+    case config::FramingChoice::kLength:
+      options.framing = node::Framing::kLength;
+      break;
+  }
+  return options;
+}
+
+wire::Address to_wire(const config::Address& address) { return {address.host, address.port}; }
+
+std::map<NodeId, std::vector<wire::Address>> peer_addresses(const config::Config& config,
+                                                            const node::Node* node) {
+  std::map<NodeId, std::vector<wire::Address>> peers;
+  for (const config::Member& member : config.cluster.members) {
+    if (member.id != config.node.id) peers[member.id].push_back(to_wire(member.peer));
+  }
+  if (node == nullptr) return peers;
+  // Addresses in the file are hints for those whom the log knows.
+  std::erase_if(peers,
+                [&](const auto& peer) { return node->members().find(peer.first) == nullptr; });
+  const bool settled = node->core().conf_is_settled();
+  for (const node::GenesisMember& member : node->members().members) {
+    if (member.id == config.node.id) continue;
+    if (settled && node->members().is_removed(member.id)) {
+      peers.erase(member.id);
+      continue;
+    }
+    auto address = wire::parse_address(member.peer_address);
+    if (!address) continue;
+    auto& known = peers[member.id];
+    if (std::ranges::find(known, *address) == known.end()) known.push_back(*address);
+  }
+  return peers;
+}
+
+Result<plugin::CaptureMode> capture_mode(const config::Config& config,
+                                         const plugin::Plugin& plugin) {
+  plugin::CaptureMode wanted = plugin::CaptureMode::kAuto;
+  switch (config.snapshot.mode) {
+    case config::SnapshotMode::kAuto:
+      break;
+    case config::SnapshotMode::kView:
+      wanted = plugin::CaptureMode::kView;
+      break;
+    case config::SnapshotMode::kFork:
+      wanted = plugin::CaptureMode::kFork;
+      break;
+    case config::SnapshotMode::kInline:
+      wanted = plugin::CaptureMode::kInline;
+      break;
+  }
+  return plugin::choose_capture(plugin, wanted);
+}
+
+Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& config,
+                                                        const plugin::Plugin& plugin) {
+  auto mode = capture_mode(config, plugin);
+  if (!mode) return failure(mode.error());
+  switch (*mode) {
+    case plugin::CaptureMode::kView:
+      LOG_INFO("snapshot", "captured by the plugin's view, while entries are applied");
+      return plugin::make_view_capturer();
+    case plugin::CaptureMode::kFork: {
+      plugin::ForkOptions fork;
+      fork.stall_timeout = config.snapshot.fork_timeout;
+      fork.growth_bytes_max = config.snapshot.fork_memory;
+      if (fork.growth_bytes_max == 0) {
+        fork.growth_bytes_max = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                                static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;
+      }
+      LOG_INFO("snapshot",
+               "captured in a forked child, while entries are applied; one that costs more than {} "
+               "MiB of memory, or writes nothing for {} ms, is killed",
+               fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
+      return plugin::make_fork_capturer(fork);
+    }
+    case plugin::CaptureMode::kAuto:
+    case plugin::CaptureMode::kInline:
+      if (config.snapshot.mode == config::SnapshotMode::kInline) break;
+      LOG_WARNING("snapshot",
+                  "plugin {} {} offers no view ({}) and permits no fork "
+                  "(CONNECTD_F_FORK_SNAPSHOT): snapshots are written on the apply thread, and "
+                  "nothing is applied or read here until one is done; a second or more for every "
+                  "few hundred MiB of state. snapshot.mode: inline accepts that without this line",
+                  plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW);
+      break;
+  }
+  return std::unique_ptr<plugin::Capturer>();
+}
+
+}  // namespace connectd::app

@@ -1,0 +1,57 @@
+// From the configuration, the data directory and the plugin to what a node is opened with. Pure but
+// for the data directory; on the loop thread, before it loops.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "client/client_port.h"
+#include "config/config.h"
+#include "node/bootstrap.h"
+#include "node/node.h"
+#include "plugin/capture.h"
+#include "plugin/plugin.h"
+#include "storage/file_system.h"
+#include "storage/identity.h"
+#include "wire/address.h"
+
+namespace connectd::app {
+
+struct DataDirectory {
+  std::unique_ptr<storage::FileLock> lock;  // held: nobody else uses it
+  storage::Identity identity;               // durable; a new one if it was empty
+};
+// Creates it if need be. kMismatch: it belongs to another node.
+Result<DataDirectory> open_data_directory(storage::FileSystem& files, const config::Config& config);
+
+// Those of the whole cluster, as this node's configuration has them.
+raft::Settings cluster_settings(const config::Config& config);
+
+node::Bootstrap::Options bootstrap_options(const config::Config& config,
+                                           const storage::Identity& identity,
+                                           const plugin::Plugin& plugin);
+
+// kMismatch: the cluster was formed for another plugin, behaviour level or name than those that this
+// process was started with. What is only not as the configuration says is logged.
+Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Config& config,
+                                const plugin::Plugin& plugin);
+
+node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity);
+client::ClientPortOptions client_options(const config::Config& config);
+wire::Address to_wire(const config::Address& address);
+
+// Whom this node dials, and where: the addresses in the file, and those in the log. `node` is null
+// before there is one.
+std::map<NodeId, std::vector<wire::Address>> peer_addresses(const config::Config& config,
+                                                            const node::Node* node);
+
+// How snapshots of this plugin are captured; kConfig when snapshot.mode asks for what it cannot do.
+Result<plugin::CaptureMode> capture_mode(const config::Config& config,
+                                         const plugin::Plugin& plugin);
+// Logs what was chosen. Null: they are written on the apply thread.
+Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& config,
+                                                        const plugin::Plugin& plugin);
+
+}  // namespace connectd::app

@@ -1,0 +1,115 @@
+#include "app/status_maker.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "node/settings.h"
+
+namespace connectd::app {
+
+StatusMaker::StatusMaker(const config::Config& config, const plugin::Plugin& plugin)
+    : config_(config), plugin_(plugin), started_wall_ns_(read_clocks().wall_ns) {}
+
+std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
+  auto status = std::make_shared<node::StatusSnapshot>();
+  status->made = read_clocks().time;
+  status->id = config_.node.id;
+  status->name = config_.node.name;
+  status->cluster_name = config_.cluster.name;
+  status->version = kVersion;
+  status->started_wall_ns = started_wall_ns_;
+  status->plugin_name = plugin_.name();
+  status->plugin_version = plugin_.version();
+  return status;
+}
+
+std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& bootstrap) const {
+  auto status = begin();
+  status->reason = bootstrap.waiting_for();
+  for (const config::Member& member : config_.cluster.members) {
+    status->members.push_back({member.id, true, member.peer.to_string(), member.client.to_string(),
+                               member.http.to_string()});
+  }
+  return status;
+}
+
+std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, bool stopping) {
+  auto status = begin();
+  const raft::Core& core = node.core();
+  status->cluster_id = node.cluster_id();
+  status->plugin_level = node.genesis().plugin_level;
+  status->role = core.role();
+  status->term = core.term();
+  status->leader = core.leader();
+  status->last_index = core.last_index();
+  status->commit_index = core.commit_index();
+  status->applied_index = node.applied_index();
+  status->snapshot_index = node.snapshot_index();
+  status->digest = node.digest();
+  for (const node::GenesisMember& member : node.members().members) {
+    if (node.members().is_removed(member.id) && core.conf_is_settled()) continue;
+    node::MemberStatus shown{member.id, core.conf().is_voter(member.id), member.peer_address,
+                             member.client_address, member.http_address};
+    shown.promoting = node.members().will_promote(member.id);
+    shown.disk = member.disk_id ? member.disk_id.to_string() : "";
+    shown.priority = core.priority_of(member.id);
+    status->members.push_back(std::move(shown));
+  }
+  status->members_index = core.conf_index();
+  status->members_settled = core.conf_is_settled();
+  for (node::Setting& setting : node::list_settings(core.settings())) {
+    status->settings.emplace_back(std::move(setting.key), std::move(setting.value));
+  }
+  status->settings_index = core.settings_index();
+  status->lease = core.lease_until().has_value();
+  for (const raft::PeerStatus& peer : core.peers()) {
+    const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
+                        : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
+                                                                            : "snapshot";
+    status->peers.push_back(
+        {peer.id, peer.active, state, peer.match,
+         core.last_index().value() - std::min(core.last_index(), peer.match).value()});
+  }
+  // Once it has applied what was committed when it first knew a leader, its state is worth asking
+  // for.
+  if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
+  if (catch_up_to_ && node.applied_index() >= catch_up_to_) caught_up_ = true;
+  const node::DiskWatch& disks = node.disks();
+  status->disk_state = disks.is_stalled()     ? "stalled"
+                       : node.log_is_full() ? "no room"
+                       : disks.is_full()      ? "full"
+                                              : "ok";
+  status->disk_free_bytes = disks.free_bytes().value_or(0);
+  status->writes_stopped = disks.writes_stopped();
+  status->divergence = node.divergence();
+  status->ready = core.leader() && caught_up_ && !stopping && status->divergence.empty();
+  if (stopping) {
+    status->reason = "stopping";
+  } else if (!core.leader()) {
+    status->reason = "no leader is known";
+  } else if (!caught_up_) {
+    status->reason = fmt::format("catching up: {} of {} entries are applied",
+                                 node.applied_index(), catch_up_to_);
+  } else {
+    status->reason = status->divergence;
+  }
+  return status;
+}
+
+void log_state(const node::Node& node) {
+  const raft::Core& core = node.core();
+  LOG_INFO("state",
+           "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
+           "snapshot={} digest={:016x} requests={} bytes={} session={}",
+           raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
+           core.last_index(), core.durable_index(), core.commit_index(), node.applied_index(),
+           node.snapshot_index(), node.digest(), node.holder().held(),
+           node.holder().held_bytes(), node.holder().session());
+  for (const raft::PeerStatus& peer : core.peers()) {
+    LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
+             peer.next, peer.inflight_bytes, peer.active);
+  }
+}
+
+}  // namespace connectd::app

@@ -1,0 +1,38 @@
+// What this node shows of itself: made by the loop from the node's state, for HTTP, systemd and the
+// log. On the loop thread.
+#pragma once
+
+#include <memory>
+
+#include "config/config.h"
+#include "node/bootstrap.h"
+#include "node/node.h"
+#include "node/status.h"
+#include "plugin/plugin.h"
+
+namespace connectd::app {
+
+class StatusMaker final {
+ public:
+  // Both are read whenever a status is made; `config` may have been reloaded by then.
+  StatusMaker(const config::Config& config, const plugin::Plugin& plugin);
+
+  // Before there is a cluster.
+  std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap) const;
+  // Not const: that it has caught up once is remembered.
+  std::shared_ptr<node::StatusSnapshot> make(const node::Node& node, bool stopping);
+
+ private:
+  std::shared_ptr<node::StatusSnapshot> begin() const;
+
+  const config::Config& config_;
+  const plugin::Plugin& plugin_;
+  const int64_t started_wall_ns_;
+  Index catch_up_to_;  // committed when a leader was first known
+  bool caught_up_ = false;
+};
+
+// For SIGUSR2: everything that a developer asks first.
+void log_state(const node::Node& node);
+
+}  // namespace connectd::app
