@@ -21,13 +21,14 @@ MAY_INCLUDE = {
     "wire": ["base", "raft/types.h"],
     "plugin": ["base"],
     "storage": ["base", "raft/types.h", "wire"],
-    "transport": ["base", "raft/types.h", "wire"],
+    "net": ["base", "wire"],
+    "transport": ["base", "raft/types.h", "wire", "net"],
     "node": ["base", "config", "raft", "wire", "plugin", "storage", "transport"],
-    "client": ["base", "config", "wire", "node"],
-    "admin": ["base", "config", "wire", "node"],
+    "client": ["base", "config", "wire", "net", "node"],
+    "admin": ["base", "config", "wire", "net", "node"],
     "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node"],
-    "app": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node", "client",
-            "admin", "sim"],
+    "app": ["base", "config", "raft", "wire", "plugin", "storage", "net", "transport", "node",
+            "client", "admin", "sim"],
     "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node", "client",
             "admin", "sim"],
 }
@@ -37,7 +38,7 @@ EXCEPTIONS = {
     ("wire/peer_messages.h", "raft/core.h"),  # for raft::Proposal, which travels to the leader
 }
 
-NETWORK = ["transport", "client", "admin", "app", "ctl"]
+NETWORK = ["net", "transport", "client", "admin", "app", "ctl"]
 # Third-party or system header (a prefix) -> modules or files of daemon/ that may include it.
 # The first prefix that fits counts.
 DOORS = [

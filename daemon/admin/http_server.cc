@@ -20,6 +20,7 @@
 #include "admin/read_level.h"
 #include "admin/status_json.h"
 #include "base/log.h"
+#include "net/tcp.h"
 #include "wire/address.h"
 
 namespace connectd::admin {
@@ -785,28 +786,8 @@ class Server final : public HttpServer {
 
   Result<void> listen() {
     const config::Address& address = shared_->options.listen;
-    auto fail = [&](error_code ec, std::string_view next) {
-      ExitCode code =
-          ec == asio::error::access_denied ? ExitCode::kPermission : ExitCode::kCannotCreate;
-      return failure(code, fmt::format("cannot listen for HTTP on {}:{}: {}; {}", address.host,
-                                       address.port, ec.message(), next));
-    };
-    error_code ec;
-    tcp::resolver resolver(shared_->io);
-    auto found =
-        resolver.resolve(address.host, std::to_string(address.port), tcp::resolver::passive, ec);
-    if (ec || found.empty()) return fail(ec, "look at listen.http and at this machine's names");
-    tcp::endpoint endpoint = *found.begin();
-    acceptor_.open(endpoint.protocol(), ec);
-    if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
-    if (!ec) acceptor_.bind(endpoint, ec);
-    if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
-    if (ec) {
-      std::string next = ec == asio::error::address_in_use
-                             ? fmt::format("`ss -ltnp sport = :{}` shows who has it", address.port)
-                             : "set listen.http to an address of this machine";
-      return fail(ec, next);
-    }
+    auto listening = net::listen(acceptor_, {address.host, address.port}, net::kHttpPort);
+    if (!listening) return listening;
     uint16_t bound = port();
     for (const config::Address& good :
          {config::Address{address.host, bound}, shared_->options.advertised,

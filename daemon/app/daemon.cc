@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "client/client_port.h"
+#include "net/tcp.h"
 #include "node/bootstrap.h"
 #include "node/node.h"
 #include "node/settings.h"
@@ -735,21 +736,12 @@ std::string check_environment(const config::Config& config) {
     problems += identity.error().text + "\n";
   }
   asio::io_context io;
-  for (const config::Address& address :
-       {config.listen.peer, config.listen.client, config.listen.http}) {
-    boost::system::error_code error;
-    asio::ip::tcp::resolver resolver(io);
-    auto found = resolver.resolve(address.host, std::to_string(address.port), error);
-    if (!error) {
-      asio::ip::tcp::acceptor acceptor(io);
-      asio::ip::tcp::endpoint endpoint = *found.begin();
-      acceptor.open(endpoint.protocol(), error);
-      if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
-      if (!error) acceptor.bind(endpoint, error);
-      if (!error) acceptor.listen(1, error);
-    }
-    if (error)
-      problems += fmt::format("cannot listen on {}: {}\n", address.to_string(), error.message());
+  for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
+                                      std::pair{config.listen.client, net::kClientPort},
+                                      std::pair{config.listen.http, net::kHttpPort}}) {
+    asio::ip::tcp::acceptor acceptor(io);
+    auto listening = net::listen(acceptor, to_wire(address), port);
+    if (!listening) problems += listening.error().text + "\n";
   }
   return problems;
 }

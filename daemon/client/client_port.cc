@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "client/connection.h"
+#include "net/tcp.h"
 
 namespace connectd::client {
 namespace {
@@ -22,7 +23,6 @@ using boost::system::error_code;
 
 constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
 constexpr auto kRepeatLogAfter = std::chrono::seconds(30);
-constexpr int kListenBacklog = 1024;
 
 bool is_out_of_descriptors(error_code error) {
   return error == boost::system::errc::too_many_files_open ||
@@ -87,28 +87,13 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
 };
 
 Result<> ClientPort::Impl::listen(const wire::Address& address) {
+  auto listening = net::listen(acceptor_, address, net::kClientPort);
+  if (!listening) return listening;
   error_code error;
-  tcp::resolver resolver(io_);
-  auto found = resolver.resolve(address.host, std::to_string(address.port),
-                                tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  acceptor_.non_blocking(true, error);
   if (error) {
-    return failure(ExitCode::kConfig,
-                   fmt::format("the client port's address {} cannot be resolved: {}; check "
-                               "listen.client or the member's own client address",
-                               address.to_string(), error.message()));
-  }
-  tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(kListenBacklog, error);
-  if (!error) acceptor_.non_blocking(true, error);
-  if (error) {
-    return failure(
-        ExitCode::kCannotCreate,
-        fmt::format("cannot listen for clients at {}: {}; is another connectd running, or "
-                    "is it not an address of this machine?",
-                    address.to_string(), error.message()));
+    return failure(ExitCode::kCannotCreate,
+                   fmt::format("the port for clients cannot be used: {}", error.message()));
   }
   accept();
   sweep_later();

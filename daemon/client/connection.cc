@@ -1,14 +1,12 @@
 #include "client/connection.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "base/log.h"
+#include "net/tcp.h"
 
 namespace connectd::client {
 namespace {
@@ -16,19 +14,12 @@ namespace {
 using boost::system::error_code;
 
 // A client that has gone without a word gives its place back after two minutes.
-constexpr int kKeepAliveIdleSeconds = 60;
-constexpr int kKeepAliveIntervalSeconds = 10;
-constexpr int kKeepAliveProbes = 6;
+constexpr net::KeepAlive kKeepAlive{.idle_seconds = 60, .interval_seconds = 10, .probes = 6};
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
 
 // What of a buffer counts against input_bytes_max.
 size_t large_part(size_t capacity) { return capacity - std::min(capacity, kBusyInputBytes); }
-
-void set_option(int socket, int level, int name, int value) {
-  // Where the kernel does not know an option, a dead client is noticed later; no more.
-  (void)setsockopt(socket, level, name, &value, sizeof value);
-}
 
 }  // namespace
 
@@ -60,12 +51,7 @@ void Connection::start() {
   error_code error;
   socket_.non_blocking(true, error);
   if (error) return close();
-  int native = socket_.native_handle();
-  set_option(native, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(native, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(native, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
-  set_option(native, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
-  set_option(native, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+  net::set_options(socket_, kKeepAlive);
   read();
 }
 
@@ -225,9 +211,7 @@ void Connection::on_reply(const node::Reply& reply) {
 
 void Connection::on_replies_end() { turn(); }
 
-bool Connection::is_congested() const {
-  return unsent() >= shared_->options.output_pause_bytes;
-}
+bool Connection::is_congested() const { return unsent() >= shared_->options.output_pause_bytes; }
 
 void Connection::write() {
   if (is_waiting_writable_ || is_failed_) return;

@@ -1,32 +1,23 @@
 #include "transport/link.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
 #include "base/log.h"
+#include "net/tcp.h"
 
 namespace connectd::transport {
 namespace {
 
 // A peer whose machine died without a word is noticed by these; a process that died is noticed by
 // the kernel's reset at once.
-constexpr int kKeepAliveIdleSeconds = 3;
-constexpr int kKeepAliveIntervalSeconds = 1;
-constexpr int kKeepAliveProbes = 3;
-constexpr int kUserTimeoutMs = 5000;
+constexpr net::KeepAlive kKeepAlive{
+    .idle_seconds = 3, .interval_seconds = 1, .probes = 3, .user_timeout_ms = 5000};
 // Less room than this in a block, and the rest of it is left unused.
 constexpr size_t kLeastReadBytes = 4096;
-
-void set_option(int socket, int level, int name, int value) {
-  // Where the kernel knows an option not, the connection is slower to notice a dead peer; no more.
-  (void)setsockopt(socket, level, name, &value, sizeof value);
-}
 
 }  // namespace
 
@@ -42,13 +33,7 @@ void Link::start(std::chrono::milliseconds handshake_timeout) {
   boost::system::error_code error;
   socket_.non_blocking(true, error);
   if (error) return break_later(error.message());
-  int native = socket_.native_handle();
-  set_option(native, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(native, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(native, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
-  set_option(native, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
-  set_option(native, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
-  set_option(native, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
+  net::set_options(socket_, kKeepAlive);
   handshake_timeout_ = handshake_timeout;
   timer_.expires_after(handshake_timeout);
   timer_.async_wait([self = shared_from_this()](boost::system::error_code aborted) {

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "net/tcp.h"
 #include "transport/link.h"
 
 namespace connectd::transport {
@@ -24,7 +25,6 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 
 constexpr auto kRepeatLogAfter = std::chrono::seconds(30);
 constexpr auto kAcceptBackOff = milliseconds(100);
-constexpr int kListenBacklog = 128;
 
 // Lets a line through unless one of the same kind went through a short time ago.
 class LogGate {
@@ -158,27 +158,8 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 // -------------------------------------------------------------------------------------
 
 Result<> PeerNetwork::Impl::listen(const wire::Address& address) {
-  error_code error;
-  tcp::resolver resolver(io_);
-  auto found = resolver.resolve(address.host, std::to_string(address.port),
-                                tcp::resolver::passive | tcp::resolver::numeric_service, error);
-  if (error) {
-    return failure(ExitCode::kConfig,
-                   fmt::format("the peer port's address {} cannot be resolved: {}; check "
-                               "listen.peer or the member's own peer address",
-                               address.to_string(), error.message()));
-  }
-  tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(kListenBacklog, error);
-  if (error) {
-    return failure(ExitCode::kCannotCreate,
-                   fmt::format("cannot listen for peers at {}: {}; is another connectd running, or "
-                               "is it not an address of this machine?",
-                               address.to_string(), error.message()));
-  }
+  auto listening = net::listen(acceptor_, address, net::kPeerPort);
+  if (!listening) return listening;
   accept();
   return {};
 }

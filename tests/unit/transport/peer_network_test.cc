@@ -2,7 +2,11 @@
 // condition holds, or the test fails.
 #include "transport/peer_network.h"
 
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <boost/asio/connect.hpp>
@@ -15,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "net/tcp.h"
 #include "transport/link.h"
 #include "wire/peer_codec.h"
 
@@ -23,6 +28,7 @@ namespace {
 
 using boost::asio::ip::tcp;
 using std::chrono::milliseconds;
+using ::testing::HasSubstr;
 
 constexpr auto kPatience = std::chrono::seconds(20);
 
@@ -530,8 +536,43 @@ TEST_F(PeerNetworkTest, APortInUseIsAnErrorThatSaysSo) {
   auto listening = second.listen({"127.0.0.1", a.port});
   ASSERT_FALSE(listening);
   EXPECT_EQ(listening.error().code, ExitCode::kCannotCreate);
-  EXPECT_NE(listening.error().text.find("Address already in use"), std::string::npos);
-  EXPECT_FALSE(second.listen({"no-such-host.invalid", 1}));
+  EXPECT_EQ(listening.error().text,
+            fmt::format("cannot listen for peers at 127.0.0.1:{}: Address already in use; `ss "
+                        "-ltnp sport = :{}` shows who has it",
+                        a.port, a.port));
+}
+
+TEST_F(PeerNetworkTest, AnAddressThatIsNotHereIsAnErrorThatNamesTheKey) {
+  TestNode& a = add_node(1);
+  PeerNetwork second(io_, {.self = NodeId(2)}, a, {});
+  auto unknown = second.listen({"no-such-host.invalid", 1});
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, ExitCode::kConfig);
+  EXPECT_THAT(unknown.error().text, HasSubstr("look at listen.peer"));
+  auto foreign = second.listen({"192.0.2.1", 7101});
+  ASSERT_FALSE(foreign);
+  EXPECT_EQ(foreign.error().code, ExitCode::kCannotCreate);
+  EXPECT_THAT(foreign.error().text, HasSubstr("set listen.peer to an address of this machine"));
+  // And the next try is a new one.
+  EXPECT_TRUE(second.listen({"127.0.0.1", 0}));
+}
+
+TEST_F(PeerNetworkTest, ConnectionsNoticeAPeerThatIsGone) {
+  boost::asio::ip::tcp::socket socket(io_, boost::asio::ip::tcp::v4());
+  net::set_options(
+      socket, {.idle_seconds = 7, .interval_seconds = 2, .probes = 4, .user_timeout_ms = 1234});
+  auto option = [&](int level, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    EXPECT_EQ(getsockopt(socket.native_handle(), level, name, &value, &size), 0);
+    return value;
+  };
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_NODELAY), 1);
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 7);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 2);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 4);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 1234);
 }
 
 }  // namespace
