@@ -27,19 +27,6 @@ SMALL_LOG = {
 }
 
 
-def wait_for_compaction_past(cluster, leader, index, write_more):
-    """Until the leader's log on disk begins after `index`: two snapshots later, at the least."""
-    seen = set()
-
-    def two_snapshots():
-        write_more()
-        snapshot = cluster.status(leader)["snapshot_index"]
-        if snapshot > index:
-            seen.add(snapshot)
-        return len(seen) >= 4
-    wait_until(two_snapshots, lambda: f"four snapshots on node {leader} after index {index}; {cluster.brief()}", 120)
-
-
 def test_kv_follower_catches_up_by_snapshot(context):
     cluster = context.cluster("kv", settings=SMALL_LOG)
     cluster.start()
@@ -57,7 +44,7 @@ def test_kv_follower_catches_up_by_snapshot(context):
             nonlocal written
             write_keys(client, written, 1000)
             written += 1000
-        wait_for_compaction_past(cluster, leader, behind, write_more)
+        cluster.wait_for_compaction_past(leader, behind, write_more)
     log_before = len(cluster.nodes[follower].log())
     cluster.start(follower)
     cluster.wait_caught_up(follower, seconds=60)

@@ -328,6 +328,19 @@ class Cluster:
 
     # ---- Clients --------------------------------------------------------------------------------
 
+    def wait_for_compaction_past(self, node_id, index, write_more):
+        """Writes until the node's log on disk begins after `index`. Two snapshots are kept, and the log
+        behind the older one; a slow machine takes few of them."""
+        seen = set()
+
+        def far_enough():
+            write_more()
+            snapshot = self.status(node_id)["snapshot_index"]
+            if snapshot > index:
+                seen.add(snapshot)
+            return len(seen) >= 4
+        wait_until(far_enough, lambda: f"four snapshots on node {node_id} after index {index}; {self.brief()}", 120)
+
     def line_client(self, node_id, seconds=CLIENT_SECONDS):
         return LineClient(self.nodes[node_id].client_port, seconds)
 

@@ -233,9 +233,9 @@ def test_log_is_kept_for_a_receiver_on_a_slow_link(context):
     follower = next(node_id for node_id in cluster.nodes if node_id != leader)
     fill(cluster, leader, 8, rng)
     cluster.wait_equal()
+    behind = cluster.status(follower)["applied_index"]
     cluster.kill(follower)
-    for _ in range(5):
-        fill(cluster, leader, 8, rng)
+    cluster.wait_for_compaction_past(leader, behind, lambda: fill(cluster, leader, 8, rng))
     cluster.start(follower)
     wait_until(lambda: partial_bytes(cluster.nodes[follower])[0] > 0, "the beginning of a transfer", 60)
     # Eight snapshots' worth, on any machine: of 256 MiB the leader would rightly let go.
@@ -264,9 +264,9 @@ def test_rate_limit_is_live(context):
     leader = cluster.leader()
     follower = next(node_id for node_id in cluster.nodes if node_id != leader)
     cluster.wait_equal()
+    behind = cluster.status(follower)["applied_index"]
     cluster.kill(follower)
-    for _ in range(4):
-        fill(cluster, leader, 16, rng)
+    cluster.wait_for_compaction_past(leader, behind, lambda: fill(cluster, leader, 16, rng))
     cluster.start(follower)
     wait_until(lambda: partial_bytes(cluster.nodes[follower])[0] > 256 << 10, "the beginning of a transfer", 60)
     began = time.monotonic()
