@@ -225,6 +225,25 @@ Result<ChangeOutcome> ChangeOutcome::decode(ByteView bytes) {
   return outcome;
 }
 
+std::optional<std::string> is_so_already(const MemberChange& change, const raft::ConfState& conf,
+                                         const MemberList& list) {
+  const NodeId id = change.member.id;
+  if (change.kind == MemberChange::Kind::kRemove && list.is_removed(id)) {
+    return fmt::format("node {} was removed already", id);
+  }
+  const GenesisMember* member = list.find(id);
+  if (member == nullptr || list.is_removed(id)) return std::nullopt;
+  const bool votes = conf.is_voter(id) || list.will_promote(id);
+  if (change.kind == MemberChange::Kind::kAdd && change.learner_only != votes &&
+      member->peer_address == change.member.peer_address) {
+    return fmt::format("node {} is a member already", id);
+  }
+  if (change.kind == MemberChange::Kind::kPromote && list.will_promote(id)) {
+    return fmt::format("node {} becomes a voter when it has caught up", id);
+  }
+  return std::nullopt;
+}
+
 Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
                                   const MemberList& before) {
   const NodeId id = change.member.id;
@@ -266,9 +285,6 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
     case MemberChange::Kind::kPromote:
       if (!contains(conf.learners, id)) {
         return refuse(fmt::format("node {} is no learner; see: connectctl member list", id));
-      }
-      if (before.will_promote(id)) {
-        return refuse(fmt::format("node {} becomes a voter when it has caught up", id));
       }
       insert(plan.list.promote, id);
       return plan;

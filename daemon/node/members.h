@@ -95,6 +95,11 @@ struct PlannedChange {
   MemberList list;
 };
 
+// Nothing is to be done: who asks once more, because the answer was lost, is told that it is so.
+// Only for a list that is settled.
+std::optional<std::string> is_so_already(const MemberChange& change, const raft::ConfState& conf,
+                                         const MemberList& list);
+
 // The members after the change. kUsage with what is wrong with it.
 Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
                                   const MemberList& list);

@@ -160,6 +160,9 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
     host_.wake();
     return {true, "", "handing over", Index()};
   }
+  if (auto so = is_so_already(change, core_->conf(), members_)) {
+    return {true, "", std::move(*so), core_->conf_index()};
+  }
   if (change.expected && change.expected != core_->conf_index()) {
     return {false, "CONFLICT",
             fmt::format("the members are those of index {}, not {}: look again, then decide",

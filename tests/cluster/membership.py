@@ -207,6 +207,16 @@ def test_what_is_refused_and_why(context):
     check(not members(cluster)[4]["voter"], "node 4 is a learner")
     patiently(cluster, "member", "promote", 4)
     check(members(cluster)[4]["voter"], "node 4 is a voter")
+    # An answer may be lost: what is so already is no error.
+    done = ctl(cluster, "member", "add", 4, "--peer", cluster.nodes[4].member()["peer"])
+    check("node 4 is a voter" in done.stdout, f"added once more: {done.stdout}{done.stderr}")
+    for _ in range(2):
+        done = patiently(cluster, "member", "remove", 4)
+        check("node 4 is removed" in done.stdout, f"removed once more: {done.stdout}{done.stderr}")
+    done = ctl(cluster, "member", "add", 4, "--peer", cluster.nodes[4].member()["peer"], codes=(1,))
+    check("take another id" in done.stderr, f"added again: {done.stderr}")
+    cluster.nodes[4].process.wait(timeout=30)
+    cluster.nodes[4].end_seen = True
 
 
 if __name__ == "__main__":

@@ -45,6 +45,33 @@ struct Cluster {
   }
 };
 
+// An answer may be lost, and the command is given again.
+TEST(MemberChange, WhatIsSoAlreadyIsNoError) {
+  Cluster cluster(3);
+  auto so = [&](Kind kind, uint64_t id, std::string peer = "", bool learner = false) {
+    MemberChange change;
+    change.kind = kind;
+    change.member.id = NodeId(id);
+    change.member.peer_address = std::move(peer);
+    change.learner_only = learner;
+    return is_so_already(change, cluster.conf, cluster.list).value_or("");
+  };
+  EXPECT_EQ(so(Kind::kRemove, 2), "");
+  EXPECT_EQ(so(Kind::kAdd, 4, "h:4"), "");
+  cluster.take(*cluster.plan(Kind::kAdd, 4, "h:4"));
+  EXPECT_EQ(so(Kind::kAdd, 4, "h:4"), "node 4 is a member already");
+  EXPECT_EQ(so(Kind::kAdd, 4, "h:5"), "") << "another one";
+  EXPECT_EQ(so(Kind::kAdd, 4, "h:4", true), "") << "this one becomes a voter";
+  EXPECT_EQ(so(Kind::kAdd, 1, "h:1"), "node 1 is a member already");
+  EXPECT_THAT(so(Kind::kPromote, 4), HasSubstr("when it has caught up"));
+  EXPECT_EQ(so(Kind::kPromote, 1), "");
+  cluster.take(*cluster.plan(Kind::kRemove, 2));
+  EXPECT_EQ(so(Kind::kRemove, 2), "node 2 was removed already");
+  EXPECT_EQ(so(Kind::kAdd, 2, "h:2"), "") << "ids are not used again";
+  EXPECT_EQ(so(Kind::kReplace, 2), "");
+  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("take another id"));
+}
+
 TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   MemberList list = Cluster(3).list;
   list.promote = {NodeId(2)};
