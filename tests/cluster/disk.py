@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import harness
-from harness import EXIT_STORAGE, FAST_RAFT, ErrorReply, Skip, check, wait_until
+from harness import EXIT_STORAGE, FAST_RAFT, ErrorReply, Failure, Skip, check, wait_until
 from load import CounterSpeech, Load
 
 CLONE_NEWNS = 0x00020000
@@ -273,14 +273,12 @@ def test_disks_fill_up_to_the_last_byte(context):
         def blocked():
             status = cluster.status(leader)
             return status["last_index"] - status["commit_index"] > 1
-        deadline = time.monotonic() + 20
-        while not readable():
-            time.sleep(0.1)
-            check(time.monotonic() < deadline or blocked(),
-                  "what was acknowledged is not there, on disks that are full")
-            if time.monotonic() > deadline:
-                print("a command that fits nowhere is in the way of reads")
-                break
+        try:
+            wait_until(readable, "what was acknowledged is there, on disks that are full", 20)
+        except Failure:
+            if not blocked():
+                raise
+            print("a command that fits nowhere is in the way of reads")
         for node_id in cluster.nodes:
             disks.free(node_id)
 
