@@ -87,7 +87,6 @@ class Session final : public std::enable_shared_from_this<Session> {
 
  private:
   // ---- one request in
-  // --------------------------------------------------------------------------------
 
   void read_header(Duration timeout) {
     parser_.emplace();
@@ -156,7 +155,6 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   // ---- routes
-  // ----------------------------------------------------------------------------------------
 
   void handle() {
     const std::string_view target(request_.target().data(), request_.target().size());
@@ -262,7 +260,6 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   // ---- /v1/cluster
-  // -----------------------------------------------------------------------------------
 
   // What the members answer, gathered on the server's thread.
   struct ClusterQuery {
@@ -380,7 +377,6 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   // ---- /v1/call
-  // --------------------------------------------------------------------------------------
 
   // No page of another site may reach the plugin through a browser: a form cannot set the header, a
   // script needs a permission (CORS) that nobody gives, and a name that was bent to this machine
@@ -450,11 +446,10 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   // ---- /v1/admin
-  // -------------------------------------------------------------------------------------
 
-  // {"action": "add"|"promote"|"remove"|"replace", "id": 4, "peer": "H:P", "client": ..., "http":
-  // ...,
-  //  "learner": true, "force": true, "if_index": 7}; of the leader {"action": "transfer", "id": 2}.
+  // {"action": "add"|"promote"|"remove"|"replace", "id": 4, "peer": "H:P", "client": ...,
+  //  "http": ..., "learner": true, "force": true, "if_index": 7};
+  // of the leader {"action": "transfer", "id": 2}.
   static Result<node::MemberChange> change_of(std::string_view body, bool of_leader) {
     auto wrong = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
     error_code ec;
@@ -711,7 +706,6 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   // ---- one answer out
-  // --------------------------------------------------------------------------------
 
   Response make(int status, const char* content_type) const {
     Response response;

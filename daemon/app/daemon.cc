@@ -110,13 +110,11 @@ class Daemon::Impl final : public wire::TransportHandler {
 
  private:
   // ---- start
-  // ---------------------------------------------------------------------------------------
   Result<void> open_node(const node::Genesis& genesis);
   Result<void> open_ports();
   void start_threads();
 
   // ---- wire::TransportHandler
-  // ------------------------------------------------------------------------
   void on_message(NodeId from, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
@@ -125,7 +123,6 @@ class Daemon::Impl final : public wire::TransportHandler {
   void refused(NodeId peer, const wire::Refusal& refusal);
 
   // ---- the loop
-  // --------------------------------------------------------------------------------------
   void loop();
   void turn_bootstrap();
   void follow_members();
@@ -191,7 +188,6 @@ class Daemon::Impl final : public wire::TransportHandler {
 };
 
 // ---- start
-// -----------------------------------------------------------------------------------------
 
 Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   if (auto fits = check_fits_cluster(genesis, config_, *plugin_); !fits) return fits;
@@ -304,7 +300,6 @@ Result<void> Daemon::Impl::open_ports() {
 }
 
 // ---- peers
-// -----------------------------------------------------------------------------------------
 
 void Daemon::Impl::arrive() {
   if (arrived_ || !node_) return;
@@ -402,7 +397,6 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
 }
 
 // ---- the loop
-// --------------------------------------------------------------------------------------
 
 void Daemon::Impl::wake() {
   if (wake_posted_.exchange(true, std::memory_order_acq_rel)) return;

@@ -33,8 +33,8 @@ node::Bootstrap::Options bootstrap_options(const config::Config& config,
                                            const storage::Identity& identity,
                                            const plugin::Plugin& plugin);
 
-// kMismatch: the cluster was formed for another plugin, behaviour level or name than those that this
-// process was started with. What is only not as the configuration says is logged.
+// kMismatch: the cluster was formed for another plugin, behaviour level or name than those that
+// this process was started with. What is only not as the configuration says is logged.
 Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Config& config,
                                 const plugin::Plugin& plugin);
 

@@ -76,10 +76,10 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
   if (catch_up_to_ && node.applied_index() >= catch_up_to_) caught_up_ = true;
   const node::DiskWatch& disks = node.disks();
-  status->disk_state = disks.is_stalled()     ? "stalled"
+  status->disk_state = disks.is_stalled()   ? "stalled"
                        : node.log_is_full() ? "no room"
-                       : disks.is_full()      ? "full"
-                                              : "ok";
+                       : disks.is_full()    ? "full"
+                                            : "ok";
   status->disk_free_bytes = disks.free_bytes().value_or(0);
   status->writes_stopped = disks.writes_stopped();
   status->divergence = node.divergence();
@@ -89,8 +89,8 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   } else if (!core.leader()) {
     status->reason = "no leader is known";
   } else if (!caught_up_) {
-    status->reason = fmt::format("catching up: {} of {} entries are applied",
-                                 node.applied_index(), catch_up_to_);
+    status->reason = fmt::format("catching up: {} of {} entries are applied", node.applied_index(),
+                                 catch_up_to_);
   } else {
     status->reason = status->divergence;
   }
@@ -104,8 +104,8 @@ void log_state(const node::Node& node) {
            "snapshot={} digest={:016x} requests={} bytes={} session={}",
            raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
            core.last_index(), core.durable_index(), core.commit_index(), node.applied_index(),
-           node.snapshot_index(), node.digest(), node.holder().held(),
-           node.holder().held_bytes(), node.holder().session());
+           node.snapshot_index(), node.digest(), node.holder().held(), node.holder().held_bytes(),
+           node.holder().session());
   for (const raft::PeerStatus& peer : core.peers()) {
     LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
              peer.next, peer.inflight_bytes, peer.active);

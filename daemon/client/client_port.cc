@@ -108,7 +108,6 @@ void ClientPort::Impl::warn(std::string_view text) {
 }
 
 // ---- accepting
-// -------------------------------------------------------------------------------------
 
 void ClientPort::Impl::accept() {
   acceptor_.async_accept([self = shared_from_this()](error_code error, tcp::socket socket) {
@@ -170,7 +169,6 @@ void ClientPort::Impl::turn_away(tcp::socket socket) {
 }
 
 // ---- closing
-// ---------------------------------------------------------------------------------------
 
 void ClientPort::Impl::on_closed(Connection& connection) {
   size_t place = connection.place;

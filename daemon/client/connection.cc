@@ -72,7 +72,6 @@ void Connection::drain() {
 }
 
 // ---- a turn
-// ----------------------------------------------------------------------------------------
 
 // Whatever can go on, does: parses what is there, writes what is answered, and sees to it that
 // something will call this again. Replies may come while a request is submitted; they are written
@@ -105,7 +104,6 @@ bool Connection::owes_nothing() const {
 }
 
 // ---- requests
-// --------------------------------------------------------------------------------------
 
 bool Connection::is_native(ByteView start) {
   std::string_view magic = wire::kNativeMagic;
@@ -170,7 +168,6 @@ void Connection::end_requests() {
 }
 
 // ---- replies
-// ---------------------------------------------------------------------------------------
 
 void Connection::append_own(std::string bytes) {
   if (submitted_ == replied_) {
@@ -251,7 +248,6 @@ void Connection::wait_writable() {
 }
 
 // ---- reading
-// ---------------------------------------------------------------------------------------
 
 void Connection::read() {
   if (is_reading_ || is_closed_ || !make_room()) return;
@@ -323,7 +319,6 @@ void Connection::resize_input(size_t capacity) {
 }
 
 // ---- the end
-// ---------------------------------------------------------------------------------------
 
 void Connection::linger() {
   is_lingering_ = true;

@@ -111,7 +111,6 @@ class Loader final {
 
  private:
   // ---- the file
-  // ------------------------------------------------------------------------------------
 
   void set_defaults() {
     for (const Option& option : options()) {
@@ -258,7 +257,6 @@ class Loader final {
   }
 
   // ---- one value
-  // -----------------------------------------------------------------------------------
 
   // `label`: for a value that is not from the file, the place that stands in for every position.
   void set_value(const Option& option, const YamlNode& node, const Place& place,
@@ -629,7 +627,6 @@ class Loader final {
   }
 
   // ---- the command line
-  // ----------------------------------------------------------------------------
 
   void apply_overrides() {
     for (const std::string& set : request_.sets) apply_set(set);
@@ -704,7 +701,6 @@ class Loader final {
   }
 
   // ---- the whole
-  // -----------------------------------------------------------------------------------
 
   bool given(std::string_view path) const { return places_.find(path) != places_.end(); }
   bool good(std::string_view path) const { return failed_.find(path) == failed_.end(); }

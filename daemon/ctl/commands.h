@@ -69,7 +69,6 @@ const std::vector<OptionSpec>& global_options();
 ExitCode run(const std::vector<std::string>& arguments, const Streams& streams);
 
 // ---- the commands
-// -----------------------------------------------------------------------------------
 
 ExitCode status_command(Context& context);
 ExitCode call_command(Context& context);

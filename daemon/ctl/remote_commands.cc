@@ -27,7 +27,6 @@ std::string with_thousands(uint64_t number) {
 }
 
 // ---- status
-// -----------------------------------------------------------------------------------------
 
 struct ClusterView {
   std::vector<std::vector<std::string>> rows;
@@ -176,7 +175,6 @@ std::string join_addresses(const std::vector<config::Address>& addresses) {
 }
 
 // ---- call
-// -------------------------------------------------------------------------------------------
 
 Result<std::string> from_hex(std::string_view text) {
   auto digit = [](char c) {

@@ -126,7 +126,6 @@ class Applier final {
           std::function<void()> wake, std::function<void(Error)> fatal);
 
   // ---- loop thread
-  // -------------------------------------------------------------------------------
   void apply(std::vector<raft::Entry> entries);
   void read(std::vector<ReadTask> tasks);
   enum class How : uint8_t { kCapture, kInline };
@@ -144,7 +143,6 @@ class Applier final {
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
   // ---- apply thread
-  // ------------------------------------------------------------------------------
   void run();    // until close()
   void close();  // any thread
   // Does what is queued; false when there was nothing. (Simulator, tests.)

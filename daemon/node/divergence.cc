@@ -36,7 +36,6 @@ std::string place_of(Compared compared, Index agreed, Index index) {
 }  // namespace
 
 // ---- DigestRing
-// ----------------------------------------------------------------------------------------
 
 void DigestRing::record(Index index, uint64_t digest) {
   if (slots_.empty() || index != last_ + 1) {
@@ -59,7 +58,6 @@ std::optional<uint64_t> DigestRing::at(Index index) const {
 }
 
 // ---- what the node learns
-// ----------------------------------------------------------------------------------------
 
 Divergence::Divergence(const Options& options, Index applied, uint64_t digest) : options_(options) {
   tracks_[1].compared = Compared::kState;
@@ -195,7 +193,6 @@ void Divergence::on_message(NodeId from, const wire::DivergenceVerdict& verdict)
 }
 
 // ---- the turn
-// ----------------------------------------------------------------------------------------
 
 void Divergence::advance(const View& view, Time now, Effects& out) {
   if (stopped_) return;
@@ -279,7 +276,6 @@ bool Divergence::wants_compare() const {
 }
 
 // ---- the leader's judgement
-// ----------------------------------------------------------------------------------------
 
 std::optional<uint64_t> Divergence::vote_of(const Track& track, const Peer& peer,
                                             uint64_t own) const {

@@ -50,7 +50,6 @@ std::string_view reply_code_name(ReplyCode code) {
 }
 
 // ---- Stream
-// ----------------------------------------------------------------------------------------
 
 // Slots in order of submission. The first `started_` ones are with the holder (or answered, waiting
 // for those before them); the others wait behind the barrier.
@@ -328,7 +327,6 @@ class StreamHandle final : public RequestStream {
 }  // namespace
 
 // ---- Holder
-// ----------------------------------------------------------------------------------------
 
 Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Host host)
     : self_(self),

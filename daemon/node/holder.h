@@ -92,7 +92,6 @@ class Holder final {
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler);
 
   // ---- what the node learns
-  // -----------------------------------------------------------------------
   void leader_changed(NodeId leader, Term term, bool takes_proposals);
   // What was forwarded may be lost.
   void forward_lost(NodeId peer);
@@ -108,8 +107,8 @@ class Holder final {
   void read_done(const RequestRef& ref, const Reply& reply);
 
   // ---- the turn
-  // ---------------------------------------------------------------------------------- What time it
-  // is for the requests that come before the next advance(): they have their whole time from then.
+  // What time it is for the requests that come before the next advance(): they have their whole
+  // time from then.
   void set_now(Time now) { now_ = now; }
   // Gives up what is over its time, hands on what can go.
   void advance(Time now);

@@ -25,7 +25,6 @@ class LogWriter final {
   LogWriter(storage::Log& log, std::function<void()> wake, std::function<void(Error)> fatal);
 
   // ---- loop thread
-  // -------------------------------------------------------------------------------
   // `batch.after_durable` stays with the caller.
   void submit(uint64_t id, raft::HardState hard_state, std::optional<Index> replaces_from,
               std::vector<raft::Entry> entries);
@@ -35,7 +34,6 @@ class LogWriter final {
   uint64_t durable_batch() const;
 
   // ---- writer thread
-  // -----------------------------------------------------------------------------
   void run();    // until close()
   void close();  // any thread; what was submitted is still written
   // Writes what waits; false when there was nothing. (Simulator, tests.)

@@ -27,7 +27,6 @@ Node::Node(const NodeOptions& options, const Genesis& genesis, Host host)
 Node::~Node() = default;
 
 // ---- faces
-// -----------------------------------------------------------------------------------------
 
 std::unique_ptr<RequestStream> Node::open_stream(ReplyHandler& handler) {
   return holder_->open_stream(handler);
@@ -125,7 +124,6 @@ void Node::on_peer_lost(NodeId peer) {
 }
 
 // ---- the turn
-// --------------------------------------------------------------------------------------
 
 void Node::step(raft::Event event) { core_->step(std::move(event), now_); }
 
@@ -360,7 +358,6 @@ void Node::take_worker_results() {
 }
 
 // ---- now and then
-// ----------------------------------------------------------------------------------
 
 void Node::housekeeping() {
   if (wants_snapshot()) start_snapshot();
@@ -433,7 +430,6 @@ void Node::compact() {
 }
 
 // ---- the end
-// ---------------------------------------------------------------------------------------
 
 void Node::shut_down() {
   if (stopping_) return;

@@ -119,7 +119,6 @@ class Node final : public Service, public wire::TransportHandler {
   ~Node();
 
   // ---- Service, TransportHandler (loop thread)
-  // ------------------------------------------------------
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override;
   Framing framing() const override;
   size_t max_request() const override { return genesis_.max_request; }
@@ -155,7 +154,6 @@ class Node final : public Service, public wire::TransportHandler {
   bool drained() const;
 
   // ---- what it knows
-  // --------------------------------------------------------------------------------
   const raft::Core& core() const { return *core_; }
   const Genesis& genesis() const { return genesis_; }
   const Holder& holder() const { return *holder_; }
@@ -188,7 +186,6 @@ class Node final : public Service, public wire::TransportHandler {
   const std::vector<std::string>& warnings() const { return warnings_; }  // of recovery
 
   // ---- for the drivers
-  // ------------------------------------------------------------------------------
   LogWriter& writer() { return *writer_; }
   Applier& applier() { return *applier_; }
   Worker& worker() { return *worker_; }

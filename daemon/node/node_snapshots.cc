@@ -157,7 +157,6 @@ void Node::snapshot_failed(const SnapshotFailed& failed) {
 }
 
 // ---- snapshots between nodes
-// -------------------------------------------------------------------------
 
 void Node::set_snapshot_rate(uint64_t bytes_per_second) {
   sender_->set_rate(bytes_per_second, now_.time);

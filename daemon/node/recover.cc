@@ -454,7 +454,6 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
 }
 
 // ---- an entry that the plugin is not given
-// -----------------------------------------------------
 
 std::string entry_text(const raft::EntryId& id) {
   return fmt::format("{}:{}:{:016x}", id.index, id.term, id.checksum);

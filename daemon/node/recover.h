@@ -89,7 +89,6 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
                        const Survivor& survivor, const RecoveryPlan& plan);
 
 // ---- an entry that the plugin is not given
-// -----------------------------------------------------
 
 struct SkipPlan {
   raft::EntryId id;

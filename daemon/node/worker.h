@@ -27,7 +27,6 @@ namespace connectd::node {
 class Worker final {
  public:
   // ---- tasks
-  // ---------------------------------------------------------------------------------------
   struct Load {
     raft::LoadRequest request;
   };
@@ -60,7 +59,6 @@ class Worker final {
                             TakeOffer, ReceiveChunk, DropPartial>;
 
   // ---- results
-  // -------------------------------------------------------------------------------------
   struct Compacted {
     Index first_index;
   };

@@ -78,7 +78,6 @@ uint64_t copied_bytes(const char* smaps_path) {
 }
 
 // ---- the child
-// -----------------------------------------------------------------------------------------
 
 bool write_all(int pipe, const void* data, size_t size) {
   const auto* bytes = static_cast<const char*>(data);
@@ -196,7 +195,6 @@ void close_all_but(int kept) {
 }
 
 // ---- the parent
-// ----------------------------------------------------------------------------------------
 
 class ForkCapture final : public Capture {
  public:

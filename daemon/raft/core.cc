@@ -103,7 +103,6 @@ Ready Core::Impl::take_ready() {
 }
 
 // ---- events
-// ----------------------------------------------------------------------------------------
 
 void Core::Impl::on(const TimePassed&) { check_timers(); }
 
@@ -316,7 +315,6 @@ void Core::Impl::leave_joint() {
 }
 
 // ---- the log and the configuration
-// -----------------------------------------------------------------
 
 void Core::Impl::append_own(EntryKind kind, Proposal proposal) {
   Entry entry;
@@ -376,7 +374,6 @@ void Core::Impl::conf_changed() {
 }
 
 // ---- apply
-// -----------------------------------------------------------------------------------------
 
 void Core::Impl::hand_out_committed(Ready& ready) {
   Index next = log_.handed_out() + 1;
@@ -422,7 +419,6 @@ void Core::Impl::request_load(Index from, Index to, size_t max_bytes) {
 }
 
 // ---- what is durable, and what may leave
-// -----------------------------------------------------------
 
 bool Core::Impl::hard_state_is_durable() const {
   return written_term_ == term_ && written_vote_ == vote_ && done_batch_ >= hard_state_batch_;
@@ -487,7 +483,6 @@ Time Core::Impl::next_deadline() const {
 }
 
 // ---- the door
-// --------------------------------------------------------------------------------------
 
 Core::Core(const Options& options, const Initial& initial, Now now)
     : impl_(std::make_unique<Impl>(options, initial, now)) {}

@@ -1,9 +1,9 @@
 // The consensus core: a deterministic object that turns events into effects. No I/O, thread, clock,
 // log library or global. Same options and same steps: same effects, always.
 //
-// The host's turn: step() each event that has arrived, then take_ready() once, then do what it says.
-// Owner: the loop thread. The log it sees: entries it holds in memory (the tail), and for older ones
-// only their terms; it asks the host to load those (Ready::loads).
+// The host's turn: step() each event that has arrived, then take_ready() once, then do what it
+// says. Owner: the loop thread. The log it sees: entries it holds in memory (the tail), and for
+// older ones only their terms; it asks the host to load those (Ready::loads).
 #pragma once
 
 #include <cstdint>
@@ -26,53 +26,56 @@ inline constexpr uint8_t kDefaultPriority = 100;
 
 struct Options {
   NodeId id;
-  // Lower bound; drawn from [T, 2T). Counts while there are no settings (Initial::settings_history).
+  // Lower bound; drawn from [T, 2T). Counts while there are no settings
+  // (Initial::settings_history).
   Duration election_timeout = std::chrono::milliseconds(500);
   Duration heartbeat_interval = std::chrono::milliseconds(50);
   bool pre_vote = true;
   bool check_quorum = true;
   uint8_t priority = kDefaultPriority;
-  uint64_t seed = 0;                        // for timeouts; differs from node to node
-  size_t max_append_bytes = 1 << 20;        // of one AppendRequest; at least one entry always goes
+  uint64_t seed = 0;                  // for timeouts; differs from node to node
+  size_t max_append_bytes = 1 << 20;  // of one AppendRequest; at least one entry always goes
   size_t max_append_entries = 8192;
-  size_t inflight_bytes = 16 << 20;         // unacknowledged per follower in replicate state
-  size_t cache_bytes = 16 << 20;            // durable, applied entries kept in memory for followers
-  size_t apply_bytes = 1 << 20;             // of one Ready::committed
+  size_t inflight_bytes = 16 << 20;  // unacknowledged per follower in replicate state
+  size_t cache_bytes = 16 << 20;     // durable, applied entries kept in memory for followers
+  size_t apply_bytes = 1 << 20;      // of one Ready::committed
 };
 
 // A configuration and the entry that brought it.
 struct ConfAtIndex {
   Index index;
   ConfState conf;
-  // What the host wants to know of the members (addresses, disks) beside who they are. It travels in
-  // the entry, is in force and goes out of force with it, and means nothing to the core.
+  // What the host wants to know of the members (addresses, disks) beside who they are. It travels
+  // in the entry, is in force and goes out of force with it, and means nothing to the core.
   Slice details{};
 };
 
 // What recovery found.
 struct Initial {
   HardState hard_state;
-  ConfState conf;                // in force at the end of the log
-  // The configurations along the log, oldest first, `conf` last: one that is not committed goes out of
-  // force if its entry is truncated. Empty: `conf` has been in force all along.
+  ConfState conf;  // in force at the end of the log
+  // The configurations along the log, oldest first, `conf` last: one that is not committed goes out
+  // of force if its entry is truncated. Empty: `conf` has been in force all along.
   std::vector<ConfAtIndex> conf_history;
   // Likewise the settings. Empty: Options::election_timeout, and no leases.
   std::vector<SettingsAtIndex> settings_history;
   // This log is begun in this life: nobody was ever promised anything by this node.
   bool is_fresh = false;
-  SnapshotMark snapshot;         // newest durable snapshot; {0,0}: none
-  Index first_index{1};          // first entry in the log; the log may start below the snapshot
-  Term before_first_term;        // term of first_index - 1
-  std::vector<TermRun> terms;    // of [first_index, last_index]
-  Index last_index;              // first_index - 1 when the log is empty
-  Index applied;                 // what the state machine holds: the snapshot's index
-  int64_t last_stamp_ns = 0;     // of the last entry or the snapshot
+  SnapshotMark snapshot;       // newest durable snapshot; {0,0}: none
+  Index first_index{1};        // first entry in the log; the log may start below the snapshot
+  Term before_first_term;      // term of first_index - 1
+  std::vector<TermRun> terms;  // of [first_index, last_index]
+  Index last_index;            // first_index - 1 when the log is empty
+  Index applied;               // what the state machine holds: the snapshot's index
+  int64_t last_stamp_ns = 0;   // of the last entry or the snapshot
 };
 
-// ---- events ----------------------------------------------------------------------------------------
+// ---- events
 
-struct TimePassed {};                      // look at the timers
-struct Received { Envelope envelope; };
+struct TimePassed {};  // look at the timers
+struct Received {
+  Envelope envelope;
+};
 struct Proposal {
   EntryKind kind = EntryKind::kCommand;
   SessionId session;
@@ -82,7 +85,9 @@ struct Proposal {
 };
 // On a leader that is not transferring: appended, in order. Otherwise dropped whole
 // (Ready::proposals_dropped), and none of it will ever be appended. All or nothing.
-struct Propose { std::vector<Proposal> proposals; };
+struct Propose {
+  std::vector<Proposal> proposals;
+};
 // Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role. `lease`: at
 // once, if this node leads and holds a lease; if not, like any other.
 struct ReadRequest {
@@ -91,7 +96,9 @@ struct ReadRequest {
 };
 // None: to the voter of the highest priority that has caught up and is not unfit. Never to one of
 // priority 0.
-struct TransferLeadership { NodeId to; };
+struct TransferLeadership {
+  NodeId to;
+};
 // Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
 // appended and in force at once, and if the voters change, the cluster is joint until it is
 // committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
@@ -102,30 +109,51 @@ struct ChangeConf {
 };
 // Whether this node may vote and campaign, whatever the configuration says: not on a disk that the
 // cluster does not know as this member's, for the votes of the one before it are forgotten.
-struct Suffrage { bool may_vote = true; };
-// Whether this node would be of use as a leader. One whose disk completes nothing could not even make
-// its own vote durable: it does not campaign, by its own timer or by another's wish. It votes as ever.
-struct Candidacy { bool may_lead = true; };
-// Peers that had better not lead now, those that were named before no more: a leader chooses none of
-// them by itself.
-struct Unfit { std::vector<NodeId> peers; };
-struct PeerLost { NodeId peer; };          // the connection broke
-struct PeerReached {                       // a connection stands: probe again at once
+struct Suffrage {
+  bool may_vote = true;
+};
+// Whether this node would be of use as a leader. One whose disk completes nothing could not even
+// make its own vote durable: it does not campaign, by its own timer or by another's wish. It votes
+// as ever.
+struct Candidacy {
+  bool may_lead = true;
+};
+// Peers that had better not lead now, those that were named before no more: a leader chooses none
+// of them by itself.
+struct Unfit {
+  std::vector<NodeId> peers;
+};
+// The connection broke.
+struct PeerLost {
   NodeId peer;
-  uint8_t priority = kDefaultPriority;     // as the peer says of itself
+};
+// A connection stands: probe again at once.
+struct PeerReached {
+  NodeId peer;
+  uint8_t priority = kDefaultPriority;  // as the peer says of itself
 };
 // Other settings (`confirmed_timeout` is not looked at). On a leader that is ready and is not
 // transferring: one entry is appended. Otherwise ignored.
-struct ChangeSettings { Settings settings; };
+struct ChangeSettings {
+  Settings settings;
+};
 // From now on this node does not stand for election: it is about to stop.
 struct Retire {};
 // A leader gives up its office with nobody to hand it to; the others elect when they miss it.
 struct StepDown {};
 // A batch that Ready::append gave is durable. Batches become durable in order.
-struct AppendDone { uint64_t batch = 0; };
-struct ApplyDone { Index index; };         // everything up to here was applied
+struct AppendDone {
+  uint64_t batch = 0;
+};
+// Everything up to here was applied.
+struct ApplyDone {
+  Index index;
+};
 // Answers Ready::loads: contiguous from the asked index; empty: not there any more (compacted).
-struct Loaded { Index from; std::vector<Entry> entries; };
+struct Loaded {
+  Index from;
+  std::vector<Entry> entries;
+};
 // The log was replaced by a snapshot that came from the leader (durable, and applied).
 struct SnapshotInstalled {
   SnapshotMark mark;
@@ -135,16 +163,24 @@ struct SnapshotInstalled {
   std::optional<Settings> settings{};  // none: those that were in force at `mark`, or before it
 };
 // This node took a snapshot, and it is durable.
-struct SnapshotTaken { SnapshotMark mark; };
+struct SnapshotTaken {
+  SnapshotMark mark;
+};
 // The log's front was dropped: it now begins at `first_index`.
-struct Compacted { Index first_index; };
+struct Compacted {
+  Index first_index;
+};
 // A snapshot stream to a peer ended; ok: the peer installed the snapshot at `mark`.
-struct SnapshotSent { NodeId peer; bool ok = false; SnapshotMark mark; };
+struct SnapshotSent {
+  NodeId peer;
+  bool ok = false;
+  SnapshotMark mark;
+};
 
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
-                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy, Unfit,
-                           ChangeSettings, Retire, StepDown>;
+                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy,
+                           Unfit, ChangeSettings, Retire, StepDown>;
 
 // Why a leader takes no change of members now.
 enum class ChangeRefusal : uint8_t {
@@ -155,33 +191,41 @@ enum class ChangeRefusal : uint8_t {
   kTransferring,  // leadership is being handed over
 };
 
-// ---- effects ---------------------------------------------------------------------------------------
+// ---- effects
 
 // One batch for the log writer. The writer makes batches durable in order and may merge the sync of
 // several; then the host sends `after_durable` and steps AppendDone{id}.
 struct AppendBatch {
-  uint64_t id = 0;                       // rises by one from batch to batch
-  HardState hard_state;                  // always written along
-  std::optional<Index> replaces_from;    // logical truncation: these entries replace all from here on
-  std::vector<Entry> entries;            // contiguous; may be empty (hard state only)
-  std::vector<Envelope> after_durable;   // votes and append responses that speak of this batch
+  uint64_t id = 0;                     // rises by one from batch to batch
+  HardState hard_state;                // always written along
+  std::optional<Index> replaces_from;  // logical truncation: these entries replace all from here on
+  std::vector<Entry> entries;          // contiguous; may be empty (hard state only)
+  std::vector<Envelope> after_durable;  // votes and append responses that speak of this batch
 };
 
 // Read `[from, to)` from the log, at most `max_bytes` (at least one entry), step Loaded.
-struct LoadRequest { Index from; Index to; size_t max_bytes = 0; };
+struct LoadRequest {
+  Index from;
+  Index to;
+  size_t max_bytes = 0;
+};
 
-struct ReadState { uint64_t context = 0; Index index; };  // may be served when applied >= index
+// May be served when applied >= index.
+struct ReadState {
+  uint64_t context = 0;
+  Index index;
+};
 
 struct Ready {
-  std::vector<Envelope> messages;            // may leave now
-  std::optional<AppendBatch> append;         // to the log writer
-  std::vector<Entry> committed;              // to apply, in order; each exactly once
+  std::vector<Envelope> messages;     // may leave now
+  std::optional<AppendBatch> append;  // to the log writer
+  std::vector<Entry> committed;       // to apply, in order; each exactly once
   std::vector<ReadState> reads;
-  std::vector<uint64_t> reads_dropped;       // contexts: ask again (leader unknown or lost)
-  size_t proposals_dropped = 0;              // Propose events refused whole, since the last Ready
+  std::vector<uint64_t> reads_dropped;  // contexts: ask again (leader unknown or lost)
+  size_t proposals_dropped = 0;         // Propose events refused whole, since the last Ready
   std::vector<LoadRequest> loads;
-  std::vector<NodeId> snapshots;             // start a snapshot stream to each of these peers
-  bool soft_state_changed = false;           // role(), leader() or term() changed
+  std::vector<NodeId> snapshots;    // start a snapshot stream to each of these peers
+  bool soft_state_changed = false;  // role(), leader() or term() changed
 };
 
 struct PeerStatus {
@@ -215,10 +259,11 @@ class Core final {
   NodeId leader() const;  // none: unknown
   Index last_index() const;
   Index commit_index() const;
-  Index applied_index() const;   // as told by ApplyDone
-  Index durable_index() const;   // everything up to here is on this node's disk
+  Index applied_index() const;  // as told by ApplyDone
+  Index durable_index() const;  // everything up to here is on this node's disk
   Index first_index() const;
-  Term term_at(Index index) const;  // none when the log does not know it (compacted, or past the end)
+  Term term_at(
+      Index index) const;  // none when the log does not know it (compacted, or past the end)
   // Null when it is not held in memory. Valid until the next step.
   const Entry* entry_in_memory(Index index) const;
   const ConfState& conf() const;
@@ -240,7 +285,7 @@ class Core final {
   // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;
   bool is_transferring() const;
-  size_t unstable_bytes() const;    // appended and not yet durable here
+  size_t unstable_bytes() const;          // appended and not yet durable here
   std::vector<PeerStatus> peers() const;  // leader: all members but itself; else empty
 
  private:
@@ -251,9 +296,9 @@ class Core final {
   std::unique_ptr<Impl> impl_;
 };
 
-// The invariants of one core's state, and of a step from one state to the next. Ends the process with
-// the broken one (CHECK is in base/log.h; here a failure is reported to the caller so that tests can
-// see it). Called after every step in tests and in the simulator.
+// The invariants of one core's state, and of a step from one state to the next. Ends the process
+// with the broken one (CHECK is in base/log.h; here a failure is reported to the caller so that
+// tests can see it). Called after every step in tests and in the simulator.
 class InvariantChecker {
  public:
   // Empty when all hold, else the first that does not, in words.

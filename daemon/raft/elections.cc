@@ -9,7 +9,6 @@
 namespace connectd::raft {
 
 // ---- terms
-// -----------------------------------------------------------------------------------------
 
 // Paper, figure 2, "all servers": a higher term makes a follower; what is of a lower term is not
 // listened to. True: the message is of the present term (or asks about a coming one) and is
@@ -86,7 +85,6 @@ void Core::Impl::heard_from_leader(NodeId leader) {
 }
 
 // ---- timers
-// ----------------------------------------------------------------------------------------
 
 // Paper §5.2: drawn afresh each time, so that split votes do not repeat. After the connection to
 // the leader broke there is nobody to wait for: a fraction of the timeout is enough, a few times;
@@ -153,7 +151,6 @@ void Core::Impl::restart_quorum_period() {
 }
 
 // ---- campaigns
-// -------------------------------------------------------------------------------------
 
 void Core::Impl::campaign_or_wait() {
   // Thesis §4.2.1: who is no voter does not campaign; but who was one until a change that is not
@@ -275,7 +272,6 @@ void Core::Impl::on(NodeId from, Term, const VoteResponse& response) {
 }
 
 // ---- roles
-// -----------------------------------------------------------------------------------------
 
 // What belongs to the present role ends with it; reads that depend on it are given back.
 void Core::Impl::leave_role() {
@@ -337,7 +333,6 @@ void Core::Impl::become_leader() {
 }
 
 // ---- leadership transfer (thesis §3.10)
-// ------------------------------------------------------------
 
 void Core::Impl::on(const TransferLeadership& event) {
   if (role_ != Role::kLeader || transferee_) return;

@@ -16,7 +16,6 @@
 namespace connectd::raft {
 
 // ---- settings
-// --------------------------------------------------------------------------------------
 
 // Each entry says what is confirmed behind it, so a change that lowers the timeout takes what was
 // confirmed down with it, and a change that raises it leaves it until every voter has the entry.
@@ -80,7 +79,6 @@ void Core::Impl::confirm_settings() {
 }
 
 // ---- leases
-// ----------------------------------------------------------------------------------------
 
 Duration Core::Impl::lease_length() const {
   Duration shortest = settings_.back().settings.lease_length();
@@ -143,7 +141,6 @@ void Core::Impl::answered(Progress& peer, uint64_t round, int64_t wall_ns) {
 }
 
 // ---- priorities (docs/adr/0017-priorities-and-settings.md)
-// --------------------------------------------------------
 
 uint8_t Core::Impl::priority_of(NodeId id) const {
   if (id == options_.id) return priority_;

@@ -20,7 +20,8 @@ namespace connectd::raft {
 
 class Log final {
  public:
-  // What an entry costs here: a small one more than its bytes, for the object and its payload's block.
+  // What an entry costs here: a small one more than its bytes, for the object and its payload's
+  // block.
   static size_t memory_cost(const Entry& entry);
 
   Log(const Initial& initial, size_t cache_bytes);

@@ -1,11 +1,9 @@
 // What a leader knows of one follower's log, and how fast it may send to it.
 //
-//   probe      the follower's log is unknown from `next` on: one small append at a time, until one
-//   is
-//              accepted (thesis §3.5)
-//   replicate  appends leave without waiting for answers (pipelining, thesis §10.2.1), as long as
-//   the
-//              unacknowledged bytes are fewer than the window; `next` is optimistic
+//   probe      the follower's log is unknown from `next` on: one small append at a time, until
+//              one is accepted (thesis §3.5)
+//   replicate  appends leave without waiting for answers (pipelining, thesis §10.2.1), as long
+//              as the unacknowledged bytes are fewer than the window; `next` is optimistic
 //   snapshot   what it needs is compacted: nothing leaves until the snapshot stream has ended
 //
 // match < next always. match only rises: a follower never loses what it said to be durable.

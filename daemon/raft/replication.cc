@@ -9,7 +9,6 @@
 namespace connectd::raft {
 
 // ---- follower
-// --------------------------------------------------------------------------------------
 
 namespace {
 // Entries follow one another from prev on, their terms never fall, none is newer than the leader's
@@ -116,7 +115,6 @@ void Core::Impl::on(NodeId from, Term, const ReadIndexResponse& response) {
 }
 
 // ---- leader: answers
-// -------------------------------------------------------------------------------
 
 Progress* Core::Impl::heard_from_follower(NodeId from, uint64_t round, int64_t wall_ns) {
   if (role_ != Role::kLeader) return nullptr;
@@ -183,7 +181,6 @@ void Core::Impl::advance_commit() {
 }
 
 // ---- leader: what leaves in this turn
-// --------------------------------------------------------------
 
 void Core::Impl::replicate() {
   for (auto& [id, peer] : peers_) {
@@ -275,7 +272,6 @@ void Core::Impl::start_snapshot(NodeId to, Progress& peer) {
 }
 
 // ---- leader: reads (thesis §6.4)
-// -------------------------------------------------------------------
 
 void Core::Impl::on(NodeId from, Term, const ReadIndexRequest& request) {
   if (role_ == Role::kLeader) {

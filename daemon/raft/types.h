@@ -39,13 +39,13 @@ struct Entry {
   Index index;
   Term term;
   EntryKind kind = EntryKind::kNoop;
-  uint8_t flags = 0;       // 0 today
-  SessionId session;       // none for entries that no client asked for
-  Sequence sequence;       // within the session
-  Sequence acked_below;    // the holder has seen all replies to sequences below this one
-  int64_t stamp_ns = 0;    // Unix time, by the leader; rises strictly along the log (§3.8)
+  uint8_t flags = 0;     // 0 today
+  SessionId session;     // none for entries that no client asked for
+  Sequence sequence;     // within the session
+  Sequence acked_below;  // the holder has seen all replies to sequences below this one
+  int64_t stamp_ns = 0;  // Unix time, by the leader; rises strictly along the log (§3.8)
   Slice payload;
-  uint64_t checksum = 0;   // entry_checksum() of all of the above
+  uint64_t checksum = 0;  // entry_checksum() of all of the above
 
   // What the entry costs in memory and on the wire, for limits and windows.
   size_t weight() const { return kHeaderBytes + payload.size(); }
@@ -71,13 +71,13 @@ struct EntryId {
 // What must be durable before a message that depends on it leaves (paper, figure 2).
 struct HardState {
   Term term;
-  NodeId vote;    // in `term`; none: not voted
-  Index commit;   // a hint, written along: after a crash it is a lower bound
+  NodeId vote;   // in `term`; none: not voted
+  Index commit;  // a hint, written along: after a crash it is a lower bound
   bool operator==(const HardState&) const = default;
 };
 
-// Who is a member. Joint consensus (thesis §4.3): while `voters_outgoing` is not empty, elections and
-// commits need a majority of both sets. All lists are sorted and without duplicates.
+// Who is a member. Joint consensus (thesis §4.3): while `voters_outgoing` is not empty, elections
+// and commits need a majority of both sets. All lists are sorted and without duplicates.
 struct ConfState {
   std::vector<NodeId> voters;
   std::vector<NodeId> voters_outgoing;
@@ -93,8 +93,8 @@ struct ConfState {
   static bool decode(ByteReader& in, ConfState& out);
 };
 
-// A run of entries of one term: the log's terms are a short list of these, so that any index has its
-// term without a look at the disk.
+// A run of entries of one term: the log's terms are a short list of these, so that any index has
+// its term without a look at the disk.
 struct TermRun {
   Index first;
   Term term;
@@ -108,7 +108,7 @@ struct SnapshotMark {
   bool operator==(const SnapshotMark&) const = default;
 };
 
-// ---- messages between cores ------------------------------------------------------------------------
+// ---- messages between cores
 
 struct PreVoteRequest {  // thesis §9.6; Envelope.term is the term the sender would campaign in
   Index last_index;
@@ -130,8 +130,8 @@ struct AppendRequest {
   Index prev_index;
   Term prev_term;
   Index commit;
-  // Rises with every AppendRequest and Heartbeat of a leader's term; the response returns it. A read
-  // is confirmed by a response to a round that began after the read arrived (thesis §6.4).
+  // Rises with every AppendRequest and Heartbeat of a leader's term; the response returns it. A
+  // read is confirmed by a response to a round that began after the read arrived (thesis §6.4).
   uint64_t round = 0;
   std::vector<Entry> entries;  // contiguous, from prev_index + 1; may be empty (a probe)
 };
@@ -139,8 +139,8 @@ struct AppendResponse {
   bool success = false;
   // success: the log matches the leader's up to here, durably. Else: the rejected prev_index.
   Index index;
-  // Rejected: where to try next. The follower's log cannot match behind hint_index, and hint_term is
-  // its term there (thesis §3.5, fast back-off).
+  // Rejected: where to try next. The follower's log cannot match behind hint_index, and hint_term
+  // is its term there (thesis §3.5, fast back-off).
   Index hint_index;
   Term hint_term;
   uint64_t round = 0;
@@ -154,13 +154,13 @@ struct HeartbeatResponse {
   uint64_t round = 0;
   int64_t wall_ns = 0;
 };
-struct TimeoutNow {};         // thesis §3.10: campaign at once
-struct ReadIndexRequest {     // a follower asks for one read index for all its reads of a turn
-  uint64_t context = 0;       // the asker's; returned as it came
+struct TimeoutNow {};      // thesis §3.10: campaign at once
+struct ReadIndexRequest {  // a follower asks for one read index for all its reads of a turn
+  uint64_t context = 0;    // the asker's; returned as it came
 };
 struct ReadIndexResponse {
   uint64_t context = 0;
-  Index index;                // none: refused (not leader, or lost it); ask again
+  Index index;  // none: refused (not leader, or lost it); ask again
 };
 
 using Message = std::variant<PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse,

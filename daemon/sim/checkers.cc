@@ -32,7 +32,6 @@ NodeId Checkers::leader_of(Term term) const {
 }
 
 // ---- nodes
-// -----------------------------------------------------------------------------------------
 
 void Checkers::started(NodeId id, const node::Node& node) {
   NodeView& view = nodes_[id.value() - 1];
@@ -221,7 +220,6 @@ void Checkers::promise(NodeView& view, const raft::Core& core, Index index) {
 }
 
 // ---- what is applied
-// -------------------------------------------------------------------------------
 
 void Checkers::applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,
                        const node::ReplicatedState& state) {
@@ -299,7 +297,6 @@ void Checkers::restored(NodeId id, const node::ReplicatedState& state) {
 }
 
 // ---- clients
-// ---------------------------------------------------------------------------------------
 
 void Checkers::called(Operation& operation) { operation.floor = shown_; }
 

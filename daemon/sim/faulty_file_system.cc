@@ -242,7 +242,6 @@ FaultyFileSystem::FaultyFileSystem(uint64_t seed) : state_(std::make_shared<Stat
 FaultyFileSystem::~FaultyFileSystem() = default;
 
 // ---- faults
-// -----------------------------------------------------------------------------------------
 
 FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& options) {
   State& s = *state_;
@@ -351,7 +350,6 @@ bool FaultyFileSystem::is_off() const {
 }
 
 // ---- looking and meddling
-// ---------------------------------------------------------------------------
 
 std::string FaultyFileSystem::content(const std::string& path) const {
   std::lock_guard lock(state_->mutex);
@@ -448,7 +446,6 @@ std::unique_ptr<FaultyFileSystem> FaultyFileSystem::clone(uint64_t seed) const {
 }
 
 // ---- storage::FileSystem
-// ----------------------------------------------------------------------------
 
 Result<std::unique_ptr<storage::File>> FaultyFileSystem::open(const std::string& path,
                                                               storage::OpenMode mode) {

@@ -43,7 +43,7 @@ class FaultyFileSystem final : public storage::FileSystem {
   explicit FaultyFileSystem(uint64_t seed = 0);
   ~FaultyFileSystem() override;
 
-  // ---- faults -----------------------------------------------------------------------------------
+  // ---- faults
   struct CrashOptions {
     double keep_sector_percent = 50;  // an unsynced sector reaches the disk
     double keep_name_percent = 50;    // an unsynced change of a directory does
@@ -82,7 +82,6 @@ class FaultyFileSystem final : public storage::FileSystem {
   void set_free(uint64_t bytes);  // so much more fits
 
   // ---- looking and meddling; both contents of the file
-  // -------------------------------------------
   std::string content(const std::string& path) const;
   std::string durable_content(const std::string& path) const;
   bool has(const std::string& path) const;
@@ -96,7 +95,6 @@ class FaultyFileSystem final : public storage::FileSystem {
   std::unique_ptr<FaultyFileSystem> clone(uint64_t seed) const;
 
   // ---- storage::FileSystem
-  // ------------------------------------------------------------------------
   Result<std::unique_ptr<storage::File>> open(const std::string& path,
                                               storage::OpenMode mode) override;
   Result<void> rename(const std::string& from, const std::string& to) override;

@@ -117,7 +117,6 @@ Simulation::Impl::Impl(SimOptions options)
 }
 
 // ---- phases
-// ----------------------------------------------------------------------------------------
 
 bool Simulation::Impl::run_until(Time end, const std::function<bool()>& done) {
   while (!stopped()) {

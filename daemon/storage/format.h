@@ -15,9 +15,8 @@
 //      at most kMaxNumber; the kind is known;
 //   4. the body lies in the segment, and its length fits the kind;
 //   5. batch and seal: the body's checksum (same seed) fits; a batch's hard state and replaces_from
-//      are at most kMaxNumber. Entry: the entry header decodes, its
-//   index,
-//      term and length are those of the RecordHeader, and the entry's own checksum fits;
+//      are at most kMaxNumber. Entry: the entry header decodes, its index, term and length are
+//      those of the RecordHeader, and the entry's own checksum fits;
 //   6. the padding is zero.
 #pragma once
 

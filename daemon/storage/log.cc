@@ -147,7 +147,6 @@ class SegmentedLog final : public Log {
 };
 
 // ---- opening
-// ----------------------------------------------------------------------------------------
 
 Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recovered) {
   if (auto done = files_.make_directory(directory_); !done) return done;
@@ -271,7 +270,6 @@ Result<void> SegmentedLog::adopt(const char* name, uint64_t bytes, Segment& segm
 }
 
 // ---- segments
-// ---------------------------------------------------------------------------------------
 
 Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_t bytes) {
   auto file = files_.open(temporary, OpenMode::kCreate);
@@ -383,7 +381,6 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
 }
 
 // ---- appending
-// --------------------------------------------------------------------------------------
 
 Result<void> SegmentedLog::check_usable() const {
   if (!failure_) return {};
@@ -602,7 +599,6 @@ Result<void> SegmentedLog::reset(raft::SnapshotMark mark, raft::HardState hard_s
 }
 
 // ---- compaction
-// -------------------------------------------------------------------------------------
 
 // Removes `ids` and what an earlier failure left. `in_order`: later segments stay, so that no crash
 // may leave a gap: the oldest first, each one durably.
@@ -654,7 +650,6 @@ Result<Index> SegmentedLog::compact(Index keep_from) {
 }
 
 // ---- reading
-// ----------------------------------------------------------------------------------------
 
 std::vector<SegmentedLog::Range> SegmentedLog::ranges_of(Index from, Index to) const {
   std::vector<Range> ranges;

@@ -138,7 +138,6 @@ class Log {
 };
 
 // ---- looking at a log from outside (connectctl inspect wal), read only
-// ------------------------------
 
 struct InspectedRecord {
   std::string file;  // name in the directory

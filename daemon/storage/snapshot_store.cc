@@ -17,8 +17,8 @@
 namespace connectd::storage {
 namespace {
 
-// A snapshot is synced bit by bit as it is written: a sync of the log waits behind one of these. The
-// own one by so little that who writes meanwhile hardly notices (docs/performance.md).
+// A snapshot is synced bit by bit as it is written: a sync of the log waits behind one of these.
+// The own one by so little that who writes meanwhile hardly notices (docs/performance.md).
 constexpr uint64_t kSyncEveryBytes = 256 << 10;
 constexpr uint64_t kSyncReceivedBytes = 4 << 20;
 
@@ -82,7 +82,6 @@ std::optional<wire::SnapshotFile> partial_of(std::string_view name) {
 }
 
 // ---- reading
-// ----------------------------------------------------------------------------------------
 
 // Walks through the blocks of a file and checks each.
 class BlockReader {
@@ -324,7 +323,6 @@ class Source final : public SnapshotSource {
 };
 
 // ---- the store
-// --------------------------------------------------------------------------------------
 
 class Store final : public SnapshotStore {
  public:

@@ -83,7 +83,6 @@ void Link::close_after_output() {
 }
 
 // ---- output
-// ----------------------------------------------------------------------------------------
 
 void Link::write_now() {
   if (is_waiting_writable_ || is_failed_ || !socket_.is_open()) return;
@@ -118,7 +117,6 @@ void Link::wait_writable() {
 }
 
 // ---- input
-// -----------------------------------------------------------------------------------------
 
 void Link::read() {
   socket_.async_read_some(

@@ -155,7 +155,6 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 };
 
 // ---- listening
-// -------------------------------------------------------------------------------------
 
 Result<> PeerNetwork::Impl::listen(const wire::Address& address) {
   auto listening = net::listen(acceptor_, address, net::kPeerPort);
@@ -194,7 +193,6 @@ void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
 }
 
 // ---- the handshake
-// ---------------------------------------------------------------------------------
 
 std::optional<wire::Refusal> PeerNetwork::Impl::judge(const wire::Hello& mine,
                                                       const wire::Hello& theirs) const {
@@ -314,7 +312,6 @@ void PeerNetwork::Impl::answered(Peer& peer, Link& link, const wire::Hello& hell
 }
 
 // ---- dialling
-// --------------------------------------------------------------------------------------
 
 void PeerNetwork::Impl::set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers) {
   std::vector<NodeId> gone;
@@ -435,7 +432,6 @@ void PeerNetwork::Impl::dial_later(Peer& peer, milliseconds least) {
 }
 
 // ---- up and down
-// -----------------------------------------------------------------------------------
 
 void PeerNetwork::Impl::tell_reached(Peer& peer) {
   if (peer.is_reached) return;
@@ -487,7 +483,6 @@ void PeerNetwork::Impl::on_broken(Link& link, std::string why) {
 }
 
 // ---- messages
-// --------------------------------------------------------------------------------------
 
 void PeerNetwork::Impl::on_message(Link& link, wire::PeerMessage message, size_t frame_bytes) {
   Peer* peer = find_in(link);
@@ -540,7 +535,6 @@ void PeerNetwork::Impl::flush() {
 }
 
 // ---- the rest
-// --------------------------------------------------------------------------------------
 
 PeerNetwork::Impl::Peer* PeerNetwork::Impl::find(NodeId id) {
   auto it = peers_.find(id);

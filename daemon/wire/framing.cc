@@ -34,7 +34,6 @@ Parsed need_more(size_t wanted, size_t consumed = 0) {
 }
 
 // ---- line
-// ------------------------------------------------------------------------------------------
 
 class LineParser final : public FrameParser {
  public:
@@ -75,7 +74,6 @@ class LineParser final : public FrameParser {
 };
 
 // ---- length
-// ----------------------------------------------------------------------------------------
 
 class LengthParser final : public FrameParser {
  public:
@@ -127,7 +125,6 @@ class LengthParser final : public FrameParser {
 };
 
 // ---- RESP
-// ------------------------------------------------------------------------------------------
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';

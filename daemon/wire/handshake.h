@@ -1,5 +1,5 @@
-// The first frame of each peer connection, both ways: who I am, and what I can talk. A mismatch ends
-// the connection with a text that both sides log.
+// The first frame of each peer connection, both ways: who I am, and what I can talk. A mismatch
+// ends the connection with a text that both sides log.
 #pragma once
 
 #include <cstdint>
@@ -24,14 +24,14 @@ struct Hello {
   uint16_t protocol_min = kPeerProtocolMin;
   uint16_t protocol_max = kPeerProtocolMax;
   std::string cluster_name;
-  ClusterId cluster_id;        // none: this node belongs to no cluster yet (its directory is empty)
+  ClusterId cluster_id;  // none: this node belongs to no cluster yet (its directory is empty)
   NodeId node_id;
-  NodeId to;                   // whom the sender believes to talk to; in an answer: the asker
+  NodeId to;  // whom the sender believes to talk to; in an answer: the asker
   DiskId disk_id;
   std::string plugin_name;
   uint32_t plugin_level_min = 0;
   uint32_t plugin_level_max = 0;
-  uint32_t plugin_level = 0;   // in force in the sender's cluster; 0 before there is one
+  uint32_t plugin_level = 0;  // in force in the sender's cluster; 0 before there is one
   // Where the sender wants to be reached, host:port, by peers, clients and over HTTP: for one who
   // does not know it yet, or knows it at addresses that it has left. Empty: it does not say.
   std::string peer_address{};
@@ -73,8 +73,8 @@ struct Refusal {
 };
 
 // Whether two nodes that say this of themselves may talk, as far as both hellos alone can tell: the
-// protocol, the cluster, the addressee, the plugin. (Disks and membership: the node knows.) `mine` is
-// what this side says; its `to` is not looked at.
+// protocol, the cluster, the addressee, the plugin. (Disks and membership: the node knows.) `mine`
+// is what this side says; its `to` is not looked at.
 std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs);
 
 }  // namespace connectd::wire

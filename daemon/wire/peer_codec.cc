@@ -27,7 +27,6 @@ tl::unexpected<Error> malformed(std::string text) {
 }
 
 // ---- writing
-// ---------------------------------------------------------------------------------------
 
 // Room for the header; what follows is the body.
 size_t begin_frame(std::string& out) {
@@ -215,7 +214,6 @@ size_t payload_bytes(const PeerMessage& message) {
 }
 
 // ---- reading
-// ---------------------------------------------------------------------------------------
 
 // A ByteReader over a Slice, which can hand out parts of it.
 class Reader {

@@ -14,22 +14,23 @@
 
 namespace connectd::wire {
 
-// From the node that holds clients to the leader. All of one session, sequences contiguous (a session
-// open travels alone). A node that is not the leader of `leader_term` refuses it whole, unappended.
+// From the node that holds clients to the leader. All of one session, sequences contiguous (a
+// session open travels alone). A node that is not the leader of `leader_term` refuses it whole,
+// unappended.
 struct ForwardProposals {
   Term leader_term;
   std::vector<raft::Proposal> proposals;
 };
 struct ForwardRefused {
-  Term leader_term;      // as it came
-  Term term;             // the refuser's
-  NodeId leader;         // whom the refuser believes to lead; none: nobody
+  Term leader_term;  // as it came
+  Term term;         // the refuser's
+  NodeId leader;     // whom the refuser believes to lead; none: nobody
 };
 
-// A snapshot file on its way to a follower. The leader offers it; the answer says how much of this very
-// file is on the follower's disk, from this transfer or an earlier one, by this leader or another. From
-// there on the file comes in chunks, in order. The receiver answers each; the sender keeps a small window
-// of unanswered ones, and offers again when it hears nothing.
+// A snapshot file on its way to a follower. The leader offers it; the answer says how much of this
+// very file is on the follower's disk, from this transfer or an earlier one, by this leader or
+// another. From there on the file comes in chunks, in order. The receiver answers each; the sender
+// keeps a small window of unanswered ones, and offers again when it hears nothing.
 struct SnapshotOffer {
   SnapshotFile file;
   Term leader_term;
@@ -38,11 +39,11 @@ struct SnapshotChunk {
   SnapshotFile file;
   Term leader_term;
   uint64_t offset = 0;
-  Slice bytes;           // the chunk with offset + size == file.bytes is the last
+  Slice bytes;  // the chunk with offset + size == file.bytes is the last
 };
 struct SnapshotAck {
   SnapshotFile file;
-  uint64_t received = 0; // bytes from the start of the file, all on this node
+  uint64_t received = 0;  // bytes from the start of the file, all on this node
   enum class State : uint8_t {
     kReceiving = 0,
     kInstalled = 1,
@@ -52,11 +53,15 @@ struct SnapshotAck {
 };
 
 // Forming a cluster (before there is one): the founding document, from the lowest id to the others.
-struct GenesisOffer { std::string document; };
-struct GenesisAccepted { uint64_t document_checksum = 0; };
+struct GenesisOffer {
+  std::string document;
+};
+struct GenesisAccepted {
+  uint64_t document_checksum = 0;
+};
 
-// The comparison of the replicas (node/divergence.h). What is compared at an index: the digest chain,
-// or the hash of the plugin's canonical snapshot.
+// The comparison of the replicas (node/divergence.h). What is compared at an index: the digest
+// chain, or the hash of the plugin's canonical snapshot.
 enum class Compared : uint8_t { kReplies = 0, kState = 1 };
 
 // A follower to its leader: unasked as its applied index advances, and as the answer to a
@@ -87,14 +92,14 @@ struct DivergenceVerdict {
     kStop = 0,        // the receiver is in the minority
     kNoMajority = 1,  // no value has a majority: no writes are taken; said again while it lasts
   } kind = Kind::kStop;
-  Index agreed;  // the last index known to be equal; none: there is none
-  Index index;   // the first one known to differ
+  Index agreed;               // the last index known to be equal; none: there is none
+  Index index;                // the first one known to differ
   uint64_t digest = 0;        // kStop: the receiver's own there; else the leader's
   uint64_t other_digest = 0;  // the other one
 };
 
-// A change of members, from the node that was asked to the leader (node/members.h has the bytes), and
-// what became of it. `number` is the asker's; an answer that is lost is asked for no more.
+// A change of members, from the node that was asked to the leader (node/members.h has the bytes),
+// and what became of it. `number` is the asker's; an answer that is lost is asked for no more.
 struct ChangeRequest {
   uint64_t number = 0;
   std::string change;
@@ -107,9 +112,9 @@ struct ChangeAnswer {
 // What a node says of its disk, to every peer: when it changes, when a connection stands, and again
 // now and then, for messages are lost (node/disk_watch.h).
 struct DiskReport {
-  Term leader_term;     // that the sender leads; none: it does not lead
-  bool full = false;    // less space than the sender's storage.min_free_disk, or no room in its log
-  bool stalled = false; // it has completed nothing for the sender's storage.stall_timeout
+  Term leader_term;   // that the sender leads; none: it does not lead
+  bool full = false;  // less space than the sender's storage.min_free_disk, or no room in its log
+  bool stalled = false;  // it has completed nothing for the sender's storage.stall_timeout
   // Of a leader: no quorum has space, or its own log no room: no command is taken from anybody.
   bool writes_stopped = false;
 };

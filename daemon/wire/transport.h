@@ -11,8 +11,8 @@ namespace connectd::wire {
 class Transport {
  public:
   virtual ~Transport() = default;
-  // Never waits and never fails: a message to a peer that is not connected, or whose queue is full, is
-  // dropped; Raft sends again. Messages to one peer arrive in order, without gaps, until its
+  // Never waits and never fails: a message to a peer that is not connected, or whose queue is full,
+  // is dropped; Raft sends again. Messages to one peer arrive in order, without gaps, until its
   // connection breaks.
   virtual void send(NodeId to, PeerMessage message) = 0;
   // After the last send of a turn: the moment to write to the sockets.

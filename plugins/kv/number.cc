@@ -11,7 +11,6 @@ namespace {
 __extension__ using Uint128 = unsigned __int128;
 
 // ---- A natural number of any size, with just the operations needed here
-// --------------------------
 
 class Natural {
  public:
@@ -114,7 +113,6 @@ class Natural {
 };
 
 // ---- The 80-bit extended float
-// -------------------------------------------------------------------
 
 constexpr int kSignificandBits = 64;
 constexpr int kExponentMin = -16445;  // of the significand's lowest bit, in subnormals

@@ -48,9 +48,9 @@ static int32_t read_value(const void* self, const connectd_read_context* c, conn
   const chain* at = self;
   char text[48];
   (void)c, (void)r;
-  return connectd_put(reply, text,
-                      (size_t)snprintf(text, sizeof text, "%016" PRIx64 " %" PRIu64 "\n", at->state,
-                                       at->writes));
+  return connectd_put(
+      reply, text,
+      (size_t)snprintf(text, sizeof text, "%016" PRIx64 " %" PRIu64 "\n", at->state, at->writes));
 }
 static int32_t apply(void* self, const connectd_apply_context* c, connectd_bytes r,
                      const connectd_sink* reply) {

@@ -8,15 +8,14 @@
 // paths.
 //
 // How it stays small
-//   - Time stands still, but for the moment of a timeout, so it decides nothing (raft/fingerprint.h
-//   says
-//     what that leaves out). Any node may time out at any moment: more than a clock would allow.
+//   - Time stands still, but for the moment of a timeout, so it decides nothing
+//     (raft/fingerprint.h says what that leaves out). Any node may time out at any moment: more
+//     than a clock would allow.
 //   - A node's state is kept once however many states share it, and what an event makes of it is
 //     computed once: the core is a function.
 //   - Symmetry: a state and what it becomes by renaming the nodes count as one. The core does not
-//   look
-//     at the numbers of nodes but to tell them apart and to choose an order of sending, and the
-//     network has no order. The program proves it on a bound: --check-symmetry counts the states
+//     look at the numbers of nodes but to tell them apart and to choose an order of sending, and
+//     the network has no order. The program proves it on a bound: --check-symmetry counts the states
 //     behind each one and compares with the search that does not use it.
 //
 // Checked in every state: the core's own invariants before and after the step; one leader a term;
@@ -83,7 +82,6 @@ struct Bound {
 };
 
 // ---- hashes under each renaming of the nodes
-// -------------------------------------------------------
 
 struct Hash {
   uint64_t low = 0;
@@ -132,7 +130,6 @@ Hashes hashes_of(Write&& write) {
 }
 
 // ---- what a state is made of
-// -----------------------------------------------------------------------
 
 struct Position {
   uint64_t term = 0;
@@ -340,7 +337,6 @@ uint32_t Search::keep(Ghost ghost) {
 }
 
 // ---- one node, one event
-// ---------------------------------------------------------------------------
 
 const Outcome& Search::happens(uint32_t local, uint32_t event) {
   uint64_t key = uint64_t{local} << 32 | event;
@@ -452,7 +448,6 @@ std::string Search::leaves(const Local& local, const Core& core, const Envelope&
 }
 
 // ---- all nodes
-// -------------------------------------------------------------------------------------
 
 // Brings what the step showed into the ghost. `place`: who stepped.
 std::string Search::observe(State& next, size_t place, const Outcome& outcome) {

@@ -97,7 +97,7 @@ class SimulationTest : public ::testing::Test {
     EXPECT_GT(sum.snapshots_installed, 0u);
     EXPECT_GT(sum.captures.written, count);
     EXPECT_GT(sum.captures.failed, 0u);
-    EXPECT_GT(sum.captures.cut, 0u);        // the process ended first
+    EXPECT_GT(sum.captures.cut, 0u);  // the process ended first
     EXPECT_GT(sum.log_cuts, 0u);
     EXPECT_GT(sum.acknowledged, count * 100);
     EXPECT_GT(sum.reads, count * 10);

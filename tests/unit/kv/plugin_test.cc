@@ -82,7 +82,6 @@ TEST(Expiry, TimesBeforeTheEpoch) {
 }
 
 // ---- Snapshots
-// -----------------------------------------------------------------------------------
 
 void fill(Plugin& plugin) {
   plugin.call(command("MSET one 1 two 2 three 3"));
@@ -166,7 +165,6 @@ TEST(Snapshot, ADamagedByteIsRefusedOrGivesAnotherState) {
 }
 
 // ---- Any bytes, and the same on every replica
-// -----------------------------------------------------
 
 std::string random_words(std::mt19937_64& random) {
   static const std::vector<std::string> kWords = {

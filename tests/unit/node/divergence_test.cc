@@ -27,7 +27,6 @@ constexpr Duration kInterval = milliseconds(50);
 constexpr Duration kPatience = milliseconds(500);
 
 // ---- DigestRing
-// ----------------------------------------------------------------------------------------
 
 TEST(DigestRing, KeepsTheLastValuesAndNoMore) {
   DigestRing ring;
@@ -58,7 +57,6 @@ TEST(DigestRing, BeginsAnewBehindAGap) {
 }
 
 // ---- a fleet
-// ----------------------------------------------------------------------------------------
 
 // Nodes that apply the same log. What one answers wrongly, and where, is up to the test.
 class Fleet {
@@ -233,7 +231,6 @@ std::string exactly(uint64_t index) {
 }
 
 // ---- replies
-// ----------------------------------------------------------------------------------------
 
 TEST(Divergence, EqualReplicasAreLeftAloneAndTalkOnceAnInterval) {
   Fleet fleet(5);
@@ -608,7 +605,6 @@ TEST(Divergence, WhileTheMembershipIsJointBothSetsMustAgree) {
 }
 
 // ---- state
-// ----------------------------------------------------------------------------------------
 
 TEST(Divergence, AWrongStateIsFoundAtTheCompareEntry) {
   for (uint64_t victim : {1, 2, 3}) {
@@ -773,7 +769,6 @@ TEST(Divergence, ANewLeaderLearnsTheNewestStatesAgain) {
 }
 
 // ---- whatever a peer says
-// ----------------------------------------------------------------------------------------
 
 TEST(Divergence, NonsenseStopsNobodyAndCostsLittle) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {

@@ -13,7 +13,6 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 // ---- streams
-// ---------------------------------------------------------------------------------------
 
 TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
   HolderBench bench;
@@ -364,7 +363,6 @@ TEST(Stream, ThousandsInFlightKeepTheirOrder) {
 }
 
 // ---- limits
-// ----------------------------------------------------------------------------------------
 
 TEST(HolderLimits, TooLargeIsRefusedByItsSizeAlone) {
   HolderLimits limits;
@@ -408,7 +406,6 @@ TEST(HolderLimits, OverloadedIsRefusedAndRoomComesBack) {
 }
 
 // ---- time
-// ------------------------------------------------------------------------------------------
 
 TEST(HolderTime, WithoutALeaderNothingWasExecuted) {
   HolderBench bench;
@@ -526,7 +523,6 @@ TEST(HolderTime, ALaterReadIsNotExecutedBeforeAnEarlierOneWithAHigherIndex) {
 }
 
 // ---- sessions
-// --------------------------------------------------------------------------------------
 
 TEST(HolderSession, IsOpenedWithTheFirstLeaderAndAskedForAgainWhenLost) {
   HolderBench bench;
@@ -707,7 +703,6 @@ TEST(HolderSession, WritesThatLookStuckAreSettledByANewSession) {
 }
 
 // ---- snapshots
-// -------------------------------------------------------------------------------------
 
 TEST(HolderSnapshot, WhatItCoversIsUnknownAndTheRestGoesOn) {
   HolderBench bench;
@@ -760,7 +755,6 @@ TEST(HolderSnapshot, WithoutTheSessionAllAreUnknownAndAnotherIsOpened) {
 }
 
 // ---- the end
-// ---------------------------------------------------------------------------------------
 
 TEST(HolderShutDown, RefusesWhatNobodyHasAndFinishesTheRest) {
   HolderBench bench;

@@ -229,7 +229,6 @@ wire::RefusalCode verdict(FaultyFileSystem& files, uint64_t mine, uint64_t their
 }
 
 // ---- looking
-// ----------------------------------------------------------------------------------------
 
 TEST(Recover, TellsHowALogEndsAndTouchesNothing) {
   TwoOfFive two;
@@ -280,7 +279,6 @@ TEST(Recover, WhatIsNoSurvivorIsSaid) {
 }
 
 // ---- the loss of a majority
-// -------------------------------------------------------------------------
 
 TEST(Recover, TheNewerLogIsTakenAndAllSurvivorsAgreeOnTheCluster) {
   TwoOfFive two;
@@ -604,7 +602,6 @@ TEST(Recover, WhateverFailsTheSameAgainCompletesIt) {
 }
 
 // ---- an entry that is skipped
-// -------------------------------------------------------------------------
 
 TEST(SkipEntry, IsAboutThisVeryEntry) {
   TwoOfFive two;

@@ -32,7 +32,6 @@ Genesis sample() {
 }
 
 // ---- the founding document
-// -------------------------------------------------------------------------
 
 TEST(Genesis, IsReadBackAsItWasWritten) {
   Genesis genesis = sample();
@@ -95,7 +94,6 @@ TEST(Genesis, IsTheSameFirstEntryForEveryFounder) {
 }
 
 // ---- sessions
-// --------------------------------------------------------------------------------------
 
 TEST(SessionTable, AppliesExactlyTheNextSequence) {
   SessionTable table;
@@ -184,7 +182,6 @@ TEST(SessionOwner, IsReadBackAndNothingElseIs) {
 }
 
 // ---- the replicated state
-// --------------------------------------------------------------------------
 
 ReplicatedState sample_state() {
   ReplicatedState state = ReplicatedState::at_genesis(sample());

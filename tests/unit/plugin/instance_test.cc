@@ -15,7 +15,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// ---- the two counters -----------------------------------------------------------------------
+// ---- the two counters
 
 class Counter : public ::testing::TestWithParam<const char*> {
  protected:
@@ -118,7 +118,7 @@ TEST(Echo, RepliesTheRequestAndKeepsNothing) {
   EXPECT_TRUE(restored->restore(covering(2, 0), from(bytes)).has_value());
 }
 
-// ---- the host's side, against a table whose functions do what the command says -----------------
+// ---- the host's side, against a table whose functions do what the command says
 
 struct Script {
   const connectd_host* host;

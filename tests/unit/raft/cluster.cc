@@ -271,7 +271,6 @@ void Cluster::snapshot(NodeId id, uint64_t trailing) {
 }
 
 // ---- one turn of a node's loop
-// ---------------------------------------------------------------------
 
 void Cluster::turn(NodeId id) {
   Node& node = nodes_.at(id);
@@ -486,7 +485,6 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
 }
 
 // ---- what an observer of all sees
-// ------------------------------------------------------------------
 
 void Cluster::check(NodeId id) {
   const Core& core = *nodes_.at(id).core;

@@ -162,7 +162,6 @@ class Host {
 };
 
 // ---- elections
-// -------------------------------------------------------------------------------------
 
 TEST(Paper52, ElectionTimeoutsAreDrawnAfreshFromTTo2T) {
   Host host;
@@ -458,7 +457,6 @@ TEST(Thesis421, ALearnerDoesNotCampaign) {
 }
 
 // ---- replication
-// -----------------------------------------------------------------------------------
 
 TEST(Paper53, ProposalsOfATurnLeaveInOneAppend) {
   Host host;
@@ -750,7 +748,6 @@ TEST(Thesis43, AJointLeaderNeedsBothMajorities) {
 }
 
 // ---- reads
-// -----------------------------------------------------------------------------------------
 
 // Catalogue C32.
 TEST(Thesis64, ReadsWaitForAnEntryOfTheTerm) {
@@ -853,7 +850,6 @@ TEST(Thesis64, AFollowerAsksOnceATurnAndGivesUpAfterATimeout) {
 }
 
 // ---- apply, loads, snapshots
-// -----------------------------------------------------------------------
 
 TEST(Apply, IsBoundedByWhatIsNotYetApplied) {
   Options options;
@@ -965,7 +961,6 @@ TEST(Snapshot, MayBeOfATermThatTheHardStateDoesNotKnowYet) {
 }
 
 // ---- the checker
-// -----------------------------------------------------------------------------------
 
 TEST(InvariantChecker, SeesWhatGoesBack) {
   InvariantChecker checker;

@@ -64,7 +64,7 @@ std::vector<WitnessRule> rules_broken(const History& history, const WitnessLog& 
   return rules;
 }
 
-// ---- rules --------------------------------------------------------------------------------------
+// ---- rules
 
 TEST(Witness, AGoodHistoryBreaksNoRule) {
   EXPECT_THAT(rules_broken({}, log_of({})), IsEmpty());
@@ -300,7 +300,7 @@ TEST(Witness, TheReplayGoesThroughEveryKindOfEntry) {
       IsEmpty());
 }
 
-// ---- beside the search --------------------------------------------------------------------------
+// ---- beside the search
 
 struct DrawnRun {
   Drawn drawn;

@@ -33,7 +33,7 @@ bool is_linearizable(const History& history, const Model& model) {
 bool counter_allows(const History& history) { return is_linearizable(history, CounterModel()); }
 bool kv_allows(const History& history) { return is_linearizable(history, KvModel()); }
 
-// ---- by hand ------------------------------------------------------------------------------------
+// ---- by hand
 
 TEST(SearchByHand, NothingAndOneAfterTheOther) {
   EXPECT_TRUE(counter_allows({}));
@@ -309,7 +309,7 @@ TEST(SearchByHand, AnExhaustedBudgetIsNoPass) {
   EXPECT_LE(result.steps, 50u);
 }
 
-// ---- against all orders -------------------------------------------------------------------------
+// ---- against all orders
 
 // Tries each order of each selection of the unknown writes, and only then asks whether it was
 // allowed.
@@ -463,7 +463,7 @@ TEST(SearchAgainstAllOrders, TwoKeysApart) {
   compare_with_all_orders(KvModel(), options, 400'000);
 }
 
-// ---- the models against the plugins ------------------------------------------------------------
+// ---- the models against the plugins
 
 // From the state that the model has after the same commands, the plugin's reply leads to exactly
 // one state, and another reply to none.
@@ -596,7 +596,7 @@ TEST(Models, TheKvIsThePlugin) {
   }
 }
 
-// ---- what it costs ------------------------------------------------------------------------------
+// ---- what it costs
 
 void long_history(const Model& model, DrawOptions options, uint64_t seeds) {
   uint64_t steps = 0, operations = 0, unknown = 0;

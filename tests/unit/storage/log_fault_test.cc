@@ -466,7 +466,6 @@ TEST(LogFaultTest, AnIdleLogIsSealedOnceAndThenWritesNothing) {
 }
 
 // ---- the log and the snapshot
-// ------------------------------------------------------------------------
 
 std::unique_ptr<Log> log_of(FaultyFileSystem& files, uint64_t entries_count, uint64_t term) {
   Recovered recovered;

@@ -94,7 +94,8 @@ TEST(SnapshotStoreTest, WhatIsWrittenIsReadBack) {
   }
 }
 
-// A sync of the log waits behind one of the snapshot: docs/performance.md has what larger pieces cost.
+// A sync of the log waits behind one of the snapshot: docs/performance.md has what larger pieces
+// cost.
 TEST(SnapshotStoreTest, IsSyncedInSmallPiecesWhileItIsWritten) {
   FaultyFileSystem files;
   auto store = open_store(files);
