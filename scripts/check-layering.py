@@ -24,13 +24,14 @@ MAY_INCLUDE = {
     "net": ["base", "wire"],
     "transport": ["base", "raft/types.h", "wire", "net"],
     "node": ["base", "config", "raft", "wire", "plugin", "storage", "transport"],
+    "offline": ["base", "config", "raft", "wire", "plugin", "storage", "node"],
     "client": ["base", "config", "wire", "net", "node"],
     "admin": ["base", "config", "wire", "net", "node"],
     "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node"],
     "app": ["base", "config", "raft", "wire", "plugin", "storage", "net", "transport", "node",
             "client", "admin", "sim"],
-    "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node", "client",
-            "admin", "sim"],
+    "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
+            "offline", "client", "admin", "sim"],
 }
 
 # Single includes that no rule covers: (file of daemon/, header).

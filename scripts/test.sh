@@ -46,12 +46,12 @@ sanitized() {
   cmake --preset "$preset" >/dev/null
   # shellcheck disable=SC2086 # a list
   cmake --build --preset "$preset" --target base_test config_test wire_test raft_test storage_test \
-    plugin_test transport_test admin_test ctl_test node_test client_test kv_test lin_test sim_test \
+    plugin_test transport_test admin_test ctl_test node_test offline_test client_test kv_test lin_test sim_test \
     connectd connectctl counter_plugin kv_plugin echo_plugin $2
   phase "$preset tests"
   # 20 seeds of the simulator: seven of each workload.
   CONNECTD_SIM_SEEDS=7 CONNECTD_CORE_SEEDS=100 ctest --preset "$preset" --no-tests=error --parallel 2 \
-    -R "^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|client|kv|lin|sim$3)\$"
+    -R "^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|offline|client|kv|lin|sim$3)\$"
   CONNECTD_BUILD_DIR="build/$preset" python3 tests/cluster/kill_rounds.py test_counter --rounds 5
 }
 

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "config/config.h"
-#include "node/members.h"
+#include "node/membership/members.h"
 #include "node/service.h"
 #include "node/status.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
-#include "node/settings.h"
+#include "node/membership/settings.h"
 
 namespace connectd::app {
 

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "client/client_port.h"
 #include "config/config.h"
-#include "node/bootstrap.h"
+#include "node/membership/bootstrap.h"
 #include "node/node.h"
 #include "plugin/capture.h"
 #include "plugin/plugin.h"

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "base/version.h"
-#include "node/settings.h"
+#include "node/membership/settings.h"
 
 namespace connectd::app {
 

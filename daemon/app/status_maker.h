@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "config/config.h"
-#include "node/bootstrap.h"
+#include "node/membership/bootstrap.h"
 #include "node/node.h"
 #include "node/status.h"
 #include "plugin/plugin.h"

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "ctl/commands.h"
-#include "node/recover.h"
+#include "offline/recover.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "storage/log.h"
@@ -172,7 +172,7 @@ ExitCode inspect_identity_command(Context& context) {
     json::array former;
     for (const ClusterId& id : found.former_cluster_ids) former.emplace_back(id.to_string());
     json::array skips;
-    for (const raft::EntryId& skip : found.skips) skips.emplace_back(node::entry_text(skip));
+    for (const raft::EntryId& skip : found.skips) skips.emplace_back(offline::entry_text(skip));
     context.streams.out << json::serialize(json::object{
                                {"node_id", found.node_id.value()},
                                {"disk_id", found.disk_id.to_string()},
@@ -194,7 +194,7 @@ ExitCode inspect_identity_command(Context& context) {
       context.streams.out << fmt::format("before   {}, until it was recovered\n", id.to_string());
     }
     for (const raft::EntryId& skip : found.skips) {
-      context.streams.out << fmt::format("skips    the entry {}\n", node::entry_text(skip));
+      context.streams.out << fmt::format("skips    the entry {}\n", offline::entry_text(skip));
     }
   }
   return ExitCode::kOk;

@@ -1,4 +1,4 @@
-// recover: what node/recover.h does, with everything told before and asked for.
+// recover: what offline/recover.h does, with everything told before and asked for.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "ctl/commands.h"
-#include "node/recover.h"
+#include "offline/recover.h"
 #include "storage/file_system.h"
 
 namespace connectd::ctl {
@@ -50,8 +50,8 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
   return context.fail(ExitCode::kNegative, "nothing was changed");
 }
 
-ExitCode report(Context& context, const node::Survivor& survivor) {
-  const std::string text = node::survivor_text(survivor.end, survivor.cluster);
+ExitCode report(Context& context, const offline::Survivor& survivor) {
+  const std::string text = offline::survivor_text(survivor.end, survivor.cluster);
   for (const std::string& warning : survivor.warnings) {
     context.streams.err << "a start would do this first: " << warning << "\n";
   }
@@ -96,7 +96,7 @@ ExitCode report(Context& context, const node::Survivor& survivor) {
         survivor.identity.cluster_id.to_string());
   }
   for (const raft::EntryId& skip : survivor.identity.skips) {
-    context.streams.out << fmt::format("skips     {}\n", node::entry_text(skip));
+    context.streams.out << fmt::format("skips     {}\n", offline::entry_text(skip));
   }
   context.streams.err
       << (survivor.is_interrupted()
@@ -109,8 +109,8 @@ ExitCode report(Context& context, const node::Survivor& survivor) {
   return ExitCode::kOk;
 }
 
-void tell_what_is_lost(const Context& context, const node::Survivor& survivor,
-                       const node::RecoveryPlan& plan) {
+void tell_what_is_lost(const Context& context, const offline::Survivor& survivor,
+                       const offline::RecoveryPlan& plan) {
   std::string text = fmt::format(
       "RECOVERY OF CLUSTER {} (id {}) FROM THE LOSS OF A MAJORITY\n\n"
       "The log of node {}{} is taken for the cluster's: it ends with index {} of term {}.\n",
@@ -152,13 +152,13 @@ void tell_what_is_lost(const Context& context, const node::Survivor& survivor,
 }
 
 ExitCode recover_members(Context& context, storage::FileSystem& files, const std::string& directory,
-                         const node::Survivor& survivor) {
-  std::vector<node::GivenSurvivor> given;
+                         const offline::Survivor& survivor) {
+  std::vector<offline::GivenSurvivor> given;
   for (const std::string& option : context.options.at("members")) {
     std::string_view rest = option;
     while (true) {
       const size_t comma = rest.find(',');
-      auto one = node::parse_survivor(rest.substr(0, comma));
+      auto one = offline::parse_survivor(rest.substr(0, comma));
       if (!one) return context.fail(one.error().code, one.error().text);
       given.push_back(std::move(*one));
       if (comma == std::string_view::npos) break;
@@ -166,7 +166,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
     }
   }
   const bool alone = given.size() == 1;
-  auto plan = node::plan_recovery(survivor, std::move(given), read_clocks().wall_ns);
+  auto plan = offline::plan_recovery(survivor, std::move(given), read_clocks().wall_ns);
   if (!plan) {
     return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
   }
@@ -175,7 +175,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
     tell_what_is_lost(context, survivor, *plan);
     if (auto stop = ask(context, "recover --members")) return *stop;
   }
-  if (auto done = node::carry_out(files, directory, survivor, *plan); !done) {
+  if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
     return context.fail(done.error().code, done.error().text +
                                                "\nthe recovery is not complete: when the cause is "
                                                "mended, run the same command again");
@@ -203,19 +203,19 @@ const char* verb_of(const raft::Entry& entry) {
 }
 
 ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::string& directory,
-                    const node::Survivor& survivor) {
-  auto given = node::parse_entry(context.option("skip-entry"));
+                    const offline::Survivor& survivor) {
+  auto given = offline::parse_entry(context.option("skip-entry"));
   if (!given) return context.fail(given.error().code, given.error().text);
   if (survivor.is_interrupted()) {
     return context.fail(ExitCode::kNegative,
                         "a recovery of this directory was interrupted: complete it first. "
                         "`connectctl recover --data-dir DIR` tells more");
   }
-  auto plan = node::plan_skip(files, directory, survivor, *given);
+  auto plan = offline::plan_skip(files, directory, survivor, *given);
   if (!plan) {
     return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
   }
-  const std::string text = node::entry_text(plan->id);
+  const std::string text = offline::entry_text(plan->id);
   if (!plan->is_done) {
     context.streams.err << fmt::format("THE ENTRY AT INDEX {} WILL NOT BE GIVEN TO THE PLUGIN\n\n",
                                        plan->id.index);
@@ -239,7 +239,7 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
         text);
     if (auto stop = ask(context, "recover --skip-entry")) return *stop;
   }
-  if (auto done = node::carry_out(files, directory, survivor, *plan); !done) {
+  if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
     return context.fail(done.error().code, done.error().text);
   }
   if (context.json) {
@@ -293,7 +293,7 @@ ExitCode recover_command(Context& context) {
                                     "connectctl recover ...",
                                     directory, status.st_uid, ::geteuid(), status.st_uid));
   }
-  auto survivor = node::look_at_survivor(*files, directory);
+  auto survivor = offline::look_at_survivor(*files, directory);
   if (!survivor) return context.fail(survivor.error().code, survivor.error().text);
   if (context.has("members")) return recover_members(context, *files, directory, *survivor);
   if (context.has("skip-entry")) return skip_entry(context, *files, directory, *survivor);

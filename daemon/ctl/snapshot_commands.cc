@@ -9,7 +9,7 @@
 #include "config/load.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
-#include "node/restore.h"
+#include "offline/restore.h"
 #include "wire/address.h"
 
 namespace connectd::ctl {
@@ -234,8 +234,8 @@ ExitCode snapshot_save_command(Context& context) {
   auto files = storage::make_real_file_system();
   const std::string temporary = path + ".tmp";
   auto saved = download(endpoint, *wanted, *files, temporary);
-  Result<node::SnapshotDescription> verified = failure(ExitCode::kInternal, "");
-  if (saved) verified = node::describe_snapshot(*files, temporary);
+  Result<offline::SnapshotDescription> verified = failure(ExitCode::kInternal, "");
+  if (saved) verified = offline::describe_snapshot(*files, temporary);
   if (!saved || !verified) {
     auto removed = files->remove(temporary);
     (void)removed;
@@ -259,7 +259,7 @@ ExitCode snapshot_save_command(Context& context) {
 ExitCode snapshot_inspect_command(Context& context) {
   const std::string& path = context.arguments[0];
   auto files = storage::make_real_file_system();
-  auto found = node::describe_snapshot(*files, path);
+  auto found = offline::describe_snapshot(*files, path);
   if (!found) return say(context, found.error());
   const node::ReplicatedState& state = found->state;
   const storage::SnapshotContent& file = found->file;
@@ -317,7 +317,7 @@ ExitCode snapshot_inspect_command(Context& context) {
 
 ExitCode snapshot_restore_command(Context& context) {
   const std::string& path = context.arguments[0];
-  node::RestoreOptions options;
+  offline::RestoreOptions options;
   std::string data_dir = context.option("data-dir");
   std::string config_path = context.option("config");
   node::GenesisMember& founder = options.founder;
@@ -370,7 +370,7 @@ ExitCode snapshot_restore_command(Context& context) {
   founder.disk_id.bytes = random_128();
 
   auto files = storage::make_real_file_system();
-  auto restored = node::restore_into_new_cluster(*files, path, data_dir, options);
+  auto restored = offline::restore_into_new_cluster(*files, path, data_dir, options);
   if (!restored) return say(context, restored.error());
   const node::Genesis& genesis = restored->genesis;
   if (context.json) {

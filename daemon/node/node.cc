@@ -100,7 +100,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
                          : ChangeOutcome{false, "REFUSED", "the leader's answer makes no sense",
                                          Index()});
           },
-          // Forming is over for a node that exists (node/bootstrap.h takes these).
+          // Forming is over for a node that exists (node/membership/bootstrap.h takes these).
           [](wire::GenesisOffer&) {},
           [](wire::GenesisAccepted&) {},
       },

@@ -24,16 +24,16 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "node/applier.h"
-#include "node/disk_watch.h"
-#include "node/divergence.h"
-#include "node/holder.h"
-#include "node/log_writer.h"
-#include "node/members.h"
+#include "node/apply/applier.h"
+#include "node/disk/disk_watch.h"
+#include "node/disk/log_writer.h"
+#include "node/disk/worker.h"
+#include "node/divergence/divergence.h"
+#include "node/membership/members.h"
+#include "node/requests/holder.h"
 #include "node/service.h"
-#include "node/snapshot_sender.h"
-#include "node/snapshotter.h"
-#include "node/worker.h"
+#include "node/snapshots/snapshot_sender.h"
+#include "node/snapshots/snapshotter.h"
 #include "plugin/capture.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
@@ -86,7 +86,7 @@ struct NodeOptions {
   uint64_t snapshot_rate = 0;  // bytes a second that leave for followers; 0: no limit
   // Between two compare entries, where the plugin's snapshots are canonical. 0: none.
   Duration compare_interval{};
-  // With less space than this the node's disk is full (node/disk_watch.h). 0: never.
+  // With less space than this the node's disk is full (node/disk/disk_watch.h). 0: never.
   uint64_t min_free_bytes = 0;
   // A disk that has completed nothing for this long stalls. Zero: two election timeouts.
   Duration stall_timeout{};

@@ -1,4 +1,4 @@
-// Full and stalled disks (node/disk_watch.h).
+// Full and stalled disks (node/disk/disk_watch.h).
 // Loop thread, like all of Node: what is owned here is in node.h.
 
 #include <algorithm>

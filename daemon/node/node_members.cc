@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "node/membership/settings.h"
 #include "node/node.h"
-#include "node/settings.h"
 
 namespace connectd::node {
 namespace {

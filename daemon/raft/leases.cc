@@ -57,7 +57,7 @@ bool Core::Impl::has_promised() const {
 // lease can last that counts on a promise made before it had them. The leader knows the first by
 // the match index, so nobody needs to report anything; the second is time. Once the entry that says
 // so is in the log, it is true for good: leaders to come need not find out again, with a voter
-// missing perhaps. Who becomes a voter later has the entry by then (node/members.h).
+// missing perhaps. Who becomes a voter later has the entry by then (node/membership/members.h).
 void Core::Impl::confirm_settings() {
   const SettingsAtIndex& newest = settings_.back();
   bool everywhere = newest.settings.lease_reads &&

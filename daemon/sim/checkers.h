@@ -12,7 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "node/applier.h"
+#include "node/apply/applier.h"
 #include "node/node.h"
 #include "raft/core.h"
 #include "sim/history.h"

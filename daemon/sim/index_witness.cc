@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "base/log.h"
-#include "node/applier.h"
+#include "node/apply/applier.h"
 #include "sim/describe.h"
 #include "sim/linearizability.h"
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "node/genesis.h"
+#include "node/membership/genesis.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
 #include "sim/history.h"

@@ -60,7 +60,7 @@ struct GenesisAccepted {
   uint64_t document_checksum = 0;
 };
 
-// The comparison of the replicas (node/divergence.h). What is compared at an index: the digest
+// The comparison of the replicas (node/divergence/divergence.h). What is compared at an index: the digest
 // chain, or the hash of the plugin's canonical snapshot.
 enum class Compared : uint8_t { kReplies = 0, kState = 1 };
 
@@ -98,7 +98,7 @@ struct DivergenceVerdict {
   uint64_t other_digest = 0;  // the other one
 };
 
-// A change of members, from the node that was asked to the leader (node/members.h has the bytes),
+// A change of members, from the node that was asked to the leader (node/membership/members.h has the bytes),
 // and what became of it. `number` is the asker's; an answer that is lost is asked for no more.
 struct ChangeRequest {
   uint64_t number = 0;
@@ -110,7 +110,7 @@ struct ChangeAnswer {
 };
 
 // What a node says of its disk, to every peer: when it changes, when a connection stands, and again
-// now and then, for messages are lost (node/disk_watch.h).
+// now and then, for messages are lost (node/disk/disk_watch.h).
 struct DiskReport {
   Term leader_term;   // that the sender leads; none: it does not lead
   bool full = false;  // less space than the sender's storage.min_free_disk, or no room in its log

@@ -1,8 +1,8 @@
 // What stands in entries, in snapshots' metadata and in the identity file. The first byte chooses.
 // What is accepted is written again, to the byte where the format has one way to say a thing.
 #include "base/log.h"
-#include "node/genesis.h"
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
+#include "node/membership/genesis.h"
 #include "storage/identity.h"
 #include "tests/fuzz/input.h"
 #include "wire/entry_codec.h"

@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 #include "config/reference.h"
-#include "node/genesis.h"
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
+#include "node/membership/genesis.h"
 #include "sim/faulty_file_system.h"
 #include "storage/identity.h"
 #include "storage/log.h"

@@ -13,7 +13,8 @@ import sys
 
 KILLERS = {"simulator": "Killer::kSimulator", "cores": "Killer::kCores",
            "stories": "Killer::kStories", "storage": "Killer::kStorageUnits",
-           "node": "Killer::kNodeUnits"}
+           "node": "Killer::kNodeUnits",
+           "offline": "Killer::kOfflineUnits"}
 
 
 class Mutant:

@@ -62,15 +62,16 @@ Switches the named mutants on, one by one (none named: all of them), and runs un
   --quick             those of the quick tier
   --seconds N         a mutant that lives for so long, of processor time, has survived [60]
   --control N         first all ways to run for N seconds each with no mutant on; 0: not [20]
-  --by WAY            run them by this: simulator, cores, stories, storage, node [each as the catalogue says]
+  --by WAY            run them by this: simulator, cores, stories, storage, node, offline
+                      [each as the catalogue says]
   --seed N            the first seed, or story [1]
   --jobs N            so many at a time [as there are processors]
   --trace             what happens in the simulator; for one mutant and one seed
   --markdown          the table as the documentation has it
 )";
 
-constexpr Killer kKillers[] = {Killer::kSimulator, Killer::kCores, Killer::kStories,
-                               Killer::kStorageUnits, Killer::kNodeUnits};
+constexpr Killer kKillers[] = {Killer::kSimulator,    Killer::kCores,     Killer::kStories,
+                               Killer::kStorageUnits, Killer::kNodeUnits, Killer::kOfflineUnits};
 
 [[noreturn]] void usage_error(const std::string& text) {
   fmt::print(stderr, "mutants: {}\n{}", text, kUsage);
@@ -112,7 +113,8 @@ Options parse(int argc, char** argv) {
       for (Killer killer : kKillers) {
         if (way == killer_name(killer)) options.by = killer;
       }
-      if (!options.by) usage_error("--by takes simulator, cores, stories, storage or node");
+      if (!options.by)
+        usage_error("--by takes simulator, cores, stories, storage, node or offline");
     } else if (word == "--help" || word == "-h") {
       fmt::print("{}", kUsage);
       std::exit(0);

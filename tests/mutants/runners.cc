@@ -72,6 +72,7 @@ std::string run(Killer killer, uint64_t number, bool trace) {
       return run_story(number);
     case Killer::kStorageUnits:
     case Killer::kNodeUnits:
+    case Killer::kOfflineUnits:
       break;
   }
   return {};
@@ -91,12 +92,15 @@ const char* killer_name(Killer killer) {
       return "storage";
     case Killer::kNodeUnits:
       return "node";
+    case Killer::kOfflineUnits:
+      return "offline";
   }
   return "";
 }
 
 bool is_units(Killer killer) {
-  return killer == Killer::kStorageUnits || killer == Killer::kNodeUnits;
+  return killer == Killer::kStorageUnits || killer == Killer::kNodeUnits ||
+         killer == Killer::kOfflineUnits;
 }
 
 void become_units(Killer killer, int mutant) {

@@ -1,6 +1,6 @@
 // The applier: the same results inline and on its thread, sessions, failures of the plugin,
 // snapshots.
-#include "node/applier.h"
+#include "node/apply/applier.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 
 #include "base/checksum.h"
 #include "base/random.h"
-#include "node/worker.h"
+#include "node/disk/worker.h"
 #include "sim/faulty_file_system.h"
 #include "tests/unit/node/tape_plugin.h"
 

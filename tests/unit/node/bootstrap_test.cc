@@ -1,5 +1,5 @@
 // How a cluster forms, event by event, and when it must not.
-#include "node/bootstrap.h"
+#include "node/membership/bootstrap.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

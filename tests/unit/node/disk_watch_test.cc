@@ -1,5 +1,5 @@
 // Who says what of whose disk, and what follows from it.
-#include "node/disk_watch.h"
+#include "node/disk/disk_watch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // The comparison of the replicas, between pure objects: who is stopped, by which rule, and which
 // index is named.
-#include "node/divergence.h"
+#include "node/divergence/divergence.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "node/holder.h"
+#include "node/requests/holder.h"
 
 namespace connectd::node {
 

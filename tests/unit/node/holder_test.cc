@@ -2,7 +2,7 @@
 // holder_random_test.cc.
 #include <gmock/gmock.h>
 
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
 #include "tests/unit/node/holder_harness.h"
 
 namespace connectd::node {

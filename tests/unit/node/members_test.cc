@@ -1,5 +1,5 @@
 // Lists of members and what a change makes of them.
-#include "node/members.h"
+#include "node/membership/members.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,10 +1,10 @@
 // The cluster's settings: their bytes, their texts, and what a change does to what is confirmed.
-#include "node/settings.h"
+#include "node/membership/settings.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node/members.h"
+#include "node/membership/members.h"
 
 namespace connectd::node {
 namespace {

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
 
 namespace connectd::node {
 namespace {

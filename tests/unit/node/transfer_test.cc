@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "node/node.h"
-#include "node/snapshot_sender.h"
+#include "node/snapshots/snapshot_sender.h"
 #include "sim/faulty_file_system.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"

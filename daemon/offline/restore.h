@@ -5,24 +5,24 @@
 #include <string>
 
 #include "base/error.h"
-#include "node/genesis.h"
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
+#include "node/membership/genesis.h"
 #include "storage/file_system.h"
 #include "storage/snapshot_store.h"
 
-namespace connectd::node {
+namespace connectd::offline {
 
 // What is in a snapshot file, all of it verified.
 struct SnapshotDescription {
   storage::SnapshotContent file;
-  ReplicatedState state;
+  node::ReplicatedState state;
 };
 Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const std::string& path);
 
 struct RestoreOptions {
-  GenesisMember founder;     // with its disk's id and its addresses
-  ClusterId cluster_id;      // a fresh one
-  std::string cluster_name;  // empty: as the old cluster's
+  node::GenesisMember founder;  // with its disk's id and its addresses
+  ClusterId cluster_id;         // a fresh one
+  std::string cluster_name;     // empty: as the old cluster's
 };
 
 // Makes `data_dir`, which must be empty or missing, the data directory of a cluster of one member.
@@ -31,9 +31,9 @@ struct RestoreOptions {
 // nobody's old request is taken for a new one's repetition. Who belonged to the old cluster is
 // refused by its cluster id. The identity file is written last: without it the directory is none of
 // a node.
-Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
-                                                 const std::string& snapshot,
-                                                 const std::string& data_dir,
-                                                 const RestoreOptions& options);
+Result<node::ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
+                                                       const std::string& snapshot,
+                                                       const std::string& data_dir,
+                                                       const RestoreOptions& options);
 
-}  // namespace connectd::node
+}  // namespace connectd::offline

@@ -1,4 +1,4 @@
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
 
 #include <array>
 

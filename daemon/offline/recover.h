@@ -24,30 +24,30 @@
 #include <vector>
 
 #include "base/error.h"
-#include "node/genesis.h"
-#include "node/members.h"
+#include "node/membership/genesis.h"
+#include "node/membership/members.h"
 #include "raft/types.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 
-namespace connectd::node {
+namespace connectd::offline {
 
 // What a data directory holds, as a start of its node would find it. Nothing is changed by looking.
 struct Survivor {
   storage::Identity identity;
-  Genesis genesis;
+  node::Genesis genesis;
   // The cluster that the log belongs to, and what that was called before. Not always the identity
   // file's: a survivor that has not got the record of a recovery yet has had no part in it, and a
   // wrong one, by a list that was mistyped, can be done again.
   ClusterId cluster;
   std::vector<ClusterId> former;
-  SurvivorEnd end;
+  node::SurvivorEnd end;
   Index commit;  // everything up to here is known to be committed; more may be
   raft::SnapshotMark snapshot;
   std::vector<raft::EntryId> skipped;  // that the snapshot is without
   int64_t last_stamp_ns = 0;
   raft::ConfState conf;  // the newest in the log, committed or not, and its list
-  MemberList members;
+  node::MemberList members;
   Index members_index;
   std::vector<std::string> warnings;  // of what a start would do first
 
@@ -59,9 +59,9 @@ struct Survivor {
 Result<Survivor> look_at_survivor(storage::FileSystem& files, const std::string& directory);
 
 // "2:7:1234:9:00010203": node, last term, last index, term, and the beginning of the cluster's id.
-std::string survivor_text(const SurvivorEnd& end, const ClusterId& cluster);
+std::string survivor_text(const node::SurvivorEnd& end, const ClusterId& cluster);
 struct GivenSurvivor {
-  SurvivorEnd end;
+  node::SurvivorEnd end;
   std::string cluster;  // the beginning of its id
   bool only_id = false;
 };
@@ -69,7 +69,7 @@ struct GivenSurvivor {
 Result<GivenSurvivor> parse_survivor(std::string_view text);
 
 struct RecoveryPlan {
-  SurvivorEnd best;
+  node::SurvivorEnd best;
   bool is_best = false;      // this directory's log is the one that counts
   bool is_done = false;      // an earlier run did it all
   bool log_is_done = false;  // an earlier run wrote the record, and was interrupted
@@ -111,4 +111,4 @@ Result<SkipPlan> plan_skip(storage::FileSystem& files, const std::string& direct
 Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
                        const Survivor& survivor, const SkipPlan& plan);
 
-}  // namespace connectd::node
+}  // namespace connectd::offline

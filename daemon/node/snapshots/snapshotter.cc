@@ -1,4 +1,4 @@
-#include "node/snapshotter.h"
+#include "node/snapshots/snapshotter.h"
 
 #include <utility>
 

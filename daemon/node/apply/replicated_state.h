@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "base/types.h"
-#include "node/genesis.h"
-#include "node/members.h"
-#include "node/session_table.h"
+#include "node/apply/session_table.h"
+#include "node/membership/genesis.h"
+#include "node/membership/members.h"
 #include "raft/types.h"
 
 namespace connectd::node {

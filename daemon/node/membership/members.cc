@@ -1,4 +1,4 @@
-#include "node/members.h"
+#include "node/membership/members.h"
 
 #include <fmt/format.h>
 

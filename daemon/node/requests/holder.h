@@ -25,8 +25,8 @@
 
 #include "base/clock.h"
 #include "base/types.h"
+#include "node/apply/session_table.h"
 #include "node/service.h"
-#include "node/session_table.h"
 #include "plugin/instance.h"
 #include "raft/core.h"
 
@@ -126,7 +126,7 @@ class Holder final {
   // not empty. What is numbered already is settled as ever.
   void set_disk_full(std::string why) { disk_full_ = std::move(why); }
   // New writes, and those that nobody was handed yet, answer PLUGIN with this text while it is not
-  // empty: the replicas are not equal (node/divergence.h).
+  // empty: the replicas are not equal (node/divergence/divergence.h).
   void refuse_writes(const std::string& why);
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }

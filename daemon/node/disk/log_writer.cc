@@ -1,4 +1,4 @@
-#include "node/log_writer.h"
+#include "node/disk/log_writer.h"
 
 #include "base/log.h"
 

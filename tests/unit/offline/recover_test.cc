@@ -1,6 +1,6 @@
 // What an operator does to data directories when Raft alone goes no further: which log is taken,
 // who agrees on what, what is refused and leaves the directory as it was, and what a crash leaves.
-#include "node/recover.h"
+#include "offline/recover.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,9 @@
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
-namespace connectd::node {
+namespace connectd::offline {
+// The tests put survivors' directories back into use, as nodes.
+using namespace node;  // NOLINT(google-build-using-namespace)
 namespace {
 
 using sim::FaultyFileSystem;
@@ -680,4 +682,4 @@ TEST(SkipEntry, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
 }
 
 }  // namespace
-}  // namespace connectd::node
+}  // namespace connectd::offline

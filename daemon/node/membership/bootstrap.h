@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "node/genesis.h"
+#include "node/membership/genesis.h"
 #include "wire/handshake.h"
 #include "wire/peer_messages.h"
 

@@ -1,4 +1,4 @@
-#include "node/settings.h"
+#include "node/membership/settings.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "node/bootstrap.h"
+#include "node/membership/bootstrap.h"
 
 #include <algorithm>
 

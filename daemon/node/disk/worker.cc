@@ -1,4 +1,4 @@
-#include "node/worker.h"
+#include "node/disk/worker.h"
 
 #include <algorithm>
 

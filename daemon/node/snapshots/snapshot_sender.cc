@@ -1,4 +1,4 @@
-#include "node/snapshot_sender.h"
+#include "node/snapshots/snapshot_sender.h"
 
 #include <algorithm>
 #include <utility>

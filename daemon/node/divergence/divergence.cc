@@ -1,4 +1,4 @@
-#include "node/divergence.h"
+#include "node/divergence/divergence.h"
 
 #include <fmt/format.h>
 

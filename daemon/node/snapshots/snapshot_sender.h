@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "node/rate_limit.h"
-#include "node/worker.h"
+#include "node/disk/worker.h"
+#include "node/snapshots/rate_limit.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
 

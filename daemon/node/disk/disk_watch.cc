@@ -1,4 +1,4 @@
-#include "node/disk_watch.h"
+#include "node/disk/disk_watch.h"
 
 #include <algorithm>
 

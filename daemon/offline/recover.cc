@@ -1,4 +1,4 @@
-#include "node/recover.h"
+#include "offline/recover.h"
 
 #include <fmt/format.h>
 
@@ -8,14 +8,23 @@
 #include <utility>
 
 #include "base/sha256.h"
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
 #include "storage/log.h"
 #include "storage/preview_file_system.h"
 #include "storage/recovery.h"
 #include "storage/snapshot_store.h"
 #include "wire/handshake.h"
 
-namespace connectd::node {
+namespace connectd::offline {
+using node::Genesis;
+using node::GenesisMember;
+using node::kGenesisIndex;
+using node::kMaxMembers;
+using node::kMaxRecoveries;
+using node::MemberList;
+using node::RecoveryRecord;
+using node::ReplicatedState;
+using node::SurvivorEnd;
 namespace {
 
 constexpr size_t kClusterDigits = 8;  // of a cluster's id in the text of a survivor
@@ -565,4 +574,4 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
   return storage::save_identity(files, directory, identity);
 }
 
-}  // namespace connectd::node
+}  // namespace connectd::offline

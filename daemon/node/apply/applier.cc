@@ -1,4 +1,4 @@
-#include "node/applier.h"
+#include "node/apply/applier.h"
 
 #include <algorithm>
 #include <ctime>

@@ -1,11 +1,14 @@
-#include "node/restore.h"
+#include "offline/restore.h"
 
 #include <vector>
 
 #include "storage/identity.h"
 #include "storage/log.h"
 
-namespace connectd::node {
+namespace connectd::offline {
+using node::MemberList;
+using node::ReplicatedState;
+using node::SessionTable;
 
 Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const std::string& path) {
   std::string metadata;
@@ -93,4 +96,4 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   return std::move(*state);
 }
 
-}  // namespace connectd::node
+}  // namespace connectd::offline

@@ -1,4 +1,4 @@
-#include "node/session_table.h"
+#include "node/apply/session_table.h"
 
 namespace connectd::node {
 namespace {

@@ -1,4 +1,4 @@
-#include "node/genesis.h"
+#include "node/membership/genesis.h"
 
 #include <fmt/format.h>
 

@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/queue.h"
-#include "node/applier.h"
+#include "node/apply/applier.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
 #include "storage/file_system.h"
@@ -99,7 +99,7 @@ class Worker final {
     storage::FileSystem* files = nullptr;
     std::string data_dir;
     Genesis genesis;  // snapshots of other clusters are not taken
-    // Nor are those that are without other entries than these (node/recover.h).
+    // Nor are those that are without other entries than these (offline/recover.h).
     std::vector<raft::EntryId> skips{};
   };
   Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,

@@ -9,7 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "node/genesis.h"
+#include "node/membership/genesis.h"
 #include "raft/types.h"
 #include "wire/handshake.h"
 
@@ -24,7 +24,7 @@ struct SurvivorEnd {
   bool operator==(const SurvivorEnd&) const = default;
 };
 
-// An operator began the cluster anew with the log of one survivor (node/recover.h).
+// An operator began the cluster anew with the log of one survivor (offline/recover.h).
 struct RecoveryRecord {
   ClusterId former;  // the cluster as it was
   ClusterId id;      // the cluster from here on
@@ -66,7 +66,7 @@ struct MemberChange {
     kReplace = 4,  // the same id on a new, empty disk
     // No change: leadership goes to member.id, or to the voter of the highest priority (none).
     kTransfer = 5,
-    kSetting = 6,  // of the cluster: `key` gets `value` (node/settings.h)
+    kSetting = 6,  // of the cluster: `key` gets `value` (node/membership/settings.h)
   } kind = Kind::kAdd;
   GenesisMember member;  // the id; addresses for kAdd, and those to be changed for kReplace
   bool learner_only = false;

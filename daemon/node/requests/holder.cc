@@ -1,9 +1,9 @@
-#include "node/holder.h"
+#include "node/requests/holder.h"
 
 #include <algorithm>
 
 #include "base/log.h"
-#include "node/replicated_state.h"
+#include "node/apply/replicated_state.h"
 
 namespace connectd::node {
 namespace {

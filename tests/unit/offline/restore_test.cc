@@ -1,5 +1,5 @@
 // A snapshot of one cluster as the beginning of another.
-#include "node/restore.h"
+#include "offline/restore.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,9 @@
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
-namespace connectd::node {
+namespace connectd::offline {
+// The tests put survivors' directories back into use, as nodes.
+using namespace node;  // NOLINT(google-build-using-namespace)
 namespace {
 
 using sim::FaultyFileSystem;
@@ -200,4 +202,4 @@ TEST_F(Restore, TellsWhatIsInAFile) {
 }
 
 }  // namespace
-}  // namespace connectd::node
+}  // namespace connectd::offline

@@ -19,9 +19,9 @@
 
 #include "base/error.h"
 #include "base/queue.h"
-#include "node/holder.h"
-#include "node/replicated_state.h"
-#include "node/snapshotter.h"
+#include "node/apply/replicated_state.h"
+#include "node/requests/holder.h"
+#include "node/snapshots/snapshotter.h"
 #include "plugin/capture.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
