@@ -53,15 +53,13 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
                  std::function<void()> wake, std::function<void(Error)> fatal)
     : options_(options),
       snapshots_(snapshots),
-      wake_(std::move(wake)),
       fatal_(std::move(fatal)),
-      queue_(kMaxQueuedTasks),
+      channel_(kMaxQueuedTasks, std::move(wake)),
       inline_allowed_(options.allow_inline),
       state_(std::move(start.state)),
       instance_(std::move(start.instance)) {
   if (options_.observer && state_.applied) options_.observer->on_restored(state_);
   look_at_deadline();
-  results_.next_deadline_ns = fresh_.next_deadline_ns;
 }
 
 size_t Applier::weight_of(const Task& task) {
@@ -73,7 +71,8 @@ size_t Applier::weight_of(const Task& task) {
 void Applier::push(Task task) {
   queued_weight_.fetch_add(weight_of(task), std::memory_order_relaxed);
   pushed_ = true;
-  CHECK(queue_.push_quietly(std::move(task))) << "more tasks for the plugin than the core lets out";
+  CHECK(channel_.submit_quietly(std::move(task)))
+      << "more tasks for the plugin than the core lets out";
 }
 
 void Applier::apply(std::vector<raft::Entry> entries) {
@@ -95,7 +94,7 @@ void Applier::release(std::unique_ptr<plugin::Capture> capture) {
 void Applier::replace(RestoredState state) { push(std::move(state)); }
 
 void Applier::advance() {
-  if (std::exchange(pushed_, false) && !try_inline()) queue_.wake_consumer();
+  if (std::exchange(pushed_, false) && !try_inline()) channel_.wake_worker();
 }
 
 bool Applier::try_inline() {
@@ -105,7 +104,7 @@ bool Applier::try_inline() {
     return false;
   std::unique_lock baton(baton_, std::try_to_lock);
   if (!baton.owns_lock()) return false;
-  if (!queue_.drain(tasks_)) return true;
+  if (!channel_.drain(tasks_)) return true;
   int64_t before = thread_cpu_ns();
   work(tasks_);
   if (thread_cpu_ns() - before > options_.inline_ns_max) {
@@ -120,31 +119,13 @@ bool Applier::try_inline() {
 
 bool Applier::poll_once() {
   std::lock_guard baton(baton_);
-  if (!queue_.drain(tasks_)) return false;
+  if (!channel_.drain(tasks_)) return false;
   work(tasks_);
   return true;
 }
 
 void Applier::run() {
-  while (queue_.wait()) {
-    if (poll_once()) wake_();
-  }
-}
-
-void Applier::close() { queue_.close(); }
-
-bool Applier::has_results() {
-  std::lock_guard lock(results_mutex_);
-  return has_results_;
-}
-
-bool Applier::take_results(ApplyResults& out) {
-  out.clear();
-  std::lock_guard lock(results_mutex_);
-  if (!has_results_) return false;
-  std::swap(out, results_);
-  has_results_ = false;
-  return true;
+  channel_.run_batches([this] { return poll_once(); });
 }
 
 void Applier::work(std::vector<Task>& tasks) {
@@ -190,32 +171,33 @@ void Applier::work(std::vector<Task>& tasks) {
   fresh_.stamp_ns = state_.stamp_ns;
   if (!failed_) look_at_deadline();
 
-  std::lock_guard lock(results_mutex_);
-  if (!has_results_) {
-    std::swap(results_, fresh_);
-  } else {
+  publish();
+}
+
+void Applier::publish() {
+  channel_.merge([this](ApplyResults& results, bool collected) {
+    if (collected) return std::swap(results, fresh_);
     // The loop has not come by: one more batch behind what waits.
-    size_t shift = results_.bytes.size();
-    results_.bytes += fresh_.bytes;
+    size_t shift = results.bytes.size();
+    results.bytes += fresh_.bytes;
     for (ApplyResults::Item& item : fresh_.items) {
       if (auto* command = std::get_if<ApplyResults::CommandApplied>(&item)) {
         command->reply_offset += shift;
       } else if (auto* read = std::get_if<ApplyResults::ReadDone>(&item)) {
         read->reply_offset += shift;
       }
-      results_.items.push_back(std::move(item));
+      results.items.push_back(std::move(item));
     }
     if (fresh_.applied) {
-      bool follows = fresh_.applied - fresh_.digests.size() == results_.applied;
-      if (!follows) results_.digests.clear();
-      results_.digests.insert(results_.digests.end(), fresh_.digests.begin(), fresh_.digests.end());
-      results_.applied = fresh_.applied;
+      bool follows = fresh_.applied - fresh_.digests.size() == results.applied;
+      if (!follows) results.digests.clear();
+      results.digests.insert(results.digests.end(), fresh_.digests.begin(), fresh_.digests.end());
+      results.applied = fresh_.applied;
     }
-    results_.digest = fresh_.digest;
-    results_.stamp_ns = fresh_.stamp_ns;
-    results_.next_deadline_ns = fresh_.next_deadline_ns;
-  }
-  has_results_ = true;
+    results.digest = fresh_.digest;
+    results.stamp_ns = fresh_.stamp_ns;
+    results.next_deadline_ns = fresh_.next_deadline_ns;
+  });
   fresh_.clear();
 }
 

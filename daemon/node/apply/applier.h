@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/queue.h"
+#include "base/work_channel.h"
 #include "node/apply/replicated_state.h"
 #include "node/requests/holder.h"
 #include "node/snapshots/snapshotter.h"
@@ -138,16 +138,16 @@ class Applier final {
   // it is little and no snapshot; else wakes the apply thread.
   void advance();
   // Results since the last call, into `out`. False: none.
-  bool take_results(ApplyResults& out);
-  bool has_results();
+  bool take_results(ApplyResults& out) { return channel_.take_results(out); }
+  bool has_results() const { return channel_.has_results(); }
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
   // ---- apply thread
-  void run();    // until close()
-  void close();  // any thread
+  void run();                         // until close()
+  void close() { channel_.close(); }  // any thread
   // Does what is queued; false when there was nothing. (Simulator, tests.)
   bool poll_once();
-  bool has_work() const { return !queue_.empty(); }
+  bool has_work() const { return channel_.has_work(); }
 
  private:
   struct TakeSnapshot {
@@ -166,6 +166,7 @@ class Applier final {
   void push(Task task);
   bool try_inline();
   void work(std::vector<Task>& tasks);
+  void publish();
   void look_at_deadline();
   void apply_entry(const raft::Entry& entry);
   bool is_skipped(const raft::Entry& entry) const;
@@ -177,15 +178,13 @@ class Applier final {
 
   const Options options_;
   storage::SnapshotStore& snapshots_;
-  const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
 
-  BoundedQueue<Task> queue_;
+  WorkChannel<Task, ApplyResults> channel_;
   std::atomic<size_t> queued_bytes_{0};
-  std::atomic<size_t> queued_weight_{
-      0};                // entries and reads; a snapshot weighs too much for inline
-  bool inline_allowed_;  // loop thread, as the next
-  bool pushed_ = false;  // since the last advance()
+  std::atomic<size_t> queued_weight_{0};  // a snapshot weighs too much for inline
+  bool inline_allowed_;                   // loop thread, as the next
+  bool pushed_ = false;                   // since the last advance()
 
   std::mutex baton_;  // held while the state below is in use
   ReplicatedState state_;
@@ -196,10 +195,6 @@ class Applier final {
   std::vector<Task> tasks_;
   std::string scratch_;
   ApplyResults fresh_;  // of the present batch
-
-  std::mutex results_mutex_;
-  ApplyResults results_;
-  bool has_results_ = false;
 };
 
 }  // namespace connectd::node

@@ -49,45 +49,24 @@ Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore
       log_(log),
       snapshots_(snapshots),
       plugin_(std::move(plugin)),
-      wake_(std::move(wake)),
       fatal_(std::move(fatal)),
-      queue_(kMaxQueuedTasks) {}
+      channel_(kMaxQueuedTasks, std::move(wake)) {}
 
 void Worker::submit(Task task) {
   bool may_drop =
       std::holds_alternative<ReceiveChunk>(task) || std::holds_alternative<TakeOffer>(task);
-  bool taken = queue_.push(std::move(task));
+  bool taken = channel_.submit(std::move(task));
   // A peer may send what it likes; what it means is sent again.
   CHECK(taken || may_drop) << "more tasks for the worker than their makers' bounds allow";
 }
 
-bool Worker::take_results(std::vector<Item>& out) {
-  out.clear();
-  std::lock_guard lock(results_mutex_);
-  out.swap(results_);
-  return !out.empty();
-}
-
-void Worker::put(Item item) {
-  std::lock_guard lock(results_mutex_);
-  results_.push_back(std::move(item));
-}
-
 bool Worker::poll_once() {
-  if (!queue_.drain(tasks_)) return false;
-  for (Task& task : tasks_) {
-    work(task);
-    wake_();
-  }
-  tasks_.clear();
-  return true;
+  return channel_.poll([this](Task& task) { work(task); });
 }
 
 void Worker::run() {
-  while (queue_.wait()) poll_once();
+  channel_.run([this](Task& task) { work(task); });
 }
-
-void Worker::close() { queue_.close(); }
 
 void Worker::work(Task& task) {
   std::visit(Overloaded{

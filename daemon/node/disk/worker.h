@@ -6,14 +6,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "base/error.h"
-#include "base/queue.h"
+#include "base/work_channel.h"
 #include "node/apply/applier.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
@@ -106,34 +105,30 @@ class Worker final {
          std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
          std::function<void(Error)> fatal);
 
-  void submit(Task task);                     // loop thread
-  bool take_results(std::vector<Item>& out);  // loop thread
+  // ---- loop thread
+  void submit(Task task);
+  bool take_results(std::vector<Item>& out) { return channel_.take_results(out); }
 
-  void run();    // worker thread, until close()
-  void close();  // any thread
+  void run();                         // worker thread, until close()
+  void close() { channel_.close(); }  // any thread
   bool poll_once();
-  bool has_work() const { return !queue_.empty(); }
+  bool has_work() const { return channel_.has_work(); }
 
  private:
   void work(Task& task);
   void take_offer(const TakeOffer& task);
   void receive(ReceiveChunk& task);
   bool install(NodeId from, wire::SnapshotAck& ack);
-  void put(Item item);
+  void put(Item item) { channel_.put(std::move(item)); }
 
   const Options options_;
   storage::Log& log_;
   storage::SnapshotStore& snapshots_;
   const std::shared_ptr<const plugin::Plugin> plugin_;
-  const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
-  BoundedQueue<Task> queue_;
-  std::vector<Task> tasks_;
+  WorkChannel<Task, std::vector<Item>> channel_;
   std::unique_ptr<storage::SnapshotReceiver> receiver_;
   bool preparing_failed_ = false;  // the last time, and it was said
-
-  std::mutex results_mutex_;
-  std::vector<Item> results_;
 };
 
 // Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the

@@ -34,9 +34,8 @@ Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, std::function<void(D
                          std::function<void()> wake, std::function<void(Error)> fatal)
     : snapshots_(snapshots),
       rest_(std::move(rest)),
-      wake_(std::move(wake)),
       fatal_(std::move(fatal)),
-      queue_(kMaxQueuedTasks) {}
+      channel_(kMaxQueuedTasks, std::move(wake)) {}
 
 void Snapshotter::submit(Task task) {
   {
@@ -44,10 +43,8 @@ void Snapshotter::submit(Task task) {
     CHECK(current_ == nullptr) << "two captures of the state at a time";
     current_ = std::visit([](auto& any) { return any.capture.get(); }, task);
   }
-  if (queue_.push(std::move(task))) return;
   // Closed: the node ends, and the capture with it.
-  std::lock_guard lock(mutex_);
-  current_ = nullptr;
+  if (!channel_.submit(std::move(task))) forget_capture();
 }
 
 void Snapshotter::cancel() {
@@ -55,21 +52,19 @@ void Snapshotter::cancel() {
   if (current_ != nullptr) current_->cancel();
 }
 
-bool Snapshotter::take_results(std::vector<Item>& out) {
-  out.clear();
-  std::lock_guard lock(mutex_);
-  out.swap(results_);
-  return !out.empty();
-}
-
-void Snapshotter::put(Item item) {
+void Snapshotter::forget_capture() {
   std::lock_guard lock(mutex_);
   current_ = nullptr;
-  results_.push_back(std::move(item));
+}
+
+// The loop may submit the next capture, or destroy this one, as soon as it has the result.
+void Snapshotter::put(Item item) {
+  forget_capture();
+  channel_.put(std::move(item));
 }
 
 void Snapshotter::run() {
-  while (queue_.wait()) poll_once();
+  channel_.run([this](Task& task) { work(task); });
   std::lock_guard lock(mutex_);
   has_ended_ = true;
   ended_.notify_all();
@@ -81,22 +76,20 @@ bool Snapshotter::ends_within(Duration limit) {
 }
 
 void Snapshotter::close() {
-  queue_.close();
+  channel_.close();
   cancel();
 }
 
 bool Snapshotter::poll_once() {
-  if (!queue_.drain(tasks_)) return false;
-  for (Task& task : tasks_) {
-    std::visit(Overloaded{
-                   [&](Write& snapshot) { write(snapshot); },
-                   [&](Hash& state) { hash(state); },
-               },
-               task);
-    wake_();
-  }
-  tasks_.clear();
-  return true;
+  return channel_.poll([this](Task& task) { work(task); });
+}
+
+void Snapshotter::work(Task& task) {
+  std::visit(Overloaded{
+                 [&](Write& snapshot) { write(snapshot); },
+                 [&](Hash& state) { hash(state); },
+             },
+             task);
 }
 
 void Snapshotter::write(Write& task) {
@@ -133,8 +126,7 @@ void Snapshotter::write(Write& task) {
   const plugin::CaptureFailure& failure = written.error();
   if (failure.cause == plugin::CaptureFailure::Cause::kOutput && !failure.error.no_space) {
     fatal_(failure.error);
-    std::lock_guard lock(mutex_);
-    current_ = nullptr;
+    forget_capture();
     return;
   }
   put(NotWritten{failed_snapshot(task.mark, failure), std::move(task.capture)});

@@ -19,7 +19,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/queue.h"
+#include "base/work_channel.h"
 #include "plugin/capture.h"
 #include "raft/types.h"
 #include "storage/snapshot_store.h"
@@ -82,32 +82,31 @@ class Snapshotter final {
   void submit(Task task);
   // The one that is being written, or waits to be, is not wanted any more.
   void cancel();
-  bool take_results(std::vector<Item>& out);
+  bool take_results(std::vector<Item>& out) { return channel_.take_results(out); }
 
   void run();    // snapshot thread, until close()
   void close();  // any thread; cancels
   // Behind close(): whether run() returns within `limit`. A view that hangs cannot be ended.
   bool ends_within(Duration limit);
   bool poll_once();
-  bool has_work() const { return !queue_.empty(); }
+  bool has_work() const { return channel_.has_work(); }
 
  private:
+  void work(Task& task);
   void write(Write& task);
   void hash(Hash& task);
   void put(Item item);
+  void forget_capture();
 
   storage::SnapshotStore& snapshots_;
   const std::function<void(Duration)> rest_;
-  const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
-  BoundedQueue<Task> queue_;
-  std::vector<Task> tasks_;
+  WorkChannel<Task, std::vector<Item>> channel_;
 
   std::mutex mutex_;
   std::condition_variable ended_;
   bool has_ended_ = false;
   plugin::Capture* current_ = nullptr;  // submitted, and not given back
-  std::vector<Item> results_;
 };
 
 }  // namespace connectd::node
