@@ -550,7 +550,10 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
 
   void start_change(Result<node::MemberChange> wanted) {
-    if (!wanted) return problem(400, "Bad request", wanted.error().text, "REFUSED");
+    if (!wanted) {
+      return problem(400, "Bad request", wanted.error().text,
+                     node::change_code_name(node::ChangeCode::kRefused));
+    }
     if (!shared_.change) return problem(503, "Service unavailable", "no changes are taken", "");
     uint64_t number = ++call_number_;
     stream_.expires_never();
@@ -558,7 +561,8 @@ class Session final : public std::enable_shared_from_this<Session> {
         std::chrono::duration_cast<std::chrono::steady_clock::duration>(kChangeTimeout));
     timer_.async_wait([self = shared_from_this(), number](error_code aborted) {
       if (aborted) return;
-      self->on_outcome(number, {false, "TIMEOUT", "the node gave no answer in time", Index()});
+      self->on_outcome(number,
+                       {node::ChangeCode::kTimeout, "the node gave no answer in time", Index()});
     });
     auto done = [keep = shared_.shared_from_this(), weak = weak_from_this(),
                  number](node::ChangeOutcome outcome) {
@@ -573,12 +577,9 @@ class Session final : public std::enable_shared_from_this<Session> {
     if (number != call_number_) return;
     ++call_number_;
     timer_.cancel();
-    if (!outcome.done) {
-      const int status = outcome.code == "NOLEADER"  ? 503
-                         : outcome.code == "TIMEOUT" ? 504
-                         : outcome.code == "REFUSED" ? 400
-                                                     : 409;
-      return problem(status, "The change was not taken", outcome.text, outcome.code);
+    if (!outcome.done()) {
+      const node::ChangeCodeRow& row = node::change_code_row(outcome.code);
+      return problem(row.http_status, "The change was not taken", outcome.text, row.name);
     }
     Response response = make(200, kJson);
     response.body() =

@@ -490,7 +490,7 @@ void Daemon::Impl::change_members(node::MemberChange change,
                                   std::function<void(node::ChangeOutcome)> done) {
   asio::post(io_, [this, change = std::move(change), done = std::move(done)]() mutable {
     if (!node_) {
-      done({false, "NOLEADER", bootstrap_->waiting_for(), Index()});
+      done({node::ChangeCode::kNoLeader, bootstrap_->waiting_for(), Index()});
       return;
     }
     arrive();

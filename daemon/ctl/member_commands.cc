@@ -5,6 +5,7 @@
 
 #include "ctl/answers.h"
 #include "ctl/commands.h"
+#include "node/membership/change_outcome.h"
 #include "wire/address.h"
 
 namespace connectd::ctl {
@@ -137,8 +138,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     answer = json::parse(outcome->body, ec);
     if (outcome->status == 200 && !ec) return ExitCode::kOk;
     const std::string code = code_of(*outcome);
-    const bool later = code == "NOLEADER" || code == "BUSY" || code == "TIMEOUT";
-    return context.fail(later ? ExitCode::kTryAgain : ExitCode::kNegative,
+    return context.fail(node::change_code_row(node::change_code_of(code)).exit_code,
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
   }
   return nobody(context, why);

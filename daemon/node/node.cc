@@ -85,7 +85,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
           },
           [&](wire::ChangeRequest& request) {
             auto change = MemberChange::decode(as_bytes(request.change));
-            ChangeOutcome outcome{false, "REFUSED", "the leader does not understand the change",
+            ChangeOutcome outcome{ChangeCode::kRefused, "the leader does not understand the change",
                                   Index()};
             if (change) outcome = try_change(*change);
             host_.transport->send(from, wire::ChangeAnswer{request.number, outcome.encode()});
@@ -97,7 +97,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
             auto done = std::move(asked->second.done);
             asked_changes_.erase(asked);
             done(outcome ? *outcome
-                         : ChangeOutcome{false, "REFUSED", "the leader's answer makes no sense",
+                         : ChangeOutcome{ChangeCode::kRefused, "the leader's answer makes no sense",
                                          Index()});
           },
           // Forming is over for a node that exists (node/membership/bootstrap.h takes these).

@@ -96,10 +96,10 @@ void Node::advance_members() {
 void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
   if (core_->role() == raft::Role::kLeader) return done(try_change(change));
   if (!core_->leader()) {
-    return done({false, "NOLEADER", "no leader is known; try again in a moment", Index()});
+    return done({ChangeCode::kNoLeader, "no leader is known; try again in a moment", Index()});
   }
   if (asked_changes_.size() >= kMaxAskedChanges) {
-    return done({false, "BUSY", "too many changes are being asked for", Index()});
+    return done({ChangeCode::kBusy, "too many changes are being asked for", Index()});
   }
   const uint64_t number = next_change_++;
   asked_changes_[number] = {std::move(done), now_.time + kChangeTimeout};
@@ -110,7 +110,7 @@ void Node::expire_changes() {
   while (!asked_changes_.empty() && asked_changes_.begin()->second.until <= now_.time) {
     auto done = std::move(asked_changes_.begin()->second.done);
     asked_changes_.erase(asked_changes_.begin());
-    done({false, "TIMEOUT",
+    done({ChangeCode::kTimeout,
           "the leader did not answer; whether it took the change shows: connectctl member list",
           Index()});
   }
@@ -126,26 +126,28 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
     case raft::ChangeRefusal::kNone:
       break;
     case raft::ChangeRefusal::kNotLeader:
-      return {false, "NOLEADER", "this node leads no more; try again in a moment", Index()};
+      return {ChangeCode::kNoLeader, "this node leads no more; try again in a moment", Index()};
     case raft::ChangeRefusal::kNotReady:
-      return {false, "BUSY", "the leader has just been elected; try again in a moment", Index()};
+      return {ChangeCode::kBusy, "the leader has just been elected; try again in a moment",
+              Index()};
     case raft::ChangeRefusal::kUnderWay:
-      return {false, "BUSY",
+      return {ChangeCode::kBusy,
               fmt::format("another change, at index {}, is under way; try again when it is over",
                           core_->conf_index()),
               core_->conf_index()};
     case raft::ChangeRefusal::kTransferring:
-      return {false, "BUSY", "leadership is being handed over; try again in a moment", Index()};
+      return {ChangeCode::kBusy, "leadership is being handed over; try again in a moment", Index()};
   }
   if (change.kind == MemberChange::Kind::kSetting) return change_setting(change);
   if (change.kind == MemberChange::Kind::kTransfer) {
     const NodeId to = change.member.id;
     if (to && !core_->conf().is_voter(to)) {
-      return {false, "REFUSED", fmt::format("node {} is no voter", to), Index()};
+      return {ChangeCode::kRefused, fmt::format("node {} is no voter", to), Index()};
     }
-    if (to == options_.id) return {true, "", fmt::format("node {} leads already", to), Index()};
+    if (to == options_.id)
+      return {ChangeCode::kDone, fmt::format("node {} leads already", to), Index()};
     if (to && core_->priority_of(to) == 0) {
-      return {false, "REFUSED",
+      return {ChangeCode::kRefused,
               fmt::format("node {} never leads: its raft.priority is 0. Give it another in its "
                           "configuration and start it anew, or name another node",
                           to),
@@ -153,18 +155,18 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
     }
     step(raft::TransferLeadership{to});
     if (!core_->is_transferring()) {
-      return {false, "REFUSED",
+      return {ChangeCode::kRefused,
               "there is no other voter that answers and may lead (raft.priority 0: never)",
               Index()};
     }
     host_.wake();
-    return {true, "", "handing over", Index()};
+    return {ChangeCode::kDone, "handing over", Index()};
   }
   if (auto so = is_so_already(change, core_->conf(), members_)) {
-    return {true, "", std::move(*so), core_->conf_index()};
+    return {ChangeCode::kDone, std::move(*so), core_->conf_index()};
   }
   if (change.expected && change.expected != core_->conf_index()) {
-    return {false, "CONFLICT",
+    return {ChangeCode::kConflict,
             fmt::format("the members are those of index {}, not {}: look again, then decide",
                         core_->conf_index(), change.expected),
             core_->conf_index()};
@@ -173,32 +175,32 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
     const GenesisMember* listed = members_.find(change.member.id);
     auto seen = seen_.find(change.member.id);
     if (listed != nullptr && seen != seen_.end() && seen->second.disk_id == listed->disk_id) {
-      return {false, "REFUSED",
+      return {ChangeCode::kRefused,
               fmt::format("node {} is up, with the disk that it always had; stop it first",
                           change.member.id),
               Index()};
     }
     if (change.member.id == options_.id) {
-      return {false, "REFUSED", "this node leads, with the disk that it always had", Index()};
+      return {ChangeCode::kRefused, "this node leads, with the disk that it always had", Index()};
     }
   }
   auto plan = plan_change(change, core_->conf(), members_);
-  if (!plan) return {false, "REFUSED", plan.error().text, Index()};
+  if (!plan) return {ChangeCode::kRefused, plan.error().text, Index()};
   return append_change(*plan, change.force);
 }
 
 ChangeOutcome Node::change_setting(const MemberChange& change) {
   auto settings =
       with_setting(core_->settings(), change.key, change.value, options_.raft.heartbeat_interval);
-  if (!settings) return {false, "REFUSED", settings.error().text, Index()};
+  if (!settings) return {ChangeCode::kRefused, settings.error().text, Index()};
   if (settings->changed_to(*settings) == core_->settings()) {
-    return {true, "", "it is so already", core_->settings_index()};
+    return {ChangeCode::kDone, "it is so already", core_->settings_index()};
   }
   step(raft::ChangeSettings{*settings});
   LOG_INFO("settings", "{} is {} from index {} on", change.key, change.value,
            core_->settings_index());
   host_.wake();
-  return {true, "", "appended", core_->settings_index()};
+  return {ChangeCode::kDone, "appended", core_->settings_index()};
 }
 
 ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
@@ -215,7 +217,7 @@ ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
   }
   const size_t majority = plan.conf.voters.size() / 2 + 1;
   if (reached < majority && !force) {
-    return {false, "QUORUM",
+    return {ChangeCode::kQuorum,
             fmt::format("{} of the {} voters that there would be can be reached (not: {}), and {} "
                         "are needed: the cluster would stand still. --force does it all the same",
                         reached, plan.conf.voters.size(), missing, majority),
@@ -223,7 +225,7 @@ ChangeOutcome Node::append_change(const PlannedChange& plan, bool force) {
   }
   step(raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode())});
   host_.wake();
-  return {true, "", "appended", core_->conf_index()};
+  return {ChangeCode::kDone, "appended", core_->conf_index()};
 }
 
 }  // namespace connectd::node

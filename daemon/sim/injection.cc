@@ -494,8 +494,8 @@ void Simulation::Impl::operate(Random& random) {
   via.node->set_now(via.clock.now(now()));
   via.node->change_members(change, [this, change](const node::ChangeOutcome& outcome) {
     timeline_.trace("change {} of node {}: {} {}", static_cast<int>(change.kind), change.member.id,
-                    outcome.code, outcome.text);
-    if (outcome.done) bite(Fault::kMembership);
+                    node::change_code_name(outcome.code), outcome.text);
+    if (outcome.done()) bite(Fault::kMembership);
   });
   note_conf(*via.node);
   schedule_turn(via, now());
@@ -582,7 +582,8 @@ void Simulation::Impl::change_setting() {
   timeline_.trace("operator at node {}: {} {}", via.id, change.key, change.value);
   via.node->set_now(via.clock.now(now()));
   via.node->change_members(change, [this, change](const node::ChangeOutcome& outcome) {
-    timeline_.trace("{} {}: {} {}", change.key, change.value, outcome.code, outcome.text);
+    timeline_.trace("{} {}: {} {}", change.key, change.value, node::change_code_name(outcome.code),
+                    outcome.text);
   });
   schedule_turn(via, now());
 }

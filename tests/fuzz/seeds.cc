@@ -244,7 +244,8 @@ void codecs() {
   change.member = state.members.members[0];
   seed("codecs", "change", std::string(1, '\x08') + change.encode());
   seed("codecs", "outcome",
-       std::string(1, '\x08') + node::ChangeOutcome{false, "BUSY", "later", Index(7)}.encode());
+       std::string(1, '\x08') +
+           node::ChangeOutcome{node::ChangeCode::kBusy, "later", Index(7)}.encode());
   std::string sessions;
   state.sessions.encode(sessions);
   seed("codecs", "sessions", std::string(1, '\x04') + sessions);

@@ -10,7 +10,7 @@ namespace {
 constexpr uint32_t kVersion = 2;
 constexpr size_t kMaxAddress = 1024;
 constexpr size_t kMaxRemoved = 1 << 16;
-constexpr size_t kMaxOutcomeText = 4096;
+constexpr size_t kMaxSettingText = 4096;
 
 bool contains(const std::vector<NodeId>& ids, NodeId id) {
   return std::ranges::find(ids, id) != ids.end();
@@ -197,32 +197,11 @@ Result<MemberChange> MemberChange::decode(ByteView bytes) {
   change.expected = Index(in.number<uint64_t>());
   change.member = read_member(in);
   if (change.kind == Kind::kSetting) {
-    change.key = in.counted(kMaxOutcomeText);
-    change.value = in.counted(kMaxOutcomeText);
+    change.key = in.counted(kMaxSettingText);
+    change.value = in.counted(kMaxSettingText);
   }
   if (!in.done()) return failure(ExitCode::kData, "a change of members does not make sense");
   return change;
-}
-
-std::string ChangeOutcome::encode() const {
-  std::string bytes;
-  ByteWriter out(bytes);
-  out.number<uint8_t>(done ? 1 : 0);
-  out.number<uint64_t>(index.value());
-  out.counted(code);
-  out.counted(text);
-  return bytes;
-}
-
-Result<ChangeOutcome> ChangeOutcome::decode(ByteView bytes) {
-  ByteReader in(bytes);
-  ChangeOutcome outcome;
-  outcome.done = in.number<uint8_t>() != 0;
-  outcome.index = Index(in.number<uint64_t>());
-  outcome.code = in.counted(64);
-  outcome.text = in.counted(kMaxOutcomeText);
-  if (!in.done()) return failure(ExitCode::kData, "an outcome does not make sense");
-  return outcome;
 }
 
 std::optional<std::string> is_so_already(const MemberChange& change, const raft::ConfState& conf,

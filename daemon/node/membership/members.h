@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "node/membership/change_outcome.h"
 #include "node/membership/genesis.h"
 #include "raft/types.h"
 #include "wire/handshake.h"
@@ -77,17 +78,6 @@ struct MemberChange {
 
   std::string encode() const;
   static Result<MemberChange> decode(ByteView bytes);
-};
-
-// What becomes of it.
-struct ChangeOutcome {
-  bool done = false;
-  std::string code;  // when not done: NOLEADER, BUSY, CONFLICT, QUORUM, REFUSED, TIMEOUT
-  std::string text;  // one line for people
-  Index index;       // of the entry that holds the change
-
-  std::string encode() const;
-  static Result<ChangeOutcome> decode(ByteView bytes);
 };
 
 struct PlannedChange {

@@ -180,7 +180,7 @@ class HttpServerTest : public ::testing::Test {
 
   node::StatusBoard board_;
   std::vector<node::MemberChange> changes_;  // of the server's thread; read behind an answer
-  node::ChangeOutcome outcome_{true, "", "appended", Index(9)};
+  node::ChangeOutcome outcome_{node::ChangeCode::kDone, "appended", Index(9)};
   std::vector<SnapshotRequest> snapshots_;
   SnapshotAnswer snapshot_answer_;
   FakeLoop loop_;
@@ -219,12 +219,13 @@ TEST_F(HttpServerTest, ChangesOfMembers) {
   }
   EXPECT_EQ(changes_.size(), 2u);
 
-  for (auto [code, status] :
+  for (auto [name, status] :
        {std::pair("BUSY", 409), std::pair("CONFLICT", 409), std::pair("QUORUM", 409),
         std::pair("REFUSED", 400), std::pair("NOLEADER", 503), std::pair("TIMEOUT", 504)}) {
-    outcome_ = {false, code, "why", Index()};
+    outcome_ = {node::change_code_of(name), "why", Index()};
     HttpAnswer refused = post("/v1/admin/members", R"({"action": "remove", "id": 4})");
-    EXPECT_EQ(refused.status, status) << code;
+    EXPECT_EQ(refused.status, status) << name;
+    EXPECT_EQ(json::parse(refused.body).at("code").as_string(), name);
     EXPECT_EQ(json::parse(refused.body).at("detail").as_string(), "why");
   }
   HttpRequest foreign = call_request(R"({"action": "remove", "id": 4})");

@@ -71,7 +71,7 @@ class FakeNode {
   node::StatusSnapshot status;
   std::vector<node::MemberChange> changes;
   node::ReadOptions last_read;  // of the last call
-  node::ChangeOutcome outcome{true, "", "appended", Index(9)};
+  node::ChangeOutcome outcome{node::ChangeCode::kDone, "appended", Index(9)};
   std::function<void(const node::MemberChange&)> on_change;
 
  private:
@@ -181,8 +181,9 @@ TEST_F(MemberTest, AddWaitsUntilItIsAVoter) {
 TEST_F(MemberTest, AChangeThatIsNotTakenSaysWhyAndWhetherToTryAgain) {
   for (auto [code, expected] :
        {std::pair("BUSY", ExitCode::kTryAgain), std::pair("NOLEADER", ExitCode::kTryAgain),
+        std::pair("TIMEOUT", ExitCode::kTryAgain), std::pair("CONFLICT", ExitCode::kNegative),
         std::pair("QUORUM", ExitCode::kNegative), std::pair("REFUSED", ExitCode::kNegative)}) {
-    one_.outcome = {false, code, "so it is", Index()};
+    one_.outcome = {node::change_code_of(code), "so it is", Index()};
     Outcome outcome = connectctl({"member", "remove", "2", "--force", "-e", one_.address()});
     EXPECT_EQ(outcome.code, expected) << code;
     EXPECT_THAT(outcome.err, HasSubstr(std::string(code) + ": so it is"));

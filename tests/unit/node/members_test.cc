@@ -106,10 +106,34 @@ TEST(MemberChange, AndItsOutcomeAreReadBack) {
   EXPECT_EQ(back->encode(), change.encode());
   EXPECT_EQ(back->member, change.member);
   auto outcome =
-      ChangeOutcome::decode(as_bytes(ChangeOutcome{false, "QUORUM", "why", Index(3)}.encode()));
+      ChangeOutcome::decode(as_bytes(ChangeOutcome{ChangeCode::kQuorum, "why", Index(3)}.encode()));
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->text, "why");
   EXPECT_FALSE(MemberChange::decode(as_bytes("nonsense")));
+}
+
+// Older builds read these bytes, and newer ones may send other names.
+TEST(ChangeOutcome, BytesAreDoneIndexNameText) {
+  EXPECT_EQ((ChangeOutcome{ChangeCode::kBusy, "later", Index(7)}.encode()),
+            std::string("\0\7\0\0\0\0\0\0\0\4\0\0\0BUSY\5\0\0\0later", 26));
+  const std::string done("\1\7\0\0\0\0\0\0\0\0\0\0\0\5\0\0\0later", 22);
+  EXPECT_EQ((ChangeOutcome{ChangeCode::kDone, "later", Index(7)}.encode()), done);
+  EXPECT_TRUE(ChangeOutcome::decode(as_bytes(done))->done());
+  for (const ChangeCodeRow& row : kChangeCodes) {
+    auto back = ChangeOutcome::decode(as_bytes(ChangeOutcome{row.code, "t", Index(1)}.encode()));
+    ASSERT_TRUE(back);
+    EXPECT_EQ(back->code, row.code);
+    EXPECT_EQ(change_code_row(row.code).name, row.name);
+  }
+}
+
+TEST(ChangeOutcome, UnknownNameIsRefused) {
+  auto outcome = ChangeOutcome::decode(
+      as_bytes(std::string_view("\0\7\0\0\0\0\0\0\0\3\0\0\0NEW\3\0\0\0why", 23)));
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->code, ChangeCode::kRefused);
+  EXPECT_EQ(outcome->text, "why");
+  EXPECT_EQ(change_code_of(""), ChangeCode::kRefused);
 }
 
 TEST(PlanChange, AnAddedMemberIsALearnerWhoseDiskIsToCome) {

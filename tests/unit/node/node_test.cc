@@ -566,13 +566,13 @@ TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
     for (int i = 0; i < 300; ++i) EXPECT_TRUE(bench.turn());
     return outcome;
   };
-  EXPECT_TRUE(change(MemberChange::Kind::kAdd, false).done);
+  EXPECT_TRUE(change(MemberChange::Kind::kAdd, false).done());
   EXPECT_EQ(disk(), 0);
   reached(7);
   for (int i = 0; i < 300; ++i) ASSERT_TRUE(bench.turn());
   EXPECT_EQ(disk(), 7);
   EXPECT_THAT(change(MemberChange::Kind::kReplace, false).text, HasSubstr("stop it first"));
-  EXPECT_TRUE(change(MemberChange::Kind::kReplace, true).done);
+  EXPECT_TRUE(change(MemberChange::Kind::kReplace, true).done());
   EXPECT_EQ(disk(), 0) << "that one was given up";
   reached(8);
   for (int i = 0; i < 300; ++i) ASSERT_TRUE(bench.turn());

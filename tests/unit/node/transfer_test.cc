@@ -82,7 +82,7 @@ class Transfer : public ::testing::Test {
     MemberChange change;
     change.member = {NodeId(2), DiskId(), "h:4", "h:5", "h:6"};
     change.learner_only = true;
-    leader.node->change_members(change, [](ChangeOutcome o) { ASSERT_TRUE(o.done) << o.text; });
+    leader.node->change_members(change, [](ChangeOutcome o) { ASSERT_TRUE(o.done()) << o.text; });
     ASSERT_TRUE(until([&] { return leader.node->core().conf_is_settled(); }));
     // Two snapshots, so that the log behind the follower's back is gone.
     for (int i = 0; i < 3; ++i) fill();
