@@ -48,6 +48,7 @@ class Printer final : public storage::RecordVisitor {
   void on_record(const storage::InspectedRecord& record) override {
     ++records_;
     if (!record.valid) ++invalid_;
+    if (record.kind == storage::kNewerKind) ++newer_;
     if (json_) {
       out_ << json::serialize(json::object{{"file", record.file},
                                            {"offset", record.offset},
@@ -74,6 +75,7 @@ class Printer final : public storage::RecordVisitor {
 
   uint64_t records() const { return records_; }
   uint64_t invalid() const { return invalid_; }
+  uint64_t newer() const { return newer_; }
 
  private:
   std::ostream& out_;
@@ -81,6 +83,7 @@ class Printer final : public storage::RecordVisitor {
   std::string file_;
   uint64_t records_ = 0;
   uint64_t invalid_ = 0;
+  uint64_t newer_ = 0;
 };
 
 }  // namespace
@@ -94,6 +97,12 @@ ExitCode inspect_wal_command(Context& context) {
   if (!done) return context.fail(done.error().code, done.error().text);
   context.streams.err << fmt::format("{} records, {} invalid\n", printer.records(),
                                      printer.invalid());
+  if (printer.newer() > 0) {
+    return context.fail(ExitCode::kMismatch,
+                        fmt::format("{} of the records were written by a newer connectd; they are "
+                                    "no damage. Try: the connectctl of that version",
+                                    printer.newer()));
+  }
   if (printer.invalid() == 0) return ExitCode::kOk;
   return context.fail(ExitCode::kNegative,
                       "invalid records at the very end are a write that a crash cut off, and the "

@@ -128,6 +128,14 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     if (entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
     if (entry.kind == raft::EntryKind::kSettings) {
+      if (raft::Settings::are_newer(entry.payload.view())) {
+        return failure(
+            ExitCode::kMismatch,
+            fmt::format("{}/log: the settings at index {} have format version {}, which this "
+                        "connectd does not know: a newer version wrote them. The log was not "
+                        "changed. Start the version that ran here before, or a newer one",
+                        seams.data_dir, entry.index, entry.payload.view()[0]));
+      }
       raft::SettingsAtIndex change{entry.index, {}};
       if (!raft::Settings::decode(in, change.settings)) {
         return failure(ExitCode::kData,
@@ -137,8 +145,12 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
       initial.settings_history.push_back(change);
     }
     if (!raft::brings_conf(entry.kind)) continue;
-    if (!raft::ConfState::decode(in, initial.conf) ||
-        !MemberList::decode(entry.payload.view().last(in.left()))) {
+    const bool has_conf = raft::ConfState::decode(in, initial.conf);
+    auto list = MemberList::decode(entry.payload.view().last(in.left()));
+    if (has_conf && !list && list.error().code == ExitCode::kMismatch) {
+      return failure(list.error());
+    }
+    if (!has_conf || !list) {
       return failure(ExitCode::kData,
                      fmt::format("{}: the membership entry at index {} does not make "
                                  "sense",

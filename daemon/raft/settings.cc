@@ -51,4 +51,6 @@ bool Settings::decode(ByteReader& in, Settings& out) {
   return true;
 }
 
+bool Settings::are_newer(ByteView bytes) { return !bytes.empty() && bytes[0] > kVersion; }
+
 }  // namespace connectd::raft

@@ -37,6 +37,8 @@ struct Settings {
   std::string encode() const;
   // Reads as much as it needs; false: it does not make sense.
   static bool decode(ByteReader& in, Settings& out);
+  // decode() fails because a newer connectd wrote them.
+  static bool are_newer(ByteView bytes);
 };
 
 // Settings and the entry that brought them, 0: the founding document.

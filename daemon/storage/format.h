@@ -11,12 +11,14 @@
 // Validity of a record at offset o of segment s, in this order:
 //   1. o is a multiple of 8, and the RecordHeader lies in the segment;
 //   2. its checksum is XXH3-64 of the 48 bytes before it with position_seed(s, o);
-//   3. group, segment and offset are this place's; the reserved bytes are zero; index and term are
-//      at most kMaxNumber; the kind is known;
-//   4. the body lies in the segment, and its length fits the kind;
+//   3. segment and offset are this place's; if the group, the kind, the length for the kind or the
+//      reserved bytes are none that this build writes, the record is newer, whatever its body
+//      holds; index and term are at most kMaxNumber;
+//   4. the body lies in the segment;
 //   5. batch and seal: the body's checksum (same seed) fits; a batch's hard state and replaces_from
 //      are at most kMaxNumber. Entry: the entry header decodes, its index, term and length are
-//      those of the RecordHeader, and the entry's own checksum fits;
+//      those of the RecordHeader, and the entry's own checksum fits. With the checksum right and a
+//      kind, flag or field unknown, the record is newer;
 //   6. the padding is zero.
 #pragma once
 

@@ -39,6 +39,19 @@ const char* kind_name(raft::EntryKind kind) {
   return "unknown";
 }
 
+InspectedRecord describe_newer(const std::string& file, const Record& record,
+                               const std::string& what) {
+  InspectedRecord line;
+  line.file = file;
+  line.offset = record.offset;
+  line.bytes = record.bytes;
+  line.kind = kNewerKind;
+  line.index = record.index;
+  line.term = record.term;
+  line.text = fmt::format("{}, which connectd {} does not know", what, CONNECTD_VERSION);
+  return line;
+}
+
 InspectedRecord describe(const std::string& file, const Record& record) {
   InspectedRecord line;
   line.file = file;
@@ -83,6 +96,12 @@ Result<void> inspect_segment(const File& file, const std::string& name, uint64_t
   line.file = name;
   line.bytes = *got;
   line.kind = "segment";
+  if (auto unknown = unknown_in_segment_header(header, id); !unknown.empty()) {
+    line.kind = kNewerKind;
+    line.text = "the segment has " + unknown;
+    visitor.on_record(line);
+    return {};
+  }
   std::string why = *got == sizeof header ? check_segment_header(header, id, *size)
                                           : fmt::format("the file has only {} bytes", *got);
   line.valid = why.empty();
@@ -104,6 +123,11 @@ Result<void> inspect_segment(const File& file, const std::string& name, uint64_t
       visitor.on_record(describe(name, record));
       continue;
     }
+    if (*status == ReadStatus::kNewer) {
+      visitor.on_record(describe_newer(name, record, reader.why()));
+      reader.seek(reader.offset() + record.bytes);
+      continue;
+    }
     InspectedRecord bad;
     bad.file = name;
     bad.offset = reader.offset();
@@ -111,13 +135,15 @@ Result<void> inspect_segment(const File& file, const std::string& name, uint64_t
     bad.kind = "invalid";
     bad.text = *status == ReadStatus::kInvalid ? reader.why() : "zeros, and records behind them";
     if (*status == ReadStatus::kInvalid) reader.seek(reader.offset() + kRecordAlignment);
-    auto more = reader.find_next(record);
-    if (!more) return failure(more.error());
-    if (!*more && *status == ReadStatus::kEnd) return {};
-    bad.bytes = (*more ? record.offset : *size) - bad.offset;
+    auto next = reader.find_next(record);
+    if (!next) return failure(next.error());
+    const bool more = *next != ReadStatus::kEnd;
+    if (!more && *status == ReadStatus::kEnd) return {};
+    bad.bytes = (more ? record.offset : *size) - bad.offset;
     visitor.on_record(bad);
-    if (!*more) return {};
-    visitor.on_record(describe(name, record));
+    if (!more) return {};
+    // A newer one is in front of the reader: the next turn shows it.
+    if (*next == ReadStatus::kRecord) visitor.on_record(describe(name, record));
   }
 }
 

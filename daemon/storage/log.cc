@@ -696,6 +696,10 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
       if (!status) return failure(status.error());
       const bool fits = *status == ReadStatus::kRecord &&
                         (record.kind != RecordKind::kEntry || record.index <= next);
+      if (*status == ReadStatus::kNewer) {
+        return failure(
+            newer_record(path(segment_name(range.anchor.segment_id)), record, reader->why()));
+      }
       if (!fits) {
         return failure(
             ExitCode::kData,

@@ -91,7 +91,8 @@ class Log {
   // the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log
   // is begun anew behind it, keeping the hard state; if the log begins after it with a gap, that is
   // damage. Errors: kData damage, with file, offset, index and the command that shows it; kMismatch
-  // a newer format or another group; kStorage.
+  // a newer format, a record, kind or field that this build does not know, or another group: then
+  // the log is as it was; kStorage.
   static Result<std::unique_ptr<Log>> open(FileSystem& files, std::string directory,
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
@@ -139,12 +140,15 @@ class Log {
 
 // ---- looking at a log from outside (connectctl inspect wal), read only
 
+// A valid record, or a segment, that only a newer connectd can read.
+inline constexpr const char* kNewerKind = "newer";
+
 struct InspectedRecord {
   std::string file;  // name in the directory
   uint64_t offset = 0;
   uint64_t bytes = 0;
   bool valid = true;
-  std::string kind;  // "segment", "batch", "entry", "seal", "invalid"
+  std::string kind;  // "segment", "batch", "entry", "seal", "newer", "invalid"
   Index index;
   Term term;
   std::string text;  // the rest, for people

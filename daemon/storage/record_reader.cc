@@ -13,7 +13,45 @@ bool all_zero(const uint8_t* bytes, size_t size) {
   return size == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
+// In a record header that is right by its checksum: what only a newer connectd writes. Empty:
+// nothing.
+std::string unknown_in_header(const RecordHeader& header) {
+  if (header.group != kGroup) return fmt::format("a record of group {}", header.group);
+  size_t least = 0;
+  size_t most = 0;
+  switch (static_cast<RecordKind>(header.kind)) {
+    case RecordKind::kBatch:
+      least = most = sizeof(BatchBody);
+      break;
+    case RecordKind::kSeal:
+      least = most = sizeof(SealBody);
+      break;
+    case RecordKind::kEntry:
+      least = wire::kEntryHeaderBytes;
+      most = kMaxRecordBodyBytes;
+      break;
+    default:
+      return fmt::format("a record of kind {}", header.kind);
+  }
+  if (header.length < least || header.length > most) {
+    return fmt::format("a record of kind {} and {} bytes", header.kind, header.length);
+  }
+  const bool has_fields =
+      !all_zero(header.reserved, sizeof header.reserved) || header.reserved_2 != 0;
+  return has_fields ? fmt::format("a record of kind {} with more fields", header.kind)
+                    : std::string();
+}
+
 }  // namespace
+
+Error newer_record(const std::string& path, const Record& record, const std::string& what) {
+  return Error{
+      ExitCode::kMismatch,
+      fmt::format("{} at offset {}, index {}: there is {}, which connectd {} does not know: "
+                  "a newer version wrote it. The log was not changed. Start the version "
+                  "that ran here before, or a newer one",
+                  path, record.offset, record.index, what, CONNECTD_VERSION)};
+}
 
 RecordReader::RecordReader(const File& file, uint64_t segment_id, uint64_t offset, uint64_t limit,
                            size_t chunk_bytes)
@@ -45,6 +83,11 @@ ReadStatus RecordReader::invalid(const char* why) {
   return ReadStatus::kInvalid;
 }
 
+ReadStatus RecordReader::newer(std::string what) {
+  why_ = std::move(what);
+  return ReadStatus::kNewer;
+}
+
 Result<ReadStatus> RecordReader::next(Record& record) {
   record.entry.payload = Slice();  // gives up its share in the chunk
   auto there = ensure(sizeof(RecordHeader));
@@ -58,17 +101,20 @@ Result<ReadStatus> RecordReader::next(Record& record) {
   if (header.checksum != struct_checksum(header, seed)) {
     return invalid("the checksum of a record header does not fit");
   }
-  if (header.group != kGroup || header.segment_id != segment_id_ || header.offset != offset_ ||
-      header.reserved[0] != 0 || header.reserved[1] != 0 || header.reserved[2] != 0 ||
-      header.reserved_2 != 0) {
+  if (header.segment_id != segment_id_ || header.offset != offset_) {
     return invalid("a record header does not belong here");
   }
+  const size_t body_end = sizeof header + header.length;
+  const size_t bytes = padded(body_end);
+  record.kind = static_cast<RecordKind>(header.kind);
+  record.offset = offset_;
+  record.bytes = bytes;
+  record.index = Index(header.index);
+  record.term = Term(header.term);
+  if (std::string what = unknown_in_header(header); !what.empty()) return newer(std::move(what));
   if (header.index > kMaxNumber || header.term > kMaxNumber) {
     return invalid("a record has an impossible index or term");
   }
-  if (header.length > kMaxRecordBodyBytes) return invalid("a record is longer than any may be");
-  const size_t body_end = sizeof header + header.length;
-  const size_t bytes = padded(body_end);
   there = ensure(bytes);
   if (!there) return failure(there.error());
   if (!*there) return invalid("a record does not end in its segment");
@@ -77,14 +123,8 @@ Result<ReadStatus> RecordReader::next(Record& record) {
     return invalid("the padding of a record is not zero");
   }
 
-  record.kind = static_cast<RecordKind>(header.kind);
-  record.offset = offset_;
-  record.bytes = bytes;
-  record.index = Index(header.index);
-  record.term = Term(header.term);
   switch (record.kind) {
     case RecordKind::kBatch:
-      if (header.length != sizeof(BatchBody)) return invalid("a batch record has a wrong length");
       std::memcpy(&record.batch, body, sizeof(BatchBody));
       if (record.batch.checksum != struct_checksum(record.batch, seed)) {
         return invalid("the checksum of a batch record does not fit");
@@ -93,10 +133,9 @@ Result<ReadStatus> RecordReader::next(Record& record) {
            {record.batch.hard_term, record.batch.hard_commit, record.batch.replaces_from}) {
         if (number > kMaxNumber) return invalid("a batch record has an impossible number");
       }
-      if (record.batch.reserved != 0) return invalid("a batch record has unknown fields");
+      if (record.batch.reserved != 0) return newer("a batch with more fields");
       break;
     case RecordKind::kSeal:
-      if (header.length != sizeof(SealBody)) return invalid("a seal record has a wrong length");
       std::memcpy(&record.seal, body, sizeof(SealBody));
       if (record.seal.checksum != struct_checksum(record.seal, seed)) {
         return invalid("the checksum of a seal record does not fit");
@@ -105,9 +144,13 @@ Result<ReadStatus> RecordReader::next(Record& record) {
     case RecordKind::kEntry: {
       if (record.index < skip_below_) break;
       uint32_t payload_bytes = 0;
-      if (header.length < wire::kEntryHeaderBytes ||
-          !wire::decode_entry_header(ByteView(body, header.length), record.entry, payload_bytes) ||
-          payload_bytes != header.length - wire::kEntryHeaderBytes ||
+      const ByteView whole(body, header.length);
+      if (!wire::decode_entry_header(whole, record.entry, payload_bytes)) {
+        std::string what = wire::unknown_in_entry(whole);
+        if (!what.empty()) return newer("an entry with " + what);
+        return invalid("an entry does not fit its record header");
+      }
+      if (payload_bytes != header.length - wire::kEntryHeaderBytes ||
           record.entry.index != record.index || record.entry.term != record.term) {
         return invalid("an entry does not fit its record header");
       }
@@ -116,27 +159,26 @@ Result<ReadStatus> RecordReader::next(Record& record) {
         return invalid("the checksum of an entry does not fit");
       break;
     }
-    default:
-      return invalid("a record is of an unknown kind");
   }
   offset_ += bytes;
   return ReadStatus::kRecord;
 }
 
-Result<bool> RecordReader::find_next(Record& record) {
+Result<ReadStatus> RecordReader::find_next(Record& record) {
   while (true) {
     auto there = ensure(sizeof(RecordHeader));
     if (!there) return failure(there.error());
-    if (!*there) return false;
+    if (!*there) return ReadStatus::kEnd;
     RecordHeader header;
     std::memcpy(&header, data(), sizeof header);
-    const bool candidate = header.segment_id == segment_id_ && header.offset == offset_ &&
-                           (header.kind == static_cast<uint8_t>(RecordKind::kBatch) ||
-                            header.kind == static_cast<uint8_t>(RecordKind::kSeal));
-    if (candidate) {
+    if (header.segment_id == segment_id_ && header.offset == offset_) {
       auto status = next(record);
       if (!status) return failure(status.error());
-      if (*status == ReadStatus::kRecord) return true;
+      if (*status == ReadStatus::kNewer) return ReadStatus::kNewer;
+      if (*status == ReadStatus::kRecord) {
+        if (record.kind != RecordKind::kEntry) return ReadStatus::kRecord;
+        continue;
+      }
     }
     offset_ += kRecordAlignment;
   }
@@ -153,6 +195,18 @@ Result<bool> RecordReader::rest_is_zero() {
   return true;
 }
 
+std::string unknown_in_segment_header(const SegmentHeader& header, uint64_t segment_id) {
+  const bool is_segment = std::memcmp(header.magic, kSegmentMagic, sizeof kSegmentMagic) == 0 &&
+                          header.checksum == struct_checksum(header, position_seed(segment_id, 0));
+  if (!is_segment) return {};
+  if (header.version != kLogVersion || header.group != kGroup) {
+    return fmt::format("format version {} and group {}; connectd {} reads version {} and group {}",
+                       header.version, header.group, CONNECTD_VERSION, kLogVersion, kGroup);
+  }
+  if (all_zero(header.reserved, sizeof header.reserved)) return {};
+  return fmt::format("more fields in its header than connectd {} knows", CONNECTD_VERSION);
+}
+
 std::string check_segment_header(const SegmentHeader& header, uint64_t segment_id,
                                  uint64_t file_bytes) {
   if (std::memcmp(header.magic, kSegmentMagic, sizeof kSegmentMagic) != 0) {
@@ -162,9 +216,6 @@ std::string check_segment_header(const SegmentHeader& header, uint64_t segment_i
     return "the checksum of the segment header does not fit";
   }
   if (header.segment_id != segment_id) return "the segment header names another segment";
-  if (!all_zero(header.reserved, sizeof header.reserved)) {
-    return "the segment header has unknown fields";
-  }
   for (uint64_t number :
        {header.last_index, header.last_term, header.hard_term, header.hard_commit}) {
     if (number > kMaxNumber) return "the segment header has an impossible number";

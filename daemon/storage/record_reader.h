@@ -28,7 +28,12 @@ enum class ReadStatus : uint8_t {
   kRecord,
   kEnd,      // the limit, or zeros where a record would begin
   kInvalid,  // neither; why() says what is wrong
+  kNewer,    // right by its checksums, but this build does not know its kind or one of its fields:
+             // a newer connectd wrote it. why() says what; the Record has its place
 };
+
+// What a newer connectd wrote: kMismatch, with what an operator is to do. `what`: as why().
+Error newer_record(const std::string& path, const Record& record, const std::string& what);
 
 class RecordReader {
  public:
@@ -36,7 +41,7 @@ class RecordReader {
   RecordReader(const File& file, uint64_t segment_id, uint64_t offset, uint64_t limit,
                size_t chunk_bytes);
 
-  // The record at offset(), which then moves behind it. An Error is a failed read.
+  // The record at offset(), which then moves behind it (kRecord only). An Error is a failed read.
   Result<ReadStatus> next(Record& record);
   // As next(), but leaves entries below `from` unchecked beyond their headers.
   void skip_entries_below(Index from) { skip_below_ = from; }
@@ -48,9 +53,9 @@ class RecordReader {
   const std::string& why() const { return why_; }
   uint64_t bytes_read() const { return bytes_read_; }
 
-  // Moves on by 8 bytes at a time to the next place where a valid batch or seal begins. False: none
-  // up to the limit.
-  Result<bool> find_next(Record& record);
+  // Moves on by 8 bytes at a time to the next valid batch or seal (kRecord: behind it), or to any
+  // record of a newer connectd (kNewer: in front of it). kEnd: there is none up to the limit.
+  Result<ReadStatus> find_next(Record& record);
   // The bytes from offset() to the limit are all zero.
   Result<bool> rest_is_zero();
 
@@ -59,6 +64,7 @@ class RecordReader {
   Result<bool> ensure(size_t bytes);
   const uint8_t* data() const { return chunk_.get() + (offset_ - chunk_offset_); }
   ReadStatus invalid(const char* why);
+  ReadStatus newer(std::string what);
 
   const File& file_;
   const uint64_t segment_id_;
@@ -75,6 +81,9 @@ class RecordReader {
   size_t chunk_size_ = 0;  // valid bytes
 };
 
+// In a segment header that is right by its checksum: what only a newer connectd writes. Empty:
+// nothing.
+std::string unknown_in_segment_header(const SegmentHeader& header, uint64_t segment_id);
 // Checks `bytes` (sizeof(SegmentHeader) of them) by the validity rule; empty: valid, else why not.
 std::string check_segment_header(const SegmentHeader& header, uint64_t segment_id,
                                  uint64_t file_bytes);

@@ -69,7 +69,8 @@ class Recovery {
   bool begin_batch(const Record& record, PendingBatch& batch) const;
   static bool add_entry(const Record& record, PendingBatch& batch, uint64_t segment_id);
   void finish_batch(PendingBatch& batch, uint64_t segment_id);
-  // A valid batch or seal behind `offset` says that this place was durable.
+  // A valid batch or seal behind `offset` says that this place was durable. kMismatch: a newer
+  // connectd wrote there; what its records say of it, this one cannot read.
   Result<bool> was_durable(const Found& found, uint64_t scan_from, uint64_t offset);
   Result<void> make_durable(const Tail& tail);
 
@@ -108,15 +109,14 @@ Result<void> Recovery::open_segment(uint64_t id, Found& found) {
       0, std::span<uint8_t>(reinterpret_cast<uint8_t*>(&found.header), sizeof found.header));
   if (!got) return failure(got.error());
   bytes_read_ += *got;
-  found.why_invalid = check_segment_header(found.header, id, *size);
-  if (found.why_invalid.empty() &&
-      (found.header.version != kLogVersion || found.header.group != kGroup)) {
+  if (auto unknown = unknown_in_segment_header(found.header, id); !unknown.empty()) {
     return failure(
         ExitCode::kMismatch,
-        fmt::format("{} has format version {} and group {}; this connectd reads version {} "
-                    "and group {}. Start the connectd that wrote it",
-                    path(id), found.header.version, found.header.group, kLogVersion, kGroup));
+        fmt::format("{} has {}. The log was not changed. Start the version that wrote it, "
+                    "or a newer one",
+                    path(id), unknown));
   }
+  found.why_invalid = check_segment_header(found.header, id, *size);
   return {};
 }
 
@@ -294,6 +294,9 @@ Result<Recovery::Tail> Recovery::read_records(Found& found) {
       if (!*zero) tail.why = "there are bytes behind the last record";
       break;
     }
+    if (*status == ReadStatus::kNewer) {
+      return failure(newer_record(path(id), record, reader.why()));
+    }
     const char* why = nullptr;
     if (*status == ReadStatus::kEnd) why = "a batch is incomplete";
     if (*status == ReadStatus::kInvalid) why = reader.why().c_str();
@@ -354,9 +357,12 @@ Result<bool> Recovery::was_durable(const Found& found, uint64_t scan_from, uint6
                       kRecoveryChunkBytes);
   Record record;
   while (true) {
-    auto more = reader.find_next(record);
-    if (!more) return failure(more.error());
-    if (!*more) return false;
+    auto found_next = reader.find_next(record);
+    if (!found_next) return failure(found_next.error());
+    if (*found_next == ReadStatus::kNewer) {
+      return failure(newer_record(path(found.segment.id), record, reader.why()));
+    }
+    if (*found_next == ReadStatus::kEnd) return false;
     const uint64_t durable = record.kind == RecordKind::kBatch ? record.batch.durable_offset
                                                                : record.seal.durable_offset;
     if (durable > offset) return true;

@@ -106,13 +106,11 @@ class BlockReader {
       return damage("the checksum of its header does not fit");
     }
     if (header_.version != kSnapshotVersion || header_.group != kGroup) {
-      return failure(
-          ExitCode::kMismatch,
-          fmt::format("the snapshot {} has format version {} and group {}; this connectd "
-                      "reads version {} and group {}",
-                      path_, header_.version, header_.group, kSnapshotVersion, kGroup));
+      return newer(fmt::format("format version {} and group {} (readable: version {} and group {})",
+                               header_.version, header_.group, kSnapshotVersion, kGroup));
     }
-    if (header_.block_bytes > kMaxBlockBytes || header_.reserved != 0 || header_.index == 0 ||
+    if (header_.reserved != 0) return newer("more fields in its header");
+    if (header_.block_bytes > kMaxBlockBytes || header_.index == 0 ||
         header_.metadata_bytes > kMaxSnapshotMetadataBytes) {
       return damage("its header has impossible sizes");
     }
@@ -134,7 +132,12 @@ class BlockReader {
     if (block.checksum != struct_checksum(block, offset_)) {
       return damage("the checksum of a block header does not fit");
     }
-    if (block.reserved != 0 || block.plain_bytes == 0 || block.plain_bytes > kMaxBlockBytes ||
+    if (block.kind < static_cast<uint32_t>(BlockKind::kMetadata) ||
+        block.kind > static_cast<uint32_t>(BlockKind::kTrailer)) {
+      return newer(fmt::format("a block of kind {}", block.kind));
+    }
+    if (block.reserved != 0) return newer("more fields in a block header");
+    if (block.plain_bytes == 0 || block.plain_bytes > kMaxBlockBytes ||
         block.stored_bytes > block.plain_bytes || block.stored_bytes == 0) {
       return damage("a block has impossible sizes");
     }
@@ -165,14 +168,12 @@ class BlockReader {
       if (stream_blocks_ > 0 || metadata_seen_ > header_.metadata_bytes) {
         return damage("its metadata is not as its header says");
       }
-    } else if (kind_ == BlockKind::kStream) {
+    } else {
       if (metadata_seen_ != header_.metadata_bytes) {
         return damage("its metadata is not as its header says");
       }
       stream_bytes_ += block.plain_bytes;
       ++stream_blocks_;
-    } else {
-      return damage("a block is of an unknown kind");
     }
     chain_ = checksum64(bytes_of(block), chain_);
     offset_ += sizeof block + block.stored_bytes;
@@ -204,6 +205,15 @@ class BlockReader {
                    fmt::format("the snapshot {} is damaged: {} (at offset {}). To look at it: "
                                "connectctl inspect snapshot {}",
                                path_, what, offset_, path_));
+  }
+
+  // Right by its checksum, and unknown.
+  tl::unexpected<Error> newer(std::string_view what) const {
+    return failure(ExitCode::kMismatch,
+                   fmt::format("the snapshot {} has {} (at offset {}), which connectd {} does not "
+                               "know: a newer version wrote it. It was not changed. Start the "
+                               "version that ran here before, or a newer one",
+                               path_, what, offset_, CONNECTD_VERSION));
   }
 
   Result<bool> read_trailer(const BlockHeader& block) {

@@ -1,5 +1,11 @@
 #include "wire/entry_codec.h"
 
+#include <fmt/format.h>
+
+#include <array>
+
+#include "base/checksum.h"
+
 namespace connectd::wire {
 
 void encode_entry_header(const raft::Entry& entry, uint8_t* to) {
@@ -36,6 +42,21 @@ bool decode_entry_header(ByteView from, raft::Entry& entry, uint32_t& payload_by
   entry.payload = Slice();
   entry.checksum = load_le<uint64_t>(at + 56);
   return entry.index && entry.term;
+}
+
+std::string unknown_in_entry(ByteView entry) {
+  constexpr size_t kChecksumAt = 56;
+  if (entry.size() < kEntryHeaderBytes) return {};
+  const uint8_t* at = entry.data();
+  if (load_le<uint32_t>(at + 52) != entry.size() - kEntryHeaderBytes) return {};
+  std::array<uint8_t, kEntryHeaderBytes> head{};
+  std::copy_n(at, kChecksumAt, head.begin());
+  store_le<uint64_t>(&head[kChecksumAt], checksum64(entry.subspan(kEntryHeaderBytes)));
+  if (checksum64(head) != load_le<uint64_t>(at + kChecksumAt)) return {};
+  if (!raft::is_known_entry_kind(at[48])) return fmt::format("kind {}", at[48]);
+  if (at[49] != 0) return fmt::format("flags {:#x}", at[49]);
+  const auto reserved = load_le<uint16_t>(at + 50);
+  return reserved != 0 ? fmt::format("reserved field {:#x}", reserved) : std::string();
 }
 
 }  // namespace connectd::wire

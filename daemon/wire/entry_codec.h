@@ -22,6 +22,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "base/bytes.h"
 #include "raft/types.h"
@@ -40,6 +41,12 @@ void encode_entry_header(const raft::Entry& entry, uint8_t* to);
 // unknown kind, flags or a reserved field that is not zero, a length over the bound, index or term
 // zero. The checksum is not looked at: it covers the payload, see verify_entry().
 [[nodiscard]] bool decode_entry_header(ByteView from, raft::Entry& entry, uint32_t& payload_bytes);
+
+// Of a whole entry, header and payload, that decode_entry_header() refuses: what a newer connectd
+// wrote in it, as a text ("kind 11"). Empty: the checksum does not match, or nothing in it is
+// unknown, so the bytes are damaged. The checksum is that of the 56 bytes before it and the
+// payload, reserved bytes included.
+std::string unknown_in_entry(ByteView entry);
 
 // The checksum fits the fields and the payload.
 [[nodiscard]] inline bool verify_entry(const raft::Entry& entry) {

@@ -66,7 +66,16 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   auto members = MemberList::decode(as_bytes(in.counted(kMaxGenesisBytes)));
   if (!members) return failure(members.error());
   state.members = std::move(*members);
-  ByteReader settings(as_bytes(in.counted(kMaxGenesisBytes)));
+  const ByteView settings_bytes = as_bytes(in.counted(kMaxGenesisBytes));
+  if (raft::Settings::are_newer(settings_bytes)) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the settings in the snapshot's metadata have format version {}, which "
+                    "this connectd does not know: a newer version wrote them. Nothing was "
+                    "changed. Run that version",
+                    settings_bytes[0]));
+  }
+  ByteReader settings(settings_bytes);
   if (!raft::Settings::decode(settings, state.settings) || !settings.done()) in.fail();
   state.plugin_version = in.counted(kMaxGenesisBytes);
   if (!SessionTable::decode(in, state.sessions)) in.fail();

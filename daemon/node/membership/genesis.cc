@@ -78,7 +78,16 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
     }
     genesis.members.push_back(std::move(member));
   }
-  ByteReader settings(as_bytes(in.counted(kMaxText)));
+  const ByteView settings_bytes = as_bytes(in.counted(kMaxText));
+  if (raft::Settings::are_newer(settings_bytes)) {
+    return failure(
+        ExitCode::kMismatch,
+        fmt::format("the settings in the cluster's founding document have format version "
+                    "{}, which this connectd does not know: a newer version wrote them. "
+                    "Run that version",
+                    settings_bytes[0]));
+  }
+  ByteReader settings(settings_bytes);
   if (!raft::Settings::decode(settings, genesis.settings) || !settings.done()) in.fail();
   if (!in.done() || genesis.members.empty() || !genesis.cluster_id) {
     return failure(ExitCode::kData, "the cluster's founding document does not make sense");

@@ -134,5 +134,30 @@ TEST(Inspect, WhatIsNoDataDirectory) {
   EXPECT_EQ(connectctl({"inspect", "wal", "/nonexistent"}).code, ExitCode::kNoInput);
 }
 
+// What a newer version wrote is no damage.
+TEST_F(InspectTest, LogOfNewerVersion) {
+  {
+    storage::Recovered recovered;
+    auto log = storage::Log::open(*files_, directory_.path("log"), {.segment_bytes = 1 << 20}, {},
+                                  recovered);
+    ASSERT_TRUE(log) << log.error().text;
+    raft::Entry entry;
+    entry.index = Index(2);
+    entry.term = Term(1);
+    entry.kind = static_cast<raft::EntryKind>(250);
+    entry.checksum = raft::entry_checksum(entry);
+    storage::LogBatch batch;
+    batch.hard_state.term = Term(1);
+    batch.entries = {&entry, 1};
+    ASSERT_TRUE((*log)->append({&batch, 1}));
+  }
+  Outcome outcome = connectctl({"inspect", "wal", directory_.path()});
+  EXPECT_EQ(outcome.code, ExitCode::kMismatch);
+  EXPECT_THAT(outcome.out, HasSubstr(" newer "));
+  EXPECT_THAT(outcome.out, HasSubstr("an entry with kind 250"));
+  EXPECT_THAT(outcome.err, HasSubstr("0 invalid"));
+  EXPECT_THAT(outcome.err, HasSubstr("written by a newer connectd"));
+}
+
 }  // namespace
 }  // namespace connectd::ctl
