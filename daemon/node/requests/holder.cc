@@ -530,15 +530,15 @@ void Holder::ask_reads() {
   }
   for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now_);
   if (!leader_) return;
-  if (!new_reads_.empty()) ask(std::exchange(new_reads_, {}), false);
-  // Behind the others: what a lease answers at once answers them, too.
+  // First those that a lease may answer: the answer to a round is good for them, too.
   if (!new_lease_reads_.empty()) ask(std::exchange(new_lease_reads_, {}), true);
+  if (!new_reads_.empty()) ask(std::exchange(new_reads_, {}), false);
   bool too_old = false;
   for (ReadTask& task : stale_reads_) too_old |= !is_fresh(task);
   if (age_context_ != 0 || !too_old) return;
   // One question for all of them; its answer makes the state fresh when it is reached.
   age_context_ = next_context_;
-  ask({}, true);
+  ask({}, false);
 }
 
 void Holder::ask(std::vector<ReadTask> tasks, bool lease) {
@@ -550,22 +550,36 @@ void Holder::ask(std::vector<ReadTask> tasks, bool lease) {
 void Holder::read_index(uint64_t context, Index index) {
   auto found = read_batches_.find(context);
   if (found == read_batches_.end()) return;  // answered twice, or given up
-  if (coming_.size() >= kMaxComing || (!coming_.empty() && coming_.back().index >= index)) {
-    // The later of the two covers both, as soon as it is reached.
-    coming_.back() = {found->second.first_asked, std::max(coming_.back().index, index)};
-  } else {
-    coming_.push_back({found->second.first_asked, index});
+  // An index that a lease may have given is worth what clocks are worth. It answers lease reads and
+  // tells nothing else: neither how fresh this state is, nor what waits for a round.
+  const bool lease = found->second.lease;
+  if (!lease) {
+    learn_age(found->second.first_asked, index);
+    if (context >= age_context_) age_context_ = 0;
   }
-  if (context >= age_context_) age_context_ = 0;
   // An index is good for all reads that were asked for before it, too. So reads are executed in the
   // order in which they came, and no stream sees an older state after a newer one.
   if (!indexed_reads_.empty()) index = std::max(index, indexed_reads_.rbegin()->first);
   std::vector<ReadTask> tasks;
-  while (!read_batches_.empty() && read_batches_.begin()->first <= context) {
-    std::ranges::move(read_batches_.begin()->second.tasks, std::back_inserter(tasks));
-    read_batches_.erase(read_batches_.begin());
+  for (auto it = read_batches_.begin(); it != read_batches_.end() && it->first <= context;) {
+    if (lease && !it->second.lease) {
+      ++it;
+      continue;
+    }
+    std::ranges::move(it->second.tasks, std::back_inserter(tasks));
+    it = read_batches_.erase(it);
   }
   if (!tasks.empty()) std::ranges::move(tasks, std::back_inserter(indexed_reads_[index]));
+}
+
+// Once `index` is reached, the state has every write that was acknowledged before `asked`.
+void Holder::learn_age(Time asked, Index index) {
+  if (coming_.size() >= kMaxComing || (!coming_.empty() && coming_.back().index >= index)) {
+    // The later of the two covers both, as soon as it is reached.
+    coming_.back() = {asked, std::max(coming_.back().index, index)};
+  } else {
+    coming_.push_back({asked, index});
+  }
 }
 
 bool Holder::is_fresh(const ReadTask& task) const {

@@ -144,7 +144,7 @@ class Holder final {
   };
   struct ReadBatch {
     std::vector<ReadTask> tasks;
-    bool lease = false;
+    bool lease = false;  // a lease may give the index, and then it is good for lease reads only
     Time asked;
     Time first_asked;  // an answer may be to the first question: it is as fresh as that
   };
@@ -161,6 +161,7 @@ class Holder final {
   void refuse_queued(ReplyCode code, std::string_view text);
   void ask_reads();
   void ask(std::vector<ReadTask> tasks, bool lease);
+  void learn_age(Time asked, Index index);
   void take_stale_reads(Index handed);
   bool is_fresh(const ReadTask& task) const;
   bool is_met(const ReadTask& task) const;
@@ -206,7 +207,7 @@ class Holder final {
   std::deque<std::shared_ptr<Stream>> ready_streams_;     // have reads to execute, in turn
   uint64_t next_context_ = 1;
 
-  // Stale reads. How old the state is, this node learns from the read indexes that it is given.
+  // Stale reads. How old the state is, this node learns from the read indexes that rounds give it.
   std::vector<ReadTask> stale_reads_;  // wait for their bounds
   bool look_at_stale_reads_ = false;   // there are new ones, or the state is another
   uint64_t age_context_ = 0;           // the question that is out on their behalf; 0: none is

@@ -45,10 +45,78 @@ TEST(ReadLevels, OneQuestionForEachLevelOfATurn) {
   three->submit("r4");
   bench.advance();
   ASSERT_EQ(bench.asked.size(), 2u);
-  EXPECT_THAT(bench.asked_by_lease, ElementsAre(bench.asked[1]));
-  // The leader holds a lease: its index is good for what was asked before, too.
+  EXPECT_THAT(bench.asked_by_lease, ElementsAre(bench.asked[0]));
+  bench.holder.read_index(bench.asked[0], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(5)), "r2 r3 ");
   bench.holder.read_index(bench.asked[1], Index(5));
-  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r4 r2 r3 ");
+  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r4 ");
+}
+
+// A leader that was cut off, and whose clock runs slow, answers by a lease that is over.
+TEST(ReadLevels, LeaseIndexLeavesOlderReadsOfRoundsWaiting) {
+  HolderBench bench;
+  bench.open_session();
+  auto one = bench.connect();
+  auto two = bench.connect();
+  one->submit("r1");
+  bench.advance();
+  submit(*two, "r2", kLease);
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 2u);
+  ASSERT_THAT(bench.asked_by_lease, ElementsAre(bench.asked[1]));
+  bench.holder.read_index(bench.asked[1], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(5)), "r2 ");
+  bench.advance(seconds(1));
+  EXPECT_THAT(bench.asked, ElementsAre(bench.asked[0], bench.asked[1], bench.asked[0]))
+      << "the linearizable read is asked for again, and the lease read is not";
+  bench.holder.read_index(bench.asked[0], Index(7));
+  EXPECT_EQ(texts(bench.take_reads(6)), "");
+  EXPECT_EQ(texts(bench.take_reads(7)), "r1 ");
+}
+
+TEST(ReadLevels, LeaseIndexAnswersOlderLeaseReads) {
+  HolderBench bench;
+  bench.open_session();
+  auto one = bench.connect();
+  auto two = bench.connect();
+  submit(*one, "r1", kLease);
+  bench.advance();
+  one->submit("r2");
+  submit(*two, "r3", kLease);
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 2u);
+  bench.holder.read_index(bench.asked[1], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r3 ");
+}
+
+TEST(ReadLevels, RoundIndexAnswersOlderLeaseReads) {
+  HolderBench bench;
+  bench.open_session();
+  auto one = bench.connect();
+  auto two = bench.connect();
+  submit(*one, "r1", kLease);
+  bench.advance();
+  two->submit("r2");
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 2u);
+  bench.holder.read_index(bench.asked[1], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(5)), "r1 r2 ");
+}
+
+// An answer by a lease that was asked for later is here first.
+TEST(ReadLevels, RoundIndexIsNotBelowThatOfWaitingReads) {
+  HolderBench bench;
+  bench.open_session();
+  auto one = bench.connect();
+  auto two = bench.connect();
+  one->submit("r1");
+  bench.advance();
+  submit(*two, "r2", kLease);
+  bench.advance();
+  bench.holder.read_index(bench.asked[1], Index(7));
+  bench.holder.read_index(bench.asked[0], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(6)), "");
+  EXPECT_EQ(texts(bench.take_reads(7)), "r2 r1 ");
 }
 
 // Chain, seed 2992754402000163: each started when the one before it was given up, and was given up
@@ -159,6 +227,45 @@ TEST(ReadLevels, AnAgeIsMetByOneQuestionForAll) {
   bench.advance();
   EXPECT_EQ(texts(bench.take_reads(5)), "");
   EXPECT_EQ(bench.asked.size(), 2u);
+}
+
+TEST(ReadLevels, AgeIsAskedOfARound) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  submit(*client, "r1", stale(0, milliseconds(0)));
+  bench.advance();
+  bench.advance(seconds(1));
+  EXPECT_EQ(bench.asked.size(), 2u);
+  EXPECT_THAT(bench.asked_by_lease, IsEmpty());
+}
+
+TEST(ReadLevels, LeaseIndexTellsNoAge) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  auto other = bench.connect();
+  // One that comes after the lease's answer, and one that waits already.
+  submit(*other, "r1", kLease);
+  bench.advance();
+  bench.holder.read_index(bench.asked[0], Index(5));
+  auto reads = bench.take_reads(5);
+  EXPECT_EQ(texts(reads), "r1 ");
+  done(bench, reads);
+  submit(*client, "r2", stale(0, seconds(1)));
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 2u) << "nothing is known of the age yet";
+  submit(*other, "r3", kLease);
+  bench.advance();
+  ASSERT_EQ(bench.asked.size(), 3u);
+  bench.holder.read_index(bench.asked[2], Index(5));
+  reads = bench.take_reads(5);
+  EXPECT_EQ(texts(reads), "r3 ");
+  done(bench, reads);
+  bench.advance();
+  EXPECT_EQ(bench.asked.size(), 3u) << "the question about the age is still out";
+  bench.holder.read_index(bench.asked[1], Index(5));
+  EXPECT_EQ(texts(bench.take_reads(5)), "r2 ");
 }
 
 TEST(ReadLevels, AnAnswerIsOnlyAsFreshAsTheFirstQuestion) {
