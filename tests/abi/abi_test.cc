@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plugin/plugin.h"
+#include "tests/paths.h"
 
 namespace connectd::plugin {
 namespace {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "plugin/plugin.h"
 #include "sim/simulation.h"
+#include "tests/paths.h"
 #include "tests/unit/raft/faults_then_calm.h"
 #include "tests/unit/raft/story.h"
 

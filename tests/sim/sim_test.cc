@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "sim/simulation.h"
 #include "sim/workload.h"
+#include "tests/paths.h"
 
 namespace connectd::sim {
 namespace {

@@ -13,6 +13,7 @@
 #include "config/reference.h"
 #include "config/values.h"
 #include "config/yaml.h"
+#include "tests/paths.h"
 
 namespace connectd::config {
 namespace {

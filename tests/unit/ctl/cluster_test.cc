@@ -10,6 +10,7 @@
 #include "config/load.h"
 #include "ctl/processes.h"
 #include "support.h"
+#include "tests/paths.h"
 
 namespace connectd::ctl {
 namespace {

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "support.h"
+#include "tests/paths.h"
 
 namespace connectd::ctl {
 namespace {

@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "support.h"
+#include "tests/paths.h"
 
 namespace connectd::ctl {
 namespace {

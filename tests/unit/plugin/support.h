@@ -11,6 +11,7 @@
 
 #include "plugin/instance.h"
 #include "plugin/plugin.h"
+#include "tests/paths.h"
 
 namespace connectd::plugin {
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "tests/paths.h"
 #include "tests/unit/raft/story.h"
 
 namespace connectd::raft {

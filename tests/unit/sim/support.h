@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "plugin/instance.h"
 #include "plugin/plugin.h"
+#include "tests/paths.h"
 
 namespace connectd::sim {
 

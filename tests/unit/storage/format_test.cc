@@ -10,6 +10,7 @@
 
 #include "storage/identity.h"
 #include "storage/snapshot_store.h"
+#include "tests/paths.h"
 #include "tests/unit/storage/log_harness.h"
 
 namespace connectd::storage {

@@ -10,6 +10,7 @@
 
 #include "base/checksum.h"
 #include "base/random.h"
+#include "tests/paths.h"
 
 namespace connectd::wire {
 namespace {
