@@ -1,35 +1,64 @@
-// connect/plugin.hpp - write a connectd plugin as a small C++20 class. Header-only; the contract is
-// the one of connect/plugin.h, read that first.
+// connect/plugin.hpp - write a connectd plugin as a C++20 class. Header-only. Read connect/plugin.h
+// first: its rules hold here too.
 //
 //   class Machine {
 //    public:
-//     explicit Machine(const sdk::Host& host);               // the empty state; or no argument
+//     explicit Machine(const sdk::Host& host);  // the empty state; or a default constructor
+//     void apply(const sdk::ApplyContext& context, std::string_view command, sdk::Reply& reply);
+//     void save(sdk::Writer& out) const;        // writes the whole state
+//     void load(sdk::Reader& in);               // reads it, into a fresh Machine
+//
+//     // Both or neither: requests that are no writes.
 //     sdk::Kind classify(std::string_view request, sdk::Reply& reply) const;
-//     void read(const sdk::ReadContext&, std::string_view request, sdk::Reply& reply) const;
-//     void apply(const sdk::ApplyContext&, std::string_view command, sdk::Reply& reply);
-//     void save(sdk::Writer& out) const;                     // the whole state
-//     void load(sdk::Reader& in);                            // into a fresh Machine
-//     int64_t next_deadline() const;                         // optional, with on_tick
-//     void on_tick(const sdk::ApplyContext&);                // optional, with next_deadline
-//     View view();                                           // optional, see below
+//     void read(const sdk::ReadContext& context, std::string_view request,
+//               sdk::Reply& reply) const;
+//
+//     // Both or neither: timers.
+//     int64_t next_deadline() const;
+//     void on_tick(const sdk::ApplyContext& context);
+//
+//     // Optional: a snapshot that is written while apply continues.
+//     View view();
 //   };
-//   CONNECTD_PLUGIN(Machine, .name = "machine", .version = "1.0.0")
+//   CONNECTD_PLUGIN(Machine, .name = "machine", .version = "1.0.0");
 //
-// classify and read may be left out together: then every request is a write. read and apply may
-// return an int32_t instead of void: the plugin's own status, 0 or more.
+// apply, read and on_tick may return int32_t instead of void. apply and read then return 0 or the
+// plugin's own status, on_tick returns 0, and a negative CONNECTD_E_* code is a failure.
 //
-// view() gives any object with `void save(sdk::Writer& out)`: the state as it is now, for a
-// snapshot that is written while apply goes on. It must be quick. save() runs on another thread,
-// beside apply, read and on_tick, and writes what Machine::save would have written at the time of
-// view(); the object is destroyed between two commands. There is at most one at a time.
+// A class without classify and read says so: CONNECTD_PLUGIN(Machine, ..., .only_writes = true). So
+// nobody leaves out read by accident.
 //
-// Exceptions: none leaves a function of the plugin. sdk::Failure ends the call with its code and
-// text, std::bad_alloc with CONNECTD_E_NOMEM, any other with CONNECTD_E_EXCEPTION and its what().
-// The host logs the text. In apply, on_tick, save and load that is a fault of this replica, which
-// stops: an unknown or malformed command is answered, never thrown at. In view(), the view's
-// save(), and save() in a forked child it is a failed snapshot, which is tried again later.
+// THE COMPILER CHECKS THE MEMBERS. A member with one of the eight names above must be public and
+// fit, or the class does not compile and the error shows the expected signature. A member fits if
+// it can be called as shown and has the result shown: its parameters may be `auto`, or types that
+// the arguments convert to. Overloads, templates, static and inherited members count, and so do
+// data members. Types with such a name do not count. The compiler cannot see
+//   - a misspelt name, except by its pair: next_deadline without on_tick is an error. view has no
+//     pair,
+//   - in a final class, with clang: a private member that is not overloaded.
+//
+// view() returns an object with `void save(sdk::Writer& out)`. The object holds the state as it is
+// at the call. view() must be quick. save() runs on another thread, concurrently with apply, read
+// and on_tick, and writes what Machine::save would have written at the time of view(). The host
+// destroys the object between two commands. There is at most one at a time.
+//
+// Exceptions never leave the plugin. sdk::Failure ends the call with its code and text,
+// std::bad_alloc with CONNECTD_E_NOMEM, and any other exception with CONNECTD_E_EXCEPTION and its
+// what(). The host logs the text. What it does next depends on the call:
+//   constructor               The node does not start.
+//   apply, on_tick, save,     The replica stops. So reply to an unknown or malformed command; never
+//   next_deadline             throw for it.
+//   load                      A node that starts ends. A snapshot that the leader sent is rejected,
+//                             and tried again later.
+//   view, save of the view,   The snapshot has failed. The host tries again later.
+//   save in a fork
+//   classify, read            The request fails; see plugin.h.
 #ifndef CONNECT_PLUGIN_HPP
 #define CONNECT_PLUGIN_HPP
+
+#if !defined(__cplusplus) || __cplusplus < 201709L || !defined(__cpp_concepts)
+#error "connect/plugin.hpp needs C++20: compile with -std=c++20. connect/plugin.h works with less."
+#else
 
 #include <connect/plugin.h>
 
@@ -46,6 +75,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -55,7 +85,7 @@ using ApplyContext = connectd_apply_context;
 using ReadContext = connectd_read_context;
 using SnapshotInfo = connectd_snapshot;
 
-// classify's answer.
+// The result of classify.
 enum class Kind : int32_t {
   kWrite = CONNECTD_WRITE,
   kRead = CONNECTD_READ,
@@ -82,7 +112,18 @@ class Failure : public std::runtime_error {
   int32_t code_;
 };
 
-// What the host offers. A cheap handle, valid as long as the instance; keep a copy if needed.
+// Reads a decimal number: digits alone, or after a minus if T is signed. Any other text is nullopt,
+// and so is a number that T cannot hold.
+template <std::integral T>
+std::optional<T> parse_number(std::string_view text) noexcept {
+  T value{};
+  const char* end = text.data() + text.size();
+  auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return value;
+}
+
+// The host. Cheap to copy; a copy is valid as long as the instance.
 class Host {
  public:
   explicit Host(const connectd_host* host) noexcept : host_(host) {}
@@ -90,20 +131,18 @@ class Host {
   void log(LogLevel level, std::string_view text) const noexcept {
     host_->log(host_, static_cast<int32_t>(level), text.data(), text.size());
   }
-  // Value under plugin.options, as text; the view lives as long as the instance.
+  // The value of a key under plugin.options. The text lives as long as the instance.
   std::optional<std::string_view> option(const char* key) const noexcept {
     const char* value = host_->option(host_, key);
     return value == nullptr ? std::nullopt : std::optional<std::string_view>(value);
   }
-  // The same as a whole number; a value that is none fails create with a clear text.
+  // The same as a whole number, or `otherwise` if the key is not set. Any other text fails create,
+  // with an error that names the key.
   template <std::integral T>
   T option_number(const char* key, T otherwise) const {
     auto text = option(key);
     if (!text) return otherwise;
-    T value{};
-    const char* end = text->data() + text->size();
-    auto [stop, error] = std::from_chars(text->data(), end, value);
-    if (error == std::errc() && stop == end && !text->empty()) return value;
+    if (auto value = parse_number<T>(*text)) return *value;
     throw Failure(CONNECTD_E_CONFIG, std::string("plugin.options.") + key + ": '" +
                                          std::string(*text) + "' is not a whole number from " +
                                          std::to_string(std::numeric_limits<T>::min()) + " to " +
@@ -116,7 +155,7 @@ class Host {
   const connectd_host* host_;
 };
 
-// Where a reply is written to. Nothing to check: the host notes what goes wrong.
+// The reply to a request. There is no result to check: the host records a failure.
 class Reply {
  public:
   explicit Reply(const connectd_sink* sink) noexcept : sink_(sink) {}
@@ -140,7 +179,8 @@ class Reply {
   const connectd_sink* sink_;
 };
 
-// Snapshot output: little-endian, gathered into larger writes. A failing host ends save().
+// Snapshot output. Numbers are little-endian. Small pieces are gathered into larger writes. If the
+// host fails, an exception ends save().
 class Writer {
  public:
   Writer(const connectd_sink* sink, const SnapshotInfo* info) noexcept : sink_(sink), info_(info) {}
@@ -168,12 +208,12 @@ class Writer {
     }
     bytes(std::string_view(encoded, sizeof encoded));
   }
-  // u64 length, then the bytes.
+  // The length as a u64, then the bytes.
   void counted(std::string_view data) {
     number<uint64_t>(data.size());
     bytes(data);
   }
-  // The wrapper calls it after save().
+  // Called by the wrapper after save().
   void flush() {
     if (used_ > 0) put(buffer_.data(), std::exchange(used_, 0));
   }
@@ -190,7 +230,7 @@ class Writer {
   std::array<char, 16384> buffer_{};
 };
 
-// Snapshot input. An early end is CONNECTD_E_CORRUPT; so is, after load(), a byte left over.
+// Snapshot input. An early end is CONNECTD_E_CORRUPT, and so are bytes left over after load().
 class Reader {
  public:
   Reader(const connectd_source* source, const SnapshotInfo* info) noexcept
@@ -218,7 +258,7 @@ class Reader {
     for (size_t i = 0; i < sizeof(T); ++i) value |= static_cast<uint64_t>(encoded[i]) << (8 * i);
     return static_cast<T>(value);
   }
-  // What Writer::counted wrote. A length is never trusted: memory grows as the bytes come in.
+  // Reads what Writer::counted wrote. The length is not trusted: memory grows as the bytes come.
   std::string counted(uint64_t limit = std::numeric_limits<uint64_t>::max()) {
     auto left = number<uint64_t>();
     if (left > limit)
@@ -253,26 +293,229 @@ class Reader {
   std::array<char, 16384> buffer_{};
 };
 
-// What CONNECTD_PLUGIN takes: name and version at least.
+// The fields of CONNECTD_PLUGIN, in this order. name and version are required.
 struct Info {
   const char* name;
   const char* version;
   uint32_t level_min = 1;
   uint32_t level_max = 1;
-  uint64_t flags = 0;
-  uint32_t framing = CONNECTD_FRAMING_LINE;
+  uint64_t flags = 0;                        // CONNECTD_F_*
+  uint32_t framing = CONNECTD_FRAMING_LINE;  // CONNECTD_FRAMING_*
+  bool only_writes = false;                  // true exactly if the class has no read
 };
 
-// The C functions around one class. Not for use by itself: see make_plugin.
+// ---- the check of the members
+
+namespace members {
+
+// Finds members by name alone. Probe derives from the Machine and from Names. If the Machine has a
+// member called `name`, then `&Probe::name` is ambiguous, whatever that member is. No class derives
+// from a final one: there we use the name in expressions that compile if it exists. The first one
+// is standard C++ and accepts a public member that is not overloaded. The others rely on what gcc
+// and clang do with the name of an overloaded function.
+struct Names {
+  int classify, read, apply, save, load, next_deadline, on_tick, view;
+};
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-virtual-dtor"
+#pragma GCC diagnostic ignored "-Weffc++"
+template <class Machine>
+struct Probe : Machine, Names {};
+#pragma GCC diagnostic pop
+
+// clang-format off
+#define CONNECTD_HAS_MEMBER_(name)                                             \
+  template <class Machine>                                                     \
+  constexpr bool has_##name() {                                                \
+    if constexpr (requires { typename Machine::name; }) {                      \
+      return false;                                                            \
+    } else if constexpr (std::is_final_v<Machine>) {                           \
+      return requires { &Machine::name; } ||                                   \
+             requires(Machine& machine) { noexcept(machine.name); } || /*gcc*/ \
+             requires { __builtin_classify_type(&Machine::name); }; /*clang*/  \
+    } else {                                                                   \
+      return !requires { &Probe<Machine>::name; };                             \
+    }                                                                          \
+  }
+// clang-format on
+CONNECTD_HAS_MEMBER_(classify)
+CONNECTD_HAS_MEMBER_(read)
+CONNECTD_HAS_MEMBER_(apply)
+CONNECTD_HAS_MEMBER_(save)
+CONNECTD_HAS_MEMBER_(load)
+CONNECTD_HAS_MEMBER_(next_deadline)
+CONNECTD_HAS_MEMBER_(on_tick)
+CONNECTD_HAS_MEMBER_(view)
+#undef CONNECTD_HAS_MEMBER_
+
+// Members that fit: they can be called as expected, and have the expected result.
+template <class Result>
+concept Outcome = std::is_void_v<Result> || std::same_as<Result, int32_t>;
+template <class Result>
+concept Nanoseconds = std::signed_integral<Result> && sizeof(Result) == sizeof(int64_t);
+
+template <class Machine>
+concept Classifies = requires(const Machine& machine, std::string_view request, Reply& reply) {
+  { machine.classify(request, reply) } -> std::same_as<Kind>;
+};
+template <class Machine>
+concept Reads = requires(const Machine& machine, const ReadContext& context,
+                         std::string_view request, Reply& reply) {
+  { machine.read(context, request, reply) } -> Outcome;
+};
+template <class Machine>
+concept Applies = requires(Machine& machine, const ApplyContext& context, std::string_view command,
+                           Reply& reply) {
+  { machine.apply(context, command, reply) } -> Outcome;
+};
+template <class Machine>
+concept Saves = requires(const Machine& machine, Writer& out) {
+  { machine.save(out) } -> std::same_as<void>;
+};
+template <class Machine>
+concept Loads = requires(Machine& machine, Reader& in) {
+  { machine.load(in) } -> std::same_as<void>;
+};
+template <class Machine>
+concept HasDeadline = requires(const Machine& machine) {
+  { machine.next_deadline() } -> Nanoseconds;
+};
+template <class Machine>
+concept Ticks = requires(Machine& machine, const ApplyContext& context) {
+  { machine.on_tick(context) } -> Outcome;
+};
+template <class View>
+concept SavesItself = std::is_class_v<View> && std::destructible<View> &&
+    requires(View& view, Writer& out) {
+  { view.save(out) } -> std::same_as<void>;
+};
+template <class Machine>
+using ViewOf = std::remove_cv_t<decltype(std::declval<Machine&>().view())>;
+template <class Machine>
+concept Views = SavesItself<ViewOf<Machine> >;
+
+template <class Machine, class From>
+constexpr bool is_made_from = std::is_constructible_v<Machine, From>;
+// There is a constructor for the host, but it cannot take a const Host&.
+template <class Machine>
+constexpr bool misses_host =
+    !is_made_from<Machine, const Host&> &&
+    (is_made_from<Machine, Host&> || is_made_from<Machine, Host> ||
+     (!is_made_from<Machine, const void*> &&
+      (is_made_from<Machine, Host*> || is_made_from<Machine, connectd_host*>)));
+
+template <class Machine>
+constexpr bool has_constructor =
+    is_made_from<Machine, const Host&> || std::is_default_constructible_v<Machine>;
+
+// True if Check has nothing to say.
+template <class Machine, bool kOnlyWrites>
+constexpr bool is_sound() {
+  if constexpr (!std::is_class_v<Machine>) {
+    return false;
+  } else {
+    return has_constructor<Machine> && !misses_host<Machine> &&
+           has_classify<Machine>() == Classifies<Machine> &&
+           has_read<Machine>() == Reads<Machine> && Classifies<Machine> == Reads<Machine> &&
+           Reads<Machine> != kOnlyWrites && Applies<Machine> && Saves<Machine> && Loads<Machine> &&
+           has_next_deadline<Machine>() == HasDeadline<Machine> &&
+           has_on_tick<Machine>() == Ticks<Machine> && HasDeadline<Machine> == Ticks<Machine> &&
+           has_view<Machine>() == Views<Machine>;
+  }
+}
+
+// Fails to compile if something is wrong with the class. One error for each mistake.
+template <class Machine, bool kOnlyWrites, bool kIsClass = std::is_class_v<Machine> >
+struct Check {
+  static_assert(kIsClass, "a plugin is a class");
+};
+template <class Machine, bool kOnlyWrites>
+struct Check<Machine, kOnlyWrites, true> {
+  static constexpr bool kClassify = has_classify<Machine>(), kRead = has_read<Machine>();
+  static constexpr bool kDeadline = has_next_deadline<Machine>(), kTick = has_on_tick<Machine>();
+  static constexpr bool kView = has_view<Machine>();
+
+  static_assert(std::is_nothrow_destructible_v<Machine>,
+                "the destructor must be public and must not throw");
+  static_assert(misses_host<Machine> || has_constructor<Machine> ||
+                    !std::is_nothrow_destructible_v<Machine>,
+                "the class needs a public constructor. "
+                "Expected: explicit Machine(const sdk::Host& host), or Machine()");
+  static_assert(!misses_host<Machine>,
+                "the constructor does not fit: the host is passed as const sdk::Host&. "
+                "Expected: explicit Machine(const sdk::Host& host)");
+
+  static_assert(kClassify || !kRead,
+                "read is there and classify is not, so read would never be called. Expected: "
+                "sdk::Kind classify(std::string_view request, sdk::Reply& reply) const");
+  static_assert(kRead || !kClassify,
+                "classify is there and read is not, so classify would never be called. Expected: "
+                "void read(const sdk::ReadContext& context, std::string_view request, "
+                "sdk::Reply& reply) const; the result may be int32_t");
+  static_assert(kRead || kClassify || kOnlyWrites,
+                "the class has no read, so every request is a write. If that is what you want, "
+                "add .only_writes = true as the last field of CONNECTD_PLUGIN. If not, expected: "
+                "sdk::Kind classify(std::string_view request, sdk::Reply& reply) const, and "
+                "void read(const sdk::ReadContext& context, std::string_view request, "
+                "sdk::Reply& reply) const");
+  static_assert(!kRead || !kOnlyWrites,
+                "the class has a read, and CONNECTD_PLUGIN says .only_writes = true. "
+                "Expected: only one of the two");
+  static_assert(!kClassify || Classifies<Machine>,
+                "classify does not fit. Expected, public: "
+                "sdk::Kind classify(std::string_view request, sdk::Reply& reply) const");
+  static_assert(!kRead || Reads<Machine>,
+                "read does not fit. Expected, public: "
+                "void read(const sdk::ReadContext& context, std::string_view request, "
+                "sdk::Reply& reply) const; the result may be int32_t");
+
+  static_assert(Applies<Machine> || !has_apply<Machine>(),
+                "apply does not fit. Expected, public: "
+                "void apply(const sdk::ApplyContext& context, std::string_view command, "
+                "sdk::Reply& reply); the result may be int32_t");
+  static_assert(Applies<Machine> || has_apply<Machine>(),
+                "apply is missing. Expected: "
+                "void apply(const sdk::ApplyContext& context, std::string_view command, "
+                "sdk::Reply& reply); the result may be int32_t");
+
+  static_assert(Saves<Machine> || !has_save<Machine>(),
+                "save does not fit. Expected, public: void save(sdk::Writer& out) const");
+  static_assert(Saves<Machine> || has_save<Machine>(),
+                "save is missing. Expected: void save(sdk::Writer& out) const");
+  static_assert(Loads<Machine> || !has_load<Machine>(),
+                "load does not fit. Expected, public: void load(sdk::Reader& in)");
+  static_assert(Loads<Machine> || has_load<Machine>(),
+                "load is missing. Expected: void load(sdk::Reader& in)");
+
+  static_assert(kTick || !kDeadline,
+                "next_deadline is there and on_tick is not, so there would be no timers. "
+                "Expected: void on_tick(const sdk::ApplyContext& context); "
+                "the result may be int32_t");
+  static_assert(kDeadline || !kTick,
+                "on_tick is there and next_deadline is not, so there would be no timers. "
+                "Expected: int64_t next_deadline() const");
+  static_assert(!kDeadline || HasDeadline<Machine>,
+                "next_deadline does not fit. Expected, public: int64_t next_deadline() const; "
+                "INT64_MAX means none");
+  static_assert(!kTick || Ticks<Machine>,
+                "on_tick does not fit. Expected, public: "
+                "void on_tick(const sdk::ApplyContext& context); the result may be int32_t");
+  static_assert(
+      !kView || Views<Machine>,
+      "view does not fit. Expected, public: View view(), without arguments, which returns "
+      "an object with a public member void save(sdk::Writer& out)");
+};
+
+}  // namespace members
+
+// The C functions around one class. Do not use it directly: see make_plugin.
 template <class Machine>
 class Boundary {
   struct Instance {
     static Machine make(const Host& host) {
-      if constexpr (std::constructible_from<Machine, const Host&>) {
+      if constexpr (members::is_made_from<Machine, const Host&>) {
         return Machine(host);
       } else {
-        static_assert(std::default_initializable<Machine>,
-                      "the class needs a constructor from const sdk::Host&, or a default one");
         return Machine();
       }
     }
@@ -285,7 +528,7 @@ class Boundary {
     if (text[0] != '\0') host->fail(host, code, text, std::strlen(text));
     return code;
   }
-  // Runs the call; its result, or the code of what it threw.
+  // Runs the call. Returns its result, or the code of what it threw.
   template <class Call>
   static int32_t guarded(const connectd_host* host, Call&& call) noexcept {
     try {
@@ -293,10 +536,10 @@ class Boundary {
         call();
         return CONNECTD_OK;
       } else {
-        return static_cast<int32_t>(call());
+        return call();
       }
     } catch (const Failure& failure) {
-      // A code that is none would turn the failure into a result.
+      // A code that is not negative would turn the failure into a result.
       int32_t code = failure.code() < 0 ? failure.code() : CONNECTD_E_FAULT;
       return fail(host, code, failure.what());
     } catch (const std::bad_alloc&) {
@@ -314,19 +557,9 @@ class Boundary {
   }
 
  public:
-  static constexpr bool kReads = requires(const Machine& machine, const ReadContext& context,
-                                          std::string_view request, Reply& reply) {
-    machine.classify(request, reply);
-    machine.read(context, request, reply);
-  };
-  static constexpr bool kTimers = requires(Machine & machine, const ApplyContext& context) {
-    { std::as_const(machine).next_deadline() } -> std::convertible_to<int64_t>;
-    machine.on_tick(context);
-  };
-
-  static constexpr bool kViews = requires(Machine & machine, Writer& out) {
-    machine.view().save(out);
-  };
+  static constexpr bool kReads = members::Reads<Machine>;
+  static constexpr bool kTimers = members::Ticks<Machine>;
+  static constexpr bool kViews = members::Views<Machine>;
 
   static int32_t create(const connectd_host* host, void** self) {
     return guarded(host, [&] { *self = new Instance(host); });
@@ -384,13 +617,13 @@ class Boundary {
     return guarded(it.host, [&] { return it.machine.on_tick(*context); });
   }
   static int32_t begin_view(void* self, const connectd_snapshot*, void** view) {
-    using View = decltype(std::declval<Machine&>().view());
+    using View = members::ViewOf<Machine>;
     Instance& it = instance(self);
     return guarded(it.host, [&] { *view = new View(it.machine.view()); });
   }
   static int32_t save_view(const void* self, void* view, const connectd_snapshot* info,
                            const connectd_sink* sink) {
-    using View = decltype(std::declval<Machine&>().view());
+    using View = members::ViewOf<Machine>;
     return guarded(instance(self).host, [&] {
       Writer out(sink, info);
       static_cast<View*>(view)->save(out);
@@ -398,7 +631,7 @@ class Boundary {
     });
   }
   static void end_view(void*, void* view) {
-    using View = decltype(std::declval<Machine&>().view());
+    using View = members::ViewOf<Machine>;
     delete static_cast<View*>(view);
   }
   static const void* get_extension(const char* id) {
@@ -416,36 +649,47 @@ class Boundary {
   }
 };
 
-// The table of a class; the macro exports it, a test may use it in-process.
-template <class Machine>
+// The table of a class. The macro exports it; a test may use it in-process. kOnlyWrites repeats
+// Info::only_writes as a constant.
+template <class Machine, bool kOnlyWrites = false>
 constexpr connectd_plugin make_plugin(const Info& info) {
-  using B = Boundary<Machine>;
-  connectd_plugin plugin = {CONNECTD_PLUGIN_HEAD(info.name, info.version, info.level_min,
-                                                 info.level_max, info.flags, info.framing),
-                            B::create,
-                            B::destroy,
-                            nullptr,
-                            nullptr,
-                            B::apply,
-                            B::snapshot,
-                            B::restore,
-                            B::get_extension};
-  if constexpr (B::kReads) {
-    plugin.classify = B::classify;
-    plugin.read = B::read;
+  static_assert(sizeof(members::Check<Machine, kOnlyWrites>) > 0);
+  if constexpr (!members::is_sound<Machine, kOnlyWrites>()) {
+    return {};  // Check has an error already
+  } else {
+    using B = Boundary<Machine>;
+    connectd_plugin plugin = {CONNECTD_PLUGIN_HEAD(info.name, info.version, info.level_min,
+                                                   info.level_max, info.flags, info.framing),
+                              B::create,
+                              B::destroy,
+                              nullptr,
+                              nullptr,
+                              B::apply,
+                              B::snapshot,
+                              B::restore,
+                              B::get_extension};
+    if constexpr (B::kReads) {
+      plugin.classify = B::classify;
+      plugin.read = B::read;
+    }
+    return plugin;
   }
-  return plugin;
 }
 
 }  // namespace connectd::sdk
 
-// Once in a plugin, outside any namespace: the class, then the fields of sdk::Info.
-#define CONNECTD_PLUGIN(Machine, ...)                                              \
-  extern "C" CONNECTD_EXPORT const connectd_plugin* connectd_plugin_v1(void) {     \
-    static constexpr connectd_plugin kPlugin =                                     \
-        ::connectd::sdk::make_plugin<Machine>(::connectd::sdk::Info{__VA_ARGS__}); \
-    return &kPlugin;                                                               \
-  }                                                                                \
+// Exports the plugin. Use it once, outside any namespace: the class, then the fields of sdk::Info.
+#define CONNECTD_PLUGIN(Machine, ...)                                                           \
+  extern "C" CONNECTD_EXPORT const connectd_plugin* connectd_plugin_v1(void) {                  \
+    static constexpr ::connectd::sdk::Info connectd_info{__VA_ARGS__};                          \
+    /* Here too: after an error inside make_plugin, clang reports a second one. */              \
+    static_assert(sizeof(::connectd::sdk::members::Check<Machine, connectd_info.only_writes>) > \
+                  0);                                                                           \
+    static constexpr connectd_plugin connectd_table =                                           \
+        ::connectd::sdk::make_plugin<Machine, connectd_info.only_writes>(connectd_info);        \
+    return &connectd_table;                                                                     \
+  }                                                                                             \
   static_assert(true, "swallows a semicolon")
 
+#endif  // C++20
 #endif

@@ -91,7 +91,7 @@ class Plain {
 };
 
 constexpr connectd_plugin kThrower = sdk::make_plugin<Thrower>({.name = "thrower", .version = "1"});
-constexpr connectd_plugin kPlain = sdk::make_plugin<Plain>({.name = "plain", .version = "1"});
+constexpr connectd_plugin kPlain = sdk::make_plugin<Plain, true>({.name = "plain", .version = "1"});
 
 std::unique_ptr<Instance> thrower(Options options = {}) {
   return make_instance(Plugin::wrap(&kThrower), std::move(options));
@@ -103,6 +103,19 @@ const std::pair<const char*, const char*> kThrown[] = {
     {"number", "not a std::exception (CONNECTD_E_EXCEPTION, -10)"},
     {"failure", "the disk (CONNECTD_E_IO, -3)"},
     {"none", "a code that is none (CONNECTD_E_FAULT, -1)"}};
+
+TEST(ParseNumber, TakesTheWholeTextOnly) {
+  EXPECT_EQ(sdk::parse_number<uint64_t>("18446744073709551615"), UINT64_MAX);
+  EXPECT_EQ(sdk::parse_number<uint64_t>("007"), 7);
+  EXPECT_EQ(sdk::parse_number<int8_t>("-128"), -128);
+  for (const char* wrong :
+       {"", " 1", "1 ", "1x", "x", "+1", "-1", "0x10", "1.0", "1e3", "18446744073709551616"}) {
+    EXPECT_EQ(sdk::parse_number<uint64_t>(wrong), std::nullopt) << wrong;
+  }
+  EXPECT_EQ(sdk::parse_number<int8_t>("128"), std::nullopt);
+  EXPECT_EQ(sdk::parse_number<int8_t>("--1"), std::nullopt);
+  EXPECT_EQ(sdk::parse_number<int8_t>({}), std::nullopt);
+}
 
 TEST(Wrapper, EverythingThrownIsCaughtInCreate) {
   for (auto [what, text] : kThrown) {

@@ -1,0 +1,9 @@
+// Expected: apply does not fit. Expected, public: void apply(const sdk::ApplyContext& context,
+// std::string_view command, sdk::Reply& reply); the result may be int32_t
+#include "base.h"
+
+class Machine : public Reads {
+ private:
+  void apply(const sdk::ApplyContext&, std::string_view, sdk::Reply&) {}
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

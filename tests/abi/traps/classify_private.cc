@@ -1,0 +1,9 @@
+// Expected: classify does not fit. Expected, public: sdk::Kind classify(std::string_view
+// request, sdk::Reply& reply) const
+#include "base.h"
+
+class Machine : public Reads {
+ private:
+  sdk::Kind classify(std::string_view, sdk::Reply&) const { return sdk::Kind::kRead; }
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

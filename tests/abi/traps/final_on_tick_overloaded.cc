@@ -1,0 +1,10 @@
+// Expected: on_tick does not fit. Expected, public: void on_tick(const sdk::ApplyContext&
+// context); the result may be int32_t
+#include "base.h"
+
+struct Machine final : Reads {
+  int64_t next_deadline() const { return INT64_MAX; }
+  void on_tick(const sdk::ReadContext&) {}
+  void on_tick(int) {}
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

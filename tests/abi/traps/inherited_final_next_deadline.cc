@@ -1,0 +1,10 @@
+// Expected: next_deadline does not fit. Expected, public: int64_t next_deadline() const
+#include "base.h"
+
+struct Base : Reads {
+  int64_t next_deadline() { return INT64_MAX; }
+  void on_tick(const sdk::ApplyContext&) {}
+};
+
+struct Machine final : Base {};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

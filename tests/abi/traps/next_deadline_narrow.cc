@@ -1,0 +1,8 @@
+// Expected: next_deadline does not fit. Expected, public: int64_t next_deadline() const
+#include "base.h"
+
+struct Machine : Reads {
+  int32_t next_deadline() const { return INT32_MAX; }
+  void on_tick(const sdk::ApplyContext&) {}
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

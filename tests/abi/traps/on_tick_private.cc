@@ -1,0 +1,12 @@
+// Expected: on_tick does not fit. Expected, public: void on_tick(const sdk::ApplyContext&
+// context); the result may be int32_t
+#include "base.h"
+
+class Machine : public Reads {
+ public:
+  int64_t next_deadline() const { return INT64_MAX; }
+
+ private:
+  void on_tick(const sdk::ApplyContext&) {}
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

@@ -1,0 +1,8 @@
+// Expected: save does not fit. Expected, public: void save(sdk::Writer& out) const
+#include "base.h"
+
+class Machine : public Reads {
+ private:
+  void save(sdk::Writer&) const {}
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");

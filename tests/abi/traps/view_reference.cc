@@ -1,0 +1,12 @@
+// Expected: view does not fit. Expected, public: View view(), without arguments, which returns
+// an object with a public member void save(sdk::Writer& out)
+#include "base.h"
+
+struct Machine : Reads {
+  struct View {
+    void save(sdk::Writer&) const {}
+  };
+  const View& view() { return view_; }
+  View view_;
+};
+CONNECTD_PLUGIN(Machine, .name = "trap", .version = "1");
