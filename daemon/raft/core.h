@@ -76,13 +76,6 @@ struct TimePassed {};  // look at the timers
 struct Received {
   Envelope envelope;
 };
-struct Proposal {
-  EntryKind kind = EntryKind::kCommand;
-  SessionId session;
-  Sequence sequence;
-  Sequence acked_below;
-  Slice payload;
-};
 // On a leader that is not transferring: appended, in order. Otherwise dropped whole
 // (Ready::proposals_dropped), and none of it will ever be appended. All or nothing.
 struct Propose {

@@ -59,6 +59,15 @@ struct Entry {
 // payload.
 uint64_t entry_checksum(const Entry& entry);
 
+// What a leader is asked to append; it adds the position, its term and the time.
+struct Proposal {
+  EntryKind kind = EntryKind::kCommand;
+  SessionId session;
+  Sequence sequence;
+  Sequence acked_below;
+  Slice payload;
+};
+
 // Names one entry for ever: another one at its index, which took its place before it was committed,
 // is not meant.
 struct EntryId {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/types.h"
-#include "raft/core.h"
 #include "raft/types.h"
 #include "wire/snapshot_file.h"
 
