@@ -198,10 +198,6 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
   return ExitCode::kOk;
 }
 
-const char* verb_of(const raft::Entry& entry) {
-  return entry.kind == raft::EntryKind::kTick ? "tick" : "command";
-}
-
 ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::string& directory,
                     const offline::Survivor& survivor) {
   auto given = offline::parse_entry(context.option("skip-entry"));
@@ -224,8 +220,8 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
       context.streams.err << fmt::format(
           "kind      {} of term {}\nsession   {}, sequence {}\nsize      {} bytes\nbytes     "
           "{}\n\n",
-          verb_of(entry), entry.term, entry.session, entry.sequence, entry.payload.size(),
-          shown_bytes(entry.payload.view()));
+          raft::row_of(entry.kind).name, entry.term, entry.session, entry.sequence,
+          entry.payload.size(), shown_bytes(entry.payload.view()));
     }
     if (!plan->notice.empty()) context.streams.err << "Note: " << plan->notice << ".\n";
     context.streams.err << fmt::format(

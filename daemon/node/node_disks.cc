@@ -116,7 +116,7 @@ bool Node::take_what_fits(raft::AppendRequest& append) {
   auto is_taken = [&](const raft::Entry& entry) {
     const bool is_here =
         entry.index <= core_->commit_index() || core_->term_at(entry.index) == entry.term;
-    return is_here || entry.kind == raft::EntryKind::kNoop || raft::brings_conf(entry.kind);
+    return is_here || raft::row_of(entry.kind).passes_full_log;
   };
   auto end = std::ranges::find_if_not(append.entries, is_taken);
   if (end == append.entries.end()) return true;
@@ -128,7 +128,7 @@ bool Node::take_what_fits(raft::AppendRequest& append) {
 bool Node::refuses(const wire::ForwardProposals& forward) const {
   return disks_->writes_stopped() &&
          std::ranges::any_of(forward.proposals, [](const raft::Proposal& proposal) {
-           return proposal.kind != raft::EntryKind::kSessionOpen;
+           return !raft::row_of(proposal.kind).passes_stopped_writes;
          });
 }
 

@@ -127,7 +127,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     }
     if (entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
-    if (entry.kind == raft::EntryKind::kSettings) {
+    if (raft::brings_settings(entry.kind)) {
       if (raft::Settings::are_newer(entry.payload.view())) {
         return failure(
             ExitCode::kMismatch,

@@ -553,7 +553,7 @@ Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directo
         given.index);
     return plan;
   }
-  if (entry.kind != raft::EntryKind::kCommand && entry.kind != raft::EntryKind::kTick) {
+  if (!raft::row_of(entry.kind).can_be_skipped) {
     return refuse(
         fmt::format("the entry at index {} is none that the plugin is given: only "
                     "commands and ticks can be skipped",

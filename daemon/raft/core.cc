@@ -113,12 +113,9 @@ void Core::Impl::on(Received& event) {
 }
 
 void Core::Impl::on(Propose& event) {
-  bool refused = role_ != Role::kLeader || transferee_ || event.proposals.empty();
-  for (const Proposal& proposal : event.proposals) {
-    // Configurations do not come in by this door: they need checks of their own (thesis §4.3).
-    refused |= brings_conf(proposal.kind) || proposal.kind == EntryKind::kGenesis ||
-               proposal.kind == EntryKind::kSettings;
-  }
+  // Configurations and settings have events of their own, with checks of their own (thesis §4.3).
+  const bool refused = role_ != Role::kLeader || transferee_ || event.proposals.empty() ||
+                       !std::ranges::all_of(event.proposals, may_be_proposed, &Proposal::kind);
   if (refused) {
     ++ready_.proposals_dropped;
     return;
@@ -340,7 +337,7 @@ void Core::Impl::append_to_log(Entry entry) {
     log_.append(std::move(entry));
     confs_.push_back(std::move(change));
     conf_changed();
-  } else if (entry.kind == EntryKind::kSettings) {
+  } else if (brings_settings(entry.kind)) {
     SettingsAtIndex change{entry.index, {}};
     ByteReader in(entry.payload.view());
     CHECK(Settings::decode(in, change.settings)) << "settings that do not decode";

@@ -26,7 +26,7 @@ bool is_well_formed(const AppendRequest& request, Term term) {
     ConfState conf;
     Settings settings;
     if (brings_conf(entry.kind) && !ConfState::decode(in, conf)) return false;
-    if (entry.kind == EntryKind::kSettings && !Settings::decode(in, settings)) return false;
+    if (brings_settings(entry.kind) && !Settings::decode(in, settings)) return false;
   }
   return true;
 }

@@ -11,28 +11,9 @@
 
 #include "base/bytes.h"
 #include "base/types.h"
+#include "raft/entry_kinds.h"
 
 namespace connectd::raft {
-
-// What an entry means to those who apply it. The core looks at configurations only. The values are
-// part of the formats.
-enum class EntryKind : uint8_t {
-  kNoop = 1,          // first entry of a term (thesis §6.4)
-  kCommand = 2,       // payload: the client's request, for the plugin
-  kGenesis = 3,       // payload: the cluster's founding document; always index 1, term 1
-  kConfChange = 4,    // payload: ConfState::encode(), then the host's details (see ConfAtIndex)
-  kSessionOpen = 5,   // payload: who opens; the session's id is this entry's index
-  kSessionClose = 6,  // payload: the session's id
-  kTick = 7,          // no payload: the plugin's next_deadline has passed
-  kCompare = 8,       // reserved: compare canonical states at this index
-  kSettings = 9,      // reserved: change of cluster settings
-  kRecovery = 10,     // as kConfChange, but written by an operator after the loss of a majority
-};
-constexpr bool is_known_entry_kind(uint8_t kind) { return kind >= 1 && kind <= 10; }
-// The payload is a configuration, in force where the entry is appended (thesis §4.1).
-constexpr bool brings_conf(EntryKind kind) {
-  return kind == EntryKind::kConfChange || kind == EntryKind::kRecovery;
-}
 
 // One position of the log. Everything in it is equal on every node that has it.
 struct Entry {

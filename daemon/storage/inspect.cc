@@ -13,32 +13,6 @@ namespace {
 
 constexpr size_t kInspectChunkBytes = 1 << 20;
 
-const char* kind_name(raft::EntryKind kind) {
-  switch (kind) {
-    case raft::EntryKind::kNoop:
-      return "noop";
-    case raft::EntryKind::kCommand:
-      return "command";
-    case raft::EntryKind::kGenesis:
-      return "genesis";
-    case raft::EntryKind::kConfChange:
-      return "conf change";
-    case raft::EntryKind::kSessionOpen:
-      return "session open";
-    case raft::EntryKind::kSessionClose:
-      return "session close";
-    case raft::EntryKind::kTick:
-      return "tick";
-    case raft::EntryKind::kCompare:
-      return "compare";
-    case raft::EntryKind::kSettings:
-      return "settings";
-    case raft::EntryKind::kRecovery:
-      return "recovery";
-  }
-  return "unknown";
-}
-
 InspectedRecord describe_newer(const std::string& file, const Record& record,
                                const std::string& what) {
   InspectedRecord line;
@@ -75,7 +49,7 @@ InspectedRecord describe(const std::string& file, const Record& record) {
     case RecordKind::kEntry:
       line.kind = "entry";
       line.text = fmt::format("{}, {} bytes; session {} sequence {} acked below {}; stamp {}",
-                              kind_name(record.entry.kind), record.entry.payload.size(),
+                              raft::row_of(record.entry.kind).name, record.entry.payload.size(),
                               record.entry.session, record.entry.sequence, record.entry.acked_below,
                               record.entry.stamp_ns);
       break;

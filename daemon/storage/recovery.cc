@@ -233,8 +233,7 @@ bool Recovery::add_entry(const Record& record, PendingBatch& batch, uint64_t seg
     batch.places.push_back({record.index, segment_id, record.offset});
   }
   const raft::EntryKind kind = record.entry.kind;
-  if (kind == raft::EntryKind::kGenesis || raft::brings_conf(kind) ||
-      kind == raft::EntryKind::kSettings) {
+  if (raft::row_of(kind).payload != raft::EntryPayload::kOpaque) {
     // A copy: a share would keep the reader's whole chunk.
     batch.special_entries.push_back(
         {record.index, record.term, kind, Slice::copy_of(record.entry.payload.view())});

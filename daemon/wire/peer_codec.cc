@@ -316,6 +316,10 @@ std::string read_proposals(Reader& in, ForwardProposals& m) {
       return fmt::format("a proposal of kind {}, which this version does not know", kind);
     }
     proposal.kind = static_cast<raft::EntryKind>(kind);
+    if (!raft::may_be_forwarded(proposal.kind)) {
+      return fmt::format("a proposal of kind {} ({}), which no node may forward", kind,
+                         raft::row_of(proposal.kind).name);
+    }
   }
   return {};
 }

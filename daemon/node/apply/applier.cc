@@ -80,7 +80,7 @@ void Applier::apply(std::vector<raft::Entry> entries) {
   size_t weight = entries.size();
   for (const raft::Entry& entry : entries) {
     bytes += entry.weight();
-    if (entry.kind == raft::EntryKind::kCompare) weight = kInlineWeight + 1;
+    if (raft::row_of(entry.kind).is_slow_to_apply) weight = kInlineWeight + 1;
   }
   queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   push(Entries{std::move(entries), weight});

@@ -361,6 +361,22 @@ TEST(Thesis310, TimeoutNowOnlyWhenTheTargetHasEverything) {
   EXPECT_EQ(host.take<TimeoutNow>(3).size(), 1u);
 }
 
+// One proposal of another kind spoils the whole Propose.
+TEST(Propose, TakesOnlyKindsThatMayBeProposed) {
+  for (const EntryKindRow& row : kEntryKinds) {
+    Host host({1});
+    host.lead_and_commit();
+    const Index before = host.core->last_index();
+    Propose propose;
+    propose.proposals.resize(2);
+    propose.proposals[1].kind = row.kind;
+    host.step(std::move(propose));
+    const bool taken = may_be_proposed(row.kind);
+    EXPECT_EQ(host.proposals_dropped, taken ? 0u : 1u) << row.name;
+    EXPECT_EQ(host.core->last_index(), taken ? before + 2 : before) << row.name;
+  }
+}
+
 TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {
   Host host;
   host.lead_and_commit();

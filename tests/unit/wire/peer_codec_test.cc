@@ -305,6 +305,17 @@ TEST(PeerCodec, EntriesMustBeContiguousAndTheirTermsMustRise) {  // catalogue ro
   EXPECT_NE(error_of(envelope(append)).find("the header of an entry cannot be"), std::string::npos);
 }
 
+TEST(PeerCodec, ForwardsOnlyWhatHoldersPropose) {
+  for (const raft::EntryKindRow& row : raft::kEntryKinds) {
+    ForwardProposals forward{Term(7), {}};
+    forward.proposals.emplace_back().kind = row.kind;
+    auto back = decode(encode(forward));
+    EXPECT_EQ(back.has_value(), raft::may_be_forwarded(row.kind)) << row.name;
+    if (back) continue;
+    EXPECT_NE(back.error().text.find("no node may forward"), std::string::npos);
+  }
+}
+
 TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
   std::string bytes = encode(envelope(raft::AppendRequest{Index(9), Term(6), Index(8), 77, {}}));
   std::string body = bytes.substr(kFrameHeaderBytes);

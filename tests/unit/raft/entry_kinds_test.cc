@@ -1,0 +1,65 @@
+#include "raft/entry_kinds.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "raft/types.h"
+
+namespace connectd::raft {
+namespace {
+
+template <class Has>
+std::vector<EntryKind> kinds_where(Has&& has) {
+  std::vector<EntryKind> kinds;
+  for (const EntryKindRow& row : kEntryKinds) {
+    if (has(row)) kinds.push_back(row.kind);
+  }
+  return kinds;
+}
+
+TEST(EntryKinds, KnownNumbersAreThoseOfTheTable) {
+  for (unsigned number = 0; number < 256; ++number) {
+    const bool known = number >= 1 && number <= kEntryKinds.size();
+    EXPECT_EQ(is_known_entry_kind(static_cast<uint8_t>(number)), known) << number;
+    if (known) {
+      EXPECT_EQ(row_of(static_cast<EntryKind>(number)).kind, static_cast<EntryKind>(number));
+    }
+  }
+}
+
+TEST(EntryKinds, EachHasANameOfItsOwn) {
+  std::set<std::string_view> names;
+  for (const EntryKindRow& row : kEntryKinds) {
+    EXPECT_FALSE(row.name.empty());
+    EXPECT_TRUE(names.insert(row.name).second) << row.name;
+  }
+}
+
+// What the rows say today, column by column: a new row that does not fit is seen here.
+TEST(EntryKinds, ColumnsHoldTheExpectedKinds) {
+  using enum EntryKind;
+  using Kinds = std::vector<EntryKind>;
+  EXPECT_EQ(kinds_where([](auto& row) { return may_be_proposed(row.kind); }),
+            (Kinds{kCommand, kSessionOpen, kTick, kCompare}));
+  EXPECT_EQ(kinds_where([](auto& row) { return may_be_forwarded(row.kind); }),
+            (Kinds{kCommand, kSessionOpen}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.writer == EntryWriter::kNobody; }),
+            (Kinds{kSessionClose}));
+  EXPECT_EQ(kinds_where([](auto& row) { return brings_conf(row.kind); }),
+            (Kinds{kConfChange, kRecovery}));
+  EXPECT_EQ(kinds_where([](auto& row) { return brings_settings(row.kind); }), (Kinds{kSettings}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.payload != EntryPayload::kOpaque; }),
+            (Kinds{kGenesis, kConfChange, kSettings, kRecovery}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.passes_full_log; }),
+            (Kinds{kNoop, kConfChange, kRecovery}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.passes_stopped_writes; }),
+            (Kinds{kSessionOpen}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.can_be_skipped; }), (Kinds{kCommand, kTick}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.is_slow_to_apply; }), (Kinds{kCompare}));
+}
+
+}  // namespace
+}  // namespace connectd::raft
