@@ -25,23 +25,27 @@ std::optional<Time> SendTimes::of(uint64_t round) const {
 bool ClockWatch::observe(int64_t wall_ns, Time sent, Time received, unsigned percent,
                          Duration window) {
   if (wall_ns == 0) return !wild_;  // it does not say
-  const Reading reading{wall_ns, sent, received};
-  if (!since_) {
-    since_ = reading;
+  const Reading reading{wall_ns, sent};
+  if (!base_) {
+    base_ = reading;
+    within_bound_since_ = received;
     return !wild_;
   }
-  // The most that can have passed here between the two readings of the other clock.
-  const int64_t here = (received - since_->sent).count();
-  const int64_t there = wall_ns - since_->wall_ns;
-  const bool fast = there / (100 + static_cast<int64_t>(percent)) >
-                    here / (100 - static_cast<int64_t>(percent)) + 1;
-  if (fast) {
+  // Both in the time that an exact clock shows while the other is as fast, and this one as slow, as
+  // may be. Rounded down, so that only what is certain counts.
+  const int64_t there = (wall_ns - base_->wall_ns) / (100 + static_cast<int64_t>(percent));
+  auto here = [&](Time until) {
+    return (until - base_->sent).count() / (100 - static_cast<int64_t>(percent));
+  };
+  if (there > here(received) + 1) {  // more than the most that can have passed here
     wild_ = true;
-    since_ = reading;
-  } else if (sent - since_->received >= window) {
-    wild_ = false;  // one whole window within the bound
-    since_ = reading;
+    base_ = reading;
+    within_bound_since_ = received;
+    return false;
   }
+  // Whatever comes later, compared with this reading it shows more.
+  if (there < here(sent)) base_ = reading;
+  if (sent - within_bound_since_ >= window) wild_ = false;
   return !wild_;
 }
 

@@ -48,9 +48,11 @@ class ClockWatch final {
   struct Reading {
     int64_t wall_ns;
     Time sent;
-    Time received;
   };
-  std::optional<Reading> since_;
+  // What later readings are compared with: of all so far the one that bounds them most sharply.
+  // An answer that came late is a blunt one, for its clock may have been read long after `sent`.
+  std::optional<Reading> base_;
+  Time within_bound_since_;
   bool wild_ = false;
 };
 
