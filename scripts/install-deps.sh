@@ -7,6 +7,7 @@ packages="g++ cmake ninja-build ccache git pkg-config
   libboost1.81-dev libboost-program-options1.81-dev libboost-json1.81-dev
   libyaml-cpp-dev libgoogle-glog-dev libgtest-dev libgmock-dev libssl-dev libexpected-dev libfmt-dev
   libxxhash-dev libzstd-dev
+  clang clang-format clang-tidy
   python3 redis-tools netcat-openbsd curl iproute2 mount util-linux e2fsprogs"
 
 missing=""

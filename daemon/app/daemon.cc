@@ -576,7 +576,7 @@ void Daemon::Impl::wait_for_signal() {
 void Daemon::Impl::on_signal(int number) {
   if (number == SIGUSR2) {
     if (node_) {
-      log_state(*node_);
+      log_state(*node_, *network_, *clients_);
     } else {
       LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
     }

@@ -97,19 +97,34 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   return status;
 }
 
-void log_state(const node::Node& node) {
+void log_state(const node::Node& node, const transport::PeerNetwork& network,
+               const client::ClientPort& clients) {
   const raft::Core& core = node.core();
   LOG_INFO("state",
            "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
-           "snapshot={} digest={:016x} requests={} bytes={} session={}",
+           "snapshot={} snapshots_failed={} digest={:016x} requests={} bytes={} session={}",
            raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
            core.last_index(), core.durable_index(), core.commit_index(), node.applied_index(),
-           node.snapshot_index(), node.digest(), node.holder().held(), node.holder().held_bytes(),
-           node.holder().session());
+           node.snapshot_index(), node.snapshots_failed(), node.digest(), node.holder().held(),
+           node.holder().held_bytes(), node.holder().session());
   for (const raft::PeerStatus& peer : core.peers()) {
     LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
              peer.next, peer.inflight_bytes, peer.active);
   }
+  for (const auto& [id, peer] : network.counters()) {
+    LOG_INFO(
+        "state",
+        "connection {}: sent={} bytes_sent={} dropped={} received={} bytes_received={} reached={} "
+        "lost={}",
+        id, peer.messages_sent, peer.bytes_sent, peer.messages_dropped, peer.messages_received,
+        peer.bytes_received, peer.times_reached, peer.times_lost);
+  }
+  const client::ClientPortCounters& port = clients.counters();
+  LOG_INFO("state",
+           "clients: connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
+           "stalled={}",
+           clients.connections(), port.accepted, port.rejected, port.requests, port.bad_frames,
+           port.too_large, port.stalled);
 }
 
 }  // namespace connectd::app

@@ -4,11 +4,13 @@
 
 #include <memory>
 
+#include "client/client_port.h"
 #include "config/config.h"
 #include "node/membership/bootstrap.h"
 #include "node/node.h"
 #include "node/status.h"
 #include "plugin/plugin.h"
+#include "transport/peer_network.h"
 
 namespace connectd::app {
 
@@ -33,6 +35,7 @@ class StatusMaker final {
 };
 
 // For SIGUSR2: everything that a developer asks first.
-void log_state(const node::Node& node);
+void log_state(const node::Node& node, const transport::PeerNetwork& network,
+               const client::ClientPort& clients);
 
 }  // namespace connectd::app

@@ -40,16 +40,8 @@ class BoundedQueue {
     return !out.empty();
   }
 
-  // As drain(), but waits for an item. False when the queue is closed and empty.
-  bool wait_and_drain(std::vector<T>& out) {
-    out.clear();
-    std::unique_lock lock(mutex_);
-    ready_.wait(lock, [this] { return closed_ || !items_.empty(); });
-    out.swap(items_);
-    return !out.empty();
-  }
-
-  // As wait_and_drain(), for at most `timeout`; then returns true with nothing in `out`.
+  // As drain(), but waits for an item, for at most `timeout`; then returns true with nothing in
+  // `out`. False when the queue is closed and empty.
   template <class Timeout>
   bool wait_and_drain_for(std::vector<T>& out, Timeout timeout) {
     out.clear();

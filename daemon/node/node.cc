@@ -439,6 +439,4 @@ void Node::shut_down() {
   if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
 }
 
-bool Node::drained() const { return holder_->held() == 0 && core_->role() != raft::Role::kLeader; }
-
 }  // namespace connectd::node

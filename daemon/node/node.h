@@ -149,9 +149,8 @@ class Node final : public Service, public wire::TransportHandler {
   // Whether a peer that says this is welcome.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const;
 
-  // Hands over leadership and takes no new requests. drained(): nothing is held any more.
+  // Hands over leadership and takes no new requests.
   void shut_down();
-  bool drained() const;
 
   // ---- what it knows
   const raft::Core& core() const { return *core_; }

@@ -77,8 +77,8 @@ struct Received {
   Envelope envelope;
 };
 // On a leader that is not transferring: appended, in order. Otherwise dropped whole
-// (Ready::proposals_dropped), and none of it will ever be appended. All or nothing. Only of kinds that
-// may_be_proposed (raft/entry_kinds.h).
+// (Ready::proposals_dropped), and none of it will ever be appended. All or nothing. Only of kinds
+// that may_be_proposed (raft/entry_kinds.h).
 struct Propose {
   std::vector<Proposal> proposals;
 };

@@ -42,7 +42,6 @@ class ClockWatch final {
   // The other clock was read in between. False: it is known to be faster than `percent` allow both
   // clocks together, or it was set forward, which looks the same.
   bool observe(int64_t wall_ns, Time sent, Time received, unsigned percent, Duration window);
-  bool is_wild() const { return wild_; }
 
  private:
   struct Reading {

@@ -140,7 +140,7 @@ void Core::Impl::answered(Progress& peer, uint64_t round, int64_t wall_ns) {
   }
 }
 
-// ---- priorities (docs/adr/0017-priorities-and-settings.md)
+// ---- priorities (docs/adr/0017-stale-reads-and-priorities.md)
 
 uint8_t Core::Impl::priority_of(NodeId id) const {
   if (id == options_.id) return priority_;

@@ -26,11 +26,6 @@ void Checkers::fail(std::string text) {
   if (violation_.empty()) violation_ = std::move(text);
 }
 
-NodeId Checkers::leader_of(Term term) const {
-  auto found = leaders_.find(term);
-  return found == leaders_.end() ? NodeId() : found->second;
-}
-
 // ---- nodes
 
 void Checkers::started(NodeId id, const node::Node& node) {
@@ -117,7 +112,6 @@ void Checkers::look_at_log(NodeId id, NodeView& view, const raft::Core& core) {
     view.log_terms[i.value()] = term;
     const raft::Entry* entry = core.entry_in_memory(i);
     if (entry == nullptr) continue;
-    ++entries_checked_;
     const Term before = core.term_at(i - 1);
     auto [known, fresh] = entries_.try_emplace({i, term}, KnownEntry{entry->checksum, before});
     if (fresh) continue;

@@ -72,8 +72,6 @@ class Checkers {
   Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
   uint64_t elections() const { return elections_; }
   uint64_t log_cuts() const { return log_cuts_; }
-  uint64_t entries_checked() const { return entries_checked_; }
-  NodeId leader_of(Term term) const;
 
  private:
   class ComparingReplayer;
@@ -123,7 +121,6 @@ class Checkers {
   std::unordered_map<uint64_t, Index> shown_to_;
   uint64_t elections_ = 0;
   uint64_t log_cuts_ = 0;
-  uint64_t entries_checked_ = 0;
 };
 
 }  // namespace connectd::sim

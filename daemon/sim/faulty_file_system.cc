@@ -357,14 +357,6 @@ std::string FaultyFileSystem::content(const std::string& path) const {
   return inode ? inode->cached : std::string();
 }
 
-std::string FaultyFileSystem::durable_content(const std::string& path) const {
-  std::lock_guard lock(state_->mutex);
-  auto directory = state_->directories.find(parent_of(path));
-  if (directory == state_->directories.end()) return {};
-  auto name = directory->second.durable.find(name_of(path));
-  return name == directory->second.durable.end() ? std::string() : name->second->durable;
-}
-
 bool FaultyFileSystem::has(const std::string& path) const {
   std::lock_guard lock(state_->mutex);
   return state_->find(path) != nullptr;

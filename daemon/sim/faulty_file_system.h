@@ -81,9 +81,8 @@ class FaultyFileSystem final : public storage::FileSystem {
   void set_capacity(uint64_t bytes);
   void set_free(uint64_t bytes);  // so much more fits
 
-  // ---- looking and meddling; both contents of the file
+  // ---- looking and meddling
   std::string content(const std::string& path) const;
-  std::string durable_content(const std::string& path) const;
   bool has(const std::string& path) const;
   std::vector<std::string> names(const std::string& directory) const;
   void put(const std::string& path, std::string content);  // durable at once

@@ -59,8 +59,8 @@ struct GenesisAccepted {
   uint64_t document_checksum = 0;
 };
 
-// The comparison of the replicas (node/divergence/divergence.h). What is compared at an index: the digest
-// chain, or the hash of the plugin's canonical snapshot.
+// The comparison of the replicas (node/divergence/divergence.h). What is compared at an index: the
+// digest chain, or the hash of the plugin's canonical snapshot.
 enum class Compared : uint8_t { kReplies = 0, kState = 1 };
 
 // A follower to its leader: unasked as its applied index advances, and as the answer to a
@@ -97,8 +97,9 @@ struct DivergenceVerdict {
   uint64_t other_digest = 0;  // the other one
 };
 
-// A change of members, from the node that was asked to the leader (node/membership/members.h has the bytes),
-// and what became of it. `number` is the asker's; an answer that is lost is asked for no more.
+// A change of members, from the node that was asked to the leader (node/membership/members.h has
+// the bytes), and what became of it. `number` is the asker's; an answer that is lost is not asked
+// for again.
 struct ChangeRequest {
   uint64_t number = 0;
   std::string change;

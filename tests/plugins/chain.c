@@ -5,8 +5,8 @@
  *   any other       a read: replies the state and how many writes made it: "0123456789abcdef 7"
  *
  * H(state, index, request): FNV-1a with 64 bits over state, index and length, 8 bytes each and
- * little-endian, then the request; at the end the three steps of splitmix64's finalizer, so that one
- * changed bit changes half of the state. The first state is 0. */
+ * little-endian, then the request; at the end the three steps of splitmix64's finalizer, so that
+ * one changed bit changes half of the state. The first state is 0. */
 #include <connect/plugin.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -15,8 +15,8 @@
 //     computed once: the core is a function.
 //   - Symmetry: a state and what it becomes by renaming the nodes count as one. The core does not
 //     look at the numbers of nodes but to tell them apart and to choose an order of sending, and
-//     the network has no order. The program proves it on a bound: --check-symmetry counts the states
-//     behind each one and compares with the search that does not use it.
+//     the network has no order. The program proves it on a bound: --check-symmetry counts the
+//     states behind each one and compares with the search that does not use it.
 //
 // Checked in every state: the core's own invariants before and after the step; one leader a term;
 // one vote of a node in a term, over all its lives; no vote, vote request or acknowledgement leaves

@@ -113,9 +113,8 @@ class Holder final {
   // Gives up what is over its time, hands on what can go.
   void advance(Time now);
   // Reads that may be executed behind the entry at `handed`, into `out`: some of each stream whose
-  // client takes its replies. More may be left: has_ready_reads().
+  // client takes its replies. More may be left.
   void take_reads(Index handed, std::vector<ReadTask>& out);
-  bool has_ready_reads() const { return !ready_streams_.empty(); }
   // Tells the streams that had replies that the turn is over.
   void end_replies();
   Time next_deadline() const;

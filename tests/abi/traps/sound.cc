@@ -1,6 +1,7 @@
 // Expected: nothing
 //
-// Every form of a class that is right. Whatever the traps refuse, these must compile without a warning.
+// Every form of a class that is right. Whatever the traps refuse, these must compile without a
+// warning.
 #include <functional>
 
 #include "base.h"

@@ -23,7 +23,7 @@ TEST(BoundedQueue, CloseWakesTheConsumerAfterTheLastItem) {
   std::vector<int> seen;
   std::thread consumer([&] {
     std::vector<int> out;
-    while (queue.wait_and_drain(out)) seen.insert(seen.end(), out.begin(), out.end());
+    while (queue.wait() && queue.drain(out)) seen.insert(seen.end(), out.begin(), out.end());
   });
   for (int i = 0; i < 1000; ++i) ASSERT_TRUE(queue.push(std::move(i)));
   queue.close();

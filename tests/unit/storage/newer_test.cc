@@ -1,5 +1,5 @@
-// What a newer connectd wrote is refused with exit code 76: it is neither damage nor a torn end, and
-// not a byte of the log changes. Bytes whose checksum does not match are judged as always.
+// What a newer connectd wrote is refused with exit code 76: it is neither damage nor a torn end,
+// and not a byte of the log changes. Bytes whose checksum does not match are judged as always.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Checks the sources with the tools of clang 14.
+
+    scripts/check-clang.py format [FILE...]   clang-format changes nothing (all files, or these)
+    scripts/check-clang.py threads            who may touch what on which thread, and under which lock:
+                                              -Wthread-safety on daemon/{base,node,raft,storage,...}
+    scripts/check-clang.py tidy               clang-tidy on what has changed since the merge base with
+                                              origin/main (where that is HEAD itself: since ten commits ago)
+    scripts/check-clang.py tidy --all         clang-tidy on all files
+    scripts/check-clang.py self-test          format and threads catch a deliberate violation
+
+  --build DIRECTORY   whose compile_commands.json says how files are compiled [build/release]
+  --seconds N         tidy: begin no more files after so long, and name those that are left [600]
+  --base COMMIT       tidy: changed since this commit
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FORMATTED = {".cc", ".h", ".hpp", ".c"}
+FOLDERS = ["daemon", "plugins", "sdk", "tests"]
+# Modules whose mutexes and thread roles are annotated.
+ANNOTATED = ["daemon/base/", "daemon/raft/", "daemon/storage/", "daemon/node/", "daemon/transport/",
+             "daemon/client/", "tests/unit/base/"]
+# What g++ is told and clang is not: precompiled headers, and warnings that are not the subject.
+DROPPED = {"-fpch-preprocess", "-Winvalid-pch", "-Werror", "-Wno-maybe-uninitialized", "-Wno-tsan"}
+
+
+def tool(name):
+    for candidate in (f"{name}-14", name):
+        found = shutil.which(candidate)
+        if found:
+            return found
+    sys.exit(f"check-clang.py: there is no {name}: scripts/install-deps.sh installs it")
+
+
+def format_failures(files):
+    done = subprocess.run([tool("clang-format"), "--dry-run", "-Werror", *map(str, files)],
+                          capture_output=True, text=True, check=False, cwd=ROOT)
+    return [line for line in done.stderr.splitlines() if "error:" in line]
+
+
+def check_format(files):
+    if not files:
+        files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*"))
+                 if path.suffix in FORMATTED]
+    found = format_failures(files)
+    for line in found:
+        print(line)
+    names = sorted({line.split(":")[0] for line in found})
+    if names:
+        print("to mend it: clang-format -i " + " ".join(os.path.relpath(name, ROOT) for name in names))
+    print(f"clang-format: {len(files)} files, {len(names)} to mend")
+    return 1 if found else 0
+
+
+def compile_commands(build):
+    """File, relative to the root -> the options that say what it includes and defines."""
+    path = ROOT / build / "compile_commands.json"
+    if not path.exists():
+        sys.exit(f"check-clang.py: {path} is missing: cmake --preset release")
+    commands = {}
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        file = os.path.relpath(os.path.join(row["directory"], row["file"]), ROOT)
+        if file in commands or file.startswith("build/"):
+            continue
+        words, options, skip = shlex.split(row["command"]), [], False
+        for at, word in enumerate(words[1:], start=1):
+            if skip:
+                skip = False
+            elif word in ("-o", "-c") or (word == "-include" and "cmake_pch" in words[at + 1]):
+                skip = True
+            elif word not in DROPPED and not word.startswith("-fsanitize"):
+                options.append(word)
+        commands[file] = (row["directory"], options)
+    return commands
+
+
+def in_parallel(work, files):
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return [result for result in pool.map(work, files) if result]
+
+
+def check_threads(build):
+    commands = compile_commands(build)
+    clang = tool("clang++")
+    files = [file for file in sorted(commands)
+             if file.endswith(".cc") and any(file.startswith(start) for start in ANNOTATED)]
+
+    def work(file):
+        directory, options = commands[file]
+        done = subprocess.run(
+            [clang, *options, "-w", "-Wthread-safety", "-Werror=thread-safety", "-fsyntax-only",
+             str(ROOT / file)], capture_output=True, text=True, check=False, cwd=directory)
+        return done.stderr if done.returncode != 0 else None
+
+    failed = in_parallel(work, files)
+    for text in failed:
+        print(text)
+    print(f"threads: {len(files)} files, {len(failed)} with violations")
+    return 1 if failed or not files else 0
+
+
+def git(*arguments):
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def changed_since(base):
+    if not base:
+        head, base = git("rev-parse", "HEAD"), git("merge-base", "origin/main", "HEAD")
+        if not base or base == head:
+            base = git("rev-list", "--max-count=11", "HEAD").splitlines()[-1:]
+            base = base[0] if base else ""
+    if not base:
+        sys.exit("check-clang.py: no commit to compare with: --base COMMIT, or --all")
+    return base, set(git("diff", "--name-only", "--diff-filter=d", base).splitlines())
+
+
+def check_tidy(arguments):
+    commands = compile_commands(arguments.build)
+    if arguments.all:
+        chosen = sorted(file for file in commands if file.endswith(".cc"))
+        print(f"clang-tidy: all {len(chosen)} files")
+    else:
+        base, changed = changed_since(arguments.base)
+        chosen = sorted(file for file in commands if file.endswith(".cc") and file in changed)
+        print(f"clang-tidy: {len(chosen)} files have changed since {base[:12]}")
+    clang_tidy, begun, left = tool("clang-tidy"), time.monotonic(), []
+
+    def work(file):
+        if not arguments.all and time.monotonic() - begun > arguments.seconds:
+            left.append(file)
+            return None
+        directory, options = commands[file]
+        done = subprocess.run([clang_tidy, "--quiet", str(ROOT / file), "--", *options, "-w"],
+                              capture_output=True, text=True, check=False, cwd=directory)
+        bad = done.returncode != 0 or "warning:" in done.stdout
+        return (done.stdout + (done.stderr if done.returncode else "")) if bad else None
+
+    failed = in_parallel(work, chosen)
+    for text in failed:
+        print(text)
+    if left:
+        print(f"clang-tidy: no time for {len(left)}: {' '.join(sorted(left))}")
+    print(f"clang-tidy: {len(chosen) - len(left)} files, {len(failed)} with findings")
+    return 1 if failed else 0
+
+
+UNGUARDED = """#include "base/mutex.h"
+class A {
+ public:
+  void f() { x_ = 1; }
+  void g() {
+    connectd::MutexLock lock(mutex_);
+    x_ = 2;
+  }
+ private:
+  connectd::Mutex mutex_;
+  int x_ GUARDED_BY(mutex_) = 0;
+};
+"""
+ROLE = """#include "base/thread_role.h"
+class A {
+ public:
+  void f() { x_ = 1; }
+ private:
+  connectd::ThreadRole loop_{"loop"};
+  int x_ GUARDED_BY(loop_) = 0;
+};
+"""
+
+
+def self_test():
+    wrong = []
+    clang = tool("clang++")
+    rows = [("no lock", UNGUARDED, True),
+            ("a lock", UNGUARDED.replace("void f() { x_ = 1; }", "void f() { g(); }"), False),
+            ("no role", ROLE, True),
+            ("a role", ROLE.replace("{ x_ = 1; }", "{\n    loop_.check();\n    x_ = 1;\n  }"), False)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text, expected in rows:
+            path = pathlib.Path(folder) / "a.cc"
+            path.write_text(text, encoding="utf-8")
+            done = subprocess.run(
+                [clang, "-std=c++20", f"-I{ROOT}/daemon", "-Wthread-safety", "-Werror=thread-safety",
+                 "-fsyntax-only", str(path)], capture_output=True, text=True, check=False)
+            caught = done.returncode != 0 and "thread-safety" in done.stderr
+            if caught != expected or (not expected and done.returncode != 0):
+                wrong.append(f"threads: {name}: {'not caught' if expected else done.stderr}")
+        shutil.copy(ROOT / ".clang-format", folder)
+        for text, expected in (("int  x = 1;\n", True), ("int x = 1;\n", False)):
+            path = pathlib.Path(folder) / "a.cc"
+            path.write_text(text, encoding="utf-8")
+            if bool(format_failures([path])) != expected:
+                wrong.append(f"format: {text!r}: {'not caught' if expected else 'refused'}")
+    for line in wrong:
+        print(line)
+    print(f"self-test: {len(rows) + 2} cases, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["format", "threads", "tidy", "self-test"])
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--build", default="build/release")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--base")
+    arguments = parser.parse_args()
+    if arguments.what == "format":
+        return check_format([pathlib.Path(file).resolve() for file in arguments.files])
+    if arguments.what == "threads":
+        return check_threads(arguments.build)
+    if arguments.what == "tidy":
+        return check_tidy(arguments)
+    return self_test()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
