@@ -51,7 +51,7 @@ int non_blank_lines(const std::string& path) {
   return lines;
 }
 
-TEST(Header, LayoutIsTheCommittedOneInEveryLanguage) {
+TEST(Header, LayoutMatchesTableInEveryLanguage) {
   std::string table = read_file(kSource + "/tests/abi/layout.txt");
   ASSERT_THAT(table, HasSubstr("connectd_plugin - 112"));
   for (std::string language : {"c99", "c11", "cxx17", "cxx20"}) {
@@ -59,7 +59,7 @@ TEST(Header, LayoutIsTheCommittedOneInEveryLanguage) {
   }
 }
 
-TEST(Exports, OneSymbolInEveryPlugin) {
+TEST(Exports, EveryPluginExportsOneSymbol) {
   int seen = 0;
   std::vector<fs::path> files = {kBuild + "/abi/libabi_counter.so"};
   for (const char* folder : {"/plugins", "/tests/plugins"}) {
@@ -79,7 +79,7 @@ TEST(Exports, OneSymbolInEveryPlugin) {
   EXPECT_GE(seen, 5);
 }
 
-TEST(Counter, IsShort) {
+TEST(Counter, FitsOnAPage) {
   EXPECT_LE(non_blank_lines(kSource + "/plugins/counter/counter.c"), 45);
   EXPECT_LE(non_blank_lines(kSource + "/tests/abi/counter.cc"), 20);
 }
@@ -96,7 +96,7 @@ class Guide : public ::testing::Test {
   fs::path dir_;
 };
 
-TEST_F(Guide, BuildLinesWork) {
+TEST_F(Guide, BuildCommandsMakePlugins) {
   int commands = 0;
   std::istringstream lines(text_);
   for (std::string line; std::getline(lines, line);) {
@@ -113,7 +113,7 @@ TEST_F(Guide, BuildLinesWork) {
   EXPECT_EQ(commands, 2);
 }
 
-TEST_F(Guide, ExamplesCompile) {
+TEST_F(Guide, ExamplesCompileAndLoad) {
   int examples = 0;
   const std::string begin = "```cpp\n";
   for (size_t at = text_.find(begin); at != text_.npos; at = text_.find(begin, at)) {
@@ -150,7 +150,7 @@ std::string bad_path(const std::string& name) { return kBuild + "/abi/libabi_bad
 
 class BadPlugin : public ::testing::TestWithParam<Defect> {};
 
-TEST_P(BadPlugin, IsRefusedWithItsReason) {
+TEST_P(BadPlugin, IsRejectedWithReason) {
   const Defect& defect = GetParam();
   std::string path = bad_path(defect.name);
   auto plugin = Plugin::load({.path = path, .dirs = {}, .sha256 = {}, .config_dir = {}});
@@ -183,7 +183,7 @@ INSTANTIATE_TEST_SUITE_P(
         Defect{"view", ExitCode::kPlugin, {"connectd.snapshot-view/1", "incomplete"}}),
     [](const auto& defect) { return std::string(defect.param.name); });
 
-TEST(GoodPlugin, SoundNewerMinorAndUnknownPermissionAreTaken) {
+TEST(GoodPlugin, NewerMinorAndUnknownPermissionLoad) {
   for (const char* name : {"sound", "minor", "permission"}) {
     auto plugin =
         Plugin::load({.path = bad_path(name), .dirs = {}, .sha256 = {}, .config_dir = {}});
@@ -209,14 +209,14 @@ class BadFile : public ::testing::Test {
   std::string path_;
 };
 
-TEST_F(BadFile, Text) {
+TEST_F(BadFile, TextIsRejected) {
   write("int main() { return 0; }  // long enough to be taken for a header, and yet no ELF file\n");
   Error error = load();
   EXPECT_EQ(error.code, ExitCode::kPlugin);
   EXPECT_THAT(error.text, HasSubstr("is not a shared object"));
 }
 
-TEST_F(BadFile, Empty) {
+TEST_F(BadFile, EmptyFileIsRejected) {
   write("");
   Error error = load();
   EXPECT_EQ(error.code, ExitCode::kPlugin);
@@ -224,7 +224,7 @@ TEST_F(BadFile, Empty) {
 }
 
 // The loader would map each of these and die of SIGBUS, or worse, go on.
-TEST_F(BadFile, TruncatedAnywhere) {
+TEST_F(BadFile, TruncatedFileIsRejected) {
   std::string whole = read_file(bad_path("sound"));
   ASSERT_GT(whole.size(), 4096u);
   for (size_t size = 64; size < whole.size(); size += 509) {
@@ -237,7 +237,7 @@ TEST_F(BadFile, TruncatedAnywhere) {
   EXPECT_THAT(load().text, HasSubstr("is truncated"));
 }
 
-TEST_F(BadFile, OtherProcessorAndOtherKind) {
+TEST_F(BadFile, OtherProcessorOrTypeIsRejected) {
   std::string bytes = read_file(bad_path("sound"));
   bytes[18] = 0x28;  // e_machine: ARM, 32 bits
   write(bytes);
@@ -253,7 +253,7 @@ TEST_F(BadFile, OtherProcessorAndOtherKind) {
   EXPECT_THAT(error.text, HasSubstr("no shared object"));
 }
 
-TEST_F(BadFile, Directory) {
+TEST_F(BadFile, DirectoryIsRejected) {
   path_ = ::testing::TempDir() + "connectd-abi-directory.so";
   fs::create_directory(path_);
   Error error = load();
@@ -262,7 +262,7 @@ TEST_F(BadFile, Directory) {
 }
 
 // Built without -Wl,-z,defs: what is missing shows at load.
-TEST_F(BadFile, UndefinedSymbol) {
+TEST_F(BadFile, UndefinedSymbolIsNamed) {
   std::string source = ::testing::TempDir() + "connectd-abi-undefined.c";
   std::ofstream(source) << "int missing_function(void); int f(void) { return missing_function(); }";
   std::string said =

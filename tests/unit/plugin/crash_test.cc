@@ -63,7 +63,7 @@ class Crash : public ::testing::Test {
   Crash() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 };
 
-TEST_F(Crash, NamesTheCallAndDiesOfTheSignal) {
+TEST_F(Crash, SignalIsReportedWithItsCall) {
   struct {
     const char* how;
     int signal;
@@ -80,7 +80,7 @@ TEST_F(Crash, NamesTheCallAndDiesOfTheSignal) {
   }
 }
 
-TEST_F(Crash, AStackOverflowIsReportedOnEveryThread) {
+TEST_F(Crash, StackOverflowIsReportedOnAnyThread) {
   const char* text =
       "plugin crasher 2.5.0 crashed in apply at index 812 \\(signal 11, SIGSEGV\\)\n";
   EXPECT_EXIT(crash_in_apply("stack"), ::testing::KilledBySignal(SIGSEGV), text);
@@ -98,7 +98,7 @@ TEST_F(Crash, AStackOverflowIsReportedOnEveryThread) {
       ::testing::KilledBySignal(SIGSEGV), text);
 }
 
-TEST_F(Crash, OtherFunctionsAreNamedToo) {
+TEST_F(Crash, EveryFunctionIsNamed) {
   EXPECT_EXIT(
       {
         install_crash_handler();
@@ -111,7 +111,7 @@ TEST_F(Crash, OtherFunctionsAreNamedToo) {
       "plugin crasher 2.5.0 crashed in snapshot at index 31 \\(signal 6, SIGABRT\\)\n");
 }
 
-TEST_F(Crash, OutsideOfCallsItIsOurs) {
+TEST_F(Crash, CrashOutsideCallsNamesConnectd) {
   EXPECT_EXIT(
       {
         install_crash_handler();
@@ -122,7 +122,7 @@ TEST_F(Crash, OutsideOfCallsItIsOurs) {
       ::testing::KilledBySignal(SIGABRT), "connectd crashed \\(signal 6, SIGABRT\\)\n");
 }
 
-TEST_F(Crash, CallsNest) {
+TEST_F(Crash, InnerCallRestoresOuterCall) {
   EXPECT_EQ(CallScope::current(), nullptr);
   CallScope outer("a", "1", "load");
   {

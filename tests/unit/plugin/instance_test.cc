@@ -27,7 +27,7 @@ class Counter : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Plugin, Counter,
                          ::testing::Values("plugins/libcounter.so", "abi/libabi_counter.so"));
 
-TEST_P(Counter, IncrIsAWriteAndAllElseARead) {
+TEST_P(Counter, OnlyIncrIsAWrite) {
   auto counter = make();
   std::string reply;
   for (const char* request : {"incr", "incr ", "increment"}) {
@@ -39,7 +39,7 @@ TEST_P(Counter, IncrIsAWriteAndAllElseARead) {
   EXPECT_EQ(reply, "");
 }
 
-TEST_P(Counter, CountsAndAppendsToTheReply) {
+TEST_P(Counter, CountsAndAppendsToReply) {
   auto counter = make();
   EXPECT_EQ(read(*counter, "get"), "0\n");
   EXPECT_EQ(apply(*counter, 2, "incr"), "1\n");
@@ -50,13 +50,13 @@ TEST_P(Counter, CountsAndAppendsToTheReply) {
   EXPECT_EQ(replies, "before 3\n");
 }
 
-TEST_P(Counter, StartsAtTheOption) {
+TEST_P(Counter, StartOptionSetsFirstValue) {
   auto counter = make({{"start", "41"}, {"other", "x"}});
   EXPECT_EQ(apply(*counter, 1, "incr"), "42\n");
 }
 
-TEST_P(Counter, RefusesAStartThatIsNoNumber) {
-  for (const char* start : {"", "x", "12x", "-1", " 1"}) {
+TEST_P(Counter, InvalidStartIsRejected) {
+  for (const char* start : {"", "x", "12x", "-1", " 1", "18446744073709551616"}) {
     auto plugin = Plugin::load(at(build_path(GetParam())));
     auto counter = Instance::create(*plugin, {{"start", start}});
     ASSERT_FALSE(counter.has_value()) << "'" << start << "'";
@@ -77,7 +77,7 @@ TEST_P(Counter, SnapshotRoundTrip) {
   EXPECT_EQ(read(*restored, "get"), "1000000008\n");
 }
 
-TEST_P(Counter, ShortAndLongSnapshotsAreRefused) {
+TEST_P(Counter, ShortOrLongSnapshotIsRejected) {
   auto early = make();
   std::string bytes(7, '\0');
   auto result = early->restore(covering(9, bytes.size()), from(bytes));
@@ -93,7 +93,7 @@ TEST_P(Counter, ShortAndLongSnapshotsAreRefused) {
   EXPECT_EQ(result.error().code, ExitCode::kPlugin);
 }
 
-TEST_P(Counter, TwoInstancesAreApart) {
+TEST_P(Counter, InstancesAreIndependent) {
   auto one = make();
   auto two = make({{"start", "10"}});
   apply(*one, 1, "incr");
@@ -102,7 +102,7 @@ TEST_P(Counter, TwoInstancesAreApart) {
   EXPECT_EQ(read(*two, "get"), "11\n");
 }
 
-TEST(Echo, RepliesTheRequestAndKeepsNothing) {
+TEST(Echo, RepliesWithRequestAndKeepsNothing) {
   auto echo = make_instance(Plugin::load(at(build_path("plugins/libecho.so"))));
   std::string reply;
   EXPECT_EQ(echo->classify(as_bytes("read it"), reply), RequestKind::kRead);
@@ -216,7 +216,7 @@ class Host : public ::testing::Test {
   }
 };
 
-TEST_F(Host, StatusReachesTheCaller) {
+TEST_F(Host, StatusReachesCaller) {
   auto instance = make();
   std::string reply;
   EXPECT_EQ(instance->apply(entry(1), as_bytes("status 3"), reply), 3);
@@ -224,7 +224,7 @@ TEST_F(Host, StatusReachesTheCaller) {
   EXPECT_EQ(reply, "part");
 }
 
-TEST_F(Host, TheContextIsTheEntrys) {
+TEST_F(Host, ContextMatchesEntry) {
   auto instance = make();
   ApplyContext context{.index = Index(11),
                        .term = Term(12),
@@ -246,7 +246,7 @@ TEST_F(Host, TheContextIsTheEntrys) {
   EXPECT_EQ(last_context.seed[1], 17u);
 }
 
-TEST_F(Host, NegativeApplyNamesEverything) {
+TEST_F(Host, FailedApplyReportsPlaceAndReason) {
   auto instance = make();
   std::string reply = "kept";
   auto result = instance->apply(entry(812), as_bytes("fail -3 disk on fire"), reply);
@@ -257,14 +257,14 @@ TEST_F(Host, NegativeApplyNamesEverything) {
   EXPECT_EQ(reply, "kept");
 }
 
-TEST_F(Host, AFailedInstanceIsNotCalledAgain) {
+TEST_F(Host, FailedInstanceIsNotCalledAgain) {
   auto instance = make();
   apply(*instance, 1, "fail -1 x");
   std::string reply;
   EXPECT_DEATH((void)instance->apply(entry(2), as_bytes("status 0"), reply), "failed plugin");
 }
 
-TEST_F(Host, AFailTextIsOfOneCallOnly) {
+TEST_F(Host, FailTextLastsForOneCall) {
   auto instance = make();
   EXPECT_EQ(read(*instance, "fail -7 first"),
             "!plugin script 0.9 failed in read: first (CONNECTD_E_UNSUPPORTED, -7)");
@@ -273,13 +273,13 @@ TEST_F(Host, AFailTextIsOfOneCallOnly) {
   EXPECT_THAT(read(*instance, "fail -2"), HasSubstr("out of memory"));
 }
 
-TEST_F(Host, AFailTextIsBounded) {
+TEST_F(Host, FailTextIsBounded) {
   auto instance = make();
   std::string text = read(*instance, "fail -1 " + std::string(1 << 20, 'y'));
   EXPECT_LT(text.size(), kMaxFailText + 200);
 }
 
-TEST_F(Host, OnlyACorruptStateFoundByAReadStopsTheNode) {
+TEST_F(Host, OnlyCorruptFromReadStopsNode) {
   auto instance = make();
   std::string reply = "kept";
   auto result = instance->read({}, as_bytes("fail -3 x"), reply);
@@ -289,7 +289,7 @@ TEST_F(Host, OnlyACorruptStateFoundByAReadStopsTheNode) {
   EXPECT_EQ(reply, "kept");
 }
 
-TEST_F(Host, ClassifyKeepsTheReplyOfRejectAndReplyOnly) {
+TEST_F(Host, ClassifyReplyIsKeptForRejectAndReply) {
   auto instance = make();
   struct {
     const char* request;
@@ -314,7 +314,7 @@ TEST_F(Host, ClassifyKeepsTheReplyOfRejectAndReplyOnly) {
   }
 }
 
-TEST_F(Host, WithoutClassifyEveryRequestIsAWrite) {
+TEST_F(Host, WithoutClassifyAllRequestsAreWrites) {
   static connectd_plugin only_writes = table(CONNECTD_FRAMING_LINE);
   only_writes.classify = nullptr;
   only_writes.read = nullptr;
@@ -323,7 +323,7 @@ TEST_F(Host, WithoutClassifyEveryRequestIsAWrite) {
   EXPECT_EQ(instance->classify(as_bytes("get"), reply), RequestKind::kWrite);
 }
 
-TEST_F(Host, AReplyUpToTheLimitIsWhole) {
+TEST_F(Host, ReplyAtLimitIsComplete) {
   auto instance = make();
   std::string reply = "b";
   auto command = "reply " + std::to_string(kMaxReply);
@@ -332,7 +332,7 @@ TEST_F(Host, AReplyUpToTheLimitIsWhole) {
 }
 
 // The command has its effect; status and bytes are the same on every replica.
-TEST_F(Host, AReplyOverTheLimitIsReplacedAndTheCommandCounts) {
+TEST_F(Host, ReplyOverLimitIsReplacedAfterApply) {
   auto command = "reply " + std::to_string(kMaxReply + 1);
   const char* ends[] = {"dropped\n", "dropped\r\n", "dropped"};
   const char* begins[] = {"ERR UNKNOWN ", "-UNKNOWN ", "ERR UNKNOWN "};
@@ -355,7 +355,7 @@ TEST_F(Host, AReplyOverTheLimitIsReplacedAndTheCommandCounts) {
   EXPECT_EQ(reply, "");
 }
 
-TEST_F(Host, AFailingSinkIsReportedAsItselfAndTheInstanceLives) {
+TEST_F(Host, SinkFailureKeepsInstance) {
   auto instance = make();
   apply(*instance, 1, "abc");
   int calls = 0;
@@ -374,7 +374,7 @@ TEST_F(Host, AFailingSinkIsReportedAsItselfAndTheInstanceLives) {
   EXPECT_EQ(apply(*instance, 2, "status 0"), "");
 }
 
-TEST_F(Host, AFailingSnapshotStopsTheReplica) {
+TEST_F(Host, FailedSnapshotStopsReplica) {
   auto instance = make();
   apply(*instance, 1, "bad snapshot");
   std::string bytes;
@@ -385,7 +385,7 @@ TEST_F(Host, AFailingSnapshotStopsTheReplica) {
             "plugin script 0.9 failed in snapshot at index 1: no disk (CONNECTD_E_IO, -3)");
 }
 
-TEST_F(Host, RestoreSeesItsLengthAndTheWriter) {
+TEST_F(Host, RestoreGetsLengthAndWriter) {
   auto instance = make();
   std::string bytes = "state";
   ASSERT_TRUE(instance->restore(covering(4, bytes.size()), from(bytes)).has_value());
@@ -394,7 +394,7 @@ TEST_F(Host, RestoreSeesItsLengthAndTheWriter) {
   EXPECT_EQ(again, "state by 1.0.0");
 }
 
-TEST_F(Host, RestoreFromAFailingOrEndingSource) {
+TEST_F(Host, FailingOrShortSourceFailsRestore) {
   auto instance = make();
   auto result = instance->restore(covering(4, 5), [](std::span<uint8_t>) -> Result<size_t> {
     return failure(ExitCode::kData, "checksum differs");
@@ -409,7 +409,7 @@ TEST_F(Host, RestoreFromAFailingOrEndingSource) {
   EXPECT_THAT(result.error().text, HasSubstr("ends 2 bytes before"));
 }
 
-TEST_F(Host, CreateFails) {
+TEST_F(Host, FailedCreateIsReported) {
   static constexpr connectd_plugin kTable = table(CONNECTD_FRAMING_LINE);
   auto plugin = Plugin::wrap(&kTable);
   ASSERT_TRUE(plugin.has_value());

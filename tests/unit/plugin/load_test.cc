@@ -48,7 +48,7 @@ class Load : public ::testing::Test {
   fs::path dir_;
 };
 
-TEST_F(Load, Absolute) {
+TEST_F(Load, AbsolutePathIsNotSearched) {
   std::string path = install("first/libcounter.so");
   auto plugin = Plugin::load(options(path));
   ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
@@ -62,7 +62,7 @@ TEST_F(Load, Absolute) {
   EXPECT_EQ((*plugin)->timers(), nullptr);
 }
 
-TEST_F(Load, ConfigDirectoryThenDirsInOrder) {
+TEST_F(Load, SearchesConfigDirectoryThenDirs) {
   std::string second = install("second/libcounter.so");
   EXPECT_EQ(found(options("libcounter.so")), second);
   std::string first = install("first/libcounter.so");
@@ -71,7 +71,7 @@ TEST_F(Load, ConfigDirectoryThenDirsInOrder) {
   EXPECT_EQ(found(options("libcounter.so")), beside);
 }
 
-TEST_F(Load, APathWithASlashIsNotSearched) {
+TEST_F(Load, PathWithSlashIsNotSearched) {
   std::string path = install("config/plugins/libcounter.so");
   EXPECT_EQ(found(options("plugins/libcounter.so")), path);
   EXPECT_EQ(found(options("./plugins/../plugins/libcounter.so")), path);
@@ -80,7 +80,7 @@ TEST_F(Load, APathWithASlashIsNotSearched) {
 }
 
 // Never the system's library path: dlopen would look there for a name without a slash.
-TEST_F(Load, WithoutAConfigDirectoryTheWorkingDirectoryCounts) {
+TEST_F(Load, NoConfigDirectoryUsesWorkingDirectory) {
   fs::path before = fs::current_path();
   fs::current_path(dir_ / "first");
   install("first/libcounter.so");
@@ -93,7 +93,7 @@ TEST_F(Load, WithoutAConfigDirectoryTheWorkingDirectoryCounts) {
   EXPECT_THAT(system, HasSubstr("not found"));
 }
 
-TEST_F(Load, NotFoundListsWhatIsThere) {
+TEST_F(Load, NotFoundListsAvailablePlugins) {
   install("second/libcounter.so");
   install("first/libkv.so");
   auto plugin = Plugin::load(options("libcountr.so"));
@@ -105,20 +105,20 @@ TEST_F(Load, NotFoundListsWhatIsThere) {
   EXPECT_THAT(plugin.error().text, HasSubstr("plugin.dirs"));
 }
 
-TEST_F(Load, NothingNamed) {
+TEST_F(Load, MissingPathIsReported) {
   auto plugin = Plugin::load(options(""));
   ASSERT_FALSE(plugin.has_value());
   EXPECT_EQ(plugin.error().code, ExitCode::kConfig);
 }
 
-TEST_F(Load, TheListIsBounded) {
+TEST_F(Load, ListOfPluginsIsBounded) {
   for (int i = 0; i < 50; ++i) std::ofstream(dir_ / ("first/lib" + std::to_string(i) + ".so"));
   auto plugin = Plugin::load(options("libcountr.so"));
   ASSERT_FALSE(plugin.has_value());
   EXPECT_THAT(plugin.error().text, HasSubstr("and 30 more"));
 }
 
-TEST_F(Load, PinRightInBothCases) {
+TEST_F(Load, MatchingHashLoadsInEitherCase) {
   LoadOptions pinned = options(install("first/libcounter.so"));
   std::ifstream in(pinned.path, std::ios::binary);
   std::stringstream bytes;
@@ -133,7 +133,7 @@ TEST_F(Load, PinRightInBothCases) {
 }
 
 // What is mapped is the copy that was hashed: changing the file afterwards changes nothing.
-TEST_F(Load, PinnedBytesAreNotTheFile) {
+TEST_F(Load, HashedBytesAreLoadedNotTheFile) {
   LoadOptions pinned = options(install("first/libpinned.so"));
   std::ifstream in(pinned.path, std::ios::binary);
   std::stringstream bytes;
@@ -154,7 +154,7 @@ TEST_F(Load, PinnedBytesAreNotTheFile) {
   EXPECT_THAT(mapped.str(), Not(HasSubstr(pinned.path)));
 }
 
-TEST_F(Load, PinWrong) {
+TEST_F(Load, OtherHashIsRejected) {
   LoadOptions pinned = options(install("first/libcounter.so"));
   pinned.sha256 = std::string(64, 'a');
   auto plugin = Plugin::load(pinned);
@@ -164,7 +164,7 @@ TEST_F(Load, PinWrong) {
   EXPECT_THAT(plugin.error().text, HasSubstr("wants " + pinned.sha256));
 }
 
-TEST_F(Load, PinThatIsNone) {
+TEST_F(Load, InvalidHashIsRejected) {
   LoadOptions pinned = options(install("first/libcounter.so"));
   pinned.sha256 = "abc";
   auto plugin = Plugin::load(pinned);

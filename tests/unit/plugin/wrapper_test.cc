@@ -104,7 +104,7 @@ const std::pair<const char*, const char*> kThrown[] = {
     {"failure", "the disk (CONNECTD_E_IO, -3)"},
     {"none", "a code that is none (CONNECTD_E_FAULT, -1)"}};
 
-TEST(ParseNumber, TakesTheWholeTextOnly) {
+TEST(ParseNumber, AcceptsOnlyDigits) {
   EXPECT_EQ(sdk::parse_number<uint64_t>("18446744073709551615"), UINT64_MAX);
   EXPECT_EQ(sdk::parse_number<uint64_t>("007"), 7);
   EXPECT_EQ(sdk::parse_number<int8_t>("-128"), -128);
@@ -117,7 +117,7 @@ TEST(ParseNumber, TakesTheWholeTextOnly) {
   EXPECT_EQ(sdk::parse_number<int8_t>({}), std::nullopt);
 }
 
-TEST(Wrapper, EverythingThrownIsCaughtInCreate) {
+TEST(Wrapper, CreateCatchesEveryException) {
   for (auto [what, text] : kThrown) {
     auto instance = Instance::create(*Plugin::wrap(&kThrower), {{"throw", what}});
     ASSERT_FALSE(instance.has_value());
@@ -125,7 +125,7 @@ TEST(Wrapper, EverythingThrownIsCaughtInCreate) {
   }
 }
 
-TEST(Wrapper, EverythingThrownIsCaughtInClassifyReadAndApply) {
+TEST(Wrapper, CallsCatchEveryException) {
   for (auto [what, text] : kThrown) {
     auto instance = thrower();
     std::string reply;
@@ -137,7 +137,7 @@ TEST(Wrapper, EverythingThrownIsCaughtInClassifyReadAndApply) {
   }
 }
 
-TEST(Wrapper, StatusNumbersAndReplies) {
+TEST(Wrapper, StatusAndReplyReachCaller) {
   auto instance = thrower();
   EXPECT_EQ(apply(*instance, 7, "key=value"), "7 18446744073709551615");
   std::string reply;
@@ -148,7 +148,7 @@ TEST(Wrapper, StatusNumbersAndReplies) {
   EXPECT_EQ(reply, "-7");
 }
 
-TEST(Wrapper, ANumberOptionIsCheckedWhole) {
+TEST(Wrapper, OptionNumberRejectsOtherText) {
   auto instance = thrower({{"limit", "-32768"}});
   std::string reply;
   ASSERT_TRUE(instance->classify(as_bytes("limit"), reply).has_value());
@@ -163,7 +163,7 @@ TEST(Wrapper, ANumberOptionIsCheckedWhole) {
 }
 
 // Values below, at and above the wrapper's buffer of 16384 bytes, and the loader's step of 1 MiB.
-TEST(Wrapper, SnapshotRoundTripAroundEachBuffer) {
+TEST(Wrapper, SnapshotRoundTripAtBufferSizes) {
   auto instance = thrower();
   std::string big;
   for (size_t size : {0, 1, 16383, 16384, 16385, 70000, 1 << 20, (1 << 20) + 1}) {
@@ -181,7 +181,7 @@ TEST(Wrapper, SnapshotRoundTripAroundEachBuffer) {
   EXPECT_EQ(again, bytes);
 }
 
-TEST(Wrapper, ASnapshotCutAtEveryByteIsRefused) {
+TEST(Wrapper, TruncatedSnapshotIsRejected) {
   auto instance = thrower();
   apply(*instance, 1, "a=1");
   apply(*instance, 2, "bb=22");
@@ -199,7 +199,7 @@ TEST(Wrapper, ASnapshotCutAtEveryByteIsRefused) {
   EXPECT_THAT(result.error().text, HasSubstr("longer than what load() read"));
 }
 
-TEST(Wrapper, ALengthInASnapshotIsNotTrusted) {
+TEST(Wrapper, SnapshotLengthIsNotTrusted) {
   // One pair whose key claims 2^56 bytes, then one whose value does.
   std::string key(12, '\0');
   key[0] = 1;
@@ -215,7 +215,7 @@ TEST(Wrapper, ALengthInASnapshotIsNotTrusted) {
   EXPECT_THAT(result.error().text, HasSubstr("the snapshot ends early"));
 }
 
-TEST(Wrapper, AThrowingSaveAndAFailingSink) {
+TEST(Wrapper, FailedSaveOrSinkFailsSnapshot) {
   auto instance = thrower();
   apply(*instance, 1, "a=1");
   auto result = instance->snapshot(covering(1, 0), [](ByteView) -> Result<void> {
@@ -231,7 +231,7 @@ TEST(Wrapper, AThrowingSaveAndAFailingSink) {
   EXPECT_THAT(result.error().text, HasSubstr("failed in snapshot at index 2: the reason"));
 }
 
-TEST(Wrapper, Timers) {
+TEST(Wrapper, TimersTickAtDeadline) {
   auto instance = thrower();
   ASSERT_TRUE(instance->has_timers());
   EXPECT_EQ(instance->next_deadline(), std::nullopt);
@@ -246,7 +246,7 @@ TEST(Wrapper, Timers) {
   EXPECT_THAT(result.error().text, HasSubstr("failed in on_tick at index 3: the reason"));
 }
 
-TEST(Wrapper, AThrowingDeadlineIsAFault) {
+TEST(Wrapper, ThrowingDeadlineIsAFault) {
   auto instance = thrower();
   apply(*instance, 1, "deadline=bad");
   auto result = instance->next_deadline();
@@ -255,7 +255,7 @@ TEST(Wrapper, AThrowingDeadlineIsAFault) {
   EXPECT_THAT(result.error().text, HasSubstr("failed in next_deadline: the reason"));
 }
 
-TEST(Wrapper, ReadsAndTimersMayBeLeftOut) {
+TEST(Wrapper, ReadsAndTimersAreOptional) {
   EXPECT_EQ(kPlain.classify, nullptr);
   EXPECT_EQ(kPlain.read, nullptr);
   auto instance = make_instance(Plugin::wrap(&kPlain));
