@@ -136,10 +136,11 @@ class Daemon::Impl final : public wire::TransportHandler {
             std::function<void(admin::CallResult)> done);
   void start_call(std::string request, const node::ReadOptions& read,
                   std::function<void(admin::CallResult)> done);
+  admin::ServerHooks http_hooks();
   void change_members(node::MemberChange change,  // HTTP thread
                       std::function<void(node::ChangeOutcome)> done);
-  void snapshot(admin::SnapshotRequest request,  // HTTP thread
-                std::function<void(admin::SnapshotAnswer)> done);
+  void take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done);  // HTTP thread
+  void list_snapshots(admin::SnapshotDone<admin::SnapshotList> done);  // HTTP thread
   void stop_everything();
   void reload();
   void arrive();  // something is about to be given to the node: what time is it
@@ -282,21 +283,34 @@ Result<void> Daemon::Impl::open_ports() {
   http.id = config_.node.id;
   http.max_request = config_.client.max_request;
   http.call_timeout = config_.client.request_timeout;
-  auto server = admin::HttpServer::open(
-      http, board_,
-      [this](std::string request, const node::ReadOptions& read,
-             std::function<void(admin::CallResult)> done) {
-        call(std::move(request), read, std::move(done));
-      },
-      [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
-        change_members(std::move(change), std::move(done));
-      },
-      [this](admin::SnapshotRequest wanted, std::function<void(admin::SnapshotAnswer)> done) {
-        snapshot(std::move(wanted), std::move(done));
-      });
+  auto server = admin::HttpServer::open(http, board_, http_hooks());
   if (!server) return failure(server.error());
   http_ = std::move(*server);
   return {};
+}
+
+admin::ServerHooks Daemon::Impl::http_hooks() {
+  admin::ServerHooks hooks;
+  hooks.call = [this](std::string request, const node::ReadOptions& read, auto done) {
+    call(std::move(request), read, std::move(done));
+  };
+  hooks.change_members = [this](node::MemberChange change, auto done) {
+    change_members(std::move(change), std::move(done));
+  };
+  hooks.change_setting = [this](admin::SettingChange setting, auto done) {
+    // To the leader it travels as a member change of a kind of its own.
+    node::MemberChange change;
+    change.kind = node::MemberChange::Kind::kSetting;
+    change.key = std::move(setting.key);
+    change.value = std::move(setting.value);
+    change_members(std::move(change), std::move(done));
+  };
+  hooks.snapshots.take = [this](auto done) { take_snapshot(std::move(done)); };
+  hooks.snapshots.list = [this](auto done) { list_snapshots(std::move(done)); };
+  hooks.snapshots.read = [this](admin::SnapshotPiece piece, auto done) {
+    snapshot_port_->read(std::move(piece), std::move(done));
+  };
+  return hooks;
 }
 
 // ---- peers
@@ -464,8 +478,7 @@ void Daemon::Impl::publish_status() {
   }
   auto status = status_maker_.make(*node_, stopping_);
   std::string text =
-      fmt::format("STATUS={} term={} commit={} leader={}", raft::role_name(status->role),
-                  status->term, status->commit_index, status->leader);
+      "STATUS=" + admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   board_.publish(std::move(status));
   if (text != last_status_text_) {
     last_status_text_ = text;
@@ -498,35 +511,27 @@ void Daemon::Impl::change_members(node::MemberChange change,
   });
 }
 
-void Daemon::Impl::snapshot(admin::SnapshotRequest request,
-                            std::function<void(admin::SnapshotAnswer)> done) {
-  if (request.verb == admin::SnapshotRequest::Verb::kRead) {
-    return snapshot_port_->read(std::move(request), std::move(done));
-  }
-  asio::post(io_, [this, verb = request.verb, done = std::move(done)]() mutable {
-    admin::SnapshotAnswer answer;
-    if (!node_) {
-      answer.status = 503;
-      answer.code = "NOLEADER";
-      answer.text = bootstrap_->waiting_for();
-      return done(std::move(answer));
-    }
+void Daemon::Impl::take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done) {
+  asio::post(io_, [this, done = std::move(done)] {
+    if (!node_) return done(refusal(503, "NOLEADER", bootstrap_->waiting_for()));
     arrive();
-    if (verb == admin::SnapshotRequest::Verb::kTake) {
-      answer.index = node_->begin_snapshot();
-      if (!answer.index) {
-        answer.status = 503;
-        answer.code = "BUSY";
-        answer.text = "nothing is applied yet; try again in a moment";
-      }
-      return done(std::move(answer));
-    }
-    answer.taking = node_->is_taking_snapshot();
-    answer.failure = node_->snapshot_failure();
+    const Index index = node_->begin_snapshot();
+    if (!index) return done(refusal(503, "BUSY", "nothing is applied yet; try again in a moment"));
+    done(admin::SnapshotTaken{index});
+  });
+}
+
+void Daemon::Impl::list_snapshots(admin::SnapshotDone<admin::SnapshotList> done) {
+  asio::post(io_, [this, done = std::move(done)]() mutable {
+    if (!node_) return done(refusal(503, "NOLEADER", bootstrap_->waiting_for()));
+    arrive();
+    admin::SnapshotList list;
+    list.taking = node_->is_taking_snapshot();
+    list.failure = node_->snapshot_failure();
     for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
-      answer.snapshots.push_back({info.name, info.mark, info.file_bytes, 0});
+      list.snapshots.push_back({info.name, info.mark.index, info.mark.term, info.file_bytes, 0});
     }
-    snapshot_port_->list(std::move(answer), std::move(done));
+    snapshot_port_->list(std::move(list), std::move(done));
   });
 }
 
@@ -576,7 +581,7 @@ void Daemon::Impl::wait_for_signal() {
 void Daemon::Impl::on_signal(int number) {
   if (number == SIGUSR2) {
     if (node_) {
-      log_state(*node_, *network_, *clients_);
+      log_state(*node_, *status_maker_.make(*node_, stopping_), *network_, *clients_);
     } else {
       LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
     }

@@ -8,12 +8,8 @@
 namespace connectd::app {
 namespace {
 
-admin::SnapshotAnswer refusal(int status, std::string code, std::string text) {
-  admin::SnapshotAnswer answer;
-  answer.status = status;
-  answer.code = std::move(code);
-  answer.text = std::move(text);
-  return answer;
+tl::unexpected<admin::SnapshotRefusal> overloaded() {
+  return refusal(429, "OVERLOADED", "too many snapshots are being read; try again");
 }
 
 // As the store names its files; nothing else can be read.
@@ -26,6 +22,11 @@ bool is_snapshot_name(std::string_view name) {
 
 }  // namespace
 
+tl::unexpected<admin::SnapshotRefusal> refusal(int http_status, std::string code,
+                                               std::string text) {
+  return tl::unexpected(admin::SnapshotRefusal{http_status, std::move(code), std::move(text)});
+}
+
 SnapshotPort::SnapshotPort(storage::FileSystem& files, std::string directory)
     : files_(files), directory_(std::move(directory)), thread_([this] { run(); }) {}
 
@@ -34,31 +35,26 @@ SnapshotPort::~SnapshotPort() {
   thread_.join();
 }
 
-void SnapshotPort::submit(Task task, const std::function<void(admin::SnapshotAnswer)>& done) {
-  if (queue_.push(std::move(task))) return;
-  done(refusal(429, "OVERLOADED", "too many snapshots are being read; try again"));
+bool SnapshotPort::submit(Task task) { return queue_.push(std::move(task)); }
+
+void SnapshotPort::list(admin::SnapshotList list, admin::SnapshotDone<admin::SnapshotList> done) {
+  const bool taken = submit([this, list = std::move(list), done]() mutable {
+    for (admin::SnapshotList::Listed& snapshot : list.snapshots) {
+      std::error_code ec;
+      auto written = std::filesystem::last_write_time(directory_ + "/" + snapshot.name, ec);
+      if (ec) continue;
+      auto age = std::filesystem::file_time_type::clock::now() - written;
+      snapshot.age_seconds =
+          std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(age).count());
+    }
+    done(std::move(list));
+  });
+  if (!taken) done(overloaded());
 }
 
-void SnapshotPort::list(admin::SnapshotAnswer listed,
-                        std::function<void(admin::SnapshotAnswer)> done) {
-  submit(
-      [this, listed = std::move(listed), done]() mutable {
-        for (admin::SnapshotAnswer::Listed& snapshot : listed.snapshots) {
-          std::error_code ec;
-          auto written = std::filesystem::last_write_time(directory_ + "/" + snapshot.name, ec);
-          if (ec) continue;
-          auto age = std::filesystem::file_time_type::clock::now() - written;
-          snapshot.age_seconds =
-              std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(age).count());
-        }
-        done(std::move(listed));
-      },
-      done);
-}
-
-void SnapshotPort::read(admin::SnapshotRequest request,
-                        std::function<void(admin::SnapshotAnswer)> done) {
-  submit([this, request = std::move(request), done] { done(read_piece(request)); }, done);
+void SnapshotPort::read(admin::SnapshotPiece piece, admin::SnapshotDone<std::string> done) {
+  const bool taken = submit([this, piece = std::move(piece), done] { done(read_piece(piece)); });
+  if (!taken) done(overloaded());
 }
 
 void SnapshotPort::run() {
@@ -77,10 +73,11 @@ void SnapshotPort::close_idle() {
                 [&](const auto& reader) { return now - reader.second.used > kSnapshotReaderIdle; });
 }
 
-admin::SnapshotAnswer SnapshotPort::read_piece(const admin::SnapshotRequest& request) {
-  auto reader = readers_.find(request.name);
+tl::expected<std::string, admin::SnapshotRefusal> SnapshotPort::read_piece(
+    const admin::SnapshotPiece& piece) {
+  auto reader = readers_.find(piece.name);
   if (reader == readers_.end()) {
-    if (!is_snapshot_name(request.name)) {
+    if (!is_snapshot_name(piece.name)) {
       return refusal(400, "REFUSED", "that is no name of a snapshot, as listed");
     }
     if (readers_.size() >= kMaxSnapshotReaders) {
@@ -88,24 +85,23 @@ admin::SnapshotAnswer SnapshotPort::read_piece(const admin::SnapshotRequest& req
                      fmt::format("{} snapshots are being read; try again when they are over",
                                  readers_.size()));
     }
-    auto file = files_.open(directory_ + "/" + request.name, storage::OpenMode::kRead);
+    auto file = files_.open(directory_ + "/" + piece.name, storage::OpenMode::kRead);
     if (!file) {
       return refusal(file.error().code == ExitCode::kNoInput ? 404 : 500, "GONE",
                      fmt::format("{}; newer ones take the place of older ones: list them again",
                                  file.error().text));
     }
-    reader = readers_.emplace(request.name, Reader{std::move(*file)}).first;
+    reader = readers_.emplace(piece.name, Reader{std::move(*file)}).first;
   }
   reader->second.used = read_clocks().time;
-  admin::SnapshotAnswer answer;
-  answer.bytes.resize(request.length);
-  auto got = reader->second.file->read_at(
-      request.offset, {reinterpret_cast<uint8_t*>(answer.bytes.data()), answer.bytes.size()});
+  std::string bytes(piece.length, '\0');
+  auto got = reader->second.file->read_at(piece.offset,
+                                          {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()});
   if (!got) return refusal(500, "DISK", got.error().text);
-  answer.bytes.resize(*got);
+  bytes.resize(*got);
   // The last piece, most likely.
-  if (*got < request.length) readers_.erase(reader);
-  return answer;
+  if (*got < piece.length) readers_.erase(reader);
+  return bytes;
 }
 
 }  // namespace connectd::app

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "admin/http_server.h"
+#include "admin/hooks.h"
 #include "base/queue.h"
 #include "storage/file_system.h"
 
@@ -21,6 +21,9 @@ inline constexpr size_t kMaxSnapshotReaders = 4;
 inline constexpr Duration kSnapshotReaderIdle = std::chrono::seconds(30);
 inline constexpr size_t kMaxSnapshotTasks = 64;
 
+// `return refusal(503, "BUSY", "...")`
+tl::unexpected<admin::SnapshotRefusal> refusal(int http_status, std::string code, std::string text);
+
 class SnapshotPort final {
  public:
   // `directory`: of the node's snapshots.
@@ -30,8 +33,9 @@ class SnapshotPort final {
   SnapshotPort& operator=(const SnapshotPort&) = delete;
 
   // Any thread. `done` is called on the port's thread, or at once when too much is asked for.
-  void list(admin::SnapshotAnswer listed, std::function<void(admin::SnapshotAnswer)> done);
-  void read(admin::SnapshotRequest request, std::function<void(admin::SnapshotAnswer)> done);
+  // Adds the ages of the files.
+  void list(admin::SnapshotList list, admin::SnapshotDone<admin::SnapshotList> done);
+  void read(admin::SnapshotPiece piece, admin::SnapshotDone<std::string> done);
 
  private:
   struct Reader {
@@ -40,10 +44,11 @@ class SnapshotPort final {
   };
   using Task = std::function<void()>;
 
-  void submit(Task task, const std::function<void(admin::SnapshotAnswer)>& done);
+  // False when too many wait.
+  bool submit(Task task);
   void run();
   void close_idle();
-  admin::SnapshotAnswer read_piece(const admin::SnapshotRequest& request);
+  tl::expected<std::string, admin::SnapshotRefusal> read_piece(const admin::SnapshotPiece& piece);
 
   storage::FileSystem& files_;
   const std::string directory_;

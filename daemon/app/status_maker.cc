@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "admin/answers.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "node/membership/settings.h"
@@ -97,19 +98,18 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   return status;
 }
 
-void log_state(const node::Node& node, const transport::PeerNetwork& network,
-               const client::ClientPort& clients) {
+void log_state(const node::Node& node, const node::StatusSnapshot& status,
+               const transport::PeerNetwork& network, const client::ClientPort& clients) {
   const raft::Core& core = node.core();
-  LOG_INFO("state",
-           "role={} term={} leader={} first={} last={} durable={} commit={} applied={} "
-           "snapshot={} snapshots_failed={} digest={:016x} requests={} bytes={} session={}",
-           raft::role_name(core.role()), core.term(), core.leader(), core.first_index(),
-           core.last_index(), core.durable_index(), core.commit_index(), node.applied_index(),
-           node.snapshot_index(), node.snapshots_failed(), node.digest(), node.holder().held(),
+  LOG_INFO("state", "status {}", admin::status_text(status));
+  for (const std::string& line : admin::status_lines(status)) LOG_INFO("state", "{}", line);
+  LOG_INFO("state", "log first={} durable={}", core.first_index(), core.durable_index());
+  LOG_INFO("state", "snapshots failed={}", node.snapshots_failed());
+  LOG_INFO("state", "requests held={} bytes={} session={}", node.holder().held(),
            node.holder().held_bytes(), node.holder().session());
   for (const raft::PeerStatus& peer : core.peers()) {
-    LOG_INFO("state", "peer {}: match={} next={} inflight={} active={}", peer.id, peer.match,
-             peer.next, peer.inflight_bytes, peer.active);
+    LOG_INFO("state", "peer id={} next={} inflight_bytes={}", peer.id, peer.next,
+             peer.inflight_bytes);
   }
   for (const auto& [id, peer] : network.counters()) {
     LOG_INFO(

@@ -34,8 +34,8 @@ class StatusMaker final {
   bool caught_up_ = false;
 };
 
-// For SIGUSR2: everything that a developer asks first.
-void log_state(const node::Node& node, const transport::PeerNetwork& network,
-               const client::ClientPort& clients);
+// For SIGUSR2: everything that a developer asks first: the status, and what it does not have.
+void log_state(const node::Node& node, const node::StatusSnapshot& status,
+               const transport::PeerNetwork& network, const client::ClientPort& clients);
 
 }  // namespace connectd::app

@@ -1,47 +1,45 @@
-// The JSON that nodes answer, read with patience.
+// What connectctl makes of the nodes' answers; their fields are read by admin/answers.h alone.
 #pragma once
 
 #include <fmt/format.h>
 
-#include <boost/json.hpp>
-#include <cstdint>
+#include <optional>
 #include <string>
-#include <string_view>
 
+#include "admin/answers.h"
 #include "admin/http_client.h"
 
 namespace connectd::ctl {
 
-namespace json = boost::json;
-
-// A field of an answer, forgiving: another version may have left it out.
-inline const json::value* field(const json::value* object, std::string_view name) {
-  if (object == nullptr || !object->is_object()) return nullptr;
-  return object->as_object().if_contains(name);
-}
-inline std::string text_of(const json::value* value) {
-  return value != nullptr && value->is_string() ? std::string(value->as_string()) : std::string();
-}
-inline uint64_t number_of(const json::value* value) {
-  if (value == nullptr || !value->is_number()) return 0;
-  boost::system::error_code ec;
-  uint64_t number = value->to_number<uint64_t>(ec);
-  return ec ? 0 : number;
-}
-inline bool truth_of(const json::value* value) {
-  return value != nullptr && value->is_bool() && value->as_bool();
-}
-
-inline std::string detail_of(const admin::HttpAnswer& answer) {
-  boost::system::error_code ec;
-  json::value value = json::parse(answer.body, ec);
-  std::string detail = ec ? std::string() : text_of(field(&value, "detail"));
-  return detail.empty() ? fmt::format("HTTP status {}", answer.status) : detail;
-}
+// Of an answer that is a problem; else empty.
 inline std::string code_of(const admin::HttpAnswer& answer) {
-  boost::system::error_code ec;
-  json::value value = json::parse(answer.body, ec);
-  return ec ? std::string() : text_of(field(&value, "code"));
+  auto problem = admin::from_json<admin::Problem>(answer.body);
+  return problem ? problem->code : "";
+}
+inline std::string detail_of(const admin::HttpAnswer& answer) {
+  auto problem = admin::from_json<admin::Problem>(answer.body);
+  return problem && !problem->detail.empty() ? problem->detail
+                                             : fmt::format("HTTP status {}", answer.status);
+}
+
+// Asks `endpoint` for /v1/cluster. Nothing when there is no such answer; then ", ENDPOINT: why" is
+// appended to `why`. `body`: gets the answer as it came.
+inline std::optional<admin::ClusterAnswer> ask_cluster(const config::Address& endpoint,
+                                                       Duration timeout, std::string& why,
+                                                       std::string* body = nullptr) {
+  admin::HttpRequest request;
+  request.target = "/v1/cluster";
+  admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
+  auto cluster = outcome && outcome->status == 200
+                     ? admin::from_json<admin::ClusterAnswer>(outcome->body)
+                     : std::nullopt;
+  if (!cluster) {
+    why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
+                       outcome ? detail_of(*outcome) : outcome.error().text);
+  } else if (body != nullptr) {
+    *body = std::move(outcome->body);
+  }
+  return cluster;
 }
 
 }  // namespace connectd::ctl

@@ -1,5 +1,7 @@
 // member, leader and settings: changes of members, of leadership and of the cluster's settings,
 // through any node's HTTP port.
+#include <algorithm>
+#include <boost/json.hpp>
 #include <charconv>
 #include <thread>
 
@@ -11,93 +13,33 @@
 namespace connectd::ctl {
 namespace {
 
+namespace json = boost::json;
+
 constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
 // How long a command waits until what it asked for has come about.
 constexpr Duration kDefaultPatience = std::chrono::minutes(10);
 constexpr Duration kLookInterval = std::chrono::milliseconds(100);
 
-struct Member {
-  uint64_t id = 0;
-  bool voter = false;
-  bool promoting = false;
-  std::string disk, peer, client, http;
-  uint64_t priority = 0;
-};
-struct View {
-  uint64_t asked = 0;  // who said it
-  uint64_t leader = 0;
-  uint64_t index = 0;
-  bool settled = false;
-  std::vector<Member> members;
-  std::map<uint64_t, uint64_t> lag;  // the leader's knowledge
-  std::map<std::string, std::string> settings;
-  uint64_t settings_index = 0;
-  uint64_t commit = 0;
-  bool lease = false;
-  const Member* find(uint64_t id) const {
-    for (const Member& member : members) {
-      if (member.id == id) return &member;
-    }
-    return nullptr;
-  }
-};
+// What one node says of the cluster.
+using View = node::StatusSnapshot;
 
-View view_of(const json::value* status) {
-  View view;
-  view.asked = number_of(field(status, "id"));
-  view.leader = number_of(field(status, "leader"));
-  view.index = number_of(field(status, "members_index"));
-  view.settled = truth_of(field(status, "members_settled"));
-  if (const json::value* members = field(status, "members");
-      members != nullptr && members->is_array()) {
-    for (const json::value& member : members->as_array()) {
-      view.members.push_back({number_of(field(&member, "id")), truth_of(field(&member, "voter")),
-                              truth_of(field(&member, "promoting")),
-                              text_of(field(&member, "disk")), text_of(field(&member, "peer")),
-                              text_of(field(&member, "client")), text_of(field(&member, "http")),
-                              number_of(field(&member, "priority"))});
-    }
-  }
-  if (const json::value* settings = field(status, "settings");
-      settings != nullptr && settings->is_object()) {
-    for (const auto& [key, value] : settings->as_object()) {
-      view.settings[std::string(key)] = text_of(&value);
-    }
-  }
-  view.settings_index = number_of(field(status, "settings_index"));
-  view.commit = number_of(field(status, "commit_index"));
-  view.lease = truth_of(field(status, "lease"));
-  if (const json::value* peers = field(status, "peers"); peers != nullptr && peers->is_array()) {
-    for (const json::value& peer : peers->as_array()) {
-      view.lag[number_of(field(&peer, "id"))] = number_of(field(&peer, "lag"));
-    }
-  }
-  return view;
+const node::MemberStatus* find_member(const View& view, NodeId id) {
+  auto found = std::ranges::find(view.members, id, &node::MemberStatus::id);
+  return found == view.members.end() ? nullptr : &*found;
 }
 
 // What the leader knows, or failing that whoever knows the newest members; none: nobody answers.
 std::optional<View> look(const Context& context, std::string& why) {
   why.clear();
   for (const config::Address& endpoint : context.endpoints) {
-    admin::HttpRequest request;
-    request.target = "/v1/cluster";
-    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), kAnswerTimeout);
-    boost::system::error_code ec;
-    json::value value = outcome ? json::parse(outcome->body, ec) : json::value();
-    if (!outcome || outcome->status != 200 || ec) {
-      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
-                         outcome ? detail_of(*outcome) : outcome.error().text);
-      continue;
-    }
+    auto cluster = ask_cluster(endpoint, kAnswerTimeout, why);
+    if (!cluster) continue;
     std::optional<View> best;
-    if (const json::value* nodes = field(&value, "nodes"); nodes != nullptr && nodes->is_array()) {
-      for (const json::value& node : nodes->as_array()) {
-        const json::value* status = field(&node, "status");
-        if (status == nullptr || !status->is_object()) continue;
-        View view = view_of(status);
-        if (text_of(field(status, "role")) == "leader") return view;
-        if (!best || view.index > best->index) best = std::move(view);
-      }
+    for (const admin::ClusterAnswer::Node& node : cluster->nodes) {
+      auto view = node.read_status();
+      if (!view) continue;
+      if (view->role == raft::Role::kLeader) return view;
+      if (!best || view->members_index > best->members_index) best = std::move(view);
     }
     if (best) return best;
   }
@@ -111,9 +53,8 @@ ExitCode nobody(const Context& context, const std::string& why) {
                                   why));
 }
 
-// Asks the first endpoint that answers. 0: taken; `answer` then has the index.
-ExitCode ask(Context& context, const std::string& target, const json::object& body,
-             json::value& answer) {
+// Asks the first endpoint that answers. kOk: taken; `index` is then the one of the change.
+ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
   for (const config::Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
@@ -134,9 +75,11 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
                          outcome.error().text);
       continue;
     }
-    boost::system::error_code ec;
-    answer = json::parse(outcome->body, ec);
-    if (outcome->status == 200 && !ec) return ExitCode::kOk;
+    auto answer = admin::from_json<admin::ChangeAnswer>(outcome->body);
+    if (outcome->status == 200 && answer) {
+      index = answer->index;
+      return ExitCode::kOk;
+    }
     const std::string code = code_of(*outcome);
     return context.fail(node::change_code_row(node::change_code_of(code)).exit_code,
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
@@ -176,15 +119,15 @@ std::optional<uint64_t> id_of(const std::string& text) {
 }
 
 // The body that all actions have in common; false: told what is wrong.
-bool body_of(Context& context, std::string_view action, json::object& body, uint64_t& id) {
+bool body_of(Context& context, std::string_view action, json::object& body, NodeId& id) {
   auto number = id_of(context.arguments.at(0));
   if (!number) {
     context.fail(ExitCode::kUsage, fmt::format("'{}' is no node id: a positive number is wanted",
                                                context.arguments.at(0)));
     return false;
   }
-  id = *number;
-  body = {{"action", std::string(action)}, {"id", id}};
+  id = NodeId(*number);
+  body = {{"action", std::string(action)}, {"id", *number}};
   for (const char* name : {"peer", "client", "http"}) {
     if (!context.has(name)) continue;
     auto address = wire::parse_address(context.option(name));
@@ -207,44 +150,43 @@ bool body_of(Context& context, std::string_view action, json::object& body, uint
   return true;
 }
 
-std::string progress_of(const View& view, uint64_t id) {
-  const Member* member = view.find(id);
+std::string progress_of(const View& view, NodeId id) {
+  const node::MemberStatus* member = find_member(view, id);
   if (member == nullptr) return fmt::format("node {} is not in the list yet", id);
   if (member->disk.empty()) {
     return fmt::format("waiting for node {}: start it with an empty data directory", id);
   }
-  auto lag = view.lag.find(id);
-  if (lag == view.lag.end()) return fmt::format("node {} catches up", id);
+  auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
+  if (peer == view.peers.end()) return fmt::format("node {} catches up", id);
   // A bar would not tell more: the log grows meanwhile.
-  return fmt::format("node {} catches up: {} entries behind", id, lag->second);
+  return fmt::format("node {} catches up: {} entries behind", id, peer->lag);
 }
 
 ExitCode join(Context& context, std::string_view action, bool learner) {
   json::object body;
-  uint64_t id = 0;
+  NodeId id;
   if (!body_of(context, action, body, id)) return ExitCode::kUsage;
   // The disk that is given up must not be taken for the new one.
   std::string why;
   std::string old_disk;
   if (auto before = look(context, why); before && action == "replace") {
-    if (const Member* member = before->find(id)) old_disk = member->disk;
+    if (const node::MemberStatus* member = find_member(*before, id)) old_disk = member->disk;
   }
-  json::value answer;
-  if (ExitCode code = ask(context, "/v1/admin/members", body, answer); code != ExitCode::kOk) {
+  Index index;
+  if (ExitCode code = ask(context, "/v1/admin/members", body, index); code != ExitCode::kOk) {
     return code;
   }
-  const uint64_t index = number_of(field(&answer, "index"));
   bool lost = false;
   ExitCode code = wait_until(
       context,
       [&](const View& view, std::string& line) {
-        const Member* member = view.find(id);
+        const node::MemberStatus* member = find_member(view, id);
         line = progress_of(view, id);
         // A change that was only appended goes with a leader that loses its office.
-        lost = view.settled && view.index >= index &&
+        lost = view.members_settled && view.members_index >= index &&
                (member == nullptr || (!old_disk.empty() && member->disk == old_disk));
         if (lost) return true;
-        const bool there = view.index >= index && view.settled && member != nullptr;
+        const bool there = view.members_index >= index && view.members_settled && member != nullptr;
         return there && (learner || (member->voter && !member->disk.empty()));
       },
       "the change");
@@ -268,26 +210,19 @@ ExitCode member_list_command(Context& context) {
   if (!view) return nobody(context, why);
   if (context.json) {
     json::array members;
-    for (const Member& member : view->members) {
-      members.push_back(json::object{{"id", member.id},
-                                     {"voter", member.voter},
-                                     {"promoting", member.promoting},
-                                     {"disk", member.disk},
-                                     {"peer", member.peer},
-                                     {"client", member.client},
-                                     {"http", member.http},
-                                     {"priority", member.priority}});
+    for (const node::MemberStatus& member : view->members) {
+      members.push_back(admin::to_value(member));
     }
-    context.streams.out << json::serialize(json::object{{"index", view->index},
-                                                        {"settled", view->settled},
-                                                        {"leader", view->leader},
+    context.streams.out << json::serialize(json::object{{"index", view->members_index.value()},
+                                                        {"settled", view->members_settled},
+                                                        {"leader", view->leader.value()},
                                                         {"members", std::move(members)}})
                         << "\n";
     return ExitCode::kOk;
   }
   std::vector<std::vector<std::string>> rows = {
       {"NODE", "KIND", "PRIORITY", "PEER", "CLIENT", "HTTP", "DISK"}};
-  for (const Member& member : view->members) {
+  for (const node::MemberStatus& member : view->members) {
     std::string kind = member.voter ? "voter" : "learner";
     if (member.promoting) kind += ", to be promoted";
     if (member.id == view->leader) kind += ", leads";
@@ -295,8 +230,8 @@ ExitCode member_list_command(Context& context) {
                     member.peer, member.client, member.http,
                     member.disk.empty() ? "to come" : member.disk});
   }
-  context.streams.out << fmt::format("members of index {}{}\n", view->index,
-                                     view->settled ? "" : ", a change is under way")
+  context.streams.out << fmt::format("members of index {}{}\n", view->members_index,
+                                     view->members_settled ? "" : ", a change is under way")
                       << table(rows);
   return ExitCode::kOk;
 }
@@ -315,18 +250,18 @@ ExitCode member_replace_command(Context& context) { return join(context, "replac
 
 ExitCode member_remove_command(Context& context) {
   json::object body;
-  uint64_t id = 0;
+  NodeId id;
   if (!body_of(context, "remove", body, id)) return ExitCode::kUsage;
-  json::value answer;
-  if (ExitCode code = ask(context, "/v1/admin/members", body, answer); code != ExitCode::kOk) {
+  Index index;
+  if (ExitCode code = ask(context, "/v1/admin/members", body, index); code != ExitCode::kOk) {
     return code;
   }
-  const uint64_t index = number_of(field(&answer, "index"));
   ExitCode code = wait_until(
       context,
       [&](const View& view, std::string& line) {
         line = fmt::format("node {} leaves", id);
-        return view.index >= index && view.settled && view.find(id) == nullptr;
+        return view.members_index >= index && view.members_settled &&
+               find_member(view, id) == nullptr;
       },
       "the change");
   if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} is removed\n", id);
@@ -337,10 +272,10 @@ ExitCode leader_show_command(Context& context) {
   std::string why;
   auto view = look(context, why);
   if (!view) return nobody(context, why);
-  if (view->leader == 0) {
+  if (!view->leader) {
     return context.fail(ExitCode::kNegative, "no leader is known. Try: connectctl status");
   }
-  const Member* member = view->find(view->leader);
+  const node::MemberStatus* member = find_member(*view, view->leader);
   context.streams.out << fmt::format("n{} {}\n", view->leader,
                                      member == nullptr ? "" : member->peer);
   return ExitCode::kOk;
@@ -351,18 +286,18 @@ ExitCode leader_transfer_command(Context& context) {
   auto before = look(context, why);
   if (!before) return nobody(context, why);
   json::object body{{"action", "transfer"}};
-  uint64_t to = 0;
+  NodeId to;
   if (context.has("to")) {
     auto id = id_of(context.option("to"));
     if (!id) return context.fail(ExitCode::kUsage, "--to takes a node id");
-    to = *id;
-    body["id"] = to;
+    to = NodeId(*id);
+    body["id"] = *id;
   }
-  json::value answer;
-  if (ExitCode code = ask(context, "/v1/admin/leader", body, answer); code != ExitCode::kOk) {
+  Index ignored;
+  if (ExitCode code = ask(context, "/v1/admin/leader", body, ignored); code != ExitCode::kOk) {
     return code;
   }
-  uint64_t leader = 0;
+  NodeId leader;
   Context patient = context;
   if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
   ExitCode code = wait_until(
@@ -370,7 +305,7 @@ ExitCode leader_transfer_command(Context& context) {
       [&](const View& view, std::string& line) {
         line = "handing over";
         leader = view.leader;
-        return leader != 0 && (to != 0 ? leader == to : leader != before->leader);
+        return leader && (to ? leader == to : leader != before->leader);
       },
       "handing over");
   if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} leads\n", leader);
@@ -381,34 +316,34 @@ ExitCode settings_list_command(Context& context) {
   std::string why;
   auto view = look(context, why);
   if (!view) return nobody(context, why);
+  std::ranges::sort(view->settings);
+  const bool committed = view->commit_index >= view->settings_index;
   if (context.json) {
     json::object settings;
     for (const auto& [key, value] : view->settings) settings[key] = value;
-    context.streams.out << json::serialize(
-                               json::object{{"index", view->settings_index},
-                                            {"committed", view->commit >= view->settings_index},
-                                            {"lease", view->lease},
-                                            {"settings", std::move(settings)}})
+    context.streams.out << json::serialize(json::object{{"index", view->settings_index.value()},
+                                                        {"committed", committed},
+                                                        {"lease", view->lease},
+                                                        {"settings", std::move(settings)}})
                         << "\n";
     return ExitCode::kOk;
   }
   std::vector<std::vector<std::string>> rows = {{"SETTING", "VALUE"}};
   for (const auto& [key, value] : view->settings) rows.push_back({key, value});
   context.streams.out << fmt::format("settings of index {}{}\n", view->settings_index,
-                                     view->commit >= view->settings_index ? "" : ", not committed")
+                                     committed ? "" : ", not committed")
                       << table(rows);
   return ExitCode::kOk;
 }
 
 ExitCode settings_set_command(Context& context) {
   const std::string key = context.arguments.at(0);
-  json::value answer;
+  Index index;
   if (ExitCode code = ask(context, "/v1/admin/settings",
-                          {{"key", key}, {"value", context.arguments.at(1)}}, answer);
+                          {{"key", key}, {"value", context.arguments.at(1)}}, index);
       code != ExitCode::kOk) {
     return code;
   }
-  const uint64_t index = number_of(field(&answer, "index"));
   Context patient = context;
   if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
   std::string value;
@@ -417,11 +352,12 @@ ExitCode settings_set_command(Context& context) {
       patient,
       [&](const View& view, std::string& line) {
         line = fmt::format("waiting for index {}", index);
-        if (view.commit < index) return false;
+        if (view.commit_index < index) return false;
         // An entry that was only appended goes with a leader that loses its office.
         lost = view.settings_index < index;
-        auto found = view.settings.find(key);
-        if (found != view.settings.end()) value = found->second;
+        for (const auto& [set, to] : view.settings) {
+          if (set == key) value = to;
+        }
         return true;
       },
       "the change");

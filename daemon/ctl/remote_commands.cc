@@ -31,127 +31,135 @@ std::string with_thousands(uint64_t number) {
 struct ClusterView {
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> problems;
-  uint64_t leader = 0;
+  NodeId leader;  // none: nobody leads
   uint64_t term = 0;
-  uint64_t leader_last = 0;  // the leader's last index
+  Index leader_last;  // the leader's last index
   size_t voters = 0;
   size_t serving = 0;     // voters that answer
   bool diverged = false;  // the replicas are not equal, and no writes are taken
   bool no_space = false;  // no quorum has disk space, and no writes are taken
   std::string name, cluster_id, plugin;
-  std::set<std::string> digests_at_one_index;
 };
 
-ClusterView view_of(const json::value& answer) {
-  ClusterView view;
-  const json::value* nodes = field(&answer, "nodes");
-  if (nodes == nullptr || !nodes->is_array()) return view;
+// A node as /v1/cluster shows it.
+struct AskedNode {
+  admin::ClusterAnswer::Node node;
+  std::optional<node::StatusSnapshot> status;  // none: it is down
 
-  // Who leads: the one that says so in the highest term.
-  for (const json::value& node : nodes->as_array()) {
-    const json::value* status = field(&node, "status");
-    if (status == nullptr || !status->is_object()) continue;
-    uint64_t term = number_of(field(status, "term"));
-    bool leads = text_of(field(status, "role")) == "leader";
-    if (leads && term >= view.term) {
-      view.leader = number_of(field(status, "id"));
-      view.leader_last = number_of(field(status, "last_index"));
+  bool leads() const { return status->role == raft::Role::kLeader; }
+};
+
+// Who leads: the one that says so in the highest term. And what all have in common.
+void find_leader(const std::vector<AskedNode>& nodes, ClusterView& view) {
+  for (const AskedNode& asked : nodes) {
+    if (!asked.status) continue;
+    const node::StatusSnapshot& status = *asked.status;
+    const uint64_t term = status.term.value();
+    if (asked.leads() && term >= view.term) {
+      view.leader = status.id;
+      view.leader_last = status.last_index;
     }
-    if (term > view.term && !leads && view.leader != 0) view.leader = 0;
+    if (term > view.term && !asked.leads()) view.leader = NodeId();
     view.term = std::max(view.term, term);
-    const json::value* plugin = field(status, "plugin");
-    view.name = text_of(field(status, "cluster_name"));
-    if (view.cluster_id.empty()) view.cluster_id = text_of(field(status, "cluster_id"));
-    view.plugin =
-        fmt::format("{} {}", text_of(field(plugin, "name")), text_of(field(plugin, "version")));
-  }
-
-  // Learners count for nothing. The leader knows who they are; without one, who knows the newest
-  // list.
-  std::set<uint64_t> learners;
-  uint64_t newest = 0;
-  for (const json::value& node : nodes->as_array()) {
-    const json::value* status = field(&node, "status");
-    const json::value* members = field(status, "members");
-    const uint64_t index = number_of(field(status, "members_index"));
-    const bool leads = view.leader != 0 && number_of(field(status, "id")) == view.leader;
-    if (members == nullptr || !members->is_array() || (index < newest && !leads)) continue;
-    newest = leads ? UINT64_MAX : index;
-    learners.clear();
-    for (const json::value& member : members->as_array()) {
-      const json::value* voter = field(&member, "voter");
-      if (voter != nullptr && !truth_of(voter)) learners.insert(number_of(field(&member, "id")));
+    view.name = status.cluster_name;
+    if (view.cluster_id.empty() && status.cluster_id) {
+      view.cluster_id = status.cluster_id.to_string();
     }
+    view.plugin = fmt::format("{} {}", status.plugin_name, status.plugin_version);
   }
+}
 
-  std::map<uint64_t, std::string> digest_at;  // applied index -> digest
+// Learners count for nothing. The leader knows who they are; without one, who knows the newest
+// list.
+std::set<NodeId> learners_of(const std::vector<AskedNode>& nodes, NodeId leader) {
+  const node::StatusSnapshot* best = nullptr;
+  for (const AskedNode& asked : nodes) {
+    if (!asked.status) continue;
+    const node::StatusSnapshot& status = *asked.status;
+    const bool leads = leader && status.id == leader;
+    if (leads || best == nullptr || status.members_index >= best->members_index) best = &status;
+    if (leads) break;
+  }
+  std::set<NodeId> learners;
+  if (best == nullptr) return learners;
+  for (const node::MemberStatus& member : best->members) {
+    if (!member.voter) learners.insert(member.id);
+  }
+  return learners;
+}
+
+std::string_view disk_problem(std::string_view state) {
+  return state == "stalled"   ? "its disk completes nothing"
+         : state == "no room" ? "its disk is full, and its log has no room"
+                              : "its disk is full";
+}
+
+void add_node(const AskedNode& asked, bool is_voter, std::map<Index, uint64_t>& digest_at,
+              ClusterView& view) {
+  const NodeId id = asked.node.id;
+  if (!asked.status) {
+    view.rows.push_back(
+        {fmt::format("n{}", id), asked.node.http, "-", "DOWN", "-", "-", "-", "-", "-"});
+    view.problems.push_back(fmt::format("node {} ({}): {}", id, asked.node.http, asked.node.error));
+    return;
+  }
+  const node::StatusSnapshot& status = *asked.status;
+  view.serving += is_voter;
+  const Index last = std::min(status.last_index, view.leader_last);
+  const std::string lag =
+      id == view.leader || !view.leader ? "-" : with_thousands(view.leader_last - last);
+  auto self = std::ranges::find(status.members, id, &node::MemberStatus::id);
+  const bool diverged = !status.divergence.empty();
+  view.diverged = view.diverged || diverged;
+  if (!status.ready) {
+    view.problems.push_back(fmt::format("node {} is not ready: {}", id, status.reason));
+  }
+  if (status.disk_state != "ok") {
+    view.problems.push_back(fmt::format("node {}: {} ({} bytes are free)", id,
+                                        disk_problem(status.disk_state),
+                                        with_thousands(status.disk_free_bytes)));
+  }
+  if (id == view.leader) view.no_space = status.writes_stopped;
+  auto [known, fresh] = digest_at.emplace(status.applied_index, status.digest);
+  if (!fresh && known->second != status.digest) {
+    view.problems.push_back(
+        fmt::format("the digests at index {} differ: {:016x} and {:016x}. The replicas "
+                    "are not equal; stop writing and look at their logs",
+                    status.applied_index, known->second, status.digest));
+  }
+  view.rows.push_back({status.name, self == status.members.end() ? "" : self->peer,
+                       std::string(is_voter ? admin::role_text(status.role) : "learner"),
+                       status.ready ? "ready"
+                       : diverged   ? "DIVERGED"
+                                    : "WAITING",
+                       with_thousands(status.commit_index.value()),
+                       with_thousands(status.applied_index.value()), lag,
+                       fmt::format("{:016x}", status.digest), status.version});
+}
+
+ClusterView view_of(const admin::ClusterAnswer& answer) {
+  std::vector<AskedNode> nodes;
+  for (const admin::ClusterAnswer::Node& node : answer.nodes) {
+    nodes.push_back({node, node.reachable ? node.read_status() : std::nullopt});
+  }
+  ClusterView view;
+  find_leader(nodes, view);
+  const std::set<NodeId> learners = learners_of(nodes, view.leader);
   view.rows.push_back(
       {"NODE", "ADDRESS", "ROLE", "STATE", "COMMIT", "APPLIED", "LAG", "DIGEST", "VERSION"});
-  for (const json::value& node : nodes->as_array()) {
-    uint64_t id = number_of(field(&node, "id"));
-    const bool is_voter = !learners.contains(id);
+  std::map<Index, uint64_t> digest_at;
+  for (const AskedNode& asked : nodes) {
+    const bool is_voter = !learners.contains(asked.node.id);
     view.voters += is_voter;
-    const json::value* status = field(&node, "status");
-    if (!truth_of(field(&node, "reachable")) || status == nullptr || !status->is_object()) {
-      view.rows.push_back({fmt::format("n{}", id), text_of(field(&node, "http")), "-", "DOWN", "-",
-                           "-", "-", "-", "-"});
-      view.problems.push_back(fmt::format("node {} ({}): {}", id, text_of(field(&node, "http")),
-                                          text_of(field(&node, "error"))));
-      continue;
-    }
-    view.serving += is_voter;
-    uint64_t applied = number_of(field(status, "applied_index"));
-    uint64_t last = number_of(field(status, "last_index"));
-    std::string lag = id == view.leader || view.leader == 0
-                          ? "-"
-                          : with_thousands(view.leader_last > last ? view.leader_last - last : 0);
-    std::string address;
-    const json::value* members = field(status, "members");
-    if (members != nullptr && members->is_array()) {
-      for (const json::value& member : members->as_array()) {
-        if (number_of(field(&member, "id")) == id) address = text_of(field(&member, "peer"));
-      }
-    }
-    bool ready = truth_of(field(status, "ready"));
-    bool diverged = !text_of(field(status, "divergence")).empty();
-    view.diverged = view.diverged || diverged;
-    if (!ready) {
-      view.problems.push_back(
-          fmt::format("node {} is not ready: {}", id, text_of(field(status, "reason"))));
-    }
-    const json::value* disk = field(status, "disk");
-    const std::string disk_state = text_of(field(disk, "state"));
-    if (!disk_state.empty() && disk_state != "ok") {
-      const char* what = disk_state == "stalled"   ? "its disk completes nothing"
-                         : disk_state == "no room" ? "its disk is full, and its log has no room"
-                                                   : "its disk is full";
-      view.problems.push_back(fmt::format("node {}: {} ({} bytes are free)", id, what,
-                                          with_thousands(number_of(field(disk, "free_bytes")))));
-    }
-    if (id == view.leader) view.no_space = truth_of(field(disk, "writes_stopped"));
-    std::string digest = text_of(field(status, "digest"));
-    auto [known, fresh] = digest_at.emplace(applied, digest);
-    if (!fresh && known->second != digest) {
-      view.problems.push_back(
-          fmt::format("the digests at index {} differ: {} and {}. The replicas "
-                      "are not equal; stop writing and look at their logs",
-                      applied, known->second, digest));
-    }
-    view.rows.push_back({text_of(field(status, "name")), address,
-                         is_voter ? text_of(field(status, "role")) : "learner",
-                         ready      ? "ready"
-                         : diverged ? "DIVERGED"
-                                    : "WAITING",
-                         with_thousands(number_of(field(status, "commit_index"))),
-                         with_thousands(applied), lag, digest, text_of(field(status, "version"))});
+    add_node(asked, is_voter, digest_at, view);
   }
   return view;
 }
 
 std::string headline(const ClusterView& view) {
   size_t needed = view.voters / 2 + 1;
-  bool healthy = view.leader != 0 && view.serving >= needed && !view.diverged && !view.no_space;
-  std::string state = view.leader == 0             ? "NO LEADER"
+  bool healthy = view.leader && view.serving >= needed && !view.diverged && !view.no_space;
+  std::string state = !view.leader                 ? "NO LEADER"
                       : view.diverged              ? "DIVERGED, NO WRITES"
                       : view.serving < needed      ? "NO QUORUM"
                       : view.no_space              ? "DISKS FULL, NO WRITES"
@@ -160,7 +168,7 @@ std::string headline(const ClusterView& view) {
   std::string text =
       fmt::format("CLUSTER {} ({})", view.name,
                   view.cluster_id.empty() ? "not formed yet" : view.cluster_id.substr(0, 8));
-  if (view.leader != 0) text += fmt::format("   leader n{}", view.leader);
+  if (view.leader) text += fmt::format("   leader n{}", view.leader);
   text += fmt::format("   term {}   {}", view.term, state);
   if (healthy) text += fmt::format("   can lose {} more", view.serving - needed);
   return text + fmt::format("   plugin {}\n", view.plugin);
@@ -303,24 +311,12 @@ ExitCode status_command(Context& context) {
   Duration timeout = context.timeout.value_or(kDefaultTimeout);
   std::string why;
   for (const config::Address& endpoint : context.endpoints) {
-    admin::HttpRequest request;
-    request.target = "/v1/cluster";
-    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
-    if (!outcome) {
-      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
-                         outcome.error().text);
-      continue;
-    }
-    boost::system::error_code ec;
-    json::value value = json::parse(outcome->body, ec);
-    if (outcome->status != 200 || ec) {
-      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
-                         detail_of(*outcome));
-      continue;
-    }
-    ClusterView view = view_of(value);
+    std::string body;
+    auto cluster = ask_cluster(endpoint, timeout, why, &body);
+    if (!cluster) continue;
+    const ClusterView view = view_of(*cluster);
     if (context.json) {
-      context.streams.out << outcome->body << "\n";
+      context.streams.out << body << "\n";
     } else {
       context.streams.out << headline(view) << table(view.rows);
       for (const std::string& problem : view.problems) {
@@ -328,7 +324,7 @@ ExitCode status_command(Context& context) {
       }
     }
     bool serves =
-        view.leader != 0 && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
+        view.leader && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
   return context.fail(ExitCode::kUnavailable,

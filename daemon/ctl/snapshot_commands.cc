@@ -1,10 +1,11 @@
 // snapshot take, list and save, through a node's HTTP port; inspect and restore, with a file alone.
 #include <algorithm>
+#include <boost/json.hpp>
 #include <charconv>
 #include <filesystem>
 #include <thread>
 
-#include "admin/http_server.h"
+#include "admin/limits.h"
 #include "base/random.h"
 #include "config/load.h"
 #include "ctl/answers.h"
@@ -16,18 +17,13 @@ namespace connectd::ctl {
 namespace {
 
 namespace fs = std::filesystem;
+namespace json = boost::json;
 
 constexpr Duration kAnswerTimeout = std::chrono::seconds(35);
 constexpr Duration kDefaultPatience = std::chrono::minutes(10);
 constexpr Duration kLookInterval = std::chrono::milliseconds(50);
 
-struct Listed {
-  std::string name;
-  uint64_t index = 0;
-  uint64_t term = 0;
-  uint64_t bytes = 0;
-  uint64_t age_seconds = 0;
-};
+using Listed = admin::SnapshotList::Listed;
 
 admin::HttpOutcome post(const config::Address& endpoint, const json::object& body) {
   admin::HttpRequest request;
@@ -56,43 +52,23 @@ Result<std::string> ask(const config::Address& endpoint, const json::object& bod
                              detail_of(*outcome)));
 }
 
-struct List {
-  std::vector<Listed> snapshots;  // newest first
-  bool taking = false;
-  std::string failure;  // of the last attempt
-};
-
-Result<List> list_of(const config::Address& endpoint) {
+Result<admin::SnapshotList> list_of(const config::Address& endpoint) {
   auto body = ask(endpoint, {{"action", "list"}});
   if (!body) return failure(body.error());
-  boost::system::error_code ec;
-  json::value value = json::parse(*body, ec);
-  const json::value* snapshots = ec ? nullptr : field(&value, "snapshots");
-  if (snapshots == nullptr || !snapshots->is_array()) {
-    return failure(
-        ExitCode::kMismatch,
-        fmt::format("{} answers what this connectctl does not understand; use the one of "
-                    "its version",
-                    endpoint.to_string()));
-  }
-  List list;
-  list.taking = truth_of(field(&value, "taking"));
-  list.failure = text_of(field(&value, "failure"));
-  for (const json::value& item : snapshots->as_array()) {
-    list.snapshots.push_back({text_of(field(&item, "name")), number_of(field(&item, "index")),
-                              number_of(field(&item, "term")), number_of(field(&item, "bytes")),
-                              number_of(field(&item, "age_seconds"))});
-  }
-  return list;
+  auto list = admin::from_json<admin::SnapshotList>(*body);
+  if (list) return std::move(*list);
+  return failure(ExitCode::kMismatch,
+                 fmt::format("{} answers what this connectctl does not understand; use the one of "
+                             "its version",
+                             endpoint.to_string()));
 }
 
 // Asks for one, and waits until it is durable.
 Result<Listed> take(const Context& context, const config::Address& endpoint) {
   auto body = ask(endpoint, {{"action", "take"}});
   if (!body) return failure(body.error());
-  boost::system::error_code ec;
-  json::value value = json::parse(*body, ec);
-  const uint64_t index = ec ? 0 : number_of(field(&value, "index"));
+  auto taken = admin::from_json<admin::SnapshotTaken>(*body);
+  const Index index = taken ? taken->index : Index();
   const auto begin = std::chrono::steady_clock::now();
   while (true) {
     auto list = list_of(endpoint);
@@ -119,7 +95,7 @@ Result<Listed> take(const Context& context, const config::Address& endpoint) {
   }
 }
 
-std::string age_text(uint64_t seconds) {
+std::string age_text(int64_t seconds) {
   if (seconds < 120) return fmt::format("{} s", seconds);
   if (seconds < 7200) return fmt::format("{} min", seconds / 60);
   if (seconds < 172'800) return fmt::format("{} h", seconds / 3600);
@@ -127,9 +103,10 @@ std::string age_text(uint64_t seconds) {
 }
 
 json::object object_of(const config::Address& endpoint, const Listed& listed) {
-  return {{"node", endpoint.to_string()}, {"name", listed.name},
-          {"index", listed.index},        {"term", listed.term},
-          {"bytes", listed.bytes},        {"age_seconds", listed.age_seconds}};
+  json::object object{{"node", endpoint.to_string()}};
+  const json::value fields = admin::to_value(listed);
+  for (const auto& [key, value] : fields.get_object()) object[key] = value;
+  return object;
 }
 
 // All of the file, piece by piece, into `path`.
@@ -192,8 +169,8 @@ ExitCode snapshot_list_command(Context& context) {
       if (context.json) {
         context.streams.out << json::serialize(object_of(endpoint, listed)) << "\n";
       }
-      rows.push_back({endpoint.to_string(), std::to_string(listed.index),
-                      std::to_string(listed.term), std::to_string(listed.bytes),
+      rows.push_back({endpoint.to_string(), fmt::format("{}", listed.index),
+                      fmt::format("{}", listed.term), std::to_string(listed.bytes),
                       age_text(listed.age_seconds), listed.name});
     }
     if (list->taking) context.streams.err << endpoint.to_string() << " is taking one\n";

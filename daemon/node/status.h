@@ -1,5 +1,6 @@
 // What a node tells the outside of itself: one immutable value, made by the loop thread, read by
-// the HTTP thread (admin/) and by whoever writes it to the log.
+// the HTTP thread (admin/) and by whoever writes it to the log. A new field needs a row in
+// admin/answers.cc, and is shown everywhere then.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,7 @@ struct MemberStatus {
   bool promoting = false;   // a learner that becomes a voter when it has caught up
   std::string disk{};       // empty: the one that it comes with
   unsigned priority = 100;  // as it says of itself; the default while it is not heard
+  bool operator==(const MemberStatus&) const = default;
 };
 
 // What the leader knows of another member.
@@ -33,6 +35,7 @@ struct PeerProgress {
   std::string state;    // "probe", "replicate", "snapshot"
   Index match;
   uint64_t lag = 0;  // entries of the leader's log that it is not known to have
+  bool operator==(const PeerProgress&) const = default;
 };
 
 struct StatusSnapshot {
@@ -78,6 +81,7 @@ struct StatusSnapshot {
 
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
+  bool operator==(const StatusSnapshot&) const = default;
 };
 
 // Where the loop leaves its newest status. Any thread. Under a mutex that is held for a copy of one

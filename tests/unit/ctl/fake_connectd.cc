@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
   board.publish(status);
   admin::ServerOptions options;
   options.listen = config.listen.http;
-  auto server = admin::HttpServer::open(options, board, nullptr);
+  auto server = admin::HttpServer::open(options, board, {});
   if (!server) {
     std::cerr << server.error().text << "\n";
     return static_cast<int>(server.error().code);

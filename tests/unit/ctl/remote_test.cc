@@ -23,21 +23,31 @@ class FakeNode {
     admin::ServerOptions options;
     options.listen = {"127.0.0.1", 0};
     options.id = NodeId(id);
-    auto server = admin::HttpServer::open(
-        options, board_,
-        [this](std::string request, const node::ReadOptions& read,
-               std::function<void(admin::CallResult)> done) {
-          std::lock_guard lock(mutex_);
-          requests_.push_back(request);
-          last_read = read;
-          done(reply_);
-        },
-        [this](node::MemberChange change, std::function<void(node::ChangeOutcome)> done) {
-          std::lock_guard lock(mutex_);
-          changes.push_back(change);
-          if (on_change) on_change(change);
-          done(outcome);
-        });
+    admin::ServerHooks hooks;
+    hooks.call = [this](std::string request, const node::ReadOptions& read, auto done) {
+      std::lock_guard lock(mutex_);
+      requests_.push_back(request);
+      last_read = read;
+      done(reply_);
+    };
+    hooks.change_members = [this](node::MemberChange change, auto done) {
+      std::lock_guard lock(mutex_);
+      changes.push_back(change);
+      if (on_change) on_change(change);
+      done(outcome);
+    };
+    hooks.change_setting = [this](admin::SettingChange change, auto done) {
+      std::lock_guard lock(mutex_);
+      setting_changes.push_back(change);
+      done(outcome);
+    };
+    hooks.snapshots.take = [this](auto done) { done(admin::SnapshotTaken{Index(7)}); };
+    hooks.snapshots.list = [this](auto done) {
+      std::lock_guard lock(mutex_);
+      done(snapshots);
+    };
+    hooks.snapshots.read = [](admin::SnapshotPiece, auto done) { done(std::string()); };
+    auto server = admin::HttpServer::open(options, board_, std::move(hooks));
     if (!server) ADD_FAILURE() << server.error().text;
     server_ = std::move(*server);
     server_->start();
@@ -70,6 +80,8 @@ class FakeNode {
 
   node::StatusSnapshot status;
   std::vector<node::MemberChange> changes;
+  std::vector<admin::SettingChange> setting_changes;
+  admin::SnapshotList snapshots;
   node::ReadOptions last_read;  // of the last call
   node::ChangeOutcome outcome{node::ChangeCode::kDone, "appended", Index(9)};
   std::function<void(const node::MemberChange&)> on_change;
@@ -229,6 +241,43 @@ TEST_F(MemberTest, LeaderIsShownAndHandedOver) {
       connectctl({"leader", "transfer", "--to", "2", "-e", one_.address(), "--timeout", "5s"});
   EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
   EXPECT_EQ(outcome.out, "node 2 leads\n");
+}
+
+TEST_F(MemberTest, SettingsAreListedAndSet) {
+  one_.status.settings = {{"raft.lease_reads", "true"}, {"plugin.a", "b"}};
+  one_.status.settings_index = Index(9);
+  one_.publish();
+  Outcome list = connectctl({"settings", "list", "-e", one_.address()});
+  EXPECT_EQ(list.out,
+            "settings of index 9\n"
+            "SETTING           VALUE\n"
+            "plugin.a          b\n"
+            "raft.lease_reads  true\n");
+  Outcome set = connectctl({"settings", "set", "raft.lease_reads", "true", "-e", one_.address()});
+  EXPECT_EQ(set.code, ExitCode::kOk) << set.err;
+  EXPECT_EQ(set.out, "raft.lease_reads is true\n");
+  ASSERT_EQ(one_.setting_changes.size(), 1u);
+  EXPECT_EQ(one_.setting_changes[0].key, "raft.lease_reads");
+}
+
+TEST_F(MemberTest, SnapshotsAreListedAndTaken) {
+  one_.snapshots.snapshots = {{"b.snapshot", Index(9), Term(2), 500, 60},
+                              {"a.snapshot", Index(8), Term(1), 400, 7200}};
+  Outcome list = connectctl({"snapshot", "list", "-e", one_.address()});
+  EXPECT_EQ(list.code, ExitCode::kOk) << list.err;
+  EXPECT_THAT(list.out, HasSubstr("  9      2     500    60 s  b.snapshot"));
+  EXPECT_THAT(list.out, HasSubstr("  8      1     400    2 h   a.snapshot"));
+  json::object taken =
+      json::parse(connectctl({"snapshot", "take", "-o", "json", "-e", one_.address()}).out)
+          .as_object();
+  EXPECT_EQ(taken["node"].as_string(), one_.address());
+  EXPECT_EQ(taken["index"].to_number<int>(), 9);
+  EXPECT_EQ(taken["age_seconds"].to_number<int>(), 60);
+
+  one_.snapshots = {false, "no space left", {}};
+  Outcome failed = connectctl({"snapshot", "take", "-e", one_.address()});
+  EXPECT_EQ(failed.code, ExitCode::kNegative);
+  EXPECT_THAT(failed.err, HasSubstr("could not take a snapshot: no space left"));
 }
 
 TEST_F(StatusTest, JsonIsTheAnswerOfTheNode) {

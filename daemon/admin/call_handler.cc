@@ -1,0 +1,50 @@
+// POST /v1/call: one request to the plugin.
+#include <fmt/format.h>
+
+#include "admin/call_outcome.h"
+#include "admin/handlers.h"
+#include "admin/limits.h"
+#include "admin/read_level.h"
+
+namespace connectd::admin {
+namespace {
+
+Response respond(CallResult result) {
+  const CallOutcome outcome = call_outcome(result.code);
+  if (result.code != node::ReplyCode::kOk && !result.plugin_refused) {
+    return problem(outcome.http_status, outcome.title, std::move(result.bytes), outcome.code);
+  }
+  Response response = bytes_response(std::move(result.bytes));
+  response.status = outcome.http_status;
+  if (result.plugin_refused) {
+    const CallOutcome rejected = call_outcome(node::ReplyCode::kRejected);
+    response.status = rejected.http_status;
+    response.headers.emplace_back("X-Connect-Code", rejected.code);
+  }
+  response.headers.emplace_back("X-Connect-Status", std::to_string(result.status));
+  if (result.index) {
+    response.headers.emplace_back("X-Connect-Index", std::to_string(result.index.value()));
+  }
+  return response;
+}
+
+}  // namespace
+
+void handle_call(Context& context, Request&& request, const Reply& reply) {
+  auto read = parse_read_level(lower_case(request.header("x-connect-read")));
+  if (!read) {
+    return reply.send(
+        problem(400, "Bad request", fmt::format("X-Connect-Read: {}", read.error().text)));
+  }
+  if (!context.hooks.call) {
+    return reply.send(problem(503, "Service unavailable", "no calls are taken"));
+  }
+  CallResult late;
+  late.code = node::ReplyCode::kUnknown;
+  late.bytes = "the node gave no answer in time; a write may have happened or not";
+  const Duration limit = context.options.call_timeout + kCallGrace;
+  context.hooks.call(std::move(request.body), *read,
+                     reply.later<CallResult>(limit, std::move(late), respond));
+}
+
+}  // namespace connectd::admin

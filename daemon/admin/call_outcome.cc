@@ -1,0 +1,35 @@
+#include "admin/call_outcome.h"
+
+namespace connectd::admin {
+
+CallOutcome call_outcome(node::ReplyCode code) {
+  switch (code) {
+    case node::ReplyCode::kOk:
+      return {200, "OK", "done"};
+    case node::ReplyCode::kNoLeader:
+      return {503, "NOLEADER", "There is no leader"};
+    case node::ReplyCode::kOverloaded:
+      return {429, "OVERLOADED", "Too many requests under way"};
+    case node::ReplyCode::kTooLarge:
+      return {413, "TOOLARGE", "The request is too large"};
+    case node::ReplyCode::kRejected:
+      return {400, "REJECTED", "The plugin refused the request"};
+    case node::ReplyCode::kDiskFull:
+      return {507, "DISKFULL", "No quorum has disk space left"};
+    case node::ReplyCode::kShutdown:
+      return {503, "SHUTDOWN", "This node is stopping"};
+    case node::ReplyCode::kBadFrame:
+      return {400, "BADFRAME", "The request was not understood"};
+    case node::ReplyCode::kPlugin:
+      return {500, "PLUGIN", "The plugin failed on this request"};
+    case node::ReplyCode::kSessionGone:
+      return {409, "SESSION_GONE", "The session is gone"};
+    case node::ReplyCode::kUnknown:
+      return {504, "UNKNOWN", "The outcome is not known"};
+    case node::ReplyCode::kStale:
+      return {503, "STALE", "This node's state is too old"};
+  }
+  return {500, "PLUGIN", "An unknown outcome"};
+}
+
+}  // namespace connectd::admin

@@ -1,0 +1,17 @@
+// How an outcome of a request to the plugin is told in HTTP. Pure; any thread.
+#pragma once
+
+#include <string_view>
+
+#include "node/service.h"
+
+namespace connectd::admin {
+
+struct CallOutcome {
+  int http_status;
+  std::string_view code;   // "NOLEADER"
+  std::string_view title;  // for people
+};
+CallOutcome call_outcome(node::ReplyCode code);
+
+}  // namespace connectd::admin

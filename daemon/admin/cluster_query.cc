@@ -1,0 +1,98 @@
+#include "admin/cluster_query.h"
+
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "admin/http_client.h"
+#include "admin/limits.h"
+#include "wire/address.h"
+
+namespace connectd::admin {
+namespace {
+
+std::optional<config::Address> address_of(const std::string& text) {
+  auto address = wire::parse_address(text);
+  if (!address || address->port == 0) return std::nullopt;
+  return config::Address{address->host, address->port};
+}
+
+// What came of asking `node`.
+void take_answer(ClusterAnswer::Node& node, const HttpOutcome& outcome) {
+  if (!outcome) {
+    node.error = outcome.error().text;
+    return;
+  }
+  boost::system::error_code ec;
+  ClusterAnswer::Node answered;
+  answered.status = boost::json::parse(outcome->body, ec);
+  auto status = ec ? std::nullopt : answered.read_status();
+  if (outcome->status != 200 || !status) {
+    auto problem = from_json<Problem>(outcome->body);
+    node.error = problem && !problem->detail.empty() ? problem->detail
+                                                     : fmt::format("answered {}", outcome->status);
+    return;
+  }
+  if (status->id != node.id) {
+    node.error = "another node answers at this address";
+    return;
+  }
+  node.reachable = true;
+  node.status = std::move(answered.status);
+}
+
+}  // namespace
+
+struct ClusterQueries::Query {
+  ClusterAnswer answer;
+  size_t waiting = 0;
+  std::function<void(const ClusterAnswer&)> done;
+};
+
+bool ClusterQueries::ask(const node::StatusSnapshot& own, const config::Address& advertised,
+                         std::function<void(const ClusterAnswer&)> done) {
+  if (under_way_ >= kMaxClusterQueries) return false;
+  auto query = std::make_shared<Query>();
+  query->answer.asked = own.id;
+  query->done = std::move(done);
+  const ClusterAnswer::Node self{own.id, advertised.to_string(), true, "", to_value(own)};
+  std::vector<std::pair<size_t, config::Address>> others;
+  bool listed = false;
+  for (const node::MemberStatus& member : own.members) {
+    ClusterAnswer::Node node{member.id, member.http, false, "", nullptr};
+    if (member.id == own.id) {
+      listed = true;
+      node.reachable = true;
+      node.status = self.status;
+    } else if (auto address = address_of(member.http)) {
+      others.emplace_back(query->answer.nodes.size(), *address);
+    } else {
+      node.error = "its http address is not known";
+    }
+    query->answer.nodes.push_back(std::move(node));
+  }
+  if (!listed) query->answer.nodes.push_back(self);
+  if (others.empty()) {
+    query->done(query->answer);
+    return true;
+  }
+  ++under_way_;
+  query->waiting = others.size();
+  for (auto& [place, address] : others) {
+    HttpRequest request;
+    request.target = "/v1/status";
+    fetch(io_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
+          [this, query, place = place](const HttpOutcome& outcome) {
+            take_answer(query->answer.nodes[place], outcome);
+            if (--query->waiting > 0) return;
+            --under_way_;
+            query->done(query->answer);
+          });
+  }
+  return true;
+}
+
+}  // namespace connectd::admin

@@ -1,0 +1,37 @@
+// Asks the other members for their status, for /v1/cluster. On the server's thread.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "admin/answers.h"
+#include "config/config.h"
+#include "node/status.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace connectd::admin {
+
+class ClusterQueries final {
+ public:
+  // `io` is run by the server's thread.
+  explicit ClusterQueries(boost::asio::io_context& io) : io_(io) {}
+  ClusterQueries(const ClusterQueries&) = delete;
+  ClusterQueries& operator=(const ClusterQueries&) = delete;
+
+  // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
+  // answered or failed, perhaps at once. False when kMaxClusterQueries are under way; then `done`
+  // is never called. `advertised`: where this node is found, if it is no member.
+  bool ask(const node::StatusSnapshot& own, const config::Address& advertised,
+           std::function<void(const ClusterAnswer&)> done);
+
+ private:
+  struct Query;
+
+  boost::asio::io_context& io_;
+  size_t under_way_ = 0;
+};
+
+}  // namespace connectd::admin

@@ -1,0 +1,51 @@
+// Who may ask for a route. Every route names a guard (admin/routes.h): there is no default, and a
+// property that is added here must be named by each. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/http_message.h"
+
+namespace connectd::admin {
+
+// Pages of web sites, in the browser of somebody who can reach the port.
+enum class Pages : uint8_t {
+  kMayAsk,  // reads what is no secret, and changes nothing
+  // A form cannot set the header X-Connect-Request, a script needs a permission (CORS) that nobody
+  // gives, and a name that was bent to this machine does not match the Host.
+  kRefused,
+};
+enum class Callers : uint8_t {
+  kAnyMachine,
+  kThisMachine,
+};
+
+class Guard final {
+ public:
+  constexpr Guard(Pages pages, Callers callers) : pages_(pages), callers_(callers) {}
+  constexpr Pages pages() const { return pages_; }
+  constexpr Callers callers() const { return callers_; }
+  constexpr bool operator==(const Guard&) const = default;
+
+ private:
+  Pages pages_;
+  Callers callers_;
+};
+
+inline constexpr Guard kForAll{Pages::kMayAsk, Callers::kAnyMachine};
+inline constexpr Guard kForPrograms{Pages::kRefused, Callers::kAnyMachine};
+inline constexpr Guard kForThisMachine{Pages::kRefused, Callers::kThisMachine};
+
+// The answer to a request that the guard refuses; none: it may pass. `hosts`: what is good in a
+// Host header, in lower case, beside the address that the request came to.
+std::optional<Response> refusal(const Guard& guard, const Request& request,
+                                const std::vector<std::string>& hosts);
+
+// For docs: "anybody", ...
+std::string_view guard_text(const Guard& guard);
+
+}  // namespace connectd::admin

@@ -1,0 +1,94 @@
+// Health and status: what the loop left on the status board, so that these are answered also when
+// the loop hangs.
+#include <fmt/format.h>
+
+#include "admin/answers.h"
+#include "admin/call_outcome.h"
+#include "admin/handlers.h"
+#include "admin/http_target.h"
+#include "admin/limits.h"
+
+namespace connectd::admin {
+namespace {
+
+constexpr const char* kStarting = "starting: the log is being read; try again in a moment";
+
+// `checks`: what was looked at, shown with ?verbose.
+Response health(const Request& request, bool good, const std::string& checks,
+                std::string_view detail) {
+  if (parse_http_target(request.target).verbose) {
+    return text_response(good ? 200 : 503, checks + (good ? "ok\n" : "failed\n"));
+  }
+  return good ? text_response(200, "ok\n")
+              : problem(503, "Service unavailable", std::string(detail));
+}
+
+std::string check_line(bool good, std::string_view text) {
+  return fmt::format("[{}] {}\n", good ? '+' : '-', text);
+}
+
+}  // namespace
+
+void handle_livez(Context& context, Request&& request, const Reply& reply) {
+  auto status = context.board.read();
+  if (status == nullptr) {  // still reading its log: a restart would begin that anew
+    return reply.send(health(request, true, check_line(true, "starting"), ""));
+  }
+  const Duration age = read_clocks().time - status->made;
+  const bool good = age < kLoopHangs;
+  const std::string text =
+      fmt::format("the loop told its status {} ms ago",
+                  std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
+  reply.send(health(request, good, check_line(good, text), text));
+}
+
+void handle_readyz(Context& context, Request&& request, const Reply& reply) {
+  auto status = context.board.read();
+  if (status == nullptr) {
+    constexpr const char* kReading = "starting: the log is being read";
+    return reply.send(health(request, false, check_line(false, kReading), kReading));
+  }
+  const std::string why = status->reason.empty() ? "not ready" : status->reason;
+  std::string checks = check_line(status->ready, status->ready ? "ready" : why);
+  checks +=
+      check_line(static_cast<bool>(status->leader),
+                 status->leader ? fmt::format("leader {} in term {}", status->leader, status->term)
+                                : fmt::format("no leader known in term {}", status->term));
+  checks += check_line(
+      true, fmt::format("applied {} of {}", status->applied_index, status->commit_index));
+  reply.send(health(request, status->ready, checks, why));
+}
+
+void handle_leaderz(Context& context, Request&& request, const Reply& reply) {
+  auto status = context.board.read();
+  const bool good = status != nullptr && status->role == raft::Role::kLeader;
+  const std::string text =
+      status == nullptr ? "starting"
+      : good            ? fmt::format("leader in term {}", status->term)
+      : status->leader
+          ? fmt::format("{}; node {} leads term {}", role_text(status->role), status->leader,
+                        status->term)
+          : fmt::format("{}; no leader known in term {}", role_text(status->role), status->term);
+  reply.send(health(request, good, check_line(good, text), text));
+}
+
+void handle_status(Context& context, Request&&, const Reply& reply) {
+  auto status = context.board.read();
+  if (status == nullptr) return reply.send(problem(503, "Service unavailable", kStarting));
+  reply.send(json_response(to_json(*status)));
+}
+
+void handle_cluster(Context& context, Request&&, const Reply& reply) {
+  auto status = context.board.read();
+  if (status == nullptr) return reply.send(problem(503, "Service unavailable", kStarting));
+  const bool begun = context.cluster.ask(
+      *status, context.options.advertised,
+      [reply](const ClusterAnswer& answer) { reply.send(json_response(to_json(answer))); });
+  if (begun) return;
+  const CallOutcome outcome = call_outcome(node::ReplyCode::kOverloaded);
+  reply.send(problem(outcome.http_status, outcome.title,
+                     fmt::format("{} of these are under way; try again", kMaxClusterQueries),
+                     outcome.code));
+}
+
+}  // namespace connectd::admin

@@ -1,0 +1,91 @@
+// What the HTTP server asks of the node, and what it is told. All functions are called on the
+// server's thread, must not wait, and must bound what they queue. Each `done` is called once, on
+// any thread, and may be called or dropped after the server is gone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <tl/expected.hpp>
+
+#include "admin/answers.h"
+#include "base/clock.h"
+#include "config/config.h"
+#include "node/membership/change_outcome.h"
+#include "node/membership/members.h"
+#include "node/service.h"
+
+namespace connectd::admin {
+
+struct ServerOptions {
+  config::Address listen;
+  // The address that others know this server by; beside it and `listen`, names of this machine are
+  // good in a Host header.
+  config::Address advertised;
+  NodeId id;
+  size_t max_request = 1 << 20;                     // bytes of one call
+  Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout
+};
+
+// ---- a request to the plugin
+
+// As node::Reply but owning its bytes.
+struct CallResult {
+  node::ReplyCode code = node::ReplyCode::kOk;
+  std::string bytes;
+  bool plugin_refused = false;
+  int32_t status = 0;
+  Index index;
+};
+// kOverloaded when too many are under way.
+using CallFunction = std::function<void(std::string request, const node::ReadOptions& read,
+                                        std::function<void(CallResult)> done)>;
+
+// ---- changes
+
+// Of members, or of leadership.
+using MemberFunction =
+    std::function<void(node::MemberChange change, std::function<void(node::ChangeOutcome)> done)>;
+
+// A setting of the whole cluster gets a value; both as in the configuration file.
+struct SettingChange {
+  std::string key;
+  std::string value;
+};
+using SettingFunction =
+    std::function<void(SettingChange change, std::function<void(node::ChangeOutcome)> done)>;
+
+// ---- snapshots of this node
+
+struct SnapshotRefusal {
+  int http_status;
+  std::string code;  // "BUSY"
+  std::string text;  // one line for people
+};
+template <class Value>
+using SnapshotDone = std::function<void(tl::expected<Value, SnapshotRefusal>)>;
+
+struct SnapshotPiece {
+  std::string name;  // as listed
+  uint64_t offset = 0;
+  size_t length = 0;
+};
+struct SnapshotFunctions {
+  std::function<void(SnapshotDone<SnapshotTaken> done)> take;
+  std::function<void(SnapshotDone<SnapshotList> done)> list;
+  // The bytes: fewer than asked for at the end of the file.
+  std::function<void(SnapshotPiece piece, SnapshotDone<std::string> done)> read;
+};
+
+// ---- all of them
+
+// What is left out is answered 503.
+struct ServerHooks {
+  CallFunction call{};
+  MemberFunction change_members{};
+  SettingFunction change_setting{};
+  SnapshotFunctions snapshots{};
+};
+
+}  // namespace connectd::admin

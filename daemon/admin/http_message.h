@@ -1,0 +1,45 @@
+// One request to the HTTP port and its answer, as handlers see them: plain values, without Beast
+// (admin/connection.h makes the one and sends the other).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace connectd::admin {
+
+struct Request {
+  std::string method = "GET";
+  std::string target = "/";
+  // Names in lower case; of a header that was sent twice, the first.
+  std::map<std::string, std::string, std::less<>> headers;
+  std::string body;
+
+  bool from_this_machine = false;  // the connection comes from it
+  std::string arrived_at;          // the address that it was made to: "127.0.0.1:7301"
+
+  // Empty when there is none.
+  std::string_view header(std::string_view lower_case_name) const;
+};
+
+struct Response {
+  int status = 200;
+  std::string content_type;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers{};  // beside those that all answers have
+};
+
+Response text_response(int status, std::string body);
+Response json_response(std::string body);
+Response bytes_response(std::string body);
+// RFC 9457. `code` may be empty.
+Response problem(int status, std::string_view title, std::string detail,
+                 std::string_view code = "");
+
+// A to Z only, as in header names.
+std::string lower_case(std::string_view text);
+
+}  // namespace connectd::admin

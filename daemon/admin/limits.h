@@ -1,0 +1,46 @@
+// Every limit and time-out of the HTTP port.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace connectd::admin {
+
+// ---- connections
+
+// Further connections are closed at once.
+inline constexpr size_t kMaxConnections = 128;
+inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
+// A client that is slower with one request, or to read one answer, is closed.
+inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);
+// Between two requests of one connection.
+inline constexpr Duration kIdleTimeout = std::chrono::seconds(60);
+
+// ---- /livez
+
+// The loop has published no status for this long: /livez fails.
+inline constexpr Duration kLoopHangs = std::chrono::seconds(10);
+
+// ---- /v1/cluster
+
+// For each of the other members.
+inline constexpr Duration kMemberTimeout = std::chrono::seconds(2);
+inline constexpr size_t kMaxMemberAnswer = 1 << 20;
+// Requests under way; each asks all other members.
+inline constexpr size_t kMaxClusterQueries = 8;
+
+// ---- what the loop answers
+
+// What a call may take longer than ServerOptions::call_timeout before the server answers itself.
+inline constexpr Duration kCallGrace = std::chrono::seconds(2);
+// A change of members, settings or leadership that the loop has not answered by then.
+inline constexpr Duration kChangeTimeout = std::chrono::seconds(5);
+inline constexpr size_t kMaxSettingBytes = 256;
+// A snapshot verb that was not answered by then; taking one is not waited for.
+inline constexpr Duration kSnapshotTimeout = std::chrono::seconds(30);
+// Of a snapshot file, in one answer.
+inline constexpr size_t kMaxSnapshotPiece = 4 << 20;
+
+}  // namespace connectd::admin

@@ -1,0 +1,62 @@
+// The way back for the answer to one request: at once, or when another thread has it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "admin/http_message.h"
+#include "base/clock.h"
+
+namespace connectd::admin {
+
+// Copies are for the same request; its first answer counts, later ones go nowhere. A request whose
+// replies are all gone without an answer has its connection closed. On the server's thread, but for
+// what later() gives.
+class Reply final {
+ public:
+  // What a connection does for its replies. On the server's thread, but for poster().
+  class Connection {
+   public:
+    // Sends it, unless `request` was answered.
+    virtual void answer(uint64_t request, Response response) = 0;
+    // Keeps the connection open for so long; then answers `late()`, unless `request` was answered.
+    virtual void set_deadline(uint64_t request, Duration limit, std::function<Response()> late) = 0;
+    // A function for any thread: what it is given runs on the server's thread. It may be called
+    // when the server is gone; what it was given does not run then.
+    virtual std::function<void(std::function<void()>)> poster() = 0;
+
+   protected:
+    ~Connection() = default;
+  };
+
+  Reply(std::shared_ptr<Connection> connection, uint64_t request)
+      : connection_(std::move(connection)), request_(request) {}
+
+  void send(Response response) const { connection_->answer(request_, std::move(response)); }
+
+  // For answers that another thread makes: the function may be called there, once, or dropped, also
+  // when the connection or the server is gone. After `limit` the request is answered `late`.
+  // `respond` runs on the server's thread.
+  template <class Result>
+  std::function<void(Result)> later(Duration limit, Result late,
+                                    std::function<Response(Result)> respond) const {
+    connection_->set_deadline(request_, limit, [late = std::move(late), respond]() mutable {
+      return respond(std::move(late));
+    });
+    // Whoever has the function may hold it for long: it keeps no connection open.
+    return [post = connection_->poster(), weak = std::weak_ptr(connection_), request = request_,
+            respond = std::move(respond)](Result result) {
+      post([weak, request, respond, result = std::move(result)]() mutable {
+        if (auto open = weak.lock()) open->answer(request, respond(std::move(result)));
+      });
+    };
+  }
+
+ private:
+  std::shared_ptr<Connection> connection_;
+  uint64_t request_;
+};
+
+}  // namespace connectd::admin

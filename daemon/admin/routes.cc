@@ -1,0 +1,127 @@
+#include "admin/routes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "admin/handlers.h"
+#include "admin/http_target.h"
+
+namespace connectd::admin {
+namespace {
+
+constexpr std::array kRoutes = {
+    Route{.path = "/livez",
+          .verbs = Verbs::kGet,
+          .guard = kForAll,
+          .handler = handle_livez,
+          .help = "200 unless the node hangs: would a restart help?"},
+    Route{.path = "/readyz",
+          .verbs = Verbs::kGet,
+          .guard = kForAll,
+          .handler = handle_readyz,
+          .help = "200 when the node can serve: it knows a leader, has applied what was committed "
+                  "when it started, and the replicas are not known to [differ without a "
+                  "majority](#divergence)"},
+    Route{.path = "/leaderz",
+          .verbs = Verbs::kGet,
+          .guard = kForAll,
+          .handler = handle_leaderz,
+          .help = "200 on the leader only"},
+    Route{.path = "/v1/status",
+          .verbs = Verbs::kGet,
+          .guard = kForAll,
+          .handler = handle_status,
+          .help = "[this node](#v1status), as JSON"},
+    Route{.path = "/v1/cluster",
+          .verbs = Verbs::kGet,
+          .guard = kForAll,
+          .handler = handle_cluster,
+          .help = "the status of all members, asked by this node; needs no leader"},
+    Route{.path = "/v1/call",
+          .verbs = Verbs::kPost,
+          .guard = kForPrograms,
+          .handler = handle_call,
+          .help = "[one request to the plugin](#v1call); the body is the request, the answer's "
+                  "body the reply"},
+    Route{.path = "/v1/admin/members",
+          .verbs = Verbs::kPost,
+          .guard = kForThisMachine,
+          .handler = handle_member_change,
+          .help = "[adds, promotes, removes or replaces a member](#v1admin)"},
+    Route{.path = "/v1/admin/leader",
+          .verbs = Verbs::kPost,
+          .guard = kForThisMachine,
+          .handler = handle_leader_change,
+          .help = "hands leadership to another member"},
+    Route{.path = "/v1/admin/settings",
+          .verbs = Verbs::kPost,
+          .guard = kForThisMachine,
+          .handler = handle_setting_change,
+          .help = "changes a setting of the cluster"},
+    Route{.path = "/v1/admin/snapshot",
+          .verbs = Verbs::kPost,
+          .guard = kForThisMachine,
+          .handler = handle_snapshot,
+          .help = "takes, lists or reads snapshots of this node"},
+};
+
+// What a row must not say, whatever else it says.
+constexpr bool rows_are_safe() {
+  for (const Route& route : kRoutes) {
+    const bool changes_something = route.verbs == Verbs::kPost;
+    if (changes_something && route.guard.pages() != Pages::kRefused) return false;
+    const bool is_admin = route.path.starts_with("/v1/admin/");
+    if (is_admin && route.guard.callers() != Callers::kThisMachine) return false;
+  }
+  return true;
+}
+static_assert(rows_are_safe(), "a POST refuses pages, /v1/admin/ refuses other machines");
+
+std::string_view verbs_text(Verbs verbs) { return verbs == Verbs::kGet ? "GET, HEAD" : "POST"; }
+
+bool takes(Verbs verbs, std::string_view method) {
+  return verbs == Verbs::kGet ? method == "GET" || method == "HEAD" : method == "POST";
+}
+
+Response not_found() {
+  std::string text = "there are ";
+  for (size_t i = 0; i < kRoutes.size(); ++i) {
+    const char* before = i == 0 ? "" : i + 1 == kRoutes.size() ? " and " : ", ";
+    text += fmt::format("{}{}", before, kRoutes[i].path);
+  }
+  return problem(404, "Not found", std::move(text));
+}
+
+Response not_allowed(Verbs verbs) {
+  Response response = problem(405, "Method not allowed", fmt::format("use {}", verbs_text(verbs)));
+  response.headers.emplace_back("Allow", verbs_text(verbs));
+  return response;
+}
+
+}  // namespace
+
+std::span<const Route> routes() { return kRoutes; }
+
+void dispatch(Context& context, Request&& request, const Reply& reply) {
+  const std::string_view path = parse_http_target(request.target).path;
+  auto route = std::ranges::find(kRoutes, path, &Route::path);
+  if (route == kRoutes.end()) return reply.send(not_found());
+  if (!takes(route->verbs, request.method)) return reply.send(not_allowed(route->verbs));
+  if (auto refused = refusal(route->guard, request, context.hosts)) {
+    return reply.send(std::move(*refused));
+  }
+  route->handler(context, std::move(request), reply);
+}
+
+std::string routes_markdown() {
+  std::string text = "| request | who may ask | |\n|---|---|---|\n";
+  for (const Route& route : routes()) {
+    text += fmt::format("| `{} {}` | {} | {} |\n", route.verbs == Verbs::kGet ? "GET" : "POST",
+                        route.path, guard_text(route.guard), route.help);
+  }
+  return text;
+}
+
+}  // namespace connectd::admin
