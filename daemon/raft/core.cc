@@ -5,16 +5,18 @@
 #include <utility>
 
 #include "base/log.h"
-#include "raft/core_impl.h"
 
 namespace connectd::raft {
 
 namespace {
 // Of Ready::committed, handed out and not yet applied: this many times Options::apply_bytes.
 constexpr size_t kApplyWindow = 2;
+// After the connection to the leader is lost, that many timeouts are drawn from a short range:
+// about half an election timeout's worth in all.
+constexpr int kQuickTimeouts = 6;
 }  // namespace
 
-Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
+Core::Core(const Options& options, const Initial& initial, Now now)
     : options_(options),
       now_(now),
       // Also nodes that were given the same seed draw different timeouts.
@@ -22,9 +24,8 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
       term_(initial.hard_state.term),
       vote_(initial.hard_state.vote),
       log_(initial, options.cache_bytes),
-      written_term_(initial.hard_state.term),
-      written_vote_(initial.hard_state.vote),
-      applied_(initial.applied),
+      batches_(initial.hard_state.term, initial.hard_state.vote),
+      applies_(initial.applied),
       priority_(options.priority),
       // A new life's questions must not repeat an old life's numbers; the clocks make them differ
       // where the seed does not.
@@ -52,11 +53,13 @@ Core::Impl::Impl(const Options& options, const Initial& initial, Now now)
   // What an earlier life has promised is forgotten; it ended just now, for all that is known.
   if (!initial.is_fresh) promised_at_ = now.time;
   reset_election_timer();
-  told_ = {role_, leader_, term_};
+  told_ = {role(), leader(), term_};
   promised_ = next_deadline();
 }
 
-void Core::Impl::step(Event event, const Now& now) {
+std::unique_ptr<Core> Core::clone() const { return std::unique_ptr<Core>(new Core(*this)); }
+
+void Core::step(Event event, const Now& now) {
   // The process was stopped, or the loop was blocked: what happened meanwhile is unknown. A leader
   // judges its quorum only by answers to what it sends from now on, and a follower first listens
   // (thesis §6.4.1 on timing assumptions; late ticks are not replayed).
@@ -64,9 +67,9 @@ void Core::Impl::step(Event event, const Now& now) {
   watch_own_clock(now);
   now_ = now;
   if (gap) {
-    if (role_ == Role::kLeader) {
-      restart_quorum_period();
-      void_lease();
+    if (Leader* leader = leading()) {
+      leader->restart_quorum_period(now_.time);
+      leader->void_lease();
     } else {
       election_deadline_ = std::max(election_deadline_, now_.time + options_.heartbeat_interval);
     }
@@ -75,18 +78,18 @@ void Core::Impl::step(Event event, const Now& now) {
   promised_ = std::max(next_deadline(), now_.time);
 }
 
-Ready Core::Impl::take_ready() {
+Ready Core::take_ready() {
   forget_old_settings();
   if (leader_spoke_) promised_at_ = now_.time;
   leader_spoke_ = false;
-  if (role_ == Role::kLeader) {
-    open_read_round();
-    leave_joint();
-    replicate();
-    continue_transfer();
+  if (Leader* leader = leading()) {
+    open_read_round(*leader);
+    leave_joint(*leader);
+    replicate(*leader);
+    continue_transfer(*leader);
   } else if (asks_.any_waiting()) {
-    if (leader_) {
-      send(leader_, ReadIndexRequest{asks_.ask(now_.time)});
+    if (NodeId known = this->leader()) {
+      send(known, ReadIndexRequest{asks_.ask(now_.time)});
     } else {
       for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
     }
@@ -95,7 +98,7 @@ Ready Core::Impl::take_ready() {
   if (batch_is_needed()) make_batch(ready_);
   hand_out_committed(ready_);
   ready_.messages = std::exchange(outbox_, {});
-  auto soft_state = std::make_tuple(role_, leader_, term_);
+  auto soft_state = std::make_tuple(role(), leader(), term_);
   ready_.soft_state_changed = soft_state != told_;
   told_ = soft_state;
   promised_ = std::max(next_deadline(), now_.time);
@@ -104,43 +107,43 @@ Ready Core::Impl::take_ready() {
 
 // ---- events
 
-void Core::Impl::on(const TimePassed&) { check_timers(); }
-
-void Core::Impl::on(Received& event) {
+void Core::on(Received& event) {
   Envelope& m = event.envelope;
   if (!admit(m)) return;
   std::visit([&](auto& message) { on(m.from, m.term, message); }, m.message);
 }
 
-void Core::Impl::on(Propose& event) {
-  // Configurations and settings have events of their own, with checks of their own (thesis §4.3).
-  const bool refused = role_ != Role::kLeader || transferee_ || event.proposals.empty() ||
-                       !std::ranges::all_of(event.proposals, may_be_proposed, &Proposal::kind);
-  if (refused) {
+// Configurations and settings have events of their own, with checks of their own (thesis §4.3).
+void Core::on(Propose& event) {
+  Leader* leader = leading();
+  if (leader == nullptr || leader->transfer || event.proposals.empty() ||
+      !std::ranges::all_of(event.proposals, may_be_proposed, &Proposal::kind)) {
     ++ready_.proposals_dropped;
     return;
   }
-  for (Proposal& proposal : event.proposals) append_own(proposal.kind, std::move(proposal));
+  for (Proposal& proposal : event.proposals) {
+    append_own(*leader, proposal.kind, std::move(proposal));
+  }
 }
 
-void Core::Impl::on(const ReadRequest& event) {
-  if (role_ == Role::kLeader) {
+void Core::on(const ReadRequest& event) {
+  if (Leader* leader = leading()) {
     if (event.lease && lease_until()) {
       ready_.reads.push_back({event.context, log_.commit_index()});
       return;
     }
-    rounds_.add({NodeId(), event.context});
+    leader->reads.add({NodeId(), event.context});
   } else {
     asks_.add(event.context);
   }
 }
 
-void Core::Impl::on(const PeerLost& event) {
-  if (role_ == Role::kLeader || event.peer != leader_ || !leader_) return;
+void Core::on(const PeerLost& event) {
+  Follower* self = following();
+  if (self == nullptr || !self->leader || event.peer != self->leader) return;
   // The leader's process may be gone. This node does not count it as heard any more and campaigns
   // soon; if only one link broke, the others still hear the leader and refuse the pre-vote.
-  leader_ = NodeId();
-  leader_heard_at_.reset();
+  *self = Follower{};
   for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
   // The leader may go on by its lease, which counts on this node to wait as it has promised.
   if (keeps_promises()) return;
@@ -148,11 +151,12 @@ void Core::Impl::on(const PeerLost& event) {
   reset_election_timer();
 }
 
-void Core::Impl::on(const PeerReached& event) {
+void Core::on(const PeerReached& event) {
   priorities_[event.peer] = event.priority;
-  auto peer = peers_.find(event.peer);
-  if (role_ != Role::kLeader || peer == peers_.end()) return;
-  if (peer->second.state() != Progress::State::kSnapshot) peer->second.become_probe();
+  Leader* leader = leading();
+  Progress* peer = leader == nullptr ? nullptr : leader->follower(event.peer);
+  if (peer == nullptr) return;
+  if (peer->state() != Progress::State::kSnapshot) peer->become_probe();
 }
 
 // The acknowledgement rule. A batch vouches for the log as it stood when the batch was submitted:
@@ -164,36 +168,29 @@ void Core::Impl::on(const PeerReached& event) {
 // completion would make an entry count as durable that a crash can still take away (ABA). The rule
 // would leave the log unacknowledged after a change of term with nothing to write, hence a change
 // of term always submits a batch, and batches without entries vouch, too.
-void Core::Impl::on(const AppendDone& event) {
-  CHECK(event.batch <= last_batch_) << "a batch is done that was never given out";
-  if (event.batch <= done_batch_) return;
-  done_batch_ = event.batch;
-  while (!batches_.empty() && batches_.front().id <= done_batch_) {
-    const Batch batch = batches_.front();
-    batches_.pop_front();
-    if (batch.term != term_) continue;
-    if (log_.holds(batch.last_index, batch.last_term)) log_.durable_to(batch.last_index);
+void Core::on(const AppendDone& event) {
+  batches_.complete(event.batch);
+  while (const auto batch = batches_.take_completed()) {
+    if (batch->term != term_) continue;
+    if (log_.holds(batch->last_index, batch->last_term)) log_.durable_to(batch->last_index);
+    Candidate* candidate = campaigning();
     // Paper §5.2: a candidate votes for itself, which counts when it is durable like any vote.
-    if (role_ == Role::kCandidate && hard_state_is_durable()) {
+    if (candidate != nullptr && !candidate->is_pre && hard_state_is_durable()) {
       // The requests leave now, and the voters have a whole timeout to answer.
-      if (votes_.find(options_.id) == votes_.end()) reset_election_timer();
+      if (!candidate->votes.contains(options_.id)) reset_election_timer();
       count_vote(options_.id, true);
-    } else if (role_ == Role::kLeader) {
-      advance_commit();
+    } else if (Leader* leader = leading()) {
+      advance_commit(*leader);
     }
   }
 }
 
-void Core::Impl::on(const ApplyDone& event) {
+void Core::on(const ApplyDone& event) {
   CHECK(event.index <= log_.handed_out()) << "applied what was not handed out";
-  applied_ = std::max(applied_, event.index);
-  while (!applying_.empty() && applying_.front().first <= applied_) {
-    applying_bytes_ -= applying_.front().second;
-    applying_.pop_front();
-  }
+  applies_.applied_to(event.index);
 }
 
-void Core::Impl::on(Loaded& event) {
+void Core::on(Loaded& event) {
   auto load = std::find(loads_.begin(), loads_.end(), event.from);
   if (load == loads_.end()) return;
   loads_.erase(load);
@@ -206,14 +203,16 @@ void Core::Impl::on(Loaded& event) {
   }
   event.entries.resize(good);
 
-  for (auto& [id, peer] : peers_) {
-    if (peer.loading != event.from) continue;
-    peer.loading = Index();
-    if (peer.next() != event.from || peer.state() != Progress::State::kReplicate) continue;
-    if (compacted) {
-      start_snapshot(id, peer);
-    } else {
-      peer.loaded = event.entries;
+  if (Leader* leader = leading()) {
+    for (auto& [id, peer] : leader->followers) {
+      if (peer.loading != event.from) continue;
+      peer.loading = Index();
+      if (peer.next() != event.from || peer.state() != Progress::State::kReplicate) continue;
+      if (compacted) {
+        start_snapshot(id, peer);
+      } else {
+        peer.loaded = event.entries;
+      }
     }
   }
   if (log_.handed_out() + 1 != event.from) return;
@@ -225,9 +224,9 @@ void Core::Impl::on(Loaded& event) {
   }
 }
 
-void Core::Impl::on(const SnapshotInstalled& event) {
+void Core::on(const SnapshotInstalled& event) {
   // Paper figure 13: a snapshot older than what is applied changes nothing.
-  if (event.mark.index <= applied_) return;
+  if (event.mark.index <= applies_.applied()) return;
   if (log_.holds(event.mark.index, event.mark.term)) {
     // The log goes on behind the snapshot, and stays. The snapshot is durable, so its prefix is.
     log_.durable_to(event.mark.index);
@@ -247,73 +246,71 @@ void Core::Impl::on(const SnapshotInstalled& event) {
     settings_.push_front({event.mark.index, *event.settings});
   }
   forget_old_settings();
-  applied_ = event.mark.index;
-  while (!applying_.empty() && applying_.front().first <= applied_) {
-    applying_bytes_ -= applying_.front().second;
-    applying_.pop_front();
-  }
+  applies_.applied_to(event.mark.index);
   loaded_for_apply_.clear();
   conf_changed();
 }
 
-void Core::Impl::on(const Compacted& event) {
+void Core::on(const Compacted& event) {
   log_.compact(event.first_index);
   while (confs_.size() > 1 && confs_[1].index < log_.first_index()) confs_.pop_front();
   forget_old_settings();
 }
 
-void Core::Impl::on(const SnapshotSent& event) {
-  auto peer = peers_.find(event.peer);
-  if (role_ != Role::kLeader || peer == peers_.end()) return;
+void Core::on(const SnapshotSent& event) {
+  Leader* leader = leading();
+  Progress* peer = leader == nullptr ? nullptr : leader->follower(event.peer);
+  if (peer == nullptr) return;
   // A mark that this log does not reach is of another life of the log: nothing to learn from it.
   bool ok = event.ok && event.mark.index <= log_.last_index();
-  peer->second.snapshot_ended(ok, event.mark.index);
-  advance_commit();
+  peer->snapshot_ended(ok, event.mark.index);
+  advance_commit(*leader);
 }
 
 // Thesis §4.1 and §4.3: one change at a time, and none before an entry of the own term is committed
 // (the erratum of 2015: else two leaders' changes may have majorities that do not meet).
-ChangeRefusal Core::Impl::change_refusal() const {
-  if (role_ != Role::kLeader) return ChangeRefusal::kNotLeader;
-  if (transferee_) return ChangeRefusal::kTransferring;
+ChangeRefusal Core::change_refusal() const {
+  const Leader* leader = leading();
+  if (leader == nullptr) return ChangeRefusal::kNotLeader;
+  if (leader->transfer) return ChangeRefusal::kTransferring;
   if (!leader_is_ready()) return ChangeRefusal::kNotReady;
   return conf_is_settled() ? ChangeRefusal::kNone : ChangeRefusal::kUnderWay;
 }
 
-void Core::Impl::on(const ChangeConf& event) {
+void Core::on(const ChangeConf& event) {
   CHECK(!event.conf.is_joint() && !event.conf.voters.empty()) << "no configuration to change to";
   if (change_refusal() != ChangeRefusal::kNone) return;
   ConfState next = event.conf;
   if (next.voters != conf().voters) next.voters_outgoing = conf().voters;
-  append_conf(next, event.details);
+  append_conf(*leading(), next, event.details);
 }
 
-void Core::Impl::on(const Suffrage& event) {
+void Core::on(const Suffrage& event) {
   may_vote_ = event.may_vote;
-  if (may_vote_ || role_ == Role::kFollower) return;
+  if (may_vote_ || following() != nullptr) return;
   become_follower(term_, NodeId());
 }
 
-void Core::Impl::append_conf(const ConfState& conf, const Slice& details) {
+void Core::append_conf(Leader& leader, const ConfState& conf, const Slice& details) {
   Proposal proposal;
   std::string payload = conf.encode();
   payload.append(details.text());
   proposal.payload = Slice::copy_of(payload);
-  append_own(EntryKind::kConfChange, std::move(proposal));
+  append_own(leader, EntryKind::kConfChange, std::move(proposal));
 }
 
 // Thesis §4.3: C_new alone counts once the joint configuration is committed. Any leader does it,
 // also one that has found the joint configuration in its log.
-void Core::Impl::leave_joint() {
+void Core::leave_joint(Leader& leader) {
   if (!conf().is_joint() || !leader_is_ready() || confs_.back().index > log_.commit_index()) return;
   ConfState next = conf();
   next.voters_outgoing.clear();
-  append_conf(next, Slice(confs_.back().details));
+  append_conf(leader, next, Slice(confs_.back().details));
 }
 
 // ---- the log and the configuration
 
-void Core::Impl::append_own(EntryKind kind, Proposal proposal) {
+void Core::append_own(Leader& leader, EntryKind kind, Proposal proposal) {
   Entry entry;
   entry.index = log_.last_index() + 1;
   entry.term = term_;
@@ -321,13 +318,13 @@ void Core::Impl::append_own(EntryKind kind, Proposal proposal) {
   entry.session = proposal.session;
   entry.sequence = proposal.sequence;
   entry.acked_below = proposal.acked_below;
-  entry.stamp_ns = log_time_.stamp(now_);
+  entry.stamp_ns = leader.log_time.stamp(now_);
   entry.payload = std::move(proposal.payload);
   entry.checksum = entry_checksum(entry);
   append_to_log(std::move(entry));
 }
 
-void Core::Impl::append_to_log(Entry entry) {
+void Core::append_to_log(Entry entry) {
   if (brings_conf(entry.kind)) {
     // Thesis §4.1: a server uses the latest configuration in its log, committed or not.
     ConfAtIndex change{entry.index, {}, {}};
@@ -348,7 +345,7 @@ void Core::Impl::append_to_log(Entry entry) {
   }
 }
 
-void Core::Impl::truncate_log(Index from) {
+void Core::truncate_log(Index from) {
   log_.truncate_from(from);
   // A leader loads for its followers what nobody may have committed yet, and it may be next to
   // apply.
@@ -362,20 +359,18 @@ void Core::Impl::truncate_log(Index from) {
   while (settings_.size() > 1 && settings_.back().index >= from) settings_.pop_back();
 }
 
-void Core::Impl::conf_changed() {
-  if (role_ != Role::kLeader) return;
-  std::erase_if(peers_, [&](const auto& peer) { return !conf().is_member(peer.first); });
-  for (NodeId id : conf().members()) {
-    if (id != options_.id) peers_.try_emplace(id, log_.last_index() + 1, now_.time);
+void Core::conf_changed() {
+  if (Leader* leader = leading()) {
+    leader->set_members(conf(), log_.last_index() + 1, now_.time);
   }
 }
 
 // ---- apply
 
-void Core::Impl::hand_out_committed(Ready& ready) {
+void Core::hand_out_committed(Ready& ready) {
   Index next = log_.handed_out() + 1;
   if (next > log_.commit_index()) return;
-  if (!applying_.empty() && applying_bytes_ >= kApplyWindow * options_.apply_bytes) return;
+  if (applies_.is_full(kApplyWindow * options_.apply_bytes)) return;
 
   size_t weight = 0;
   if (log_.in_memory(next)) {
@@ -397,8 +392,7 @@ void Core::Impl::hand_out_committed(Ready& ready) {
   }
   if (!ready.committed.empty()) {
     Index last = ready.committed.back().index;
-    applying_.emplace_back(last, weight);
-    applying_bytes_ += weight;
+    applies_.handed_out(last, weight);
     log_.hand_out_to(last);
     next = last + 1;
   }
@@ -409,7 +403,7 @@ void Core::Impl::hand_out_committed(Ready& ready) {
   }
 }
 
-void Core::Impl::request_load(Index from, Index to, size_t max_bytes) {
+void Core::request_load(Index from, Index to, size_t max_bytes) {
   if (std::find(loads_.begin(), loads_.end(), from) != loads_.end()) return;
   loads_.push_back(from);
   ready_.loads.push_back({from, to, max_bytes});
@@ -417,38 +411,28 @@ void Core::Impl::request_load(Index from, Index to, size_t max_bytes) {
 
 // ---- what is durable, and what may leave
 
-bool Core::Impl::hard_state_is_durable() const {
-  return written_term_ == term_ && written_vote_ == vote_ && done_batch_ >= hard_state_batch_;
+bool Core::batch_is_needed() const {
+  return log_.has_unwritten() || !batches_.is_submitted(term_, vote_) ||
+         !with_next_batch_.empty() || (!held_.empty() && !batches_.any_in_flight());
 }
 
-bool Core::Impl::batch_is_needed() const {
-  return log_.has_unwritten() || written_term_ != term_ || written_vote_ != vote_ ||
-         !with_next_batch_.empty() || (!held_.empty() && batches_.empty());
-}
-
-void Core::Impl::make_batch(Ready& ready) {
+void Core::make_batch(Ready& ready) {
   AppendBatch batch;
-  batch.id = ++last_batch_;
+  batch.id = batches_.submit(term_, vote_, log_.last_index(), log_.last_term());
   batch.hard_state = {term_, vote_, log_.commit_index()};
   log_.take_unwritten(batch);
-  if (written_term_ != term_ || written_vote_ != vote_) {
-    written_term_ = term_;
-    written_vote_ = vote_;
-    hard_state_batch_ = batch.id;
-  }
   batch.after_durable = std::exchange(with_next_batch_, {});
   // Batches become durable in order: whatever is held is durable when this one is.
   for (Held& held : held_) batch.after_durable.push_back(std::move(held.message));
   held_.clear();
-  batches_.push_back({batch.id, term_, log_.last_index(), log_.last_term()});
   ready.append = std::move(batch);
 }
 
-Envelope Core::Impl::envelope(NodeId to, Message message) const {
+Envelope Core::envelope(NodeId to, Message message) const {
   return {options_.id, to, term_, std::move(message)};
 }
 
-void Core::Impl::send_when_durable(Envelope message, Index needs) {
+void Core::send_when_durable(Envelope message, Index needs) {
   if (hard_state_is_durable() && needs <= log_.durable_index()) {
     outbox_.push_back(std::move(message));
   } else {
@@ -459,18 +443,20 @@ void Core::Impl::send_when_durable(Envelope message, Index needs) {
 
 // Held messages leave with the turn's batch if there is one. Without one, what they wait for is in
 // a batch under way (or, if its completion did not count, in the one that is made for them).
-void Core::Impl::release_held() {
+void Core::release_held() {
   if (held_.empty() || least_held_ > log_.durable_index() || !hard_state_is_durable()) return;
   std::vector<Held> held = std::exchange(held_, {});
   for (Held& each : held) send_when_durable(std::move(each.message), each.needs);
 }
 
-Time Core::Impl::next_deadline() const {
+Time Core::next_deadline() const {
   Time next;
-  if (role_ == Role::kLeader) {
-    next = next_heartbeat_;
-    if (options_.check_quorum) next = std::min(next, quorum_since_ + election_timeout());
-    if (transferee_) next = std::min(next, transfer_deadline_);
+  if (const Leader* leader = leading()) {
+    next = leader->next_heartbeat;
+    if (options_.check_quorum) {
+      next = std::min(next, leader->quorum_period_began() + election_timeout());
+    }
+    if (leader->transfer) next = std::min(next, leader->transfer->deadline);
   } else {
     next = election_deadline_;
     if (asks_.oldest()) next = std::min(next, *asks_.oldest() + election_timeout());
@@ -479,54 +465,42 @@ Time Core::Impl::next_deadline() const {
   return next;
 }
 
-// ---- the door
+// ---- what the host may ask
 
-Core::Core(const Options& options, const Initial& initial, Now now)
-    : impl_(std::make_unique<Impl>(options, initial, now)) {}
-Core::Core(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Core::~Core() = default;
-std::unique_ptr<Core> Core::clone() const {
-  return std::unique_ptr<Core>(new Core(std::make_unique<Impl>(*impl_)));
+Role Core::role() const {
+  if (leading() != nullptr) return Role::kLeader;
+  if (following() != nullptr) return Role::kFollower;
+  return std::get<Candidate>(role_).is_pre ? Role::kPreCandidate : Role::kCandidate;
 }
-void Core::step(Event event, const Now& now) { impl_->step(std::move(event), now); }
-Ready Core::take_ready() { return impl_->take_ready(); }
-Time Core::next_deadline() const { return impl_->next_deadline(); }
-NodeId Core::id() const { return impl_->options_.id; }
-Role Core::role() const { return impl_->role_; }
-Term Core::term() const { return impl_->term_; }
-NodeId Core::leader() const { return impl_->leader_; }
-Index Core::last_index() const { return impl_->log_.last_index(); }
-Index Core::commit_index() const { return impl_->log_.commit_index(); }
-Index Core::applied_index() const { return impl_->applied_; }
-Index Core::durable_index() const { return impl_->log_.durable_index(); }
-Index Core::first_index() const { return impl_->log_.first_index(); }
-Term Core::term_at(Index index) const { return impl_->log_.term_at(index); }
+
+NodeId Core::leader() const {
+  if (leading() != nullptr) return options_.id;
+  const Follower* self = following();
+  return self == nullptr ? NodeId() : self->leader;
+}
+
 const Entry* Core::entry_in_memory(Index index) const {
-  return impl_->log_.in_memory(index) ? &impl_->log_.at(index) : nullptr;
+  return log_.in_memory(index) ? &log_.at(index) : nullptr;
 }
-const ConfState& Core::conf() const { return impl_->conf(); }
-Index Core::conf_index() const { return impl_->confs_.back().index; }
-const Slice& Core::conf_details() const { return impl_->confs_.back().details; }
-bool Core::conf_is_settled() const { return impl_->conf_is_settled(); }
-ChangeRefusal Core::change_refusal() const { return impl_->change_refusal(); }
-const Settings& Core::settings() const { return impl_->settings_.back().settings; }
-Index Core::settings_index() const { return impl_->settings_.back().index; }
-uint8_t Core::priority_of(NodeId id) const { return impl_->priority_of(id); }
-std::optional<Time> Core::lease_until() const { return impl_->lease_until(); }
-HardState Core::hard_state() const {
-  return {impl_->term_, impl_->vote_, impl_->log_.commit_index()};
+
+bool Core::leader_is_ready() const {
+  const Leader* leader = leading();
+  return leader != nullptr && log_.commit_index() >= leader->term_start;
 }
-bool Core::leader_is_ready() const { return impl_->leader_is_ready(); }
-bool Core::is_transferring() const { return static_cast<bool>(impl_->transferee_); }
-size_t Core::unstable_bytes() const { return impl_->log_.unstable_bytes(); }
+
+bool Core::is_transferring() const {
+  const Leader* leader = leading();
+  return leader != nullptr && leader->transfer;
+}
 
 std::vector<PeerStatus> Core::peers() const {
   std::vector<PeerStatus> peers;
-  for (const auto& [id, progress] : impl_->peers_) {
+  const Leader* leader = leading();
+  if (leader == nullptr) return peers;
+  for (const auto& [id, progress] : leader->followers) {
     peers.push_back({id, progress.match(), progress.next(),
                      static_cast<PeerStatus::State>(progress.state()), progress.inflight_bytes(),
-                     progress.active, progress.active || progress.was_active,
-                     impl_->priority_of(id)});
+                     progress.active, progress.active || progress.was_active, priority_of(id)});
   }
   return peers;
 }

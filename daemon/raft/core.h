@@ -4,177 +4,40 @@
 // The host's turn: step() each event that has arrived, then take_ready() once, then do what it
 // says. Owner: the loop thread. The log it sees: entries it holds in memory (the tail), and for
 // older ones only their terms; it asks the host to load those (Ready::loads).
+//
+// Its functions lie in four files by what they are about:
+//   core.cc          events in, one Ready out; apply, snapshots, what is durable
+//   elections.cc     roles, terms, votes, timers, leadership transfer
+//   replication.cc   what a leader sends, what a follower accepts, commit, read rounds
+//   leases.cc        the cluster's settings, the promise not to elect, leases, priorities
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
-#include <string>
+#include <tuple>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "raft/apply_window.h"
+#include "raft/batches.h"
+#include "raft/events.h"
+#include "raft/leader.h"
+#include "raft/log.h"
+#include "raft/options.h"
+#include "raft/read_index.h"
+#include "raft/ready.h"
+#include "raft/roles.h"
 #include "raft/settings.h"
 #include "raft/types.h"
 
 namespace connectd::raft {
-
-// Who stands for election, and whom a leader hands over to: the higher the rather. 0: never leads.
-inline constexpr uint8_t kDefaultPriority = 100;
-
-struct Options {
-  NodeId id;
-  // Lower bound; drawn from [T, 2T). Counts while there are no settings
-  // (Initial::settings_history).
-  Duration election_timeout = std::chrono::milliseconds(500);
-  Duration heartbeat_interval = std::chrono::milliseconds(50);
-  bool pre_vote = true;
-  bool check_quorum = true;
-  uint8_t priority = kDefaultPriority;
-  uint64_t seed = 0;                  // for timeouts; differs from node to node
-  size_t max_append_bytes = 1 << 20;  // of one AppendRequest; at least one entry always goes
-  size_t max_append_entries = 8192;
-  size_t inflight_bytes = 16 << 20;  // unacknowledged per follower in replicate state
-  size_t cache_bytes = 16 << 20;     // durable, applied entries kept in memory for followers
-  size_t apply_bytes = 1 << 20;      // of one Ready::committed
-};
-
-// A configuration and the entry that brought it.
-struct ConfAtIndex {
-  Index index;
-  ConfState conf;
-  // What the host wants to know of the members (addresses, disks) beside who they are. It travels
-  // in the entry, is in force and goes out of force with it, and means nothing to the core.
-  Slice details{};
-};
-
-// What recovery found.
-struct Initial {
-  HardState hard_state;
-  ConfState conf;  // in force at the end of the log
-  // The configurations along the log, oldest first, `conf` last: one that is not committed goes out
-  // of force if its entry is truncated. Empty: `conf` has been in force all along.
-  std::vector<ConfAtIndex> conf_history;
-  // Likewise the settings. Empty: Options::election_timeout, and no leases.
-  std::vector<SettingsAtIndex> settings_history;
-  // This log is begun in this life: nobody was ever promised anything by this node.
-  bool is_fresh = false;
-  SnapshotMark snapshot;       // newest durable snapshot; {0,0}: none
-  Index first_index{1};        // first entry in the log; the log may start below the snapshot
-  Term before_first_term;      // term of first_index - 1
-  std::vector<TermRun> terms;  // of [first_index, last_index]
-  Index last_index;            // first_index - 1 when the log is empty
-  Index applied;               // what the state machine holds: the snapshot's index
-  int64_t last_stamp_ns = 0;   // of the last entry or the snapshot
-};
-
-// ---- events
-
-struct TimePassed {};  // look at the timers
-struct Received {
-  Envelope envelope;
-};
-// On a leader that is not transferring: appended, in order. Otherwise dropped whole
-// (Ready::proposals_dropped), and none of it will ever be appended. All or nothing. Only of kinds
-// that may_be_proposed (raft/entry_kinds.h).
-struct Propose {
-  std::vector<Proposal> proposals;
-};
-// Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role. `lease`: at
-// once, if this node leads and holds a lease; if not, like any other.
-struct ReadRequest {
-  uint64_t context = 0;
-  bool lease = false;
-};
-// None: to the voter of the highest priority that has caught up and is not unfit. Never to one of
-// priority 0.
-struct TransferLeadership {
-  NodeId to;
-};
-// Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
-// appended and in force at once, and if the voters change, the cluster is joint until it is
-// committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
-// `conf.voters_outgoing` must be empty.
-struct ChangeConf {
-  ConfState conf;
-  Slice details;
-};
-// Whether this node may vote and campaign, whatever the configuration says: not on a disk that the
-// cluster does not know as this member's, for the votes of the one before it are forgotten.
-struct Suffrage {
-  bool may_vote = true;
-};
-// Whether this node would be of use as a leader. One whose disk completes nothing could not even
-// make its own vote durable: it does not campaign, by its own timer or by another's wish. It votes
-// as ever.
-struct Candidacy {
-  bool may_lead = true;
-};
-// Peers that had better not lead now, those that were named before no more: a leader chooses none
-// of them by itself.
-struct Unfit {
-  std::vector<NodeId> peers;
-};
-// The connection broke.
-struct PeerLost {
-  NodeId peer;
-};
-// A connection stands: probe again at once.
-struct PeerReached {
-  NodeId peer;
-  uint8_t priority = kDefaultPriority;  // as the peer says of itself
-};
-// Other settings (`confirmed_timeout` is not looked at). On a leader that is ready and is not
-// transferring: one entry is appended. Otherwise ignored.
-struct ChangeSettings {
-  Settings settings;
-};
-// From now on this node does not stand for election: it is about to stop.
-struct Retire {};
-// A leader gives up its office with nobody to hand it to; the others elect when they miss it.
-struct StepDown {};
-// A batch that Ready::append gave is durable. Batches become durable in order.
-struct AppendDone {
-  uint64_t batch = 0;
-};
-// Everything up to here was applied.
-struct ApplyDone {
-  Index index;
-};
-// Answers Ready::loads: contiguous from the asked index; empty: not there any more (compacted).
-struct Loaded {
-  Index from;
-  std::vector<Entry> entries;
-};
-// The log was replaced by a snapshot that came from the leader (durable, and applied).
-struct SnapshotInstalled {
-  SnapshotMark mark;
-  ConfState conf;
-  int64_t last_stamp_ns = 0;
-  Slice details{};
-  std::optional<Settings> settings{};  // none: those that were in force at `mark`, or before it
-};
-// This node took a snapshot, and it is durable.
-struct SnapshotTaken {
-  SnapshotMark mark;
-};
-// The log's front was dropped: it now begins at `first_index`.
-struct Compacted {
-  Index first_index;
-};
-// A snapshot stream to a peer ended; ok: the peer installed the snapshot at `mark`.
-struct SnapshotSent {
-  NodeId peer;
-  bool ok = false;
-  SnapshotMark mark;
-};
-
-using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
-                           PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
-                           SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy,
-                           Unfit, ChangeSettings, Retire, StepDown>;
 
 // Why a leader takes no change of members now.
 enum class ChangeRefusal : uint8_t {
@@ -183,43 +46,6 @@ enum class ChangeRefusal : uint8_t {
   kNotReady,      // nothing of its own term is committed yet (thesis §4.1, errata)
   kUnderWay,      // the change before is not committed, or the cluster is joint
   kTransferring,  // leadership is being handed over
-};
-
-// ---- effects
-
-// One batch for the log writer. The writer makes batches durable in order and may merge the sync of
-// several; then the host sends `after_durable` and steps AppendDone{id}.
-struct AppendBatch {
-  uint64_t id = 0;                     // rises by one from batch to batch
-  HardState hard_state;                // always written along
-  std::optional<Index> replaces_from;  // logical truncation: these entries replace all from here on
-  std::vector<Entry> entries;          // contiguous; may be empty (hard state only)
-  std::vector<Envelope> after_durable;  // votes and append responses that speak of this batch
-};
-
-// Read `[from, to)` from the log, at most `max_bytes` (at least one entry), step Loaded.
-struct LoadRequest {
-  Index from;
-  Index to;
-  size_t max_bytes = 0;
-};
-
-// May be served when applied >= index.
-struct ReadState {
-  uint64_t context = 0;
-  Index index;
-};
-
-struct Ready {
-  std::vector<Envelope> messages;     // may leave now
-  std::optional<AppendBatch> append;  // to the log writer
-  std::vector<Entry> committed;       // to apply, in order; each exactly once
-  std::vector<ReadState> reads;
-  std::vector<uint64_t> reads_dropped;  // contexts: ask again (leader unknown or lost)
-  size_t proposals_dropped = 0;         // Propose events refused whole, since the last Ready
-  std::vector<LoadRequest> loads;
-  std::vector<NodeId> snapshots;    // start a snapshot stream to each of these peers
-  bool soft_state_changed = false;  // role(), leader() or term() changed
 };
 
 struct PeerStatus {
@@ -236,8 +62,6 @@ struct PeerStatus {
 class Core final {
  public:
   Core(const Options& options, const Initial& initial, Now now);
-  ~Core();
-  Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
   // A copy that goes its own way from here on.
   std::unique_ptr<Core> clone() const;
@@ -247,30 +71,31 @@ class Core final {
   // When TimePassed is wanted next at the latest.
   Time next_deadline() const;
 
-  NodeId id() const;
+  NodeId id() const { return options_.id; }
   Role role() const;
-  Term term() const;
+  Term term() const { return term_; }
   NodeId leader() const;  // none: unknown
-  Index last_index() const;
-  Index commit_index() const;
-  Index applied_index() const;  // as told by ApplyDone
-  Index durable_index() const;  // everything up to here is on this node's disk
-  Index first_index() const;
-  Term term_at(
-      Index index) const;  // none when the log does not know it (compacted, or past the end)
+  Index last_index() const { return log_.last_index(); }
+  Index commit_index() const { return log_.commit_index(); }
+  Index applied_index() const { return applies_.applied(); }  // as told by ApplyDone
+  // Everything up to here is on this node's disk.
+  Index durable_index() const { return log_.durable_index(); }
+  Index first_index() const { return log_.first_index(); }
+  // None when the log does not know it (compacted, or past the end).
+  Term term_at(Index index) const { return log_.term_at(index); }
   // Null when it is not held in memory. Valid until the next step.
   const Entry* entry_in_memory(Index index) const;
-  const ConfState& conf() const;
+  const ConfState& conf() const { return confs_.back().conf; }
   // The entry that brought conf(), 0 if it has been in force all along, and its details.
-  Index conf_index() const;
-  const Slice& conf_details() const;
+  Index conf_index() const { return confs_.back().index; }
+  const Slice& conf_details() const { return confs_.back().details; }
   // conf() is committed and no other is to follow it: the change that brought it is over.
-  bool conf_is_settled() const;
+  bool conf_is_settled() const { return !conf().is_joint() && conf_index() <= log_.commit_index(); }
   ChangeRefusal change_refusal() const;
-  HardState hard_state() const;
+  HardState hard_state() const { return {term_, vote_, log_.commit_index()}; }
   // The newest in the log, committed or not, and the entry that brought them (0: the founding).
-  const Settings& settings() const;
-  Index settings_index() const;
+  const Settings& settings() const { return settings_.back().settings; }
+  Index settings_index() const { return settings_.back().index; }
   // As it says of itself; the default where it has not been heard.
   uint8_t priority_of(NodeId id) const;
   // Nobody else can have been elected until then, by this node's clock: reads may be served at the
@@ -279,30 +104,188 @@ class Core final {
   // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;
   bool is_transferring() const;
-  size_t unstable_bytes() const;          // appended and not yet durable here
-  std::vector<PeerStatus> peers() const;  // leader: all members but itself; else empty
+  // Appended and not yet durable here.
+  size_t unstable_bytes() const { return log_.unstable_bytes(); }
+  // Leader: all members but itself; else empty.
+  std::vector<PeerStatus> peers() const;
 
  private:
   friend class InvariantChecker;
   friend class Fingerprint;
-  class Impl;
-  explicit Core(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
-};
+  Core(const Core&) = default;
 
-// The invariants of one core's state, and of a step from one state to the next. Ends the process
-// with the broken one (CHECK is in base/log.h; here a failure is reported to the caller so that
-// tests can see it). Called after every step in tests and in the simulator.
-class InvariantChecker {
- public:
-  // Empty when all hold, else the first that does not, in words.
-  std::string after_step(const Core& core);
-  // The node was restarted from what was durable: what was not may be gone.
-  void restarted(NodeId id);
+  // -- core.cc: events
+  void on(const TimePassed&) { check_timers(); }
+  void on(Received& event);
+  void on(Propose& event);
+  void on(const ReadRequest& event);
+  void on(const TransferLeadership& event);
+  void on(const PeerLost& event);
+  void on(const PeerReached& event);
+  void on(const AppendDone& event);
+  void on(const ApplyDone& event);
+  void on(Loaded& event);
+  void on(const SnapshotInstalled& event);
+  void on(const SnapshotTaken&) {}  // what follows from it comes as Compacted
+  void on(const Compacted& event);
+  void on(const SnapshotSent& event);
+  void on(const ChangeConf& event);
+  void on(const Suffrage& event);
+  void on(const Candidacy& event) { may_lead_ = event.may_lead; }
+  void on(const Unfit& event) { unfit_ = event.peers; }
+  void on(const ChangeSettings& event);
+  void on(const Retire&) { priority_ = 0; }
+  void on(const StepDown&) {
+    if (leading() != nullptr) become_follower(term_, NodeId());
+  }
 
- private:
-  struct Seen;
-  std::map<NodeId, std::shared_ptr<Seen>> seen_;
+  // -- core.cc: the rest of the turn
+  void hand_out_committed(Ready& ready);
+  void request_load(Index from, Index to, size_t max_bytes);
+  void append_own(Leader& leader, EntryKind kind, Proposal proposal);
+  void append_to_log(Entry entry);
+  void truncate_log(Index from);
+  void conf_changed();
+  void append_conf(Leader& leader, const ConfState& conf, const Slice& details);
+  void leave_joint(Leader& leader);
+  bool is_voter() const { return conf().is_voter(options_.id); }
+
+  // -- core.cc: what may leave when
+  bool hard_state_is_durable() const { return batches_.is_durable(term_, vote_); }
+  bool batch_is_needed() const;
+  void make_batch(Ready& ready);
+  Envelope envelope(NodeId to, Message message) const;
+  void send(NodeId to, Message message) { outbox_.push_back(envelope(to, std::move(message))); }
+  // Leaves when the hard state, and the log up to `needs`, are durable.
+  void send_when_durable(Envelope message, Index needs);
+  void release_held();
+
+  // -- elections.cc
+  // The present role; null: it is another.
+  Leader* leading() { return std::get_if<Leader>(&role_); }
+  const Leader* leading() const { return std::get_if<Leader>(&role_); }
+  Candidate* campaigning() { return std::get_if<Candidate>(&role_); }
+  Follower* following() { return std::get_if<Follower>(&role_); }
+  const Follower* following() const { return std::get_if<Follower>(&role_); }
+  bool admit(const Envelope& message);
+  void answer_older_term(const Envelope& message);
+  void check_timers();
+  void check_timers(Leader& leader);
+  bool may_campaign() const;
+  void campaign_or_wait();
+  void pre_campaign();
+  void campaign(bool transfer);
+  void count_vote(NodeId from, bool granted);
+  bool is_up_to_date(Index last_index, Term last_term) const;
+  void refused_an_older_log();
+  void become_follower(Term term, NodeId leader);
+  void become_leader();
+  void leave_role();
+  void heard_from_leader(NodeId leader);
+  bool leader_is_near() const;
+  Duration draw_timeout();
+  void reset_election_timer() { election_deadline_ = now_.time + draw_timeout(); }
+  void on(NodeId from, Term term, const PreVoteRequest& request);
+  void on(NodeId from, Term term, const PreVoteResponse& response);
+  void on(NodeId from, Term term, const VoteRequest& request);
+  void on(NodeId from, Term term, const VoteResponse& response);
+  void on(NodeId from, Term term, const TimeoutNow&);
+  void continue_transfer(Leader& leader);
+
+  // -- leases.cc
+  Duration election_timeout() const { return settings().election_timeout; }
+  void append_settings(Leader& leader, const Settings& settings);
+  void forget_old_settings();
+  Duration promise_length() const;
+  bool keeps_promises() const { return promise_length() > Duration(); }
+  bool has_promised() const;
+  Duration lease_length() const;
+  void watch_own_clock(const Now& now);
+  void renew_lease(const Leader& leader, Progress& peer, uint64_t round, int64_t wall_ns);
+  void confirm_settings(Leader& leader);
+  bool may_succeed(NodeId id, const Progress& peer) const;
+  bool is_handed_over_to(NodeId id, const Progress& peer) const;
+  NodeId successor(const Leader& leader) const;
+  void yield_to_preferred(Leader& leader);
+
+  // -- replication.cc
+  void on(NodeId from, Term term, AppendRequest& request);
+  void on(NodeId from, Term term, const AppendResponse& response);
+  void on(NodeId from, Term term, const Heartbeat& heartbeat);
+  void on(NodeId from, Term term, const HeartbeatResponse& response);
+  void on(NodeId from, Term term, const ReadIndexRequest& request);
+  void on(NodeId from, Term term, const ReadIndexResponse& response);
+  void respond_accepted(NodeId to, Index matched, Index needs, uint64_t round);
+  Progress* heard_from_follower(NodeId from, uint64_t round, int64_t wall_ns);
+  void replicate(Leader& leader);
+  bool send_entries(Leader& leader, NodeId to, Progress& peer);
+  bool send_append(Leader& leader, NodeId to, Progress& peer, std::vector<Entry> entries,
+                   size_t weight);
+  void send_heartbeat(Leader& leader, NodeId to, const Progress& peer);
+  Duration round_grain() const { return election_timeout() / 64; }
+  void start_snapshot(NodeId to, Progress& peer);
+  void advance_commit(Leader& leader);
+  void open_read_round(Leader& leader);
+  void confirm_reads(Leader& leader);
+  void answer_reader(const Reader& reader, Index index);
+
+  struct Held {
+    Envelope message;
+    Index needs;
+  };
+
+  const Options options_;
+  Now now_;
+  Random random_;
+
+  // Paper, figure 2: on every server.
+  Term term_;
+  NodeId vote_;
+  Log log_;
+  std::deque<ConfAtIndex> confs_;  // the last is in force; the front is never truncated
+  // Likewise. Those behind the last committed one may still be truncated: promises are kept by all
+  // of them, leases are counted by the least of them.
+  std::deque<SettingsAtIndex> settings_;
+  bool may_vote_ = true;
+  bool may_lead_ = true;
+  std::vector<NodeId> unfit_;  // peers, see Unfit
+  std::variant<Follower, Candidate, Leader> role_;
+
+  // Writer.
+  Batches batches_;
+  std::vector<Held> held_;  // until they are durable
+  Index least_held_;        // what the first of them to leave needs
+
+  // Apply.
+  ApplyWindow applies_;
+  std::vector<Entry> loaded_for_apply_;
+
+  // Loads that are under way, by their first index.
+  std::vector<Index> loads_;
+  Time apply_load_not_before_;
+
+  // Timers. All are moments of the host's monotonic clock; a late one fires once.
+  Time promised_;  // what next_deadline() said after the last step
+  Time election_deadline_;
+  int quick_timeouts_ = 0;  // draws left from the short range
+  // A learner whose log reaches further than that of somebody who asked for its vote.
+  bool is_needed_ = false;
+
+  // The promise (leases.cc). A leader was heard since the last Ready: the promise counts from then
+  // on, for only that turn's clock is sure to have been read after the message came.
+  bool leader_spoke_ = false;
+  std::optional<Time> promised_at_;  // or when this node started; none: never
+
+  uint8_t priority_;
+  std::map<NodeId, uint8_t> priorities_;  // of peers, as they said
+
+  ReadAsks asks_;  // while another node leads
+
+  // The Ready under construction.
+  std::vector<Envelope> outbox_;
+  std::vector<Envelope> with_next_batch_;
+  Ready ready_;
+  std::tuple<Role, NodeId, Term> told_;  // soft state as of the last Ready
 };
 
 }  // namespace connectd::raft

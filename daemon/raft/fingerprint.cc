@@ -4,7 +4,7 @@
 #include <variant>
 
 #include "base/log.h"
-#include "raft/core_impl.h"
+#include "raft/core.h"
 
 namespace connectd::raft {
 
@@ -82,19 +82,23 @@ void Fingerprint::add(const AppendBatch& batch) {
 }
 
 void Fingerprint::add(const Core& core) {
-  const Core::Impl& c = *core.impl_;
+  const Core& c = core;
   const Log& log = c.log_;
   CHECK(c.outbox_.empty() && c.with_next_batch_.empty()) << "in the middle of a turn";
-  CHECK(!c.rounds_.any_open() && !c.rounds_.may_open() && !c.asks_.any() && !c.transferee_ &&
-        c.loads_.empty())
+  const Leader* leader = c.leading();
+  const Follower* follower = c.following();
+  const auto* candidate = std::get_if<Candidate>(&c.role_);
+  CHECK(!c.asks_.any() && c.loads_.empty() &&
+        (leader == nullptr ||
+         (!leader->reads.any_open() && !leader->reads.may_open() && !leader->transfer)))
       << "a read, a transfer or a load is under way";
 
   add(c.options_.id);
-  add(static_cast<uint64_t>(c.role_));
+  add(static_cast<uint64_t>(c.role()));
   add(c.term_);
   add(c.vote_);
-  add(c.leader_);
-  add(uint64_t{c.leader_heard_at_.has_value()});
+  add(c.leader());
+  add(uint64_t{follower != nullptr && follower->heard_at});
 
   add(log.first_);
   add(log.last_);
@@ -111,20 +115,22 @@ void Fingerprint::add(const Core& core) {
   add(log.durable_);
   add(log.commit_);
   add(log.handed_out_);
-  add(c.applied_);
+  add(c.applies_.applied());
   add(c.loaded_for_apply_.size());
   for (const Entry& entry : c.loaded_for_apply_) add(entry);
 
-  add(c.batches_.size());
-  for (const auto& batch : c.batches_) {
+  add(c.batches_.batches_.size());
+  for (const auto& batch : c.batches_.batches_) {
     add(batch.term);
     add(batch.last_index);
     add(batch.last_term);
   }
-  add(c.written_term_);
-  add(c.written_vote_);
+  add(c.batches_.term_);
+  add(c.batches_.vote_);
   // How many more batches must be done until the hard state is durable.
-  add(c.hard_state_batch_ > c.done_batch_ ? c.hard_state_batch_ - c.done_batch_ : 0);
+  add(c.batches_.hard_state_batch_ > c.batches_.completed_
+          ? c.batches_.hard_state_batch_ - c.batches_.completed_
+          : 0);
   std::vector<std::string> parts;
   for (const auto& held : c.held_) {
     Fingerprint part(parts.emplace_back(), name_);
@@ -157,9 +163,10 @@ void Fingerprint::add(const Core& core) {
     add(known.index);
     ByteWriter(out_).counted(known.settings.encode());
   }
-  add(uint64_t{c.lease_given_up_});
+  add(uint64_t{leader != nullptr && leader->lease_given_up});
 
-  std::vector<std::pair<NodeId, bool>> votes(c.votes_.begin(), c.votes_.end());
+  std::vector<std::pair<NodeId, bool>> votes;
+  if (candidate != nullptr) votes.assign(candidate->votes.begin(), candidate->votes.end());
   for (auto& [id, granted] : votes) id = name_(id);
   std::sort(votes.begin(), votes.end());
   add(votes.size());
@@ -168,9 +175,11 @@ void Fingerprint::add(const Core& core) {
     add(uint64_t{granted});
   }
 
-  add(c.term_start_);
+  add(leader == nullptr ? Index() : leader->term_start);
   std::vector<std::pair<NodeId, const Progress*>> peers;
-  for (const auto& [id, peer] : c.peers_) peers.emplace_back(name_(id), &peer);
+  if (leader != nullptr) {
+    for (const auto& [id, peer] : leader->followers) peers.emplace_back(name_(id), &peer);
+  }
   std::sort(peers.begin(), peers.end());
   add(peers.size());
   for (const auto& [id, peer] : peers) {

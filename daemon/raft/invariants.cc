@@ -1,10 +1,9 @@
 // The invariants of one core (see core.h): of its state, and of a step from one state to the next.
+#include "raft/invariants.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
-
-#include "raft/core.h"
-#include "raft/core_impl.h"
 
 namespace connectd::raft {
 
@@ -33,14 +32,14 @@ void InvariantChecker::restarted(NodeId id) { seen_.erase(id); }
   } while (false)
 
 std::string InvariantChecker::after_step(const Core& core) {
-  const Core::Impl& c = *core.impl_;
+  const Core& c = core;
   const Log& log = c.log_;
 
   // -- one state: the log
   HOLDS(log.first_ >= Index(1) && log.last_ + 1 >= log.first_, "the log's ends cross");
   HOLDS(log.commit_ <= log.last_, "committed {} past the end {}", log.commit_, log.last_);
   HOLDS(log.commit_ + 1 >= log.first_, "compacted past the commit index");
-  HOLDS(c.applied_ <= log.handed_out_, "applied {} was never handed out", c.applied_);
+  HOLDS(c.applied_index() <= log.handed_out_, "applied {} was never handed out", c.applied_index());
   HOLDS(log.handed_out_ <= log.commit_, "handed out {} uncommitted", log.handed_out_);
   HOLDS(log.durable_ <= log.last_, "durable past the end");
   HOLDS(log.durable_ < log.unwritten_from_, "durable, but never written");
@@ -66,7 +65,7 @@ std::string InvariantChecker::after_step(const Core& core) {
     HOLDS(log.at(i).stamp_ns > stamp, "stamps do not rise at index {}", i);
     stamp = log.at(i).stamp_ns;
   }
-  HOLDS(std::is_sorted(c.batches_.begin(), c.batches_.end(),
+  HOLDS(std::is_sorted(c.batches_.batches_.begin(), c.batches_.batches_.end(),
                        [](const auto& a, const auto& b) { return a.id < b.id; }),
         "batches out of order");
 
@@ -81,14 +80,15 @@ std::string InvariantChecker::after_step(const Core& core) {
   for (size_t i = 1; i < c.settings_.size(); ++i) {
     HOLDS(c.settings_[i - 1].index < c.settings_[i].index, "settings out of order");
   }
-  HOLDS(!c.lease_until() || (c.role_ == Role::kLeader && !c.timeout_now_sent_),
+  const Leader* leader = c.leading();
+  HOLDS(!c.lease_until() ||
+            (leader != nullptr && !(leader->transfer && leader->transfer->timeout_now_sent)),
         "a lease without leadership, or after it was handed over");
-  switch (c.role_) {
+  switch (c.role()) {
     case Role::kLeader:
-      HOLDS(c.leader_ == c.options_.id, "a leader that does not know it");
       HOLDS(c.vote_ == c.options_.id, "a leader that did not vote for itself");
       HOLDS(log.last_term() == c.term_, "a leader without its no-op");
-      HOLDS(c.term_start_ < log.first_ || log.term_at(c.term_start_) == c.term_,
+      HOLDS(leader->term_start < log.first_ || log.term_at(leader->term_start) == c.term_,
             "the no-op is gone");
       break;
     case Role::kCandidate:
@@ -100,14 +100,13 @@ std::string InvariantChecker::after_step(const Core& core) {
                                           return known.conf.is_voter(core.id());
                                         }),
             "a campaign of one who is no voter");
-      HOLDS(!c.leader_, "a campaign under a known leader");
-      [[fallthrough]];
+      break;
     case Role::kFollower:
-      HOLDS(c.peers_.empty() && !c.transferee_ && !c.rounds_.any_open(),
-            "what is left of a leader");
-      HOLDS(c.leader_ != c.options_.id, "a follower of itself");
+      HOLDS(c.leader() != c.options_.id, "a follower of itself");
   }
-  for (const auto& [id, peer] : c.peers_) {
+  static const std::map<NodeId, Progress> kNoFollowers;
+  const auto& followers = leader == nullptr ? kNoFollowers : leader->followers;
+  for (const auto& [id, peer] : followers) {
     HOLDS(peer.match() < peer.next(), "next of {} is not past match", id);
     HOLDS(peer.match() <= log.last_ && peer.next() <= log.last_ + 1, "{} has what is not here", id);
     HOLDS(peer.state() != Progress::State::kSnapshot || peer.inflight_messages() == 0,
@@ -124,12 +123,12 @@ std::string InvariantChecker::after_step(const Core& core) {
     HOLDS(c.term_ >= seen->term, "the term goes back from {}", seen->term);
     if (c.term_ == seen->term) {
       HOLDS(!seen->vote || c.vote_ == seen->vote, "a second vote, for {}", c.vote_);
-      HOLDS(!seen->leader || !c.leader_ || c.leader_ == seen->leader, "a second leader, {}",
-            c.leader_);
+      HOLDS(!seen->leader || !c.leader() || c.leader() == seen->leader, "a second leader, {}",
+            c.leader());
       // Paper, figure 3, leader append-only.
-      if (seen->role == Role::kLeader && c.role_ == Role::kLeader) {
+      if (seen->role == Role::kLeader && leader != nullptr) {
         HOLDS(log.last_ >= seen->last_index, "a leader truncated its log");
-        for (const auto& [id, peer] : c.peers_) {
+        for (const auto& [id, peer] : followers) {
           auto before = seen->match.find(id);
           HOLDS(before == seen->match.end() || peer.match() >= before->second,
                 "match of {} goes back", id);
@@ -137,7 +136,7 @@ std::string InvariantChecker::after_step(const Core& core) {
       }
     }
     HOLDS(log.commit_ >= seen->commit, "the commit index goes back from {}", seen->commit);
-    HOLDS(c.applied_ >= seen->applied, "the applied index goes back from {}", seen->applied);
+    HOLDS(c.applied_index() >= seen->applied, "the applied index goes back from {}", seen->applied);
     HOLDS(log.handed_out_ >= seen->handed_out, "entries are handed out again");
     HOLDS(log.first_ >= seen->first_index, "the log's front comes back");
     if (seen->commit_term && seen->commit >= log.first_) {
@@ -148,16 +147,16 @@ std::string InvariantChecker::after_step(const Core& core) {
   if (c.term_ != seen->term) seen->leader = NodeId();
   seen->term = c.term_;
   seen->vote = c.vote_;
-  if (c.leader_) seen->leader = c.leader_;
-  seen->role = c.role_;
+  if (c.leader()) seen->leader = c.leader();
+  seen->role = c.role();
   seen->last_index = log.last_;
   seen->commit = log.commit_;
   seen->commit_term = log.commit_ >= log.first_ ? log.term_at(log.commit_) : Term();
-  seen->applied = c.applied_;
+  seen->applied = c.applied_index();
   seen->handed_out = log.handed_out_;
   seen->first_index = log.first_;
   seen->match.clear();
-  for (const auto& [id, peer] : c.peers_) seen->match[id] = peer.match();
+  for (const auto& [id, peer] : followers) seen->match[id] = peer.match();
   return {};
 }
 

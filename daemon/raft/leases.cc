@@ -11,33 +11,40 @@
 #include <utility>
 
 #include "base/log.h"
-#include "raft/core_impl.h"
+#include "raft/core.h"
 
 namespace connectd::raft {
+
+namespace {
+// Who lacks no more entries than this has them within a round trip or two: it can be handed over
+// to.
+constexpr uint64_t kHandoverLag = 256;
+}  // namespace
 
 // ---- settings
 
 // Each entry says what is confirmed behind it, so a change that lowers the timeout takes what was
 // confirmed down with it, and a change that raises it leaves it until every voter has the entry.
-void Core::Impl::on(const ChangeSettings& event) {
-  if (!leader_is_ready() || transferee_) return;
-  append_settings(settings_.back().settings.changed_to(event.settings));
+void Core::on(const ChangeSettings& event) {
+  Leader* leader = leading();
+  if (!leader_is_ready() || leader->transfer) return;
+  append_settings(*leader, settings_.back().settings.changed_to(event.settings));
 }
 
-void Core::Impl::append_settings(const Settings& settings) {
+void Core::append_settings(Leader& leader, const Settings& settings) {
   Proposal proposal;
   proposal.payload = Slice::copy_of(settings.encode());
-  append_own(EntryKind::kSettings, std::move(proposal));
-  settings_everywhere_since_.reset();
+  append_own(leader, EntryKind::kSettings, std::move(proposal));
+  leader.settings_everywhere_since.reset();
 }
 
-void Core::Impl::forget_old_settings() {
+void Core::forget_old_settings() {
   while (settings_.size() > 1 && settings_[1].index <= log_.commit_index()) settings_.pop_front();
 }
 
 // The newest settings can be truncated, and then the ones before are in force again: what any of
 // them asks is kept.
-Duration Core::Impl::promise_length() const {
+Duration Core::promise_length() const {
   Duration longest{};
   for (const SettingsAtIndex& known : settings_) {
     if (known.settings.lease_reads) {
@@ -47,9 +54,9 @@ Duration Core::Impl::promise_length() const {
   return longest;
 }
 
-bool Core::Impl::has_promised() const {
+bool Core::has_promised() const {
   const Duration length = promise_length();
-  if (length == Duration() || role_ == Role::kLeader) return false;
+  if (length == Duration() || leading() != nullptr) return false;
   return leader_spoke_ || (promised_at_ && now_.time - *promised_at_ < length);
 }
 
@@ -58,29 +65,29 @@ bool Core::Impl::has_promised() const {
 // the match index, so nobody needs to report anything; the second is time. Once the entry that says
 // so is in the log, it is true for good: leaders to come need not find out again, with a voter
 // missing perhaps. Who becomes a voter later has the entry by then (node/membership/members.h).
-void Core::Impl::confirm_settings() {
+void Core::confirm_settings(Leader& leader) {
   const SettingsAtIndex& newest = settings_.back();
   bool everywhere = newest.settings.lease_reads &&
                     newest.settings.confirmed_timeout < newest.settings.election_timeout &&
-                    leader_is_ready() && !transferee_ && newest.index <= log_.commit_index() &&
+                    leader_is_ready() && !leader.transfer && newest.index <= log_.commit_index() &&
                     newest.index <= log_.durable_index();
-  for (const auto& [id, peer] : peers_) {
+  for (const auto& [id, peer] : leader.followers) {
     everywhere &= !conf().is_voter(id) || peer.match() >= newest.index;
   }
   if (!everywhere) {
-    settings_everywhere_since_.reset();
+    leader.settings_everywhere_since.reset();
     return;
   }
-  if (!settings_everywhere_since_) settings_everywhere_since_ = now_.time;
-  if (now_.time - *settings_everywhere_since_ < newest.settings.election_timeout) return;
+  if (!leader.settings_everywhere_since) leader.settings_everywhere_since = now_.time;
+  if (now_.time - *leader.settings_everywhere_since < newest.settings.election_timeout) return;
   Settings confirmed = newest.settings;
   confirmed.confirmed_timeout = confirmed.election_timeout;
-  append_settings(confirmed);
+  append_settings(leader, confirmed);
 }
 
 // ---- leases
 
-Duration Core::Impl::lease_length() const {
+Duration Core::lease_length() const {
   Duration shortest = settings_.back().settings.lease_length();
   for (const SettingsAtIndex& known : settings_) {
     shortest = std::min(shortest, known.settings.lease_length());
@@ -88,90 +95,80 @@ Duration Core::Impl::lease_length() const {
   return shortest;
 }
 
-std::optional<Time> Core::Impl::lease_until() const {
+std::optional<Time> Core::lease_until() const {
   if (!leader_is_ready() || !options_.check_quorum) return {};
-  if (transferee_ || lease_given_up_) return {};
+  const Leader& leader = *leading();
+  if (leader.transfer || leader.lease_given_up) return {};
   const Duration length = lease_length();
   if (length == Duration()) return {};
-  std::vector<uint64_t> scratch;
-  // 0: never. The clock begins with the machine, so no moment is before its zero.
-  auto ticks = [](Time time) { return static_cast<uint64_t>(time.time_since_epoch().count()) + 1; };
-  uint64_t renewed = quorum_value(conf(), scratch, [&](NodeId id) -> uint64_t {
-    if (id == options_.id) return ticks(now_.time);
-    auto peer = peers_.find(id);
-    if (peer == peers_.end() || !peer->second.renewed_at) return 0;
-    return ticks(*peer->second.renewed_at);
-  });
-  if (renewed == 0) return {};
-  const Time until = Time(Duration(static_cast<int64_t>(renewed - 1))) + length;
+  const std::optional<Time> renewed = leader.quorum_renewed_at(conf(), now_.time);
+  if (!renewed) return {};
+  const Time until = *renewed + length;
   if (now_.time >= until) return {};
   return until;
 }
 
-// Only answers to what leaves from now on renew it.
-void Core::Impl::void_lease() {
-  lease_round_ = round_;
-  for (auto& [id, peer] : peers_) peer.renewed_at.reset();
-}
-
 // The machine has two clocks, and they agree from turn to turn, unless somebody sets the one, or
 // the other runs wild, or stood still while the machine did not.
-void Core::Impl::watch_own_clock(const Now& now) {
-  if (role_ != Role::kLeader || now.wall_ns == 0 || now_.wall_ns == 0) return;
+void Core::watch_own_clock(const Now& now) {
+  Leader* leader = leading();
+  if (leader == nullptr || now.wall_ns == 0 || now_.wall_ns == 0) return;
   const Settings& settings = settings_.back().settings;
   if (!settings.lease_reads) return;
   const int64_t steady = (now.time - now_.time).count();
   const int64_t wall = now.wall_ns - now_.wall_ns;
   const Duration allowed = settings.confirmed_timeout - settings.lease_length();
-  if (Duration(std::abs(wall - steady)) > std::max(allowed, Duration(1))) void_lease();
+  if (Duration(std::abs(wall - steady)) > std::max(allowed, Duration(1))) {
+    leader->void_lease();
+  }
 }
 
-void Core::Impl::answered(Progress& peer, uint64_t round, int64_t wall_ns) {
+void Core::renew_lease(const Leader& leader, Progress& peer, uint64_t round, int64_t wall_ns) {
   if (!keeps_promises()) return;
-  auto sent = send_times_.of(round);
+  auto sent = leader.sent_at(round);
   if (!sent) return;
   const Settings& settings = settings_.back().settings;
   const bool good = peer.clock.observe(wall_ns, *sent, now_.time, settings.max_clock_drift_percent,
                                        2 * settings.election_timeout);
   if (!good) {
     peer.renewed_at.reset();
-  } else if (round > lease_round_ && (!peer.renewed_at || *sent > *peer.renewed_at)) {
+  } else if (leader.renews_lease(round) && (!peer.renewed_at || *sent > *peer.renewed_at)) {
     peer.renewed_at = sent;
   }
 }
 
 // ---- priorities (docs/adr/0017-stale-reads-and-priorities.md)
 
-uint8_t Core::Impl::priority_of(NodeId id) const {
+uint8_t Core::priority_of(NodeId id) const {
   if (id == options_.id) return priority_;
   auto known = priorities_.find(id);
   return known == priorities_.end() ? kDefaultPriority : known->second;
 }
 
 // A voter that answers, and is not known to be of no use.
-bool Core::Impl::may_succeed(NodeId id, const Progress& peer) const {
+bool Core::may_succeed(NodeId id, const Progress& peer) const {
   // Of the present period nothing may have been heard yet.
   return conf().is_voter(id) && (peer.active || peer.was_active) && priority_of(id) > 0 &&
          std::ranges::find(unfit_, id) == unfit_.end();
 }
 
 // And lacks little.
-bool Core::Impl::is_handed_over_to(NodeId id, const Progress& peer) const {
+bool Core::is_handed_over_to(NodeId id, const Progress& peer) const {
   return may_succeed(id, peer) && peer.match() + kHandoverLag >= log_.last_index();
 }
 
 // By priority among those that have caught up; if nobody has, whoever is furthest. Who was chosen
 // before and did not take over comes last: in an idle cluster all are equally far, also one whose
 // disk has just stalled and who has not said so yet.
-NodeId Core::Impl::successor() const {
+NodeId Core::successor(const Leader& leader) const {
   NodeId best;
   auto rank = [&](NodeId id, const Progress& peer) {
     const bool near = is_handed_over_to(id, peer);
-    return std::tuple(id != failed_transferee_, near, near ? priority_of(id) : uint8_t{0},
+    return std::tuple(id != leader.failed_transferee, near, near ? priority_of(id) : uint8_t{0},
                       peer.match());
   };
   std::tuple<bool, bool, uint8_t, Index> best_rank;
-  for (const auto& [id, peer] : peers_) {
+  for (const auto& [id, peer] : leader.followers) {
     if (!may_succeed(id, peer)) continue;
     if (best && rank(id, peer) <= best_rank) continue;
     best = id;
@@ -180,27 +177,17 @@ NodeId Core::Impl::successor() const {
   return best;
 }
 
-// Leadership only ever moves up by this rule, and only after a while without a break: nothing
-// flaps.
-void Core::Impl::yield_to_preferred() {
+void Core::yield_to_preferred(Leader& leader) {
   NodeId best;
-  if (!transferee_ && leader_is_ready() && conf_is_settled()) {
+  if (!leader.transfer && leader_is_ready() && conf_is_settled()) {
     uint8_t highest = priority_;
-    for (const auto& [id, peer] : peers_) {
+    for (const auto& [id, peer] : leader.followers) {
       if (!is_handed_over_to(id, peer) || priority_of(id) <= highest) continue;
       best = id;
       highest = priority_of(id);
     }
   }
-  if (best != preferred_) {
-    preferred_ = best;
-    preferred_since_ = now_.time;
-  }
-  if (!preferred_) return;
-  const int doublings = std::min(yields_, kMaxYieldDoublings);
-  if (now_.time - preferred_since_ < kYieldTimeouts * (1 << doublings) * election_timeout()) return;
-  ++yields_;
-  on(TransferLeadership{std::exchange(preferred_, NodeId())});
+  if (leader.preference.observe(best, now_.time, election_timeout())) on(TransferLeadership{best});
 }
 
 }  // namespace connectd::raft

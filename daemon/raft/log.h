@@ -13,7 +13,8 @@
 #include <optional>
 #include <vector>
 
-#include "raft/core.h"
+#include "raft/options.h"
+#include "raft/ready.h"
 #include "raft/types.h"
 
 namespace connectd::raft {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "raft/core_impl.h"
+#include "raft/core.h"
 
 namespace connectd::raft {
 
@@ -33,7 +33,7 @@ bool is_well_formed(const AppendRequest& request, Term term) {
 }  // namespace
 
 // Paper, figure 2, "AppendEntries RPC, receiver implementation".
-void Core::Impl::on(NodeId from, Term term, AppendRequest& request) {
+void Core::on(NodeId from, Term term, AppendRequest& request) {
   heard_from_leader(from);
   if (!is_well_formed(request, term)) return;
 
@@ -86,7 +86,7 @@ void Core::Impl::on(NodeId from, Term term, AppendRequest& request) {
   }
 }
 
-void Core::Impl::respond_accepted(NodeId to, Index matched, Index needs, uint64_t round) {
+void Core::respond_accepted(NodeId to, Index matched, Index needs, uint64_t round) {
   AppendResponse response;
   response.success = true;
   response.index = matched;
@@ -95,7 +95,7 @@ void Core::Impl::respond_accepted(NodeId to, Index matched, Index needs, uint64_
   send_when_durable(envelope(to, response), needs);
 }
 
-void Core::Impl::on(NodeId from, Term, const Heartbeat& heartbeat) {
+void Core::on(NodeId from, Term, const Heartbeat& heartbeat) {
   heard_from_leader(from);
   // The leader names no more than it knows to match here.
   Index committed = std::min(heartbeat.commit, log_.last_index());
@@ -103,8 +103,8 @@ void Core::Impl::on(NodeId from, Term, const Heartbeat& heartbeat) {
   send_when_durable(envelope(from, HeartbeatResponse{heartbeat.round, now_.wall_ns}), Index());
 }
 
-void Core::Impl::on(NodeId from, Term, const ReadIndexResponse& response) {
-  if (from != leader_) return;
+void Core::on(NodeId from, Term, const ReadIndexResponse& response) {
+  if (from != leader()) return;
   for (uint64_t context : asks_.answered(response.context)) {
     if (response.index) {
       ready_.reads.push_back({context, response.index});
@@ -116,36 +116,31 @@ void Core::Impl::on(NodeId from, Term, const ReadIndexResponse& response) {
 
 // ---- leader: answers
 
-Progress* Core::Impl::heard_from_follower(NodeId from, uint64_t round, int64_t wall_ns) {
-  if (role_ != Role::kLeader) return nullptr;
-  auto found = peers_.find(from);
-  if (found == peers_.end()) return nullptr;
-  Progress& peer = found->second;
-  if (round > quorum_round_) peer.active = true;
-  log_time_.observe(from, wall_ns, now_);
-  answered(peer, round, wall_ns);
-  if (round > peer.answered_round && round <= round_) {
-    peer.answered_round = round;
-    if (rounds_.any_open()) confirm_reads();
-  }
-  return &peer;
+Progress* Core::heard_from_follower(NodeId from, uint64_t round, int64_t wall_ns) {
+  Leader* leader = leading();
+  Progress* peer = leader == nullptr ? nullptr : leader->follower(from);
+  if (peer == nullptr) return nullptr;
+  leader->log_time.observe(from, wall_ns, now_);
+  renew_lease(*leader, *peer, round, wall_ns);
+  if (leader->answered(*peer, round) && leader->reads.any_open()) confirm_reads(*leader);
+  return peer;
 }
 
-void Core::Impl::on(NodeId from, Term, const AppendResponse& response) {
+void Core::on(NodeId from, Term, const AppendResponse& response) {
   Progress* peer = heard_from_follower(from, response.round, response.wall_ns);
   if (peer == nullptr) return;
   if (response.success) {
     if (response.index > log_.last_index()) return;  // nothing this leader ever sent
     bool advanced = response.index > peer->match();
     peer->accepted(response.index, log_.first_index(), now_.time);
-    if (advanced) advance_commit();
+    if (advanced) advance_commit(*leading());
   } else {
     Index hint = log_.last_at_most(response.hint_index, response.hint_term);
     peer->rejected(response.index, hint);
   }
 }
 
-void Core::Impl::on(NodeId from, Term, const HeartbeatResponse& response) {
+void Core::on(NodeId from, Term, const HeartbeatResponse& response) {
   Progress* peer = heard_from_follower(from, response.round, response.wall_ns);
   if (peer == nullptr) return;
   peer->answered_heartbeat(log_.last_index(), now_.time, election_timeout());
@@ -154,13 +149,9 @@ void Core::Impl::on(NodeId from, Term, const HeartbeatResponse& response) {
 // Paper §5.3 and §5.4.2: the largest index that a quorum holds durably is committed, if it is of
 // this term; entries of earlier terms are committed with it, never by counting (figure 8). The
 // leader counts itself as far as its own writes are done (thesis §10.2.1).
-void Core::Impl::advance_commit() {
-  if (role_ != Role::kLeader) return;
-  Index reached(quorum_value(conf(), scratch_, [&](NodeId id) -> uint64_t {
-    if (id == options_.id) return log_.durable_index().value();
-    auto peer = peers_.find(id);
-    return peer == peers_.end() ? 0 : peer->second.match().value();
-  }));
+void Core::advance_commit(Leader& leader) {
+  const Index own = log_.durable_index();
+  const Index reached = leader.quorum_match(conf(), own);
   if (reached <= log_.commit_index() || log_.term_at(reached) != term_) return;
   log_.commit_to(reached);
   // Thesis §4.2.2: a leader that is not in the new configuration manages the cluster until that is
@@ -169,7 +160,7 @@ void Core::Impl::advance_commit() {
     // Who is furthest need not wait for its timeout (§3.10).
     NodeId next;
     Index furthest;
-    for (const auto& [id, peer] : peers_) {
+    for (const auto& [id, peer] : leader.followers) {
       if (!conf().is_voter(id) || peer.match() <= furthest || priority_of(id) == 0) continue;
       next = id;
       furthest = peer.match();
@@ -182,9 +173,9 @@ void Core::Impl::advance_commit() {
 
 // ---- leader: what leaves in this turn
 
-void Core::Impl::replicate() {
-  for (auto& [id, peer] : peers_) {
-    bool sent = send_entries(id, peer);
+void Core::replicate(Leader& leader) {
+  for (auto& [id, peer] : leader.followers) {
+    bool sent = send_entries(leader, id, peer);
     // Entries are answered when they are durable, heartbeats at once: a slow disk must neither hold
     // up reads nor make a follower look dead under load. A probe is one message at a time.
     bool answer_is_slow = sent && peer.state() == Progress::State::kReplicate;
@@ -192,17 +183,17 @@ void Core::Impl::replicate() {
     // the follower's log if the connection kept its order; if not, it says so.
     if (!sent && peer.state() == Progress::State::kReplicate &&
         peer.sent_commit < log_.commit_index()) {
-      sent = send_append(id, peer, {}, 0);
+      sent = send_append(leader, id, peer, {}, 0);
     }
-    if ((!sent || answer_is_slow) && (heartbeat_is_due_ || round_is_needed_)) {
-      send_heartbeat(id, peer);
+    if ((!sent || answer_is_slow) && (leader.heartbeat_is_due || leader.round_is_needed)) {
+      send_heartbeat(leader, id, peer);
     }
   }
-  heartbeat_is_due_ = false;
-  round_is_needed_ = false;
+  leader.heartbeat_is_due = false;
+  leader.round_is_needed = false;
 }
 
-bool Core::Impl::send_entries(NodeId to, Progress& peer) {
+bool Core::send_entries(Leader& leader, NodeId to, Progress& peer) {
   bool sent = false;
   while (peer.may_send(options_.inflight_bytes)) {
     if (peer.state() == Progress::State::kReplicate && peer.next() > log_.last_index()) break;
@@ -238,18 +229,18 @@ bool Core::Impl::send_entries(NodeId to, Progress& peer) {
       entries = std::exchange(peer.loaded, {});
       for (const Entry& entry : entries) weight += entry.weight();
     }
-    sent = send_append(to, peer, std::move(entries), weight);
+    sent = send_append(leader, to, peer, std::move(entries), weight);
   }
   return sent;
 }
 
-bool Core::Impl::send_append(NodeId to, Progress& peer, std::vector<Entry> entries, size_t weight) {
+bool Core::send_append(Leader& leader, NodeId to, Progress& peer, std::vector<Entry> entries,
+                       size_t weight) {
   AppendRequest request;
   request.prev_index = peer.next() - 1;
   request.prev_term = log_.term_at(request.prev_index);
   request.commit = log_.commit_index();
-  request.round = ++round_;
-  send_times_.sent(round_, now_.time, election_timeout() / 64);
+  request.round = leader.next_round(now_.time, round_grain());
   if (peer.state() == Progress::State::kProbe) {
     peer.sent_probe();
   } else {
@@ -261,21 +252,21 @@ bool Core::Impl::send_append(NodeId to, Progress& peer, std::vector<Entry> entri
   return true;
 }
 
-void Core::Impl::send_heartbeat(NodeId to, const Progress& peer) {
-  send(to, Heartbeat{std::min(log_.commit_index(), peer.match()), ++round_});
-  send_times_.sent(round_, now_.time, election_timeout() / 64);
+void Core::send_heartbeat(Leader& leader, NodeId to, const Progress& peer) {
+  const Index commit = std::min(log_.commit_index(), peer.match());
+  send(to, Heartbeat{commit, leader.next_round(now_.time, round_grain())});
 }
 
-void Core::Impl::start_snapshot(NodeId to, Progress& peer) {
+void Core::start_snapshot(NodeId to, Progress& peer) {
   peer.become_snapshot();
   ready_.snapshots.push_back(to);
 }
 
 // ---- leader: reads (thesis §6.4)
 
-void Core::Impl::on(NodeId from, Term, const ReadIndexRequest& request) {
-  if (role_ == Role::kLeader) {
-    rounds_.add({from, request.context});
+void Core::on(NodeId from, Term, const ReadIndexRequest& request) {
+  if (Leader* leader = leading()) {
+    leader->reads.add({from, request.context});
   } else {
     send(from, ReadIndexResponse{request.context, Index()});
   }
@@ -283,25 +274,21 @@ void Core::Impl::on(NodeId from, Term, const ReadIndexRequest& request) {
 
 // Before an entry of the own term is committed the commit index may lie behind what an earlier
 // leader has acknowledged: reads wait.
-void Core::Impl::open_read_round() {
-  if (!leader_is_ready() || !rounds_.may_open()) return;
-  rounds_.open(round_, log_.commit_index());
-  round_is_needed_ = true;
-  confirm_reads();  // a single voter is a quorum by itself
+void Core::open_read_round(Leader& leader) {
+  if (!leader_is_ready() || !leader.reads.may_open()) return;
+  leader.reads.open(leader.last_round(), log_.commit_index());
+  leader.round_is_needed = true;
+  confirm_reads(leader);  // a single voter is a quorum by itself
 }
 
-void Core::Impl::confirm_reads() {
-  uint64_t answered = quorum_value(conf(), scratch_, [&](NodeId id) -> uint64_t {
-    if (id == options_.id) return UINT64_MAX;
-    auto peer = peers_.find(id);
-    return peer == peers_.end() ? 0 : peer->second.answered_round;
-  });
-  rounds_.confirm(answered,
-                  [this](const Reader& reader, Index index) { answer_reader(reader, index); });
+void Core::confirm_reads(Leader& leader) {
+  const uint64_t answered = leader.quorum_answered(conf());
+  leader.reads.confirm(answered,
+                       [this](const Reader& reader, Index index) { answer_reader(reader, index); });
 }
 
 // No index: refused.
-void Core::Impl::answer_reader(const Reader& reader, Index index) {
+void Core::answer_reader(const Reader& reader, Index index) {
   if (reader.node) {
     send(reader.node, ReadIndexResponse{reader.context, index});
   } else if (index) {

@@ -164,6 +164,9 @@ struct Envelope {
   Message message;
 };
 
+// Who stands for election, and whom a leader hands over to: the higher the rather. 0: never leads.
+inline constexpr uint8_t kDefaultPriority = 100;
+
 enum class Role : uint8_t { kFollower = 0, kPreCandidate = 1, kCandidate = 2, kLeader = 3 };
 const char* role_name(Role role);
 

@@ -15,6 +15,7 @@
 #include "node/apply/applier.h"
 #include "node/node.h"
 #include "raft/core.h"
+#include "raft/invariants.h"
 #include "sim/history.h"
 #include "sim/index_witness.h"
 

@@ -45,6 +45,7 @@
 #include "base/log.h"
 #include "raft/core.h"
 #include "raft/fingerprint.h"
+#include "raft/invariants.h"
 #include "tests/unit/raft/stage.h"
 
 namespace connectd::raft {

@@ -17,6 +17,7 @@
 
 #include "base/random.h"
 #include "raft/core.h"
+#include "raft/invariants.h"
 
 namespace connectd::raft {
 

@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "raft/invariants.h"
 #include "raft/progress.h"
 
 namespace connectd::raft {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "raft/core.h"
+#include "raft/invariants.h"
 
 namespace connectd::raft {
 

@@ -1,0 +1,25 @@
+// What a node keeps while it follows or campaigns; raft/leader.h has what it keeps while it leads.
+// A core holds exactly one of the three, and a change of role destroys it. Values.
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "base/clock.h"
+#include "raft/log_time.h"
+#include "raft/types.h"
+
+namespace connectd::raft {
+
+struct Follower {
+  NodeId leader;                 // of the term; none: unknown, or its connection was lost
+  std::optional<Time> heard_at;  // from `leader`, while its connection lasts
+};
+
+struct Candidate {
+  bool is_pre = false;           // asks whether it could win, in the term before (thesis §9.6)
+  std::map<NodeId, bool> votes;  // true: granted
+  LogTime log_time;              // learns the clocks of those who grant their vote
+};
+
+}  // namespace connectd::raft
