@@ -1,4 +1,4 @@
-// What was handed out to apply and is not applied yet, by weight: bounds how much of the log waits
+// The entries that are handed out and not yet applied, by weight. Bounds how much of the log waits
 // for the state machine. Owner: the core.
 #pragma once
 

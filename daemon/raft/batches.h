@@ -1,5 +1,5 @@
-// The batches that were given to the log writer, and what their completion says: which term and
-// vote are durable, and up to where the log was when a batch left. The writer makes batches durable
+// The batches in flight to the log writer, and what their completion attests: which term and vote
+// are durable, and the end of the log as of a batch's submission. The writer makes batches durable
 // in order. Owner: the core.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace connectd::raft {
 
 class Batches final {
  public:
-  // The log's end at the batch's submission: what the batch vouches for (Core::on(AppendDone)).
+  // The end of the log at submission, which the batch attests (Core::on(AppendDone)).
   struct Batch {
     uint64_t id;
     Term term;
@@ -21,14 +21,15 @@ class Batches final {
     Term last_term;
   };
 
-  // As recovery found them on the disk.
+  // The term and vote that recovery read from the disk.
   Batches(Term term, NodeId vote) : term_(term), vote_(vote) {}
 
-  // A batch leaves with this hard state and this end of the log: its number, which rises by one.
+  // Submits a batch with this hard state and end of the log; returns its number (the last plus
+  // one).
   uint64_t submit(Term term, NodeId vote, Index last_index, Term last_term);
-  // The writer has completed this one, and so all before it.
+  // The writer has completed this batch, and so all earlier ones.
   void complete(uint64_t id);
-  // The oldest that is completed and was not taken yet.
+  // The oldest completed batch that was not taken yet.
   std::optional<Batch> take_completed();
 
   // This term and vote are in a batch, completed or not.
@@ -47,7 +48,7 @@ class Batches final {
   std::deque<Batch> batches_;  // submitted, and not taken as completed
   Term term_;                  // as in the last batch
   NodeId vote_;
-  uint64_t hard_state_batch_ = 0;  // the batch that brought term_ and vote_
+  uint64_t hard_state_batch_ = 0;  // the first batch with term_ and vote_
 };
 
 }  // namespace connectd::raft

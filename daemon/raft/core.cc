@@ -9,17 +9,17 @@
 namespace connectd::raft {
 
 namespace {
-// Of Ready::committed, handed out and not yet applied: this many times Options::apply_bytes.
+// Limit on entries handed out and not yet applied, in multiples of Options::apply_bytes.
 constexpr size_t kApplyWindow = 2;
-// After the connection to the leader is lost, that many timeouts are drawn from a short range:
-// about half an election timeout's worth in all.
+// After the connection to the leader is lost, this many timeouts are drawn from a short range; they
+// add up to about half an election timeout.
 constexpr int kQuickTimeouts = 6;
 }  // namespace
 
 Core::Core(const Options& options, const Initial& initial, Now now)
     : options_(options),
       now_(now),
-      // Also nodes that were given the same seed draw different timeouts.
+      // Nodes with the same seed draw different timeouts, too.
       random_(options.seed + options.id.value() * 0xd1342543de82ef95),
       term_(initial.hard_state.term),
       vote_(initial.hard_state.vote),
@@ -27,15 +27,16 @@ Core::Core(const Options& options, const Initial& initial, Now now)
       batches_(initial.hard_state.term, initial.hard_state.vote),
       applies_(initial.applied),
       priority_(options.priority),
-      // A new life's questions must not repeat an old life's numbers; the clocks make them differ
-      // where the seed does not.
+      // Requests must not repeat the numbers from before a restart; the clocks make them differ if
+      // the seed is the same.
       asks_(Random(options.seed ^ static_cast<uint64_t>(now.wall_ns) ^
                    static_cast<uint64_t>(now.time.time_since_epoch().count()))
                 .next()) {
   CHECK(options.id);
   if (term_ < initial.snapshot.term) {
-    // A follower applies what is committed before its own disk has it, and may take a snapshot of
-    // that: then the term was not durable yet. No vote in it was either, so none has left.
+    // A follower applies committed entries before they are on its own disk, and may take a snapshot
+    // of them; so the snapshot's term may not have been durable. Nor was a vote in that term, so
+    // none was sent.
     term_ = initial.snapshot.term;
     vote_ = NodeId();
   }
@@ -50,20 +51,20 @@ Core::Core(const Options& options, const Initial& initial, Now now)
     settings_.push_back({Index(), settings});
   }
   forget_old_settings();
-  // What an earlier life has promised is forgotten; it ended just now, for all that is known.
+  // Promises from before the restart are lost. Assume that the last one was made just now.
   if (!initial.is_fresh) promised_at_ = now.time;
   reset_election_timer();
-  told_ = {role(), leader(), term_};
-  promised_ = next_deadline();
+  reported_ = {role(), leader(), term_};
+  expected_by_ = next_deadline();
 }
 
 std::unique_ptr<Core> Core::clone() const { return std::unique_ptr<Core>(new Core(*this)); }
 
 void Core::step(Event event, const Now& now) {
-  // The process was stopped, or the loop was blocked: what happened meanwhile is unknown. A leader
-  // judges its quorum only by answers to what it sends from now on, and a follower first listens
+  // The process was stopped, or the loop was blocked, and what happened meanwhile is unknown. A
+  // leader counts only answers to messages that it sends from now on, and a follower first listens
   // (thesis §6.4.1 on timing assumptions; late ticks are not replayed).
-  bool gap = now.time > promised_ + options_.heartbeat_interval;
+  bool gap = now.time > expected_by_ + options_.heartbeat_interval;
   watch_own_clock(now);
   now_ = now;
   if (gap) {
@@ -75,7 +76,7 @@ void Core::step(Event event, const Now& now) {
     }
   }
   std::visit([this](auto& e) { on(e); }, event);
-  promised_ = std::max(next_deadline(), now_.time);
+  expected_by_ = std::max(next_deadline(), now_.time);
 }
 
 Ready Core::take_ready() {
@@ -99,9 +100,9 @@ Ready Core::take_ready() {
   hand_out_committed(ready_);
   ready_.messages = std::exchange(outbox_, {});
   auto soft_state = std::make_tuple(role(), leader(), term_);
-  ready_.soft_state_changed = soft_state != told_;
-  told_ = soft_state;
-  promised_ = std::max(next_deadline(), now_.time);
+  ready_.soft_state_changed = soft_state != reported_;
+  reported_ = soft_state;
+  expected_by_ = std::max(next_deadline(), now_.time);
   return std::exchange(ready_, {});
 }
 
@@ -113,7 +114,7 @@ void Core::on(Received& event) {
   std::visit([&](auto& message) { on(m.from, m.term, message); }, m.message);
 }
 
-// Configurations and settings have events of their own, with checks of their own (thesis §4.3).
+// Configurations and settings have their own events, with their own checks (thesis §4.3).
 void Core::on(Propose& event) {
   Leader* leader = leading();
   if (leader == nullptr || leader->transfer || event.proposals.empty() ||
@@ -141,11 +142,11 @@ void Core::on(const ReadRequest& event) {
 void Core::on(const PeerLost& event) {
   Follower* self = following();
   if (self == nullptr || !self->leader || event.peer != self->leader) return;
-  // The leader's process may be gone. This node does not count it as heard any more and campaigns
-  // soon; if only one link broke, the others still hear the leader and refuse the pre-vote.
+  // The leader's process may have ended. This node no longer counts it as heard and campaigns soon;
+  // if only one link broke, the others still hear the leader and refuse the pre-vote.
   *self = Follower{};
   for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
-  // The leader may go on by its lease, which counts on this node to wait as it has promised.
+  // The leader may still hold its lease, which depends on this node keeping its promise.
   if (keeps_promises()) return;
   quick_timeouts_ = kQuickTimeouts;
   reset_election_timer();
@@ -159,24 +160,24 @@ void Core::on(const PeerReached& event) {
   if (peer->state() != Progress::State::kSnapshot) peer->become_probe();
 }
 
-// The acknowledgement rule. A batch vouches for the log as it stood when the batch was submitted:
-// up to (last_index, last_term). That says something about the log of now only if
+// The acknowledgement rule. A batch attests the log as of its submission, up to (last_index,
+// last_term). This holds for the current log only if
 //   - the term is still the same, and
-//   - the log still holds that position.
-// The position alone is not enough: it can be overwritten in one term and come back in a later one,
-// and then three writes of it are under way, of which only the last one counts; the first one's
-// completion would make an entry count as durable that a crash can still take away (ABA). The rule
-// would leave the log unacknowledged after a change of term with nothing to write, hence a change
-// of term always submits a batch, and batches without entries vouch, too.
+//   - the log still has that position.
+// The position alone is not enough: it can be overwritten in one term and return in a later one.
+// Then three writes of it are in flight, of which only the last counts; the completion of the first
+// would make an entry count as durable that a crash can still remove (ABA). By this rule alone, the
+// log would stay unacknowledged after a change of term with nothing to write. Hence a change of
+// term always submits a batch, and batches without entries attest the log, too.
 void Core::on(const AppendDone& event) {
   batches_.complete(event.batch);
   while (const auto batch = batches_.take_completed()) {
     if (batch->term != term_) continue;
     if (log_.holds(batch->last_index, batch->last_term)) log_.durable_to(batch->last_index);
     Candidate* candidate = campaigning();
-    // Paper §5.2: a candidate votes for itself, which counts when it is durable like any vote.
+    // Paper §5.2: a candidate votes for itself. Like any vote, it counts when it is durable.
     if (candidate != nullptr && !candidate->is_pre && hard_state_is_durable()) {
-      // The requests leave now, and the voters have a whole timeout to answer.
+      // The requests are sent now, and the voters have a full timeout to answer.
       if (!candidate->votes.contains(options_.id)) reset_election_timer();
       count_vote(options_.id, true);
     } else if (Leader* leader = leading()) {
@@ -195,7 +196,7 @@ void Core::on(Loaded& event) {
   if (load == loads_.end()) return;
   loads_.erase(load);
   bool compacted = event.entries.empty();
-  // The log may have changed while the disk was read: what is not in it any more is left out.
+  // The log may have changed during the load: drop entries that are not in it any more.
   size_t good = 0;
   while (good < event.entries.size() && event.entries[good].index == event.from + good &&
          log_.holds(event.entries[good].index, event.entries[good].term)) {
@@ -217,7 +218,7 @@ void Core::on(Loaded& event) {
   }
   if (log_.handed_out() + 1 != event.from) return;
   if (compacted) {
-    // A snapshot is about to replace the log; until its event comes, do not ask in a circle.
+    // A snapshot is about to replace the log. Do not repeat the load until its event arrives.
     apply_load_not_before_ = now_.time + options_.heartbeat_interval;
   } else {
     loaded_for_apply_ = std::move(event.entries);
@@ -228,7 +229,7 @@ void Core::on(const SnapshotInstalled& event) {
   // Paper figure 13: a snapshot older than what is applied changes nothing.
   if (event.mark.index <= applies_.applied()) return;
   if (log_.holds(event.mark.index, event.mark.term)) {
-    // The log goes on behind the snapshot, and stays. The snapshot is durable, so its prefix is.
+    // The log continues after the snapshot and stays. As the snapshot is durable, so is its prefix.
     log_.durable_to(event.mark.index);
     if (log_.commit_index() < event.mark.index) log_.commit_to(event.mark.index);
     if (log_.handed_out() < event.mark.index) log_.hand_out_to(event.mark.index);
@@ -261,14 +262,14 @@ void Core::on(const SnapshotSent& event) {
   Leader* leader = leading();
   Progress* peer = leader == nullptr ? nullptr : leader->follower(event.peer);
   if (peer == nullptr) return;
-  // A mark that this log does not reach is of another life of the log: nothing to learn from it.
+  // A mark past the end of this log is of an earlier log of the node, and ignored.
   bool ok = event.ok && event.mark.index <= log_.last_index();
   peer->snapshot_ended(ok, event.mark.index);
   advance_commit(*leader);
 }
 
-// Thesis §4.1 and §4.3: one change at a time, and none before an entry of the own term is committed
-// (the erratum of 2015: else two leaders' changes may have majorities that do not meet).
+// Thesis §4.1 and §4.3: one change at a time, and none before an entry of the leader's own term is
+// committed (erratum of 2015: otherwise the majorities of two leaders' changes may not overlap).
 ChangeRefusal Core::change_refusal() const {
   const Leader* leader = leading();
   if (leader == nullptr) return ChangeRefusal::kNotLeader;
@@ -299,8 +300,8 @@ void Core::append_conf(Leader& leader, const ConfState& conf, const Slice& detai
   append_own(leader, EntryKind::kConfChange, std::move(proposal));
 }
 
-// Thesis §4.3: C_new alone counts once the joint configuration is committed. Any leader does it,
-// also one that has found the joint configuration in its log.
+// Thesis §4.3: C_new alone counts once the joint configuration is committed. Any leader appends it,
+// also one that found the joint configuration in its log.
 void Core::leave_joint(Leader& leader) {
   if (!conf().is_joint() || !leader_is_ready() || confs_.back().index > log_.commit_index()) return;
   ConfState next = conf();
@@ -347,8 +348,7 @@ void Core::append_to_log(Entry entry) {
 
 void Core::truncate_log(Index from) {
   log_.truncate_from(from);
-  // A leader loads for its followers what nobody may have committed yet, and it may be next to
-  // apply.
+  // A leader also loads uncommitted entries, for its followers, and they may be next to apply.
   std::erase_if(loaded_for_apply_, [from](const Entry& entry) { return entry.index >= from; });
   bool changed = false;
   while (confs_.size() > 1 && confs_.back().index >= from) {
@@ -396,7 +396,7 @@ void Core::hand_out_committed(Ready& ready) {
     log_.hand_out_to(last);
     next = last + 1;
   }
-  // What comes next is loaded while this is applied.
+  // Load the next entries while these are applied.
   if (next <= log_.commit_index() && !log_.in_memory(next) && loaded_for_apply_.empty() &&
       now_.time >= apply_load_not_before_) {
     request_load(next, std::min(log_.memory_from(), log_.commit_index() + 1), options_.apply_bytes);
@@ -422,7 +422,7 @@ void Core::make_batch(Ready& ready) {
   batch.hard_state = {term_, vote_, log_.commit_index()};
   log_.take_unwritten(batch);
   batch.after_durable = std::exchange(with_next_batch_, {});
-  // Batches become durable in order: whatever is held is durable when this one is.
+  // Batches become durable in order, so what held messages wait for is durable with this one.
   for (Held& held : held_) batch.after_durable.push_back(std::move(held.message));
   held_.clear();
   ready.append = std::move(batch);
@@ -441,8 +441,8 @@ void Core::send_when_durable(Envelope message, Index needs) {
   }
 }
 
-// Held messages leave with the turn's batch if there is one. Without one, what they wait for is in
-// a batch under way (or, if its completion did not count, in the one that is made for them).
+// Held messages are sent with the turn's batch if there is one. If not, what they wait for is in a
+// batch in flight (or, if its completion did not count, in the batch that is made for them).
 void Core::release_held() {
   if (held_.empty() || least_held_ > log_.durable_index() || !hard_state_is_durable()) return;
   std::vector<Held> held = std::exchange(held_, {});

@@ -1,11 +1,11 @@
 // The consensus core: a deterministic object that turns events into effects. No I/O, thread, clock,
 // log library or global. Same options and same steps: same effects, always.
 //
-// The host's turn: step() each event that has arrived, then take_ready() once, then do what it
-// says. Owner: the loop thread. The log it sees: entries it holds in memory (the tail), and for
-// older ones only their terms; it asks the host to load those (Ready::loads).
+// The host's turn: step() each event that has arrived, then take_ready() once, then carry out what
+// it returns. The core holds the end of the log in memory, and of older entries only the terms; it
+// asks the host to load those (Ready::loads). Owner: the loop thread.
 //
-// Its functions lie in four files by what they are about:
+// The functions are in four files:
 //   core.cc          events in, one Ready out; apply, snapshots, what is durable
 //   elections.cc     roles, terms, votes, timers, leadership transfer
 //   replication.cc   what a leader sends, what a follower accepts, commit, read rounds
@@ -39,12 +39,12 @@
 
 namespace connectd::raft {
 
-// Why a leader takes no change of members now.
+// Why a leader accepts no membership change now.
 enum class ChangeRefusal : uint8_t {
   kNone,
   kNotLeader,
   kNotReady,      // nothing of its own term is committed yet (thesis §4.1, errata)
-  kUnderWay,      // the change before is not committed, or the cluster is joint
+  kUnderWay,      // the previous change is not committed, or the cluster is joint
   kTransferring,  // leadership is being handed over
 };
 
@@ -63,12 +63,12 @@ class Core final {
  public:
   Core(const Options& options, const Initial& initial, Now now);
   Core& operator=(const Core&) = delete;
-  // A copy that goes its own way from here on.
+  // An independent copy.
   std::unique_ptr<Core> clone() const;
 
   void step(Event event, const Now& now);
   Ready take_ready();
-  // When TimePassed is wanted next at the latest.
+  // When the host must step TimePassed, at the latest.
   Time next_deadline() const;
 
   NodeId id() const { return options_.id; }
@@ -77,31 +77,31 @@ class Core final {
   NodeId leader() const;  // none: unknown
   Index last_index() const { return log_.last_index(); }
   Index commit_index() const { return log_.commit_index(); }
-  Index applied_index() const { return applies_.applied(); }  // as told by ApplyDone
+  Index applied_index() const { return applies_.applied(); }  // as of the last ApplyDone
   // Everything up to here is on this node's disk.
   Index durable_index() const { return log_.durable_index(); }
   Index first_index() const { return log_.first_index(); }
   // None when the log does not know it (compacted, or past the end).
   Term term_at(Index index) const { return log_.term_at(index); }
-  // Null when it is not held in memory. Valid until the next step.
+  // Null if it is not in memory. Valid until the next step.
   const Entry* entry_in_memory(Index index) const;
   const ConfState& conf() const { return confs_.back().conf; }
-  // The entry that brought conf(), 0 if it has been in force all along, and its details.
+  // The index of the entry with conf(), 0 if it has been in force all along; and its details.
   Index conf_index() const { return confs_.back().index; }
   const Slice& conf_details() const { return confs_.back().details; }
-  // conf() is committed and no other is to follow it: the change that brought it is over.
+  // conf() is committed and not joint: the last change is complete.
   bool conf_is_settled() const { return !conf().is_joint() && conf_index() <= log_.commit_index(); }
   ChangeRefusal change_refusal() const;
   HardState hard_state() const { return {term_, vote_, log_.commit_index()}; }
-  // The newest in the log, committed or not, and the entry that brought them (0: the founding).
+  // The newest in the log, committed or not, and the index of their entry (0: the genesis).
   const Settings& settings() const { return settings_.back().settings; }
   Index settings_index() const { return settings_.back().index; }
-  // As it says of itself; the default where it has not been heard.
+  // As reported by the node; the default if it has not reported one.
   uint8_t priority_of(NodeId id) const;
-  // Nobody else can have been elected until then, by this node's clock: reads may be served at the
+  // No other node can be elected before this time, by this node's clock: reads may be served at the
   // commit index. None: no lease is held.
   std::optional<Time> lease_until() const;
-  // The leader of `term()` has committed an entry of its own term: reads and changes may begin.
+  // This node leads and has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;
   bool is_transferring() const;
   // Appended and not yet durable here.
@@ -126,7 +126,7 @@ class Core final {
   void on(const ApplyDone& event);
   void on(Loaded& event);
   void on(const SnapshotInstalled& event);
-  void on(const SnapshotTaken&) {}  // what follows from it comes as Compacted
+  void on(const SnapshotTaken&) {}  // its effect comes as Compacted
   void on(const Compacted& event);
   void on(const SnapshotSent& event);
   void on(const ChangeConf& event);
@@ -156,12 +156,12 @@ class Core final {
   void make_batch(Ready& ready);
   Envelope envelope(NodeId to, Message message) const;
   void send(NodeId to, Message message) { outbox_.push_back(envelope(to, std::move(message))); }
-  // Leaves when the hard state, and the log up to `needs`, are durable.
+  // Sends when the hard state and the log up to `needs` are durable.
   void send_when_durable(Envelope message, Index needs);
   void release_held();
 
   // -- elections.cc
-  // The present role; null: it is another.
+  // The state of the current role; null if the node has another role.
   Leader* leading() { return std::get_if<Leader>(&role_); }
   const Leader* leading() const { return std::get_if<Leader>(&role_); }
   Candidate* campaigning() { return std::get_if<Candidate>(&role_); }
@@ -177,7 +177,7 @@ class Core final {
   void campaign(bool transfer);
   void count_vote(NodeId from, bool granted);
   bool is_up_to_date(Index last_index, Term last_term) const;
-  void refused_an_older_log();
+  void note_refused_older_log();
   void become_follower(Term term, NodeId leader);
   void become_leader();
   void leave_role();
@@ -204,7 +204,7 @@ class Core final {
   void renew_lease(const Leader& leader, Progress& peer, uint64_t round, int64_t wall_ns);
   void confirm_settings(Leader& leader);
   bool may_succeed(NodeId id, const Progress& peer) const;
-  bool is_handed_over_to(NodeId id, const Progress& peer) const;
+  bool can_take_over(NodeId id, const Progress& peer) const;
   NodeId successor(const Leader& leader) const;
   void yield_to_preferred(Leader& leader);
 
@@ -243,8 +243,8 @@ class Core final {
   NodeId vote_;
   Log log_;
   std::deque<ConfAtIndex> confs_;  // the last is in force; the front is never truncated
-  // Likewise. Those behind the last committed one may still be truncated: promises are kept by all
-  // of them, leases are counted by the least of them.
+  // Likewise. Those after the last committed one may still be truncated, so promises last as long
+  // as the longest of them asks, and leases as long as the shortest allows.
   std::deque<SettingsAtIndex> settings_;
   bool may_vote_ = true;
   bool may_lead_ = true;
@@ -253,31 +253,31 @@ class Core final {
 
   // Writer.
   Batches batches_;
-  std::vector<Held> held_;  // until they are durable
-  Index least_held_;        // what the first of them to leave needs
+  std::vector<Held> held_;  // until what they depend on is durable
+  Index least_held_;        // the least `needs` of held_
 
   // Apply.
   ApplyWindow applies_;
   std::vector<Entry> loaded_for_apply_;
 
-  // Loads that are under way, by their first index.
+  // Loads in progress, by their first index.
   std::vector<Index> loads_;
   Time apply_load_not_before_;
 
-  // Timers. All are moments of the host's monotonic clock; a late one fires once.
-  Time promised_;  // what next_deadline() said after the last step
+  // Timers, all on the host's monotonic clock. A late timer fires once.
+  Time expected_by_;  // next_deadline() after the last step: when the host should step again
   Time election_deadline_;
-  int quick_timeouts_ = 0;  // draws left from the short range
-  // A learner whose log reaches further than that of somebody who asked for its vote.
+  int quick_timeouts_ = 0;  // remaining draws from the short range
+  // A learner whose log is more up to date than that of a node that asked for its vote.
   bool is_needed_ = false;
 
-  // The promise (leases.cc). A leader was heard since the last Ready: the promise counts from then
-  // on, for only that turn's clock is sure to have been read after the message came.
+  // The promise (leases.cc). A leader was heard since the last Ready. The promise counts from the
+  // Ready, because only that clock reading is known to come after the message.
   bool leader_spoke_ = false;
-  std::optional<Time> promised_at_;  // or when this node started; none: never
+  std::optional<Time> promised_at_;  // or the start of this node; none: no promise
 
   uint8_t priority_;
-  std::map<NodeId, uint8_t> priorities_;  // of peers, as they said
+  std::map<NodeId, uint8_t> priorities_;  // of peers, as reported
 
   ReadAsks asks_;  // while another node leads
 
@@ -285,7 +285,7 @@ class Core final {
   std::vector<Envelope> outbox_;
   std::vector<Envelope> with_next_batch_;
   Ready ready_;
-  std::tuple<Role, NodeId, Term> told_;  // soft state as of the last Ready
+  std::tuple<Role, NodeId, Term> reported_;  // soft state as of the last Ready
 };
 
 }  // namespace connectd::raft

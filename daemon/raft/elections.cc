@@ -11,9 +11,9 @@ namespace connectd::raft {
 
 // ---- terms
 
-// Paper, figure 2, "all servers": a higher term makes a follower; what is of a lower term is not
-// listened to. True: the message is of the present term (or asks about a coming one) and is
-// handled.
+// Paper, figure 2, "all servers": on a higher term, the node becomes a follower; messages of a
+// lower term are ignored. True: the message is of the current term (or asks about a later one) and
+// is handled.
 bool Core::admit(const Envelope& m) {
   if (m.from == options_.id || m.to != options_.id) return false;
   const bool from_leader = std::holds_alternative<AppendRequest>(m.message) ||
@@ -21,24 +21,23 @@ bool Core::admit(const Envelope& m) {
                            (std::holds_alternative<TimeoutNow>(m.message) && m.from == leader());
   const bool asks_for_vote = std::holds_alternative<PreVoteRequest>(m.message) ||
                              std::holds_alternative<VoteRequest>(m.message);
-  // Thesis §4.1: requests are answered whoever asks, for this node may not have heard of the change
-  // that made the asker a member, and its vote may be the one that is needed. That who was removed
-  // does not disturb is seen to by pre-vote and by stickiness (§4.2.3). What others say counts only
-  // if they are members.
+  // Thesis §4.1: vote requests of non-members are answered, too, because this node may not know of
+  // the change that made the sender a member, and its vote may be needed. Removed nodes cannot
+  // disrupt, because of pre-vote and stickiness (§4.2.3). Other messages count only from members.
   if (!from_leader && !asks_for_vote && !conf().is_member(m.from)) return false;
   if (!may_vote_ && asks_for_vote) return false;
 
   if (std::holds_alternative<PreVoteRequest>(m.message)) {
-    // Thesis §9.6: it changes nobody's term.
+    // Thesis §9.6: it changes no term.
     if (m.term >= term_) return !leader_is_near();
   } else if (const auto* vote = std::get_if<VoteRequest>(&m.message)) {
     // Thesis §4.2.3: within an election timeout of hearing from a leader, a vote request is
-    // ignored, its term included; unless the leader itself wishes it (§3.10).
+    // ignored, its term included, unless the leader itself started the election (§3.10).
     if (m.term >= term_ && !vote->leader_transfer && leader_is_near()) return false;
     if (m.term > term_) become_follower(m.term, NodeId());
   } else if (const auto* pre_vote = std::get_if<PreVoteResponse>(&m.message);
              pre_vote != nullptr && pre_vote->granted) {
-    return true;  // carries the term that was asked about
+    return true;  // has the term of the request
   } else if (m.term > term_) {
     become_follower(m.term, from_leader ? m.from : NodeId());
   }
@@ -48,8 +47,8 @@ bool Core::admit(const Envelope& m) {
 }
 
 void Core::answer_older_term(const Envelope& m) {
-  // The present term, for one who does not know it. A leader that others ignored while they had one
-  // steps down by this, and a candidate that is behind catches up; neither could proceed without.
+  // Tells the sender the current term. It makes a leader that was cut off step down, and a
+  // candidate that is behind catch up; neither could make progress without it.
   if (const auto* append = std::get_if<AppendRequest>(&m.message)) {
     AppendResponse response;
     response.index = append->prev_index;
@@ -67,7 +66,7 @@ void Core::answer_older_term(const Envelope& m) {
 bool Core::leader_is_near() const {
   if (has_promised()) return true;
   if (!options_.check_quorum) return false;
-  // A leader that has lost its quorum steps down by itself, so being one is near enough.
+  // A leader without a quorum steps down by itself, so this node counts as near a leader.
   if (leading() != nullptr) return true;
   const Follower* self = following();
   return self != nullptr && self->heard_at && now_.time - *self->heard_at < election_timeout();
@@ -89,9 +88,9 @@ void Core::heard_from_leader(NodeId leader) {
 
 // ---- timers
 
-// Paper §5.2: drawn afresh each time, so that split votes do not repeat. After the connection to
-// the leader broke there is nobody to wait for: a fraction of the timeout is enough, a few times;
-// if that does not elect a leader, the network or the disks are slower than the short range.
+// Paper §5.2: drawn anew each time, so that split votes do not repeat. After the connection to the
+// leader is lost there is no leader to wait for, so a fraction of the timeout is enough, a few
+// times. If this does not elect a leader, the network or the disks are slower than the short range.
 Duration Core::draw_timeout() {
   auto timeout = static_cast<uint64_t>(election_timeout().count());
   uint64_t drawn = quick_timeouts_ > 0 ? random_.between(timeout / 20, timeout / 5)
@@ -110,7 +109,8 @@ void Core::check_timers() {
   }
   if (now_.time < election_deadline_) return;
   if (has_promised()) {
-    // The own vote is promised away like any other; the timeout was set while less was promised.
+    // The promise covers the node's own vote, too; the timeout was set when the promise was
+    // shorter.
     election_deadline_ = now_.time + promise_length();
   } else {
     campaign_or_wait();
@@ -123,8 +123,8 @@ void Core::check_timers(Leader& leader) {
     leader.transfer.reset();
   }
   if (options_.check_quorum && now_.time >= leader.quorum_period_began() + election_timeout()) {
-    // Thesis §6.2: a leader that no quorum has answered for an election timeout steps down, so that
-    // its clients look for another and the others' elections are not held up by it.
+    // Thesis §6.2: a leader steps down if no quorum answered it for an election timeout, so that
+    // its clients look for another leader and it does not delay elections.
     if (!leader.quorum_is_active(conf())) {
       become_follower(term_, NodeId());
       return;
@@ -149,10 +149,10 @@ bool Core::may_campaign() const {
 }
 
 void Core::campaign_or_wait() {
-  // Thesis §4.2.1: who is no voter does not campaign; but who was one until a change that is not
-  // committed (§4.2.2), or is one by a change that it does not know of (refused_an_older_log), may
-  // be the only one whose log reaches so far. And a candidate whose requests still wait for its own
-  // disk would only make it write one more term: on slow disks no campaign would ever end.
+  // Thesis §4.2.1: only voters campaign. But a node that is no voter only by an uncommitted change
+  // (§4.2.2), or is a voter by a change that it does not know (note_refused_older_log), may have
+  // the only log that is up to date. And a candidate whose requests still wait for its own disk
+  // would only have one more term to write: on slow disks no campaign would ever end.
   const Candidate* candidate = campaigning();
   const bool is_writing = candidate != nullptr && !candidate->is_pre && !hard_state_is_durable();
   if (!may_campaign() || is_writing) {
@@ -164,7 +164,7 @@ void Core::campaign_or_wait() {
   }
 }
 
-// Thesis §9.6: ask whether an election could be won before disturbing anyone with a new term.
+// Thesis §9.6: find out whether it could win an election before it disrupts others with a new term.
 void Core::pre_campaign() {
   leave_role();
   role_.emplace<Candidate>().is_pre = true;
@@ -177,14 +177,14 @@ void Core::pre_campaign() {
   count_vote(options_.id, true);
 }
 
-// Paper §5.2. The requests leave when the new term and the own vote are durable: a candidate that
-// forgot them in a crash could campaign again in the same term with a shorter log, and count votes
-// that were given to the longer one.
+// Paper §5.2. The requests are sent when the new term and the node's own vote are durable. A
+// candidate that lost them in a crash could campaign again in the same term with a shorter log, and
+// count votes that were granted to the longer one.
 void Core::campaign(bool transfer) {
   leave_role();
   ++term_;
   vote_ = options_.id;
-  held_.clear();  // of an older term: nobody waits for them
+  held_.clear();  // of an older term: not needed any more
   role_.emplace<Candidate>().log_time.start(options_.id, now_);
   reset_election_timer();
   for (NodeId id : conf().members()) {
@@ -192,12 +192,12 @@ void Core::campaign(bool transfer) {
     with_next_batch_.push_back(
         envelope(id, VoteRequest{log_.last_index(), log_.last_term(), transfer}));
   }
-  // The own vote is counted when the batch that holds it is done.
+  // The node's own vote is counted when its batch is durable.
 }
 
 void Core::count_vote(NodeId from, bool granted) {
   Candidate* candidate = campaigning();
-  CHECK(candidate != nullptr) << "a vote for one who does not campaign";
+  CHECK(candidate != nullptr) << "a vote counted without a campaign";
   candidate->votes.try_emplace(from, granted);
   switch (vote_result(conf(), candidate->votes)) {
     case VoteResult::kPending:
@@ -216,24 +216,24 @@ void Core::count_vote(NodeId from, bool granted) {
   }
 }
 
-// Paper §5.4.1: the voter denies its vote if its own log is more up-to-date.
+// Paper §5.4.1: the voter refuses its vote if its own log is more up to date.
 bool Core::is_up_to_date(Index last_index, Term last_term) const {
   return last_term > log_.last_term() ||
          (last_term == log_.last_term() && last_index >= log_.last_index());
 }
 
-// Only voters are asked. Who asks a learner has a change in its log that makes the learner a voter,
-// not committed, and needs its vote until that change is truncated; nobody can win while this log
-// is the newest of those that are left, unless it is this node (§4.2.2). Should it win, it commits
-// what it has and hands over (advance_commit).
-void Core::refused_an_older_log() {
+// Only voters are asked for votes. A candidate that asks a learner has an uncommitted change in its
+// log that makes the learner a voter, and needs its vote until that change is truncated. If the
+// learner's log is the most up to date of those that are left, no other node can win (§4.2.2), so
+// it campaigns. If it wins, it commits its entries and hands over (advance_commit).
+void Core::note_refused_older_log() {
   if (!is_voter() && conf().is_member(options_.id)) is_needed_ = true;
 }
 
 // Thesis §9.6.
 void Core::on(NodeId from, Term term, const PreVoteRequest& request) {
   bool up_to_date = is_up_to_date(request.last_index, request.last_term);
-  if (!up_to_date) refused_an_older_log();
+  if (!up_to_date) note_refused_older_log();
   bool could_vote = term > term_ || vote_ == from || (!vote_ && !leader());
   if (up_to_date && could_vote) {
     outbox_.push_back({options_.id, from, term, PreVoteResponse{true}});
@@ -243,7 +243,7 @@ void Core::on(NodeId from, Term term, const PreVoteRequest& request) {
 }
 
 void Core::on(NodeId from, Term term, const PreVoteResponse& response) {
-  // A grant for an earlier campaign names an earlier term.
+  // A vote for an earlier campaign has an earlier term.
   const Candidate* candidate = campaigning();
   if (candidate == nullptr || !candidate->is_pre) return;
   if (response.granted && term != term_ + 1) return;
@@ -252,14 +252,14 @@ void Core::on(NodeId from, Term term, const PreVoteResponse& response) {
 
 void Core::on(NodeId from, Term, const VoteRequest& request) {
   bool up_to_date = is_up_to_date(request.last_index, request.last_term);
-  if (!up_to_date) refused_an_older_log();
-  // Figure 2: one vote in a term; the same candidate may ask again, its answer may have been lost.
+  if (!up_to_date) note_refused_older_log();
+  // Figure 2: one vote a term. The same candidate may ask again, as the answer may have been lost.
   bool free_to_vote = vote_ == from || (!vote_ && !leader());
   bool granted = up_to_date && free_to_vote;
   if (granted) {
     vote_ = from;
     quick_timeouts_ = 0;
-    reset_election_timer();  // §5.2: who has just voted gives the candidate time
+    reset_election_timer();  // §5.2: give the candidate time
   }
   send_when_durable(envelope(from, VoteResponse{granted, now_.wall_ns}), Index());
 }
@@ -273,8 +273,8 @@ void Core::on(NodeId from, Term, const VoteResponse& response) {
 
 // ---- roles
 
-// What belongs to the present role ends with it; reads that depend on it are given back. The next
-// role is that of a follower without a leader, unless the caller begins another.
+// Destroys the state of the current role and drops the reads that depend on it. The node is then a
+// follower without a leader, unless the caller begins another role.
 void Core::leave_role() {
   with_next_batch_.clear();
   if (Leader* leader = leading()) {
@@ -284,21 +284,21 @@ void Core::leave_role() {
   role_.emplace<Follower>();
 }
 
-// The vote survives a step-down within the term (figure 2: votedFor is of the term, not of the
-// role).
+// The vote is kept if the node steps down within the term (figure 2: votedFor belongs to the term,
+// not to the role).
 void Core::become_follower(Term term, NodeId leader) {
   CHECK(term >= term_);
   bool was_leader = leading() != nullptr;
-  // Answers that leave below name the term in which they were asked for.
+  // Before the change of term: its answers have the term of the requests.
   leave_role();
   if (term > term_) {
     term_ = term;
     vote_ = NodeId();
-    held_.clear();  // of an older term: nobody waits for them
+    held_.clear();  // of an older term: not needed any more
   }
   role_ = Follower{leader, {}};
-  // Others' requests with higher terms do not put off the own campaign; a leader does, and one who
-  // was leader itself has no timer that runs.
+  // Requests with higher terms do not delay this node's campaign. A leader does; and a node that
+  // was the leader has no timer running.
   if (was_leader || leader) reset_election_timer();
 }
 
@@ -314,8 +314,8 @@ void Core::become_leader() {
   leader.set_members(conf(), next, now_.time);
   leader.begin_quorum_period(now_.time);
   leader.next_heartbeat = now_.time + options_.heartbeat_interval;
-  // Thesis §6.4 and paper §8: nothing of earlier terms is known to be committed until an entry of
-  // this one is.
+  // Thesis §6.4 and paper §8: no entry of an earlier term is known to be committed until one of
+  // this term is.
   append_own(leader, EntryKind::kNoop, Proposal{});
 }
 
@@ -329,7 +329,7 @@ void Core::on(const TransferLeadership& event) {
   leader->transfer = Transfer{to, now_.time + election_timeout()};
 }
 
-// New proposals are refused meanwhile, so the target's log comes to match this one.
+// New proposals are dropped meanwhile, so the target's log catches up with this one.
 void Core::continue_transfer(Leader& leader) {
   if (!leader.transfer || leader.transfer->timeout_now_sent) return;
   const NodeId to = leader.transfer->to;
@@ -337,8 +337,8 @@ void Core::continue_transfer(Leader& leader) {
   if (peer == nullptr) {
     leader.transfer.reset();
   } else if (peer->match() == log_.last_index()) {
-    // From here on the others may elect, however lately they heard this node (thesis §6.4.1): also
-    // much later, should the message or the votes that it leads to be delayed.
+    // From now on the others may elect, even if they have just heard this node (thesis §6.4.1);
+    // also much later, if this message or the resulting votes are delayed.
     leader.lease_given_up = true;
     send(to, TimeoutNow{});
     leader.transfer->timeout_now_sent = true;

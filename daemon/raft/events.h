@@ -1,4 +1,4 @@
-// What a host tells a core: the argument of Core::step(). Values.
+// The events that a host passes to Core::step(). Values.
 #pragma once
 
 #include <cstdint>
@@ -12,48 +12,47 @@
 
 namespace connectd::raft {
 
-struct TimePassed {};  // look at the timers
+struct TimePassed {};  // check the timers
 struct Received {
   Envelope envelope;
 };
-// On a leader that is not transferring: appended, in order. Otherwise dropped whole
-// (Ready::proposals_dropped), and none of it will ever be appended. All or nothing. Only kinds that
-// may_be_proposed (raft/entry_kinds.h).
+// A leader that is not transferring appends all proposals, in order. Otherwise all are dropped
+// (Ready::proposals_dropped), and none will ever be appended. All kinds must satisfy
+// may_be_proposed() (raft/entry_kinds.h).
 struct Propose {
   std::vector<Proposal> proposals;
 };
-// Answered by one Ready::reads with this context, or by Ready::reads_dropped. Any role. `lease`: at
-// once, if this node leads and holds a lease; if not, like any other.
+// Answered by one Ready::reads or Ready::reads_dropped with this context. Any role. `lease`: answer
+// at once if this node leads and holds a lease; otherwise as without it.
 struct ReadRequest {
   uint64_t context = 0;
   bool lease = false;
 };
-// None: to the voter of the highest priority that has caught up and is not unfit. Never to one of
+// `to` none: the voter of the highest priority that has caught up and is not unfit. Never a node of
 // priority 0.
 struct TransferLeadership {
   NodeId to;
 };
-// Other members, or other details. On a leader for which change_refusal() is kNone: one entry is
-// appended and in force at once, and if the voters change, the cluster is joint until it is
-// committed; then the leader appends the entry that ends it (thesis §4.3). Otherwise ignored.
-// `conf.voters_outgoing` must be empty.
+// Changes the members or their details. Ignored unless the node leads and change_refusal() is
+// kNone. The leader appends one entry, which takes effect at once. If the voters change, the
+// cluster is joint until that entry is committed; then the leader appends the entry that ends the
+// joint configuration (thesis §4.3). `conf.voters_outgoing` must be empty.
 struct ChangeConf {
   ConfState conf;
   Slice details;
 };
-// Whether this node may vote and campaign, whatever the configuration says: not on a disk that the
-// cluster does not know as this member's, for the votes of the one before it are forgotten.
+// Whether this node may vote and campaign, whatever the configuration says. It may not on a disk
+// that the cluster does not know as this member's, because the votes on the previous disk are lost.
 struct Suffrage {
   bool may_vote = true;
 };
-// Whether this node would be of use as a leader. One whose disk completes nothing could not even
-// make its own vote durable: it does not campaign, by its own timer or by another's wish. It votes
-// as ever.
+// Whether this node can lead. A node whose disk completes nothing cannot even make its own vote
+// durable, so it does not campaign, neither on its own timer nor on TimeoutNow. It still votes.
 struct Candidacy {
   bool may_lead = true;
 };
-// Peers that had better not lead now, those that were named before no more: a leader chooses none
-// of them by itself.
+// The peers that should not lead now; replaces the previous list. A leader does not choose one of
+// them as its successor by itself.
 struct Unfit {
   std::vector<NodeId> peers;
 };
@@ -61,50 +60,50 @@ struct Unfit {
 struct PeerLost {
   NodeId peer;
 };
-// A connection stands: probe again at once.
+// Connected: probe at once.
 struct PeerReached {
   NodeId peer;
-  uint8_t priority = kDefaultPriority;  // as the peer says of itself
+  uint8_t priority = kDefaultPriority;  // as reported by the peer
 };
-// Other settings (`confirmed_timeout` is not looked at). On a leader that is ready and is not
-// transferring: one entry is appended. Otherwise ignored.
+// Changes the settings; `confirmed_timeout` is ignored. A leader that is ready and not transferring
+// appends one entry; otherwise the event is ignored.
 struct ChangeSettings {
   Settings settings;
 };
-// From now on this node does not stand for election: it is about to stop.
+// This node does not campaign any more: it is about to stop.
 struct Retire {};
-// A leader gives up its office with nobody to hand it to; the others elect when they miss it.
+// A leader steps down without a successor; the others elect after their timeouts.
 struct StepDown {};
-// A batch that Ready::append gave is durable. Batches become durable in order.
+// A batch from Ready::append is durable. Batches become durable in order.
 struct AppendDone {
   uint64_t batch = 0;
 };
-// Everything up to here was applied.
+// Everything up to `index` is applied.
 struct ApplyDone {
   Index index;
 };
-// Answers Ready::loads: contiguous from the asked index; empty: not there any more (compacted).
+// Answers Ready::loads: contiguous from the requested index; empty: compacted.
 struct Loaded {
   Index from;
   std::vector<Entry> entries;
 };
-// The log was replaced by a snapshot that came from the leader (durable, and applied).
+// A snapshot from the leader has replaced the log; it is durable and applied.
 struct SnapshotInstalled {
   SnapshotMark mark;
   ConfState conf;
   int64_t last_stamp_ns = 0;
   Slice details{};
-  std::optional<Settings> settings{};  // none: those that were in force at `mark`, or before it
+  std::optional<Settings> settings{};  // none: those in force at or before `mark`
 };
-// This node took a snapshot, and it is durable.
+// This node has taken a snapshot, which is durable.
 struct SnapshotTaken {
   SnapshotMark mark;
 };
-// The log's front was dropped: it now begins at `first_index`.
+// The log was compacted: it now begins at `first_index`.
 struct Compacted {
   Index first_index;
 };
-// A snapshot stream to a peer ended; ok: the peer installed the snapshot at `mark`.
+// A snapshot stream to a peer has ended; ok: the peer installed the snapshot at `mark`.
 struct SnapshotSent {
   NodeId peer;
   bool ok = false;

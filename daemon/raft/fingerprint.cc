@@ -11,7 +11,7 @@ namespace connectd::raft {
 void Fingerprint::add(uint64_t number) { ByteWriter(out_).number(number); }
 void Fingerprint::add(NodeId id) { add(id ? name_(id).value() : 0); }
 
-// A host sends them in any order.
+// The host sends them in any order.
 void Fingerprint::add_unordered(std::vector<std::string> parts) {
   std::sort(parts.begin(), parts.end());
   add(parts.size());
@@ -127,7 +127,7 @@ void Fingerprint::add(const Core& core) {
   }
   add(c.batches_.term_);
   add(c.batches_.vote_);
-  // How many more batches must be done until the hard state is durable.
+  // The number of batches until the hard state is durable.
   add(c.batches_.hard_state_batch_ > c.batches_.completed_
           ? c.batches_.hard_state_batch_ - c.batches_.completed_
           : 0);

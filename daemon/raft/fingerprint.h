@@ -1,12 +1,12 @@
-// What a core, a message or a batch is, as bytes: equal bytes mean that the same happens from here
-// on. For searches that must know a state again when they come to it by another way (tests/search).
+// The state of a core, a message or a batch as bytes: states with equal bytes behave equally from
+// then on. Searches use it to recognize a state that they reach by another path (tests/search).
 //
-// Left out, because it decides nothing where the host's clock stands still but for the moment of a
-// timeout: times and what is drawn from the seed; stamps, wall clocks and checksums; the numbers of
-// batches (only their order counts) and of rounds (they confirm reads and the check of the quorum).
-// So a core in which a read, a transfer or a load is under way has no fingerprint: CHECK.
+// Left out, because it has no effect where the host's clock only moves to timeouts: times and
+// random draws; stamps, wall clocks and checksums; the numbers of batches (only their order counts)
+// and of rounds (they confirm reads and the check of the quorum). A core with a read, a transfer or
+// a load in progress therefore has no fingerprint: CHECK.
 //
-// `name` renames nodes: two states that differ by a renaming only have equal bytes under it.
+// `name` renames nodes: two states that differ only by a renaming have equal bytes under it.
 // Whatever is ordered by node is written in the order of the new names. Owner: tests, any thread.
 #pragma once
 

@@ -10,11 +10,11 @@ namespace connectd::raft {
 struct InvariantChecker::Seen {
   Term term;
   NodeId vote;
-  NodeId leader;  // of `term`, as far as this node has known it
+  NodeId leader;  // of `term`, if this node knew it
   Role role = Role::kFollower;
   Index last_index;
   Index commit;
-  Term commit_term;  // none: compacted then
+  Term commit_term;  // none: was compacted
   Index applied;
   Index handed_out;
   Index first_index;
@@ -55,7 +55,7 @@ std::string InvariantChecker::after_step(const Core& core) {
     HOLDS(log.runs_[i - 1].first < log.runs_[i].first, "term runs out of order");
     HOLDS(log.runs_[i - 1].term < log.runs_[i].term, "terms do not rise along the log");
   }
-  // Old entries were looked at when they were new.
+  // Older entries were checked when they were new.
   constexpr uint64_t kLook = 64;
   Index from = log.memory_from_ + kLook > log.last_ ? log.memory_from_ : log.last_ - kLook;
   int64_t stamp = from > log.memory_from_ ? log.at(from - 1).stamp_ns : INT64_MIN;

@@ -7,8 +7,8 @@
 
 namespace connectd::raft {
 
-// Leadership only ever moves up by this rule, and only after a while without a break: nothing
-// flaps.
+// By this rule leadership only moves to a higher priority, and only after an uninterrupted time, so
+// it does not flap.
 bool Preference::observe(NodeId best, Time now, Duration election_timeout) {
   if (best != preferred_) {
     preferred_ = best;
@@ -88,7 +88,7 @@ uint64_t Leader::quorum_answered(const ConfState& conf) {
 
 std::optional<Time> Leader::quorum_renewed_at(const ConfState& conf, Time now) const {
   std::vector<uint64_t> scratch;
-  // 0: never. The clock begins with the machine, so no moment is before its zero.
+  // 0: never. The clock starts at boot, so no time is before its zero.
   auto ticks = [](Time time) { return static_cast<uint64_t>(time.time_since_epoch().count()) + 1; };
   uint64_t renewed = quorum_value(conf, scratch, [&](NodeId id) -> uint64_t {
     if (id == self_) return ticks(now);

@@ -1,11 +1,11 @@
-// The cluster's settings, the promise not to elect, leases, and who rather leads. The reasoning is
-// in docs/adr/0016-lease-reads.md; thesis §6.4.1.
+// The cluster's settings, the promise not to elect, leases, and priorities. The reasoning is in
+// docs/adr/0016-lease-reads.md; thesis §6.4.1.
 //
-// The promise: while lease reads may be on, a node that has heard a leader takes part in no
-// election for promise_length() from then on, whatever happens meanwhile: a broken connection, a
-// change of role, a restart (then from the start on). Only the leader itself lifts it, by
-// TimeoutNow. The lease: when a quorum has answered what left at s, each of them promised that
-// after s; so nobody else is elected before s + lease_length() by the leader's clock.
+// The promise: while lease reads may be on, a node that heard a leader takes part in no election
+// for promise_length() from then on, whatever happens meanwhile: a broken connection, a change of
+// role, a restart (then it counts from the start). Only the leader itself lifts it, by TimeoutNow.
+// The lease: if a quorum has answered messages sent at s, each node of it made the promise after s,
+// so no other node is elected before s + lease_length() by the leader's clock.
 
 #include <algorithm>
 #include <utility>
@@ -16,15 +16,15 @@
 namespace connectd::raft {
 
 namespace {
-// Who lacks no more entries than this has them within a round trip or two: it can be handed over
-// to.
+// A follower that lacks at most this many entries catches up within a round trip or two: it can
+// take over.
 constexpr uint64_t kHandoverLag = 256;
 }  // namespace
 
 // ---- settings
 
-// Each entry says what is confirmed behind it, so a change that lowers the timeout takes what was
-// confirmed down with it, and a change that raises it leaves it until every voter has the entry.
+// Each entry has the timeout that is confirmed after it. A change that lowers the election timeout
+// lowers the confirmed one, too; a change that raises it keeps it until every voter has the entry.
 void Core::on(const ChangeSettings& event) {
   Leader* leader = leading();
   if (!leader_is_ready() || leader->transfer) return;
@@ -42,8 +42,8 @@ void Core::forget_old_settings() {
   while (settings_.size() > 1 && settings_[1].index <= log_.commit_index()) settings_.pop_front();
 }
 
-// The newest settings can be truncated, and then the ones before are in force again: what any of
-// them asks is kept.
+// The newest settings can be truncated, and then the previous ones are in force again, so the
+// promise is as long as any of them requires.
 Duration Core::promise_length() const {
   Duration longest{};
   for (const SettingsAtIndex& known : settings_) {
@@ -60,11 +60,11 @@ bool Core::has_promised() const {
   return leader_spoke_ || (promised_at_ && now_.time - *promised_at_ < length);
 }
 
-// Every voter is to have the newest settings on its disk, and to have had them for as long as a
-// lease can last that counts on a promise made before it had them. The leader knows the first by
-// the match index, so nobody needs to report anything; the second is time. Once the entry that says
-// so is in the log, it is true for good: leaders to come need not find out again, with a voter
-// missing perhaps. Who becomes a voter later has the entry by then (node/membership/members.h).
+// Two conditions: every voter has the newest settings on its disk, and has had them for as long as
+// a lease can last that depends on a promise from before. The leader knows the first by the match
+// index, so no reports are needed; the second is a matter of time. Once an entry in the log says
+// so, it stays true: later leaders need not find out again, possibly with a voter missing. Later
+// voters have the entry when they become voters (node/membership/members.h).
 void Core::confirm_settings(Leader& leader) {
   const SettingsAtIndex& newest = settings_.back();
   bool everywhere = newest.settings.lease_reads &&
@@ -108,8 +108,8 @@ std::optional<Time> Core::lease_until() const {
   return until;
 }
 
-// The machine has two clocks, and they agree from turn to turn, unless somebody sets the one, or
-// the other runs wild, or stood still while the machine did not.
+// The machine's two clocks agree from turn to turn, unless the wall clock is set, or the monotonic
+// clock runs at a wrong rate or stood still.
 void Core::watch_own_clock(const Now& now) {
   Leader* leader = leading();
   if (leader == nullptr || now.wall_ns == 0 || now_.wall_ns == 0) return;
@@ -145,25 +145,25 @@ uint8_t Core::priority_of(NodeId id) const {
   return known == priorities_.end() ? kDefaultPriority : known->second;
 }
 
-// A voter that answers, and is not known to be of no use.
+// A voter that answers, and is not unfit.
 bool Core::may_succeed(NodeId id, const Progress& peer) const {
-  // Of the present period nothing may have been heard yet.
+  // In the current period nothing may have been heard yet.
   return conf().is_voter(id) && (peer.active || peer.was_active) && priority_of(id) > 0 &&
          std::ranges::find(unfit_, id) == unfit_.end();
 }
 
-// And lacks little.
-bool Core::is_handed_over_to(NodeId id, const Progress& peer) const {
+// It has also caught up.
+bool Core::can_take_over(NodeId id, const Progress& peer) const {
   return may_succeed(id, peer) && peer.match() + kHandoverLag >= log_.last_index();
 }
 
-// By priority among those that have caught up; if nobody has, whoever is furthest. Who was chosen
-// before and did not take over comes last: in an idle cluster all are equally far, also one whose
-// disk has just stalled and who has not said so yet.
+// The highest priority among those that have caught up; if none has, the most up to date. A node
+// that was chosen before and did not take over comes last: in an idle cluster all are equally up to
+// date, also one whose disk has just stalled and that has not reported it yet.
 NodeId Core::successor(const Leader& leader) const {
   NodeId best;
   auto rank = [&](NodeId id, const Progress& peer) {
-    const bool near = is_handed_over_to(id, peer);
+    const bool near = can_take_over(id, peer);
     return std::tuple(id != leader.failed_transferee, near, near ? priority_of(id) : uint8_t{0},
                       peer.match());
   };
@@ -182,7 +182,7 @@ void Core::yield_to_preferred(Leader& leader) {
   if (!leader.transfer && leader_is_ready() && conf_is_settled()) {
     uint8_t highest = priority_;
     for (const auto& [id, peer] : leader.followers) {
-      if (!is_handed_over_to(id, peer) || priority_of(id) <= highest) continue;
+      if (!can_take_over(id, peer) || priority_of(id) <= highest) continue;
       best = id;
       highest = priority_of(id);
     }

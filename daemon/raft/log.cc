@@ -22,13 +22,13 @@ Log::Log(const Initial& initial, size_t cache_bytes)
       stamp_before_(initial.last_stamp_ns),
       unwritten_from_(initial.last_index + 1),
       durable_(initial.last_index) {
-  // A snapshot may be ahead of the durable log: the leader commits, and applies, entries that only
-  // its followers have on their disks yet. Then the log begins anew behind the snapshot.
+  // A snapshot may be ahead of the durable log: the leader commits and applies entries that so far
+  // only its followers have on their disks. Then the log restarts after the snapshot.
   if (last_ < initial.snapshot.index) reset(initial.snapshot, initial.last_stamp_ns);
   CHECK(first_ >= Index(1) && last_ + 1 >= first_);
   CHECK(runs_.empty() == (last_ < first_));
   CHECK(runs_.empty() || runs_.front().first == first_);
-  // The stored commit index is a hint that was written along: it may point past a torn end.
+  // The stored commit index is a hint: it may point past a torn end.
   commit_ = std::max(std::min(initial.hard_state.commit, last_), initial.snapshot.index);
   handed_out_ = initial.applied;
   CHECK(handed_out_ + 1 >= first_ && handed_out_ <= commit_)
@@ -74,7 +74,7 @@ void Log::truncate_from(Index from) {
   CHECK(from > commit_) << "truncation of committed entries: from " << from.value()
                         << ", commit index " << commit_.value();
   CHECK(from >= first_ && from <= last_);
-  // Known to the writer: it must be told. Else it never hears of them.
+  // If the writer has these entries, it must truncate them. Otherwise it never gets them.
   if (from < unwritten_from_) {
     replaces_from_ = replaces_from_ ? std::min(*replaces_from_, from) : from;
     unwritten_from_ = from;

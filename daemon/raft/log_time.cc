@@ -35,13 +35,13 @@ int64_t LogTime::median_offset() const {
   sorted.reserve(offsets_.size());
   for (const auto& [node, offset] : offsets_) sorted.push_back(offset);
   std::sort(sorted.begin(), sorted.end());
-  // Of two in the middle the lower one: time that is late can be made up, time ahead cannot.
+  // The lower of two in the middle: time that is late can be made up, time that is ahead cannot.
   return sorted[(sorted.size() - 1) / 2];
 }
 
 void LogTime::advance(const Now& now) {
   int64_t elapsed = (now.time - advanced_at_).count();
-  if (elapsed < kSlewDivisor) return;  // less than a nanosecond of slew: let it add up
+  if (elapsed < kSlewDivisor) return;  // less than a nanosecond of slew: accumulate
   int64_t slew = elapsed / kSlewDivisor;
   offset_ += std::clamp(median_offset() - offset_, -slew, slew);
   advanced_at_ = now.time;

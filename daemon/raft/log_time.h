@@ -1,13 +1,13 @@
-// The time that a leader writes into the log. Wall clocks are wrong, jump, and differ from node to
-// node; the log's time rises strictly, at the pace of the leader's monotonic clock, and drifts
-// towards what most members think the time is.
+// The time that a leader writes into the log. Wall clocks are wrong, jump, and differ between
+// nodes; the log's time is strictly increasing, runs at the rate of the leader's monotonic clock,
+// and is slewed towards the median of the members' clocks.
 //
 //   at the election   base = max(last stamp, median of the clocks in the granted votes and its own)
 //   then              base + elapsed monotonic time, and at least the previous stamp + 1 ns
 //   slewed            by at most 0.05 % towards the median of the clocks that later responses show
 //
-// The leader's own clock is read once, at the election; from then on its opinion is that reading
-// plus elapsed time, so that a jump of it moves nothing. Owner: the core.
+// The leader's own wall clock is read once, at the election, and advanced by elapsed monotonic time
+// from then on, so a jump of it has no effect. Owner: the core.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,11 @@ class LogTime final {
  public:
   static constexpr int64_t kSlewDivisor = 2000;  // 0.05 %
 
-  // Forgets the clocks: a campaign begins. `self` shows its own.
+  // A campaign begins: forgets all clocks but that of `self`.
   void start(NodeId self, const Now& now);
-  // What another node's clock showed, as it was received. 0: it did not say.
+  // Another node's wall clock, at the time it was received. 0: not reported.
   void observe(NodeId node, int64_t wall_ns, const Now& now);
-  // Elected. Stamps begin behind `last_stamp_ns`.
+  // Elected. Stamps begin after `last_stamp_ns`.
   void begin(int64_t last_stamp_ns, const Now& now);
   int64_t stamp(const Now& now);
 

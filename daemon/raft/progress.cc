@@ -11,7 +11,7 @@ bool Progress::may_send(size_t window_bytes) const {
     case State::kProbe:
       return !probe_is_out_;
     case State::kReplicate:
-      // An empty window always lets one message through, however large (an entry may be larger than
+      // An empty window always admits one message, whatever its size (an entry may be larger than
       // the window).
       return inflight_.empty() ||
              (inflight_bytes_ < window_bytes && inflight_.size() < kMaxInflightMessages);
@@ -46,7 +46,7 @@ void Progress::accepted(Index index, Index first_index, Time now) {
     case State::kReplicate:
       break;
     case State::kSnapshot:
-      // It got there without the snapshot's end having been reported.
+      // It caught up before the end of the snapshot was reported.
       if (match_ + 1 >= first_index) {
         next_ = match_ + 1;
         become_replicate(now);
@@ -57,7 +57,7 @@ void Progress::accepted(Index index, Index first_index, Time now) {
 
 bool Progress::rejected(Index rejected, Index hint) {
   if (state_ == State::kSnapshot || rejected <= match_ || rejected >= next_) return false;
-  // In probe state only the answer to the probe that is out counts: others were overtaken.
+  // In probe state only the answer to the probe in flight counts: others are outdated.
   if (state_ == State::kProbe && rejected + 1 != next_) return false;
   next_ = std::max(match_ + 1, std::min(rejected, hint + 1));
   clear_inflight();
@@ -102,7 +102,8 @@ void Progress::snapshot_ended(bool ok, Index mark) {
   if (state_ != State::kSnapshot) return;
   if (ok) next_ = match_ + 1;
   become_probe();
-  // After a failure wait for a sign of life, lest a new stream begin at once, again and again.
+  // After a failure wait for a message from the follower, so that streams are not restarted in a
+  // loop.
   probe_is_out_ = !ok;
 }
 

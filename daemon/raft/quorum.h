@@ -1,4 +1,4 @@
-// The mathematics of majorities, joint ones included. Pure functions; learners never count.
+// Majorities, joint ones included. Pure functions; learners never count.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ enum class VoteResult : uint8_t { kPending, kWon, kLost };
 uint64_t majority_value(std::vector<uint64_t>& values);
 
 // The largest value that a majority of the voters reaches; of both sets while joint (thesis §4.3).
-// `value_of(NodeId)` gives each voter's: its match index, or the round it has answered.
+// `value_of(NodeId)` returns a voter's value, such as its match index or the round it answered.
 template <class ValueOf>
 uint64_t quorum_value(const ConfState& conf, std::vector<uint64_t>& scratch, ValueOf&& value_of) {
   auto of_set = [&](const std::vector<NodeId>& voters) {
@@ -30,8 +30,8 @@ uint64_t quorum_value(const ConfState& conf, std::vector<uint64_t>& scratch, Val
   return value < outgoing ? value : outgoing;
 }
 
-// What the votes so far decide. Won: a majority (of both sets) granted. Lost: no majority of one
-// set can come together any more. Votes of those who are no voters do not count.
+// The result of the votes so far. Won: a majority (of both sets) granted. Lost: one set cannot
+// reach a majority any more. Only the votes of voters count.
 VoteResult vote_result(const ConfState& conf, const std::map<NodeId, bool>& votes);
 
 }  // namespace connectd::raft

@@ -11,8 +11,8 @@ namespace connectd::raft {
 // ---- follower
 
 namespace {
-// Entries follow one another from prev on, their terms never fall, none is newer than the leader's
-// own, and every configuration and all settings among them can be read.
+// The entries are contiguous from prev on, their terms do not decrease and do not exceed the
+// leader's term, and their configurations and settings can be decoded.
 bool is_well_formed(const AppendRequest& request, Term term) {
   Index index = request.prev_index;
   Term last_term = request.prev_term;
@@ -37,8 +37,8 @@ void Core::on(NodeId from, Term term, AppendRequest& request) {
   heard_from_leader(from);
   if (!is_well_formed(request, term)) return;
 
-  // 2. Refuse if the log has no entry at prev_index whose term matches. What is committed here is
-  // in every leader's log and needs no look; it may be compacted.
+  // 2. Reject if the log has no entry at prev_index whose term matches. Entries that are committed
+  // here are in every leader's log and need no check; they may be compacted.
   Index commit = log_.commit_index();
   if (request.prev_index >= commit && !log_.holds(request.prev_index, request.prev_term)) {
     AppendResponse response;
@@ -53,7 +53,7 @@ void Core::on(NodeId from, Term term, AppendRequest& request) {
     return;
   }
 
-  // 3. and 4. Entries that are here already stay, and so does what is behind them: the request may
+  // 3. and 4. Entries that are in the log already stay, and so do those after them: the request may
   // be an old one, overtaken by a longer one whose entries are acknowledged. Only a conflict
   // truncates.
   size_t known = 0;
@@ -72,13 +72,13 @@ void Core::on(NodeId from, Term term, AppendRequest& request) {
     }
   }
 
-  // 5. Not past the last new entry: what lies behind it here may differ from the leader's log.
+  // 5. Not past the last new entry: later entries here may differ from the leader's log.
   Index committed = std::min(request.commit, last_new);
   if (committed > commit) log_.commit_to(committed);
 
   if (request.entries.empty()) {
-    // Says what is durable now; whatever else this term brought is acknowledged by the answer to
-    // the request that brought it.
+    // Reports what is durable now. Other entries of this term are acknowledged by the responses to
+    // the requests that brought them.
     Index matched = std::max(last_new, commit);
     respond_accepted(from, std::min(matched, log_.durable_index()), Index(), request.round);
   } else {
@@ -97,7 +97,7 @@ void Core::respond_accepted(NodeId to, Index matched, Index needs, uint64_t roun
 
 void Core::on(NodeId from, Term, const Heartbeat& heartbeat) {
   heard_from_leader(from);
-  // The leader names no more than it knows to match here.
+  // The leader sends no more than its match index for this node.
   Index committed = std::min(heartbeat.commit, log_.last_index());
   if (committed > log_.commit_index()) log_.commit_to(committed);
   send_when_durable(envelope(from, HeartbeatResponse{heartbeat.round, now_.wall_ns}), Index());
@@ -146,18 +146,18 @@ void Core::on(NodeId from, Term, const HeartbeatResponse& response) {
   peer->answered_heartbeat(log_.last_index(), now_.time, election_timeout());
 }
 
-// Paper §5.3 and §5.4.2: the largest index that a quorum holds durably is committed, if it is of
+// Paper §5.3 and §5.4.2: the largest index that a quorum holds durably is committed if it is of
 // this term; entries of earlier terms are committed with it, never by counting (figure 8). The
-// leader counts itself as far as its own writes are done (thesis §10.2.1).
+// leader counts itself up to its own durable index (thesis §10.2.1).
 void Core::advance_commit(Leader& leader) {
   const Index own = log_.durable_index();
   const Index reached = leader.quorum_match(conf(), own);
   if (reached <= log_.commit_index() || log_.term_at(reached) != term_) return;
   log_.commit_to(reached);
-  // Thesis §4.2.2: a leader that is not in the new configuration manages the cluster until that is
+  // Thesis §4.2.2: a leader that is not in the new configuration manages the cluster until it is
   // committed, and then steps down.
   if (confs_.back().index <= reached && !is_voter()) {
-    // Who is furthest need not wait for its timeout (§3.10).
+    // The follower with the longest log campaigns without waiting for its timeout (§3.10).
     NodeId next;
     Index furthest;
     for (const auto& [id, peer] : leader.followers) {
@@ -171,16 +171,16 @@ void Core::advance_commit(Leader& leader) {
   }
 }
 
-// ---- leader: what leaves in this turn
+// ---- leader: what it sends in this turn
 
 void Core::replicate(Leader& leader) {
   for (auto& [id, peer] : leader.followers) {
     bool sent = send_entries(leader, id, peer);
-    // Entries are answered when they are durable, heartbeats at once: a slow disk must neither hold
-    // up reads nor make a follower look dead under load. A probe is one message at a time.
+    // Entries are answered when they are durable, heartbeats at once: a slow disk must neither
+    // delay reads nor make a follower look dead under load. A probe is one message at a time.
     bool answer_is_slow = sent && peer.state() == Progress::State::kReplicate;
-    // The new commit index leaves at once: the followers' own clients wait for it. `next - 1` is in
-    // the follower's log if the connection kept its order; if not, it says so.
+    // The new commit index is sent at once: the followers' clients wait for it. `next - 1` is in
+    // the follower's log if the connection kept the order; if not, the follower rejects it.
     if (!sent && peer.state() == Progress::State::kReplicate &&
         peer.sent_commit < log_.commit_index()) {
       sent = send_append(leader, id, peer, {}, 0);
@@ -197,7 +197,7 @@ bool Core::send_entries(Leader& leader, NodeId to, Progress& peer) {
   bool sent = false;
   while (peer.may_send(options_.inflight_bytes)) {
     if (peer.state() == Progress::State::kReplicate && peer.next() > log_.last_index()) break;
-    // The entry in front of what is needed is compacted: nothing can be matched any more.
+    // The entry before the needed one is compacted: nothing can be matched any more.
     if (peer.next() < log_.first_index()) {
       start_snapshot(to, peer);
       break;
@@ -207,7 +207,7 @@ bool Core::send_entries(Leader& leader, NodeId to, Progress& peer) {
     if (log_.in_memory(peer.next())) {
       peer.loaded.clear();
       if (peer.state() == Progress::State::kProbe) {
-        // Something small may go along; what is larger waits until the probe is accepted.
+        // Small entries go with the probe; larger ones wait until it is accepted.
         size_t limit = std::min(Progress::kProbeBytes, options_.max_append_bytes);
         if (log_.at(peer.next()).weight() <= limit) {
           weight = log_.copy(peer.next(), log_.last_index(), limit, options_.max_append_entries,
@@ -272,8 +272,8 @@ void Core::on(NodeId from, Term, const ReadIndexRequest& request) {
   }
 }
 
-// Before an entry of the own term is committed the commit index may lie behind what an earlier
-// leader has acknowledged: reads wait.
+// Before an entry of its own term is committed, the leader's commit index may be lower than that of
+// an earlier leader: reads wait.
 void Core::open_read_round(Leader& leader) {
   if (!leader_is_ready() || !leader.reads.may_open()) return;
   leader.reads.open(leader.last_round(), log_.commit_index());
@@ -287,7 +287,7 @@ void Core::confirm_reads(Leader& leader) {
                        [this](const Reader& reader, Index index) { answer_reader(reader, index); });
 }
 
-// No index: refused.
+// No index: the read is refused.
 void Core::answer_reader(const Reader& reader, Index index) {
   if (reader.node) {
     send(reader.node, ReadIndexResponse{reader.context, index});

@@ -1,5 +1,5 @@
-// What a node keeps while it follows or campaigns; raft/leader.h has what it keeps while it leads.
-// A core holds exactly one of the three, and a change of role destroys it. Values.
+// The state of a node while it follows or campaigns; raft/leader.h has that of a leader. A core
+// holds exactly one of the three; a change of role destroys it. Values.
 #pragma once
 
 #include <map>

@@ -1,6 +1,6 @@
-// What the whole cluster agrees on about time: settings that must never differ from node to node,
-// because one node's safety rests on what the others keep to. They are part of the founding
-// document, are changed by an entry (EntryKind::kSettings), and are part of every snapshot. Values.
+// The cluster's settings about time. They must never differ between nodes, because each node's
+// safety depends on the others keeping to them. They are part of the genesis and of every snapshot,
+// and are changed by an entry (EntryKind::kSettings). Values.
 #pragma once
 
 #include <cstdint>
@@ -13,24 +13,25 @@
 namespace connectd::raft {
 
 struct Settings {
-  // A follower that has heard no leader for this long, up to twice this long, campaigns.
+  // A follower campaigns after hearing no leader for this long to twice this long.
   Duration election_timeout = std::chrono::milliseconds(500);
-  // Leaders may serve reads by a lease, and every node keeps the promise that a lease rests on: for
-  // an election timeout after it heard a leader, and after it started, it elects nobody.
+  // Leaders may serve reads from a lease. Every node keeps the promise that leases depend on: for
+  // an election timeout after it heard a leader, and after it started, it grants no vote.
   bool lease_reads = false;
-  // Each clock is at most so much faster or slower than time.
+  // Bound on how much faster or slower than real time any clock runs.
   uint8_t max_clock_drift_percent = 10;
-  // Every voter is known to keep the promise at least this long, durably: what a lease may be
-  // counted from. 0: it is not known. Leaders set it, nobody else (docs/adr/0016-lease-reads.md).
+  // Every voter is known to keep the promise for at least this long, durably; the length of leases
+  // is derived from it. 0: unknown. Set by leaders only (docs/adr/0016-lease-reads.md).
   Duration confirmed_timeout{};
   bool operator==(const Settings&) const = default;
 
   static constexpr uint8_t kMaxDriftPercent = 40;
 
-  // How long a lease lasts from the moment at which the message that renewed it left: the fastest
-  // clock must not have counted confirmed_timeout before the slowest has counted this. 0: no lease.
+  // Length of a lease, counted from the send time of the message that renewed it: the slowest clock
+  // must have counted it before the fastest has counted confirmed_timeout. 0: no lease.
   Duration lease_length() const;
-  // These settings in force, what an operator wants to change them to: what is confirmed of it.
+  // The settings to append when an operator changes these to `wanted`: confirmed_timeout is kept as
+  // far as it still holds.
   Settings changed_to(Settings wanted) const;
 
   // docs/storage-format.md, "Settings".
@@ -41,7 +42,7 @@ struct Settings {
   static bool are_newer(ByteView bytes);
 };
 
-// Settings and the entry that brought them, 0: the founding document.
+// Settings and the index of their entry; 0: the genesis.
 struct SettingsAtIndex {
   Index index;
   Settings settings;

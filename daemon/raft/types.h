@@ -1,5 +1,5 @@
-// The nouns of consensus: entries, hard state, membership, and the messages between cores. Pure
-// values; the bytes they become on a disk or a wire are the business of wire/ and storage/.
+// The types of consensus: entries, hard state, membership, and the messages between cores. Values
+// only; wire/ and storage/ define how they are encoded.
 //
 // "Paper" is Ongaro & Ousterhout, In Search of an Understandable Consensus Algorithm (extended
 // version); "thesis" is Ongaro, Consensus: Bridging Theory and Practice.
@@ -15,7 +15,7 @@
 
 namespace connectd::raft {
 
-// One position of the log. Everything in it is equal on every node that has it.
+// One position of the log; identical on every node that has it.
 struct Entry {
   Index index;
   Term term;
@@ -24,17 +24,18 @@ struct Entry {
   SessionId session;     // none for entries that no client asked for
   Sequence sequence;     // within the session
   Sequence acked_below;  // the holder has seen all replies to sequences below this one
-  int64_t stamp_ns = 0;  // Unix time, by the leader; rises strictly along the log (§3.8)
+  int64_t stamp_ns = 0;  // Unix time, set by the leader; strictly increasing along the log
   Slice payload;
   uint64_t checksum = 0;  // entry_checksum() of all of the above
 
-  // What the entry costs in memory and on the wire, for limits and windows.
+  // Size in memory and on the wire, as counted by limits and windows.
   size_t weight() const { return kHeaderBytes + payload.size(); }
   static constexpr size_t kHeaderBytes = 72;
 };
 
-// Covers term, index and every other field, so that right bytes in a wrong place fail too. Computed
-// once, by the leader that appends the entry; verified by followers, at recovery and before apply.
+// Covers all fields, index and term included, so correct bytes in the wrong place fail too. The
+// leader computes it once, when it appends the entry; it is verified by followers, at recovery and
+// before apply.
 // = XXH3-64 of these 64 bytes, little-endian: index u64, term u64, session u64, sequence u64,
 // acked_below u64, stamp_ns i64, kind u8, flags u8, zero u16, payload length u32, XXH3-64 of the
 // payload.
@@ -49,8 +50,8 @@ struct Proposal {
   Slice payload;
 };
 
-// Names one entry for ever: another one at its index, which took its place before it was committed,
-// is not meant.
+// Identifies one entry for ever: if another entry replaces it at its index before it is committed,
+// that one has another id.
 struct EntryId {
   Index index;
   Term term;
@@ -62,11 +63,11 @@ struct EntryId {
 struct HardState {
   Term term;
   NodeId vote;   // in `term`; none: not voted
-  Index commit;  // a hint, written along: after a crash it is a lower bound
+  Index commit;  // a hint: a lower bound after a crash
   bool operator==(const HardState&) const = default;
 };
 
-// Who is a member. Joint consensus (thesis §4.3): while `voters_outgoing` is not empty, elections
+// The membership. Joint consensus (thesis §4.3): while `voters_outgoing` is not empty, elections
 // and commits need a majority of both sets. All lists are sorted and without duplicates.
 struct ConfState {
   std::vector<NodeId> voters;
@@ -83,8 +84,8 @@ struct ConfState {
   static bool decode(ByteReader& in, ConfState& out);
 };
 
-// A run of entries of one term: the log's terms are a short list of these, so that any index has
-// its term without a look at the disk.
+// A run of entries of one term. The log keeps its terms as a short list of runs, so the term of any
+// index is known without reading the disk.
 struct TermRun {
   Index first;
   Term term;
@@ -104,7 +105,7 @@ struct PreVoteRequest {  // thesis §9.6; Envelope.term is the term the sender w
   Index last_index;
   Term last_term;
 };
-struct PreVoteResponse {  // Envelope.term: the request's term when granted, else the sender's own
+struct PreVoteResponse {  // Envelope.term: the request's term if granted, else the sender's own
   bool granted = false;
 };
 struct VoteRequest {
@@ -114,30 +115,30 @@ struct VoteRequest {
 };
 struct VoteResponse {
   bool granted = false;
-  int64_t wall_ns = 0;  // the sender's wall clock, for the log's time (§3.8)
+  int64_t wall_ns = 0;  // the sender's wall clock, for the log's time (raft/log_time.h)
 };
 struct AppendRequest {
   Index prev_index;
   Term prev_term;
   Index commit;
-  // Rises with every AppendRequest and Heartbeat of a leader's term; the response returns it. A
-  // read is confirmed by a response to a round that began after the read arrived (thesis §6.4).
+  // Increases with every AppendRequest and Heartbeat of a leader's term; the response returns it. A
+  // response to a round that began after a read arrived confirms the read (thesis §6.4).
   uint64_t round = 0;
   std::vector<Entry> entries;  // contiguous, from prev_index + 1; may be empty (a probe)
 };
 struct AppendResponse {
   bool success = false;
-  // success: the log matches the leader's up to here, durably. Else: the rejected prev_index.
+  // If success: the log matches the leader's up to here, durably. Else the rejected prev_index.
   Index index;
-  // Rejected: where to try next. The follower's log cannot match behind hint_index, and hint_term
-  // is its term there (thesis §3.5, fast back-off).
+  // If rejected: where to try next. The follower's log cannot match after hint_index; hint_term is
+  // its term there (thesis §3.5, fast back-off).
   Index hint_index;
   Term hint_term;
   uint64_t round = 0;
   int64_t wall_ns = 0;
 };
 struct Heartbeat {
-  Index commit;  // min(leader's commit, what it knows the follower to match)
+  Index commit;  // min(leader's commit, match index of the follower)
   uint64_t round = 0;
 };
 struct HeartbeatResponse {
@@ -146,11 +147,11 @@ struct HeartbeatResponse {
 };
 struct TimeoutNow {};      // thesis §3.10: campaign at once
 struct ReadIndexRequest {  // a follower asks for one read index for all its reads of a turn
-  uint64_t context = 0;    // the asker's; returned as it came
+  uint64_t context = 0;    // chosen by the follower; returned unchanged
 };
 struct ReadIndexResponse {
   uint64_t context = 0;
-  Index index;  // none: refused (not leader, or lost it); ask again
+  Index index;  // none: refused, not the leader (any more); ask again
 };
 
 using Message = std::variant<PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse,
@@ -164,7 +165,7 @@ struct Envelope {
   Message message;
 };
 
-// Who stands for election, and whom a leader hands over to: the higher the rather. 0: never leads.
+// Preference as a leader: higher is preferred, in elections and transfers. 0: never leads.
 inline constexpr uint8_t kDefaultPriority = 100;
 
 enum class Role : uint8_t { kFollower = 0, kPreCandidate = 1, kCandidate = 2, kLeader = 3 };

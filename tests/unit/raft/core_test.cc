@@ -407,7 +407,7 @@ TEST(Thesis310, ATargetIsFoundAlsoWhenAQuorumPeriodHasJustBegun) {
   EXPECT_EQ(host.take<TimeoutNow>(2).size(), 1u);  // 3 is dead
 }
 
-TEST(Thesis310, OfEqualTargetsOneThatDidNotTakeOverComesLastAndOneToAvoidNever) {
+TEST(Thesis310, FailedTargetComesLastUnfitOneNever) {
   Host host;
   host.lead_and_commit();
   host.answer_heartbeat(2);
@@ -439,7 +439,7 @@ TEST(Thesis310, OfEqualTargetsOneThatDidNotTakeOverComesLastAndOneToAvoidNever) 
   EXPECT_FALSE(host.core->is_transferring());
 }
 
-TEST(Thesis310, WhoIsOfNoUseAsALeaderNeitherCampaignsNorTakesOverAndVotesAsEver) {
+TEST(Thesis310, NodeThatCannotLeadOnlyVotes) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {});
   host.step(Candidacy{false});
@@ -689,7 +689,7 @@ TEST(Paper53, TheNewCommitIndexLeavesAtOnce) {
 }
 
 // Catalogue B24: three writes of index 2 are under way; only the last one makes it durable.
-TEST(AcknowledgementRule, AnEntryThatWentAndCameBackIsNotDurableByItsFirstWrite) {
+TEST(AcknowledgementRule, RestoredEntryIsNotDurableByItsFirstWrite) {
   Host host({1}, 1);
   host.append(2, 2, 1, 1, {entry(2, 2)});
   host.append(3, 3, 1, 1, {entry(2, 3)});
@@ -732,7 +732,7 @@ TEST(SingleVoter, CommitsOnlyWhatItsDiskHas) {
   EXPECT_EQ(host.core->commit_index(), Index(2));
 }
 
-TEST(Thesis43, AJointConfigurationIsInForceWhenAppendedAndOutWhenTruncated) {
+TEST(Thesis43, JointConfigurationFollowsTheLog) {
   ConfState joint{{NodeId(1), NodeId(4)}, {NodeId(1), NodeId(2), NodeId(3)}, {}};
   Host host({1}, 1);
   host.append(2, 2, 1, 1, {entry(2, 2, EntryKind::kConfChange, joint.encode())});

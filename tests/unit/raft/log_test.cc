@@ -52,7 +52,7 @@ TEST(Log, AnEmptyLogMatchesAtZero) {
 }
 
 // Thesis §3.5: conflicts are truncated; what the writer has been given, it is told of.
-TEST(Log, TellsTheWriterOfATruncationOnlyIfItKnowsTheEntries) {
+TEST(Log, ReportsTruncationOnlyOfSubmittedEntries) {
   Log log(Initial(), 1000);
   for (uint64_t i = 1; i <= 4; ++i) log.append(entry(i, 1));
   log.truncate_from(Index(3));
