@@ -176,6 +176,10 @@ void Fingerprint::add(const Core& core) {
   }
 
   add(leader == nullptr ? Index() : leader->term_start);
+  add_followers(leader);
+}
+
+void Fingerprint::add_followers(const Leader* leader) {
   std::vector<std::pair<NodeId, const Progress*>> peers;
   if (leader != nullptr) {
     for (const auto& [id, peer] : leader->followers) peers.emplace_back(name_(id), &peer);

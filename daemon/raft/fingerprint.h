@@ -33,6 +33,7 @@ class Fingerprint final {
   void add(NodeId id);
 
  private:
+  void add_followers(const Leader* leader);
   void add_unordered(std::vector<std::string> parts);
   template <class Kind>
   void add(Number<Kind> number) {
