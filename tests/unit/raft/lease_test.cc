@@ -95,10 +95,11 @@ TEST(ClockWatch, ManySmallStepsHideNothing) {
   Other other;
   other.rate = 1.23;
   EXPECT_TRUE(other.answers(Duration(), microseconds(1)));
-  for (int i = 0; i < 1'000'000 && !other.watch.is_wild(); ++i) {
-    other.answers(microseconds(5), microseconds(5));
+  bool good = true;
+  for (int i = 0; i < 1'000'000 && good; ++i) {
+    good = other.answers(microseconds(5), microseconds(5));
   }
-  EXPECT_TRUE(other.watch.is_wild());
+  EXPECT_FALSE(good);
 }
 
 TEST(ClockWatch, ClockSetBackIsComparedFromThere) {
