@@ -2,11 +2,12 @@
 // with no timer and no delay: while the consumer works on one batch, the next one gathers.
 #pragma once
 
-#include <condition_variable>
+#include <chrono>
 #include <cstddef>
-#include <mutex>
 #include <utility>
 #include <vector>
+
+#include "base/mutex.h"
 
 namespace connectd {
 
@@ -35,7 +36,7 @@ class BoundedQueue {
   // Moves everything into `out` (whose old content is dropped). False when there was nothing.
   bool drain(std::vector<T>& out) {
     out.clear();
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     out.swap(items_);
     return !out.empty();
   }
@@ -45,36 +46,38 @@ class BoundedQueue {
   template <class Timeout>
   bool wait_and_drain_for(std::vector<T>& out, Timeout timeout) {
     out.clear();
-    std::unique_lock lock(mutex_);
-    ready_.wait_for(lock, timeout, [this] { return closed_ || !items_.empty(); });
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    MutexLock lock(mutex_);
+    while (!closed_ && items_.empty() && ready_.wait_until(lock, deadline)) {
+    }
     out.swap(items_);
     return !out.empty() || !closed_;
   }
 
   // Waits until there is something to drain. False when the queue is closed and empty.
   bool wait() {
-    std::unique_lock lock(mutex_);
-    ready_.wait(lock, [this] { return closed_ || !items_.empty(); });
+    MutexLock lock(mutex_);
+    while (!closed_ && items_.empty()) ready_.wait(lock);
     return !items_.empty();
   }
 
   // push() fails from now on; what is queued can still be drained.
   void close() {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       closed_ = true;
     }
     ready_.notify_all();
   }
 
   bool empty() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return items_.empty();
   }
 
  private:
   bool put(T&& item, bool& was_empty) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (closed_ || items_.size() >= limit_) return false;
     was_empty = items_.empty();
     items_.push_back(std::move(item));
@@ -82,10 +85,10 @@ class BoundedQueue {
   }
 
   const size_t limit_;
-  mutable std::mutex mutex_;
-  std::condition_variable ready_;
-  std::vector<T> items_;
-  bool closed_ = false;
+  mutable Mutex mutex_;
+  Condition ready_;
+  std::vector<T> items_ GUARDED_BY(mutex_);
+  bool closed_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace connectd

@@ -8,11 +8,12 @@
 
 #include <cstddef>
 #include <functional>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/queue.h"
+#include "base/thread_role.h"
 
 namespace connectd {
 
@@ -33,14 +34,14 @@ class WorkChannel final {
   // The results since the last call, into `out`, whose old content is dropped. False: none.
   bool take_results(Results& out) {
     out.clear();
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (!has_results_) return false;
     std::swap(out, results_);
     has_results_ = false;
     return true;
   }
   bool has_results() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return has_results_;
   }
   bool has_work() const { return !queue_.empty(); }
@@ -49,11 +50,14 @@ class WorkChannel final {
   // Until close(): does each task with `work(Task&)`; what was queued before close() is still done.
   template <class Work>
   void run(Work&& work) {
+    worker_.hand_over();  // whoever polled before, this thread is the worker now
     while (queue_.wait()) poll(work);
+    worker_.hand_over();
   }
   // Does all that is queued, and wakes the owner after each task. False when there was nothing.
   template <class Work>
   bool poll(Work&& work) {
+    worker_.check();
     if (!queue_.drain(tasks_)) return false;
     for (Task& task : tasks_) {
       work(task);
@@ -83,7 +87,7 @@ class WorkChannel final {
   // there before, so that what the results still hold is of no interest.
   template <class Add>
   void merge(Add&& add) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     add(results_, !has_results_);
     has_results_ = true;
   }
@@ -95,11 +99,12 @@ class WorkChannel final {
  private:
   const std::function<void()> wake_;
   BoundedQueue<Task> queue_;
-  std::vector<Task> tasks_;  // worker
+  ThreadRole worker_{"worker"};
+  std::vector<Task> tasks_ GUARDED_BY(worker_);
 
-  mutable std::mutex mutex_;
-  Results results_{};
-  bool has_results_ = false;
+  mutable Mutex mutex_;
+  Results results_ GUARDED_BY(mutex_){};
+  bool has_results_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace connectd

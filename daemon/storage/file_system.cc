@@ -9,9 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <mutex>
 #include <set>
 #include <utility>
+
+#include "base/mutex.h"
 
 namespace connectd::storage {
 namespace {
@@ -177,8 +178,8 @@ class RealFileSystem final : public FileSystem {
   class Lock;
   using FileKey = std::pair<dev_t, ino_t>;
 
-  std::mutex mutex_;
-  std::set<FileKey> locked_;  // by this object
+  Mutex mutex_;
+  std::set<FileKey> locked_ GUARDED_BY(mutex_);  // by this object
 };
 
 // A classic fcntl() lock: a forked child does not inherit it, where flock() and
@@ -190,7 +191,7 @@ class RealFileSystem::Lock final : public FileLock {
   Lock(RealFileSystem& files, int descriptor, FileKey key)
       : files_(files), descriptor_(descriptor), key_(key) {}
   ~Lock() override {
-    std::lock_guard guard(files_.mutex_);
+    MutexLock guard(files_.mutex_);
     files_.locked_.erase(key_);
     close(descriptor_);
   }
@@ -202,7 +203,7 @@ class RealFileSystem::Lock final : public FileLock {
 };
 
 Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) {
-  std::lock_guard guard(mutex_);
+  MutexLock guard(mutex_);
   struct stat status {};
   if (stat(path.c_str(), &status) == 0 && locked_.contains({status.st_dev, status.st_ino})) {
     return failure(ExitCode::kTryAgain, fmt::format("{} is locked by this process already", path));

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "storage/format.h"
 #include "storage/log_index.h"
 #include "storage/record_reader.h"
@@ -40,7 +40,8 @@ class SegmentedLog final : public Log {
   SegmentedLog(FileSystem& files, std::string directory, LogOptions options)
       : files_(files), directory_(std::move(directory)), options_(options) {}
 
-  Result<void> start(raft::SnapshotMark snapshot, Recovered& recovered);
+  // Before any other thread has the log.
+  Result<void> start(raft::SnapshotMark snapshot, Recovered& recovered) NO_THREAD_SAFETY_ANALYSIS;
 
   Result<void> append(std::span<const LogBatch> batches) override;
   Result<void> seal_if_idle(Time now) override;
@@ -55,11 +56,11 @@ class SegmentedLog final : public Log {
   bool has_reserve() const override { return has_reserve_.load(std::memory_order_acquire); }
 
   Index first_index() const override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return first_index_;
   }
   Index last_index() const override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return durable_last_;
   }
   uint64_t total_bytes() const override;
@@ -76,18 +77,20 @@ class SegmentedLog final : public Log {
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
   uint64_t reserve_bytes() const { return std::min(options_.segment_bytes, kReserveBytes); }
   bool wants_spare() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return spare_.file == nullptr && !spare_in_use_;
   }
   bool wants_reserve() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return reserve_.file == nullptr && !reserve_in_use_;
   }
   Result<void> adopt(const char* name, uint64_t bytes, Segment& segment);
-  Result<void> prepare(const char* name, uint64_t bytes, Segment& segment);
+  // `segment`: spare_ or reserve_, which is set under mutex_.
+  Result<void> prepare(const char* name, uint64_t bytes, Segment SegmentedLog::*segment);
   Result<Segment> make_segment(const std::string& temporary, uint64_t bytes);
-  // Makes the next segment the current one. `begins_log`: what is before it does not count.
-  Result<void> roll(uint64_t record_bytes, bool begins_log);
+  // Makes the next segment the current one. `replaced`: what is before it does not count any more;
+  // gets the segments to remove.
+  Result<void> roll(uint64_t record_bytes, std::vector<uint64_t>* replaced);
   Result<void> append_all(std::span<const LogBatch> batches);
   Result<void> append_part(raft::HardState hard_state, Index replaces_from,
                            std::span<const raft::Entry> entries, uint64_t entry_bytes);
@@ -99,7 +102,8 @@ class SegmentedLog final : public Log {
   Result<void> sync_and_publish();
   Result<void> check_usable() const;
   Result<void> fail(Error error);
-  Result<void> remove_segments(std::vector<uint64_t> ids, bool in_order);
+  Result<void> remove_segments(std::vector<uint64_t> ids, bool in_order)
+      REQUIRES(maintenance_mutex_);
   std::vector<Range> ranges_of(Index from, Index to) const;
 
   FileSystem& files_;
@@ -131,18 +135,20 @@ class SegmentedLog final : public Log {
   };
   std::vector<IndexChange> index_changes_;
   // ---- shared
-  std::mutex maintenance_mutex_;         // one of compact(), reset() at a time; taken before mutex_
-  std::vector<uint64_t> removals_left_;  // segments to remove that are no part of the log any more
-  std::mutex spare_mutex_;               // one prepare_next_segment() at a time
-  mutable std::mutex mutex_;
-  std::vector<Segment> segments_;  // end: durable
-  LogIndex index_;
-  Index first_index_{1};
-  Index durable_last_;
-  Segment spare_;
-  bool spare_in_use_ = false;  // roll() has taken it, and its name is still that of the spare
-  Segment reserve_;
-  bool reserve_in_use_ = false;  // likewise
+  Mutex maintenance_mutex_;  // one of compact(), reset() at a time; taken before mutex_
+  // Segments to remove that are no part of the log any more.
+  std::vector<uint64_t> removals_left_ GUARDED_BY(maintenance_mutex_);
+  Mutex spare_mutex_;  // one prepare_next_segment() at a time
+  mutable Mutex mutex_;
+  std::vector<Segment> segments_ GUARDED_BY(mutex_);  // end: durable
+  LogIndex index_ GUARDED_BY(mutex_);
+  Index first_index_ GUARDED_BY(mutex_){1};
+  Index durable_last_ GUARDED_BY(mutex_);
+  Segment spare_ GUARDED_BY(mutex_);
+  // roll() has taken it, and its name is still that of the spare.
+  bool spare_in_use_ GUARDED_BY(mutex_) = false;
+  Segment reserve_ GUARDED_BY(mutex_);
+  bool reserve_in_use_ GUARDED_BY(mutex_) = false;  // likewise
   std::atomic<bool> has_reserve_{false};
 };
 
@@ -169,7 +175,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
                       directory_, snapshot.index));
     }
     terms_ = {{Index(0), Term(0)}};
-    if (auto done = roll(0, true); !done) return done;
+    if (auto done = roll(0, &removals_left_); !done) return done;
   } else {
     last_index_ = state.last_index;
     hard_state_ = state.hard_state;
@@ -179,14 +185,14 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     durable_offset_ = current_.end;
     buffer_offset_ = current_.end;
     sealed_ = state.sealed;
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     segments_ = std::move(state.segments);
     index_ = std::move(state.index);
     first_index_ = state.first_index;
     durable_last_ = state.last_index;
   }
   if (wants_reserve()) {
-    auto made = prepare(kReserveName, reserve_bytes(), reserve_);
+    auto made = prepare(kReserveName, reserve_bytes(), &SegmentedLog::reserve_);
     if (!made && !made.error().no_space) return made;
     has_reserve_ = made.has_value();
     if (!made) {
@@ -264,7 +270,7 @@ Result<void> SegmentedLog::adopt(const char* name, uint64_t bytes, Segment& segm
     if (auto done = files_.remove(path(name)); !done) return done;
     return files_.sync_directory(directory_);
   }
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   segment = Segment{0, std::move(*file), *size, 0};
   return {};
 }
@@ -288,34 +294,36 @@ Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_
   return Segment{0, std::move(*file), bytes, 0};
 }
 
-Result<void> SegmentedLog::prepare(const char* name, uint64_t bytes, Segment& segment) {
+Result<void> SegmentedLog::prepare(const char* name, uint64_t bytes,
+                                   Segment SegmentedLog::*segment) {
   const std::string temporary = path(std::string(name) + ".tmp");
   auto made = make_segment(temporary, bytes);
   if (!made) return failure(made.error());
   if (auto done = files_.rename(temporary, path(name)); !done) return done;
   if (auto done = files_.sync_directory(directory_); !done) return done;
-  std::lock_guard lock(mutex_);
-  segment = std::move(*made);
+  MutexLock lock(mutex_);
+  this->*segment = std::move(*made);
   return {};
 }
 
 Result<void> SegmentedLog::prepare_next_segment() {
-  std::lock_guard one_at_a_time(spare_mutex_);
+  MutexLock one_at_a_time(spare_mutex_);
   if (wants_reserve()) {
-    if (auto done = prepare(kReserveName, reserve_bytes(), reserve_); !done) return done;
+    if (auto done = prepare(kReserveName, reserve_bytes(), &SegmentedLog::reserve_); !done)
+      return done;
     has_reserve_.store(true, std::memory_order_release);
   }
   if (!wants_spare()) return {};
-  return prepare(kSpareName, options_.segment_bytes, spare_);
+  return prepare(kSpareName, options_.segment_bytes, &SegmentedLog::spare_);
 }
 
 // Only making a new file needs space, and only that may fail for want of it with nothing changed.
-Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
+Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* replaced) {
   const uint64_t needed = sizeof(SegmentHeader) + record_bytes + kSealRecordBytes;
   Segment next;
   std::string name = path(kSpareName);
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (spare_.file != nullptr && spare_.bytes >= needed) {
       next = std::exchange(spare_, Segment());
       // Until it has its new name, no other file may take the old one.
@@ -330,7 +338,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
       next = std::move(*made);
     } else {
       if (!made.error().no_space) return failure(made.error());
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (reserve_.file == nullptr || reserve_.bytes < needed) {
         waits_for_space_ = true;
         return failure(made.error());
@@ -350,7 +358,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
   header.group = kGroup;
   header.segment_id = next.id;
   header.segment_bytes = next.bytes;
-  header.previous_end = begins_log ? 0 : current_.end;
+  header.previous_end = replaced != nullptr ? 0 : current_.end;
   header.last_index = last_index_.value();
   header.last_term = terms_.back().term.value();
   header.hard_term = hard_state_.term.value();
@@ -367,9 +375,9 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, bool begins_log) {
   durable_offset_ = current_.end;
   buffer_offset_ = current_.end;
   sealed_ = true;
-  std::lock_guard lock(mutex_);
-  if (begins_log) {
-    for (const Segment& old : segments_) removals_left_.push_back(old.id);
+  MutexLock lock(mutex_);
+  if (replaced != nullptr) {
+    for (const Segment& old : segments_) replaced->push_back(old.id);
     segments_.clear();
     index_.clear();
     first_index_ = last_index_ + 1;
@@ -454,7 +462,7 @@ Result<void> SegmentedLog::sync_and_publish() {
   }
   unsynced_ = false;
   durable_offset_ = current_.end;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (const IndexChange& change : index_changes_) {
     if (change.truncates) {
       index_.truncate(change.index);
@@ -474,7 +482,7 @@ Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replace
   const uint64_t bytes = kBatchRecordBytes + entry_bytes;
   if (current_.end + bytes + kSealRecordBytes > current_.bytes) {
     if (auto done = sync_and_publish(); !done) return done;
-    if (auto done = roll(bytes, false); !done) return done;
+    if (auto done = roll(bytes, nullptr); !done) return done;
   }
   if (buffer_bytes_ > 0 && buffer_bytes_ + bytes > kMaxBufferBytes) {
     if (auto done = write_buffer(); !done) return done;
@@ -589,12 +597,13 @@ Result<void> SegmentedLog::seal_if_idle(Time now) {
 
 Result<void> SegmentedLog::reset(raft::SnapshotMark mark, raft::HardState hard_state) {
   if (auto usable = check_usable(); !usable) return usable;
-  std::lock_guard one_at_a_time(maintenance_mutex_);
+  MutexLock one_at_a_time(maintenance_mutex_);
   last_index_ = mark.index;
   terms_ = {{mark.index, mark.term}};
   hard_state_ = hard_state;
-  if (auto done = roll(0, true); !done) return fail(done.error());
-  if (auto done = remove_segments({}, false); !done) return fail(done.error());
+  std::vector<uint64_t> replaced;
+  if (auto done = roll(0, &replaced); !done) return fail(done.error());
+  if (auto done = remove_segments(std::move(replaced), false); !done) return fail(done.error());
   return {};
 }
 
@@ -617,11 +626,11 @@ Result<void> SegmentedLog::remove_segments(std::vector<uint64_t> ids, bool in_or
 }
 
 Result<Index> SegmentedLog::compact(Index keep_from) {
-  std::lock_guard one_at_a_time(maintenance_mutex_);
+  MutexLock one_at_a_time(maintenance_mutex_);
   std::vector<uint64_t> ids;
   Index first;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     size_t drop = 0;
     Index new_first = first_index_;
     while (drop + 1 < segments_.size()) {
@@ -653,7 +662,7 @@ Result<Index> SegmentedLog::compact(Index keep_from) {
 
 std::vector<SegmentedLog::Range> SegmentedLog::ranges_of(Index from, Index to) const {
   std::vector<Range> ranges;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (from < first_index_ || from > durable_last_) return ranges;
   const Index end = std::min(to, durable_last_ + 1);
   for (size_t i = index_.find(from); i < index_.size() && ranges.size() < kMaxAnchorsPerRead; ++i) {
@@ -721,14 +730,14 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
 }
 
 uint64_t SegmentedLog::total_bytes() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   uint64_t bytes = 0;
   for (const Segment& segment : segments_) bytes += segment.end;
   return bytes;
 }
 
 uint64_t SegmentedLog::bytes_from(Index index) const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (index > durable_last_) return 0;
   size_t position = index_.find(index);
   uint64_t bytes = 0;

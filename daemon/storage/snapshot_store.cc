@@ -12,6 +12,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "storage/snapshot_format.h"
 
 namespace connectd::storage {
@@ -339,17 +340,18 @@ class Store final : public SnapshotStore {
   Store(FileSystem& files, std::string directory, SnapshotOptions options)
       : files_(files), directory_(std::move(directory)), options_(options) {}
 
-  Result<void> start();
+  // Before any other thread has the store.
+  Result<void> start() NO_THREAD_SAFETY_ANALYSIS;
 
   std::vector<SnapshotInfo> list() const override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return published_;
   }
   Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
                                                 ByteView metadata) override;
   Result<std::unique_ptr<SnapshotReceiver>> receive(const wire::SnapshotFile& file) override;
   std::optional<wire::SnapshotFile> partial() const override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return partial_;
   }
   void drop_partial() override;
@@ -371,9 +373,9 @@ class Store final : public SnapshotStore {
   const std::string directory_;
   const SnapshotOptions options_;
   std::atomic<uint64_t> next_temporary_{1};
-  mutable std::mutex mutex_;
-  std::vector<SnapshotInfo> published_;  // newest first
-  std::optional<wire::SnapshotFile> partial_;
+  mutable Mutex mutex_;
+  std::vector<SnapshotInfo> published_ GUARDED_BY(mutex_);  // newest first
+  std::optional<wire::SnapshotFile> partial_ GUARDED_BY(mutex_);
 };
 
 // A temporary file, removed unless it is published.
@@ -646,7 +648,7 @@ Result<void> Store::start() {
 Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::SnapshotMark mark,
                                     uint64_t file_bytes) {
   SnapshotInfo info{mark, file_bytes, snapshot_name(mark)};
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (auto done = files_.rename(temporary, path(info.name)); !done) return failure(done.error());
   if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
   std::erase_if(published_, [&](const SnapshotInfo& other) { return other.name == info.name; });
@@ -696,7 +698,7 @@ Result<std::unique_ptr<SnapshotReceiver>> Store::receive(const wire::SnapshotFil
     if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
   }
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     partial_ = file;
   }
   return std::make_unique<Receiver>(*this, std::move(*opened), file, received);
@@ -707,7 +709,7 @@ void Store::drop_partial() {
   if (!part) return;
   // What cannot be removed now is removed when the next one comes, or at the next start.
   if (auto removed = files_.remove(path(partial_name(*part))); !removed) return;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   partial_.reset();
 }
 
