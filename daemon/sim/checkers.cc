@@ -339,12 +339,8 @@ void Checkers::replied(const Operation& operation) {
                             operation.floor, operation.index));
   }
   if (operation.index > shown_) shown_at_.emplace_back(operation.returned, operation.index);
-  if (operation.is_stale) {
-    shown_ = std::max(shown_, operation.index);
-    return;
-  }
-  // Program order of one connection: a read sees the writes before it, a write comes after the
-  // reads before it.
+  // Program order of one connection: a read sees the writes before it and what the reads before it
+  // saw, whatever their levels; a write comes after the reads before it.
   Index& own = shown_to_[operation.client];
   bool in_order = operation.is_write ? operation.index > own : operation.index >= own;
   if (!in_order) {

@@ -42,8 +42,9 @@ void Simulation::Impl::drop_clients_of(Process& p) {
 }
 
 void Simulation::Impl::submit(Client& client) {
-  Workload::Request request =
-      workload_->next(client_random_, client.is_probe ? 100 : write_percent_);
+  Workload::Request request = workload_->next(client_random_, client.is_probe     ? 100
+                                                              : client.only_reads ? 0
+                                                                                  : write_percent_);
   Operation operation;
   operation.client = client.connection;
   operation.is_write = request.is_write;
@@ -62,11 +63,10 @@ void Simulation::Impl::submit(Client& client) {
       if (read_random_.chance(40)) read.min_index = checkers_.shown();
       Time fresh_since = Time::min();
       if (read_random_.chance(50)) {
-        read.max_age = draw(read_random_, Duration(0), seconds(1));
+        const bool is_short = read_random_.chance(50);
+        read.max_age = draw(read_random_, Duration(0), is_short ? milliseconds(50) : seconds(1));
         // Of the node's own time, which may be slow.
         fresh_since = now() - *read.max_age * 1000 / static_cast<int64_t>(slowest_clock_);
-        // The question may have been answered by a lease.
-        if (clocks_are_wild_) fresh_since = Time::min();
       }
       checkers_.called_stale(operation, read.min_index, fresh_since);
     }
@@ -83,8 +83,8 @@ void Simulation::Impl::submit(Client& client) {
 void Simulation::Impl::client_act(Client& client) {
   if (stopped() || !clients_on_) return;
   Random& random = client_random_;
-  if (client.stream && random.chance(1)) drop(client);
-  if (!client.stream && client.outstanding.empty() && random.chance(20)) {
+  if (client.stream && random.chance(client.only_reads ? 10 : 1)) drop(client);
+  if (!client.stream && client.outstanding.empty() && !client.only_reads && random.chance(20)) {
     client.process = processes_[random.below(processes_.size())].get();
   }
   Process& p = *client.process;

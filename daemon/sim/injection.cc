@@ -181,6 +181,16 @@ void Simulation::Impl::wipe(Process& p) {
   restart_later(p, milliseconds(10), milliseconds(1000));
 }
 
+// A machine's rate may change while it runs; its time never goes back.
+void Simulation::Impl::change_rate(Process& p, uint64_t permille) {
+  count(Fault::kClockRate);
+  const Time world_turn = p.turn_at;
+  p.clock.set_rate(now(), permille);
+  if (!p.up()) return;
+  bite(Fault::kClockRate);
+  if (world_turn != Time::max()) schedule_turn(p, now());
+}
+
 void Simulation::Impl::arm_faults() {
   auto stream = [&](Fault fault) -> Random& { return fault_random_[static_cast<size_t>(fault)]; };
   Network::Knobs knobs;
@@ -338,26 +348,25 @@ void Simulation::Impl::arm_faults() {
     begin(p, Fault::kPause);
     pause(p, draw(r, kElectionTimeout / 2, kElectionTimeout * (r.chance(20) ? 20 : 4)));
   });
-  if (leases_ && !clocks_are_wild_) {
+  if (leases_) {
     // As far apart as they may be.
     for (auto& p : processes_) {
-      p->clock.set_rate(now(), lease_random_.chance(50) ? slowest_clock_ : fastest_clock_);
+      p->clock.set_rate(now(),
+                        lease_random_.chance(50) ? slowest_tame_clock_ : fastest_tame_clock_);
     }
   }
   if (active_.has(Fault::kClockRate)) {
     Random& r = stream(Fault::kClockRate);
-    for (auto& p : processes_) p->clock.set_rate(now(), r.between(slowest_clock_, fastest_clock_));
+    for (auto& p : processes_) {
+      p->clock.set_rate(now(), r.between(slowest_tame_clock_, fastest_tame_clock_));
+    }
   }
   every(Fault::kClockRate, milliseconds(2000), milliseconds(10000), [this](Random& r) {
-    // A machine's rate may change while it runs; its time never goes back.
     Process& p = victim(r);
-    count(Fault::kClockRate);
-    Time world_turn = p.turn_at;
-    p.clock.set_rate(now(), r.between(slowest_clock_, fastest_clock_));
-    if (p.up()) {
-      bite(Fault::kClockRate);
-      if (world_turn != Time::max()) schedule_turn(p, now());
-    }
+    // More often than not within the bound, for else no leader holds a lease.
+    const bool tame = clocks_are_wild_ && r.chance(60);
+    change_rate(p, tame ? r.between(slowest_tame_clock_, fastest_tame_clock_)
+                        : r.between(slowest_clock_, fastest_clock_));
   });
   every(Fault::kClockJump, milliseconds(500), milliseconds(4000), [this](Random& r) {
     Process& p = victim(r);
@@ -539,6 +548,7 @@ void Simulation::Impl::test_lease() {
     for (auto& other : processes_) {
       if (is_told && other.get() != leader) network_.break_connection(leader->id, other->id);
     }
+    if (clocks_are_wild_) turn_clocks_wild(*leader);
   } else {
     // One does not hear it any more, and asks the others, which do, for their votes; they start
     // anew.
@@ -561,8 +571,32 @@ void Simulation::Impl::test_lease() {
           });
     }
   }
-  timeline_.after(draw(lease_random_, kElectionTimeout, 4 * kElectionTimeout),
-                  [this, episode] { network_.heal(episode); });
+  timeline_.after(draw(lease_random_, kElectionTimeout, 4 * kElectionTimeout), [this, episode] {
+    network_.heal(episode);
+    if (clocks_are_wild_) tame_clocks();
+  });
+}
+
+// No answer tells the leader that its clock runs slow, and its lease outlasts the promises. Those
+// who ask it only read: behind a write, which it cannot commit, they would soon be waiting.
+void Simulation::Impl::turn_clocks_wild(Process& leader) {
+  timeline_.trace("test of a lease: the clock of node {} runs slow", leader.id);
+  for (auto& p : processes_) {
+    change_rate(*p, p.get() == &leader ? slowest_clock_ : fastest_clock_);
+  }
+  for (auto& client : clients_) {
+    if (client->process != &leader) continue;
+    drop(*client);
+    client->only_reads = true;
+  }
+}
+
+void Simulation::Impl::tame_clocks() {
+  for (auto& client : clients_) client->only_reads = false;
+  if (!faults_on_ || stopped()) return;
+  for (auto& p : processes_) {
+    change_rate(*p, lease_random_.between(slowest_tame_clock_, fastest_tame_clock_));
+  }
 }
 
 void Simulation::Impl::change_setting() {

@@ -99,11 +99,13 @@ Simulation::Impl::Impl(SimOptions options)
     if (genesis_.settings.lease_reads) {
       genesis_.settings.confirmed_timeout = genesis_.settings.election_timeout;
     }
-    clocks_are_wild_ = active_.has(Fault::kClockRate) && lease_random_.chance(25);
+    clocks_are_wild_ = active_.has(Fault::kClockRate) && lease_random_.chance(60);
+    const uint64_t drift = genesis_.settings.max_clock_drift_percent * 10u;
+    slowest_tame_clock_ = 1000 - drift;
+    fastest_tame_clock_ = 1000 + drift;
     if (!clocks_are_wild_) {
-      const uint64_t drift = genesis_.settings.max_clock_drift_percent * 10u;
-      slowest_clock_ = 1000 - drift;
-      fastest_clock_ = 1000 + drift;
+      slowest_clock_ = slowest_tame_clock_;
+      fastest_clock_ = fastest_tame_clock_;
     }
   }
   confs_.emplace_back(Index(), genesis_.conf());

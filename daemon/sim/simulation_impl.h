@@ -55,6 +55,7 @@ class Simulation::Impl final : public Endpoints {
     uint64_t connection = 0;  // Operation::client
     std::unique_ptr<node::RequestStream> stream;
     std::deque<size_t> outstanding;  // in history_
+    bool only_reads = false;         // stays at its node, often on a new connection
     bool is_probe = false;           // of the liveness phase and the end
     bool probe_done = false;
 
@@ -191,12 +192,15 @@ class Simulation::Impl final : public Endpoints {
   void power_cut(Process& p);
   void expect_another_leader(Process& stalled);
   void damage(Process& p, Fault fault, Random& random);
+  void change_rate(Process& p, uint64_t permille);
   void wipe(Process& p);
   void operate(Random& random);
   void arm_settings();
   void change_setting();
   void arm_tests_of_leases();
   void test_lease();
+  void turn_clocks_wild(Process& leader);
+  void tame_clocks();
   void stop_faults();
 
   // ---- clients
@@ -261,12 +265,15 @@ class Simulation::Impl final : public Endpoints {
   // Each client asks one thing at a time: then a search for a linearization comes to an end.
   bool calm_ = false;
   bool reads_have_levels_ = false;
-  // Leases are on at times, and priorities differ. Clocks keep within the bound then, or are wild:
-  // then a lease read promises nothing, and everything else what it always does.
+  // Leases are on at times, and priorities differ. Clocks keep within the bound then, or are wild
+  // at times: then a lease read promises nothing but the order of its connection, and everything
+  // else what it always does.
   bool leases_ = false;
   bool clocks_are_wild_ = false;
   uint64_t slowest_clock_ = 500;  // permille, of those that may be drawn
   uint64_t fastest_clock_ = 2000;
+  uint64_t slowest_tame_clock_ = 500;  // likewise, within the bound if there is one
+  uint64_t fastest_tame_clock_ = 2000;
   bool faults_on_ = true;
   bool clients_on_ = true;
 };
