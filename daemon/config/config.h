@@ -88,7 +88,7 @@ struct Config {
     uint64_t segment_size = 0;
     SyncMode sync = SyncMode::kAlways;
     uint64_t min_free_disk = 0;
-    Duration stall_timeout{};  // set from the election timeout when it is not given
+    Duration stall_timeout{};  // 0: not given; it follows the cluster's election timeout
   } storage;
   struct Snapshot {
     uint64_t log_ratio = 0;

@@ -716,9 +716,6 @@ class Loader final {
           {c.node.id, {"127.0.0.1", 7101}, {"127.0.0.1", 7201}, {"127.0.0.1", 7301}}};
     }
     if (c.node.name.empty()) c.node.name = fmt::format("n{}", c.node.id);
-    if (c.storage.stall_timeout == Duration::zero()) {
-      c.storage.stall_timeout = 2 * c.raft.election_timeout;
-    }
     for (const Member& member : c.cluster.members) {
       if (member.id != c.node.id) continue;
       if (!c.listen.peer) c.listen.peer = member.peer;

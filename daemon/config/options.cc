@@ -273,11 +273,11 @@ std::vector<Option> make_options() {
   add({.path = "storage.stall_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, storage.stall_timeout),
-       .default_note = "2 x `raft.election_timeout`",
+       .default_note = "2 x the cluster's `raft.election_timeout`",
        .min = "10ms",
        .max = "10m",
        .help = "When the log's disk has completed nothing for this long, a leader hands over "
-               "leadership, and no node campaigns on such a disk."});
+               "leadership, and no node campaigns on such a disk. The default follows the log."});
 
   add({.path = "snapshot.log_ratio",
        .type = Type::kInteger,
@@ -551,6 +551,12 @@ std::string format_text(std::string_view text) {
   return quoted + '"';
 }
 
+bool is_unset(const Option& option, const Config& config) {
+  auto* get = std::get_if<Duration& (*)(Config&)>(&option.field);
+  if (get == nullptr || !option.default_text.empty()) return false;
+  return (*get)(const_cast<Config&>(config)) == Duration::zero();
+}
+
 std::string format_value(const Option& option, const Config& config) {
   auto& c = const_cast<Config&>(config);  // the accessors serve loading too
   struct Visitor {
@@ -564,6 +570,7 @@ std::string format_value(const Option& option, const Config& config) {
     }
     std::string operator()(NodeId& (*get)(Config&)) const { return fmt::format("{}", get(c)); }
     std::string operator()(Duration& (*get)(Config&)) const {
+      if (is_unset(option, c)) return std::string(option.default_note);
       return get(c).count() == 0 ? "0ms" : format_duration(get(c));
     }
     std::string operator()(std::string& (*get)(Config&)) const {

@@ -82,7 +82,10 @@ const std::vector<LaterSection>& later_sections();
 // nullptr: no such key.
 const Option* find_option(std::string_view path);
 
-// The value in `config` as it would be written in a file, in one line.
+// It has no value, and none to fill in either: `default_note` says what it follows at run time.
+bool is_unset(const Option& option, const Config& config);
+
+// The value in `config` as it would be written in a file, in one line; default_note if it is unset.
 std::string format_value(const Option& option, const Config& config);
 // A text as a YAML scalar, quoted when it has to be.
 std::string format_text(std::string_view text);

@@ -164,6 +164,11 @@ std::string print_config(const Loaded& loaded) {
         }
         continue;
       }
+      if (is_unset(option, loaded.config)) {
+        add(fmt::format("  # {}:", option.key()),
+            fmt::format("{}: {}", source, option.default_note));
+        continue;
+      }
       add(fmt::format("  {}: {}", option.key(), format_value(option, loaded.config)), source);
     }
   }

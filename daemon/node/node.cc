@@ -202,9 +202,9 @@ bool Node::takes_proposals() const {
 
 void Node::compare_replicas() {
   bool refused = divergence_->writes() == Divergence::Writes::kRefused;
-  divergence_->advance(
-      {core_->role() == raft::Role::kLeader, core_->leader(), core_->term(), &core_->conf()},
-      now_.time, comparison_);
+  divergence_->advance({core_->role() == raft::Role::kLeader, core_->leader(), core_->term(),
+                        &core_->conf(), core_->settings().election_timeout},
+                       now_.time, comparison_);
   for (const std::string& error : comparison_.errors) LOG_ERROR("divergence", "{}", error);
   comparison_.errors.clear();
   if (comparison_.stop) host_.fatal(*std::exchange(comparison_.stop, std::nullopt));

@@ -88,7 +88,8 @@ struct NodeOptions {
   Duration compare_interval{};
   // With less space than this the node's disk is full (node/disk/disk_watch.h). 0: never.
   uint64_t min_free_bytes = 0;
-  // A disk that has completed nothing for this long stalls. Zero: two election timeouts.
+  // A disk that has completed nothing for this long stalls. Zero: two election timeouts of the
+  // cluster.
   Duration stall_timeout{};
   // The node has never run: an empty log is begun with the founding document. Otherwise an empty
   // log is a lost one, and votes are lost with it.

@@ -76,7 +76,8 @@ void Node::judge_disks() {
 // A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
 // while, so that what helps nobody is not done again and again.
 void Node::watch_disk() {
-  disks_->progressed(!held_messages_.empty(), durable_batch_, now_.time);
+  disks_->progressed(!held_messages_.empty(), durable_batch_, core_->settings().election_timeout,
+                     now_.time);
   judge_disks();
   if (core_->role() != raft::Role::kLeader || core_->is_transferring() || stopping_) return;
   const DiskWatch::View view = disk_view();

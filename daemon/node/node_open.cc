@@ -9,11 +9,7 @@
 #include "storage/recovery.h"
 
 namespace connectd::node {
-namespace {
-
-constexpr int kStallElectionTimeouts = 2;  // NodeOptions::stall_timeout, where it is not given
-
-}  // namespace
+namespace {}  // namespace
 
 Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
                                          Host host, Now now) {
@@ -211,7 +207,6 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   divergence.self = options.id;
   divergence.incarnation = options.incarnation;
   divergence.interval = options.raft.heartbeat_interval;
-  divergence.patience = node->core_->settings().election_timeout;
   divergence.plugin = fmt::format("{} {}", seams.plugin->name(), seams.plugin->version());
   divergence.build = checksum64(as_bytes(seams.plugin->version()));
   node->divergence_ =
@@ -219,9 +214,7 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   DiskWatch::Options disks;
   disks.self = options.id;
   disks.min_free_bytes = options.min_free_bytes;
-  disks.stall_timeout = options.stall_timeout > Duration::zero()
-                            ? options.stall_timeout
-                            : kStallElectionTimeouts * node->core_->settings().election_timeout;
+  disks.stall_timeout = options.stall_timeout;
   disks.interval = kSpaceCheckInterval;
   node->disks_ = std::make_unique<DiskWatch>(disks);
   node->last_compare_ = now.time;

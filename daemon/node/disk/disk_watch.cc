@@ -28,15 +28,18 @@ void DiskWatch::measured(uint64_t free_bytes) {
   full_ = free_bytes < options_.min_free_bytes + slack;
 }
 
-void DiskWatch::progressed(bool waits, uint64_t done, Time now) {
+void DiskWatch::progressed(bool waits, uint64_t done, Duration election_timeout, Time now) {
+  const Duration stall_timeout = options_.stall_timeout > Duration::zero()
+                                     ? options_.stall_timeout
+                                     : kStallElectionTimeouts * election_timeout;
   // The process itself stood still: that says nothing of the disk.
-  const bool slept = now - looked_ > options_.stall_timeout / 2;
+  const bool slept = now - looked_ > stall_timeout / 2;
   looked_ = now;
   if (!waits || done != done_ || slept) {
     done_ = done;
     since_ = now;
   }
-  stalled_ = now - since_ >= options_.stall_timeout;
+  stalled_ = now - since_ >= stall_timeout;
 }
 
 void DiskWatch::on_message(NodeId from, const wire::DiskReport& report, Time now) {

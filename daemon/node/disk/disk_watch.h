@@ -6,7 +6,8 @@
 // the holders everywhere answer DISKFULL before a number is given out, so that nothing of what they
 // refuse can have happened. One full disk among others with space changes nothing for clients.
 //
-// *Stalled*: something was given to the disk and nothing was completed for storage.stall_timeout. A
+// *Stalled*: something was given to the disk and nothing was completed for storage.stall_timeout,
+// or two election timeouts of the cluster where the configuration has none, also after a change. A
 // stalled node does not campaign, and is not handed leadership; a stalled leader hands over, if
 // those that are left can do without it. An idle node cannot know, and need not.
 //
@@ -34,10 +35,11 @@ namespace connectd::node {
 class DiskWatch final {
  public:
   static constexpr int kReportsMissed = 3;
+  static constexpr int kStallElectionTimeouts = 2;
   struct Options {
     NodeId self;
-    uint64_t min_free_bytes = 0;  // 0: never full
-    Duration stall_timeout = std::chrono::seconds(1);
+    uint64_t min_free_bytes = 0;                  // 0: never full
+    Duration stall_timeout{};                     // 0: so many election timeouts
     Duration interval = std::chrono::seconds(1);  // between two reports of the same
   };
   // Who this node is at the moment.
@@ -56,7 +58,8 @@ class DiskWatch final {
   void measured(uint64_t free_bytes);
   void log_has_room(bool room) { log_has_room_ = room; }
   // `waits`: the disk has something to do. `done` rises with all that it completes.
-  void progressed(bool waits, uint64_t done, Time now);
+  // `election_timeout`: the one in force in the cluster.
+  void progressed(bool waits, uint64_t done, Duration election_timeout, Time now);
   void on_message(NodeId from, const wire::DiskReport& report, Time now);
   void peer_reached(NodeId peer) { greet_.insert(peer); }
 

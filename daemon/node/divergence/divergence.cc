@@ -189,7 +189,7 @@ void Divergence::on_message(NodeId from, const wire::DivergenceVerdict& verdict)
       "{}, which leads, {:016x} on another)",
       place_of(verdict.compared, verdict.agreed, verdict.index), verdict.digest, from,
       verdict.other_digest);
-  notice_until_ = now_ + options_.patience;
+  notice_until_ = now_ + view_.patience;
 }
 
 // ---- the turn
@@ -326,7 +326,7 @@ void Divergence::judge(Track& track, Effects& out) {
     complete = complete && std::ranges::none_of(track.peers, [&](const auto& item) {
                  return next_probe(track, item.second).has_value();
                });
-    if (complete || now_ - track.since >= options_.patience) track.blocked = true;
+    if (complete || now_ - track.since >= view_.patience) track.blocked = true;
     if (track.blocked) refuse_writes(track, out);
     return;
   }

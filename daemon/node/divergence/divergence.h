@@ -63,8 +63,6 @@ class Divergence final {
     uint64_t incarnation = 0;
     // Between two reports, two questions for the same thing, two verdicts.
     Duration interval = std::chrono::milliseconds(50);
-    // So long the leader waits for the votes of all before it refuses writes.
-    Duration patience = std::chrono::milliseconds(500);
     std::string plugin;  // "counter 1.0.0", for people
     uint64_t build = 0;  // DigestReport::build of this node's state hashes
   };
@@ -74,6 +72,8 @@ class Divergence final {
     NodeId leader;  // none: unknown
     Term term;
     const raft::ConfState* conf = nullptr;
+    // How long the leader waits for all votes before it refuses writes.
+    Duration patience{};
   };
   struct Effects {
     std::vector<std::pair<NodeId, wire::PeerMessage>> messages;

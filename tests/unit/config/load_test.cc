@@ -413,8 +413,6 @@ TEST(Table, EveryValueIsStoredWhereItIsReadFrom) {
     for (const Difference& difference : differences(standard, loaded->config)) {
       bool follows = option.path == "node.id" && (difference.option->path == "node.name" ||
                                                   difference.option->path == "cluster.members");
-      follows |= option.path == "raft.election_timeout" &&
-                 difference.option->path == "storage.stall_timeout";
       EXPECT_TRUE(difference.option->path == option.path || follows)
           << option.path << " changed " << difference.option->path;
       changed = changed || difference.option->path == option.path;
@@ -456,6 +454,24 @@ TEST(Reference, TheExampleStaysGoodWithItsCommentsTakenAway) {
   ASSERT_TRUE(loaded) << loaded.error().text;
   EXPECT_GT(loaded->places.size(), 30u);
   EXPECT_TRUE(differences(load({})->config, loaded->config).empty());
+}
+
+// The node follows the cluster's setting, which may be another than the file's.
+TEST(Load, StallTimeoutWithoutAValueStaysUnset) {
+  const std::string unset = "2 x the cluster's `raft.election_timeout`";
+  LoadRequest request;
+  request.sets = {"raft.election_timeout=700ms"};
+  Result<Loaded> loaded = load(request);
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->config.storage.stall_timeout, Duration::zero());
+  EXPECT_EQ(format_value(*find_option("storage.stall_timeout"), loaded->config), unset);
+  EXPECT_THAT(print_config(*loaded), HasSubstr("# default: " + unset + "\n"));
+  EXPECT_THAT(print_config(*loaded), HasSubstr("\n  # stall_timeout:  "));
+  request.sets.push_back("storage.stall_timeout=3s");
+  loaded = load(request);
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->config.storage.stall_timeout, std::chrono::seconds(3));
+  EXPECT_THAT(print_config(*loaded), HasSubstr("\n  stall_timeout: 3s  "));
 }
 
 TEST(Reference, PrintedConfigLoadsToTheSame) {

@@ -179,7 +179,7 @@ TEST(DiskWatch, ADiskThatCompletesNothingStallsAndTheFirstCompletionEndsIt) {
   uint64_t done = 7;
   auto look = [&](bool waits, Duration by) {
     bench.now += by;
-    bench.watch.progressed(waits, done, bench.now);
+    bench.watch.progressed(waits, done, seconds(60), bench.now);
     return bench.watch.is_stalled();
   };
   EXPECT_FALSE(look(false, milliseconds(50)));
@@ -198,6 +198,31 @@ TEST(DiskWatch, ADiskThatCompletesNothingStallsAndTheFirstCompletionEndsIt) {
   EXPECT_FALSE(look(true, seconds(30)));
   for (int i = 0; i < 19; ++i) EXPECT_FALSE(look(true, milliseconds(50)));
   EXPECT_TRUE(look(true, milliseconds(50)));
+}
+
+TEST(DiskWatch, StallTimeoutFollowsTheElectionTimeout) {
+  DiskWatch watch({NodeId(1), 0, Duration::zero(), seconds(1)});
+  Time now(seconds(1000));
+  uint64_t done = 7;
+  auto time_to_stall = [&](Duration election_timeout) {
+    watch.progressed(true, ++done, election_timeout, now);
+    const Time began = now;
+    while (!watch.is_stalled() && now - began < seconds(10)) {
+      now += milliseconds(50);
+      watch.progressed(true, done, election_timeout, now);
+    }
+    return (now - began) / milliseconds(1);
+  };
+  EXPECT_EQ(time_to_stall(milliseconds(500)), 1000);
+  EXPECT_EQ(time_to_stall(milliseconds(2000)), 4000);
+  EXPECT_EQ(time_to_stall(milliseconds(250)), 500);
+  // Also of a disk that stalls while the setting changes.
+  watch.progressed(true, ++done, milliseconds(250), now);
+  for (int i = 0; i < 12; ++i)
+    watch.progressed(true, done, milliseconds(250), now += milliseconds(50));
+  EXPECT_TRUE(watch.is_stalled());
+  watch.progressed(true, done, milliseconds(500), now);
+  EXPECT_FALSE(watch.is_stalled());
 }
 
 TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {

@@ -97,7 +97,7 @@ class Fleet {
       ++replica.applied;
       replica.digest = chain(replica, replica.digest, replica.applied);
     }
-    Divergence::Options options{id, ++incarnations, kInterval, kPatience, "tape 1.0.0", builds[id]};
+    Divergence::Options options{id, ++incarnations, kInterval, "tape 1.0.0", builds[id]};
     replica.divergence = std::make_unique<Divergence>(options, replica.applied, replica.digest);
     if (seen) connection_changed(id);
   }
@@ -117,6 +117,7 @@ class Fleet {
     ++term;
   }
 
+  Duration patience = kPatience;
   Replica& at(NodeId id) { return replicas[id]; }
   Divergence& operator[](uint64_t id) { return *at(NodeId(id)).divergence; }
 
@@ -178,7 +179,7 @@ class Fleet {
     for (auto& [id, replica] : replicas) {
       if (!replica.up || replica.stopped) continue;
       Divergence::Effects effects;
-      replica.divergence->advance({id == leader, leader, term, &conf}, now, effects);
+      replica.divergence->advance({id == leader, leader, term, &conf, patience}, now, effects);
       for (auto& [to, message] : effects.messages) under_way.push_back({id, to, message});
       for (auto& error : effects.errors) replica.errors.push_back(error);
       if (effects.stop) {
@@ -374,6 +375,24 @@ TEST(Divergence, WithoutAMajorityNobodyStopsAndWritesAreRefusedEverywhere) {
     EXPECT_THAT(fleet.at(NodeId(1)).errors.back(),
                 AllOf(HasSubstr("no writes are taken"), HasSubstr(exactly(60))));
     EXPECT_EQ(fleet.at(NodeId(1)).errors.size(), 1u) << "said once, not each turn";
+  }
+}
+
+// The cluster's election timeout is changed while it runs.
+TEST(Divergence, PatienceIsTheOneOfTheTurn) {
+  for (Duration patience : {kPatience / 5, 3 * kPatience}) {
+    Fleet fleet(3);
+    fleet.at(NodeId(2)).wrong[Index(60)] = 9;
+    fleet.apply_to(50);
+    fleet.turns(3);
+    fleet.crash(NodeId(3));
+    fleet.apply_to(100);
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kHeld; }));
+    const Time held = fleet.now;
+    fleet.patience = patience;
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+    EXPECT_GE(fleet.now - held, patience - milliseconds(10));
+    EXPECT_LE(fleet.now - held, patience + milliseconds(10));
   }
 }
 
