@@ -171,6 +171,7 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::thread snapshot_thread_;
 
   std::pair<Index, bool> followed_members_{};
+  uint32_t followed_level_ = raft::kFirstFeatureLevel;
   std::optional<Error> removed_;
   std::set<NodeId> refused_by_;
   bool arrived_ = false;
@@ -357,11 +358,13 @@ wire::Hello Daemon::Impl::hello() const {
   hello.plugin_level_min = plugin_->level_min();
   hello.plugin_level_max = plugin_->level_max();
   hello.priority = static_cast<uint8_t>(config_.raft.priority);
+  hello.feature_level_max = raft::highest_feature_level();
   if (node_) {
     hello.cluster_id = node_->cluster_id();
     hello.former_cluster_ids = identity_.former_cluster_ids;
     hello.skipped_entries = node_->skips();
     hello.plugin_level = node_->genesis().plugin_level;
+    hello.feature_level = node_->core().settings().feature_level;
     hello.members_index = node_->core().conf_index();
   }
   return hello;
@@ -417,8 +420,10 @@ void Daemon::Impl::wake() {
   asio::post(io_, [this] { wake_posted_.store(false, std::memory_order_release); });
 }
 
-// Who is dialled, and whether this node still belongs here.
+// Who is dialled, whether this node still belongs here, and who may not talk to it any more.
 void Daemon::Impl::follow_members() {
+  const uint32_t level = node_->core().settings().feature_level;
+  if (level != std::exchange(followed_level_, level)) network_->recheck_peers();
   const std::pair now{node_->core().conf_index(), node_->core().conf_is_settled()};
   if (now == followed_members_) return;
   followed_members_ = now;

@@ -22,7 +22,11 @@ constexpr int kMaxRounds = 4;
 }  // namespace
 
 Node::Node(const NodeOptions& options, const Genesis& genesis, Host host)
-    : options_(options), genesis_(genesis), host_(std::move(host)), random_(options.seed) {}
+    : options_(options),
+      genesis_(genesis),
+      host_(std::move(host)),
+      random_(options.seed),
+      feature_levels_(options.id, options.raft.feature_level_max) {}
 
 Node::~Node() = default;
 
@@ -109,6 +113,7 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
   seen_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address, hello.http_address};
+  feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
   step(raft::PeerReached{peer, hello.priority});
   divergence_->peer_changed(peer);
   disks_->peer_reached(peer);

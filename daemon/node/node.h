@@ -29,6 +29,7 @@
 #include "node/disk/log_writer.h"
 #include "node/disk/worker.h"
 #include "node/divergence/divergence.h"
+#include "node/membership/feature_levels.h"
 #include "node/membership/members.h"
 #include "node/requests/holder.h"
 #include "node/service.h"
@@ -215,6 +216,7 @@ class Node final : public Service, public wire::TransportHandler {
   void follow_members();
   void advance_members();
   ChangeOutcome try_change(const MemberChange& change);
+  ChangeOutcome propose_level_probe();
   ChangeOutcome change_setting(const MemberChange& change);
   ChangeOutcome append_change(const PlannedChange& plan, bool force);
   void expire_changes();
@@ -265,6 +267,7 @@ class Node final : public Service, public wire::TransportHandler {
   MemberList members_;
   Slice members_bytes_;                   // what members_ was read from
   std::map<NodeId, GenesisMember> seen_;  // disk and addresses of the peers that are connected
+  FeatureLevels feature_levels_;          // what the peers have announced
   struct AskedChange {
     std::function<void(ChangeOutcome)> done;
     Time until;

@@ -13,6 +13,7 @@ namespace {
 // The leader answers at once; what takes longer is lost.
 constexpr Duration kChangeTimeout = std::chrono::seconds(3);
 constexpr size_t kMaxAskedChanges = 64;
+constexpr std::string_view kLevelProbeKey = "test.level_probe";
 }  // namespace
 
 // The list changes with the configuration: when its entry is appended, and when it is truncated.
@@ -189,12 +190,35 @@ ChangeOutcome Node::try_change(const MemberChange& change) {
   return append_change(*plan, change.force);
 }
 
+// In builds for tests: an entry of the kind that came with their level.
+ChangeOutcome Node::propose_level_probe() {
+  const raft::EntryKind kind = raft::EntryKind::kLevelProbe;
+  const uint32_t level = raft::row_of(kind).since_level;
+  if (!core_->settings().allow(level)) {
+    return {ChangeCode::kRefused,
+            fmt::format("an entry of kind {} needs feature level {}, and {} is in force",
+                        static_cast<int>(kind), level, core_->settings().feature_level),
+            Index()};
+  }
+  raft::Proposal probe;
+  probe.kind = kind;
+  step(raft::Propose{{std::move(probe)}});
+  host_.wake();
+  return {ChangeCode::kDone, "appended", core_->last_index()};
+}
+
 ChangeOutcome Node::change_setting(const MemberChange& change) {
+  const bool has_probe = raft::highest_feature_level() >= raft::kNextFeatureLevel;
+  if (has_probe && change.key == kLevelProbeKey) return propose_level_probe();
   auto settings =
       with_setting(core_->settings(), change.key, change.value, options_.raft.heartbeat_interval);
   if (!settings) return {ChangeCode::kRefused, settings.error().text, Index()};
   if (settings->changed_to(*settings) == core_->settings()) {
     return {ChangeCode::kDone, "it is so already", core_->settings_index()};
+  }
+  if (settings->feature_level > core_->settings().feature_level) {
+    auto may = feature_levels_.check_raise(settings->feature_level, members_.members);
+    if (!may) return {ChangeCode::kRefused, may.error().text, Index()};
   }
   step(raft::ChangeSettings{*settings});
   LOG_INFO("settings", "{} is {} from index {} on", change.key, change.value,

@@ -112,6 +112,9 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
   }
   initial.conf_history.push_back(
       {node->snapshot_.index, initial.conf, Slice::copy_of(start.state.members.encode())});
+  auto supported = check_supported(start.state.settings, node->snapshot_.index,
+                                   options.raft.feature_level_max, seams.data_dir);
+  if (!supported) return failure(supported.error());
   initial.settings_history.push_back({node->snapshot_.index, start.state.settings});
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis.encode()) {
@@ -124,21 +127,10 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genes
     if (entry.index <= node->snapshot_.index) continue;
     ByteReader in(entry.payload.view());
     if (raft::brings_settings(entry.kind)) {
-      if (raft::Settings::are_newer(entry.payload.view())) {
-        return failure(
-            ExitCode::kMismatch,
-            fmt::format("{}/log: the settings at index {} have format version {}, which this "
-                        "connectd does not know: a newer version wrote them. The log was not "
-                        "changed. Start the version that ran here before, or a newer one",
-                        seams.data_dir, entry.index, entry.payload.view()[0]));
-      }
-      raft::SettingsAtIndex change{entry.index, {}};
-      if (!raft::Settings::decode(in, change.settings)) {
-        return failure(ExitCode::kData,
-                       fmt::format("{}: the settings at index {} do not make sense", seams.data_dir,
-                                   entry.index));
-      }
-      initial.settings_history.push_back(change);
+      auto settings = read_settings(entry.payload.view(), entry.index,
+                                    options.raft.feature_level_max, seams.data_dir + "/log");
+      if (!settings) return failure(settings.error());
+      initial.settings_history.push_back({entry.index, *settings});
     }
     if (!raft::brings_conf(entry.kind)) continue;
     const bool has_conf = raft::ConfState::decode(in, initial.conf);

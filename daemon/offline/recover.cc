@@ -9,6 +9,7 @@
 
 #include "base/sha256.h"
 #include "node/apply/replicated_state.h"
+#include "node/membership/feature_levels.h"
 #include "storage/log.h"
 #include "storage/preview_file_system.h"
 #include "storage/recovery.h"
@@ -167,6 +168,20 @@ std::vector<std::string_view> split(std::string_view text, char by) {
   }
 }
 
+// Nothing of a level that this version does not support: it would not know what it leaves out.
+Result<void> check_level(const ReplicatedState& state, const storage::Recovered& recovered,
+                         const std::string& directory) {
+  const uint32_t highest = raft::highest_feature_level();
+  auto supported = node::check_supported(state.settings, state.applied, highest, directory);
+  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
+    if (!supported) break;
+    if (!raft::brings_settings(entry.kind) || entry.index <= state.applied) continue;
+    auto settings = node::read_settings(entry.payload.view(), entry.index, highest, directory);
+    if (!settings) supported = failure(settings.error());
+  }
+  return supported;
+}
+
 }  // namespace
 
 bool Survivor::is_interrupted() const {
@@ -196,7 +211,6 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
   if (!genesis) return failure(genesis.error());
   survivor.genesis = std::move(*genesis);
-
   auto snapshots = storage::SnapshotStore::open(files, directory + "/snapshots", {});
   if (!snapshots) return failure(snapshots.error());
   auto reader = (*snapshots)->open_newest(survivor.warnings);
@@ -244,6 +258,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   survivor.conf = state.conf;
   survivor.members = state.members;
   survivor.members_index = survivor.snapshot.index;
+  if (auto known = check_level(state, recovered, directory); !known) return failure(known.error());
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
     ByteReader in(entry.payload.view());

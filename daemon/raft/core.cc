@@ -116,9 +116,12 @@ void Core::on(Received& event) {
 
 // Configurations and settings have their own events, with their own checks (thesis §4.3).
 void Core::on(Propose& event) {
+  auto may_propose = [&](EntryKind kind) {
+    return may_be_proposed(kind) && settings_.back().settings.allow(row_of(kind).since_level);
+  };
   Leader* leader = leading();
   if (leader == nullptr || leader->transfer || event.proposals.empty() ||
-      !std::ranges::all_of(event.proposals, may_be_proposed, &Proposal::kind)) {
+      !std::ranges::all_of(event.proposals, may_propose, &Proposal::kind)) {
     ++ready_.proposals_dropped;
     return;
   }

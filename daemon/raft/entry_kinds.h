@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "raft/feature_level.h"
+
 namespace connectd::raft {
 
 enum class EntryKind : uint8_t {
@@ -23,6 +25,9 @@ enum class EntryKind : uint8_t {
   kCompare = 8,       // no payload: every member hashes its state at this index
   kSettings = 9,      // payload: Settings::encode(), in force from this index on
   kRecovery = 10,     // as kConfChange, but written by an operator after the loss of a majority
+  // Only in builds for tests (kNextFeatureLevel), which propose it to show that they may. The next
+  // real kind takes its number, and it moves on by one.
+  kLevelProbe = 11,
 };
 
 // Who may write entries of a kind.
@@ -56,6 +61,9 @@ struct EntryKindRow {
   bool can_be_skipped = false;
   // Takes long to apply, so never on the loop thread (docs/adr/0007-inline-apply.md).
   bool is_slow_to_apply = false;
+  // The cluster's feature level from which on it may be written: that of the version that adds it.
+  // A build knows the kinds up to its own highest level.
+  uint32_t since_level = kFirstFeatureLevel;
 };
 
 inline constexpr std::array kEntryKinds = {
@@ -100,6 +108,10 @@ inline constexpr std::array kEntryKinds = {
                  .writer = EntryWriter::kOffline,
                  .payload = EntryPayload::kConf,
                  .passes_full_log = true},
+    EntryKindRow{.kind = EntryKind::kLevelProbe,
+                 .name = "level probe",
+                 .writer = EntryWriter::kLeader,
+                 .since_level = kNextFeatureLevel},
 };
 
 // Kinds are numbered from 1 without gaps, and the rows are in their order.
@@ -110,7 +122,10 @@ static_assert([] {
   return true;
 }());
 
-constexpr bool is_known_entry_kind(uint8_t kind) { return kind >= 1 && kind <= kEntryKinds.size(); }
+inline bool is_known_entry_kind(uint8_t kind) {
+  return kind >= 1 && kind <= kEntryKinds.size() &&
+         kEntryKinds[kind - size_t{1}].since_level <= highest_feature_level();
+}
 // Of a known kind; decoders admit no other.
 constexpr const EntryKindRow& row_of(EntryKind kind) {
   return kEntryKinds[static_cast<size_t>(kind) - 1];

@@ -28,6 +28,8 @@ constexpr uint64_t kHandoverLag = 256;
 void Core::on(const ChangeSettings& event) {
   Leader* leader = leading();
   if (!leader_is_ready() || leader->transfer) return;
+  const uint32_t level = event.settings.feature_level;
+  if (level < settings_.back().settings.feature_level || level > options_.feature_level_max) return;
   append_settings(*leader, settings_.back().settings.changed_to(event.settings));
 }
 

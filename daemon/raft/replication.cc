@@ -12,8 +12,9 @@ namespace connectd::raft {
 
 namespace {
 // The entries are contiguous from prev on, their terms do not decrease and do not exceed the
-// leader's term, and their configurations and settings can be decoded.
-bool is_well_formed(const AppendRequest& request, Term term) {
+// leader's term, and their configurations and settings can be decoded. Settings
+// of a feature level that this node does not support are not accepted.
+bool is_well_formed(const AppendRequest& request, Term term, uint32_t feature_level_max) {
   Index index = request.prev_index;
   Term last_term = request.prev_term;
   for (const Entry& entry : request.entries) {
@@ -26,7 +27,8 @@ bool is_well_formed(const AppendRequest& request, Term term) {
     ConfState conf;
     Settings settings;
     if (brings_conf(entry.kind) && !ConfState::decode(in, conf)) return false;
-    if (brings_settings(entry.kind) && !Settings::decode(in, settings)) return false;
+    if (!brings_settings(entry.kind)) continue;
+    if (!Settings::decode(in, settings) || settings.feature_level > feature_level_max) return false;
   }
   return true;
 }
@@ -35,7 +37,7 @@ bool is_well_formed(const AppendRequest& request, Term term) {
 // Paper, figure 2, "AppendEntries RPC, receiver implementation".
 void Core::on(NodeId from, Term term, AppendRequest& request) {
   heard_from_leader(from);
-  if (!is_well_formed(request, term)) return;
+  if (!is_well_formed(request, term, options_.feature_level_max)) return;
 
   // 2. Reject if the log has no entry at prev_index whose term matches. Entries that are committed
   // here are in every leader's log and need no check; they may be compacted.

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "raft/feature_level.h"
 #include "raft/types.h"
 
 namespace connectd::raft {
@@ -23,6 +24,8 @@ struct Settings {
   // Every voter is known to keep the promise for at least this long, durably; the length of leases
   // is derived from it. 0: unknown. Set by leaders only (docs/adr/0016-lease-reads.md).
   Duration confirmed_timeout{};
+  // What may be written and sent (raft/feature_level.h). Rises, and never falls.
+  uint32_t feature_level = kFirstFeatureLevel;
   bool operator==(const Settings&) const = default;
 
   static constexpr uint8_t kMaxDriftPercent = 40;
@@ -30,6 +33,9 @@ struct Settings {
   // Length of a lease, counted from the send time of the message that renewed it: the slowest clock
   // must have counted it before the fastest has counted confirmed_timeout. 0: no lease.
   Duration lease_length() const;
+  // Whether these settings, in force, allow what came with a level: an entry kind, a field, a peer
+  // frame. Whoever is about to write or send such a thing asks this.
+  bool allow(uint32_t since_level) const { return since_level <= feature_level; }
   // The settings to append when an operator changes these to `wanted`: confirmed_timeout is kept as
   // far as it still holds.
   Settings changed_to(Settings wanted) const;

@@ -73,6 +73,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
     return acceptor_.local_endpoint(ignored).port();
   }
   void set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers);
+  void recheck_peers();
   void send(NodeId to, wire::PeerMessage message);
   void flush();
   void stop();
@@ -309,6 +310,27 @@ void PeerNetwork::Impl::answered(Peer& peer, Link& link, const wire::Hello& hell
   peer.gate.reset();
   LOG_INFO("transport", "connected to node {} at {}", peer.id, link.remote());
   tell_reached(peer);
+}
+
+void PeerNetwork::Impl::recheck_peers() {
+  std::vector<NodeId> ids;
+  for (const auto& [id, peer] : peers_) ids.push_back(id);
+  for (NodeId id : ids) {
+    // The handler may take peers off the list, or stop us.
+    Peer* found = find(id);
+    if (is_stopped_ || found == nullptr) continue;
+    auto peer = found->shared_from_this();
+    // Who has dialled us and has not been reached is judged when it dials again.
+    const bool is_known = peer->is_out_up;
+    if (!is_known && !peer->in) continue;
+    if (is_known && !wire::check_hello(hello_to(id), peer->out_hello)) continue;
+    if (peer->in) std::exchange(peer->in, nullptr)->close();
+    if (is_known) {
+      drop_out(*peer);
+      dial_later(*peer, options_.reconnect_max);
+    }
+    tell_lost(*peer);
+  }
 }
 
 // ---- dialling
@@ -583,6 +605,8 @@ PeerNetwork::PeerNetwork(boost::asio::io_context& io, const PeerNetworkOptions& 
 PeerNetwork::~PeerNetwork() { stop(); }
 Result<> PeerNetwork::listen(const wire::Address& address) { return impl_->listen(address); }
 uint16_t PeerNetwork::listen_port() const { return impl_->listen_port(); }
+void PeerNetwork::recheck_peers() { impl_->recheck_peers(); }
+
 void PeerNetwork::set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers) {
   impl_->set_peers(peers);
 }

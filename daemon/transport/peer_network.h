@@ -89,6 +89,10 @@ class PeerNetwork final : public wire::Transport {
   // list is disconnected; a connection that stands is kept when addresses change.
   void set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers);
 
+  // What this node says of itself has changed: a peer that would be refused now is disconnected.
+  // It is told why when it connects again.
+  void recheck_peers();
+
   void send(NodeId to, wire::PeerMessage message) override;
   void flush() override;
 

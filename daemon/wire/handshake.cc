@@ -116,6 +116,15 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
                     "install a version of the plugin that covers both",
                     mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
   }
+  // Only who is behind is refused: the other side must not be told that it does not fit.
+  if (mine.feature_level > theirs.feature_level_max) {
+    return refuse(
+        RefusalCode::kPluginLevel,
+        fmt::format(
+            "cluster \"{}\" is at feature level {} (node {}), node {} supports levels up to "
+            "{}: install on node {} the version of connectd that the others run",
+            mine.cluster_name, mine.feature_level, me, them, theirs.feature_level_max, them));
+  }
   if (both_belong) {
     if (auto text = skips_differ(mine, theirs)) return refuse(RefusalCode::kSkips, *text);
   }

@@ -46,6 +46,10 @@ struct Hello {
   std::vector<raft::EntryId> skipped_entries{};
   // How much the sender's cluster wants it to lead; 0: never (raft::Options::priority).
   uint8_t priority = 100;
+  // The highest feature level that the sender supports, and the one in force in its cluster (0: it
+  // belongs to none). Builds that came before the levels say nothing, which means the first one.
+  uint32_t feature_level_max = raft::kFirstFeatureLevel;
+  uint32_t feature_level = 0;
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.
@@ -57,7 +61,7 @@ enum class RefusalCode : uint16_t {
   kWrongNode = 4,  // the dialled address leads to another node
   kDiskId = 5,     // a known node id with another disk: its votes are forgotten
   kPluginName = 6,
-  kPluginLevel = 7,
+  kPluginLevel = 7,  // or connectd's own feature level: builds that came before it know this code
   kNotMember = 8,    // a node id the cluster does not know
   kRemoved = 9,      // a node id that was removed from the cluster for good
   kRecovered = 10,   // the cluster was recovered without the one that is told so

@@ -268,6 +268,23 @@ void get_all(Reader& in, Fields&... fields) {
   (in.get(fields), ...);
 }
 
+std::string newer_text() {
+  return fmt::format(
+      "connectd {} (feature level {}) does not know: the sender is a newer version, "
+      "and this cluster must not be at its level yet",
+      CONNECTD_VERSION, raft::highest_feature_level());
+}
+
+// Why the header, in front of what is left, is not taken. Checksum first, then kind.
+std::string refused_entry(const Reader& in, ByteView header) {
+  const size_t length = load_le<uint32_t>(header.data() + 52);
+  if (length > in.left()) return "the header of an entry cannot be";
+  std::string what = unknown_in_entry({header.data(), kEntryHeaderBytes + length});
+  if (what.empty()) return "the header of an entry cannot be";
+  return fmt::format("the entry at index {} has {}, which {}", load_le<uint64_t>(header.data()),
+                     what, newer_text());
+}
+
 // Empty: fine, as far as it goes. (What is too short shows in in.ok().)
 std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
   auto count = in.number<uint32_t>();
@@ -280,7 +297,7 @@ std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
     raft::Entry& entry = m.entries.emplace_back();
     ByteView header = in.bytes(kEntryHeaderBytes);
     if (!in.ok()) return "an entry is cut off";
-    if (!decode_entry_header(header, entry, length)) return "the header of an entry cannot be";
+    if (!decode_entry_header(header, entry, length)) return refused_entry(in, header);
     entry.payload = in.slice(length);
     if (!in.ok()) return "an entry is cut off";
     if (entry.index != m.prev_index + 1 + i || entry.term < last_term || entry.term > sender_term) {
@@ -313,7 +330,7 @@ std::string read_proposals(Reader& in, ForwardProposals& m) {
     proposal.payload = in.slice(length);
     if (!in.ok()) return "a proposal is cut off";
     if (!raft::is_known_entry_kind(kind) || zero1 != 0 || zero2 != 0) {
-      return fmt::format("a proposal of kind {}, which this version does not know", kind);
+      return fmt::format("a proposal of kind {}, which {}", kind, newer_text());
     }
     proposal.kind = static_cast<raft::EntryKind>(kind);
     if (!raft::may_be_forwarded(proposal.kind)) {
@@ -497,7 +514,9 @@ Result<FrameHeader> decode_frame_header(ByteView from) {
     return malformed(
         fmt::format("a frame of group {}; this node has group {} only", group, kGroup));
   }
-  if (!is_known_type(type)) return malformed(fmt::format("a frame of unknown type {}", type));
+  if (!is_known_type(type)) {
+    return malformed(fmt::format("a frame of type {}, which {}", type, newer_text()));
+  }
   bool is_handshake = type <= static_cast<uint8_t>(FrameType::kRefusal);
   size_t limit = is_handshake ? kMaxHandshakeBytes : kMaxFrameBytes;
   if (length > limit) {
@@ -560,7 +579,9 @@ void append_hello(std::string& out, const Hello& hello) {
   CHECK(hello.former_cluster_ids.size() <= kMaxFormerClusters &&
         hello.skipped_entries.size() <= kMaxSkippedEntries)
       << "both are counted where they are made";
-  const bool has_history = !hello.former_cluster_ids.empty() || !hello.skipped_entries.empty();
+  const bool has_level = hello.feature_level_max > raft::kFirstFeatureLevel;
+  const bool has_history =
+      has_level || !hello.former_cluster_ids.empty() || !hello.skipped_entries.empty();
   if (hello.peer_address.empty() && !hello.members_index && !has_history &&
       hello.priority == Hello().priority) {
     CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
@@ -581,6 +602,10 @@ void append_hello(std::string& out, const Hello& hello) {
       writer.number(skip.term.value());
       writer.number(skip.checksum);
     }
+  }
+  if (has_level) {
+    writer.number(hello.feature_level_max);
+    writer.number(hello.feature_level);
   }
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
@@ -653,6 +678,13 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
       hello.skipped_entries.push_back(skip);
     }
     if (!in.ok()) return malformed("a malformed hello: its history makes no sense");
+  }
+  if (in.left() > 0) {
+    hello.feature_level_max = in.number<uint32_t>();
+    hello.feature_level = in.number<uint32_t>();
+    if (!in.ok() || hello.feature_level_max == 0 || hello.feature_level > hello.feature_level_max) {
+      return malformed("a malformed hello: its feature level is invalid");
+    }
   }
   return Handshake(std::move(hello));
 }

@@ -135,6 +135,7 @@ class Node:
         self.log_path = os.path.join(directory, f"node{node_id}.log")
         self.process = None
         self.environment = {}  # of its process, beside the test's own
+        self.binary = None  # another build than CONNECTD
         self.end_seen = False  # the test has seen the end of the process, and judged it
 
     @property
@@ -202,7 +203,7 @@ class Cluster:
             with open(node.log_path, "ab") as log:
                 log.write(f"---- start {time.strftime('%H:%M:%S')}\n".encode())
                 log.flush()
-                node.process = subprocess.Popen([CONNECTD, "--config", node.config_path],
+                node.process = subprocess.Popen([node.binary or CONNECTD, "--config", node.config_path],
                                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 env={**os.environ, **node.environment})
 

@@ -296,13 +296,11 @@ void Applier::apply_entry(const raft::Entry& entry) {
       }
       break;
     }
-    case raft::EntryKind::kCompare: {
-      // Behind the entry itself, below.
-      break;
-    }
+    case raft::EntryKind::kCompare:  // behind the entry itself, below
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:
+    case raft::EntryKind::kLevelProbe:
       break;
     case raft::EntryKind::kSettings: {
       ByteReader in(entry.payload.view());

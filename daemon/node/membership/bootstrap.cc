@@ -52,7 +52,8 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
     bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
                 genesis->plugin_name == options_.plugin_name &&
                 genesis->plugin_level >= options_.plugin_level_min &&
-                genesis->plugin_level <= options_.plugin_level_max;
+                genesis->plugin_level <= options_.plugin_level_max &&
+                genesis->settings.feature_level <= options_.feature_level_max;
     // A node set to join never takes part in forming.
     if (!fits || (options_.mode == Mode::kJoin && founds)) {
       LOG_WARNING("bootstrap",
@@ -116,6 +117,7 @@ void Bootstrap::draw() {
   // The highest level that every founder supports.
   uint32_t low = options_.plugin_level_min;
   uint32_t high = options_.plugin_level_max;
+  genesis.settings.feature_level = options_.feature_level_max;
   for (GenesisMember& member : genesis.members) {
     if (member.id == options_.id) {
       member.disk_id = options_.disk_id;
@@ -126,6 +128,8 @@ void Bootstrap::draw() {
     member.disk_id = found->second.hello.disk_id;
     low = std::max(low, found->second.hello.plugin_level_min);
     high = std::min(high, found->second.hello.plugin_level_max);
+    genesis.settings.feature_level =
+        std::min(genesis.settings.feature_level, found->second.hello.feature_level_max);
   }
   if (options_.mode == Mode::kNew && genesis.members.size() > 1) {
     refused_ =

@@ -35,7 +35,8 @@ class Bootstrap final {
     uint32_t plugin_level_min = 0;
     uint32_t plugin_level_max = 0;
     std::map<std::string, std::string> plugin_options;
-    raft::Settings settings;
+    raft::Settings settings;  // but the feature level: the founders' highest common one
+    uint32_t feature_level_max = raft::highest_feature_level();
   };
 
   struct Lineage {

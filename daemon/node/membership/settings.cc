@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "config/options.h"
 #include "config/values.h"
 
@@ -36,6 +38,7 @@ std::vector<Setting> list_settings(const raft::Settings& settings) {
       {std::string(kElectionTimeout), config::format_duration(settings.election_timeout)},
       {std::string(kLeaseReads), settings.lease_reads ? "true" : "false"},
       {std::string(kMaxClockDrift), std::to_string(settings.max_clock_drift_percent)},
+      {std::string(kFeatureLevelKey), std::to_string(settings.feature_level)},
   };
 }
 
@@ -60,6 +63,16 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     auto percent = in_range<uint64_t>(key, value, config::parse_integer);
     if (!percent) return failure(percent.error());
     settings.max_clock_drift_percent = static_cast<uint8_t>(*percent);
+  } else if (key == kFeatureLevelKey) {
+    auto level = config::parse_integer(value);
+    if (!level) return failure(ExitCode::kUsage, fmt::format("{}: {}", key, level.error()));
+    if (*level < settings.feature_level || *level > std::numeric_limits<uint32_t>::max()) {
+      return failure(ExitCode::kUsage,
+                     fmt::format("{}: {} is invalid: the level in force is {}, and it is never "
+                                 "lowered",
+                                 key, value, settings.feature_level));
+    }
+    settings.feature_level = static_cast<uint32_t>(*level);
   } else {
     std::string known;
     for (const Setting& setting : list_settings(settings)) {
@@ -77,7 +90,7 @@ std::vector<std::string> setting_differences(const raft::Settings& configured,
   const std::vector<Setting> wanted = list_settings(configured);
   const std::vector<Setting> real = list_settings(in_force);
   for (size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i].value == real[i].value) continue;
+    if (wanted[i].value == real[i].value || wanted[i].key == kFeatureLevelKey) continue;
     warnings.push_back(
         fmt::format("{} is {} in the configuration and {} in the cluster: the cluster's value "
                     "counts. To change it: connectctl settings set {} {}",

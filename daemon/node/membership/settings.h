@@ -18,6 +18,9 @@ struct Setting {
   bool operator==(const Setting&) const = default;
 };
 
+// The feature level (raft/feature_level.h): it is in no configuration, and operators raise it.
+inline constexpr std::string_view kFeatureLevelKey = "cluster.feature_level";
+
 // In the order in which they are shown.
 std::vector<Setting> list_settings(const raft::Settings& settings);
 

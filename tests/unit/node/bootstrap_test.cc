@@ -281,6 +281,7 @@ TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_name = "kv"; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 5; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 0; }));
+  EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.settings.feature_level = 9; }));
   Bootstrap second(options(2));
   second.message(NodeId(1), wire::GenesisOffer{"rubbish"});
   EXPECT_FALSE(second.decided());
@@ -293,6 +294,23 @@ TEST(Bootstrap, TheHighestCommonLevelIsTaken) {
   first.advance();
   ASSERT_TRUE(first.decided());
   EXPECT_EQ(first.decided()->plugin_level, 3u);
+}
+
+TEST(Bootstrap, FeatureLevelIsTheHighestThatAllFoundersSupport) {
+  for (uint32_t third : {1, 2, 5}) {
+    auto newer = options(1);
+    newer.feature_level_max = 3;
+    Bootstrap first(newer);
+    wire::Hello second_hello = hello(2);
+    second_hello.feature_level_max = 4;
+    wire::Hello third_hello = hello(3);
+    third_hello.feature_level_max = third;
+    first.peer_reached(NodeId(2), second_hello);
+    first.peer_reached(NodeId(3), third_hello);
+    first.advance();
+    ASSERT_TRUE(first.decided());
+    EXPECT_EQ(first.decided()->settings.feature_level, std::min(third, 3u));
+  }
 }
 
 TEST(Bootstrap, WithoutACommonLevelThereIsNoCluster) {

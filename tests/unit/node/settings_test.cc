@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "node/membership/feature_levels.h"
 #include "node/membership/members.h"
 
 namespace connectd::node {
@@ -12,6 +13,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 raft::Settings sample() {
   raft::Settings settings;
@@ -36,6 +38,95 @@ TEST(Settings, TheirBytesAreThoseOfTheDocument) {
   std::string hex;
   for (char c : sample().encode()) hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
   EXPECT_EQ(hex, "0101140027b929000000000065cd1d00000000");
+}
+
+// Builds that know no levels read all settings until the level is raised.
+TEST(Settings, LevelIsInTheBytesOnlyOverTheFirst) {
+  raft::Settings settings = sample();
+  const std::string before = settings.encode();
+  EXPECT_EQ(before[0], 1);
+  settings.feature_level = 2;
+  const std::string bytes = settings.encode();
+  EXPECT_EQ(bytes, "\x02" + before.substr(1) + std::string("\x02\0\0\0", 4));
+  ByteReader in(as_bytes(bytes));
+  raft::Settings read;
+  ASSERT_TRUE(raft::Settings::decode(in, read));
+  EXPECT_TRUE(in.done());
+  EXPECT_EQ(read, settings);
+  EXPECT_TRUE(read.allow(1) && read.allow(2) && !read.allow(3));
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    ByteReader cut(as_bytes(bytes).first(length));
+    EXPECT_FALSE(raft::Settings::decode(cut, read)) << length;
+  }
+  std::string first_level = bytes;
+  first_level[first_level.size() - 4] = 1;
+  ByteReader bad(as_bytes(first_level));
+  EXPECT_FALSE(raft::Settings::decode(bad, read)) << "there is one way to write it";
+}
+
+TEST(Settings, LaterVersionIsNewer) {
+  EXPECT_FALSE(raft::Settings::are_newer(as_bytes("\x01")));
+  EXPECT_FALSE(raft::Settings::are_newer(as_bytes("\x02")));
+  EXPECT_TRUE(raft::Settings::are_newer(as_bytes("\x03")));
+  EXPECT_FALSE(raft::Settings::are_newer({}));
+}
+
+TEST(Settings, LevelIsRaisedAndNeverLowered) {
+  raft::Settings settings = sample();
+  settings.feature_level = 3;
+  EXPECT_EQ(with_setting(settings, "cluster.feature_level", "5", 50ms)->feature_level, 5u);
+  EXPECT_EQ(with_setting(settings, "cluster.feature_level", "3", 50ms)->feature_level, 3u);
+  for (const char* value : {"2", "0", "4294967296", "x", ""}) {
+    auto changed = with_setting(settings, "cluster.feature_level", value, 50ms);
+    ASSERT_FALSE(changed) << value;
+    EXPECT_THAT(changed.error().text, HasSubstr("cluster.feature_level: "));
+  }
+  EXPECT_THAT(with_setting(settings, "cluster.feature_level", "2", 50ms).error().text,
+              HasSubstr("never lowered"));
+  EXPECT_THAT(setting_differences(sample(), settings), ElementsAre()) << "no file says it";
+}
+
+TEST(FeatureLevels, EveryMemberCountsAlsoTheOnesThatAreDown) {
+  auto disk = [](uint8_t byte) {
+    DiskId id;
+    id.bytes.fill(byte);
+    return id;
+  };
+  std::vector<GenesisMember> members;
+  for (uint8_t id : {1, 2, 3}) members.push_back({NodeId(id), disk(id), "", "", ""});
+  FeatureLevels levels(NodeId(1), 3);
+  levels.announced(NodeId(2), disk(2), 2);
+  auto why = [&](uint32_t level) {
+    auto may = levels.check_raise(level, members);
+    return may ? std::string() : may.error().text;
+  };
+  EXPECT_THAT(why(2), HasSubstr("node 3 has not announced"));
+  EXPECT_THAT(why(2), Not(HasSubstr("node 2")));
+  levels.announced(NodeId(3), disk(3), 1);
+  EXPECT_THAT(why(2), HasSubstr("node 3 supports levels up to 1"));
+  levels.announced(NodeId(3), disk(9), 2);
+  EXPECT_THAT(why(2), HasSubstr("node 3 has not announced")) << "that was another disk";
+  levels.announced(NodeId(3), disk(3), 3);
+  EXPECT_EQ(why(2), "");
+  EXPECT_THAT(why(3), HasSubstr("node 2 supports levels up to 2"));
+  levels.announced(NodeId(2), disk(2), 4);
+  EXPECT_EQ(why(3), "");
+  EXPECT_THAT(why(4), HasSubstr("node 1 supports levels up to 3")) << "itself";
+  levels.announced(NodeId(2), disk(2), 1);
+  EXPECT_THAT(why(2), HasSubstr("node 2")) << "it went back: the last announcement counts";
+  members.push_back({NodeId(4), DiskId(), "", "", ""});
+  EXPECT_THAT(why(2), HasSubstr("node 4 has not announced"));
+}
+
+TEST(FeatureLevels, DataOfHigherLevelIsMismatch) {
+  raft::Settings settings;
+  settings.feature_level = 2;
+  EXPECT_TRUE(check_supported(settings, Index(7), 2, "/data"));
+  auto refused = check_supported(settings, Index(7), 1, "/data");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ExitCode::kMismatch);
+  EXPECT_THAT(refused.error().text,
+              HasSubstr("/data: index 7 set the cluster's feature level to 2"));
 }
 
 TEST(Settings, WhatDoesNotMakeSenseIsRefused) {
@@ -93,7 +184,8 @@ TEST(Settings, AChangeConfirmsNothing) {
 TEST(Settings, AreShownAndSetAsInTheConfiguration) {
   EXPECT_THAT(list_settings(sample()), ElementsAre(Setting{"raft.election_timeout", "700ms"},
                                                    Setting{"raft.lease_reads", "true"},
-                                                   Setting{"raft.max_clock_drift_percent", "20"}));
+                                                   Setting{"raft.max_clock_drift_percent", "20"},
+                                                   Setting{"cluster.feature_level", "1"}));
   for (const Setting& setting : list_settings(raft::Settings())) {
     EXPECT_TRUE(with_setting(sample(), setting.key, setting.value, 50ms)) << setting.key;
   }

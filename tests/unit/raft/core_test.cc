@@ -372,10 +372,66 @@ TEST(Propose, TakesOnlyKindsThatMayBeProposed) {
     propose.proposals.resize(2);
     propose.proposals[1].kind = row.kind;
     host.step(std::move(propose));
-    const bool taken = may_be_proposed(row.kind);
+    const bool taken = may_be_proposed(row.kind) && host.core->settings().allow(row.since_level);
     EXPECT_EQ(host.proposals_dropped, taken ? 0u : 1u) << row.name;
     EXPECT_EQ(host.core->last_index(), taken ? before + 2 : before) << row.name;
   }
+}
+
+TEST(FeatureLevel, LevelInForceDecidesWhatMayBeProposed) {
+  Options options;
+  options.feature_level_max = kNextFeatureLevel;
+  Host host({1}, 0, three(), options);
+  host.lead_and_commit();
+  auto propose = [&] {
+    Propose event;
+    event.proposals.emplace_back().kind = EntryKind::kLevelProbe;
+    host.step(std::move(event));
+  };
+  propose();
+  EXPECT_EQ(host.proposals_dropped, 1u);
+  Settings settings = host.core->settings();
+  settings.feature_level = kNextFeatureLevel;
+  host.step(ChangeSettings{settings});
+  ASSERT_EQ(host.core->settings().feature_level, kNextFeatureLevel);
+  const Index before = host.core->last_index();
+  propose();
+  EXPECT_EQ(host.proposals_dropped, 1u);
+  EXPECT_EQ(host.core->last_index(), before + 1);
+}
+
+TEST(FeatureLevel, NeverFallsAndNeverPassesOwnHighest) {
+  Options options;
+  options.feature_level_max = 3;
+  Host host({1}, 0, three(), options);
+  host.lead_and_commit();
+  auto change = [&](uint32_t level) {
+    Settings settings = host.core->settings();
+    settings.feature_level = level;
+    host.step(ChangeSettings{settings});
+    return host.core->settings().feature_level;
+  };
+  EXPECT_EQ(change(4), kFirstFeatureLevel);
+  EXPECT_EQ(change(3), 3u);
+  EXPECT_EQ(change(2), 3u);
+}
+
+// The gate keeps such an entry away from a build that does not support its level. Should it come
+// all the same, it is not taken.
+TEST(FeatureLevel, FollowerTakesNoSettingsOfHigherLevel) {
+  Host host;
+  Settings settings;
+  settings.feature_level = kReleasedFeatureLevel + 1;
+  AppendRequest request;
+  Entry& entry = request.entries.emplace_back();
+  entry.index = Index(1);
+  entry.term = Term(1);
+  entry.kind = EntryKind::kSettings;
+  entry.payload = Slice::copy_of(settings.encode());
+  entry.checksum = entry_checksum(entry);
+  host.receive(2, 1, request);
+  EXPECT_EQ(host.core->last_index(), Index(0));
+  EXPECT_TRUE(host.take<AppendResponse>().empty());
 }
 
 TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {

@@ -22,9 +22,11 @@ std::vector<EntryKind> kinds_where(Has&& has) {
 
 TEST(EntryKinds, KnownNumbersAreThoseOfTheTable) {
   for (unsigned number = 0; number < 256; ++number) {
-    const bool known = number >= 1 && number <= kEntryKinds.size();
+    const bool listed = number >= 1 && number <= kEntryKinds.size();
+    const bool known =
+        listed && row_of(static_cast<EntryKind>(number)).since_level <= highest_feature_level();
     EXPECT_EQ(is_known_entry_kind(static_cast<uint8_t>(number)), known) << number;
-    if (known) {
+    if (listed) {
       EXPECT_EQ(row_of(static_cast<EntryKind>(number)).kind, static_cast<EntryKind>(number));
     }
   }
@@ -43,7 +45,7 @@ TEST(EntryKinds, ColumnsHoldTheExpectedKinds) {
   using enum EntryKind;
   using Kinds = std::vector<EntryKind>;
   EXPECT_EQ(kinds_where([](auto& row) { return may_be_proposed(row.kind); }),
-            (Kinds{kCommand, kSessionOpen, kTick, kCompare}));
+            (Kinds{kCommand, kSessionOpen, kTick, kCompare, kLevelProbe}));
   EXPECT_EQ(kinds_where([](auto& row) { return may_be_forwarded(row.kind); }),
             (Kinds{kCommand, kSessionOpen}));
   EXPECT_EQ(kinds_where([](auto& row) { return row.writer == EntryWriter::kNobody; }),
@@ -59,6 +61,8 @@ TEST(EntryKinds, ColumnsHoldTheExpectedKinds) {
             (Kinds{kSessionOpen}));
   EXPECT_EQ(kinds_where([](auto& row) { return row.can_be_skipped; }), (Kinds{kCommand, kTick}));
   EXPECT_EQ(kinds_where([](auto& row) { return row.is_slow_to_apply; }), (Kinds{kCompare}));
+  EXPECT_EQ(kinds_where([](auto& row) { return row.since_level > kReleasedFeatureLevel; }),
+            (Kinds{kLevelProbe}));
 }
 
 }  // namespace

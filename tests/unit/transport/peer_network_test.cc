@@ -575,5 +575,27 @@ TEST_F(PeerNetworkTest, ConnectionsNoticeAPeerThatIsGone) {
   EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 1234);
 }
 
+// What a node says of itself changes while connections stand: who does not fit any more is
+// disconnected, and told why when it comes back. The others are not disturbed.
+TEST_F(PeerNetworkTest, RecheckDisconnectsWhoDoesNotFitAnyMore) {
+  TestNode& ahead = add_node(1);
+  TestNode& fits = add_node(2);
+  TestNode& behind = add_node(3);
+  ahead.hello.feature_level_max = fits.hello.feature_level_max = 2;
+  introduce();
+  ASSERT_TRUE(all_reached());
+  ahead.network->recheck_peers();
+  EXPECT_EQ(ahead.lost[NodeId(3)], 0) << "nothing has changed";
+  ahead.hello.feature_level = 2;
+  ahead.network->recheck_peers();
+  EXPECT_EQ(ahead.lost[NodeId(3)], 1);
+  EXPECT_EQ(ahead.lost[NodeId(2)], 0);
+  ASSERT_TRUE(run_until([&] { return !behind.refusals.empty(); }));
+  EXPECT_EQ(behind.refusals[0].first, NodeId(1));
+  EXPECT_THAT(behind.refusals[0].second.text, HasSubstr("is at feature level 2"));
+  EXPECT_EQ(behind.reached[NodeId(1)], behind.lost[NodeId(1)]);
+  EXPECT_EQ(fits.lost[NodeId(1)], 0);
+}
+
 }  // namespace
 }  // namespace connectd::transport
