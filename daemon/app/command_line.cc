@@ -1,5 +1,7 @@
 #include "app/command_line.h"
 
+#include <fmt/format.h>
+
 #include <boost/program_options.hpp>
 #include <sstream>
 
@@ -80,6 +82,6 @@ std::string help_text() {
   return out.str();
 }
 
-std::string version_text() { return std::string(kVersionText) + "\n"; }
+std::string version_text() { return fmt::format("{}\n", kVersionText); }
 
 }  // namespace connectd::app

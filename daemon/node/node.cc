@@ -13,250 +13,128 @@ constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
 // While a leader's disk stalls its followers go on committing; what its own disk has not taken is
 // bounded by this.
 constexpr size_t kMaxUnstableBytes = 256 << 20;
-constexpr Duration kTickInterval = std::chrono::milliseconds(100);
-// Between two compare entries that are wanted because one alone did not settle a difference.
-constexpr Duration kCompareRetry = std::chrono::seconds(10);
 // Rounds of one turn: a reply may let the next request of its stream start.
 constexpr int kMaxRounds = 4;
 
 }  // namespace
 
-Node::Node(const NodeOptions& options, const Genesis& genesis, Host host)
-    : options_(options),
-      genesis_(genesis),
-      host_(std::move(host)),
-      random_(options.seed),
-      feature_levels_(options.id, options.raft.feature_level_max) {}
-
-Node::~Node() = default;
-
-// ---- faces
-
-std::unique_ptr<RequestStream> Node::open_stream(ReplyHandler& handler) {
-  return holder_->open_stream(handler);
-}
-
-Framing Node::framing() const {
-  switch (host_.plugin->framing()) {
-    case CONNECTD_FRAMING_RESP:
-      return Framing::kResp;
-    case CONNECTD_FRAMING_LENGTH:
-      return Framing::kLength;
-    default:
-      return Framing::kLine;
-  }
-}
-
-Classified Node::classify(ByteView request) {
-  Classified classified;
-  auto kind = instance_->classify(request, classified.reply);
-  if (kind) {
-    classified.kind = *kind;
-  } else {
-    classified.plugin_failed = true;
-    classified.reply = kind.error().text;
-  }
-  return classified;
-}
-
-void Node::on_message(NodeId from, wire::PeerMessage message) {
-  std::visit(
-      Overloaded{
-          [&](raft::Envelope& envelope) {
-            if (envelope.from != from || envelope.to != options_.id) return;
-            auto* append = std::get_if<raft::AppendRequest>(&envelope.message);
-            if (append != nullptr && log_is_full() && !take_what_fits(*append)) return;
-            step(raft::Received{std::move(envelope)});
-          },
-          [&](wire::ForwardProposals& forward) {
-            if (core_->term() == forward.leader_term && takes_proposals() && !refuses(forward)) {
-              step(raft::Propose{std::move(forward.proposals)});
-            } else {
-              host_.transport->send(
-                  from, wire::ForwardRefused{forward.leader_term, core_->term(), core_->leader()});
-            }
-          },
-          [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
-          [&](wire::SnapshotChunk& chunk) { on_snapshot_chunk(from, std::move(chunk)); },
-          [&](wire::SnapshotOffer& offer) { on_snapshot_offer(from, offer); },
-          [&](wire::SnapshotAck& ack) { sender_->on_ack(from, ack, now_.time); },
-          [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
-          [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
-          [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
-          [&](wire::DiskReport& report) {
-            disks_->on_message(from, report, now_.time);
-            disks_changed_ = true;
-          },
-          [&](wire::ChangeRequest& request) {
-            auto change = MemberChange::decode(as_bytes(request.change));
-            ChangeOutcome outcome{ChangeCode::kRefused, "the leader does not understand the change",
-                                  Index()};
-            if (change) outcome = try_change(*change);
-            host_.transport->send(from, wire::ChangeAnswer{request.number, outcome.encode()});
-          },
-          [&](wire::ChangeAnswer& answer) {
-            auto asked = asked_changes_.find(answer.number);
-            if (asked == asked_changes_.end()) return;
-            auto outcome = ChangeOutcome::decode(as_bytes(answer.outcome));
-            auto done = std::move(asked->second.done);
-            asked_changes_.erase(asked);
-            done(outcome ? *outcome
-                         : ChangeOutcome{ChangeCode::kRefused, "the leader's answer makes no sense",
-                                         Index()});
-          },
-          // Forming is over for a node that exists (node/membership/bootstrap.h takes these).
-          [](wire::GenesisOffer&) {},
-          [](wire::GenesisAccepted&) {},
-      },
-      message);
-}
-
-void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
-  seen_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address, hello.http_address};
-  feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
-  step(raft::PeerReached{peer, hello.priority});
-  divergence_->peer_changed(peer);
-  disks_->peer_reached(peer);
-  disks_changed_ = true;
-}
-
-void Node::on_peer_lost(NodeId peer) {
-  seen_.erase(peer);
-  step(raft::PeerLost{peer});
-  divergence_->peer_changed(peer);
-  holder_->forward_lost(peer);
-  sender_->peer_lost(peer, now_.time);
-}
-
-// ---- the turn
-
-void Node::step(raft::Event event) { core_->step(std::move(event), now_); }
-
-void Node::set_now(const Now& now) {
-  now_ = now;
-  holder_->set_now(now.time);
-}
+// ---- the turn, and in it the life of a write
+//
+//   submit     the requests' holder numbers it and hands it to the leader, here or elsewhere
+//   append     the leader's core appends it to its log
+//   replicate  it goes to the followers             ∥  persist  it goes to this node's disk
+//   commit     a quorum has it on disk
+//   apply      the plugin applies it
+//   reply      its client is answered, by the node that holds the connection
+//
+// On a follower it begins with replicate, which arrives as a message, and ends with apply. Each
+// step takes all that is there, for many writes at a time; a write is at another step in each turn.
 
 void Node::turn(const Now& now) {
   set_now(now);
-  take_log_progress();
+  commit();
   take_worker_results();
   take_snapshotter_results();
   step(raft::TimePassed{});
   for (int round = 0; round < kMaxRounds; ++round) {
-    bool progress = take_apply_results();
-    if (round > 0 && !progress) break;
-    compare_replicas();
-    if (std::exchange(disks_changed_, false)) judge_disks();
-    tell_holder();
-    holder_->advance(now.time);
-    do_ready();
-    follow_members();
+    if (!reply() && round > 0) break;
+    Divergence::Effects comparison;
+    compare_replicas(comparison);
+    submit();
+    carry_out(core_->take_ready());  // replicate, persist, apply
     // Behind what Raft has to say.
-    for (auto& [to, message] : comparison_.messages) {
-      host_.transport->send(to, std::move(message));
-    }
-    comparison_.messages.clear();
-    tell_holder();
-    reads_.clear();
-    holder_->take_reads(handed_, reads_);
-    if (!reads_.empty()) applier_->read(std::move(reads_));
+    for (auto& [to, message] : comparison.messages) host_.transport->send(to, std::move(message));
+    read();
     host_.transport->flush();
-    applier_->advance();
+    threads_->applier.advance();
   }
   // More than the rounds of one turn: the next one follows at once.
-  if (applier_->has_results()) host_.wake();
+  if (threads_->applier.has_results()) host_.wake();
   if (now.time >= next_housekeeping_) {
     next_housekeeping_ = now.time + kHousekeepingInterval;
     housekeeping();
   }
-  applier_->advance();
+  threads_->applier.advance();
   holder_->end_replies();
 }
 
-Time Node::next_deadline() const {
-  Time deadline = std::min(core_->next_deadline(), holder_->next_deadline());
-  return std::min({deadline, next_housekeeping_, sender_->next_deadline()});
-}
-
-void Node::take_log_progress() {
-  uint64_t durable = writer_->durable_batch();
-  if (durable == durable_batch_) return;
-  durable_batch_ = durable;
-  while (!held_messages_.empty() && held_messages_.front().batch <= durable) {
-    uint64_t batch = held_messages_.front().batch;
-    send(held_messages_.front().messages);
-    held_messages_.pop_front();
-    step(raft::AppendDone{batch});
+// Requests that may go are numbered and handed to the leader.
+void Node::submit() {
+  tell_holder();
+  Outgoing& out = holder_->advance(now_.time);
+  for (Outgoing::Handed& writes : out.proposals) append(writes);
+  for (const Outgoing::Question& read : out.questions) {
+    step(raft::ReadRequest{read.context, read.lease});
   }
 }
 
-void Node::tell_holder() {
-  LeaderView view{core_->leader(), core_->term(), core_->leader() != NodeId()};
-  if (view.leader == options_.id) view.takes_proposals = takes_proposals();
-  if (view == leader_view_) return;
-  leader_view_ = view;
-  holder_->leader_changed(view.leader, view.term, view.takes_proposals);
-}
-
-bool Node::takes_proposals() const {
-  return core_->role() == raft::Role::kLeader && !core_->is_transferring() &&
-         core_->unstable_bytes() < kMaxUnstableBytes && !log_is_full() &&
-         divergence_->writes() == Divergence::Writes::kTaken;
-}
-
-void Node::compare_replicas() {
-  bool refused = divergence_->writes() == Divergence::Writes::kRefused;
-  divergence_->advance({core_->role() == raft::Role::kLeader, core_->leader(), core_->term(),
-                        &core_->conf(), core_->settings().election_timeout},
-                       now_.time, comparison_);
-  for (const std::string& error : comparison_.errors) LOG_ERROR("divergence", "{}", error);
-  comparison_.errors.clear();
-  if (comparison_.stop) host_.fatal(*std::exchange(comparison_.stop, std::nullopt));
-  if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
-    holder_->refuse_writes(divergence_->reason());
+// By this node's core, or by the leader that gets them (on_forwarded).
+void Node::append(Outgoing::Handed& writes) {
+  if (writes.leader == self_) {
+    step(raft::Propose{std::move(writes.proposals)});
+  } else {
+    host_.transport->send(writes.leader,
+                          wire::ForwardProposals{writes.term, std::move(writes.proposals)});
   }
 }
 
-void Node::send(std::vector<raft::Envelope>& messages) {
-  for (raft::Envelope& envelope : messages) {
-    NodeId to = envelope.to;
-    host_.transport->send(to, std::move(envelope));
-  }
-}
+// What the core has decided since the last turn.
+void Node::carry_out(raft::Ready ready) {
+  replicate(ready.messages);
+  if (ready.append) persist(std::move(*ready.append));
+  if (!ready.committed.empty()) apply(std::move(ready.committed));
 
-void Node::do_ready() {
-  raft::Ready ready = core_->take_ready();
-  send(ready.messages);
-  if (ready.append) {
-    raft::AppendBatch& batch = *ready.append;
-    held_messages_.push_back({batch.id, std::move(batch.after_durable)});
-    writer_->submit(batch.id, batch.hard_state, batch.replaces_from, std::move(batch.entries));
-  }
-  if (!ready.committed.empty()) {
-    CHECK_EQ(ready.committed.front().index.value(), handed_.value() + 1);
-    handed_ = ready.committed.back().index;
-    for (const raft::Entry& entry : ready.committed) log_bytes_ += entry.weight();
-    applier_->apply(std::move(ready.committed));
-  }
   for (const raft::ReadState& read : ready.reads) holder_->read_index(read.context, read.index);
   for (uint64_t context : ready.reads_dropped) holder_->read_dropped(context);
   // Numbered writes may have been among them: only a new session settles that.
   if (ready.proposals_dropped > 0) holder_->forward_refused(core_->term());
-  for (const raft::LoadRequest& load : ready.loads) worker_->submit(Worker::Load{load});
-  for (NodeId peer : ready.snapshots) {
-    sender_->begin(peer, core_->term(), core_->first_index(), now_.time);
-  }
+  for (const raft::LoadRequest& load : ready.loads) threads_->worker.submit(Worker::Load{load});
+  Effects out;
+  for (NodeId peer : ready.snapshots) snapshots_->begin_sending(peer, snapshot_view(), out);
+  membership_->follow(*core_, out);
+  carry_out(out);
   if (ready.soft_state_changed) {
     LOG_INFO("raft", "{} term={} leader={} last={} commit={}", raft::role_name(core_->role()),
              core_->term(), core_->leader(), core_->last_index(), core_->commit_index());
   }
 }
 
-bool Node::take_apply_results() {
-  if (!applier_->take_results(results_)) return false;
-  ByteView bytes = as_bytes(results_.bytes);
-  for (ApplyResults::Item& item : results_.items) {
+void Node::replicate(std::vector<raft::Envelope>& messages) {
+  for (raft::Envelope& envelope : messages) {
+    NodeId to = envelope.to;
+    host_.transport->send(to, std::move(envelope));
+  }
+}
+
+// The writer makes it durable, and keeps back what may leave only then.
+void Node::persist(raft::AppendBatch batch) { threads_->writer.submit(std::move(batch)); }
+
+// The counterpart of persist: acknowledgements leave, and the core counts what this node's disk
+// has, which may commit entries.
+void Node::commit() {
+  while (auto durable = threads_->writer.next_durable()) {
+    replicate(durable->messages);
+    step(raft::AppendDone{durable->batch});
+  }
+}
+
+void Node::apply(std::vector<raft::Entry> committed) {
+  CHECK_EQ(committed.front().index.value(), handed_.value() + 1);
+  handed_ = committed.back().index;
+  uint64_t bytes = 0;
+  for (const raft::Entry& entry : committed) bytes += entry.weight();
+  snapshots_->handed(bytes);
+  threads_->applier.apply(std::move(committed));
+}
+
+// What was applied and read since the last call is answered. False: nothing was.
+bool Node::reply() {
+  ApplyResults* results = threads_->applier.take_results();
+  if (results == nullptr) return false;
+  ByteView bytes = as_bytes(results->bytes);
+  std::vector<std::pair<Index, uint64_t>> hashed;
+  Effects out;
+  for (ApplyResults::Item& item : results->items) {
     std::visit(
         Overloaded{
             [&](ApplyResults::CommandApplied& command) {
@@ -272,151 +150,130 @@ bool Node::take_apply_results() {
               holder_->session_opened(opened.id, opened.incarnation);
             },
             [&](ApplyResults::SnapshotTaken& taken) {
-              snapshot_taken(taken.mark, taken.file_bytes, "apply waited");
+              snapshots_->taken(taken.mark, taken.file_bytes, "apply waited", snapshot_view(), out);
             },
-            [&](SnapshotFailed& failed) { snapshot_failed(failed); },
+            [&](SnapshotFailed& failed) { snapshots_->failed(failed, now_.time); },
             [&](ApplyResults::Captured& captured) { on_captured(std::move(captured.task)); },
             [&](ApplyResults::Replaced& replaced) {
-              instance_ = std::move(replaced.instance);
-              holder_->state_replaced(replaced.sessions);
+              classifier_->replace(std::move(replaced.instance));
+              const auto* session = replaced.sessions.find(holder_->session());
+              holder_->state_replaced(session == nullptr ? std::optional<Sequence>()
+                                                         : session->last);
             },
-            [&](ApplyResults::StateHashed& hashed) {
-              hashed_.push_back(hashed);
-              last_compare_ = now_.time;
+            [&](ApplyResults::StateHashed& state) {
+              hashed.emplace_back(state.index, state.hash);
+              divergence_->compared(now_.time);
             },
         },
         item);
   }
-  digest_ = results_.digest;
-  plugin_deadline_ns_ = results_.next_deadline_ns;
-  if (results_.applied) {
-    applied_ = results_.applied;
-    Index index = applied_ - results_.digests.size();
-    for (uint64_t digest : results_.digests) divergence_->applied(++index, digest);
-    for (const auto& hashed : hashed_) {
-      // Not of a state that was replaced since.
-      if (hashed.index + results_.digests.size() > applied_) {
-        divergence_->state_hashed(hashed.index, hashed.hash);
-      }
-    }
-    hashed_.clear();
-    step(raft::ApplyDone{applied_});
+  carry_out(out);
+  digest_ = results->digest;
+  ticks_.set_deadline(results->next_deadline_ns);
+  if (!results->applied) return true;
+  applied_ = results->applied;
+  divergence_->applied(applied_, results->digests, hashed);
+  step(raft::ApplyDone{applied_});
+  return true;
+}
+
+// Reads whose index is reached go to the plugin; reply() answers them.
+void Node::read() {
+  tell_holder();
+  std::vector<ReadTask> reads;
+  holder_->take_reads(handed_, reads);
+  if (!reads.empty()) threads_->applier.read(std::move(reads));
+}
+
+// ---- what arrives
+
+void Node::on_message(NodeId from, wire::PeerMessage message) {
+  Effects out;
+  std::visit(
+      Overloaded{
+          [&](raft::Envelope& envelope) {
+            if (envelope.from != from || envelope.to != self_) return;
+            auto* append = std::get_if<raft::AppendRequest>(&envelope.message);
+            if (append != nullptr && log_is_full() &&
+                !disks_->take_what_fits(*append, *core_, now_.time)) {
+              return;
+            }
+            step(raft::Received{std::move(envelope)});
+          },
+          [&](wire::ForwardProposals& forward) { on_forwarded(from, forward); },
+          [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
+          [&](wire::SnapshotOffer& offer) {
+            if (!hear_of_term(from, offer.leader_term)) return;
+            snapshots_->on_offer(from, offer, snapshot_view(), out);
+          },
+          [&](wire::SnapshotChunk& chunk) {
+            if (!hear_of_term(from, chunk.leader_term)) return;
+            snapshots_->on_chunk(from, std::move(chunk), snapshot_view(), out);
+          },
+          [&](wire::SnapshotAck& ack) { snapshots_->on_ack(from, ack, now_.time, out); },
+          [&](wire::DigestReport& report) { divergence_->on_message(from, report); },
+          [&](wire::DigestQuery& query) { divergence_->on_message(from, query); },
+          [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
+          [&](wire::DiskReport& report) { disks_->on_report(from, report, now_.time); },
+          [&](wire::ChangeRequest& request) {
+            out.send(from,
+                     wire::ChangeAnswer{request.number,
+                                        carry_out(membership_->decide(request, *core_)).encode()});
+          },
+          [&](wire::ChangeAnswer& answer) { membership_->on_answer(answer); },
+          // Forming is over for a node that exists (node/membership/bootstrap.h takes these).
+          [](wire::GenesisOffer&) {},
+          [](wire::GenesisAccepted&) {},
+      },
+      message);
+  carry_out(out);
+}
+
+// Submit, from another node: append here, if this node leads.
+void Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
+  if (core_->term() == forward.leader_term && takes_proposals() && !disks_->refuses(forward)) {
+    step(raft::Propose{std::move(forward.proposals)});
+  } else {
+    host_.transport->send(
+        from, wire::ForwardRefused{forward.leader_term, core_->term(), core_->leader()});
+  }
+}
+
+// An offer or a chunk of a snapshot says what a heartbeat says (paper, figure 13): whose term it
+// is. It may be the first that is heard of a new one. False: it is of a former leader.
+bool Node::hear_of_term(NodeId from, Term leader_term) {
+  if (leader_term < core_->term()) return false;
+  if (leader_term > core_->term()) {
+    step(raft::Received{raft::Envelope{from, self_, leader_term, raft::Heartbeat{Index(), 0}}});
   }
   return true;
 }
 
-void Node::take_worker_results() {
-  sender_->lead(core_->role() == raft::Role::kLeader, core_->term(), now_.time);
-  if (now_.time >= sender_->next_deadline()) sender_->advance(now_.time);
-  if (!worker_->take_results(worker_items_)) return;
-  for (Worker::Item& item : worker_items_) {
-    std::visit(
-        Overloaded{
-            [&](raft::Loaded& loaded) { step(std::move(loaded)); },
-            [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
-            [&](Worker::SegmentPrepared& prepared) {
-              preparing_segment_ = false;
-              if (!prepared.ok) next_preparation_ = now_.time + kSpaceCheckInterval;
-            },
-            [&](Worker::SpaceChecked& space) {
-              disks_->measured(space.free_bytes);
-              disks_changed_ = true;
-              if (std::exchange(disk_was_full_, disks_->is_full()) == disks_->is_full()) return;
-              if (disks_->is_full()) {
-                LOG_WARNING("storage",
-                            "{} bytes are free, storage.min_free_disk is {}: this disk is full",
-                            space.free_bytes, options_.min_free_bytes);
-              } else {
-                LOG_INFO("storage", "{} bytes are free again", space.free_bytes);
-              }
-            },
-            [&](Worker::SourceOpened& opened) {
-              if (opened.newest_is_damaged) replace_snapshot();
-              sender_->source_opened(opened, now_.time);
-            },
-            [&](Worker::ChunkRead& chunk) { sender_->chunk_read(chunk, now_.time); },
-            [&](Worker::OfferTaken& taken) {
-              --incoming_tasks_;
-              if (taken.ack.state == wire::SnapshotAck::State::kRefused &&
-                  taken.ack.file == incoming_) {
-                incoming_ = wire::SnapshotFile();
-              }
-              host_.transport->send(taken.from, taken.ack);
-            },
-            [&](Worker::ChunkReceived& received) {
-              --incoming_tasks_;
-              if (!received.ack) return;
-              if (received.ack->state == wire::SnapshotAck::State::kRefused &&
-                  received.ack->file == incoming_) {
-                incoming_ = wire::SnapshotFile();
-              }
-              host_.transport->send(received.from, *received.ack);
-            },
-            [&](Worker::Restored& restored) {
-              --incoming_tasks_;
-              install(restored);
-            },
-        },
-        item);
-  }
-  worker_items_.clear();
+void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
+  membership_->peer_reached(peer, hello);
+  step(raft::PeerReached{peer, hello.priority});
+  divergence_->peer_changed(peer);
+  disks_->peer_reached(peer);
 }
 
-// ---- now and then
-
-void Node::housekeeping() {
-  if (wants_snapshot()) start_snapshot();
-  if (taking_snapshot_) watch_snapshot();
-  if (log_->wants_next_segment() && !preparing_segment_ && now_.time >= next_preparation_) {
-    preparing_segment_ = true;
-    worker_->submit(Worker::PrepareSegment{});
-  }
-  follow_snapshots();
-  if (now_.time >= next_space_check_) {
-    next_space_check_ = now_.time + kSpaceCheckInterval;
-    worker_->submit(Worker::CheckSpace{});
-  }
-  if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
-    // The one before found nobody, or was given up.
-    step(raft::TransferLeadership{});
-    host_.wake();
-  }
-  watch_disk();
-  advance_members();
-  expire_changes();
-  propose_tick();
-  propose_compare();
+void Node::on_peer_lost(NodeId peer) {
+  membership_->peer_lost(peer);
+  step(raft::PeerLost{peer});
+  divergence_->peer_changed(peer);
+  holder_->forward_lost(peer);
+  Effects out;
+  snapshots_->peer_lost(peer, now_.time, out);
+  carry_out(out);
 }
 
-// The plugin's deadline is in log time, which follows the clocks of a quorum; the leader's own
-// clock tells when to look. A tick that comes early does nothing and is repeated.
-void Node::propose_tick() {
-  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() ||
-      core_->is_transferring()) {
-    return;
-  }
-  if (plugin_deadline_ns_ > now_.wall_ns || now_.time - last_tick_ < kTickInterval) return;
-  if (divergence_->writes() != Divergence::Writes::kTaken || disks_->writes_stopped()) return;
-  last_tick_ = now_.time;
-  propose(raft::EntryKind::kTick);
+Time Node::next_deadline() const {
+  return std::min({core_->next_deadline(), holder_->next_deadline(), snapshots_->next_deadline(),
+                   next_housekeeping_});
 }
 
-void Node::propose_compare() {
-  if (core_->role() != raft::Role::kLeader || !core_->leader_is_ready() ||
-      core_->is_transferring() || !host_.plugin->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) {
-    return;
-  }
-  Duration since = now_.time - last_compare_;
-  bool wanted = divergence_->wants_compare() && since >= kCompareRetry;
-  // An idle cluster writes nothing.
-  bool due = options_.compare_interval > Duration::zero() && since >= options_.compare_interval &&
-             applied_ > divergence_->last_hashed() &&
-             divergence_->writes() == Divergence::Writes::kTaken && !disks_->writes_stopped();
-  if (!wanted && !due) return;
-  last_compare_ = now_.time;
-  propose(raft::EntryKind::kCompare);
-}
+// ---- the parts
 
+// An entry of the leader's own, without payload.
 void Node::propose(raft::EntryKind kind) {
   std::vector<raft::Proposal> proposals(1);
   proposals.front().kind = kind;
@@ -424,24 +281,224 @@ void Node::propose(raft::EntryKind kind) {
   host_.wake();
 }
 
-void Node::compact() {
-  if (!older_snapshot_.index) return;
-  uint64_t trailing = std::min(options_.snapshot.trailing_entries, older_snapshot_.index.value());
-  // What was applied may be ahead of what is durable here; compaction never passes that.
-  Index keep_from = std::min(older_snapshot_.index + 1 - trailing, core_->durable_index() + 1);
-  // Nor what a follower needs behind the snapshot that it is sent.
-  keep_from = std::min(keep_from, sender_->keep_from().value_or(keep_from));
-  if (keep_from > core_->first_index()) worker_->submit(Worker::Compact{keep_from});
+void Node::carry_out(Effects& effects) {
+  for (raft::Event& event : effects.events) step(std::move(event));
+  for (auto& [to, message] : effects.messages) host_.transport->send(to, std::move(message));
+  threads_->carry_out(effects);
+  if (effects.wake) host_.wake();
+  effects = Effects();
 }
 
-// ---- the end
+void Node::tell_holder() {
+  const NodeId leader = core_->leader();
+  holder_->leader_changed(leader, core_->term(),
+                          leader == self_ ? takes_proposals() : leader != NodeId());
+}
 
-void Node::shut_down() {
-  if (stopping_) return;
-  stopping_ = true;
-  holder_->shut_down();
-  step(raft::Retire{});
-  if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
+bool Node::takes_proposals() const {
+  return core_->role() == raft::Role::kLeader && !core_->is_transferring() &&
+         core_->unstable_bytes() < kMaxUnstableBytes && !log_is_full() &&
+         divergence_->writes() == Divergence::Writes::kTaken;
+}
+
+void Node::compare_replicas(Divergence::Effects& comparison) {
+  const bool refused = divergence_->writes() == Divergence::Writes::kRefused;
+  divergence_->advance({core_->role() == raft::Role::kLeader, core_->leader(), core_->term(),
+                        &core_->conf(), core_->settings().election_timeout},
+                       now_.time, comparison);
+  for (const std::string& error : comparison.errors) LOG_ERROR("divergence", "{}", error);
+  if (comparison.stop) host_.fatal(*std::exchange(comparison.stop, std::nullopt));
+  if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
+    holder_->refuse_writes(divergence_->reason());
+  }
+  Effects out;
+  disks_->react(*core_, threads_->log->has_reserve(), now_.time, out);
+  carry_out(out);
+  holder_->set_disk_full(disks_->refusal());
+}
+
+void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
+  if (core_->role() == raft::Role::kLeader) {
+    return done(carry_out(membership_->decide(change, *core_)));
+  }
+  Effects out;
+  membership_->ask_leader(change, *core_, now_.time, std::move(done), out);
+  carry_out(out);
+}
+
+ChangeOutcome Node::carry_out(const Membership::Decision& decision) {
+  if (decision.event) {
+    step(*decision.event);
+    host_.wake();
+  }
+  return membership_->concluded(decision, *core_);
+}
+
+// ---- snapshots
+
+Snapshots::View Node::snapshot_view() const {
+  return {now_.time, core_->term(),          core_->role() == raft::Role::kLeader,
+          handed_,   core_->durable_index(), core_->first_index()};
+}
+
+void Node::on_captured(Snapshotter::Task task) {
+  // A snapshot from the leader may have come while this one waited.
+  const auto* write = std::get_if<Snapshotter::Write>(&task);
+  const bool overtaken = write != nullptr && !snapshots_->is_current(write->mark);
+  if (const auto* hash = std::get_if<Snapshotter::Hash>(&task)) {
+    divergence_->state_hashing(hash->index);
+  }
+  threads_->snapshotter.submit(std::move(task));
+  if (overtaken) threads_->snapshotter.cancel();
+}
+
+void Node::take_snapshotter_results() {
+  std::vector<Snapshotter::Item> items;
+  if (!threads_->snapshotter.take_results(items)) return;
+  Effects out;
+  for (Snapshotter::Item& item : items) {
+    std::visit(Overloaded{
+                   [&](auto& snapshot) { snapshots_->on(snapshot, snapshot_view(), out); },
+                   [&](Snapshotter::Hashed& hashed) {
+                     if (!hashed.hash) {
+                       LOG_WARNING("divergence", "the state at index {} is not compared: {}",
+                                   hashed.index, hashed.failure);
+                     }
+                     divergence_->state_hash_done(hashed.index, hashed.hash);
+                     divergence_->compared(now_.time);
+                     out.releases.push_back(std::move(hashed.capture));
+                   },
+               },
+               item);
+  }
+  carry_out(out);
+}
+
+void Node::take_worker_results() {
+  Effects out;
+  snapshots_->follow_role(snapshot_view(), out);
+  carry_out(out);
+  std::vector<Worker::Item> items;
+  if (!threads_->worker.take_results(items)) return;
+  for (Worker::Item& item : items) {
+    std::visit(
+        Overloaded{
+            [&](raft::Loaded& loaded) { step(std::move(loaded)); },
+            [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
+            [&](Worker::SegmentPrepared& prepared) {
+              disks_->segment_prepared(prepared.ok, now_.time);
+            },
+            [&](Worker::SpaceChecked& space) { disks_->measured(space.free_bytes); },
+            [&](auto& of_a_snapshot) { snapshots_->on(of_a_snapshot, snapshot_view(), out); },
+            [&](Worker::Restored& restored) { on_restored(restored); },
+        },
+        item);
+    carry_out(out);
+  }
+}
+
+// It is durable, and of this cluster.
+void Node::on_restored(Worker::Restored& restored) {
+  const Index index = restored.file.mark.index;
+  // The core's present effects come first: they speak of the old log.
+  if (index > handed_) carry_out(core_->take_ready());
+  Effects out;
+  if (index > handed_) install(restored, out);
+  carry_out(out);
+  snapshots_->on_restored(restored, snapshot_view(), out);
+  carry_out(out);
+}
+
+// The log begins anew behind the snapshot, unless it holds the snapshot's last entry; the core is
+// told, and the apply thread swaps the instance.
+void Node::install(Worker::Restored& restored, Effects& out) {
+  const raft::SnapshotMark mark = restored.file.mark;
+  LOG_INFO("snapshot", "installed index={} from node {}", mark.index, restored.from);
+  if (core_->term_at(mark.index) != mark.term) {
+    raft::HardState hard_state = core_->hard_state();
+    hard_state.commit = std::max(hard_state.commit, mark.index);
+    threads_->writer.reset(mark, hard_state);
+  }
+  const ReplicatedState& state = restored.state.state;
+  out.events.push_back(raft::SnapshotInstalled{
+      mark, state.conf, state.stamp_ns, Slice::copy_of(state.members.encode()), state.settings});
+  handed_ = mark.index;
+  snapshots_->installed(restored.file, out);
+  threads_->applier.replace(std::move(restored.state));
+}
+
+// ---- now and then
+
+void Node::housekeeping() {
+  Effects out;
+  Snapshots::Disk disk{
+      threads_->store->partial(), disks_->watch().is_full(), {}, [this](Index index) {
+        return threads_->log->bytes_from(index);
+      }};
+  if (snapshots_->holds_log()) disk.peers = core_->peers();
+  snapshots_->advance(disk, snapshot_view(), out);
+  carry_out(out);
+  if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
+    // The one before found nobody, or was given up.
+    step(raft::TransferLeadership{});
+    host_.wake();
+  }
+  disks_->advance(*core_,
+                  {threads_->log->has_reserve(), threads_->log->wants_next_segment(),
+                   threads_->writer.is_behind(), threads_->writer.durable_batch()},
+                  stopping_, now_.time, out);
+  carry_out(out);
+  holder_->set_disk_full(disks_->refusal());
+  if (core_->is_transferring()) disks_->hand_over_began();
+  membership_->advance(*core_, now_.time, out);
+  carry_out(out);
+  propose_own();
+}
+
+// Entries of the leader's own: log time for the plugin, and a comparison of the replicas.
+void Node::propose_own() {
+  if (!core_->leader_is_ready() || core_->is_transferring()) return;
+  const bool has_space = !disks_->watch().writes_stopped();
+  if (divergence_->writes() == Divergence::Writes::kTaken && has_space && ticks_.take_due(now_)) {
+    propose(raft::EntryKind::kTick);
+  }
+  if (host_.plugin->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT) &&
+      divergence_->take_compare_due(applied_, has_space, now_.time)) {
+    propose(raft::EntryKind::kCompare);
+  }
+}
+
+// ---- opening
+
+Node::Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts)
+    : self_(self),
+      genesis_(genesis),
+      host_(std::move(host)),
+      warnings_(std::move(parts.warnings)),
+      skips_(std::move(parts.skips)),
+      now_(now),
+      core_(std::move(parts.core)),
+      classifier_(std::move(parts.classifier)),
+      holder_(std::move(parts.holder)),
+      snapshots_(std::move(parts.snapshots)),
+      membership_(std::move(parts.membership)),
+      disks_(std::move(parts.disks)),
+      divergence_(std::move(parts.divergence)),
+      threads_(std::move(parts.threads)),
+      handed_(parts.applied),
+      applied_(parts.applied),
+      digest_(parts.digest) {}
+
+Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
+                                         Host host, Now now) {
+  auto opened = open_directory(options, genesis, *host.files, host.data_dir, host.plugin);
+  if (!opened) return failure(opened.error());
+  Parts parts = make_parts(options, genesis, host, std::move(*opened), now);
+  std::unique_ptr<Node> node(new Node(options.id, genesis, std::move(host), now, std::move(parts)));
+  Effects out;
+  node->membership_->follow(*node->core_, out);
+  node->carry_out(out);
+  return node;
 }
 
 }  // namespace connectd::node

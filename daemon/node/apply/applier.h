@@ -19,8 +19,8 @@
 
 #include "base/error.h"
 #include "base/work_channel.h"
-#include "node/apply/replicated_state.h"
-#include "node/requests/holder.h"
+#include "node/apply/restored_state.h"
+#include "node/requests/request.h"
 #include "node/snapshots/snapshotter.h"
 #include "plugin/capture.h"
 #include "plugin/instance.h"
@@ -28,12 +28,6 @@
 #include "storage/snapshot_store.h"
 
 namespace connectd::node {
-
-// A restored state that takes the place of the present one.
-struct RestoredState {
-  ReplicatedState state;
-  std::shared_ptr<plugin::Instance> instance;
-};
 
 // What applying `entry` may depend on: the same on every node.
 plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis);
@@ -128,7 +122,7 @@ class Applier final {
   // ---- loop thread
   void apply(std::vector<raft::Entry> entries);
   void read(std::vector<ReadTask> tasks);
-  enum class How : uint8_t { kCapture, kInline };
+  using How = SnapshotHow;
   // SnapshotTaken, Captured or SnapshotFailed follows.
   void take_snapshot(How how = How::kCapture);
   // What was captured has been written, or will not be: the next capture may begin.
@@ -137,8 +131,8 @@ class Applier final {
   // Called behind the five above: runs what is queued on the calling thread, if nobody else does,
   // it is little and no snapshot; else wakes the apply thread.
   void advance();
-  // Results since the last call, into `out`. False: none.
-  bool take_results(ApplyResults& out) { return channel_.take_results(out); }
+  // Results since the last call; null: none. Valid until the next call.
+  ApplyResults* take_results() { return channel_.take_results(taken_) ? &taken_ : nullptr; }
   bool has_results() const { return channel_.has_results(); }
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
@@ -185,6 +179,7 @@ class Applier final {
   std::atomic<size_t> queued_weight_{0};  // a snapshot weighs too much for inline
   bool inline_allowed_;                   // loop thread, as the next
   bool pushed_ = false;                   // since the last advance()
+  ApplyResults taken_;                    // loop thread; kept for its capacity
 
   std::mutex baton_;  // held while the state below is in use
   ReplicatedState state_;

@@ -15,9 +15,17 @@ LogWriter::LogWriter(storage::Log& log, std::function<void()> wake,
                      std::function<void(Error)> fatal)
     : log_(log), wake_(std::move(wake)), fatal_(std::move(fatal)), queue_(kMaxQueuedBatches) {}
 
-void LogWriter::submit(uint64_t id, raft::HardState hard_state, std::optional<Index> replaces_from,
-                       std::vector<raft::Entry> entries) {
-  CHECK(queue_.push(Batch{id, hard_state, replaces_from, std::move(entries)}));
+void LogWriter::submit(raft::AppendBatch batch) {
+  held_.push_back({batch.id, std::move(batch.after_durable)});
+  CHECK(queue_.push(
+      Batch{batch.id, batch.hard_state, batch.replaces_from, std::move(batch.entries)}));
+}
+
+std::optional<LogWriter::Durable> LogWriter::next_durable() {
+  if (held_.empty() || held_.front().batch > durable_batch()) return std::nullopt;
+  Durable durable = std::move(held_.front());
+  held_.pop_front();
+  return durable;
 }
 
 void LogWriter::reset(raft::SnapshotMark mark, raft::HardState hard_state) {

@@ -1,11 +1,13 @@
-// The tail of the log: takes the core's batches, and makes all that wait durable with one sync.
+// The tail of the log: takes the core's batches, makes all that wait durable with one sync, and
+// keeps back the messages that may leave only then.
 // When there is no space for a new segment it waits for it, and everything behind waits with it: to
 // the rest of the node that looks like a disk that stalls, and ends by itself. Owner of the batches
-// in flight: the writer thread; submit() and take_done() are the loop's.
+// in flight: the writer thread; of the messages kept back: the loop thread.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <variant>
@@ -25,12 +27,19 @@ class LogWriter final {
   LogWriter(storage::Log& log, std::function<void()> wake, std::function<void(Error)> fatal);
 
   // ---- loop thread
-  // `batch.after_durable` stays with the caller.
-  void submit(uint64_t id, raft::HardState hard_state, std::optional<Index> replaces_from,
-              std::vector<raft::Entry> entries);
+  void submit(raft::AppendBatch batch);
   // Begins an empty log behind an installed snapshot, in order with the batches.
   void reset(raft::SnapshotMark mark, raft::HardState hard_state);
-  // The last batch that is durable; 0: none yet. All before it are, too.
+  // The next batch that has become durable, in order: its messages may leave now, then the core
+  // learns of it. None: nothing new is durable.
+  struct Durable {
+    uint64_t batch = 0;
+    std::vector<raft::Envelope> messages;
+  };
+  std::optional<Durable> next_durable();
+  // Something was submitted that next_durable() has not given yet.
+  bool is_behind() const { return !held_.empty(); }
+  // The last batch that is durable; 0: none yet. All before it are, too. Any thread.
   uint64_t durable_batch() const;
 
   // ---- writer thread
@@ -63,6 +72,7 @@ class LogWriter final {
   storage::Log& log_;
   const std::function<void()> wake_;
   const std::function<void(Error)> fatal_;
+  std::deque<Durable> held_;  // loop thread: submitted, in order
   BoundedQueue<Task> queue_;
   bool failed_ = false;
   std::vector<Task> fresh_;

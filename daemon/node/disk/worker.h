@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/work_channel.h"
-#include "node/apply/applier.h"
+#include "node/apply/restored_state.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
 #include "storage/file_system.h"
@@ -130,10 +130,5 @@ class Worker final {
   std::unique_ptr<storage::SnapshotReceiver> receiver_;
   bool preparing_failed_ = false;  // the last time, and it was said
 };
-
-// Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the
-// leader.
-Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
-                                       const std::shared_ptr<const plugin::Plugin>& plugin);
 
 }  // namespace connectd::node

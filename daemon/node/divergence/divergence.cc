@@ -12,6 +12,8 @@ namespace {
 
 // Hashes of the state that are kept: compare entries are rare.
 constexpr size_t kMaxHashes = 16;
+// Between two compare entries that are wanted because one alone did not settle a difference.
+constexpr Duration kCompareRetry = std::chrono::seconds(10);
 
 using wire::Compared;
 
@@ -62,6 +64,15 @@ std::optional<uint64_t> DigestRing::at(Index index) const {
 Divergence::Divergence(const Options& options, Index applied, uint64_t digest) : options_(options) {
   tracks_[1].compared = Compared::kState;
   ring_.record(applied, digest);
+}
+
+void Divergence::applied(Index index, const std::vector<uint64_t>& digests,
+                         const std::vector<std::pair<Index, uint64_t>>& hashed) {
+  const Index before = index - digests.size();
+  for (size_t i = 0; i < digests.size(); ++i) applied(before + i + 1, digests[i]);
+  for (const auto& [at, hash] : hashed) {
+    if (at > before) state_hashed(at, hash);  // not of a state that was replaced since
+  }
 }
 
 void Divergence::state_hashed(Index index, uint64_t hash) {
@@ -267,6 +278,18 @@ void Divergence::settle_writes() {
     }
     writes_ = Writes::kHeld;
   }
+}
+
+bool Divergence::take_compare_due(Index applied, bool takes_writes, Time now) {
+  const Duration since = now - last_compare_;
+  const bool wanted = wants_compare() && since >= kCompareRetry;
+  // An idle cluster writes nothing.
+  const bool due = options_.compare_interval > Duration::zero() &&
+                   since >= options_.compare_interval && applied > last_hashed() &&
+                   writes() == Writes::kTaken && takes_writes;
+  if (!wanted && !due) return false;
+  last_compare_ = now;
+  return true;
 }
 
 bool Divergence::wants_compare() const {

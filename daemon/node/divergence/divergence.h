@@ -65,6 +65,8 @@ class Divergence final {
     Duration interval = std::chrono::milliseconds(50);
     std::string plugin;  // "counter 1.0.0", for people
     uint64_t build = 0;  // DigestReport::build of this node's state hashes
+    // Between two compare entries; zero: none but those that a difference asks for.
+    Duration compare_interval{};
   };
   // Who this node is at the moment.
   struct View {
@@ -96,8 +98,14 @@ class Divergence final {
     hashes_.clear();  // a snapshot took the state's place
     if (hashing_ <= index) hashing_ = Index();
   }
+  // The last entries, up to `index`, without gaps; and what compare entries among them, or in a
+  // state that was replaced meanwhile, gave.
+  void applied(Index index, const std::vector<uint64_t>& digests,
+               const std::vector<std::pair<Index, uint64_t>>& hashed);
   // Behind applied() of the same index.
   void state_hashed(Index index, uint64_t hash);
+  // A compare entry was applied, here or by hashing later; the next one is not due for a while.
+  void compared(Time now) { last_compare_ = now; }
   // The same, when the hash comes later: before applied() of that index; then, once, with none if
   // there will be none. What belongs to a state that was replaced since is dropped.
   void state_hashing(Index index) { hashing_ = index; }
@@ -115,6 +123,9 @@ class Divergence final {
   Writes writes() const { return writes_; }
   // Why writes are refused; empty when they are not.
   const std::string& reason() const { return reason_; }
+  // Now and then, on a leader that may propose one: whether to log a compare entry. Counts it as
+  // proposed. `applied`: what is in the state; `takes_writes`: by space on the disks.
+  bool take_compare_due(Index applied, bool takes_writes, Time now);
   // A case about the state cannot be decided, for want of hashes: another compare entry would help.
   bool wants_compare() const;
 
@@ -187,6 +198,7 @@ class Divergence final {
   bool stopped_ = false;
   std::vector<std::pair<NodeId, wire::PeerMessage>> answers_;
   std::optional<wire::DivergenceVerdict> sentence_;  // this node is to stop
+  Time last_compare_;                                // proposed, or applied
 
   // Follower.
   Index reported_;

@@ -7,7 +7,7 @@
 
 namespace connectd::node {
 
-void SnapshotSender::begin(NodeId peer, Term term, Index first_index, Time now) {
+void SnapshotSender::begin(NodeId peer, Term term, Index first_index, Time now, Effects& out) {
   Stream& stream = streams_[peer] = Stream{};
   stream.term = term;
   stream.heard = stream.asked_at = now;
@@ -23,37 +23,37 @@ void SnapshotSender::begin(NodeId peer, Term term, Index first_index, Time now) 
     kept_.erase(kept);
     if (in_time && source->info().mark.index + 1 >= first_index) {
       stream.source = std::move(source);
-      open(peer, stream, now);
+      open(peer, stream, now, out);
       return;
     }
   }
-  host_.submit(Worker::OpenSource{peer});
+  out.tasks.push_back(Worker::OpenSource{peer});
 }
 
-void SnapshotSender::source_opened(Worker::SourceOpened& opened, Time now) {
+void SnapshotSender::source_opened(Worker::SourceOpened& opened, Time now, Effects& out) {
   auto found = streams_.find(opened.peer);
   // A stream that was begun twice asked twice; the first answer counts.
   if (found == streams_.end() || found->second.source || found->second.begin_at) return;
-  if (!opened.source) return end(opened.peer, End::kBroken, now);
+  if (!opened.source) return end(opened.peer, End::kBroken, now, out);
   found->second.source = std::move(opened.source);
-  open(opened.peer, found->second, now);
+  open(opened.peer, found->second, now, out);
 }
 
-void SnapshotSender::open(NodeId peer, Stream& stream, Time now) {
+void SnapshotSender::open(NodeId peer, Stream& stream, Time now, Effects& out) {
   stream.heard = now;
   holds_[peer] = {stream.source->info().mark.index + 1, now};
   LOG_INFO("snapshot", "offering index={} bytes={} to node {}", stream.source->info().mark.index,
            stream.source->info().file_bytes, peer);
-  offer(peer, stream, now);
+  offer(peer, stream, now, out);
 }
 
-void SnapshotSender::offer(NodeId peer, Stream& stream, Time now) {
+void SnapshotSender::offer(NodeId peer, Stream& stream, Time now, Effects& out) {
   stream.asked = true;
   stream.asked_at = now;
-  host_.send(peer, wire::SnapshotOffer{stream.source->file(), stream.term});
+  out.send(peer, wire::SnapshotOffer{stream.source->file(), stream.term});
 }
 
-void SnapshotSender::on_ack(NodeId from, const wire::SnapshotAck& ack, Time now) {
+void SnapshotSender::on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out) {
   auto found = streams_.find(from);
   if (found == streams_.end() || !found->second.source ||
       !(found->second.source->file() == ack.file)) {
@@ -77,17 +77,17 @@ void SnapshotSender::on_ack(NodeId from, const wire::SnapshotAck& ack, Time now)
         stream.read = std::max(stream.read, received);
         progressed(from, now);
       }
-      pump(now);
+      pump(now, out);
       break;
     }
     case wire::SnapshotAck::State::kWorking:
       progressed(from, now);
       break;
     case wire::SnapshotAck::State::kInstalled:
-      end(from, End::kInstalled, now);
+      end(from, End::kInstalled, now, out);
       break;
     case wire::SnapshotAck::State::kRefused:
-      end(from, End::kRefused, now);
+      end(from, End::kRefused, now, out);
       break;
   }
 }
@@ -103,7 +103,7 @@ bool SnapshotSender::wants_chunk(const Stream& stream) const {
 }
 
 // A chunk to each in turn, as long as there is one to be sent and the limit allows it.
-void SnapshotSender::pump(Time now) {
+void SnapshotSender::pump(Time now, Effects& out) {
   throttled_ = false;
   size_t idle = 0;
   while (idle < streams_.size()) {
@@ -124,27 +124,27 @@ void SnapshotSender::pump(Time now) {
     served_last_ = peer;
     idle = 0;
     if (stream.read == stream.acked) stream.heard = now;  // from here on an answer is due
-    host_.submit(Worker::ReadChunk{peer, stream.source, stream.read, length});
+    out.tasks.push_back(Worker::ReadChunk{peer, stream.source, stream.read, length});
     stream.read += length;
   }
 }
 
-void SnapshotSender::chunk_read(Worker::ChunkRead& chunk, Time now) {
+void SnapshotSender::chunk_read(Worker::ChunkRead& chunk, Time now, Effects& out) {
   auto found = streams_.find(chunk.peer);
   if (found == streams_.end() || found->second.source != chunk.source) return;
   Stream& stream = found->second;
   if (chunk.bytes.empty()) {
     stream.source = nullptr;  // it is opened, and verified, anew
-    return end(chunk.peer, End::kBroken, now);
+    return end(chunk.peer, End::kBroken, now, out);
   }
   stream.sent += chunk.bytes.size();
   bytes_sent_ += chunk.bytes.size();
-  host_.send(chunk.peer, wire::SnapshotChunk{chunk.source->file(), stream.term, chunk.offset,
-                                             std::move(chunk.bytes)});
+  out.send(chunk.peer, wire::SnapshotChunk{chunk.source->file(), stream.term, chunk.offset,
+                                           std::move(chunk.bytes)});
 }
 
-void SnapshotSender::peer_lost(NodeId peer, Time now) {
-  if (streams_.contains(peer)) end(peer, End::kBroken, now);
+void SnapshotSender::peer_lost(NodeId peer, Time now, Effects& out) {
+  if (streams_.contains(peer)) end(peer, End::kBroken, now, out);
 }
 
 void SnapshotSender::lead(bool leads, Term term, Time now) {
@@ -163,7 +163,7 @@ void SnapshotSender::keep(NodeId peer, Stream& stream, Time now) {
   if (stream.source) kept_[peer] = {std::move(stream.source), now};
 }
 
-void SnapshotSender::end(NodeId peer, End how, Time now) {
+void SnapshotSender::end(NodeId peer, End how, Time now, Effects& out) {
   auto found = streams_.find(peer);
   Stream stream = std::move(found->second);
   streams_.erase(found);
@@ -184,29 +184,29 @@ void SnapshotSender::end(NodeId peer, End how, Time now) {
     refusals.pause = std::clamp(2 * refusals.pause, kRefusalPauseMin, kRefusalPauseMax);
     refusals.until = now + refusals.pause;
   }
-  host_.ended(raft::SnapshotSent{peer, how == End::kInstalled, mark});
+  out.events.push_back(raft::SnapshotSent{peer, how == End::kInstalled, mark});
 }
 
-void SnapshotSender::advance(Time now) {
+void SnapshotSender::advance(Time now, Effects& out) {
   for (auto it = streams_.begin(); it != streams_.end();) {
     const NodeId peer = it->first;
     Stream& stream = (it++)->second;
     if (stream.begin_at) {
       if (now < *stream.begin_at) continue;
       stream.begin_at.reset();
-      host_.submit(Worker::OpenSource{peer});
+      out.tasks.push_back(Worker::OpenSource{peer});
     }
     if (!stream.source) continue;
     const bool waits = stream.asked || stream.read > stream.acked ||
                        stream.acked == stream.source->info().file_bytes;
     if (!waits) continue;
     if (now - stream.heard > kStreamTimeout) {
-      end(peer, End::kBroken, now);
+      end(peer, End::kBroken, now, out);
     } else if (now - std::max(stream.heard, stream.asked_at) > kStreamRetry) {
-      offer(peer, stream, now);
+      offer(peer, stream, now, out);
     }
   }
-  pump(now);
+  pump(now, out);
 }
 
 bool SnapshotSender::release(const LogView& log, Time now) {

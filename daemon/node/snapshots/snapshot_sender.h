@@ -7,7 +7,7 @@
 // and so does the log behind it: without that log a follower would have to take another snapshot as
 // soon as it has installed this one, and again (docs/adr/0020-resumable-transfer.md).
 //
-// Loop thread. Files are opened and read by the worker.
+// Pure: events in, effects out. Owner: the loop thread. Files are opened and read by the worker.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "node/disk/worker.h"
+#include "node/effects.h"
 #include "node/snapshots/rate_limit.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
@@ -41,28 +41,22 @@ inline constexpr Duration kRefusalPauseMax = std::chrono::seconds(30);
 
 class SnapshotSender final {
  public:
-  struct Host {
-    std::function<void(Worker::Task)> submit;
-    std::function<void(NodeId, wire::PeerMessage)> send;
-    std::function<void(raft::SnapshotSent)> ended;
-  };
-  SnapshotSender(size_t chunk_bytes, Host host)
-      : chunk_bytes_(chunk_bytes), host_(std::move(host)) {}
+  explicit SnapshotSender(size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
 
   // Bytes a second to all followers together; 0: no limit.
   void set_rate(uint64_t rate, Time now) { rate_.set(rate, now); }
 
   // The core wants `peer` to have a snapshot. `first_index`: of the log that is left.
-  void begin(NodeId peer, Term term, Index first_index, Time now);
-  void source_opened(Worker::SourceOpened& opened, Time now);
-  void chunk_read(Worker::ChunkRead& chunk, Time now);
-  void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now);
-  void peer_lost(NodeId peer, Time now);
+  void begin(NodeId peer, Term term, Index first_index, Time now, Effects& out);
+  void source_opened(Worker::SourceOpened& opened, Time now, Effects& out);
+  void chunk_read(Worker::ChunkRead& chunk, Time now, Effects& out);
+  void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out);
+  void peer_lost(NodeId peer, Time now, Effects& out);
   // Who leads no more must not go on: its chunks would speak for a leader that it is not.
   void lead(bool leads, Term term, Time now);
 
   // Now and then, and at next_deadline().
-  void advance(Time now);
+  void advance(Time now, Effects& out);
   Time next_deadline() const { return throttled_ ? rate_.next() : Time::max(); }
 
   struct LogView {
@@ -109,16 +103,15 @@ class SnapshotSender final {
   };
   enum class End : uint8_t { kInstalled, kRefused, kBroken };
 
-  void open(NodeId peer, Stream& stream, Time now);
-  void offer(NodeId peer, Stream& stream, Time now);
+  void open(NodeId peer, Stream& stream, Time now, Effects& out);
+  void offer(NodeId peer, Stream& stream, Time now, Effects& out);
   bool wants_chunk(const Stream& stream) const;
-  void pump(Time now);
+  void pump(Time now, Effects& out);
   void progressed(NodeId peer, Time now);
-  void end(NodeId peer, End how, Time now);
+  void end(NodeId peer, End how, Time now, Effects& out);
   void keep(NodeId peer, Stream& stream, Time now);
 
   const size_t chunk_bytes_;
-  const Host host_;
   RateLimit rate_;
   bool throttled_ = false;
   NodeId served_last_;

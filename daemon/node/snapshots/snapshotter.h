@@ -26,6 +26,11 @@
 
 namespace connectd::node {
 
+enum class SnapshotHow : uint8_t {
+  kCapture,  // captured between two entries, written by the snapshotter
+  kInline,   // written on the apply thread; nothing is applied or read meanwhile
+};
+
 struct SnapshotFailed {
   enum class Why : uint8_t {
     kBusy,       // the state is being captured for something else

@@ -54,7 +54,10 @@ class Bench {
   // "snapshot 12", "replaced".
   std::vector<std::string> take() {
     std::vector<std::string> lines;
-    if (!applier.take_results(results)) return lines;
+    results.clear();
+    ApplyResults* taken_results = applier.take_results();
+    if (taken_results == nullptr) return lines;
+    results = std::move(*taken_results);
     for (const ApplyResults::Item& item : results.items) {
       if (auto* command = std::get_if<ApplyResults::CommandApplied>(&item)) {
         lines.push_back(

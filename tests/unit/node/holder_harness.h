@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "node/apply/session_table.h"
 #include "node/requests/holder.h"
 
 namespace connectd::node {
@@ -82,35 +83,33 @@ inline Classified classify_by_letter(ByteView request) {
   return classified;
 }
 
+struct LetterClassifier final : Classifier {
+  Classified classify(ByteView request) override { return classify_by_letter(request); }
+};
+
 class HolderBench {
  public:
   struct Sent {
-    NodeId to;  // none: proposed here
+    NodeId to;
     Term term;
     std::vector<raft::Proposal> proposals;
   };
 
   explicit HolderBench(HolderLimits limits = {}, uint64_t incarnation = kIncarnation)
-      : holder(kSelf, incarnation, limits,
-               Holder::Host{
-                   classify_by_letter,
-                   [this](raft::Propose propose) {
-                     sent.push_back({NodeId(), Term(), std::move(propose.proposals)});
-                   },
-                   [this](NodeId to, Term term, std::vector<raft::Proposal> proposals) {
-                     sent.push_back({to, term, std::move(proposals)});
-                   },
-                   [this](uint64_t context, bool lease) {
-                     asked.push_back(context);
-                     if (lease) asked_by_lease.push_back(context);
-                   },
-               }) {
+      : holder(kSelf, incarnation, limits, classifier) {
     advance();
   }
 
   void advance(Duration by = {}) {
     now += by;
-    holder.advance(now);
+    Outgoing& out = holder.advance(now);
+    for (Outgoing::Handed& handed : out.proposals) {
+      sent.push_back({handed.leader, handed.term, std::move(handed.proposals)});
+    }
+    for (const Outgoing::Question& question : out.questions) {
+      asked.push_back(question.context);
+      if (question.lease) asked_by_lease.push_back(question.context);
+    }
   }
   std::unique_ptr<RecordingClient> connect() {
     auto client = std::make_unique<RecordingClient>();
@@ -141,6 +140,10 @@ class HolderBench {
   void applied(uint64_t session, uint64_t sequence, uint64_t index, std::string_view reply) {
     holder.applied(SessionId(session), Sequence(sequence), Index(index), 0, as_bytes(reply));
   }
+  void state_replaced(const SessionTable& table) {
+    const auto* session = table.find(holder.session());
+    holder.state_replaced(session == nullptr ? std::optional<Sequence>() : session->last);
+  }
   std::vector<ReadTask> take_reads(uint64_t handed) {
     std::vector<ReadTask> reads;
     holder.take_reads(Index(handed), reads);
@@ -151,6 +154,7 @@ class HolderBench {
   std::vector<Sent> sent;
   std::vector<uint64_t> asked;
   std::vector<uint64_t> asked_by_lease;  // those of `asked` for which a lease is enough
+  LetterClassifier classifier;
   Holder holder;
 };
 

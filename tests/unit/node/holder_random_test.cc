@@ -158,7 +158,7 @@ class Chaos {
     if (count == 0) return;
     for (; count > 0; --count) apply_one(false);
     if (table_.find(local_session_) == nullptr) local_session_ = SessionId();
-    bench_.holder.state_replaced(table_);
+    bench_.state_replaced(table_);
   }
 
   void reads() {

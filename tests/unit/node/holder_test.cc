@@ -543,7 +543,7 @@ TEST(HolderSession, IsOpenedWithTheFirstLeaderAndAskedForAgainWhenLost) {
   bench.holder.leader_changed(kSelf, Term(6), true);
   bench.advance();
   ASSERT_EQ(bench.sent.size(), 3u);
-  EXPECT_FALSE(bench.sent[2].to);
+  EXPECT_EQ(bench.sent[2].to, kSelf);
   bench.holder.session_opened(SessionId(4), kIncarnation);
   EXPECT_TRUE(bench.holder.has_session());
   bench.advance(seconds(1));
@@ -714,7 +714,7 @@ TEST(HolderSnapshot, WhatItCoversIsUnknownAndTheRestGoesOn) {
   table.open(SessionId(10), {kSelf, kIncarnation});
   table.admit(SessionId(10), Sequence(1), Sequence(1));
   table.admit(SessionId(10), Sequence(2), Sequence(1));
-  bench.holder.state_replaced(table);
+  bench.state_replaced(table);
   ASSERT_EQ(client->codes.size(), 2u);
   EXPECT_THAT(client->reply(0), StartsWith("UNKNOWN the node caught up by a snapshot"));
   EXPECT_THAT(client->reply(1), StartsWith("UNKNOWN"));
@@ -735,7 +735,7 @@ TEST(HolderSnapshot, OneBeforeThemSettlesNothing) {
   SessionTable table;
   table.open(SessionId(10), {kSelf, kIncarnation});
   table.admit(SessionId(10), Sequence(1), Sequence(1));
-  bench.holder.state_replaced(table);
+  bench.state_replaced(table);
   EXPECT_EQ(client->codes.size(), 1u);
   bench.applied(10, 2, 12, "two");
   EXPECT_EQ(client->reply(1), "OK two");
@@ -747,7 +747,7 @@ TEST(HolderSnapshot, WithoutTheSessionAllAreUnknownAndAnotherIsOpened) {
   auto client = bench.connect();
   client->submit("w1");
   bench.advance();
-  bench.holder.state_replaced(SessionTable());
+  bench.state_replaced(SessionTable());
   EXPECT_THAT(client->reply(0), StartsWith("UNKNOWN"));
   bench.sent.clear();
   bench.advance();

@@ -1,0 +1,191 @@
+#include "node/disk/disks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace connectd::node {
+namespace {
+
+constexpr std::string_view kNoQuorumHasSpace =
+    "no quorum of the nodes has storage.min_free_disk of free space: the cluster takes no writes "
+    "until there is, reads go on; whose disk is full: connectctl status";
+constexpr std::string_view kLogIsFull =
+    "this node's disk is full and its log has no room: it cannot follow the cluster until there is "
+    "space; ask another node";
+
+}  // namespace
+
+DiskWatch::View Disks::view_of(const raft::Core& core) const {
+  DiskWatch::View view{core.role() == raft::Role::kLeader, core.leader(), core.term(),
+                       &core.conf()};
+  for (const raft::PeerStatus& peer : core.peers()) {
+    if (peer.is_near) view.near.insert(peer.id);
+  }
+  return view;
+}
+
+// ---- what happened
+
+void Disks::measured(uint64_t free_bytes) {
+  watch_.measured(free_bytes);
+  changed_ = true;
+  const bool full = watch_.is_full();
+  if (std::exchange(was_full_, full) == full) return;
+  if (full) {
+    LOG_WARNING("storage", "{} bytes are free, storage.min_free_disk is {}: this disk is full",
+                free_bytes, min_free_bytes_);
+  } else {
+    LOG_INFO("storage", "{} bytes are free again", free_bytes);
+  }
+}
+
+void Disks::segment_prepared(bool ok, Time now) {
+  preparing_segment_ = false;
+  if (!ok) next_preparation_ = now + kSpaceCheckInterval;
+}
+
+void Disks::on_report(NodeId from, const wire::DiskReport& report, Time now) {
+  watch_.on_message(from, report, now);
+  changed_ = true;
+}
+
+void Disks::peer_reached(NodeId peer) {
+  watch_.peer_reached(peer);
+  changed_ = true;
+}
+
+// ---- the turn
+
+void Disks::react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out) {
+  if (std::exchange(changed_, false)) judge(core, log_has_reserve, now, out);
+}
+
+void Disks::advance(const raft::Core& core, const LogView& log, bool stopping, Time now,
+                    Effects& out) {
+  if (log.wants_segment && !preparing_segment_ && now >= next_preparation_) {
+    preparing_segment_ = true;
+    out.tasks.push_back(Worker::PrepareSegment{});
+  }
+  if (now >= next_space_check_) {
+    next_space_check_ = now + kSpaceCheckInterval;
+    out.tasks.push_back(Worker::CheckSpace{});
+  }
+  stall_asked_ = Term();
+  watch_.progressed(log.is_behind, log.done, core.settings().election_timeout, now);
+  judge(core, log.has_reserve, now, out);
+  if (!stopping) hand_over(core, now, out);
+}
+
+void Disks::judge(const raft::Core& core, bool log_has_reserve, Time now, Effects& out) {
+  watch_.log_has_room(log_has_reserve);
+  watch_.advance(view_of(core), now, reports_);
+  std::ranges::move(reports_, std::back_inserter(out.messages));
+  reports_.clear();
+  tell_core(core, now, out);
+  log_changes(!log_has_reserve);
+  refusal_ = !log_has_reserve          ? kLogIsFull
+             : watch_.writes_stopped() ? kNoQuorumHasSpace
+                                       : std::string_view();
+}
+
+void Disks::tell_core(const raft::Core& core, Time now, Effects& out) {
+  std::vector<NodeId> unfit = watch_.unfit(core.conf());
+  if (unfit != unfit_) {
+    unfit_ = std::move(unfit);
+    out.events.push_back(raft::Unfit{unfit_});
+  }
+  const bool stalled = watch_.is_stalled();
+  if (std::exchange(was_stalled_, stalled) == stalled) return;
+  out.events.push_back(raft::Candidacy{!stalled});
+  if (stalled) {
+    LOG_WARNING("storage",
+                "the log's disk has completed nothing for {} ms: this node neither votes nor "
+                "acknowledges until it does, and does not lead",
+                watch_.stalled_for(now) / std::chrono::milliseconds(1));
+  } else {
+    LOG_INFO("storage", "the log's disk works again");
+  }
+}
+
+void Disks::log_changes(bool log_is_full) {
+  const bool stopped = watch_.writes_stopped();
+  if (std::exchange(writes_were_stopped_, stopped) != stopped) {
+    if (stopped) {
+      LOG_WARNING("storage",
+                  "no quorum of the nodes has storage.min_free_disk of free space: the cluster "
+                  "takes no writes until there is (DISKFULL); reads go on");
+    } else {
+      LOG_INFO("storage", "the cluster takes writes again");
+    }
+  }
+  if (std::exchange(log_was_full_, log_is_full) != log_is_full) {
+    if (log_is_full) {
+      LOG_WARNING("storage",
+                  "the disk is full and the log has no reserve: this node takes no entries until "
+                  "there is space; it votes, and goes on by itself");
+    } else {
+      LOG_INFO("storage", "the log has its reserve: this node takes entries again");
+    }
+  }
+}
+
+// A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
+// while, so that what helps nobody is not done again and again.
+void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
+  if (core.role() != raft::Role::kLeader || core.is_transferring()) return;
+  const DiskWatch::View view = view_of(core);
+  const bool because_stalled = watch_.is_stalled() && watch_.others_suffice(view);
+  if (because_stalled && stalled_hand_over_ == core.term()) {
+    // What the others lack may be on this very disk only, and then nobody can be brought far enough
+    // to take over; they do better without.
+    LOG_WARNING("raft", "the log's disk has stalled, and nobody took over: stepping down");
+    out.events.push_back(raft::StepDown{});
+    out.wake = true;
+    return;
+  }
+  if (now < next_hand_over_) return;
+  const bool because_full = !because_stalled && watch_.is_full() && watch_.others_have_space(view);
+  if (!because_stalled && !because_full) return;
+  LOG_WARNING("raft", "handing over leadership: {}",
+              because_stalled ? "the log's disk has stalled"
+                              : "the disk is full, and another voter has space");
+  out.events.push_back(raft::TransferLeadership{});
+  out.wake = true;
+  next_hand_over_ = now + kHandOverInterval;
+  if (because_stalled) stall_asked_ = core.term();
+}
+
+// ---- what it decides
+
+// The log's reserve is used up. What keeps elections and changes of members going is small and is
+// taken; all else waits at the leader, as if it were lost, until there is space.
+bool Disks::take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now) {
+  // What follows entries that were not taken does not fit; each refusal would make the leader send
+  // its window again. A new leader needs one to find where the logs match.
+  if (append.prev_index > core.last_index()) {
+    if (now < next_gap_answer_) return false;
+    next_gap_answer_ = now + core.settings().election_timeout;
+    return true;
+  }
+  auto is_taken = [&](const raft::Entry& entry) {
+    const bool is_here =
+        entry.index <= core.commit_index() || core.term_at(entry.index) == entry.term;
+    return is_here || raft::row_of(entry.kind).passes_full_log;
+  };
+  auto end = std::ranges::find_if_not(append.entries, is_taken);
+  if (end == append.entries.end()) return true;
+  append.entries.erase(end, append.entries.end());
+  return !append.entries.empty();
+}
+
+// Opening a session stays possible: that is how a node learns what became of what it had numbered.
+bool Disks::refuses(const wire::ForwardProposals& forward) const {
+  return watch_.writes_stopped() &&
+         std::ranges::any_of(forward.proposals, [](const raft::Proposal& proposal) {
+           return !raft::row_of(proposal.kind).passes_stopped_writes;
+         });
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,93 @@
+// What this node does about full and stalled disks, its own and the others' (DiskWatch says which
+// are): what the core is told, when a leader hands over, which requests and entries are refused.
+// Also asks the worker, now and then, how much space there is and for the log's next segment.
+//
+// Pure: events in, effects out. Owner: the loop thread.
+#pragma once
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "node/disk/disk_watch.h"
+#include "node/effects.h"
+#include "raft/core.h"
+#include "wire/peer_messages.h"
+
+namespace connectd::node {
+
+class Disks final {
+ public:
+  static constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
+  // Between two hand-overs because of the disk: what helps nobody is not repeated at once.
+  static constexpr Duration kHandOverInterval = std::chrono::seconds(2);
+
+  explicit Disks(const DiskWatch::Options& options)
+      : min_free_bytes_(options.min_free_bytes), watch_(options) {}
+
+  // ---- what happened
+  void measured(uint64_t free_bytes);
+  void segment_prepared(bool ok, Time now);
+  void on_report(NodeId from, const wire::DiskReport& report, Time now);
+  void peer_reached(NodeId peer);
+  // A transfer of the leadership that advance() asked for is in progress.
+  void hand_over_began() {
+    if (stall_asked_) stalled_hand_over_ = stall_asked_;
+  }
+
+  // ---- the turn
+  // Of the log, at the moment.
+  struct LogView {
+    bool has_reserve = true;
+    bool wants_segment = false;
+    bool is_behind = false;  // something was submitted and is not durable
+    uint64_t done = 0;       // rises with all that becomes durable
+  };
+  // When something was learned since the last call: judges and reports.
+  void react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out);
+  // At least once in 50 ms. `stopping`: this node hands over anyway.
+  void advance(const raft::Core& core, const LogView& log, bool stopping, Time now, Effects& out);
+
+  // ---- what it decides
+  // Why commands are refused with DISKFULL; empty: they are not.
+  std::string_view refusal() const { return refusal_; }
+  // The log has no room: cuts off what may not be taken. False: nothing of it is taken, and it is
+  // not answered either, lest the leader send the next at once.
+  bool take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now);
+  // This node leads, and these must not be appended.
+  bool refuses(const wire::ForwardProposals& forward) const;
+
+  const DiskWatch& watch() const { return watch_; }
+
+ private:
+  DiskWatch::View view_of(const raft::Core& core) const;
+  void judge(const raft::Core& core, bool log_has_reserve, Time now, Effects& out);
+  void tell_core(const raft::Core& core, Time now, Effects& out);
+  void log_changes(bool log_is_full);
+  void hand_over(const raft::Core& core, Time now, Effects& out);
+
+  const uint64_t min_free_bytes_;
+  DiskWatch watch_;
+  DiskWatch::Messages reports_;  // scratch
+  bool changed_ = false;         // something was learned since the last judgement
+  std::string_view refusal_;
+
+  // What was logged, or told to the core, last.
+  bool was_full_ = false;
+  bool was_stalled_ = false;
+  bool writes_were_stopped_ = false;
+  bool log_was_full_ = false;
+  std::vector<NodeId> unfit_;
+
+  Time next_hand_over_;
+  Term stall_asked_;        // advance() asked for one in this term, because the disk stalls
+  Term stalled_hand_over_;  // ... and it began
+  Time next_gap_answer_;    // while the log is full
+
+  bool preparing_segment_ = false;
+  Time next_preparation_;
+  Time next_space_check_;
+};
+
+}  // namespace connectd::node

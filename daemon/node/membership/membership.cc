@@ -1,0 +1,303 @@
+#include "node/membership/membership.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "node/membership/settings.h"
+
+namespace connectd::node {
+namespace {
+
+constexpr std::string_view kLevelProbeKey = "test.level_probe";
+
+Membership::Decision refused(ChangeCode code, std::string text, Index index = Index()) {
+  return {{code, std::move(text), index}, std::nullopt, {}};
+}
+Membership::Decision nothing_to_do(std::string text, Index index = Index()) {
+  return {{ChangeCode::kDone, std::move(text), index}, std::nullopt, {}};
+}
+Membership::Decision hand_to_core(raft::Event event, std::string text) {
+  return {{ChangeCode::kDone, std::move(text), Index()}, std::move(event), {}};
+}
+
+}  // namespace
+
+void Membership::peer_reached(NodeId peer, const wire::Hello& hello) {
+  connected_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address,
+                      hello.http_address};
+  feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
+}
+
+void Membership::peer_lost(NodeId peer) { connected_.erase(peer); }
+
+const GenesisMember* Membership::connected(NodeId id) const {
+  auto found = connected_.find(id);
+  return found == connected_.end() ? nullptr : &found->second;
+}
+
+void Membership::follow(const raft::Core& core, Effects& out) {
+  const Slice& details = core.conf_details();
+  if (details.data() == list_bytes_.data() && details.size() == list_bytes_.size()) return;
+  auto list = MemberList::decode(details.view());
+  CHECK(list.has_value()) << "a list of members that the log took: " << list.error().text;
+  list_bytes_ = details;
+  // A disk that was given up may be the one that was seen last.
+  for (const GenesisMember& member : list->members) {
+    const GenesisMember* before = list_.find(member.id);
+    const GenesisMember* seen = connected(member.id);
+    if (!member.disk_id && before != nullptr && seen != nullptr &&
+        seen->disk_id == before->disk_id) {
+      connected_.erase(member.id);
+    }
+  }
+  list_ = std::move(*list);
+  const GenesisMember* listed = list_.find(self());
+  // Until the log has the record of the recovery, its members are those of the cluster that is
+  // gone: with them, this node could elect a leader that knows nothing of the recovery.
+  const bool list_counts = list_.cluster_id(genesis_) == cluster_id();
+  const bool disk_counts = listed == nullptr || listed->disk_id == options_.self.disk_id;
+  out.events.push_back(raft::Suffrage{list_counts && disk_counts});
+}
+
+std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
+                                                    const raft::Core& core) const {
+  return check_member(list_, core.conf_index(), core.conf_is_settled(), genesis_.cluster_name,
+                      hello);
+}
+
+// ---- steps that follow by themselves
+
+void Membership::advance(const raft::Core& core, Time now, Effects& out) {
+  expire(now);
+  if (core.change_refusal() != raft::ChangeRefusal::kNone) return;
+  auto plan = next_step(core);
+  if (!plan) return;
+  Decision decision = append(*plan, true, core);
+  CHECK(decision.event) << "a step that follows by itself is forced";
+  out.events.push_back(std::move(*decision.event));
+  out.wake = true;
+}
+
+// What the list wants and the configuration is not yet: each step is a change of its own, and any
+// leader goes on with it.
+std::optional<PlannedChange> Membership::next_step(const raft::Core& core) const {
+  const raft::ConfState& conf = core.conf();
+  for (const GenesisMember& member : list_.members) {
+    if (list_.is_removed(member.id)) continue;
+    if (auto plan = step_of(member, core)) return plan;
+  }
+  for (const raft::PeerStatus& peer : core.peers()) {
+    const GenesisMember* member = list_.find(peer.id);
+    if (!list_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
+    const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
+                           has_caught_up(peer.match, core.last_index(),
+                                         std::max(core.conf_index(), core.settings_index()));
+    if (!caught_up) continue;
+    LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
+    return promote_now(peer.id, conf, list_);
+  }
+  return std::nullopt;
+}
+
+std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
+                                                 const raft::Core& core) const {
+  const raft::ConfState& conf = core.conf();
+  if (!conf.is_member(member.id)) return add_learner(member.id, conf, list_);
+  // Addresses are hints: the peer is connected and says where it wants to be reached.
+  const GenesisMember* found = member.id == self() ? &options_.self : connected(member.id);
+  if (found == nullptr) return std::nullopt;
+  if (!member.disk_id && member.id != self() && found->disk_id) {
+    LOG_INFO("members", "node {} comes with disk {}", member.id, found->disk_id.to_string());
+    return bind_disk(member.id, found->disk_id, conf, list_);
+  }
+  if (found->peer_address.empty()) return std::nullopt;
+  PlannedChange plan = move_member(*found, conf, list_);
+  if (*plan.list.find(member.id) == member) return std::nullopt;
+  LOG_INFO("members", "node {} is found at {} now, and not at {}", member.id, found->peer_address,
+           member.peer_address);
+  return plan;
+}
+
+// ---- changes that are asked for
+
+void Membership::ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
+                            Effects& out) {
+  if (!core.leader()) {
+    return done({ChangeCode::kNoLeader, "no leader is known; try again in a moment", Index()});
+  }
+  if (asked_.size() >= kMaxAsked) {
+    return done({ChangeCode::kBusy, "too many changes are being asked for", Index()});
+  }
+  const uint64_t number = next_number_++;
+  asked_[number] = {std::move(done), now + kAnswerTimeout};
+  out.send(core.leader(), wire::ChangeRequest{number, change.encode()});
+}
+
+void Membership::on_answer(const wire::ChangeAnswer& answer) {
+  auto asked = asked_.find(answer.number);
+  if (asked == asked_.end()) return;
+  auto outcome = ChangeOutcome::decode(as_bytes(answer.outcome));
+  Done done = std::move(asked->second.done);
+  asked_.erase(asked);
+  done(outcome
+           ? *outcome
+           : ChangeOutcome{ChangeCode::kRefused, "the leader's answer makes no sense", Index()});
+}
+
+void Membership::expire(Time now) {
+  while (!asked_.empty() && asked_.begin()->second.until <= now) {
+    Done done = std::move(asked_.begin()->second.done);
+    asked_.erase(asked_.begin());
+    done({ChangeCode::kTimeout,
+          "the leader did not answer; whether it took the change shows: connectctl member list",
+          Index()});
+  }
+}
+
+Membership::Decision Membership::decide(const MemberChange& change, const raft::Core& core) const {
+  const bool is_setting = change.kind == MemberChange::Kind::kSetting;
+  switch (core.change_refusal()) {
+    case raft::ChangeRefusal::kNone:
+      break;
+    case raft::ChangeRefusal::kNotLeader:
+      return refused(ChangeCode::kNoLeader, "this node leads no more; try again in a moment");
+    case raft::ChangeRefusal::kNotReady:
+      return refused(ChangeCode::kBusy, "the leader has just been elected; try again in a moment");
+    case raft::ChangeRefusal::kUnderWay:
+      if (is_setting) break;  // settings do not wait for a membership change
+      return refused(ChangeCode::kBusy,
+                     fmt::format("another change, at index {}, is under way; try again when it is "
+                                 "over",
+                                 core.conf_index()),
+                     core.conf_index());
+    case raft::ChangeRefusal::kTransferring:
+      return refused(ChangeCode::kBusy, "leadership is being handed over; try again in a moment");
+  }
+  if (is_setting) return decide_setting(change, core);
+  if (change.kind == MemberChange::Kind::kTransfer) return decide_transfer(change.member.id, core);
+  if (auto so = is_so_already(change, core.conf(), list_)) {
+    return nothing_to_do(std::move(*so), core.conf_index());
+  }
+  if (change.expected && change.expected != core.conf_index()) {
+    return refused(ChangeCode::kConflict,
+                   fmt::format("the members are those of index {}, not {}: look again, then decide",
+                               core.conf_index(), change.expected),
+                   core.conf_index());
+  }
+  if (change.kind == MemberChange::Kind::kReplace && !change.force) {
+    const NodeId id = change.member.id;
+    const GenesisMember* listed = list_.find(id);
+    const GenesisMember* seen = connected(id);
+    if (listed != nullptr && seen != nullptr && seen->disk_id == listed->disk_id) {
+      return refused(
+          ChangeCode::kRefused,
+          fmt::format("node {} is up, with the disk that it always had; stop it first", id));
+    }
+    if (id == self())
+      return refused(ChangeCode::kRefused, "this node leads, with the disk that it always had");
+  }
+  auto plan = plan_change(change, core.conf(), list_);
+  if (!plan) return refused(ChangeCode::kRefused, plan.error().text);
+  return append(*plan, change.force, core);
+}
+
+Membership::Decision Membership::decide(const wire::ChangeRequest& request,
+                                        const raft::Core& core) const {
+  auto change = MemberChange::decode(as_bytes(request.change));
+  if (!change) return refused(ChangeCode::kRefused, "the leader does not understand the change");
+  return decide(*change, core);
+}
+
+Membership::Decision Membership::decide_transfer(NodeId to, const raft::Core& core) const {
+  if (to && !core.conf().is_voter(to)) {
+    return refused(ChangeCode::kRefused, fmt::format("node {} is no voter", to));
+  }
+  if (to == self()) return nothing_to_do(fmt::format("node {} leads already", to));
+  if (to && core.priority_of(to) == 0) {
+    return refused(ChangeCode::kRefused,
+                   fmt::format("node {} never leads: its raft.priority is 0. Give it another in "
+                               "its configuration and start it anew, or name another node",
+                               to));
+  }
+  return hand_to_core(raft::TransferLeadership{to}, "handing over");
+}
+
+// In builds for tests: an entry of the kind that came with their level.
+Membership::Decision Membership::decide_level_probe(const raft::Core& core) const {
+  const raft::EntryKind kind = raft::EntryKind::kLevelProbe;
+  const uint32_t level = raft::row_of(kind).since_level;
+  if (!core.settings().allow(level)) {
+    return refused(ChangeCode::kRefused,
+                   fmt::format("an entry of kind {} needs feature level {}, and {} is in force",
+                               static_cast<int>(kind), level, core.settings().feature_level));
+  }
+  raft::Proposal probe;
+  probe.kind = kind;
+  return hand_to_core(raft::Propose{{std::move(probe)}}, "appended");
+}
+
+Membership::Decision Membership::decide_setting(const MemberChange& change,
+                                                const raft::Core& core) const {
+  const bool has_probe = raft::highest_feature_level() >= raft::kNextFeatureLevel;
+  if (has_probe && change.key == kLevelProbeKey) return decide_level_probe(core);
+  auto settings =
+      with_setting(core.settings(), change.key, change.value, options_.heartbeat_interval);
+  if (!settings) return refused(ChangeCode::kRefused, settings.error().text);
+  if (settings->changed_to(*settings) == core.settings()) {
+    return nothing_to_do("it is so already", core.settings_index());
+  }
+  if (settings->feature_level > core.settings().feature_level) {
+    auto may = feature_levels_.check_raise(settings->feature_level, list_.members);
+    if (!may) return refused(ChangeCode::kRefused, may.error().text);
+  }
+  Decision decision = hand_to_core(raft::ChangeSettings{*settings}, "appended");
+  decision.notice = fmt::format("{} is {}", change.key, change.value);
+  return decision;
+}
+
+Membership::Decision Membership::append(const PlannedChange& plan, bool force,
+                                        const raft::Core& core) const {
+  size_t reached = 0;
+  std::string missing;
+  const std::vector<raft::PeerStatus> peers = core.peers();
+  for (NodeId id : plan.conf.voters) {
+    auto peer = std::ranges::find(peers, id, &raft::PeerStatus::id);
+    if (id == self() || (peer != peers.end() && peer->is_near && connected(id) != nullptr)) {
+      ++reached;
+    } else {
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
+    }
+  }
+  const size_t majority = plan.conf.voters.size() / 2 + 1;
+  if (reached < majority && !force) {
+    return refused(ChangeCode::kQuorum,
+                   fmt::format("{} of the {} voters that there would be can be reached (not: {}), "
+                               "and {} are needed: the cluster would stand still. --force does it "
+                               "all the same",
+                               reached, plan.conf.voters.size(), missing, majority));
+  }
+  return hand_to_core(raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode())}, "appended");
+}
+
+ChangeOutcome Membership::concluded(const Decision& decision, const raft::Core& core) const {
+  ChangeOutcome outcome = decision.outcome;
+  if (!decision.event) return outcome;
+  if (std::holds_alternative<raft::ChangeConf>(*decision.event)) {
+    outcome.index = core.conf_index();
+  } else if (std::holds_alternative<raft::ChangeSettings>(*decision.event)) {
+    outcome.index = core.settings_index();
+  } else if (std::holds_alternative<raft::Propose>(*decision.event)) {
+    outcome.index = core.last_index();
+  } else if (!core.is_transferring()) {
+    return refused(ChangeCode::kRefused,
+                   "there is no other voter that answers and may lead (raft.priority 0: never)")
+        .outcome;
+  }
+  if (!decision.notice.empty()) {
+    LOG_INFO("settings", "{} from index {} on", decision.notice, outcome.index);
+  }
+  return outcome;
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,221 @@
+#include "node/opening.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "node/membership/feature_levels.h"
+#include "node/membership/members.h"
+
+namespace connectd::node {
+namespace {
+
+class Opening final {
+ public:
+  Opening(const NodeOptions& options, const Genesis& genesis, storage::FileSystem& files,
+          const std::string& data_dir, const std::shared_ptr<const plugin::Plugin>& plugin)
+      : options_(options), genesis_(genesis), files_(files), dir_(data_dir), plugin_(plugin) {}
+
+  Result<Opened> run() {
+    if (auto done = restore_newest_snapshot(); !done) return failure(done.error());
+    if (auto done = recover_log(); !done) return failure(done.error());
+    if (auto done = check_damaged_snapshots(); !done) return failure(done.error());
+    fill_initial();
+    if (auto done = begin_log_if_new(); !done) return failure(done.error());
+    if (auto done = read_histories(); !done) return failure(done.error());
+    if (auto done = check_cluster(); !done) return failure(done.error());
+    collect_skips();
+    return std::move(out_);
+  }
+
+ private:
+  template <typename... Args>
+  auto refused(fmt::format_string<Args...> text, Args&&... args) const {
+    return failure(ExitCode::kData, dir_ + fmt::format(text, std::forward<Args>(args)...));
+  }
+  Index newest() const { return out_.initial.snapshot.index; }
+
+  Result<void> restore_newest_snapshot();
+  Result<void> recover_log();
+  Result<void> check_damaged_snapshots() const;
+  void fill_initial();
+  Result<void> begin_log_if_new();
+  Result<void> read_histories();
+  Result<void> check_cluster() const;
+  void collect_skips();
+
+  const NodeOptions& options_;
+  const Genesis& genesis_;
+  storage::FileSystem& files_;
+  const std::string& dir_;
+  const std::shared_ptr<const plugin::Plugin>& plugin_;
+  storage::Recovered recovered_;
+  Opened out_;
+};
+
+Result<void> Opening::restore_newest_snapshot() {
+  auto snapshots = storage::SnapshotStore::open(
+      files_, dir_ + "/snapshots",
+      {options_.snapshot.keep, options_.snapshot.compression_level, options_.snapshot.block_bytes});
+  if (!snapshots) return failure(snapshots.error());
+  out_.snapshots = std::move(*snapshots);
+  auto reader = out_.snapshots->open_newest(out_.warnings);
+  if (!reader) return failure(reader.error());
+  if (!*reader) {
+    auto instance = plugin::Instance::create(
+        plugin_, {genesis_.plugin_options.begin(), genesis_.plugin_options.end()});
+    if (!instance) return failure(instance.error());
+    out_.start = RestoredState{ReplicatedState::at_genesis(genesis_), std::move(*instance)};
+    return {};
+  }
+  auto restored = restore_snapshot(**reader, plugin_);
+  if (!restored) return failure(restored.error());
+  out_.start = std::move(*restored);
+  out_.initial.snapshot = (*reader)->info().mark;
+  out_.newest_bytes = (*reader)->info().file_bytes;
+  if (out_.start.state.genesis != genesis_) {
+    return refused(
+        ": the snapshot belongs to another cluster than the identity file says; put the right "
+        "directory in place");
+  }
+  for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
+    if (info.mark.index >= newest()) continue;
+    out_.older = info.mark;
+    break;
+  }
+  return {};
+}
+
+Result<void> Opening::recover_log() {
+  auto log =
+      storage::Log::open(files_, dir_ + "/log", options_.log, out_.initial.snapshot, recovered_);
+  if (!log) return failure(log.error());
+  out_.log = std::move(*log);
+  std::ranges::move(recovered_.warnings, std::back_inserter(out_.warnings));
+  return {};
+}
+
+// A damaged snapshot is skipped for an older one only if the log has all that it covered: this
+// node told others that it has it.
+Result<void> Opening::check_damaged_snapshots() const {
+  for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
+    if (info.mark.index <= newest()) break;
+    if (info.mark.index <= recovered_.last_index &&
+        storage::term_in(recovered_.terms, info.mark.index) == info.mark.term) {
+      continue;
+    }
+    return refused(
+        "/snapshots/{} is damaged, and the log ends at index {}: other nodes may count on what the "
+        "snapshot covered, so this node must not go on without it. To look at it: connectctl "
+        "inspect snapshot {}. To go on: let the node join anew with an empty directory: connectctl "
+        "member replace {}",
+        info.name, recovered_.last_index, dir_, options_.id);
+  }
+  return {};
+}
+
+void Opening::fill_initial() {
+  raft::Initial& initial = out_.initial;
+  initial.hard_state = recovered_.hard_state;
+  initial.conf = out_.start.state.conf;
+  initial.first_index = recovered_.first_index;
+  initial.before_first_term = recovered_.before_first_term;
+  initial.terms = recovered_.terms;
+  initial.last_index = recovered_.last_index;
+  initial.applied = newest();
+  initial.last_stamp_ns = std::max(recovered_.last_stamp_ns, out_.start.state.stamp_ns);
+}
+
+// The cluster's first entry, the same on every founder, committed from the start.
+Result<void> Opening::begin_log_if_new() {
+  if (newest() || recovered_.last_index >= kGenesisIndex) return {};
+  if (!options_.may_begin_log) {
+    return refused(
+        ": the log is empty, though this node has run before: its entries and votes are lost, and "
+        "it must not vote again. Look at it with: connectctl inspect wal {}",
+        dir_);
+  }
+  raft::Entry entry = genesis_.entry();
+  storage::LogBatch batch;
+  batch.hard_state = raft::HardState{kGenesisTerm, NodeId(), kGenesisIndex};
+  batch.entries = std::span(&entry, 1);
+  auto written = out_.log->append(std::span(&batch, 1));
+  if (!written) return failure(written.error());
+  raft::Initial& initial = out_.initial;
+  initial.hard_state = batch.hard_state;
+  initial.first_index = kGenesisIndex;
+  initial.terms = {{kGenesisIndex, kGenesisTerm}};
+  initial.last_index = kGenesisIndex;
+  initial.last_stamp_ns = entry.stamp_ns;
+  initial.is_fresh = true;
+  return {};
+}
+
+// The configurations and settings along the log: one that is not committed may be truncated again.
+Result<void> Opening::read_histories() {
+  raft::Initial& initial = out_.initial;
+  initial.conf_history.push_back(
+      {newest(), initial.conf, Slice::copy_of(out_.start.state.members.encode())});
+  auto supported =
+      check_supported(out_.start.state.settings, newest(), options_.raft.feature_level_max, dir_);
+  if (!supported) return failure(supported.error());
+  initial.settings_history.push_back({newest(), out_.start.state.settings});
+  for (const storage::RecoveredEntry& entry : recovered_.special_entries) {
+    if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis_.encode()) {
+      return refused(
+          ": the log belongs to another cluster than the identity file says; put the right "
+          "directory in place");
+    }
+    if (entry.index <= newest()) continue;
+    ByteReader in(entry.payload.view());
+    if (raft::brings_settings(entry.kind)) {
+      auto settings = read_settings(entry.payload.view(), entry.index,
+                                    options_.raft.feature_level_max, dir_ + "/log");
+      if (!settings) return failure(settings.error());
+      initial.settings_history.push_back({entry.index, *settings});
+    }
+    if (!raft::brings_conf(entry.kind)) continue;
+    const bool has_conf = raft::ConfState::decode(in, initial.conf);
+    auto list = MemberList::decode(entry.payload.view().last(in.left()));
+    if (has_conf && !list && list.error().code == ExitCode::kMismatch) {
+      return failure(list.error());
+    }
+    if (!has_conf || !list) {
+      return refused(": the membership entry at index {} does not make sense", entry.index);
+    }
+    initial.conf_history.push_back(
+        {entry.index, initial.conf,
+         entry.payload.part(entry.payload.size() - in.left(), in.left())});
+  }
+  return {};
+}
+
+Result<void> Opening::check_cluster() const {
+  auto listed = MemberList::decode(out_.initial.conf_history.back().details.view());
+  if (!listed) return failure(listed.error());
+  const ClusterId logged = listed->cluster_id(genesis_);
+  const ClusterId own = options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
+  const std::vector<ClusterId>& former = options_.former_cluster_ids;
+  if (logged == own || std::ranges::find(former, logged) != former.end()) return {};
+  return refused(
+      ": the log says that the cluster was recovered as id {}, the identity file does not: "
+      "`connectctl recover` was interrupted. Run it again; it tells how",
+      logged.to_string());
+}
+
+void Opening::collect_skips() {
+  out_.skips = options_.skips;
+  for (const raft::EntryId& skip : out_.start.state.skipped) {
+    auto place = std::ranges::lower_bound(out_.skips, skip);
+    if (place == out_.skips.end() || *place != skip) out_.skips.insert(place, skip);
+  }
+}
+
+}  // namespace
+
+Result<Opened> open_directory(const NodeOptions& options, const Genesis& genesis,
+                              storage::FileSystem& files, const std::string& data_dir,
+                              const std::shared_ptr<const plugin::Plugin>& plugin) {
+  return Opening(options, genesis, files, data_dir, plugin).run();
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,63 @@
+// How a request that is held is named on its way through the node, and what the holder wants sent.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "node/service.h"
+#include "raft/core.h"
+
+namespace connectd::node {
+
+class Stream;
+
+// Names a request without keeping its connection alive.
+struct RequestRef {
+  std::shared_ptr<Stream> stream;
+  uint64_t ordinal = 0;
+};
+
+// A read on its way to the apply thread.
+struct ReadTask {
+  RequestRef ref;
+  Slice request;
+  Time deadline;
+  ReadOptions options{};
+  Time came = Time::max();  // of a stale read: the turn that saw it first
+};
+
+// A request that ends without the plugin's answer.
+struct Refused {
+  RequestRef ref;
+  ReplyCode code = ReplyCode::kUnknown;
+  std::string text;
+};
+
+// What the holder wants done in a turn.
+struct Outgoing {
+  // For the leader of `term`, here or elsewhere. In order.
+  struct Handed {
+    NodeId leader;
+    Term term;
+    std::vector<raft::Proposal> proposals;
+  };
+  std::vector<Handed> proposals;
+  // One read index for all reads of a turn and level; answered by read_index() or read_dropped().
+  // `lease`: an index that a lease gives will do.
+  struct Question {
+    uint64_t context = 0;
+    bool lease = false;
+  };
+  std::vector<Question> questions;
+
+  void clear() {
+    proposals.clear();
+    questions.clear();
+  }
+};
+
+}  // namespace connectd::node

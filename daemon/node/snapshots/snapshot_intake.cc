@@ -1,0 +1,88 @@
+#include "node/snapshots/snapshot_intake.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace connectd::node {
+namespace {
+using State = wire::SnapshotAck::State;
+
+// The leader takes "installed" for "durable". What is applied and not yet on the disk could be
+// lost, and must not be vouched for: then the leader asks again.
+wire::SnapshotAck covered(const wire::SnapshotFile& file, Index durable) {
+  const bool is_durable = durable >= file.mark.index;
+  return {file, is_durable ? file.bytes : 0, is_durable ? State::kInstalled : State::kWorking};
+}
+}  // namespace
+
+bool SnapshotIntake::has_it(NodeId from, const wire::SnapshotFile& file, const View& view,
+                            Effects& out) const {
+  if (file.mark.index > view.handed) return false;
+  out.send(from, covered(file, view.durable));
+  return true;
+}
+
+void SnapshotIntake::on_offer(NodeId from, const wire::SnapshotOffer& offer, const View& view,
+                              Effects& out) {
+  if (has_it(from, offer.file, view, out)) return;
+  if (offer.file == file_ && tasks_ > 0) {
+    // The worker is at it: it writes, or reads what is there, or restores, which takes long.
+    out.send(from, wire::SnapshotAck{offer.file, 0, State::kWorking});
+    return;
+  }
+  if (tasks_ >= kMaxTasks) return;
+  file_ = offer.file;
+  ++tasks_;
+  out.tasks.push_back(Worker::TakeOffer{from, offer.file});
+}
+
+void SnapshotIntake::on_chunk(NodeId from, wire::SnapshotChunk chunk, const View& view,
+                              Effects& out) {
+  if (has_it(from, chunk.file, view, out)) return;
+  if (!(chunk.file == file_)) {
+    // Of a stream that began before this node restarted: it must be offered again.
+    out.send(from, wire::SnapshotAck{chunk.file, 0, State::kRefused});
+    return;
+  }
+  if (tasks_ >= kMaxTasks) return;
+  ++tasks_;
+  out.tasks.push_back(Worker::ReceiveChunk{from, std::move(chunk)});
+}
+
+void SnapshotIntake::forget_if_refused(const wire::SnapshotAck& ack) {
+  if (ack.state == State::kRefused && ack.file == file_) file_ = wire::SnapshotFile();
+}
+
+void SnapshotIntake::on(Worker::OfferTaken& taken, Effects& out) {
+  CHECK_GT(tasks_, 0u);
+  --tasks_;
+  forget_if_refused(taken.ack);
+  out.send(taken.from, taken.ack);
+}
+
+void SnapshotIntake::on(Worker::ChunkReceived& received, Effects& out) {
+  CHECK_GT(tasks_, 0u);
+  --tasks_;
+  if (!received.ack) return;
+  forget_if_refused(*received.ack);
+  out.send(received.from, *received.ack);
+}
+
+void SnapshotIntake::on_restored(const Worker::Restored& restored, const View& view, Effects& out) {
+  CHECK_GT(tasks_, 0u);
+  --tasks_;
+  wire::SnapshotAck ack{restored.file, restored.file.bytes, State::kInstalled};
+  // Overtaken by appends that are not on the disk yet: it is asked for again.
+  if (view.durable < restored.file.mark.index) ack.state = State::kWorking;
+  out.send(restored.from, ack);
+}
+
+void SnapshotIntake::advance(const std::optional<wire::SnapshotFile>& partial, Index handed,
+                             Effects& out) {
+  if (!partial || partial->mark.index > handed || tasks_ > 0 || *partial == dropped_) return;
+  dropped_ = *partial;
+  out.tasks.push_back(Worker::DropPartial{handed});
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,77 @@
+#include "node/snapshots/snapshot_schedule.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace connectd::node {
+
+bool SnapshotSchedule::is_due(Time now) const {
+  if (in_progress_) return false;
+  if (retry_) return true;
+  if (now < not_before_) return false;
+  double wanted = std::max(static_cast<double>(policy_.log_min_bytes),
+                           policy_.log_ratio * static_cast<double>(file_bytes_));
+  return static_cast<double>(log_bytes_) > wanted * spread_;
+}
+
+uint64_t SnapshotSchedule::due_bytes() const {
+  return static_cast<uint64_t>(policy_.log_ratio * static_cast<double>(file_bytes_));
+}
+
+SnapshotHow SnapshotSchedule::begin(Time now) {
+  CHECK(!in_progress_) << "one snapshot at a time";
+  in_progress_ = true;
+  retry_ = false;
+  began_ = now;
+  next_notice_ = now + kNotice;
+  log_bytes_at_begin_ = std::exchange(log_bytes_, 0);
+  if (!falls_back()) return SnapshotHow::kCapture;
+  LOG_WARNING("snapshot",
+              "the state could not be captured {} times: this snapshot is written on the apply "
+              "thread, and nothing is applied or read here until it is done",
+              capture_failures_);
+  return SnapshotHow::kInline;
+}
+
+// A view that hangs cannot be ended, as a forked child can; the operator should know.
+void SnapshotSchedule::watch(Time now) {
+  if (!in_progress_ || now < next_notice_) return;
+  next_notice_ = now + kNotice;
+  LOG_WARNING("snapshot",
+              "a snapshot has been under way for {} s; no other is taken before it ends, and the "
+              "log behind it stays. The plugin may hang in it, or its disk be slow",
+              since_begin(now) / std::chrono::seconds(1));
+}
+
+void SnapshotSchedule::taken(uint64_t file_bytes) {
+  in_progress_ = false;
+  last_failure_.clear();
+  failures_in_a_row_ = capture_failures_ = 0;
+  file_bytes_ = file_bytes;
+}
+
+bool SnapshotSchedule::take_asked(Index newest) { return std::exchange(asked_, Index()) > newest; }
+
+void SnapshotSchedule::failed(const SnapshotFailed& failed, Time now) {
+  using Why = SnapshotFailed::Why;
+  in_progress_ = false;
+  log_bytes_ += log_bytes_at_begin_;
+  retry_ = failed.why == Why::kBusy;
+  if (failed.why == Why::kBusy || failed.why == Why::kOvertaken) return;
+  ++failures_;
+  last_failure_ = failed.text;
+  asked_ = Index();
+  const Duration wait = std::min(kRetryMax, kRetryMin * (1 << std::min(failures_in_a_row_, 6)));
+  ++failures_in_a_row_;
+  if (failed.why == Why::kMeans) ++capture_failures_;
+  not_before_ = now + wait;
+  LOG_WARNING("snapshot",
+              "none was taken at index {}: {}. It is tried again in {} s{}; until then the log "
+              "stays as it is ({} failed in a row)",
+              failed.mark.index, failed.text, wait / std::chrono::seconds(1),
+              falls_back() ? ", on the apply thread" : "", failures_in_a_row_);
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,89 @@
+#include "node/snapshots/snapshots.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace connectd::node {
+
+void Snapshots::ask(Index applied, const View& view, Effects& out) {
+  if (schedule_.in_progress()) {
+    schedule_.ask(applied);
+  } else if (applied > newest_.index) {
+    begin(view.now, out);
+    out.wake = true;
+  }
+}
+
+void Snapshots::taken(const raft::SnapshotMark& mark, uint64_t file_bytes, const std::string& cost,
+                      const View& view, Effects& out) {
+  LOG_INFO("snapshot", "took index={} bytes={} ms={}{}{}", mark.index, file_bytes,
+           schedule_.since_begin(view.now) / std::chrono::milliseconds(1), cost.empty() ? "" : ": ",
+           cost);
+  schedule_.taken(file_bytes);
+  if (mark.index > newest_.index) {
+    older_ = std::exchange(newest_, mark);
+  } else if (mark.index < newest_.index && mark.index > older_.index) {
+    // One from the leader was installed while this one was written.
+    older_ = mark;
+  }
+  out.events.push_back(raft::SnapshotTaken{mark});
+  compact(view, out);
+  if (schedule_.take_asked(newest_.index)) begin(view.now, out);
+}
+
+void Snapshots::on(Snapshotter::Written& written, const View& view, Effects& out) {
+  taken(written.mark, written.file_bytes, written.capture->cost(), view, out);
+  out.releases.push_back(std::move(written.capture));
+}
+
+void Snapshots::on(Snapshotter::NotWritten& not_written, const View& view, Effects& out) {
+  failed(not_written.failed, view.now);
+  out.releases.push_back(std::move(not_written.capture));
+}
+
+void Snapshots::installed(const wire::SnapshotFile& file, Effects& out) {
+  ++installed_count_;
+  older_ = std::exchange(newest_, file.mark);
+  schedule_.installed(file.bytes);
+  // One that is being written is older.
+  if (schedule_.in_progress()) out.cancel_snapshot = true;
+}
+
+void Snapshots::on(Worker::SourceOpened& opened, const View& view, Effects& out) {
+  // The newest snapshot cannot be read, and the state is here: a new one takes its place.
+  if (opened.newest_is_damaged && !schedule_.in_progress()) begin(view.now, out);
+  sender_.source_opened(opened, view.now, out);
+}
+
+void Snapshots::follow_role(const View& view, Effects& out) {
+  sender_.lead(view.leads, view.term, view.now);
+  if (view.now >= sender_.next_deadline()) sender_.advance(view.now, out);
+}
+
+void Snapshots::advance(const Disk& disk, const View& view, Effects& out) {
+  if (schedule_.is_due(view.now)) begin(view.now, out);
+  schedule_.watch(view.now);
+  sender_.advance(view.now, out);
+  if (sender_.holds_log()) {
+    const uint64_t held_max = std::max(policy_.held_log_bytes, 2 * schedule_.due_bytes());
+    if (sender_.release({disk.peers, newest_.index, held_max, disk.is_full, disk.log_bytes_from},
+                        view.now)) {
+      compact(view, out);
+    }
+  }
+  intake_.advance(disk.partial, view.handed, out);
+}
+
+void Snapshots::compact(const View& view, Effects& out) const {
+  if (!older_.index) return;
+  uint64_t trailing = std::min(policy_.trailing_entries, older_.index.value());
+  // What was applied may be ahead of what is durable here; compaction never passes that.
+  Index keep_from = std::min(older_.index + 1 - trailing, view.durable + 1);
+  // Nor what a follower needs behind the snapshot that it is sent.
+  keep_from = std::min(keep_from, sender_.keep_from().value_or(keep_from));
+  if (keep_from > view.first_index) out.tasks.push_back(Worker::Compact{keep_from});
+}
+
+}  // namespace connectd::node

@@ -1,0 +1,27 @@
+#include "node/threads.h"
+
+#include <utility>
+
+namespace connectd::node {
+
+Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeHost& host,
+                 Opened opened)
+    : store(std::move(opened.snapshots)),
+      log(std::move(opened.log)),
+      writer(*log, host.wake, host.fatal),
+      applier({options.id, options.incarnation, options.apply_inline, options.apply_inline_ns_max,
+               options.wall_clock, options.apply_observer, opened.skips, host.capturer},
+              std::move(opened.start), *store, host.wake, host.fatal),
+      worker({host.files, host.data_dir, genesis, opened.skips}, *log, *store, host.plugin,
+             host.wake, host.fatal),
+      snapshotter(*store, host.rest, host.wake, host.fatal) {}
+
+void Threads::carry_out(Effects& effects) {
+  for (Worker::Task& task : effects.tasks) worker.submit(std::move(task));
+  // Released first: one capture at a time.
+  for (auto& capture : effects.releases) applier.release(std::move(capture));
+  if (effects.take_snapshot) applier.take_snapshot(*effects.take_snapshot);
+  if (effects.cancel_snapshot) snapshotter.cancel();
+}
+
+}  // namespace connectd::node

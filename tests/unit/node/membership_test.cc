@@ -1,0 +1,212 @@
+// Changes that operators ask for and the steps that follow by themselves, with a core and no node.
+#include "node/membership/membership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/node/small_core.h"
+
+namespace connectd::node {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using Kind = MemberChange::Kind;
+
+Genesis genesis() {
+  Genesis genesis;
+  genesis.cluster_id.bytes[0] = 9;
+  genesis.cluster_name = "demo";
+  genesis.members = members_of(3).members;
+  return genesis;
+}
+
+class MembershipTest : public ::testing::Test {
+ protected:
+  MembershipTest() { follow(); }
+
+  void lead() {
+    raft.lead();
+    for (uint64_t id : {2, 3}) reach(members_of(3).members[id - 1]);
+  }
+  void reach(const GenesisMember& member) {
+    wire::Hello hello;
+    hello.node_id = member.id;
+    hello.disk_id = member.disk_id;
+    hello.peer_address = member.peer_address;
+    hello.client_address = member.client_address;
+    hello.http_address = member.http_address;
+    membership.peer_reached(member.id, hello);
+    raft.step(raft::PeerReached{member.id});
+  }
+  void follow() {
+    Effects out;
+    membership.follow(*raft.core, out);
+    for (const raft::Event& event : out.events) {
+      if (const auto* suffrage = std::get_if<raft::Suffrage>(&event)) votes = suffrage->may_vote;
+    }
+    raft.carry_out(out);
+  }
+  ChangeOutcome change(const MemberChange& change) {
+    const Membership::Decision decision = membership.decide(change, *raft.core);
+    if (decision.event) raft.step(*decision.event);
+    ChangeOutcome outcome = membership.concluded(decision, *raft.core);
+    follow();
+    return outcome;
+  }
+  // The next step that follows by itself. False: there is none.
+  bool advance() {
+    Effects out;
+    membership.advance(*raft.core, raft.now.time, out);
+    const bool any = !out.events.empty();
+    raft.carry_out(out);
+    follow();
+    return any;
+  }
+  static MemberChange add(uint64_t id) {
+    MemberChange change;
+    change.kind = Kind::kAdd;
+    change.member = members_of(id).members.back();
+    change.member.disk_id = DiskId();
+    return change;
+  }
+  static Membership::Options options() {
+    Membership::Options options;
+    options.self = members_of(1).members[0];
+    options.heartbeat_interval = milliseconds(50);
+    return options;
+  }
+
+  SmallCore raft{members_of(3)};
+  Membership membership{options(), genesis()};
+  bool votes = false;
+};
+
+TEST_F(MembershipTest, FollowsTheListAndVotesOnItsDisk) {
+  EXPECT_EQ(membership.list(), members_of(3));
+  EXPECT_TRUE(votes);
+}
+
+TEST_F(MembershipTest, OtherDiskDoesNotVote) {
+  Membership::Options other = options();
+  other.self.disk_id.bytes[0] = 77;
+  Membership wiped(other, genesis());
+  Effects out;
+  wiped.follow(*raft.core, out);
+  ASSERT_EQ(out.events.size(), 1u);
+  EXPECT_FALSE(std::get<raft::Suffrage>(out.events[0]).may_vote);
+}
+
+TEST_F(MembershipTest, FollowerRefusesToDecide) {
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kNoLeader);
+}
+
+TEST_F(MembershipTest, AddedMemberIsBoundThenPromoted) {
+  lead();
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  EXPECT_TRUE(raft.core->conf().is_member(NodeId(4)));
+  EXPECT_FALSE(raft.core->conf().is_voter(NodeId(4)));
+  EXPECT_FALSE(advance()) << "it is not connected";
+  reach(members_of(4).members[3]);
+  EXPECT_TRUE(advance()) << "its disk is bound";
+  EXPECT_EQ(membership.list().find(NodeId(4))->disk_id, members_of(4).members[3].disk_id);
+  for (int i = 0; i < 20 && !raft.core->conf().is_voter(NodeId(4)); ++i) {
+    raft.pass(milliseconds(50));
+    advance();
+  }
+  EXPECT_TRUE(raft.core->conf().is_voter(NodeId(4)));
+}
+
+TEST_F(MembershipTest, SecondChangeWaitsSettingDoesNot) {
+  lead();
+  raft.silent = {NodeId(2), NodeId(3)};
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  const ChangeOutcome second = change(add(5));
+  EXPECT_EQ(second.code, ChangeCode::kBusy);
+  EXPECT_EQ(second.index, raft.core->conf_index());
+  MemberChange setting;
+  setting.kind = Kind::kSetting;
+  setting.key = "raft.election_timeout";
+  setting.value = "700ms";
+  EXPECT_EQ(change(setting).code, ChangeCode::kDone);
+  EXPECT_EQ(raft.core->settings().election_timeout, milliseconds(700));
+}
+
+TEST_F(MembershipTest, ChangeForAnotherIndexConflicts) {
+  lead();
+  MemberChange late = add(4);
+  late.expected = Index(99);
+  EXPECT_EQ(change(late).code, ChangeCode::kConflict);
+}
+
+TEST_F(MembershipTest, UnreachableMajorityNeedsForce) {
+  lead();
+  for (uint64_t id : {2, 3}) membership.peer_lost(NodeId(id));
+  MemberChange remove;
+  remove.kind = Kind::kRemove;
+  remove.member.id = NodeId(3);
+  EXPECT_EQ(change(remove).code, ChangeCode::kQuorum);
+  remove.force = true;
+  EXPECT_EQ(change(remove).code, ChangeCode::kDone);
+}
+
+TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
+  lead();
+  MemberChange replace;
+  replace.kind = Kind::kReplace;
+  replace.member.id = NodeId(2);
+  const ChangeOutcome outcome = change(replace);
+  EXPECT_EQ(outcome.code, ChangeCode::kRefused);
+  EXPECT_THAT(outcome.text, HasSubstr("is up, with the disk"));
+}
+
+TEST_F(MembershipTest, TransferToNobodyFitIsRefused) {
+  lead();
+  MemberChange transfer;
+  transfer.kind = Kind::kTransfer;
+  transfer.member.id = NodeId(1);
+  EXPECT_THAT(change(transfer).text, HasSubstr("leads already"));
+  transfer.member.id = NodeId(9);
+  EXPECT_EQ(change(transfer).code, ChangeCode::kRefused);
+}
+
+TEST_F(MembershipTest, MovedPeerIsWrittenDown) {
+  lead();
+  EXPECT_FALSE(advance());
+  GenesisMember moved = members_of(3).members[1];
+  moved.peer_address = "elsewhere:1";
+  reach(moved);
+  EXPECT_TRUE(advance());
+  EXPECT_EQ(membership.list().find(NodeId(2))->peer_address, "elsewhere:1");
+}
+
+TEST_F(MembershipTest, AskedLeaderAnswersOrTimesOut) {
+  std::vector<ChangeOutcome> answers;
+  auto done = [&](ChangeOutcome outcome) { answers.push_back(outcome); };
+  Effects out;
+  membership.ask_leader(add(4), *raft.core, raft.now.time, done, out);
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].code, ChangeCode::kNoLeader);
+  EXPECT_THAT(out.messages, IsEmpty());
+
+  lead();  // it asks itself; what counts is that somebody leads
+  for (int i = 0; i < 2; ++i) {
+    membership.ask_leader(add(4), *raft.core, raft.now.time, done, out);
+  }
+  ASSERT_EQ(out.messages.size(), 2u);
+  const auto request = std::get<wire::ChangeRequest>(out.messages[0].second);
+  membership.on_answer(
+      {request.number, ChangeOutcome{ChangeCode::kDone, "appended", Index(5)}.encode()});
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[1].index, Index(5));
+  membership.on_answer({request.number, ""});  // late: nobody waits for it
+  raft.now.time += Membership::kAnswerTimeout;
+  Effects ignored;
+  membership.advance(*raft.core, raft.now.time, ignored);
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[2].code, ChangeCode::kTimeout);
+}
+
+}  // namespace
+}  // namespace connectd::node

@@ -1,0 +1,266 @@
+// What the holder is made of, each alone: a connection's order, the numbers of writes, the indexes
+// of reads. How they play together is in holder_test.cc and holder_random_test.cc.
+#include <gmock/gmock.h>
+
+#include "node/requests/reads.h"
+#include "node/requests/stream.h"
+#include "node/requests/writes.h"
+#include "tests/unit/node/holder_harness.h"
+
+namespace connectd::node {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr size_t kCost = 300;
+
+// ---- Stream
+
+class StreamTest : public ::testing::Test {
+ protected:
+  void push(RequestKind kind, ReadOptions read = {}) {
+    stream.push(kind, Slice::copy_of("x"), read, Time(seconds(5)), kCost);
+  }
+  std::vector<uint64_t> start() {
+    std::vector<uint64_t> ordinals;
+    while (auto started = stream.start_next()) ordinals.push_back(started->ordinal);
+    return ordinals;
+  }
+  size_t answer(uint64_t ordinal, std::string_view text) {
+    return stream.answer(ordinal, {ReplyCode::kOk, as_bytes(text), false, 0, Index()});
+  }
+
+  RecordingClient client;
+  Stream stream{&client};
+};
+
+TEST_F(StreamTest, BarrierBetweenKinds) {
+  push(RequestKind::kWrite);
+  push(RequestKind::kWrite);
+  push(RequestKind::kRead);
+  EXPECT_THAT(start(), ElementsAre(0, 1));
+  answer(0, "a");
+  EXPECT_THAT(start(), IsEmpty());
+  answer(1, "b");
+  EXPECT_THAT(start(), ElementsAre(2));
+}
+
+TEST_F(StreamTest, BarrierBetweenReadLevels) {
+  push(RequestKind::kRead);
+  push(RequestKind::kRead, {ReadLevel::kLease});
+  EXPECT_THAT(start(), ElementsAre(0));
+}
+
+TEST_F(StreamTest, RepliesInOrderOfSubmission) {
+  push(RequestKind::kWrite);
+  push(RequestKind::kWrite);
+  stream.push_answered(ReplyCode::kRejected, "no", kCost);
+  start();
+  EXPECT_EQ(answer(1, "b"), kCost);
+  EXPECT_THAT(client.texts, IsEmpty());
+  EXPECT_FALSE(stream.take_replied());
+  answer(0, "a");
+  EXPECT_THAT(client.texts, ElementsAre("a", "b", "no"));
+  EXPECT_EQ(stream.pending(), 0u);
+  EXPECT_EQ(stream.pending_bytes(), 0u);
+  EXPECT_TRUE(stream.take_replied());
+  EXPECT_FALSE(stream.take_replied()) << "told once";
+  stream.end_replies();
+  EXPECT_EQ(client.ends, 1);
+}
+
+TEST_F(StreamTest, CongestedClientStartsNothing) {
+  client.congested = true;
+  push(RequestKind::kWrite);
+  EXPECT_THAT(start(), IsEmpty());
+  client.congested = false;
+  EXPECT_THAT(start(), ElementsAre(0));
+}
+
+TEST_F(StreamTest, ReadyReadsAreFewUntilRepliesAreKnownSmall) {
+  for (int i = 0; i < 10; ++i) stream.add_ready({});
+  EXPECT_TRUE(stream.becomes_ready());
+  EXPECT_FALSE(stream.becomes_ready()) << "it is in the queue already";
+  std::vector<ReadTask> reads;
+  EXPECT_FALSE(stream.take_ready(reads));
+  EXPECT_EQ(reads.size(), 4u) << "of 64 KiB each, as is assumed at first";
+}
+
+TEST_F(StreamTest, ClosedClientHearsNothing) {
+  push(RequestKind::kWrite);
+  start();
+  stream.close();
+  answer(0, "a");
+  EXPECT_THAT(client.texts, IsEmpty());
+}
+
+// ---- Writes
+
+class WritesTest : public ::testing::Test {
+ protected:
+  WritesTest() { writes.leader_changed(NodeId(1), Term(5), true); }
+
+  void add(std::string_view text, Duration deadline = seconds(5)) {
+    writes.add({stream, next++}, Slice::copy_of(text), now + deadline);
+  }
+  // "open", or "sequence:payload", of what is handed on.
+  std::vector<std::string> hand_on(bool settle_only = false) {
+    Outgoing out;
+    writes.hand_on(now, settle_only, out);
+    std::vector<std::string> texts;
+    for (const Outgoing::Handed& handed : out.proposals) {
+      for (const raft::Proposal& proposal : handed.proposals) {
+        texts.push_back(proposal.kind == raft::EntryKind::kSessionOpen
+                            ? "open"
+                            : fmt::format("{}:{}", proposal.sequence, proposal.payload.text()));
+      }
+    }
+    return texts;
+  }
+  void open() {
+    EXPECT_THAT(hand_on(), ElementsAre("open"));
+    writes.session_opened(SessionId(10), kIncarnation);
+  }
+
+  Time now{seconds(100)};
+  std::shared_ptr<Stream> stream = std::make_shared<Stream>(nullptr);
+  uint64_t next = 0;
+  Writes writes{kSelf, kIncarnation, {}};
+};
+
+TEST_F(WritesTest, OpensASessionThenNumbers) {
+  add("a");
+  open();
+  add("b");
+  EXPECT_THAT(hand_on(), ElementsAre("1:a", "2:b"));
+  EXPECT_THAT(hand_on(), IsEmpty());
+  auto ref = writes.applied(SessionId(10), Sequence(1), now);
+  ASSERT_TRUE(ref);
+  EXPECT_EQ(ref->ordinal, 0u);
+}
+
+TEST_F(WritesTest, NewLeaderMeansNewSessionAndNewNumbers) {
+  open();
+  add("a");
+  add("b");
+  hand_on();
+  EXPECT_TRUE(writes.applied(SessionId(10), Sequence(1), now));
+  writes.leader_changed(NodeId(3), Term(6), true);
+  EXPECT_THAT(hand_on(), ElementsAre("open"));
+  writes.session_opened(SessionId(20), kIncarnation);
+  EXPECT_THAT(hand_on(), ElementsAre("1:b"));
+}
+
+TEST_F(WritesTest, TellingTheSameLeaderAgainChangesNothing) {
+  open();
+  add("a");
+  hand_on();
+  writes.leader_changed(NodeId(1), Term(5), true);
+  EXPECT_TRUE(writes.has_session());
+}
+
+TEST_F(WritesTest, ExpiredNumberedIsGivenOnceAndSettledLater) {
+  open();
+  add("a");
+  hand_on();
+  EXPECT_THAT(writes.expire_numbered(now), IsEmpty());
+  now += seconds(5);
+  EXPECT_EQ(writes.expire_numbered(now).size(), 1u);
+  EXPECT_THAT(writes.expire_numbered(now), IsEmpty());
+  EXPECT_FALSE(writes.applied(SessionId(10), Sequence(1), now)) << "it was answered";
+}
+
+TEST_F(WritesTest, SettleOnlyOpensNoSessionForNothing) {
+  add("a");
+  EXPECT_THAT(hand_on(true), IsEmpty());
+}
+
+TEST_F(WritesTest, OlderDeadlinesGoFirst) {
+  open();
+  add("late", seconds(5));
+  add("early", seconds(1));
+  EXPECT_THAT(hand_on(), ElementsAre("1:early", "2:late"));
+}
+
+// ---- Reads
+
+class ReadsTest : public ::testing::Test {
+ protected:
+  void add(ReadLevel level) {
+    ReadTask task;
+    task.ref = {nullptr, next++};
+    task.deadline = now + seconds(5);
+    task.options.level = level;
+    reads.add(std::move(task), false);
+  }
+  std::vector<Outgoing::Question> ask() {
+    Outgoing out;
+    reads.ask(true, now, out);
+    return out.questions;
+  }
+  std::vector<uint64_t> reached(uint64_t handed) {
+    std::vector<ReadTask> out;
+    reads.take_reached(Index(handed), out);
+    std::vector<uint64_t> ordinals;
+    for (const ReadTask& task : out) ordinals.push_back(task.ref.ordinal);
+    return ordinals;
+  }
+
+  Time now{seconds(100)};
+  uint64_t next = 0;
+  Reads reads{{}};
+};
+
+TEST_F(ReadsTest, OneQuestionForAllOfATurn) {
+  add(ReadLevel::kLinearizable);
+  add(ReadLevel::kLinearizable);
+  const auto questions = ask();
+  ASSERT_EQ(questions.size(), 1u);
+  EXPECT_THAT(ask(), IsEmpty());
+  reads.read_index(questions[0].context, Index(7));
+  EXPECT_THAT(reached(6), IsEmpty());
+  EXPECT_THAT(reached(7), ElementsAre(0, 1));
+}
+
+TEST_F(ReadsTest, LeaseAnswersLeaseReadsOnly) {
+  add(ReadLevel::kLinearizable);
+  const auto round = ask();
+  add(ReadLevel::kLease);
+  const auto lease = ask();
+  ASSERT_EQ(lease.size(), 1u);
+  EXPECT_TRUE(lease[0].lease);
+  reads.read_index(lease[0].context, Index(3));
+  EXPECT_THAT(reached(9), ElementsAre(1));
+  reads.read_index(round[0].context, Index(5));
+  EXPECT_THAT(reached(9), ElementsAre(0));
+}
+
+TEST_F(ReadsTest, LostQuestionIsAskedAgain) {
+  add(ReadLevel::kLinearizable);
+  const auto first = ask();
+  now += HolderLimits().retry_interval;
+  const auto again = ask();
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].context, first[0].context);
+}
+
+TEST_F(ReadsTest, ExpiredReadSaysWhy) {
+  add(ReadLevel::kLinearizable);
+  ask();
+  now += seconds(5);
+  std::vector<Refused> expired;
+  reads.expire(now, expired);
+  ASSERT_EQ(expired.size(), 1u);
+  EXPECT_EQ(expired[0].code, ReplyCode::kNoLeader);
+}
+
+TEST_F(ReadsTest, UnaskedAreTakenAtTheEnd) {
+  add(ReadLevel::kLinearizable);
+  add(ReadLevel::kStale);
+  EXPECT_EQ(reads.take_unasked().size(), 2u);
+  EXPECT_THAT(ask(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace connectd::node
