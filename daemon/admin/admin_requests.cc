@@ -10,7 +10,6 @@
 
 #include "admin/json_fields.h"
 #include "admin/limits.h"
-#include "wire/address.h"
 
 namespace connectd::admin {
 namespace {
@@ -56,8 +55,8 @@ Result<node::MemberChange> parse_change(std::string_view body, const Actions& ac
                  : name == "force" ? &change.force
                                    : nullptr;
     if (text != nullptr && Plain::read(field, *text)) {
-      auto address = wire::parse_address(*text);
-      if (!address) return wrong(fmt::format("{}: {}", name, address.error().text));
+      auto address = parse_address(*text);
+      if (!address) return wrong(fmt::format("{}: {}", name, address.error()));
     } else if (flag != nullptr && Plain::read(field, *flag)) {
       continue;
     } else if (name == "id" && field.is_number()) {

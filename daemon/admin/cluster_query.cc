@@ -9,16 +9,10 @@
 
 #include "admin/http_client.h"
 #include "admin/limits.h"
-#include "wire/address.h"
+#include "base/address.h"
 
 namespace connectd::admin {
 namespace {
-
-std::optional<config::Address> address_of(const std::string& text) {
-  auto address = wire::parse_address(text);
-  if (!address || address->port == 0) return std::nullopt;
-  return config::Address{address->host, address->port};
-}
 
 // What came of asking `node`.
 void take_answer(ClusterAnswer::Node& node, const HttpOutcome& outcome) {
@@ -52,14 +46,14 @@ struct ClusterQueries::Query {
   std::function<void(const ClusterAnswer&)> done;
 };
 
-bool ClusterQueries::ask(const node::StatusSnapshot& own, const config::Address& advertised,
+bool ClusterQueries::ask(const node::StatusSnapshot& own, const Address& advertised,
                          std::function<void(const ClusterAnswer&)> done) {
   if (under_way_ >= kMaxClusterQueries) return false;
   auto query = std::make_shared<Query>();
   query->answer.asked = own.id;
   query->done = std::move(done);
   const ClusterAnswer::Node self{own.id, advertised.to_string(), true, "", to_value(own)};
-  std::vector<std::pair<size_t, config::Address>> others;
+  std::vector<std::pair<size_t, Address>> others;
   bool listed = false;
   for (const node::MemberStatus& member : own.members) {
     ClusterAnswer::Node node{member.id, member.http, false, "", nullptr};
@@ -67,7 +61,7 @@ bool ClusterQueries::ask(const node::StatusSnapshot& own, const config::Address&
       listed = true;
       node.reachable = true;
       node.status = self.status;
-    } else if (auto address = address_of(member.http)) {
+    } else if (auto address = parse_address(member.http)) {
       others.emplace_back(query->answer.nodes.size(), *address);
     } else {
       node.error = "its http address is not known";

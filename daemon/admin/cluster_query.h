@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "admin/answers.h"
+#include "base/address.h"
 #include "config/config.h"
 #include "node/status.h"
 
@@ -24,7 +25,7 @@ class ClusterQueries final {
   // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
   // answered or failed, perhaps at once. False when kMaxClusterQueries are under way; then `done`
   // is never called. `advertised`: where this node is found, if it is no member.
-  bool ask(const node::StatusSnapshot& own, const config::Address& advertised,
+  bool ask(const node::StatusSnapshot& own, const Address& advertised,
            std::function<void(const ClusterAnswer&)> done);
 
  private:

@@ -14,6 +14,7 @@
 
 #include "admin/call_outcome.h"
 #include "admin/limits.h"
+#include "base/address.h"
 #include "config/config.h"
 
 namespace connectd::admin {
@@ -118,7 +119,7 @@ class HttpConnection final : public Reply::Connection,
     request.from_this_machine = !ec && is_this_machine(remote.address());
     const tcp::endpoint local = stream_.socket().local_endpoint(ec);
     if (!ec) {
-      request.arrived_at = config::Address{local.address().to_string(), local.port()}.to_string();
+      request.arrived_at = Address{local.address().to_string(), local.port()}.to_string();
     }
     is_head_ = request.method == "HEAD";
     stream_.expires_never();  // the answer may take as long as its handler says

@@ -10,6 +10,7 @@
 #include <tl/expected.hpp>
 
 #include "admin/answers.h"
+#include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
 #include "node/membership/change_outcome.h"
@@ -19,10 +20,10 @@
 namespace connectd::admin {
 
 struct ServerOptions {
-  config::Address listen;
+  Address listen;
   // The address that others know this server by; beside it and `listen`, names of this machine are
   // good in a Host header.
-  config::Address advertised;
+  Address advertised;
   NodeId id;
   size_t max_request = 1 << 20;                     // bytes of one call
   Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout

@@ -9,6 +9,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/address.h"
+
 namespace connectd::admin {
 namespace {
 
@@ -31,7 +33,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     buffer_.reserve(kReadBytes);
   }
 
-  void start(const config::Address& address, HttpRequest request, Duration timeout) {
+  void start(const Address& address, HttpRequest request, Duration timeout) {
     request_.method_string(request.method);
     request_.target(request.target);
     request_.version(11);
@@ -123,13 +125,13 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
 }  // namespace
 
-void fetch(asio::io_context& io, const config::Address& address, HttpRequest request,
-           Duration timeout, size_t max_answer, std::function<void(HttpOutcome)> done) {
+void fetch(asio::io_context& io, const Address& address, HttpRequest request, Duration timeout,
+           size_t max_answer, std::function<void(HttpOutcome)> done) {
   std::make_shared<Exchange>(io, max_answer, std::move(done))
       ->start(address, std::move(request), timeout);
 }
 
-HttpOutcome fetch(const config::Address& address, HttpRequest request, Duration timeout,
+HttpOutcome fetch(const Address& address, HttpRequest request, Duration timeout,
                   size_t max_answer) {
   asio::io_context io;
   std::optional<HttpOutcome> outcome;

@@ -8,6 +8,7 @@
 #include <string>
 #include <tl/expected.hpp>
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
 
@@ -47,11 +48,11 @@ struct HttpFailure {
 using HttpOutcome = tl::expected<HttpAnswer, HttpFailure>;
 
 // `done` is called once, on a thread that runs `io`; never when `io` is destroyed before.
-void fetch(boost::asio::io_context& io, const config::Address& address, HttpRequest request,
+void fetch(boost::asio::io_context& io, const Address& address, HttpRequest request,
            Duration timeout, size_t max_answer, std::function<void(HttpOutcome)> done);
 
 // Waits for it.
-HttpOutcome fetch(const config::Address& address, HttpRequest request, Duration timeout,
+HttpOutcome fetch(const Address& address, HttpRequest request, Duration timeout,
                   size_t max_answer = kMaxAnswerBytes);
 
 }  // namespace connectd::admin

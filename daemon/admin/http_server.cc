@@ -11,6 +11,7 @@
 #include "admin/connection.h"
 #include "admin/limits.h"
 #include "admin/routes.h"
+#include "base/address.h"
 #include "base/log.h"
 #include "net/tcp.h"
 
@@ -65,14 +66,13 @@ class Server final : public HttpServer {
       : shared_(std::move(shared)), acceptor_(shared_->io()), pause_(shared_->io()) {}
 
   Result<void> listen() {
-    const config::Address& address = shared_->options().listen;
-    auto listening = net::listen(acceptor_, {address.host, address.port}, net::kHttpPort);
+    const Address& address = shared_->options().listen;
+    auto listening = net::listen(acceptor_, address, net::kHttpPort);
     if (!listening) return listening;
     const uint16_t bound = port();
-    for (const config::Address& good :
-         {config::Address{address.host, bound}, shared_->options().advertised,
-          config::Address{"localhost", bound}, config::Address{"127.0.0.1", bound},
-          config::Address{"::1", bound}}) {
+    for (const Address& good :
+         {Address{address.host, bound}, shared_->options().advertised, Address{"localhost", bound},
+          Address{"127.0.0.1", bound}, Address{"::1", bound}}) {
       if (!good || good.is_wildcard()) continue;
       shared_->context().hosts.push_back(lower_case(good.to_string()));
     }

@@ -241,8 +241,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   network_->set_peers(peer_addresses(config_, node_.get()));
 
   clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
-  if (auto listening = clients_->listen(to_wire(config_.listen.client)); !listening)
-    return listening;
+  if (auto listening = clients_->listen(config_.listen.client); !listening) return listening;
   LOG_INFO("connectd", "clients: {}", config_.listen.client.to_string());
   start_threads();
   return {};
@@ -276,7 +275,7 @@ Result<void> Daemon::Impl::open_ports() {
       transport::PeerNetworkHooks{
           [this] { return hello(); }, [this](const wire::Hello& hello) { return check(hello); },
           [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
-  if (auto listening = network_->listen(to_wire(config_.listen.peer)); !listening) return listening;
+  if (auto listening = network_->listen(config_.listen.peer); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
   admin::ServerOptions http;
   http.listen = config_.listen.http;
@@ -744,7 +743,7 @@ std::string check_environment(const config::Config& config) {
                                       std::pair{config.listen.client, net::kClientPort},
                                       std::pair{config.listen.http, net::kHttpPort}}) {
     asio::ip::tcp::acceptor acceptor(io);
-    auto listening = net::listen(acceptor, to_wire(address), port);
+    auto listening = net::listen(acceptor, address, port);
     if (!listening) problems += listening.error().text + "\n";
   }
   return problems;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/address.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "node/membership/settings.h"
@@ -187,13 +188,11 @@ client::ClientPortOptions client_options(const config::Config& config) {
   return options;
 }
 
-wire::Address to_wire(const config::Address& address) { return {address.host, address.port}; }
-
-std::map<NodeId, std::vector<wire::Address>> peer_addresses(const config::Config& config,
-                                                            const node::Node* node) {
-  std::map<NodeId, std::vector<wire::Address>> peers;
+std::map<NodeId, std::vector<Address>> peer_addresses(const config::Config& config,
+                                                      const node::Node* node) {
+  std::map<NodeId, std::vector<Address>> peers;
   for (const config::Member& member : config.cluster.members) {
-    if (member.id != config.node.id) peers[member.id].push_back(to_wire(member.peer));
+    if (member.id != config.node.id) peers[member.id].push_back(member.peer);
   }
   if (node == nullptr) return peers;
   // Addresses in the file are hints for those whom the log knows.
@@ -206,7 +205,7 @@ std::map<NodeId, std::vector<wire::Address>> peer_addresses(const config::Config
       peers.erase(member.id);
       continue;
     }
-    auto address = wire::parse_address(member.peer_address);
+    auto address = parse_address(member.peer_address);
     if (!address) continue;
     auto& known = peers[member.id];
     if (std::ranges::find(known, *address) == known.end()) known.push_back(*address);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/address.h"
 #include "base/error.h"
 #include "client/client_port.h"
 #include "config/config.h"
@@ -15,7 +16,6 @@
 #include "plugin/plugin.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
-#include "wire/address.h"
 
 namespace connectd::app {
 
@@ -40,12 +40,11 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
 
 node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity);
 client::ClientPortOptions client_options(const config::Config& config);
-wire::Address to_wire(const config::Address& address);
 
 // Whom this node dials, and where: the addresses in the file, and those in the log. `node` is null
 // before there is one.
-std::map<NodeId, std::vector<wire::Address>> peer_addresses(const config::Config& config,
-                                                            const node::Node* node);
+std::map<NodeId, std::vector<Address>> peer_addresses(const config::Config& config,
+                                                      const node::Node* node);
 
 // How snapshots of this plugin are captured; kConfig when snapshot.mode asks for what it cannot do.
 Result<plugin::CaptureMode> capture_mode(const config::Config& config,

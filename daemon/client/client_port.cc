@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/address.h"
 #include "base/log.h"
 #include "client/connection.h"
 #include "net/tcp.h"
@@ -44,7 +45,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
         reserve_(open_reserve()) {}
   ~Impl() { close_reserve(); }
 
-  Result<> listen(const wire::Address& address);
+  Result<> listen(const Address& address);
   uint16_t listen_port() const {
     error_code ignored;  // not open: no port
     return acceptor_.local_endpoint(ignored).port();
@@ -86,7 +87,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   bool is_stopped_ = false;
 };
 
-Result<> ClientPort::Impl::listen(const wire::Address& address) {
+Result<> ClientPort::Impl::listen(const Address& address) {
   auto listening = net::listen(acceptor_, address, net::kClientPort);
   if (!listening) return listening;
   error_code error;
@@ -239,7 +240,7 @@ ClientPort::ClientPort(boost::asio::io_context& io, const ClientPortOptions& opt
                        node::Service& service)
     : impl_(std::make_shared<Impl>(io, options, service)) {}
 ClientPort::~ClientPort() { stop(); }
-Result<> ClientPort::listen(const wire::Address& address) { return impl_->listen(address); }
+Result<> ClientPort::listen(const Address& address) { return impl_->listen(address); }
 uint16_t ClientPort::listen_port() const { return impl_->listen_port(); }
 void ClientPort::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   impl_->drain(patience, std::move(done));

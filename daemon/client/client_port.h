@@ -10,9 +10,9 @@
 #include <memory>
 #include <optional>
 
+#include "base/address.h"
 #include "base/error.h"
 #include "node/service.h"
-#include "wire/address.h"
 
 namespace boost::asio {
 class io_context;
@@ -60,7 +60,7 @@ class ClientPort final {
   ClientPort& operator=(const ClientPort&) = delete;
 
   // Binds and accepts. At start-up: resolving a name may wait.
-  Result<> listen(const wire::Address& address);
+  Result<> listen(const Address& address);
   uint16_t listen_port() const;  // 0 when not listening
 
   // Accepts no more; closes each connection when it owes no reply, at the latest after `patience`.

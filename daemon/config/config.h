@@ -8,25 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/types.h"
 
 namespace connectd::config {
-
-// "10.0.0.11:7101", "[::1]:7101", "db1.example.org:7101".
-struct Address {
-  std::string host;   // without brackets
-  uint16_t port = 0;  // 0: no address
-
-  bool operator==(const Address&) const = default;
-  explicit operator bool() const { return port != 0; }
-  std::string to_string() const;
-  // 127.0.0.0/8, ::1 or localhost.
-  bool is_loopback() const;
-  // 0.0.0.0 or ::, which can be listened on and not dialled.
-  bool is_wildcard() const;
-};
 
 struct Member {
   NodeId id;

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "base/limits.h"
 #include "config/options.h"
 #include "config/values.h"
 #include "config/yaml.h"
@@ -20,7 +21,6 @@ constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr size_t kMaxName = 64;
 constexpr size_t kMaxPath = 4096;
 constexpr size_t kMaxListItems = 64;
-constexpr size_t kMaxMembers = 31;
 constexpr size_t kMaxPluginOptions = 256;
 constexpr size_t kMaxPluginKey = 128;
 constexpr size_t kMaxPluginValue = 4096;
@@ -377,7 +377,7 @@ class Loader final {
         return;
       }
       case Type::kAddress: {
-        Parsed<Address> value = parse_address(text);
+        auto value = parse_address(text);
         if (!value) return complain(value.error());
         std::get<Address& (*)(Config&)>(option.field)(config_) = *value;
         return;
@@ -607,7 +607,7 @@ class Loader final {
 
   void read_member_address(std::string_view key, const YamlNode& value, const Place& place,
                            Address& out, std::map<std::string, Place>& addresses) {
-    Parsed<Address> address = parse_address(value.text);
+    auto address = parse_address(value.text);
     if (!address) {
       diagnostics_.error(place, fmt::format("a member's '{}': {}", key, address.error()));
       return;

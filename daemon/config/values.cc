@@ -90,36 +90,6 @@ std::string format_with_unit(uint64_t value, const std::array<Unit, N>& units) {
   return fmt::format("{}{}", value, units[0].name);
 }
 
-bool is_host_char(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
-         c == '_';
-}
-
-// Only digits and dots: meant as an IPv4 address.
-bool looks_like_ipv4(std::string_view host) {
-  return std::all_of(host.begin(), host.end(), [](char c) { return is_digit(c) || c == '.'; });
-}
-
-bool is_ipv4(std::string_view host) {
-  int parts = 0;
-  while (true) {
-    size_t dot = host.find('.');
-    std::string_view part = host.substr(0, dot);
-    if (part.empty() || part.size() > 3 || (part.size() > 1 && part[0] == '0')) return false;
-    int value = 0;
-    std::from_chars(part.data(), part.data() + part.size(), value);
-    if (value > 255) return false;
-    ++parts;
-    if (dot == std::string_view::npos) break;
-    host.remove_prefix(dot + 1);
-  }
-  return parts == 4;
-}
-
-bool is_ipv6_char(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.';
-}
-
 }  // namespace
 
 Parsed<bool> parse_bool(std::string_view text) {
@@ -146,39 +116,6 @@ Parsed<Duration> parse_duration(std::string_view text) {
 
 Parsed<uint64_t> parse_size(std::string_view text) {
   return parse_with_unit(text, kSizeUnits, "size", "64MiB");
-}
-
-Parsed<Address> parse_address(std::string_view text) {
-  constexpr size_t kMaxHost = 253;  // of a DNS name
-  std::string_view example = "write host:port, like 127.0.0.1:7101 or [::1]:7101";
-  size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) {
-    return wrong(fmt::format("'{}' has no port; {}", text, example));
-  }
-  std::string_view host = text.substr(0, colon);
-  std::string_view port_text = text.substr(colon + 1);
-  if (host.empty()) return wrong(fmt::format("'{}' has no host; {}", text, example));
-  if (host.front() == '[') {
-    if (host.size() < 4 || host.back() != ']') {
-      return wrong(fmt::format("'{}' is not an address; {}", text, example));
-    }
-    host = host.substr(1, host.size() - 2);
-    if (!std::all_of(host.begin(), host.end(), is_ipv6_char) ||
-        host.find(':') == std::string_view::npos) {
-      return wrong(fmt::format("'{}' has no IPv6 address in its brackets; {}", text, example));
-    }
-  } else if (host.find(':') != std::string_view::npos) {
-    return wrong(fmt::format("'{}': an IPv6 address stands in brackets; {}", text, example));
-  } else if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
-             (looks_like_ipv4(host) && !is_ipv4(host))) {
-    return wrong(fmt::format("'{}' is not a host in '{}'; {}", host, text, example));
-  }
-  Parsed<uint64_t> port = parse_integer(port_text);
-  if (!port) return wrong(fmt::format("the port of '{}': {}", text, port.error()));
-  if (*port < 1 || *port > 65535) {
-    return wrong(fmt::format("the port of '{}': {} is out of range 1-65535", text, *port));
-  }
-  return Address{std::string(host), static_cast<uint16_t>(*port)};
 }
 
 std::string format_duration(Duration value) {

@@ -1,4 +1,4 @@
-// Text <-> value for the scalars of a configuration: durations, sizes, whole numbers, addresses.
+// Text <-> value for the scalars of a configuration: durations, sizes, whole numbers.
 // Strict: a unit is never guessed. Pure functions; any thread.
 #pragma once
 
@@ -8,7 +8,6 @@
 #include <tl/expected.hpp>
 
 #include "base/clock.h"
-#include "config/config.h"
 
 namespace connectd::config {
 
@@ -23,9 +22,6 @@ Parsed<uint64_t> parse_integer(std::string_view text);
 Parsed<Duration> parse_duration(std::string_view text);
 // A whole number and a unit: B KiB MiB GiB TiB.
 Parsed<uint64_t> parse_size(std::string_view text);
-// host:port; an IPv6 host stands in brackets.
-Parsed<Address> parse_address(std::string_view text);
-
 // The shortest exact text that parses to the same value.
 std::string format_duration(Duration value);
 std::string format_size(uint64_t value);

@@ -8,6 +8,7 @@
 
 #include "admin/answers.h"
 #include "admin/http_client.h"
+#include "base/address.h"
 
 namespace connectd::ctl {
 
@@ -24,7 +25,7 @@ inline std::string detail_of(const admin::HttpAnswer& answer) {
 
 // Asks `endpoint` for /v1/cluster. Nothing when there is no such answer; then ", ENDPOINT: why" is
 // appended to `why`. `body`: gets the answer as it came.
-inline std::optional<admin::ClusterAnswer> ask_cluster(const config::Address& endpoint,
+inline std::optional<admin::ClusterAnswer> ask_cluster(const Address& endpoint,
                                                        Duration timeout, std::string& why,
                                                        std::string* body = nullptr) {
   admin::HttpRequest request;

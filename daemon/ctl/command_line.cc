@@ -3,6 +3,7 @@
 #include <boost/program_options.hpp>
 #include <set>
 
+#include "base/address.h"
 #include "config/values.h"
 #include "ctl/commands.h"
 
@@ -119,7 +120,7 @@ std::optional<std::string> take_globals(Context& context) {
     std::string_view rest = list;
     while (!rest.empty()) {
       size_t comma = std::min(rest.find(','), rest.size());
-      config::Parsed<config::Address> address = config::parse_address(rest.substr(0, comma));
+      auto address = parse_address(rest.substr(0, comma));
       if (!address) return "--endpoint: " + address.error();
       context.endpoints.push_back(*address);
       rest.remove_prefix(std::min(comma + 1, rest.size()));

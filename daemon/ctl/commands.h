@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "config/config.h"
@@ -27,7 +28,7 @@ struct Streams {
 
 struct Context {
   Streams streams;
-  std::vector<config::Address> endpoints;  // HTTP addresses; at least one
+  std::vector<Address> endpoints;  // HTTP addresses; at least one
   bool json = false;
   std::optional<Duration> timeout;  // --timeout, where given
   std::vector<std::string> arguments;

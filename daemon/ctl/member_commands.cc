@@ -5,10 +5,10 @@
 #include <charconv>
 #include <thread>
 
+#include "base/address.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
 #include "node/membership/change_outcome.h"
-#include "wire/address.h"
 
 namespace connectd::ctl {
 namespace {
@@ -31,7 +31,7 @@ const node::MemberStatus* find_member(const View& view, NodeId id) {
 // What the leader knows, or failing that whoever knows the newest members; none: nobody answers.
 std::optional<View> look(const Context& context, std::string& why) {
   why.clear();
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     auto cluster = ask_cluster(endpoint, kAnswerTimeout, why);
     if (!cluster) continue;
     std::optional<View> best;
@@ -56,7 +56,7 @@ ExitCode nobody(const Context& context, const std::string& why) {
 // Asks the first endpoint that answers. kOk: taken; `index` is then the one of the change.
 ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
     request.target = target;
@@ -130,9 +130,9 @@ bool body_of(Context& context, std::string_view action, json::object& body, Node
   body = {{"action", std::string(action)}, {"id", *number}};
   for (const char* name : {"peer", "client", "http"}) {
     if (!context.has(name)) continue;
-    auto address = wire::parse_address(context.option(name));
+    auto address = parse_address(context.option(name));
     if (!address) {
-      context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error().text));
+      context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error()));
       return false;
     }
     body[name] = context.option(name);

@@ -7,6 +7,8 @@
 
 #include "admin/http_client.h"
 #include "admin/read_level.h"
+#include "base/address.h"
+#include "base/limits.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
 
@@ -18,7 +20,6 @@ namespace json = boost::json;
 constexpr Duration kDefaultTimeout = std::chrono::seconds(5);
 // Longer than a node waits for a leader, so that its own answer arrives.
 constexpr Duration kCallTimeout = std::chrono::seconds(10);
-constexpr size_t kMaxRequestBytes = 64 << 20;
 
 std::string with_thousands(uint64_t number) {
   std::string digits = std::to_string(number);
@@ -174,9 +175,9 @@ std::string headline(const ClusterView& view) {
   return text + fmt::format("   plugin {}\n", view.plugin);
 }
 
-std::string join_addresses(const std::vector<config::Address>& addresses) {
+std::string join_addresses(const std::vector<Address>& addresses) {
   std::string text;
-  for (const config::Address& address : addresses) {
+  for (const Address& address : addresses) {
     text += fmt::format("{}{}", text.empty() ? "" : ",", address.to_string());
   }
   return text;
@@ -215,7 +216,7 @@ Result<std::string> read_all(std::istream& in, const std::string& name) {
   std::vector<char> block(64 << 10);
   while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0) {
     bytes.append(block.data(), static_cast<size_t>(in.gcount()));
-    if (bytes.size() > kMaxRequestBytes) {
+    if (bytes.size() > kMaxEntryPayloadBytes) {
       return failure(ExitCode::kUsage, fmt::format("{}: is larger than any request may be", name));
     }
   }
@@ -310,7 +311,7 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
 ExitCode status_command(Context& context) {
   Duration timeout = context.timeout.value_or(kDefaultTimeout);
   std::string why;
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     std::string body;
     auto cluster = ask_cluster(endpoint, timeout, why, &body);
     if (!cluster) continue;
@@ -352,7 +353,7 @@ ExitCode call_command(Context& context) {
   }
   Duration timeout = context.timeout.value_or(kCallTimeout);
   std::string why;
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
     request.target = "/v1/call";

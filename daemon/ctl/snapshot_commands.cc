@@ -6,12 +6,12 @@
 #include <thread>
 
 #include "admin/limits.h"
+#include "base/address.h"
 #include "base/random.h"
 #include "config/load.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
 #include "offline/restore.h"
-#include "wire/address.h"
 
 namespace connectd::ctl {
 namespace {
@@ -25,7 +25,7 @@ constexpr Duration kLookInterval = std::chrono::milliseconds(50);
 
 using Listed = admin::SnapshotList::Listed;
 
-admin::HttpOutcome post(const config::Address& endpoint, const json::object& body) {
+admin::HttpOutcome post(const Address& endpoint, const json::object& body) {
   admin::HttpRequest request;
   request.method = "POST";
   request.target = "/v1/admin/snapshot";
@@ -35,7 +35,7 @@ admin::HttpOutcome post(const config::Address& endpoint, const json::object& bod
 }
 
 // The answer's body. kUnavailable when nobody answers there.
-Result<std::string> ask(const config::Address& endpoint, const json::object& body) {
+Result<std::string> ask(const Address& endpoint, const json::object& body) {
   admin::HttpOutcome outcome = post(endpoint, body);
   if (!outcome) {
     return failure(
@@ -52,7 +52,7 @@ Result<std::string> ask(const config::Address& endpoint, const json::object& bod
                              detail_of(*outcome)));
 }
 
-Result<admin::SnapshotList> list_of(const config::Address& endpoint) {
+Result<admin::SnapshotList> list_of(const Address& endpoint) {
   auto body = ask(endpoint, {{"action", "list"}});
   if (!body) return failure(body.error());
   auto list = admin::from_json<admin::SnapshotList>(*body);
@@ -64,7 +64,7 @@ Result<admin::SnapshotList> list_of(const config::Address& endpoint) {
 }
 
 // Asks for one, and waits until it is durable.
-Result<Listed> take(const Context& context, const config::Address& endpoint) {
+Result<Listed> take(const Context& context, const Address& endpoint) {
   auto body = ask(endpoint, {{"action", "take"}});
   if (!body) return failure(body.error());
   auto taken = admin::from_json<admin::SnapshotTaken>(*body);
@@ -102,7 +102,7 @@ std::string age_text(int64_t seconds) {
   return fmt::format("{} d", seconds / 86'400);
 }
 
-json::object object_of(const config::Address& endpoint, const Listed& listed) {
+json::object object_of(const Address& endpoint, const Listed& listed) {
   json::object object{{"node", endpoint.to_string()}};
   const json::value fields = admin::to_value(listed);
   for (const auto& [key, value] : fields.get_object()) object[key] = value;
@@ -110,8 +110,8 @@ json::object object_of(const config::Address& endpoint, const Listed& listed) {
 }
 
 // All of the file, piece by piece, into `path`.
-Result<void> download(const config::Address& endpoint, const Listed& wanted,
-                      storage::FileSystem& files, const std::string& path) {
+Result<void> download(const Address& endpoint, const Listed& wanted, storage::FileSystem& files,
+                      const std::string& path) {
   auto file = files.open(path, storage::OpenMode::kCreate);
   if (!file) {
     return failure(ExitCode::kCannotCreate, file.error().text);
@@ -142,7 +142,7 @@ ExitCode say(const Context& context, const Error& error) {
 
 ExitCode snapshot_take_command(Context& context) {
   ExitCode worst = ExitCode::kOk;
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     auto taken = take(context, endpoint);
     if (!taken) {
       worst = say(context, taken.error());
@@ -159,7 +159,7 @@ ExitCode snapshot_take_command(Context& context) {
 ExitCode snapshot_list_command(Context& context) {
   ExitCode worst = ExitCode::kOk;
   std::vector<std::vector<std::string>> rows = {{"NODE", "INDEX", "TERM", "BYTES", "AGE", "NAME"}};
-  for (const config::Address& endpoint : context.endpoints) {
+  for (const Address& endpoint : context.endpoints) {
     auto list = list_of(endpoint);
     if (!list) {
       worst = say(context, list.error());
@@ -191,7 +191,7 @@ ExitCode snapshot_save_command(Context& context) {
                                     "file",
                                     path));
   }
-  const config::Address& endpoint = context.endpoints.front();
+  const Address& endpoint = context.endpoints.front();
   Result<Listed> wanted = failure(ExitCode::kInternal, "");
   if (context.has("fresh")) {
     wanted = take(context, endpoint);
@@ -336,9 +336,9 @@ ExitCode snapshot_restore_command(Context& context) {
        {std::pair("peer", &founder.peer_address), std::pair("client", &founder.client_address),
         std::pair("http", &founder.http_address)}) {
     if (!context.has(name)) continue;
-    auto address = wire::parse_address(context.option(name));
+    auto address = parse_address(context.option(name));
     if (!address) {
-      return context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error().text));
+      return context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error()));
     }
     *to = context.option(name);
   }

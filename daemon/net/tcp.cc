@@ -5,6 +5,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "base/address.h"
+
 namespace connectd::net {
 namespace {
 
@@ -19,7 +21,7 @@ void set_option(int socket, int level, int name, int value) {
 
 }  // namespace
 
-Result<void> listen(tcp::acceptor& acceptor, const wire::Address& address, const Port& port) {
+Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port& port) {
   error_code error;
   tcp::resolver resolver(acceptor.get_executor());
   auto found = resolver.resolve(address.host, std::to_string(address.port),

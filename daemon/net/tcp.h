@@ -5,8 +5,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <string_view>
 
+#include "base/address.h"
 #include "base/error.h"
-#include "wire/address.h"
 
 namespace connectd::net {
 
@@ -22,7 +22,7 @@ inline constexpr Port kHttpPort{"HTTP", "listen.http", 128};
 // Binds `acceptor` to the address and listens. Blocks while a name is resolved. kPermission when
 // the port is not for this user, kConfig when the name is unknown, else kCannotCreate; then
 // `acceptor` is closed.
-Result<void> listen(boost::asio::ip::tcp::acceptor& acceptor, const wire::Address& address,
+Result<void> listen(boost::asio::ip::tcp::acceptor& acceptor, const Address& address,
                     const Port& port);
 
 struct KeepAlive {

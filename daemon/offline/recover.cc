@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/sha256.h"
 #include "node/apply/replicated_state.h"
 #include "node/membership/feature_levels.h"
@@ -20,7 +21,6 @@ namespace connectd::offline {
 using node::Genesis;
 using node::GenesisMember;
 using node::kGenesisIndex;
-using node::kMaxMembers;
 using node::kMaxRecoveries;
 using node::MemberList;
 using node::RecoveryRecord;
@@ -526,11 +526,11 @@ Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directo
                     "connectctl member replace {}",
                     node, survivor.snapshot.index, given.index, node));
   }
-  if (survivor.identity.skips.size() >= storage::kMaxIdentitySkips) {
+  if (survivor.identity.skips.size() >= kMaxSkippedEntries) {
     return refuse(
         fmt::format("{} entries are skipped already, which is the most there may be: mend "
                     "the plugin",
-                    storage::kMaxIdentitySkips));
+                    kMaxSkippedEntries));
   }
   if (given.index > survivor.end.last_index) {
     if (!given.id) {

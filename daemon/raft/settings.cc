@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace connectd::raft {
 
 namespace {
@@ -48,7 +50,7 @@ bool Settings::decode(ByteReader& in, Settings& out) {
   const auto confirmed = in.number<uint64_t>();
   const auto level = version == kVersion ? kFirstFeatureLevel : in.number<uint32_t>();
   if (version != kVersion && level <= kFirstFeatureLevel) return false;
-  if (!in.ok() || lease > 1 || drift > kMaxDriftPercent || timeout == 0 || timeout > kMaxNs ||
+  if (!in.ok() || lease > 1 || drift > kMaxClockDriftPercent || timeout == 0 || timeout > kMaxNs ||
       confirmed > timeout) {
     return false;
   }

@@ -28,8 +28,6 @@ struct Settings {
   uint32_t feature_level = kFirstFeatureLevel;
   bool operator==(const Settings&) const = default;
 
-  static constexpr uint8_t kMaxDriftPercent = 40;
-
   // Length of a lease, counted from the send time of the message that renewed it: the slowest clock
   // must have counted it before the fastest has counted confirmed_timeout. 0: no lease.
   Duration lease_length() const;

@@ -27,6 +27,7 @@
 #include <cstring>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "wire/entry_codec.h"
 
 namespace connectd::storage {
@@ -113,8 +114,7 @@ inline constexpr size_t kBatchRecordBytes = sizeof(RecordHeader) + sizeof(BatchB
 inline constexpr size_t kSealRecordBytes = sizeof(RecordHeader) + sizeof(SealBody);
 static_assert(kBatchRecordBytes % kRecordAlignment == 0 &&
               kSealRecordBytes % kRecordAlignment == 0);
-inline constexpr uint32_t kMaxRecordBodyBytes =
-    wire::kEntryHeaderBytes + wire::kMaxEntryPayloadBytes;
+inline constexpr uint32_t kMaxRecordBodyBytes = wire::kEntryHeaderBytes + kMaxEntryPayloadBytes;
 
 constexpr uint64_t padded(uint64_t bytes) {
   return (bytes + kRecordAlignment - 1) & ~uint64_t{kRecordAlignment - 1};

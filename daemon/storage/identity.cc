@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "wire/handshake.h"
 
 namespace connectd::storage {
@@ -16,12 +17,9 @@ constexpr char kMagic[8] = {'C', 'O', 'N', 'N', 'I', 'D', '\0', '\0'};
 constexpr size_t kFixedBytes = 64;
 constexpr size_t kChecksumBytes = 8;
 constexpr size_t kSkipBytes = 24;
-constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kMaxIdentityFormerClusters * 16 +
-                                 kMaxIdentitySkips * kSkipBytes + kChecksumBytes;
+constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kMaxFormerClusters * 16 +
+                                 kMaxSkippedEntries * kSkipBytes + kChecksumBytes;
 constexpr uint32_t kLogBegun = 1;  // flags
-// Each hello holds all of both.
-static_assert(kMaxIdentityFormerClusters == wire::kMaxFormerClusters &&
-              kMaxIdentitySkips == wire::kMaxSkippedEntries);
 
 tl::unexpected<Error> damage(const std::string& path, const char* what) {
   return failure(
@@ -85,7 +83,7 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
   auto skips = in.number<uint16_t>();
   identity.log_begun = flags == kLogBegun;
   identity.genesis = as_text(in.bytes(genesis_bytes));
-  if (former > kMaxIdentityFormerClusters || skips > kMaxIdentitySkips) in.fail();
+  if (former > kMaxFormerClusters || skips > kMaxSkippedEntries) in.fail();
   for (; former > 0 && in.ok(); --former) {
     ByteView id = in.bytes(16);
     if (in.ok()) std::ranges::copy(id, identity.former_cluster_ids.emplace_back().bytes.begin());
@@ -121,13 +119,13 @@ Result<void> save_identity(FileSystem& files, const std::string& directory,
                    fmt::format("the founding document has {} bytes, more than the {} it may have",
                                identity.genesis.size(), kMaxGenesisBytes));
   }
-  if (identity.former_cluster_ids.size() > kMaxIdentityFormerClusters ||
-      identity.skips.size() > kMaxIdentitySkips) {
+  if (identity.former_cluster_ids.size() > kMaxFormerClusters ||
+      identity.skips.size() > kMaxSkippedEntries) {
     return failure(ExitCode::kData,
                    fmt::format("the identity names {} former clusters and {} skipped entries, more "
                                "than the {} and {} it may",
                                identity.former_cluster_ids.size(), identity.skips.size(),
-                               kMaxIdentityFormerClusters, kMaxIdentitySkips));
+                               kMaxFormerClusters, kMaxSkippedEntries));
   }
   return replace_file(files, directory, kIdentityFile, as_bytes(encode_identity(identity)));
 }

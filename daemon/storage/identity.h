@@ -18,9 +18,6 @@ namespace connectd::storage {
 
 inline constexpr uint32_t kIdentityVersion = 2;
 inline constexpr const char* kIdentityFile = "identity";
-inline constexpr size_t kMaxGenesisBytes = 1 << 20;
-inline constexpr size_t kMaxIdentityFormerClusters = 16;
-inline constexpr size_t kMaxIdentitySkips = 64;
 
 struct Identity {
   NodeId node_id;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "storage/format.h"
@@ -544,7 +545,7 @@ Result<void> SegmentedLog::append_all(std::span<const LogBatch> batches) {
       uint64_t bytes = 0;
       while (to < batch.entries.size()) {
         const raft::Entry& entry = batch.entries[to];
-        CHECK(entry.payload.size() <= wire::kMaxEntryPayloadBytes)
+        CHECK(entry.payload.size() <= kMaxEntryPayloadBytes)
             << "entry " << entry.index.value() << " has " << entry.payload.size() << " bytes";
         const uint64_t more = entry_record_bytes(entry.payload.size());
         if (to > from && bytes + more > kMaxBatchBytes) break;

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "base/address.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "net/tcp.h"
@@ -67,12 +68,12 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
         accept_timer_(io),
         random_(options.seed) {}
 
-  Result<> listen(const wire::Address& address);
+  Result<> listen(const Address& address);
   uint16_t listen_port() const {
     error_code ignored;  // not open: no port
     return acceptor_.local_endpoint(ignored).port();
   }
-  void set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers);
+  void set_peers(const std::map<NodeId, std::vector<Address>>& peers);
   void recheck_peers();
   void send(NodeId to, wire::PeerMessage message);
   void flush();
@@ -93,8 +94,8 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
   struct Peer : std::enable_shared_from_this<Peer> {
     Peer(boost::asio::io_context& io, NodeId peer_id) : id(peer_id), redial(io) {}
     const NodeId id;
-    std::vector<wire::Address> addresses;  // none: not on the list
-    std::optional<wire::Address> hint;     // where it says that it wants to be dialled
+    std::vector<Address> addresses;  // none: not on the list
+    std::optional<Address> hint;     // where it says that it wants to be dialled
     size_t next_address = 0;
     milliseconds back_off{0};
     bool is_waiting = false;  // for `redial`
@@ -157,7 +158,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 
 // ---- listening
 
-Result<> PeerNetwork::Impl::listen(const wire::Address& address) {
+Result<> PeerNetwork::Impl::listen(const Address& address) {
   auto listening = net::listen(acceptor_, address, net::kPeerPort);
   if (!listening) return listening;
   accept();
@@ -267,7 +268,7 @@ void PeerNetwork::Impl::welcome(Link& link, const wire::Hello& hello) {
     if (is_stopped_ || find(hello.node_id) != peer) return link.close();
   }
   peer->in = self;
-  if (auto hint = wire::parse_address(hello.peer_address); hint && hint->port != 0) {
+  if (auto hint = parse_address(hello.peer_address)) {
     peer->hint = *hint;
   }
   link.output().append(wire::kPeerMagic);
@@ -335,7 +336,7 @@ void PeerNetwork::Impl::recheck_peers() {
 
 // ---- dialling
 
-void PeerNetwork::Impl::set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers) {
+void PeerNetwork::Impl::set_peers(const std::map<NodeId, std::vector<Address>>& peers) {
   std::vector<NodeId> gone;
   for (const auto& [id, peer] : peers_) {
     if (!peer->addresses.empty() && !peers.contains(id)) gone.push_back(id);
@@ -375,7 +376,7 @@ void PeerNetwork::Impl::end_attempt(Peer& peer) {
 }
 
 void PeerNetwork::Impl::dial(Peer& peer) {
-  std::vector<wire::Address> addresses = peer.addresses;
+  std::vector<Address> addresses = peer.addresses;
   if (peer.hint && std::ranges::find(addresses, *peer.hint) == addresses.end()) {
     addresses.push_back(*peer.hint);
   }
@@ -383,7 +384,7 @@ void PeerNetwork::Impl::dial(Peer& peer) {
   CHECK(!peer.out && !peer.attempt) << "one connection to a peer at a time";
   peer.is_waiting = false;
   peer.redial.cancel();
-  const wire::Address& address = addresses[peer.next_address++ % addresses.size()];
+  const Address& address = addresses[peer.next_address++ % addresses.size()];
   auto attempt = std::make_shared<Attempt>(io_);
   peer.attempt = attempt;
   attempt->address = address.to_string();
@@ -603,11 +604,11 @@ PeerNetwork::PeerNetwork(boost::asio::io_context& io, const PeerNetworkOptions& 
                          wire::TransportHandler& handler, PeerNetworkHooks hooks)
     : impl_(std::make_shared<Impl>(io, options, handler, std::move(hooks))) {}
 PeerNetwork::~PeerNetwork() { stop(); }
-Result<> PeerNetwork::listen(const wire::Address& address) { return impl_->listen(address); }
+Result<> PeerNetwork::listen(const Address& address) { return impl_->listen(address); }
 uint16_t PeerNetwork::listen_port() const { return impl_->listen_port(); }
 void PeerNetwork::recheck_peers() { impl_->recheck_peers(); }
 
-void PeerNetwork::set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers) {
+void PeerNetwork::set_peers(const std::map<NodeId, std::vector<Address>>& peers) {
   impl_->set_peers(peers);
 }
 void PeerNetwork::send(NodeId to, wire::PeerMessage message) {

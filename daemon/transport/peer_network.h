@@ -25,9 +25,9 @@
 #include <string>
 #include <vector>
 
+#include "base/address.h"
 #include "base/error.h"
 #include "base/types.h"
-#include "wire/address.h"
 #include "wire/transport.h"
 
 namespace boost::asio {
@@ -82,12 +82,12 @@ class PeerNetwork final : public wire::Transport {
   PeerNetwork& operator=(const PeerNetwork&) = delete;
 
   // Binds and accepts. At start-up: resolving a name may wait.
-  Result<> listen(const wire::Address& address);
+  Result<> listen(const Address& address);
   uint16_t listen_port() const;  // 0 before listen()
 
   // All peers, without this node, each with the addresses to try in turn. Who is no longer in the
   // list is disconnected; a connection that stands is kept when addresses change.
-  void set_peers(const std::map<NodeId, std::vector<wire::Address>>& peers);
+  void set_peers(const std::map<NodeId, std::vector<Address>>& peers);
 
   // What this node says of itself has changed: a peer that would be refused now is disconnected.
   // It is told why when it connects again.

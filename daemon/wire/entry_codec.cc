@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 
 namespace connectd::wire {
 

@@ -30,8 +30,6 @@
 namespace connectd::wire {
 
 inline constexpr size_t kEntryHeaderBytes = 64;
-// Upper bound of a declared payload length, checked before anything is allocated for it.
-inline constexpr uint32_t kMaxEntryPayloadBytes = 64u << 20;
 
 // Writes kEntryHeaderBytes bytes.
 void encode_entry_header(const raft::Entry& entry, uint8_t* to);

@@ -15,11 +15,6 @@ namespace connectd::wire {
 inline constexpr uint16_t kPeerProtocolMin = 1;
 inline constexpr uint16_t kPeerProtocolMax = 1;
 
-// Disasters that one cluster may have lived through, and entries that its operators may have had
-// skipped: all of them are in each hello, which has a bound.
-inline constexpr size_t kMaxFormerClusters = 16;
-inline constexpr size_t kMaxSkippedEntries = 64;
-
 struct Hello {
   uint16_t protocol_min = kPeerProtocolMin;
   uint16_t protocol_max = kPeerProtocolMax;

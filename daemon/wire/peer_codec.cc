@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "wire/entry_codec.h"
 

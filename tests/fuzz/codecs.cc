@@ -1,5 +1,6 @@
 // What stands in entries, in snapshots' metadata and in the identity file. The first byte chooses.
 // What is accepted is written again, to the byte where the format has one way to say a thing.
+#include "base/limits.h"
 #include "base/log.h"
 #include "node/apply/replicated_state.h"
 #include "node/membership/genesis.h"
@@ -15,7 +16,7 @@ void entry_header(ByteView bytes) {
   raft::Entry entry;
   uint32_t payload_bytes = 0;
   if (!wire::decode_entry_header(bytes, entry, payload_bytes)) return;
-  CHECK(payload_bytes <= wire::kMaxEntryPayloadBytes && entry.index && entry.term);
+  CHECK(payload_bytes <= kMaxEntryPayloadBytes && entry.index && entry.term);
   ByteView payload = bytes.subspan(wire::kEntryHeaderBytes);
   if (payload.size() != payload_bytes) return;
   entry.payload = Slice::copy_of(payload);

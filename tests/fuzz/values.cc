@@ -4,9 +4,9 @@
 
 #include "admin/http_target.h"
 #include "admin/read_level.h"
+#include "base/address.h"
 #include "base/log.h"
 #include "tests/fuzz/input.h"
-#include "wire/address.h"
 
 namespace connectd {
 namespace {
@@ -37,20 +37,15 @@ void integer(std::string_view text) {
 }
 
 void address(std::string_view text) {
-  auto value = config::parse_address(text);
-  if (value) {
-    auto again = config::parse_address(value->to_string());
-    CHECK(again && *again == *value) << text;
-    value->is_loopback();
-    value->is_wildcard();
+  auto value = parse_address(text);
+  if (!value) {
+    CHECK(!value.error().empty());
+    return;
   }
-  auto of_wire = wire::parse_address(text);
-  if (of_wire) {
-    auto again = wire::parse_address(of_wire->to_string());
-    CHECK(again && *again == *of_wire) << text;
-  } else {
-    CHECK(!of_wire.error().text.empty());
-  }
+  auto again = parse_address(value->to_string());
+  CHECK(again && *again == *value) << text;
+  value->is_loopback();
+  value->is_wildcard();
 }
 
 void read_level(std::string_view text) {

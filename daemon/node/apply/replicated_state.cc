@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "wire/handshake.h"
 
 namespace connectd::node {
@@ -80,7 +81,7 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   state.plugin_version = in.counted(kMaxGenesisBytes);
   if (!SessionTable::decode(in, state.sessions)) in.fail();
   auto skips = in.number<uint32_t>();
-  if (skips > wire::kMaxSkippedEntries) in.fail();
+  if (skips > kMaxSkippedEntries) in.fail();
   for (; skips > 0 && in.ok(); --skips) {
     raft::EntryId skip;
     skip.index = Index(in.number<uint64_t>());

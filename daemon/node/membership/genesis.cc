@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace connectd::node {
 namespace {
 constexpr uint32_t kVersion = 1;

@@ -48,7 +48,5 @@ struct Genesis {
 
 inline constexpr Term kGenesisTerm{1};
 inline constexpr Index kGenesisIndex{1};
-inline constexpr size_t kMaxMembers = 64;
-inline constexpr size_t kMaxGenesisBytes = 1 << 20;
 
 }  // namespace connectd::node

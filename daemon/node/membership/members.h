@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "node/membership/change_outcome.h"
 #include "node/membership/genesis.h"
 #include "raft/types.h"
@@ -35,7 +36,7 @@ struct RecoveryRecord {
   bool operator==(const RecoveryRecord&) const = default;
 };
 // In the life of one cluster. Each hello names them all.
-inline constexpr size_t kMaxRecoveries = wire::kMaxFormerClusters;
+inline constexpr size_t kMaxRecoveries = kMaxFormerClusters;
 
 struct MemberList {
   // Sorted by id. A member without a disk is bound to the disk that it comes with. Who is removed

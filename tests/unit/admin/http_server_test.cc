@@ -155,7 +155,7 @@ class HttpServerTest : public ::testing::Test {
     board_.publish(std::make_shared<const node::StatusSnapshot>(status));
   }
 
-  config::Address address() const { return {"127.0.0.1", server_->port()}; }
+  Address address() const { return {"127.0.0.1", server_->port()}; }
   HttpAnswer get(const std::string& target) {
     HttpRequest request;
     request.target = target;

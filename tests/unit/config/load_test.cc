@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/limits.h"
 #include "config/options.h"
 #include "config/reference.h"
 #include "config/values.h"
@@ -361,6 +362,30 @@ TEST(Table, RangesParseAndHoldTheDefaults) {
     EXPECT_EQ(option.type == Type::kChoice, !option.choices.empty()) << option.path;
   }
   EXPECT_TRUE(load(request));  // which parses all of them, and sets all defaults
+}
+
+TEST(Table, RangesEndAtTheLimitsOfTheFormats) {
+  EXPECT_EQ(*parse_size(find_option("client.max_request")->max), kMaxEntryPayloadBytes);
+  EXPECT_EQ(*parse_integer(find_option("raft.max_clock_drift_percent")->max),
+            kMaxClockDriftPercent);
+}
+
+TEST(Load, AsManyMembersAsAClusterCanHave) {
+  for (size_t count : {kMaxMembers, kMaxMembers + 1}) {
+    std::string text = "node: {id: 1, data_dir: data}\ncluster:\n  members:\n";
+    for (size_t id = 1; id <= count; ++id) {
+      text += "    - {id: " + std::to_string(id);
+      for (const char* port : {"peer", "client", "http"}) {
+        text += std::string(", ") + port + ": \"" + port + std::to_string(id) + ":1\"";
+      }
+      text += "}\n";
+    }
+    Result<Loaded> loaded = load_text(text);
+    ASSERT_EQ(loaded.has_value(), count == kMaxMembers);
+    if (!loaded) {
+      EXPECT_THAT(loaded.error().text, HasSubstr("has 65 members; at most 64 are"));
+    }
+  }
 }
 
 TEST(Table, EveryValueIsStoredWhereItIsReadFrom) {

@@ -56,20 +56,6 @@ TEST(Values, WholeNumbersAreDecimal) {
             "'010' has a leading zero, which some read as octal; write 10");
 }
 
-TEST(Values, Addresses) {
-  EXPECT_EQ(parse_address("10.0.0.11:7101").value(), (Address{"10.0.0.11", 7101}));
-  EXPECT_EQ(parse_address("[::1]:7101").value(), (Address{"::1", 7101}));
-  EXPECT_EQ(parse_address("[::1]:7101")->to_string(), "[::1]:7101");
-  EXPECT_EQ(parse_address("db-1.example.org:65535")->to_string(), "db-1.example.org:65535");
-  for (const char* bad :
-       {"", ":7101", "host", "host:", "host:0", "host:65536", "host:07101", "::1:7101", "[::1]",
-        "[]:1", "[host]:1", "10.0.0.256:1", "10.0.0:1", "ho st:1", "http://host:1", "host:1/"}) {
-    EXPECT_FALSE(parse_address(bad).has_value()) << bad;
-  }
-  EXPECT_TRUE(parse_address("127.0.0.2:1")->is_loopback());
-  EXPECT_TRUE(parse_address("[::]:1")->is_wildcard());
-}
-
 TEST(Values, EditDistanceCountsSwaps) {
   EXPECT_EQ(edit_distance("tick", "tick"), 0u);
   EXPECT_EQ(edit_distance("tikc", "tick"), 1u);

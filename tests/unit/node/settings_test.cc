@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/limits.h"
 #include "node/membership/feature_levels.h"
 #include "node/membership/members.h"
 
@@ -154,7 +155,7 @@ TEST(Settings, ALeaseIsShortenedByWhatTwoClocksMayDiffer) {
   raft::Settings settings = sample();
   EXPECT_NEAR(static_cast<double>(settings.lease_length().count()), 500e6 * 80 / 120, 100);
   // The fastest clock has not counted the promise when the slowest has counted the lease.
-  for (uint8_t percent = 0; percent <= raft::Settings::kMaxDriftPercent; ++percent) {
+  for (uint8_t percent = 0; percent <= kMaxClockDriftPercent; ++percent) {
     settings.max_clock_drift_percent = percent;
     const double time =
         static_cast<double>(settings.lease_length().count()) / (1 - percent / 100.0);

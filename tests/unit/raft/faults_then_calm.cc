@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
 #include "tests/unit/raft/cluster.h"
 
 namespace connectd::raft {
@@ -141,7 +142,7 @@ std::string run_faults_then_calm(uint64_t seed) {
     settings->election_timeout = timeout;
     settings->lease_reads = lease_random.chance(70);
     settings->max_clock_drift_percent =
-        std::vector<uint8_t>{1, 10, Settings::kMaxDriftPercent}[lease_random.below(3)];
+        std::vector<uint8_t>{1, 10, kMaxClockDriftPercent}[lease_random.below(3)];
     if (settings->lease_reads) settings->confirmed_timeout = timeout;
     timeout = 4 * timeout;  // of what it may become, on a slow clock
   }

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/address.h"
 #include "net/tcp.h"
 #include "transport/link.h"
 #include "wire/peer_codec.h"
@@ -127,7 +128,7 @@ class PeerNetworkTest : public testing::Test {
   // Everybody knows everybody.
   void introduce() {
     for (auto& node : nodes_) {
-      std::map<NodeId, std::vector<wire::Address>> peers;
+      std::map<NodeId, std::vector<Address>> peers;
       for (auto& other : nodes_) {
         if (other != node) peers[other->id] = {{"127.0.0.1", other->port}};
       }

@@ -1,0 +1,96 @@
+#include "base/address.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace connectd {
+namespace {
+
+constexpr size_t kMaxHost = 253;  // of a DNS name
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+bool is_host_char(char c) {
+  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
+         c == '_';
+}
+
+bool is_ipv6_char(char c) {
+  return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.';
+}
+
+// Only digits and dots: meant as an IPv4 address.
+bool looks_like_ipv4(std::string_view host) {
+  return std::all_of(host.begin(), host.end(), [](char c) { return is_digit(c) || c == '.'; });
+}
+
+bool is_ipv4(std::string_view host) {
+  int parts = 0;
+  while (true) {
+    size_t dot = host.find('.');
+    std::string_view part = host.substr(0, dot);
+    if (part.empty() || part.size() > 3 || (part.size() > 1 && part[0] == '0')) return false;
+    int value = 0;
+    std::from_chars(part.data(), part.data() + part.size(), value);
+    if (value > 255) return false;
+    ++parts;
+    if (dot == std::string_view::npos) break;
+    host.remove_prefix(dot + 1);
+  }
+  return parts == 4;
+}
+
+// 0: it is none. A leading zero would be octal to some readers.
+uint16_t parse_port(std::string_view text) {
+  if (text.empty() || text[0] == '0' || !std::all_of(text.begin(), text.end(), is_digit)) return 0;
+  uint16_t port = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return error == std::errc() && end == text.data() + text.size() ? port : 0;
+}
+
+}  // namespace
+
+std::string Address::to_string() const {
+  if (host.empty()) return "";
+  bool v6 = host.find(':') != std::string::npos;
+  return v6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
+}
+
+bool Address::is_loopback() const {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+bool Address::is_wildcard() const { return host == "0.0.0.0" || host == "::"; }
+
+tl::expected<Address, std::string> parse_address(std::string_view text) {
+  auto wrong = [&](std::string what) {
+    return tl::unexpected<std::string>(
+        fmt::format("{}; write host:port, like 127.0.0.1:7101 or [::1]:7101", what));
+  };
+  size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return wrong(fmt::format("'{}' has no port", text));
+  std::string_view host = text.substr(0, colon);
+  if (host.empty()) return wrong(fmt::format("'{}' has no host", text));
+  if (host.front() == '[') {
+    if (host.size() < 4 || host.back() != ']') {
+      return wrong(fmt::format("'{}' is not an address", text));
+    }
+    host = host.substr(1, host.size() - 2);
+    if (!std::all_of(host.begin(), host.end(), is_ipv6_char) ||
+        host.find(':') == std::string_view::npos) {
+      return wrong(fmt::format("'{}' has no IPv6 address in its brackets", text));
+    }
+  } else if (host.find(':') != std::string_view::npos) {
+    return wrong(fmt::format("'{}': an IPv6 address must be in brackets", text));
+  } else if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
+             (looks_like_ipv4(host) && !is_ipv4(host))) {
+    return wrong(fmt::format("'{}' is not a host in '{}'", host, text));
+  }
+  uint16_t port = parse_port(text.substr(colon + 1));
+  if (port == 0) return wrong(fmt::format("the port of '{}' must be 1 to 65535", text));
+  return Address{std::string(host), port};
+}
+
+}  // namespace connectd
