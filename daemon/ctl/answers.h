@@ -25,8 +25,8 @@ inline std::string detail_of(const admin::HttpAnswer& answer) {
 
 // Asks `endpoint` for /v1/cluster. Nothing when there is no such answer; then ", ENDPOINT: why" is
 // appended to `why`. `body`: gets the answer as it came.
-inline std::optional<admin::ClusterAnswer> ask_cluster(const Address& endpoint,
-                                                       Duration timeout, std::string& why,
+inline std::optional<admin::ClusterAnswer> ask_cluster(const Address& endpoint, Duration timeout,
+                                                       std::string& why,
                                                        std::string* body = nullptr) {
   admin::HttpRequest request;
   request.target = "/v1/cluster";

@@ -23,7 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxNodes = 9;
-constexpr Duration kDefaultTimeout = std::chrono::seconds(30);
 constexpr Duration kPoll = std::chrono::milliseconds(50);
 constexpr Duration kReadyTimeout = std::chrono::seconds(2);  // of one question
 constexpr size_t kLogLines = 8;                              // shown of a node that ended
@@ -273,7 +272,7 @@ ExitCode cluster_start_command(Context& context) {
     started[node.number] = process->pid;
   }
 
-  Time deadline = read_clocks().time + context.timeout.value_or(kDefaultTimeout);
+  Time deadline = context.end_of_wait();
   for (const LocalNode& node : *nodes) {
     while (true) {
       for (const LocalNode& other : *nodes) {
@@ -322,7 +321,7 @@ ExitCode cluster_stop_command(Context& context) {
     }
     stopping.emplace_back(&node, *process);
   }
-  Time deadline = read_clocks().time + context.timeout.value_or(kDefaultTimeout);
+  Time deadline = context.end_of_wait();
   for (const auto& [node, process] : stopping) {
     while (running_process(node->pid_file)) {
       if (read_clocks().time > deadline) {

@@ -1,9 +1,11 @@
-// connectctl: the command table, and what a command gets to work with. The table drives parsing and
-// help. One thread; a command waits for what it asks.
+// connectctl: the command table, and what a command gets to work with. The table drives parsing,
+// help, the manual page, the completions and the list in docs/operations.md. One thread; a command
+// waits for what it asks.
 #pragma once
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <istream>
 #include <map>
 #include <optional>
@@ -15,7 +17,6 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "config/config.h"
 
 namespace connectd::ctl {
 
@@ -28,17 +29,26 @@ struct Streams {
 
 struct Context {
   Streams streams;
-  std::vector<Address> endpoints;  // HTTP addresses; at least one
+  std::vector<Address> endpoints{};  // HTTP addresses; at least one
   bool json = false;
-  std::optional<Duration> timeout;  // --timeout, where given
-  std::vector<std::string> arguments;
-  std::map<std::string, std::vector<std::string>> options;  // of the command, by long name
+  Duration timeout{};              // the command's own, unless --timeout is given
+  std::optional<Time> deadline{};  // of the whole command, where --timeout is given
+  std::vector<std::string> arguments{};
+  std::map<std::string, std::vector<std::string>> options{};  // of the command, by long name
 
   bool has(const std::string& option) const { return options.count(option) > 0; }
   // The last one given; empty when none was.
   std::string option(const std::string& name) const {
     auto it = options.find(name);
     return it == options.end() ? std::string() : it->second.back();
+  }
+  // When a wait that begins now must end.
+  Time end_of_wait() const { return deadline.value_or(read_clocks().time + timeout); }
+  // For one answer: `usual`, or where --timeout is given what is left of it, shared among `tries`.
+  Duration answer_timeout(Duration usual, size_t tries = 1) const {
+    if (!deadline) return usual;
+    constexpr Duration kLeast = std::chrono::milliseconds(1);
+    return std::max(kLeast, (*deadline - read_clocks().time) / static_cast<int64_t>(tries));
   }
   // "connectctl: TEXT" on err; returns `code`. `text` says what to do next.
   ExitCode fail(ExitCode code, std::string_view text) const {
@@ -48,26 +58,47 @@ struct Context {
 };
 
 struct OptionSpec {
-  std::string_view name;   // long, without dashes; means the same in all commands
-  std::string_view value;  // name of its value in help; empty: it has none
-  std::string_view help;
+  std::string_view name;        // long, without dashes
+  std::string_view value = {};  // name of its value in help; empty: it has none
+  std::string_view help = {};   // a noun phrase
+  std::string_view letter = {};
 };
 
 struct Command {
-  std::string_view words;      // "config check"
-  std::string_view arguments;  // for help: "FILE"
-  size_t min_arguments;
-  size_t max_arguments;
-  std::vector<OptionSpec> options;
-  ExitCode (*run)(Context&);
-  std::string_view help;
+  std::string_view words;           // "config check"
+  std::string_view arguments = {};  // for help: "FILE"
+  size_t min_arguments = 0;
+  size_t max_arguments = 0;
+  std::vector<OptionSpec> options = {};
+  ExitCode (*run)(Context&) = nullptr;
+  // How long it waits unless --timeout says otherwise; zero: it waits for nothing.
+  Duration timeout{};
+  std::string_view help;          // one line, an imperative
+  std::string_view details = {};  // one paragraph
 };
 
 const std::vector<Command>& commands();
 const std::vector<OptionSpec>& global_options();
 
+// ---- texts made from the table (ctl/manual.cc)
+
+std::vector<std::string> split_words(std::string_view text);
+// "TEXT. Try: connectctl help WORDS"
+std::string with_help(std::string text, std::string_view words = {});
+std::string usage_line(const Command& command);
+std::string overview();
+// The commands with their one-line help, as in docs/operations.md.
+std::string command_list();
+std::string command_help(const Command& command);
+std::string manual_page();                       // roff, connectctl(1)
+std::string completion(std::string_view shell);  // bash, zsh or fish; else empty
+
+// ---- running
+
 // All of connectctl but the process: `arguments` without the program's name.
 ExitCode run(const std::vector<std::string>& arguments, const Streams& streams);
+// What `words` lack to be a command. kUsage.
+ExitCode unknown_command(const Context& context, const std::vector<std::string>& words);
 
 // ---- the commands
 
@@ -97,6 +128,7 @@ ExitCode inspect_identity_command(Context& context);
 ExitCode config_check_command(Context& context);
 ExitCode config_reference_command(Context& context);
 ExitCode sim_command(Context& context);
+ExitCode completion_command(Context& context);
 ExitCode version_command(Context& context);
 ExitCode help_command(Context& context);
 

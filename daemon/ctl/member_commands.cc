@@ -15,9 +15,8 @@ namespace {
 
 namespace json = boost::json;
 
+// Of one node, unless --timeout says otherwise.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
-// How long a command waits until what it asked for has come about.
-constexpr Duration kDefaultPatience = std::chrono::minutes(10);
 constexpr Duration kLookInterval = std::chrono::milliseconds(100);
 
 // What one node says of the cluster.
@@ -31,8 +30,11 @@ const node::MemberStatus* find_member(const View& view, NodeId id) {
 // What the leader knows, or failing that whoever knows the newest members; none: nobody answers.
 std::optional<View> look(const Context& context, std::string& why) {
   why.clear();
+  size_t tries = context.endpoints.size();
   for (const Address& endpoint : context.endpoints) {
-    auto cluster = ask_cluster(endpoint, kAnswerTimeout, why);
+    const Duration timeout =
+        std::min(kAnswerTimeout, context.answer_timeout(kAnswerTimeout, tries--));
+    auto cluster = ask_cluster(endpoint, timeout, why);
     if (!cluster) continue;
     std::optional<View> best;
     for (const admin::ClusterAnswer::Node& node : cluster->nodes) {
@@ -62,7 +64,8 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     request.target = target;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
     request.body = json::serialize(body);
-    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), kAnswerTimeout);
+    const Duration timeout = context.answer_timeout(kAnswerTimeout);
+    admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {
       return context.fail(
           ExitCode::kTryAgain,
@@ -90,8 +93,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
 // Looks until `done` says so. What goes on is told on err, each new line once.
 ExitCode wait_until(Context& context, const std::function<bool(const View&, std::string&)>& done,
                     const std::string& what) {
-  const auto begin = std::chrono::steady_clock::now();
-  const Duration patience = context.timeout.value_or(kDefaultPatience);
+  const Time end = context.end_of_wait();
   std::string told;
   while (true) {
     std::string why;
@@ -101,7 +103,7 @@ ExitCode wait_until(Context& context, const std::function<bool(const View&, std:
     if (!view) line = fmt::format("no node answers ({})", why);
     if (line != told && !line.empty()) context.streams.err << line << "\n" << std::flush;
     told = line;
-    if (std::chrono::steady_clock::now() - begin > patience) {
+    if (read_clocks().time >= end) {
       return context.fail(ExitCode::kTryAgain,
                           fmt::format("{} goes on by itself; see how far it is with: connectctl -e "
                                       "{} member list",
@@ -298,10 +300,8 @@ ExitCode leader_transfer_command(Context& context) {
     return code;
   }
   NodeId leader;
-  Context patient = context;
-  if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
   ExitCode code = wait_until(
-      patient,
+      context,
       [&](const View& view, std::string& line) {
         line = "handing over";
         leader = view.leader;
@@ -344,12 +344,10 @@ ExitCode settings_set_command(Context& context) {
       code != ExitCode::kOk) {
     return code;
   }
-  Context patient = context;
-  if (!patient.timeout) patient.timeout = std::chrono::seconds(10);
   std::string value;
   bool lost = false;
   ExitCode code = wait_until(
-      patient,
+      context,
       [&](const View& view, std::string& line) {
         line = fmt::format("waiting for index {}", index);
         if (view.commit_index < index) return false;

@@ -17,10 +17,6 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr Duration kDefaultTimeout = std::chrono::seconds(5);
-// Longer than a node waits for a leader, so that its own answer arrives.
-constexpr Duration kCallTimeout = std::chrono::seconds(10);
-
 std::string with_thousands(uint64_t number) {
   std::string digits = std::to_string(number);
   for (size_t i = digits.size(); i > 3;) digits.insert(i -= 3, ",");
@@ -309,11 +305,12 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
 }  // namespace
 
 ExitCode status_command(Context& context) {
-  Duration timeout = context.timeout.value_or(kDefaultTimeout);
+  size_t tries = context.endpoints.size();
   std::string why;
   for (const Address& endpoint : context.endpoints) {
     std::string body;
-    auto cluster = ask_cluster(endpoint, timeout, why, &body);
+    auto cluster =
+        ask_cluster(endpoint, context.answer_timeout(context.timeout, tries--), why, &body);
     if (!cluster) continue;
     const ClusterView view = view_of(*cluster);
     if (context.json) {
@@ -351,7 +348,6 @@ ExitCode call_command(Context& context) {
   if (!bytes) {
     return context.fail(bytes.error().code, bytes.error().text + ". Try: connectctl help call");
   }
-  Duration timeout = context.timeout.value_or(kCallTimeout);
   std::string why;
   for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
@@ -360,6 +356,7 @@ ExitCode call_command(Context& context) {
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/octet-stream"}};
     if (context.has("read")) request.headers["X-Connect-Read"] = read;
     request.body = *bytes;
+    const Duration timeout = context.answer_timeout(context.timeout);
     admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {
       return context.fail(

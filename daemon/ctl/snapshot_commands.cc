@@ -19,24 +19,24 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
+// Of one node, unless --timeout says otherwise.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(35);
-constexpr Duration kDefaultPatience = std::chrono::minutes(10);
 constexpr Duration kLookInterval = std::chrono::milliseconds(50);
 
 using Listed = admin::SnapshotList::Listed;
 
-admin::HttpOutcome post(const Address& endpoint, const json::object& body) {
+admin::HttpOutcome post(const Context& context, const Address& endpoint, const json::object& body) {
   admin::HttpRequest request;
   request.method = "POST";
   request.target = "/v1/admin/snapshot";
   request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
   request.body = json::serialize(body);
-  return admin::fetch(endpoint, std::move(request), kAnswerTimeout);
+  return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
 }
 
 // The answer's body. kUnavailable when nobody answers there.
-Result<std::string> ask(const Address& endpoint, const json::object& body) {
-  admin::HttpOutcome outcome = post(endpoint, body);
+Result<std::string> ask(const Context& context, const Address& endpoint, const json::object& body) {
+  admin::HttpOutcome outcome = post(context, endpoint, body);
   if (!outcome) {
     return failure(
         ExitCode::kUnavailable,
@@ -52,8 +52,8 @@ Result<std::string> ask(const Address& endpoint, const json::object& body) {
                              detail_of(*outcome)));
 }
 
-Result<admin::SnapshotList> list_of(const Address& endpoint) {
-  auto body = ask(endpoint, {{"action", "list"}});
+Result<admin::SnapshotList> list_of(const Context& context, const Address& endpoint) {
+  auto body = ask(context, endpoint, {{"action", "list"}});
   if (!body) return failure(body.error());
   auto list = admin::from_json<admin::SnapshotList>(*body);
   if (list) return std::move(*list);
@@ -65,13 +65,13 @@ Result<admin::SnapshotList> list_of(const Address& endpoint) {
 
 // Asks for one, and waits until it is durable.
 Result<Listed> take(const Context& context, const Address& endpoint) {
-  auto body = ask(endpoint, {{"action", "take"}});
+  auto body = ask(context, endpoint, {{"action", "take"}});
   if (!body) return failure(body.error());
   auto taken = admin::from_json<admin::SnapshotTaken>(*body);
   const Index index = taken ? taken->index : Index();
-  const auto begin = std::chrono::steady_clock::now();
+  const Time end = context.end_of_wait();
   while (true) {
-    auto list = list_of(endpoint);
+    auto list = list_of(context, endpoint);
     if (!list) return failure(list.error());
     if (!list->snapshots.empty() && list->snapshots.front().index >= index) {
       return list->snapshots.front();
@@ -85,7 +85,7 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
                       list->failure.empty() ? "its log says why" : list->failure,
                       endpoint.to_string()));
     }
-    if (std::chrono::steady_clock::now() - begin > context.timeout.value_or(kDefaultPatience)) {
+    if (read_clocks().time >= end) {
       return failure(ExitCode::kTryAgain,
                      fmt::format("the snapshot is not done yet; see whether it is with: connectctl "
                                  "-e {} snapshot list",
@@ -110,8 +110,8 @@ json::object object_of(const Address& endpoint, const Listed& listed) {
 }
 
 // All of the file, piece by piece, into `path`.
-Result<void> download(const Address& endpoint, const Listed& wanted, storage::FileSystem& files,
-                      const std::string& path) {
+Result<void> download(const Context& context, const Address& endpoint, const Listed& wanted,
+                      storage::FileSystem& files, const std::string& path) {
   auto file = files.open(path, storage::OpenMode::kCreate);
   if (!file) {
     return failure(ExitCode::kCannotCreate, file.error().text);
@@ -119,7 +119,7 @@ Result<void> download(const Address& endpoint, const Listed& wanted, storage::Fi
   for (uint64_t offset = 0; offset < wanted.bytes;) {
     const uint64_t length = std::min<uint64_t>(admin::kMaxSnapshotPiece, wanted.bytes - offset);
     auto piece =
-        ask(endpoint,
+        ask(context, endpoint,
             {{"action", "read"}, {"name", wanted.name}, {"offset", offset}, {"length", length}});
     if (!piece) return failure(piece.error());
     if (piece->size() != length) {
@@ -160,7 +160,7 @@ ExitCode snapshot_list_command(Context& context) {
   ExitCode worst = ExitCode::kOk;
   std::vector<std::vector<std::string>> rows = {{"NODE", "INDEX", "TERM", "BYTES", "AGE", "NAME"}};
   for (const Address& endpoint : context.endpoints) {
-    auto list = list_of(endpoint);
+    auto list = list_of(context, endpoint);
     if (!list) {
       worst = say(context, list.error());
       continue;
@@ -196,7 +196,7 @@ ExitCode snapshot_save_command(Context& context) {
   if (context.has("fresh")) {
     wanted = take(context, endpoint);
   } else {
-    auto list = list_of(endpoint);
+    auto list = list_of(context, endpoint);
     if (!list) return say(context, list.error());
     if (list->snapshots.empty()) {
       return context.fail(
@@ -210,7 +210,7 @@ ExitCode snapshot_save_command(Context& context) {
   // The name is given to a whole and verified file only, as the node itself does it.
   auto files = storage::make_real_file_system();
   const std::string temporary = path + ".tmp";
-  auto saved = download(endpoint, *wanted, *files, temporary);
+  auto saved = download(context, endpoint, *wanted, *files, temporary);
   Result<offline::SnapshotDescription> verified = failure(ExitCode::kInternal, "");
   if (saved) verified = offline::describe_snapshot(*files, temporary);
   if (!saved || !verified) {

@@ -444,6 +444,61 @@ TEST(Call, AConnectionThatBreaksLeavesItOpen) {
   EXPECT_TRUE(serving.requests().empty());
 }
 
+// Accepts connections and answers nothing.
+class SilentNode {
+ public:
+  SilentNode() : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in here{};
+    here.sin_family = AF_INET;
+    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof here;
+    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&here), size), 0);
+    EXPECT_EQ(listen(listener_, 16), 0);
+    getsockname(listener_, reinterpret_cast<sockaddr*>(&here), &size);
+    address_ = "127.0.0.1:" + std::to_string(ntohs(here.sin_port));
+  }
+  ~SilentNode() { close(listener_); }
+  std::string address() const { return address_; }
+
+ private:
+  int listener_;
+  std::string address_;
+};
+
+// Single answers have limits of 5 to 35 s without it.
+TEST(Timeout, BoundsTheWholeCommand) {
+  SilentNode silent;
+  const std::string three = silent.address() + "," + silent.address() + "," + silent.address();
+  for (const auto& [words, code] : std::vector<std::pair<std::vector<std::string>, ExitCode>>{
+           {{"status"}, ExitCode::kUnavailable},
+           {{"call", "get"}, ExitCode::kTryAgain},
+           {{"member", "list"}, ExitCode::kUnavailable},
+           {{"member", "replace", "2"}, ExitCode::kTryAgain},
+           {{"member", "remove", "2"}, ExitCode::kTryAgain},
+           {{"leader", "transfer"}, ExitCode::kUnavailable},
+           {{"settings", "set", "raft.lease_reads", "true"}, ExitCode::kTryAgain},
+           {{"snapshot", "list"}, ExitCode::kUnavailable},
+           {{"snapshot", "take"}, ExitCode::kUnavailable},
+           {{"snapshot", "save", "/nonexistent/file"}, ExitCode::kUnavailable}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"-e", three, "--timeout", "200ms"});
+    const Time begin = read_clocks().time;
+    const Outcome outcome = connectctl(all);
+    EXPECT_EQ(outcome.code, code) << words[0] << " " << outcome.err;
+    EXPECT_LT(read_clocks().time - begin, std::chrono::seconds(4)) << words[0] << words.back();
+  }
+}
+
+TEST_F(MemberTest, TimeoutEndsTheWaitForTheChange) {
+  const Time begin = read_clocks().time;
+  Outcome outcome = connectctl(
+      {"member", "add", "4", "--peer", "h:4", "-e", one_.address(), "--timeout", "400ms"});
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+  EXPECT_THAT(outcome.err, HasSubstr("the change goes on by itself"));
+  EXPECT_GE(read_clocks().time - begin, std::chrono::milliseconds(400));
+  EXPECT_LT(read_clocks().time - begin, std::chrono::seconds(5));
+}
+
 TEST(Call, NobodyReachableIs69) {
   Outcome outcome = connectctl({"call", "incr", "-e", "127.0.0.1:1"});
   EXPECT_EQ(outcome.code, ExitCode::kUnavailable);

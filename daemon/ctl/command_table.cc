@@ -1,0 +1,326 @@
+// Every command of connectctl and its options, once.
+#include "ctl/commands.h"
+
+namespace connectd::ctl {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr size_t kMany = 1000;
+
+const OptionSpec kPlugin = {.name = "plugin", .value = "FILE", .help = "plugin that the nodes run"};
+const OptionSpec kPeer = {
+    .name = "peer", .value = "HOST:PORT", .help = "address for the other nodes"};
+const OptionSpec kClient = {.name = "client", .value = "HOST:PORT", .help = "address for clients"};
+const OptionSpec kHttp = {.name = "http", .value = "HOST:PORT", .help = "HTTP address"};
+const OptionSpec kForce = {.name = "force",
+                           .help = "even if no majority can be reached afterwards"};
+const OptionSpec kIfIndex = {.name = "if-index",
+                             .value = "INDEX",
+                             .help = "only if the member list is still that of this index"};
+const OptionSpec kSet = {
+    .name = "set", .value = "SECTION.KEY=VALUE", .help = "override of one configuration key"};
+
+const std::vector<Command> kCommands = {
+    {.words = "status",
+     .run = status_command,
+     .timeout = seconds(5),
+     .help = "Show the status of all nodes",
+     .details = "Asks one node, which asks all others; needs no leader. Exits with 0 when a "
+                "majority serves, 1 when not, 69 when no node answers."},
+    {.words = "call",
+     .arguments = "TEXT | --file FILE | -",
+     .max_arguments = kMany,
+     .options =
+         {{.name = "hex", .help = "TEXT is hexadecimal digits"},
+          {.name = "file", .value = "FILE", .help = "file with the request"},
+          {.name = "resp", .help = "the words are one RESP command: call --resp SET key value"},
+          {.name = "read", .value = "LEVEL", .help = "linearizable, lease or stale [linearizable]"},
+          {.name = "max-age", .value = "DURATION", .help = "maximum staleness"},
+          {.name = "min-index", .value = "N", .help = "entry that a stale read must reflect"}},
+     .run = call_command,
+     // Longer than a node waits for a leader, so that its own answer arrives.
+     .timeout = seconds(10),
+     .help = "Send one request to the plugin",
+     .details = "The plugin decides whether it is a write or a read; any node accepts it. `-` "
+                "reads it from standard input. The reply goes to standard output unchanged. "
+                "Exits with 1 when the request was refused, 75 when there is no leader or the "
+                "outcome is not known."},
+    {.words = "member list",
+     .run = member_list_command,
+     .timeout = seconds(6),
+     .help = "List the members of the cluster",
+     .details = "Also prints the index of the entry that set the list, for --if-index."},
+    {.words = "member add",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kPeer,
+                 kClient,
+                 kHttp,
+                 {.name = "learner", .help = "no promotion: it has the data, and no vote"},
+                 kIfIndex},
+     .run = member_add_command,
+     .timeout = minutes(10),
+     .help = "Add a member",
+     .details = "It joins as a learner, catches up, and becomes a voter by itself; the command "
+                "waits for that. Start its connectd with an empty data directory and a "
+                "configuration that lists the other members. Never use an id twice."},
+    {.words = "member promote",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kIfIndex},
+     .run = member_promote_command,
+     .timeout = minutes(10),
+     .help = "Promote a learner to voter",
+     .details = "The promotion happens when the learner has caught up; the command waits for it."},
+    {.words = "member remove",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kForce, kIfIndex},
+     .run = member_remove_command,
+     .timeout = minutes(10),
+     .help = "Remove a member permanently",
+     .details = "Its connectd stops by itself. Refused when the remaining voters that can be "
+                "reached are not a majority, unless --force is given."},
+    {.words = "member replace",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kPeer, kClient, kHttp, kForce, kIfIndex},
+     .run = member_replace_command,
+     .timeout = minutes(10),
+     .help = "Replace the lost disk of a member by an empty one",
+     .details = "Start its connectd with an empty data directory, before or after. It loses its "
+                "vote, catches up as a learner, and becomes a voter by itself; the command waits "
+                "for that."},
+    {.words = "leader show",
+     .run = leader_show_command,
+     .timeout = seconds(6),
+     .help = "Show the leader",
+     .details = "Exits with 1 when there is none."},
+    {.words = "leader transfer",
+     .options = {{.name = "to", .value = "ID", .help = "the new leader [most up to date]"}},
+     .run = leader_transfer_command,
+     .timeout = seconds(10),
+     .help = "Transfer leadership",
+     .details = "Waits until another member leads."},
+    {.words = "settings list",
+     .run = settings_list_command,
+     .timeout = seconds(6),
+     .help = "List the settings of the cluster"},
+    {.words = "settings set",
+     .arguments = "KEY VALUE",
+     .min_arguments = 2,
+     .max_arguments = 2,
+     .run = settings_set_command,
+     .timeout = seconds(10),
+     .help = "Change a setting of the cluster",
+     .details = "The change goes through the log: it is in force on every node that has the "
+                "entry, and survives restarts. Waits until it is committed. Configuration files "
+                "set these keys only when the cluster forms."},
+    {.words = "snapshot take",
+     .run = snapshot_take_command,
+     .timeout = minutes(10),
+     .help = "Take a snapshot on each node of -e",
+     .details = "Waits until it is durable, and prints its index and size."},
+    {.words = "snapshot list",
+     .run = snapshot_list_command,
+     .timeout = seconds(35),
+     .help = "List the snapshots of each node of -e"},
+    {.words = "snapshot save",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {{.name = "fresh", .help = "a new snapshot instead of the newest one"}},
+     .run = snapshot_save_command,
+     .timeout = minutes(10),
+     .help = "Copy a snapshot of a node to FILE, for a backup",
+     .details = "Asks the first node of -e, on its own machine. The copy is verified before it "
+                "gets its name; an existing file is never overwritten."},
+    {.words = "snapshot inspect",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = snapshot_inspect_command,
+     .help = "Verify and describe a snapshot file (offline)"},
+    {.words = "snapshot restore",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {{.name = "data-dir",
+                  .value = "DIR",
+                  .help = "an empty or new directory [of --config: node.data_dir]"},
+                 {.name = "config",
+                  .value = "FILE",
+                  .help = "configuration that connectd will run with there"},
+                 {.name = "node",
+                  .value = "ID",
+                  .help = "id of the first member [1; of --config: node.id]"},
+                 {.name = "cluster-name",
+                  .value = "NAME",
+                  .help = "name of the new cluster [of --config: cluster.name; else unchanged]"},
+                 kPeer,
+                 kClient,
+                 kHttp,
+                 kSet},
+     .run = snapshot_restore_command,
+     .help = "Create a new cluster from a saved snapshot (offline)",
+     .details = "Creates the data directory of its only member; add others while it runs. The "
+                "state, the plugin's options and the other settings are the old cluster's; the "
+                "identity is new, so that the two never talk to each other, and the sessions of "
+                "the old cluster are closed."},
+    {.words = "cluster start",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {{.name = "nodes", .value = "N", .help = "number of nodes, for a new DIR [3]"},
+                 kPlugin,
+                 {.name = "port",
+                  .value = "PORT",
+                  .help = "first peer port; clients 100 above, HTTP 200 above [7101]"},
+                 {.name = "connectd",
+                  .value = "FILE",
+                  .help = "daemon to run [connectd beside connectctl]"}},
+     .run = cluster_start_command,
+     .timeout = seconds(30),
+     .help = "Start a cluster on this machine, for development",
+     .details = "A new DIR gets the configuration files, and later the data, logs and process "
+                "ids, of the nodes. Nodes that already run are left alone. Waits until all are "
+                "ready."},
+    {.words = "cluster stop",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = cluster_stop_command,
+     .timeout = seconds(30),
+     .help = "Stop the nodes that `cluster start` started",
+     .details = "Sends SIGTERM and waits; never kills. The data stays."},
+    {.words = "cluster status",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = cluster_status_command,
+     .help = "Show which nodes of DIR run",
+     .details = "Exits with 1 when not all do."},
+    {.words = "recover",
+     .options = {{.name = "data-dir",
+                  .value = "DIR",
+                  .help = "data directory of a node that does not run"},
+                 {.name = "members",
+                  .value = "SURVIVOR,...",
+                  .help = "members of the recovered cluster, as the first form prints them"},
+                 {.name = "skip-entry",
+                  .value = "INDEX",
+                  .help = "entry that the plugin is not given; or INDEX:TERM:CHECKSUM"},
+                 {.name = "yes", .help = "no question before the change"}},
+     .run = recover_command,
+     .help = "Recover a lost majority or skip an entry (offline)",
+     .details = "With --data-dir alone, shows how the log of this node ends, and changes "
+                "nothing. --members, after the loss of a majority: writes that the lost members "
+                "acknowledged and that no survivor has are gone; run it on every survivor, with "
+                "the same list. --skip-entry, when the plugin fails on an entry at each start: "
+                "run it on every member. Exits with 0 when it is done, 1 when it is refused, 65 "
+                "when the directory is damaged, 75 when its node runs. How to decide: "
+                "docs/operations.md."},
+    {.words = "inspect wal",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = inspect_wal_command,
+     .help = "Print every record of the log in a data directory",
+     .details = "Read only; best while its node does not run. Continues after damage; exits with "
+                "1 when there is any."},
+    {.words = "inspect snapshot",
+     .arguments = "DIR|FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = inspect_snapshot_command,
+     .help = "Verify the snapshots in a data directory",
+     .details = "Read only. Exits with 1 when one is damaged."},
+    {.words = "inspect identity",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = inspect_identity_command,
+     .help = "Show which node and cluster a data directory belongs to",
+     .details = "Read only."},
+    {.words = "config check",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kSet, {.name = "node", .value = "ID", .help = "node to check the file for"}},
+     .run = config_check_command,
+     .help = "Check a configuration file",
+     .details = "Prints every error with its line. Exits with 78 when there is one."},
+    {.words = "config reference",
+     .run = config_reference_command,
+     .help = "Print every configuration key: type, range, default, meaning",
+     .details = "Markdown; an annotated file to start from is at its end."},
+    {.words = "sim",
+     .options = {{.name = "plugin", .value = "FILE", .help = "plugin to test"},
+                 {.name = "seed", .value = "N", .help = "first seed [1]"},
+                 {.name = "seeds",
+                  .value = "K",
+                  .help = "number of seeds [1; with --minutes: as many as fit]"},
+                 {.name = "minutes", .value = "M", .help = "time limit"},
+                 {.name = "steps",
+                  .value = "M",
+                  .help = "events of each run's faulty phase [20 simulated seconds]"},
+                 {.name = "nodes", .value = "N", .help = "1 to 9 [3; every fifth seed 5]"},
+                 {.name = "clients", .value = "N", .help = "concurrent connections [6]"},
+                 {.name = "faults",
+                  .value = "LIST",
+                  .help = "all, none, or names: message_loss,pause or all,-bit_flip [all]"},
+                 {.name = "requests",
+                  .value = "FILE",
+                  .help = "one request a line; {n} is a fresh number, {k} one of five"},
+                 {.name = "trace", .help = "events on standard error"}},
+     .run = sim_command,
+     .help = "Simulate a whole cluster with your plugin under faults",
+     .details = "Runs the real consensus, log, snapshots and sessions in one thread on virtual "
+                "networks, disks and clocks. The seed determines everything: a failure repeats "
+                "at the same event. After each event the invariants of Raft are checked, and "
+                "over the whole run that no acknowledged write is lost, each is applied once, "
+                "reads are linearizable, and the plugin gives the same replies on every node. "
+                "Exits with 1 when a rule was broken, and prints how to replay it."},
+    {.words = "completion",
+     .arguments = "bash|zsh|fish",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = completion_command,
+     .help = "Print the completion script of a shell",
+     .details = "For example: connectctl completion bash > "
+                "/usr/share/bash-completion/completions/connectctl"},
+    {.words = "version", .run = version_command, .help = "Print the version"},
+    {.words = "help",
+     .arguments = "[COMMAND]",
+     .max_arguments = 3,
+     .options = {{.name = "man", .help = "the manual page connectctl(1), as roff"}},
+     .run = help_command,
+     .help = "Print help on connectctl, or on one command"},
+};
+
+}  // namespace
+
+const std::vector<OptionSpec>& global_options() {
+  static const std::vector<OptionSpec> kOptions = {
+      {.name = "endpoint",
+       .value = "HOST:PORT,...",
+       .help = "HTTP addresses of any nodes, tried in turn [127.0.0.1:7301]",
+       .letter = "e"},
+      {.name = "output", .value = "table|json", .help = "output format [table]", .letter = "o"},
+      {.name = "timeout",
+       .value = "DURATION",
+       .help = "longest wait of the whole command; its help names the default"},
+      {.name = "help", .help = "help on connectctl, or on the command", .letter = "h"},
+  };
+  return kOptions;
+}
+
+const std::vector<Command>& commands() { return kCommands; }
+
+}  // namespace connectd::ctl
