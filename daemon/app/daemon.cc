@@ -16,6 +16,7 @@
 
 #include "admin/http_server.h"
 #include "app/node_setup.h"
+#include "app/option_bindings.h"
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
 #include "app/systemd.h"
@@ -277,13 +278,7 @@ Result<void> Daemon::Impl::open_ports() {
           [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
   if (auto listening = network_->listen(config_.listen.peer); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
-  admin::ServerOptions http;
-  http.listen = config_.listen.http;
-  http.advertised = config_.self().http;
-  http.id = config_.node.id;
-  http.max_request = config_.client.max_request;
-  http.call_timeout = config_.client.request_timeout;
-  auto server = admin::HttpServer::open(http, board_, http_hooks());
+  auto server = admin::HttpServer::open(http_options(config_), board_, http_hooks());
   if (!server) return failure(server.error());
   http_ = std::move(*server);
   return {};
@@ -561,8 +556,7 @@ void Daemon::Impl::reload() {
     LOG_ERROR("config", "SIGHUP: nothing was changed:\n{}", reloaded.error().text);
   } else {
     config_ = std::move(reloaded->config);
-    set_log_level(config_.log.level);
-    if (node_) node_->set_snapshot_rate(config_.snapshot.rate_limit);
+    apply_live_options(config_, node_.get());
     for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
       LOG_WARNING("config", "takes a restart: {}", change);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/option_bindings.h"
 #include "base/address.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -47,42 +48,22 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
 }
 
 raft::Settings cluster_settings(const config::Config& config) {
-  raft::Settings settings;
-  settings.election_timeout = config.raft.election_timeout;
-  settings.lease_reads = config.raft.lease_reads;
-  settings.max_clock_drift_percent = static_cast<uint8_t>(config.raft.max_clock_drift_percent);
-  return settings;
+  return set_up(config).bootstrap.settings;
 }
 
 node::Bootstrap::Options bootstrap_options(const config::Config& config,
                                            const storage::Identity& identity,
                                            const plugin::Plugin& plugin) {
-  node::Bootstrap::Options options;
-  switch (config.cluster.bootstrap) {
-    case config::Bootstrap::kAuto:
-      options.mode = node::Bootstrap::Mode::kAuto;
-      break;
-    case config::Bootstrap::kNew:
-      options.mode = node::Bootstrap::Mode::kNew;
-      break;
-    case config::Bootstrap::kJoin:
-      options.mode = node::Bootstrap::Mode::kJoin;
-      break;
-  }
-  options.id = config.node.id;
+  node::Bootstrap::Options options = set_up(config).bootstrap;
   options.disk_id = identity.disk_id;
   options.fresh_cluster_id.bytes = random_128();
-  options.cluster_name = config.cluster.name;
   for (const config::Member& member : config.cluster.members) {
     options.members.push_back({member.id, DiskId(), member.peer.to_string(),
                                member.client.to_string(), member.http.to_string()});
   }
-  options.max_request = config.client.max_request;
   options.plugin_name = plugin.name();
   options.plugin_level_min = plugin.level_min();
   options.plugin_level_max = plugin.level_max();
-  options.plugin_options = config.plugin.options;
-  options.settings = cluster_settings(config);
   return options;
 }
 
@@ -126,8 +107,7 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
 }
 
 node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity) {
-  node::NodeOptions options;
-  options.id = config.node.id;
+  node::NodeOptions options = set_up(config).node;
   options.disk_id = identity.disk_id;
   options.cluster_id = identity.cluster_id;
   options.former_cluster_ids = identity.former_cluster_ids;
@@ -135,33 +115,6 @@ node::NodeOptions node_options(const config::Config& config, const storage::Iden
   options.peer_address = config.self().peer.to_string();
   options.client_address = config.self().client.to_string();
   options.http_address = config.self().http.to_string();
-  options.raft.election_timeout = config.raft.election_timeout;
-  options.raft.heartbeat_interval = config.raft.heartbeat_interval;
-  options.raft.pre_vote = config.raft.pre_vote;
-  options.raft.check_quorum = config.raft.check_quorum;
-  options.raft.priority = static_cast<uint8_t>(config.raft.priority);
-  options.raft.max_append_bytes = config.raft.max_append_bytes;
-  options.raft.inflight_bytes = config.raft.inflight_bytes;
-  options.raft.cache_bytes = config.raft.cache_bytes;
-  options.holder.tick = config.raft.tick;
-  options.holder.request_timeout = config.client.request_timeout;
-  options.holder.max_inflight_bytes = config.client.max_inflight_bytes;
-  options.log.segment_bytes = config.storage.segment_size;
-  options.log.sync = config.storage.sync == config::SyncMode::kAlways;
-  options.snapshot.log_min_bytes = config.snapshot.log_min;
-  options.snapshot.log_ratio = static_cast<double>(config.snapshot.log_ratio);
-  options.snapshot.keep = config.snapshot.keep;
-  options.snapshot.compression_level =
-      config.snapshot.compression == config::Compression::kZstd ? 1 : 0;
-  options.snapshot.falls_back = config.snapshot.mode == config::SnapshotMode::kAuto;
-  options.snapshot_rate = config.snapshot.rate_limit;
-  // A follower that is this little behind catches up from the log; not more than about a quarter of
-  // the log that a snapshot stands for.
-  options.snapshot.trailing_entries =
-      std::clamp<uint64_t>(config.snapshot.log_min / 4 / 256, 1, 10'000);
-  options.compare_interval = config.plugin.compare_interval;
-  options.min_free_bytes = config.storage.min_free_disk;
-  options.stall_timeout = config.storage.stall_timeout;
   options.seed = random_seed();
   options.incarnation = random_seed();
   options.wall_clock = [] { return read_clocks().wall_ns; };
@@ -170,21 +123,12 @@ node::NodeOptions node_options(const config::Config& config, const storage::Iden
 }
 
 client::ClientPortOptions client_options(const config::Config& config) {
-  client::ClientPortOptions options;
-  options.max_connections = config.client.max_connections;
-  switch (config.client.framing) {
-    case config::FramingChoice::kAuto:
-      break;
-    case config::FramingChoice::kLine:
-      options.framing = node::Framing::kLine;
-      break;
-    case config::FramingChoice::kResp:
-      options.framing = node::Framing::kResp;
-      break;
-    case config::FramingChoice::kLength:
-      options.framing = node::Framing::kLength;
-      break;
-  }
+  return set_up(config).clients;
+}
+
+admin::ServerOptions http_options(const config::Config& config) {
+  admin::ServerOptions options = set_up(config).http;
+  options.advertised = config.self().http;
   return options;
 }
 
@@ -215,21 +159,7 @@ std::map<NodeId, std::vector<Address>> peer_addresses(const config::Config& conf
 
 Result<plugin::CaptureMode> capture_mode(const config::Config& config,
                                          const plugin::Plugin& plugin) {
-  plugin::CaptureMode wanted = plugin::CaptureMode::kAuto;
-  switch (config.snapshot.mode) {
-    case config::SnapshotMode::kAuto:
-      break;
-    case config::SnapshotMode::kView:
-      wanted = plugin::CaptureMode::kView;
-      break;
-    case config::SnapshotMode::kFork:
-      wanted = plugin::CaptureMode::kFork;
-      break;
-    case config::SnapshotMode::kInline:
-      wanted = plugin::CaptureMode::kInline;
-      break;
-  }
-  return plugin::choose_capture(plugin, wanted);
+  return plugin::choose_capture(plugin, set_up(config).capture);
 }
 
 Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& config,
@@ -241,9 +171,7 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
       LOG_INFO("snapshot", "captured by the plugin's view, while entries are applied");
       return plugin::make_view_capturer();
     case plugin::CaptureMode::kFork: {
-      plugin::ForkOptions fork;
-      fork.stall_timeout = config.snapshot.fork_timeout;
-      fork.growth_bytes_max = config.snapshot.fork_memory;
+      plugin::ForkOptions fork = set_up(config).fork;
       if (fork.growth_bytes_max == 0) {
         fork.growth_bytes_max = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
                                 static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;

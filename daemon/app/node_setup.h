@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "admin/http_server.h"
 #include "base/address.h"
 #include "base/error.h"
 #include "client/client_port.h"
@@ -40,6 +41,7 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
 
 node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity);
 client::ClientPortOptions client_options(const config::Config& config);
+admin::ServerOptions http_options(const config::Config& config);
 
 // Whom this node dials, and where: the addresses in the file, and those in the log. `node` is null
 // before there is one.
