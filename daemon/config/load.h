@@ -1,4 +1,5 @@
-// A configuration file and command-line overrides -> Config, or everything that is wrong with them.
+// A configuration file and command-line overrides -> Config, or everything that is wrong with them:
+// document.h finds the values, read_value.h reads each, checks.h looks at all of them together.
 // Reads one file; otherwise pure. At start-up and on SIGHUP; any thread.
 #pragma once
 

@@ -53,7 +53,8 @@ struct Option {
   std::vector<std::string_view> choices = {};  // kChoice
   // Values that are known and not served by this version; refused with a text that says so.
   std::vector<std::string_view> later = {};
-  std::string_view pattern = {};    // kText: "" any, or one of the names in check_text() (load.cc)
+  std::string_view pattern =
+      {};  // kText: "" any, or one of the names in check_text() (read_value.cc)
   std::string_view zero_word = {};  // kSize: stands for 0, which `min` may leave out
   bool nullable = false;            // `null` means "none given"
   bool required = false;            // in a file

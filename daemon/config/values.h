@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
+#include <vector>
 
 #include "base/clock.h"
 
@@ -28,5 +29,9 @@ std::string format_size(uint64_t value);
 
 // How many insertions, deletions, replacements and swaps of neighbours lead from one to the other.
 size_t edit_distance(std::string_view from, std::string_view to);
+// The nearest of `known`, when it is near enough to be meant; else empty.
+std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
+// "a, b or c"
+std::string joined(const std::vector<std::string_view>& words);
 
 }  // namespace connectd::config
