@@ -5,6 +5,8 @@
 # compare orders, not percents.
 #
 #   scripts/bench.sh [ROUNDS]         needs: redis-benchmark; for etcd: etcd, and etcd_load built
+#   scripts/bench.sh --against BUILD  build/release beside another build of connectd, nine pairs by turns:
+#                                     scripts/compare-builds.py
 #
 # Figures only: it never fails for a time. Runs in a network namespace of its own when it may.
 set -eu
@@ -14,6 +16,10 @@ if [ "${CONNECTD_BENCH_INSIDE:-}" != 1 ] && [ "$(id -u)" = 0 ]; then
 fi
 [ "${CONNECTD_BENCH_INSIDE:-}" != 1 ] || ip link set lo up
 
+if [ "${1:-}" = --against ]; then
+  [ $# -eq 2 ] || { echo "usage: scripts/bench.sh --against BUILD" >&2; exit 64; }
+  exec scripts/compare-builds.py build/release "$2"
+fi
 rounds=${1:-3}
 build=$PWD/build/release
 work=$(mktemp -d "${TMPDIR:-/tmp}/connectd-bench.XXXXXX")
