@@ -9,13 +9,13 @@ usage() {
 usage: scripts/test.sh [--quick | --full | --weekly | --soak MINUTES | --help]
 
   (nothing)       release build; the simulator for a minute on new seeds; eight or more mutants; all
-                  tests but those of the label slow, real clusters among them: 12 minutes on two cores
+                  tests but those of the label slow, real clusters among them (meant to take 12 minutes on two cores)
   --quick         release build, and these tests but those of real clusters
   --full          what continuous integration runs: the simulator for 8 minutes; all mutants; the unit
                   tests, 20 seeds of the simulator and rounds of a real cluster under
                   AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer; all
                   tests, with clang's check of threads and locks;
-                  100 seeds of the simulator for each workload: 60 minutes on two cores
+                  100 seeds of the simulator for each workload (meant to take 60 minutes on two cores)
   --weekly        clang-tidy on all files, then the same
   --soak MINUTES  release build, and the simulator on all cores for so long. Goes on where the last
                   soak stopped; the totals are kept in build/soak, and written into docs/testing.md
