@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the simulator on several cores for some minutes, and sums what it did.
+"""Runs the simulator on several cores for some minutes and prints the totals.
 
-Each process takes a stretch of seeds and one plugin after the other. With --state the next seed and
-the totals are kept in a file, and the next run goes on from there; with --docs the table between the
-two marks in that page is written anew from the totals.
+Each process runs a range of seeds, with the plugins in turn. --state keeps the next seed and the totals
+in a file, from which the next run resumes. --totals appends one row per plugin of this run to the table at
+the end of that page: date, version, seeds, events, virtual time, violations, plugin.
 """
 import argparse
+import datetime
 import json
 import os
 import subprocess
@@ -13,14 +14,13 @@ import sys
 import time
 
 PLUGINS = ["plugins/libkv.so", "plugins/libcounter.so", "tests/plugins/libchain.so"]
-STRETCH = 1_000_000  # seeds between the first of one chunk and the first of the next
+STRETCH = 1_000_000  # distance between the first seeds of two chunks
 CHUNK_MINUTES = 2
 SUMMED = ["seeds", "events", "simulated_seconds", "core_seconds", "elections", "crashes",
           "partitions", "connections_broken", "snapshots_taken", "snapshots_installed", "log_cuts",
           "acknowledged", "unknown", "refused", "reads", "searched", "search_exhausted",
           "violations"]
-BEGIN = "<!-- soak: begin -->"
-END = "<!-- soak: end -->"
+TOTALS_HEADER = "| date | version | seeds | events | virtual time | violations | plugin |"
 
 
 def empty_totals():
@@ -48,14 +48,14 @@ def number(value):
 def rows(totals):
     return [("seeds", number(totals["seeds"])),
             ("events", number(totals["events"])),
-            ("simulated time", f"{totals['simulated_seconds'] / 3600:.1f} hours"),
-            ("core time", f"{totals['core_seconds'] / 3600:.2f} hours"),
+            ("virtual time", f"{totals['simulated_seconds'] / 3600:.1f} hours"),
+            ("processor time", f"{totals['core_seconds'] / 3600:.2f} hours"),
             ("elections", number(totals["elections"])),
             ("crashes", number(totals["crashes"])),
             ("partitions", number(totals["partitions"])),
             ("snapshots taken / installed",
              f"{number(totals['snapshots_taken'])} / {number(totals['snapshots_installed'])}"),
-            ("log cuts", number(totals["log_cuts"])),
+            ("log compactions", number(totals["log_cuts"])),
             ("writes acknowledged / unknown / refused",
              f"{number(totals['acknowledged'])} / {number(totals['unknown'])} / "
              f"{number(totals['refused'])}"),
@@ -66,16 +66,36 @@ def rows(totals):
             ("violations", number(totals["violations"]))]
 
 
-def write_docs(path, totals):
-    with open(path, encoding="utf-8") as page:
-        text = page.read()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"simulate.py: {path} has no '{BEGIN}' and '{END}'")
-    table = "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows(totals))
-    head, rest = text.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    with open(path, "w", encoding="utf-8") as page:
-        page.write(f"{head}{BEGIN}\n{table}{END}{tail}")
+def check_totals_page(path):
+    """The page must end with the table, so that a row can be appended."""
+    try:
+        with open(path, encoding="utf-8") as page:
+            lines = page.read().splitlines()
+    except OSError as error:
+        sys.exit(f"simulate.py: --totals: cannot read {path}: {error.strerror}")
+    if TOTALS_HEADER not in lines:
+        sys.exit(f"simulate.py: --totals: {path} must have the line '{TOTALS_HEADER}'")
+    if not lines[-1].startswith("|"):
+        sys.exit(f"simulate.py: --totals: {path} must end with a table row, not '{lines[-1]}'")
+
+
+def append_totals(path, version, by_plugin):
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    with open(path, "a", encoding="utf-8") as page:
+        for plugin, totals in sorted(by_plugin.items()):
+            hours = f"{totals['simulated_seconds'] / 3600:.1f} h"
+            page.write(f"| {today} | {version} | {number(totals['seeds'])} | {number(totals['events'])} | {hours} "
+                       f"| {number(totals['violations'])} | {plugin} |\n")
+
+
+def version_of(build):
+    """The word after the name in `connectctl version`."""
+    printed = subprocess.run([f"{build}/bin/connectctl", "version"], check=True, capture_output=True, text=True)
+    return printed.stdout.split()[1]
+
+
+def plugin_name(path):
+    return os.path.basename(path).removeprefix("lib").removesuffix(".so")
 
 
 def save_state(path, state):
@@ -87,16 +107,19 @@ def save_state(path, state):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--build", default="build/release", help="the build directory")
-    parser.add_argument("--minutes", type=int, required=True)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seed", type=int, help="the first seed [from the clock, or the state]")
-    parser.add_argument("--faults", default="all", help="as of connectctl sim [all]")
-    parser.add_argument("--state", help="keep the next seed and the totals in this file")
-    parser.add_argument("--docs", help="write the totals into this page")
+    parser.add_argument("--build", default="build/release", help="build directory [build/release]")
+    parser.add_argument("--minutes", type=int, required=True, help="time limit")
+    parser.add_argument("--processes", type=int, default=2, help="concurrent simulators [2]")
+    parser.add_argument("--seed", type=int, help="first seed [from the clock, or the state]")
+    parser.add_argument("--faults", default="all", help="faults, as for connectctl sim [all]")
+    parser.add_argument("--state", help="file for the next seed and the totals")
+    parser.add_argument("--totals", metavar="PAGE", help="page to append the totals of this run to")
     arguments = parser.parse_args()
     if arguments.minutes < 1 or arguments.processes < 1:
-        parser.error("--minutes and --processes are at least 1")
+        parser.error("--minutes and --processes must be at least 1")
+    if arguments.totals:
+        check_totals_page(arguments.totals)
+        version = version_of(arguments.build)
 
     state = {"next_seed": int(time.time()) // 60 * 100 * STRETCH, "totals": empty_totals()}
     if arguments.state and os.path.exists(arguments.state):
@@ -105,6 +128,7 @@ def main():
     if arguments.seed is not None:
         state["next_seed"] = arguments.seed
     run = empty_totals()
+    by_plugin = {}
     first_seed = state["next_seed"]
     deadline = time.monotonic() + arguments.minutes * 60
     chunk = 0
@@ -131,26 +155,28 @@ def main():
             failed = True
             continue
         add(run, report)
+        add(by_plugin.setdefault(plugin_name(process.args[process.args.index("--plugin") + 1]), empty_totals()),
+            report)
         add(state["totals"], report)
         if process.returncode != 0:
             print(err)
             failed = True
         if arguments.state:
             save_state(arguments.state, state)
-        if arguments.docs:
-            write_docs(arguments.docs, state["totals"])
 
-    print(f"simulator: {arguments.processes} processes, seeds from {first_seed} on in stretches")
+    if arguments.totals:
+        append_totals(arguments.totals, version, by_plugin)
+    print(f"simulator: processes={arguments.processes} first_seed={first_seed}")
     for name, value in rows(run):
         print(f"  {name:<42}{value}")
-    bitten = [f"{name} {count['bitten']}/{count['injected']}"
+    effective = [f"{name} {count['bitten']}/{count['injected']}"
               for name, count in run["faults"].items()]
-    print("  faults, bitten/injected: " + ", ".join(bitten))
+    print("  faults, effective/injected: " + ", ".join(effective))
     left_out = {fault[1:] for fault in arguments.faults.split(",") if fault.startswith("-")}
     silent = [name for name, count in run["faults"].items()
               if count["bitten"] == 0 and name not in left_out]
     if run["seeds"] >= 300 and silent:
-        print("  these faults never bit, and so tested nothing: " + ", ".join(silent))
+        print("  these faults never had an effect, and so tested nothing: " + ", ".join(silent))
         failed = True
     sys.exit(1 if failed else 0)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds connectd and runs its tests. Without options: what a change is held to before it is handed in.
-# With --full: all that continuous integration runs; it ends with ctest's summary and its verdict.
+# Builds connectd and runs its tests. Without options: the checks that every change must pass.
+# With --full: everything that continuous integration runs; ends with ctest's summary and the verdict.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,21 +8,22 @@ usage() {
   cat <<'TEXT'
 usage: scripts/test.sh [--quick | --full | --weekly | --soak MINUTES | --help]
 
-  (nothing)       release build; the simulator for a minute on new seeds; eight or more mutants; all
-                  tests but those of the label slow, real clusters among them (meant to take 12 minutes on two cores)
-  --quick         release build, and these tests but those of real clusters
-  --full          what continuous integration runs: the simulator for 8 minutes; all mutants; the unit
-                  tests, 20 seeds of the simulator and rounds of a real cluster under
-                  AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer; all
-                  tests, with clang's check of threads and locks;
-                  100 seeds of the simulator for each workload (meant to take 60 minutes on two cores)
-  --weekly        clang-tidy on all files, then the same
-  --soak MINUTES  release build, and the simulator on all cores for so long. Goes on where the last
-                  soak stopped; the totals are kept in build/soak, and written into docs/testing.md
-  --help          this
+  (no option)     Build the release preset; run the simulator for a minute on new seeds, at least
+                  eight mutants, and all tests without the label slow, real clusters included (budget:
+                  12 minutes on two cores)
+  --quick         Build the release preset; run the same tests without real clusters
+  --full          Run the checks of continuous integration: the simulator for 8 minutes; all mutants;
+                  under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer,
+                  the unit tests, 20 simulator seeds and rounds of a real cluster; all tests, clang's
+                  thread-safety analysis included; 100 simulator seeds for each workload (budget:
+                  60 minutes on two cores)
+  --weekly        Run clang-tidy on all files, then --full
+  --soak MINUTES  Build the release preset; run the simulator on all cores. Resumes at the seed where
+                  the last soak stopped; build/soak has the totals, and docs/soak-totals.md gets a row
+  --help          Print this help
 
-Environment, for --full: CONNECTD_SIM_MINUTES   of the simulator [8]
-                         CONNECTD_SANITIZERS=0  leaves the sanitizer builds out
+Environment of --full: CONNECTD_SIM_MINUTES   simulator minutes [8]
+                       CONNECTD_SANITIZERS=0  no sanitizer builds
 TEXT
 }
 
@@ -43,7 +44,7 @@ build_release() {
   cmake --build --preset release
 }
 
-# Only what is run under the sanitizer is built for it. $2: more targets, $3: their tests.
+# Builds only the targets that run under the sanitizer. $2: more targets, $3: their tests.
 sanitized() {
   preset=$1
   phase "$preset build"
@@ -70,7 +71,7 @@ full() {
     sanitized tsan "" ""
   fi
   phase "all tests"
-  # The simulator has run for long, and all mutants. Tests of real clusters wait most of their time.
+  # All mutants and a long simulation have already run. Tests of real clusters mostly wait.
   CONNECTD_SIM_SEEDS=100 ctest --preset release --parallel 3 -E '^(mutants_quick|clang_tidy)$'
 }
 
@@ -80,13 +81,14 @@ case "${1:-}" in
     build_release
     phase "simulator"
     scripts/simulate.py --minutes 1
-    # ctest has the mutants of the quick tier, too.
+    # ctest also runs the mutants of the quick tier.
     phase "tests"
     CONNECTD_SIM_SEEDS=10 ctest --preset release --parallel 3 -LE slow
     phase "done"
     cat <<'TEXT'
-scripts/test.sh --full runs besides: the simulator for 8 minutes, all mutants, AddressSanitizer with
-UndefinedBehaviorSanitizer, ThreadSanitizer, clang's check of threads and locks, and more seeds in the simulator's tests. Continuous integration runs it.
+scripts/test.sh --full, which continuous integration runs, adds: 8 minutes of the simulator, all
+mutants, AddressSanitizer with UndefinedBehaviorSanitizer, ThreadSanitizer, clang's thread-safety
+analysis, and more seeds in the simulator's tests.
 TEXT
     ;;
   --quick)
@@ -109,19 +111,19 @@ TEXT
     ;;
   --soak)
     case "${2:-}" in
-      "" | *[!0-9]* | 0*) echo "scripts/test.sh: --soak needs a number of minutes" >&2; exit 64 ;;
+      "" | *[!0-9]* | 0*) echo "scripts/test.sh: --soak requires a number of minutes" >&2; exit 64 ;;
     esac
     [ $# -eq 2 ] || { usage >&2; exit 64; }
     build_release
     phase "soak"
     scripts/simulate.py --minutes "$2" --processes "$(nproc)" --state build/soak/totals.json \
-      --docs docs/testing.md
+      --totals docs/soak-totals.md
     ;;
   --help | -h)
     usage
     ;;
   *)
-    echo "scripts/test.sh: there is no option '$1'" >&2
+    echo "scripts/test.sh: unknown option '$1'" >&2
     usage >&2
     exit 64
     ;;
