@@ -1,14 +1,14 @@
 #!/bin/bash
-# Writes a second and latency of three connectd nodes with the kv plugin, driven by redis-benchmark,
-# beside three nodes of etcd, driven by etcd_load, on this machine, in turn, in one run. Every write is
-# synced by a majority before its reply, in both. Values have 128 bytes. The two clients differ, so
-# compare orders, not percents.
+# Measures writes per second and latency of three connectd nodes with the kv plugin, driven by
+# redis-benchmark, and of three etcd nodes, driven by etcd_load, alternating on this machine. Both sync
+# every write on a majority before the reply. Values have 128 bytes. The clients differ: compare orders
+# of magnitude, not percents.
 #
-#   scripts/bench.sh [ROUNDS]         needs: redis-benchmark; for etcd: etcd, and etcd_load built
-#   scripts/bench.sh --against BUILD  build/release beside another build of connectd, nine pairs by turns:
-#                                     scripts/compare-builds.py
+#   scripts/bench.sh [ROUNDS]         requires redis-benchmark; for etcd: etcd, and etcd_load built
+#   scripts/bench.sh --against BUILD  compare build/release with another build, nine alternating pairs
+#                                     (scripts/compare-builds.py)
 #
-# Figures only: it never fails for a time. Runs in a network namespace of its own when it may.
+# Never fails because of a figure. Runs in its own network namespace if it may create one.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "${CONNECTD_BENCH_INSIDE:-}" != 1 ] && [ "$(id -u)" = 0 ]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares two builds of connectd, by turns in one run: scripts/bench.sh --against BUILD calls it.
+"""Compares two builds of connectd, alternating in one run; scripts/bench.sh --against BUILD calls it.
 
     scripts/compare-builds.py NEW OLD [--pairs N]    build directories, with bin/ and plugins/
 

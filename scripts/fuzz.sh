@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the fuzz targets (tests/fuzz) with libFuzzer, from the inputs in tests/fuzz/corpus on.
+# Runs the fuzz targets (tests/fuzz) with libFuzzer, starting from the inputs in tests/fuzz/corpus.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -7,12 +7,14 @@ usage() {
   cat <<'TEXT'
 usage: scripts/fuzz.sh [--seconds N] [--merge] [TARGET...]
 
-Builds the preset `fuzz` and runs each target (none named: all) for N seconds [60]. What it finds on
-the way is kept in build/fuzz/corpus/TARGET, what fails as build/fuzz/TARGET-crash-...; the exit status
-is then 1. Replay one with: build/fuzz/bin/fuzz_TARGET FILE
+Build the preset `fuzz` and run each TARGET [all] for N seconds [60]. New inputs go to
+build/fuzz/corpus/TARGET, failing inputs to build/fuzz/TARGET-crash-...; the exit status is then 1.
+Replay one with: build/fuzz/bin/fuzz_TARGET FILE
 
-  --merge   takes those of the found inputs that reach something new into tests/fuzz/corpus/TARGET, at
-            most 700 bytes each; `ctest -R fuzz_corpus` replays them in every build
+  --seconds N  time per target [60]
+  --merge      add the new inputs that reach new code to tests/fuzz/corpus/TARGET, at most 700 bytes
+               each; `ctest -R fuzz_corpus` replays them in every build
+  --help       print this help
 TEXT
 }
 
@@ -24,12 +26,12 @@ while [ $# -gt 0 ]; do
     --merge) merge=1; shift ;;
     --seconds)
       case "${2:-}" in
-        "" | *[!0-9]* | 0*) echo "fuzz.sh: --seconds needs a number" >&2; exit 64 ;;
+        "" | *[!0-9]* | 0*) echo "fuzz.sh: --seconds requires a positive number" >&2; exit 64 ;;
       esac
       seconds=$2
       shift 2
       ;;
-    -*) echo "fuzz.sh: there is no option '$1'" >&2; usage >&2; exit 64 ;;
+    -*) echo "fuzz.sh: unknown option '$1'" >&2; usage >&2; exit 64 ;;
     *) break ;;
   esac
 done
@@ -37,7 +39,7 @@ all=$(cd tests/fuzz/corpus && ls)
 targets=${*:-$all}
 for target in $targets; do
   [ -d "tests/fuzz/corpus/$target" ] || {
-    echo "fuzz.sh: there is no target '$target'; there are" $all >&2
+    echo "fuzz.sh: unknown target '$target'; must be one of" $all >&2
     exit 64
   }
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the packages that building and testing connectd needs on Debian 12. Does nothing when all
-# are there. Needs root or sudo only when something is missing.
+# Installs the packages that building and testing connectd require on Debian 12. Does nothing when all
+# are installed. Requires root or sudo only when one is missing.
 set -eu
 
 packages="g++ cmake ninja-build ccache git pkg-config

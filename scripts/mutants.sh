@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts known bugs back, one by one, and shows by which test each is killed (tests/mutants).
+# Reintroduces known bugs one by one and shows the test that kills each (tests/mutants).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -7,13 +7,13 @@ usage() {
   cat <<'TEXT'
 usage: scripts/mutants.sh [--docs] [OPTION...] [NAME...]
 
-Builds, switches the mutants on one by one (none named: all of them), and prints a table: name, what
-ran it, seed, seconds, and what killed it. Exit status 1: a mutant lives, or something breaks with no
-mutant on.
+Build, run each mutant NAME [all], and print a table: name, runner, seed, seconds, and the test that
+kills it. Exit status 1: a mutant survives, or a run without a mutant fails.
 
-  --docs   writes the table into docs/testing.md, too
+  --docs   also write the table to docs/testing.md
+  --help   print this help
 
-The other options are those of build/release/bin/mutants; see its --help.
+For other options see build/release/bin/mutants --help.
 TEXT
 }
 

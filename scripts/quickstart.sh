@@ -1,7 +1,7 @@
 #!/bin/sh
-# The main job in one go: installs what is missing, builds, starts three nodes with the counter,
-# increments through two of them, kills the leader with -9, goes on, brings it back, and compares the
-# three. Ends with the verdict, and leaves nothing behind but the build.
+# Shows the main job: installs missing packages, builds, starts three nodes with the counter,
+# increments through two of them, kills the leader with -9, continues, restarts it, and compares the
+# three. Ends with the verdict, and leaves only the build behind.
 set -eu
 cd "$(dirname "$0")/.."
 

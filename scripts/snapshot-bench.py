@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a snapshot costs the writes that go on meanwhile: kv with a large state, over RESP.
+"""Measures the cost of a snapshot for concurrent writes: kv with a large state, over RESP.
 
     scripts/snapshot-bench.py [--mib 1024] [--rate 500] [--rounds 2] [--mode auto] [--nodes 1]
 
@@ -127,13 +127,13 @@ def percentiles(samples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=1024, help="of values")
-    parser.add_argument("--rate", type=float, default=500, help="writes a second")
+    parser.add_argument("--mib", type=int, default=1024, help="size of the values in MiB")
+    parser.add_argument("--rate", type=float, default=500, help="writes per second")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--mode", default="auto", help="snapshot.mode")
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--quiet", type=float, default=60, help="seconds, about, before each snapshot")
-    parser.add_argument("--directory", help="for the data; default: a temporary one")
+    parser.add_argument("--quiet", type=float, default=60, help="approximate seconds before each snapshot")
+    parser.add_argument("--directory", help="data directory [a temporary one]")
     arguments = parser.parse_args()
     keys = arguments.mib * MIB // VALUE_BYTES
     # Due after 1.05 to 1.4 times the fill: not while it is filled, and soon in a burst behind that.

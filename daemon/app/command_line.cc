@@ -14,18 +14,19 @@ namespace po = boost::program_options;
 po::options_description options() {
   po::options_description all("Options", 96, 64);
   all.add_options()("config", po::value<std::string>()->value_name("FILE"),
-                    "the configuration (YAML)")(
+                    "configuration file (YAML)")(
       "plugin", po::value<std::string>()->value_name("FILE"),
-      "the state machine, a shared object; overrides plugin.path")(
+      "state machine, a shared object; overrides plugin.path")(
       "node", po::value<std::string>()->value_name("ID"),
-      "which member this node is; overrides node.id, so that one file can serve all")(
-      "data-dir", po::value<std::string>()->value_name("DIR"), "overrides node.data_dir")(
+      "id of this node; overrides node.id, so that one file can serve all nodes")(
+      "data-dir", po::value<std::string>()->value_name("DIR"),
+      "data directory; overrides node.data_dir")(
       "set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE"),
-      "overrides one key, as in --set raft.election_timeout=1s; may be repeated")(
+      "override of one key, such as raft.election_timeout=1s; repeatable")(
       "check",
-      "parse, validate, load the plugin, test the data directory and the ports; print all "
-      "errors; exit")("print-config", "print every effective value with its source; exit")(
-      "version", "print the version; exit")("help", "print this; exit");
+      "check the configuration, the plugin, the data directory and the ports; print all "
+      "errors")("print-config", "print every effective value with its source")(
+      "version", "print the version")("help", "print this help");
   return all;
 }
 }  // namespace
@@ -60,8 +61,8 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   line.help = values.count("help") > 0;
   if (!line.version && !line.help && !line.load.file && !line.load.plugin) {
     return failure(ExitCode::kUsage,
-                   "connectd: neither --config nor --plugin was given.\n"
-                   "A first try without any file: connectd --plugin libcounter.so\n"
+                   "connectd: missing --config or --plugin.\n"
+                   "Without a configuration file: connectd --plugin libcounter.so\n"
                    "Try: connectd --help");
   }
   line.load.need_plugin = !line.print_config;
@@ -70,15 +71,14 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
 
 std::string help_text() {
   std::ostringstream out;
-  out << "connectd turns a state machine, a plugin, into a fault-tolerant service.\n\n"
+  out << "connectd runs a state machine, a plugin, as a fault-tolerant service.\n\n"
          "  connectd --config node1.yaml --plugin libcounter.so   a node of a cluster\n"
          "  connectd --plugin libcounter.so                       one node on loopback, data in\n"
          "                                                        ./connectd-data\n\n"
       << options()
-      << "\nSignals: TERM and INT hand over leadership, finish what is in flight, exit; a second "
-         "one\n"
-         "stops at once. HUP reloads the live keys, all or nothing. USR2 writes the state to the "
-         "log.\n";
+      << "\nSignals: TERM and INT transfer leadership, finish the requests in progress and exit; "
+         "a\n"
+         "second one stops at once. HUP reloads the live keys, all or none. USR2 logs the state.\n";
   return out.str();
 }
 

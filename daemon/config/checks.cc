@@ -64,8 +64,8 @@ void Checker::check_required() {
       if (!option.required || given(option.path)) continue;
       auto section = draft_.section_places.find(option.section());
       std::string hint;
-      if (option.path == "node.id") hint = "; write it, or give --node ID";
-      if (option.path == "node.data_dir") hint = "; write it, or give --data-dir DIR";
+      if (option.path == "node.id") hint = "; write it, or pass --node ID";
+      if (option.path == "node.data_dir") hint = "; write it, or pass --data-dir DIR";
       diagnostics_.error(section != draft_.section_places.end() ? section->second : file_place(),
                          fmt::format("missing required key '{}'{}", option.path, hint));
     }
@@ -74,7 +74,7 @@ void Checker::check_required() {
     auto section = draft_.section_places.find("plugin");
     Place place = request_.file ? file_place() : Place{};
     diagnostics_.error(section != draft_.section_places.end() ? section->second : place,
-                       "no plugin is given; write 'plugin.path', or give --plugin FILE");
+                       "missing plugin; write 'plugin.path', or pass --plugin FILE");
   }
 }
 
@@ -89,9 +89,10 @@ void Checker::check_together() {
       found = found || member.id == c.node.id;
     }
     if (!found) {
-      diagnostics_.error(place("node.id"), fmt::format("'node.id': {} is none of the ids in "
-                                                       "'cluster.members' ({})",
-                                                       c.node.id, ids));
+      diagnostics_.error(
+          place("node.id"),
+          fmt::format("'node.id': {} is not one of the ids in 'cluster.members' ({})", c.node.id,
+                      ids));
     }
   }
   if (members_good) check_members();
@@ -100,8 +101,8 @@ void Checker::check_together() {
   check_sizes();
   if (c.storage.sync == SyncMode::kNone) {
     diagnostics_.warning(place("storage.sync"),
-                         "'storage.sync': none is for experiments: a power failure can lose "
-                         "acknowledged writes and break the cluster");
+                         "'storage.sync': none is for experiments only: a power failure can lose "
+                         "acknowledged writes and corrupt the cluster");
   }
 }
 
@@ -111,22 +112,23 @@ void Checker::check_members() {
   if (config_.cluster.bootstrap == Bootstrap::kNew && members.size() > 1) {
     diagnostics_.error(
         place("cluster.bootstrap"),
-        fmt::format("'cluster.bootstrap': 'new' forms a cluster from this file alone "
-                    "and is for a single member; here are {}. Write 'auto'",
-                    members.size()));
+        fmt::format(
+            "'cluster.bootstrap': 'new' is for a single member; this file has {}. Write 'auto'",
+            members.size()));
   }
   if (members.size() % 2 == 0) {
-    diagnostics_.warning(where,
-                         fmt::format("'cluster.members': {} members can lose {}, no more "
-                                     "than {} can; an odd number is better",
-                                     members.size(), members.size() / 2 - 1, members.size() - 1));
+    diagnostics_.warning(
+        where,
+        fmt::format(
+            "'cluster.members': {} members tolerate {} failures, as {} would; use an odd number",
+            members.size(), members.size() / 2 - 1, members.size() - 1));
   }
   auto loopback = static_cast<size_t>(std::count_if(
       members.begin(), members.end(), [](const Member& m) { return m.peer.is_loopback(); }));
   if (loopback > 0 && loopback < members.size()) {
     diagnostics_.warning(where,
-                         "'cluster.members': some peer addresses are loopback addresses, "
-                         "which members on other machines cannot reach");
+                         "'cluster.members': some peer addresses are loopback addresses; members "
+                         "on other machines cannot reach them");
   }
 }
 
@@ -152,8 +154,8 @@ void Checker::check_timing() {
   }
   if (raft.lease_reads && !raft.check_quorum) {
     diagnostics_.error(place("raft.lease_reads"),
-                       "'raft.lease_reads' needs 'raft.check_quorum': a leader that does not look "
-                       "for its quorum must not rely on it");
+                       "'raft.lease_reads' requires 'raft.check_quorum': without it a leader can "
+                       "outlive its lease");
   }
   if (raft.election_timeout < 3 * raft.heartbeat_interval) {
     std::string_view blamed =
@@ -175,11 +177,11 @@ void Checker::check_timing() {
       config_.client.request_timeout < 2 * raft.election_timeout) {
     std::string_view blamed =
         given("client.request_timeout") ? "client.request_timeout" : "raft.election_timeout";
-    diagnostics_.warning(
-        place(blamed), fmt::format("'client.request_timeout' ({}) is shorter than an election can "
-                                   "take (2 x {}): clients will see every change of leader",
-                                   format_duration(config_.client.request_timeout),
-                                   format_duration(raft.election_timeout)));
+    diagnostics_.warning(place(blamed),
+                         fmt::format("'client.request_timeout' ({}) is shorter than an election "
+                                     "can take (2 x {}): clients will see every leader change",
+                                     format_duration(config_.client.request_timeout),
+                                     format_duration(raft.election_timeout)));
   }
 }
 

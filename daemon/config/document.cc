@@ -90,13 +90,12 @@ bool DocumentReader::read_file(const std::string& source) {
     return false;  // what was understood would only lead to errors that are none
   }
   if (document.root.kind == YamlNode::Kind::kNull) {
-    diagnostics_.error(file_place(),
-                       "is empty; `connectctl config reference` prints an example to start from");
+    diagnostics_.error(file_place(), "is empty; `connectctl config reference` prints an example");
     return false;
   }
   if (document.root.kind != YamlNode::Kind::kMap) {
     diagnostics_.error(place_of(document.root),
-                       "a configuration is a map of sections, like 'node: {id: 1}'");
+                       "a configuration must be a map of sections, such as 'node: {id: 1}'");
     return false;
   }
   Places seen;
@@ -123,8 +122,7 @@ void DocumentReader::read_section(const YamlNode& key, const YamlNode& value) {
   draft_.section_places[key.text] = place_of(key);
   if (value.kind == YamlNode::Kind::kNull) return;  // all of its keys are commented out
   if (value.kind != YamlNode::Kind::kMap) {
-    diagnostics_.error(place_of(value),
-                       fmt::format("'{}' is a section: a map of keys is wanted", key.text));
+    diagnostics_.error(place_of(value), fmt::format("'{}' must be a map of keys", key.text));
     return;
   }
   Places seen;
@@ -196,7 +194,7 @@ void DocumentReader::apply_set(const std::string& set) {
     bool known = std::any_of(sections().begin(), sections().end(),
                              [&](const Section& s) { return s.name == section; });
     if (dot == std::string::npos) {
-      diagnostics_.error(place, fmt::format("'{}' is not section.key", path));
+      diagnostics_.error(place, fmt::format("'{}' must be section.key", path));
     } else if (known) {
       diagnostics_.error(place, unknown_key_text(section, path.substr(dot + 1)));
     } else {

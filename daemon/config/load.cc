@@ -37,8 +37,7 @@ Result<std::string> read_text(const std::string& file) {
   text.resize(static_cast<size_t>(in.gcount()));
   if (text.size() > kMaxFileBytes) {
     return failure(ExitCode::kConfig,
-                   fmt::format("{}: error: is larger than {}, which no configuration is\n", file,
-                               format_size(kMaxFileBytes)));
+                   fmt::format("{}: error: is larger than {}\n", file, format_size(kMaxFileBytes)));
   }
   return text;
 }
@@ -64,7 +63,7 @@ Result<Loaded> load(const LoadRequest& request) {
   for (const std::string& set : request.sets) {
     if (set.find('=') == std::string::npos || set.starts_with('=')) {
       return failure(ExitCode::kUsage,
-                     fmt::format("--set {}: error: write --set section.key=value\n", set));
+                     fmt::format("--set {}: error: must be section.key=value\n", set));
     }
   }
   std::string text;

@@ -40,117 +40,110 @@ std::vector<Option> make_options() {
        .min = "1",
        .max = "9223372036854775807",
        .required = true,
-       .help = "The number of this node, one of cluster.members. Never used again for another node "
-               "in the life of a cluster. `--node` overrides it, so that one file can serve all "
-               "nodes."});
+       .help =
+           "Number of this node, one of cluster.members. An id is never reused for another node of "
+           "the same cluster. `--node` overrides it, so that one file can serve all nodes."});
   add({.path = "node.name",
        .type = Type::kText,
        .field = CONNECTD_FIELD(std::string, node.name),
-       .default_note = "`n` and the id, like n1",
+       .default_note = "`n` and the id, such as n1",
        .pattern = "name",
-       .help = "What people call the node, in the log and in `connectctl status`."});
+       .help = "Display name of the node in the log and in `connectctl status`."});
   add({.path = "node.data_dir",
        .type = Type::kText,
        .field = CONNECTD_FIELD(std::string, node.data_dir),
        .default_text = "./connectd-data",
        .pattern = "path",
        .required = true,
-       .help =
-           "Directory of the log, the snapshots and the node's identity, created when missing. A "
-           "relative one is relative to the working directory. `--data-dir` overrides it. One "
-           "directory belongs to one node for ever: never copy it."});
+       .help = "Directory of the log, the snapshots and the node's identity; created when missing. "
+               "A relative path is relative to the working directory. `--data-dir` overrides it. A "
+               "directory belongs to one node forever: never copy it."});
 
   add({.path = "cluster.name",
        .type = Type::kText,
        .field = CONNECTD_FIELD(std::string, cluster.name),
        .default_text = "connectd",
        .pattern = "name",
-       .help = "The same on all nodes. A node of another cluster is refused at the handshake."});
+       .help = "Name of the cluster, the same on all nodes. The handshake rejects a node of "
+               "another cluster."});
   add({.path = "cluster.bootstrap",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(Bootstrap, cluster.bootstrap),
        .default_text = "auto",
        .choices = {"auto", "new", "join"},
-       .help =
-           "What to do with an empty data directory. `auto`: form the cluster once all members "
-           "answer and all are empty; until then wait, and say who is missing. `new`: form at "
-           "once from this file alone, for a single node. `join`: never form; wait for a cluster "
-           "that knows this node. Ignored when there is data in the directory."});
+       .help = "Action on an empty data directory. `auto`: form the cluster once all members "
+               "answer and all are empty; until then wait, and log the missing members. `new`: "
+               "form at once from this file alone, for a single node. `join`: never form; wait for "
+               "a cluster that has this node as a member. Ignored when the directory has data."});
   add({.path = "cluster.members",
        .type = Type::kMembers,
        .field = CONNECTD_FIELD(MemberList, cluster.members),
-       .default_note =
-           "without a file: this node alone, on 127.0.0.1 with the ports 7101, 7201, 7301",
+       .default_note = "without a file: this node only, on 127.0.0.1 with ports 7101, 7201, 7301",
        .required = true,
        .cluster_setting = true,
-       .help =
-           "All members, the same on all nodes: `id`, and the addresses (host:port) that others "
-           "reach them at: `peer` for the other nodes, `client` for clients, `http` for health, "
-           "status and connectctl. Who is a member is read when the cluster forms; the addresses "
-           "are read at every start."});
+       .help = "All members, the same on all nodes. Each has an `id` and the addresses (host:port) "
+               "that others dial: `peer` for other nodes, `client` for clients, `http` for health, "
+               "status and connectctl. The list of ids is read when the cluster forms, the "
+               "addresses at every start."});
 
   add({.path = "listen.peer",
        .type = Type::kAddress,
        .field = CONNECTD_FIELD(Address, listen.peer),
-       .default_note = "the own member's `peer` address",
-       .help =
-           "Where to accept other nodes, when not at the address that they dial: 0.0.0.0:7101."});
+       .default_note = "this member's `peer` address",
+       .help = "Bind address for other nodes, if it differs from the address that they dial: "
+               "0.0.0.0:7101."});
   add({.path = "listen.client",
        .type = Type::kAddress,
        .field = CONNECTD_FIELD(Address, listen.client),
-       .default_note = "the own member's `client` address",
-       .help = "Where to accept clients."});
+       .default_note = "this member's `client` address",
+       .help = "Bind address for clients."});
   add({.path = "listen.http",
        .type = Type::kAddress,
        .field = CONNECTD_FIELD(Address, listen.http),
-       .default_note = "the own member's `http` address",
-       .help = "Where to serve HTTP. It is not encrypted: keep it on a network that you trust."});
+       .default_note = "this member's `http` address",
+       .help = "Bind address for HTTP. HTTP is not encrypted: use a trusted network."});
 
   add({.path = "plugin.path",
        .type = Type::kText,
        .field = CONNECTD_FIELD(std::string, plugin.path),
-       .default_note = "none; `--plugin` gives it",
+       .default_note = "none; `--plugin` sets it",
        .pattern = "path",
        .nullable = true,
-       .help =
-           "The state machine, a shared object: an absolute path, or one relative to this file's "
-           "directory, or a bare name that is searched in plugin.dirs. `--plugin` overrides it "
-           "and is relative to the working directory."});
+       .help = "The state machine, a shared object: an absolute path, a path relative to this "
+               "file's directory, or a bare name that is searched in plugin.dirs. `--plugin` "
+               "overrides it and is relative to the working directory."});
   add({.path = "plugin.dirs",
        .type = Type::kTextList,
        .field = CONNECTD_FIELD(TextList, plugin.dirs),
        .default_text = "[/usr/local/lib/connectd/plugins, /usr/lib/connectd/plugins]",
        .pattern = "path",
-       .help = "Where a plugin.path without a slash is searched."});
+       .help = "Directories to search for a plugin.path without a slash."});
   add({.path = "plugin.sha256",
        .type = Type::kText,
        .field = CONNECTD_FIELD(std::string, plugin.sha256),
        .default_text = "null",
        .pattern = "sha256",
        .nullable = true,
-       .help =
-           "The SHA-256 of the plugin's file, 64 hexadecimal digits as `sha256sum` prints them. "
-           "When given, any other file is refused."});
+       .help = "Expected SHA-256 of the plugin file: 64 hexadecimal digits, as `sha256sum` prints "
+               "them. Any other file is rejected."});
   add({.path = "plugin.options",
        .type = Type::kTextMap,
        .field = CONNECTD_FIELD(TextMap, plugin.options),
        .default_text = "{}",
        .cluster_setting = true,
-       .help = "Keys and values for the plugin, which documents them. Nested keys are joined with "
-               "dots (`a.b.c`); values are text."});
+       .help = "Keys and values for the plugin; its documentation lists them. Nested keys are "
+               "joined with dots (`a.b.c`); values are strings."});
   add({.path = "plugin.compare_interval",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, plugin.compare_interval),
        .default_text = "1h",
        .min = "0ms",
        .max = "168h",
-       .help =
-           "How often the leader has the members compare their states, where the plugin declares "
-           "that equal states give equal snapshots, and something was written since. Each member "
-           "then writes a snapshot into a hash, as `snapshot.mode` says: with `inline` nothing is "
-           "applied or read there meanwhile, on all of them at about the same time. `0ms`: never. "
-           "Replies are compared all the time, at no "
-           "cost."});
+       .help = "Interval at which the leader compares the states of all members. It compares only "
+               "if the plugin declares that equal states give equal snapshots, and only after a "
+               "write. Each member hashes a snapshot, captured as `snapshot.mode` says; with "
+               "`inline`, all members stop applying and reading at about the same time. `0ms`: "
+               "never. Replies are always compared, at no cost."});
 
   add({.path = "raft.tick",
        .type = Type::kDuration,
@@ -158,14 +151,14 @@ std::vector<Option> make_options() {
        .default_text = "10ms",
        .min = "1ms",
        .max = "1s",
-       .help = "How often the timers are looked at, at the least."});
+       .help = "Maximum interval between two checks of the timers."});
   add({.path = "raft.heartbeat_interval",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, raft.heartbeat_interval),
        .default_text = "50ms",
        .min = "1ms",
        .max = "1m",
-       .help = "How often a leader speaks to followers that it has nothing to send to."});
+       .help = "Interval at which a leader sends heartbeats to idle followers."});
   add({.path = "raft.election_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, raft.election_timeout),
@@ -173,33 +166,31 @@ std::vector<Option> make_options() {
        .min = "10ms",
        .max = "5m",
        .cluster_setting = true,
-       .help = "A follower that has not heard of a leader for this long, up to twice this long at "
-               "random, stands for election. At least three heartbeat intervals; the same on all "
-               "nodes. Longer: fewer needless elections on slow networks, longer pauses when a "
-               "leader is lost. Later: connectctl settings set."});
+       .help = "A follower that hears from no leader for this long, up to twice this long at "
+               "random, starts an election. At least three heartbeat intervals; the same on all "
+               "nodes. A longer timeout means fewer needless elections on slow networks and longer "
+               "pauses after the loss of a leader. Change it later with connectctl settings set."});
   add({.path = "raft.pre_vote",
        .type = Type::kBool,
        .field = CONNECTD_FIELD(bool, raft.pre_vote),
        .default_text = "true",
-       .help = "Ask whether an election could be won before disturbing the leader with one (thesis "
-               "§9.6)."});
+       .help = "Check that an election can be won before disrupting the leader (thesis §9.6)."});
   add({.path = "raft.check_quorum",
        .type = Type::kBool,
        .field = CONNECTD_FIELD(bool, raft.check_quorum),
        .default_text = "true",
-       .help = "A leader that does not hear a majority for an election timeout steps down (thesis "
-               "§6.2)."});
+       .help = "A leader that does not hear from a majority for an election timeout steps down "
+               "(thesis §6.2)."});
   add({.path = "raft.lease_reads",
        .type = Type::kBool,
        .field = CONNECTD_FIELD(bool, raft.lease_reads),
        .default_text = "false",
        .cluster_setting = true,
-       .help =
-           "Reads that ask for it are served by a lease: without a round of heartbeats, as long as "
-           "the clocks of all nodes keep within max_clock_drift_percent. Needs check_quorum. While "
-           "it is on, a leader whose process is killed is replaced after one election timeout at "
-           "the earliest, and a node that has just started votes for nobody that long. Later: "
-           "connectctl settings set."});
+       .help = "Serve `lease` reads from the leader's lease, without a round of heartbeats. They "
+               "are correct while all clocks stay within max_clock_drift_percent. Requires "
+               "check_quorum. While it is on, replacing a killed leader takes at least one "
+               "election timeout, and a node does not vote for one election timeout after it "
+               "starts. Change it later with connectctl settings set."});
   add({.path = "raft.max_clock_drift_percent",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, raft.max_clock_drift_percent),
@@ -207,42 +198,42 @@ std::vector<Option> make_options() {
        .min = "1",
        .max = "40",
        .cluster_setting = true,
-       .help = "How much faster or slower than time the clock of any node may be. With D percent "
-               "a lease lasts (100 - D) / (100 + D) of election_timeout. If a clock is worse, a "
-               "`lease` read may be stale; other reads and all writes never depend on it. Later: "
-               "connectctl settings set."});
+       .help = "Maximum drift of any node's clock from real time, in percent. With a drift of D "
+               "percent a lease lasts (100 - D) / (100 + D) of election_timeout. If a clock drifts "
+               "more, a `lease` read may be stale; other reads and all writes never depend on it. "
+               "Change it later with connectctl settings set."});
   add({.path = "raft.priority",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, raft.priority),
        .default_text = "100",
        .min = "0",
        .max = "255",
-       .help = "Who leads, if there is a choice: a leader hands over to a voter of higher priority "
-               "that has been reachable and caught up for ten election timeouts. 0: this node "
-               "never leads; it votes and has the data."});
+       .help = "Preferred leader: a leader transfers leadership to a voter of higher priority that "
+               "has been reachable and caught up for ten election timeouts. 0: this node never "
+               "leads; it votes and has the data."});
   add({.path = "raft.max_append_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, raft.max_append_bytes),
        .default_text = "1MiB",
        .min = "4KiB",
        .max = "16MiB",
-       .help =
-           "The most that one message to a follower carries; a single larger entry still goes."});
+       .help = "Maximum size of one append message to a follower; a single larger entry is still "
+               "sent."});
   add({.path = "raft.inflight_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, raft.inflight_bytes),
        .default_text = "16MiB",
        .min = "64KiB",
        .max = "1GiB",
-       .help = "The most that a leader has under way to one follower, unacknowledged."});
+       .help = "Maximum unacknowledged data from a leader to one follower."});
   add({.path = "raft.cache_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, raft.cache_bytes),
        .default_text = "16MiB",
        .min = "64KiB",
        .max = "64GiB",
-       .help =
-           "How much of the log's end is kept in memory for followers that are a little behind."});
+       .help = "Size of the in-memory cache of the last log entries, for followers that are "
+               "slightly behind."});
 
   add({.path = "storage.segment_size",
        .type = Type::kSize,
@@ -250,34 +241,34 @@ std::vector<Option> make_options() {
        .default_text = "64MiB",
        .min = "64KiB",
        .max = "1GiB",
-       .help = "Size of one file of the log. The next one is filled with zeros ahead of its use."});
+       .help = "Size of one log file. The next file is filled with zeros in advance."});
   add({.path = "storage.sync",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(SyncMode, storage.sync),
        .default_text = "always",
        .choices = {"always", "none"},
-       .help =
-           "`always`: what is acknowledged is on the disks of a majority. `none`, for experiments "
-           "only: writes are not synced, and a power failure can lose acknowledged writes and "
-           "break the cluster."});
+       .help = "`always`: acknowledged writes are on the disks of a majority. `none`, for "
+               "experiments only: writes are not synced, and a power failure can lose acknowledged "
+               "writes and corrupt the cluster."});
   add({.path = "storage.min_free_disk",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, storage.min_free_disk),
        .default_text = "256MiB",
        .min = "0B",
        .max = "1TiB",
-       .help = "With less free space in the data directory's file system this node's disk is full. "
-               "While no quorum of the nodes has that much, the cluster takes no writes "
-               "(`DISKFULL`) and reads go on; a leader whose disk is full hands over to a voter "
-               "with space. `0B`: no limit."});
+       .help = "Minimum free space in the data directory's file system; with less, the node's disk "
+               "counts as full. While no quorum of nodes has that much, the cluster rejects writes "
+               "(`DISKFULL`) and still serves reads. A leader whose disk is full transfers "
+               "leadership to a voter with space. `0B`: no limit."});
   add({.path = "storage.stall_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, storage.stall_timeout),
        .default_note = "2 x the cluster's `raft.election_timeout`",
        .min = "10ms",
        .max = "10m",
-       .help = "When the log's disk has completed nothing for this long, a leader hands over "
-               "leadership, and no node campaigns on such a disk. The default follows the log."});
+       .help = "When the log's disk has completed nothing for this long, a leader transfers "
+               "leadership, and no node starts an election on such a disk. The default follows the "
+               "log."});
 
   add({.path = "snapshot.log_ratio",
        .type = Type::kInteger,
@@ -285,28 +276,29 @@ std::vector<Option> make_options() {
        .default_text = "4",
        .min = "1",
        .max = "1000",
-       .help = "A snapshot is taken when the log since the last one is this many times as large as "
-               "that one, so that its cost is spread over the writes that made it due."});
+       .help = "Take a snapshot when the log since the last snapshot is this many times as large "
+               "as that snapshot, so that its cost is spread over the writes that caused it."});
   add({.path = "snapshot.log_min",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, snapshot.log_min),
        .default_text = "64MiB",
        .min = "4KiB",
        .max = "1TiB",
-       .help = "...and at least this large."});
+       .help = "Minimum size of the log since the last snapshot."});
   add({.path = "snapshot.keep",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, snapshot.keep),
        .default_text = "2",
        .min = "1",
        .max = "100",
-       .help = "How many snapshots are kept. With one, damage to it costs the node its data."});
+       .help = "Number of snapshots to keep. With one, damage to it costs the node its data."});
   add({.path = "snapshot.compression",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(Compression, snapshot.compression),
        .default_text = "zstd",
        .choices = {"zstd", "none"},
-       .help = "How snapshots are stored and sent. Either can be read whatever is set here."});
+       .help = "Compression of stored and sent snapshots. A node reads both formats with either "
+               "value."});
   add({.path = "snapshot.rate_limit",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, snapshot.rate_limit),
@@ -315,55 +307,55 @@ std::vector<Option> make_options() {
        .max = "1TiB",
        .zero_word = "none",
        .live = true,
-       .help = "So many bytes a second this node sends of snapshots, to all followers together; "
-               "`none`: as fast as they take them. For a link that writes need too. A limit that a "
-               "snapshot takes long at is fine: a transfer that breaks goes on where it was."});
+       .help = "Limit in bytes per second for sending snapshots, over all followers together. "
+               "`none`: as fast as they accept the data. Set it for a link that writes share. A "
+               "low limit is safe: an interrupted transfer resumes."});
   add({.path = "snapshot.mode",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(SnapshotMode, snapshot.mode),
        .default_text = "auto",
        .choices = {"auto", "view", "fork", "inline"},
-       .help =
-           "How a snapshot is captured. `view`: by what the plugin offers for it, and `fork`: in "
-           "a forked child, where the plugin permits it; entries are applied meanwhile. "
-           "`inline`: on the apply thread; nothing is applied or read until it is written. "
-           "`auto`: the first of these that the plugin can do; when a view or fork cannot be had "
-           "twice in a row, one snapshot is written as by `inline`. `view` and `fork` never are, "
-           "and are an error with a plugin that cannot do them."});
+       .help = "Capture of a snapshot. `view`: the plugin's snapshot view; `fork`: a forked child, "
+               "if the plugin permits it; entries are applied meanwhile. `inline`: on the apply "
+               "thread; nothing is applied or read until the snapshot is written. `auto`: the "
+               "first of these that the plugin supports; after two failed captures in a row, one "
+               "snapshot is written inline. `view` and `fork` never fall back to inline, and are "
+               "an error with a plugin that does not support them."});
   add({.path = "snapshot.fork_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, snapshot.fork_timeout),
        .default_text = "30s",
        .min = "50ms",
        .max = "1h",
-       .help = "A forked child that writes nothing for this long is killed: its snapshot failed."});
+       .help = "Kill a forked child that writes nothing for this long; its snapshot fails."});
   add({.path = "snapshot.fork_memory",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, snapshot.fork_memory),
        .default_text = "0B",
        .min = "0B",
        .max = "16TiB",
-       .help = "While a forked child lives, what is written to is copied, up to the size of the "
-               "state. A child that costs more memory than this is killed: its snapshot failed. It "
-               "is looked at once a second. `0B`: a quarter of the machine's memory; set it when "
-               "the process may have less than the machine has (MemoryMax=, containers)."});
+       .help =
+           "Maximum memory of a forked child. While the child runs, modified pages are copied, up "
+           "to the size of the state. A child that uses more is killed, and its snapshot fails; "
+           "the check runs once a second. `0B`: a quarter of the machine's memory; set a value "
+           "when the process is limited to less than the machine has (MemoryMax=, containers)."});
 
   add({.path = "client.framing",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(FramingChoice, client.framing),
        .default_text = "auto",
        .choices = {"auto", "line", "resp", "length"},
-       .help = "How requests are cut out of a client's bytes: `line` (nc), `resp` (redis-cli), "
-               "`length` (u32 little-endian, then the bytes); `auto`: as the plugin declares."});
+       .help = "Framing of requests in a client's bytes: `line` (nc), `resp` (redis-cli), `length` "
+               "(u32 little-endian, then the bytes). `auto`: as the plugin declares."});
   add({.path = "client.request_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, client.request_timeout),
        .default_text = "5s",
        .min = "10ms",
        .max = "10m",
-       .help = "A request that has no answer by then gets `NOLEADER` when it was handed to nobody, "
-               "`UNKNOWN` when it was. Longer than an election, so that a change of leader is a "
-               "pause and no error."});
+       .help = "Deadline of a request. After it, the reply is `NOLEADER` if the request was never "
+               "proposed, `UNKNOWN` if it was. Longer than an election, so that a leader change is "
+               "a pause and not an error."});
   add({.path = "client.max_request",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, client.max_request),
@@ -371,22 +363,23 @@ std::vector<Option> make_options() {
        .min = "1KiB",
        .max = "64MiB",
        .cluster_setting = true,
-       .help = "The largest request; a larger one is answered `TOOLARGE`."});
+       .help = "Maximum request size; a larger request gets `TOOLARGE`."});
   add({.path = "client.max_connections",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, client.max_connections),
        .default_text = "10000",
        .min = "1",
        .max = "1000000",
-       .help = "Further clients are told `OVERLOADED` and closed. The limit of open files "
-               "(`LimitNOFILE`) has to be larger."});
+       .help = "Maximum number of client connections. Further clients get `OVERLOADED` and are "
+               "closed. The limit of open files (`LimitNOFILE`) must be larger."});
   add({.path = "client.max_inflight_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, client.max_inflight_bytes),
        .default_text = "256MiB",
        .min = "1MiB",
        .max = "1TiB",
-       .help = "Requests of all clients that are under way; over it they are told `OVERLOADED`."});
+       .help = "Maximum size of all requests in progress, over all clients. Further requests get "
+               "`OVERLOADED`."});
 
   add({.path = "log.level",
        .type = Type::kChoice,
@@ -394,15 +387,15 @@ std::vector<Option> make_options() {
        .default_text = "info",
        .choices = {"debug", "info", "warning", "error"},
        .live = true,
-       .help = "The least important lines to log. Nothing is logged per request."});
+       .help = "Minimum severity to log. Nothing is logged per request."});
   add({.path = "log.format",
        .type = Type::kChoice,
        .field = {},
        .default_text = "auto",
        .choices = {"auto"},
        .later = {"text", "json"},
-       .help = "Text on standard error; with a priority that journald understands unless it is a "
-               "terminal. Only `auto` in this version."});
+       .help = "Text on standard error, prefixed with a journald priority unless standard error is "
+               "a terminal. Only `auto` in this version."});
 
   add({.path = "shutdown.transfer_timeout",
        .type = Type::kDuration,
@@ -411,7 +404,7 @@ std::vector<Option> make_options() {
        .min = "0ms",
        .max = "10m",
        .live = true,
-       .help = "How long a leader that is told to stop tries to hand over its leadership first."});
+       .help = "Time limit for a stopping leader to transfer leadership."});
   add({.path = "shutdown.drain_timeout",
        .type = Type::kDuration,
        .field = CONNECTD_FIELD(Duration, shutdown.drain_timeout),
@@ -419,7 +412,7 @@ std::vector<Option> make_options() {
        .min = "0ms",
        .max = "10m",
        .live = true,
-       .help = "How long it then waits for the requests that are under way."});
+       .help = "Time limit for the requests in progress, after the transfer."});
   return table;
 }
 
@@ -436,7 +429,7 @@ std::string format_map(const TextMap& map) {
   for (const auto& [key, value] : map) {
     text += fmt::format("{}{}: \"", text.size() > 1 ? ", " : "", format_text(key));
     std::string quoted = format_text(value);
-    // Always quoted: the plugin gets text, also where it looks like a number.
+    // Always quoted: the plugin gets a string, even if it looks like a number.
     text += quoted.starts_with('"') ? quoted.substr(1) : quoted + '"';
   }
   return text + "}";
@@ -465,15 +458,15 @@ std::string_view type_name(Type type) {
     case Type::kSize:
       return "size";
     case Type::kText:
-      return "text";
+      return "string";
     case Type::kChoice:
       return "choice";
     case Type::kAddress:
       return "address";
     case Type::kTextList:
-      return "list of texts";
+      return "list of strings";
     case Type::kTextMap:
-      return "map of texts";
+      return "map of strings";
     case Type::kMembers:
       return "list of members";
   }
@@ -487,16 +480,16 @@ const std::vector<Option>& options() {
 
 const std::vector<Section>& sections() {
   static const std::vector<Section> kTable = {
-      {"node", "Who this node is."},
-      {"cluster", "Who belongs together."},
-      {"listen", "Where to bind, when not at the addresses that others dial."},
+      {"node", "This node."},
+      {"cluster", "The members and their bootstrap."},
+      {"listen", "Bind addresses, if they differ from the addresses that others dial."},
       {"plugin", "The state machine that the cluster replicates."},
       {"raft", "Consensus."},
       {"storage", "The log on disk."},
-      {"snapshot", "When the log is replaced by the state it led to."},
-      {"client", "The port that clients talk to."},
-      {"log", "What is told to people."},
-      {"shutdown", "What SIGTERM and SIGINT wait for. A second signal stops at once."},
+      {"snapshot", "Snapshots of the state, which replace the log."},
+      {"client", "The client port."},
+      {"log", "Logging."},
+      {"shutdown", "Time limits after SIGTERM or SIGINT. A second signal stops at once."},
   };
   return kTable;
 }
@@ -504,8 +497,8 @@ const std::vector<Section>& sections() {
 const std::vector<LaterSection>& later_sections() {
   static const std::vector<LaterSection> kTable = {
       {"tls",
-       "TLS is not in this version: nothing would be encrypted. Delete the section, and keep the "
-       "ports on a network that you trust"},
+       "TLS is not supported in this version: nothing would be encrypted. Delete the section, and "
+       "keep the ports on a trusted network"},
   };
   return kTable;
 }
@@ -525,7 +518,7 @@ std::string format_text(std::string_view text) {
   bool starts_well =
       !text.empty() && (text[0] == '/' || text[0] == '.' || text[0] == '_' ||
                         (text[0] >= 'a' && text[0] <= 'z') || (text[0] >= 'A' && text[0] <= 'Z'));
-  // Words that YAML readers take for something else than text.
+  // Words that YAML readers do not parse as strings.
   static const std::vector<std::string_view> kReserved = {"true", "false", "null", "yes", "no",
                                                           "on",   "off",   "y",    "n"};
   std::string lower(text);

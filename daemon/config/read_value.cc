@@ -31,9 +31,9 @@ std::string check_text(std::string_view pattern, std::string_view text) {
                          text.substr(0, kMaxName), kMaxName);
     }
   } else if (pattern == "path") {
-    if (text.empty()) return "is empty; a path is wanted";
+    if (text.empty()) return "must not be empty";
     if (text.size() > kMaxPath || text.find('\0') != std::string_view::npos) {
-      return fmt::format("is not a path of at most {} bytes", kMaxPath);
+      return fmt::format("must be a path of at most {} bytes", kMaxPath);
     }
   } else if (pattern == "sha256") {
     auto hex = [](char c) {
@@ -86,14 +86,14 @@ Place file_place() {
 
 bool ValueReader::take_key(const YamlNode& key, std::string_view prefix, Places& seen) {
   if (key.kind != YamlNode::Kind::kScalar) {
-    diagnostics_.error(place_of(key), "a key is one word");
+    diagnostics_.error(place_of(key), "a key must be one word");
     return false;
   }
   auto [it, fresh] = seen.emplace(key.text, place_of(key));
   if (!fresh) {
     diagnostics_.error(place_of(key),
                        fmt::format("duplicate key '{}{}'; delete one of the two", prefix, key.text),
-                       it->second, "it was first given here");
+                       it->second, "first set here");
   }
   return fresh;
 }
@@ -122,7 +122,7 @@ void ValueReader::store(const Option& option, const YamlNode& node, const Place&
       if (auto* get = std::get_if<std::string& (*)(Config&)>(&option.field)) (*get)(config_) = "";
       return;
     }
-    return complain("has no value; give it one, or delete the key to get the default");
+    return complain("missing value; set it, or delete the key to use the default");
   }
   switch (option.type) {
     case Type::kTextList:
@@ -135,19 +135,19 @@ void ValueReader::store(const Option& option, const YamlNode& node, const Place&
       break;
   }
   if (node.kind != YamlNode::Kind::kScalar) {
-    return complain(fmt::format("is a {}; {} is wanted",
+    return complain(fmt::format("must be {1}, not a {0}",
                                 node.kind == YamlNode::Kind::kMap ? "map" : "list",
                                 with_article(option.type)));
   }
   const std::string& text = node.text;
   bool is_plain_type = option.type == Type::kBool || option.type == Type::kInteger;
   if (is_plain_type && node.quoted) {
-    return complain(fmt::format("\"{}\" is a text, being in quotes; {} is wanted", text,
+    return complain(fmt::format("\"{}\" is a string, because of the quotes; must be {}", text,
                                 with_article(option.type)));
   }
   if (std::find(option.later.begin(), option.later.end(), text) != option.later.end()) {
     std::string offer = option.type == Type::kBool ? "only 'false'" : joined(option.choices);
-    return complain(fmt::format("'{}' is not in this version; write {}", text, offer));
+    return complain(fmt::format("'{}' is not supported in this version; write {}", text, offer));
   }
   store_scalar(option, text, place);
 }
@@ -229,11 +229,10 @@ void ValueReader::store_choice(const Option& option, const std::string& text, co
   auto it = std::find(option.choices.begin(), option.choices.end(), text);
   if (it == option.choices.end()) {
     std::string_view near = nearest(text, option.choices);
-    return complain(
-        near.empty()
-            ? fmt::format("'{}' is none of its values; write {}", text, joined(option.choices))
-            : fmt::format("'{}' is none of its values ({}); did you mean '{}'?", text,
-                          joined(option.choices), near));
+    return complain(near.empty()
+                        ? fmt::format("'{}' is invalid; must be {}", text, joined(option.choices))
+                        : fmt::format("'{}' is invalid (must be {}); did you mean '{}'?", text,
+                                      joined(option.choices), near));
   }
   if (const auto* field = std::get_if<ChoiceField>(&option.field)) {
     field->set(config_, static_cast<size_t>(it - option.choices.begin()));
@@ -243,14 +242,14 @@ void ValueReader::store_choice(const Option& option, const std::string& text, co
 void ValueReader::store_list(const Option& option, const YamlNode& node, const Place& place,
                              const Place* label) {
   if (node.kind != YamlNode::Kind::kSequence) {
-    diagnostics_.error(place, fmt::format("'{}': a list is wanted, like [one, two]", option.path));
+    diagnostics_.error(place, fmt::format("'{}': must be a list, such as [one, two]", option.path));
     return;
   }
   TextList list;
   for (const YamlNode& item : node.items) {
     if (item.kind != YamlNode::Kind::kScalar) {
       diagnostics_.error(part_place(item, label),
-                         fmt::format("'{}': its items are texts", option.path));
+                         fmt::format("'{}': its items must be strings", option.path));
       continue;
     }
     std::string problem = check_text(option.pattern, item.text);
@@ -260,7 +259,7 @@ void ValueReader::store_list(const Option& option, const YamlNode& node, const P
     list.push_back(item.text);
   }
   if (list.size() > kMaxListItems) {
-    diagnostics_.error(place, fmt::format("'{}': has {} items; at most {} are taken", option.path,
+    diagnostics_.error(place, fmt::format("'{}': has {} items; must be at most {}", option.path,
                                           list.size(), kMaxListItems));
   }
   std::get<TextList& (*)(Config&)>(option.field)(config_) = std::move(list);
@@ -270,14 +269,14 @@ void ValueReader::store_map(const Option& option, const YamlNode& node, const Pl
                             const Place* label) {
   if (node.kind != YamlNode::Kind::kMap) {
     diagnostics_.error(place,
-                       fmt::format("'{}': a map is wanted, like {{key: \"value\"}}", option.path));
+                       fmt::format("'{}': must be a map, such as {{key: \"value\"}}", option.path));
     return;
   }
   TextMap map;
   Places seen;
   flatten(option, node, "", label, map, seen);
   if (map.size() > kMaxPluginOptions) {
-    diagnostics_.error(place, fmt::format("'{}': has {} keys; at most {} are taken", option.path,
+    diagnostics_.error(place, fmt::format("'{}': has {} keys; must be at most {}", option.path,
                                           map.size(), kMaxPluginOptions));
   }
   std::get<TextMap& (*)(Config&)>(option.field)(config_) = std::move(map);
@@ -287,7 +286,7 @@ void ValueReader::flatten(const Option& option, const YamlNode& node, const std:
                           const Place* label, TextMap& map, Places& seen) {
   for (const auto& [key, value] : node.entries) {
     if (key.kind != YamlNode::Kind::kScalar || key.text.empty()) {
-      diagnostics_.error(part_place(key, label), "a key is one word");
+      diagnostics_.error(part_place(key, label), "a key must be one word");
       continue;
     }
     std::string name = prefix + key.text;
@@ -300,7 +299,7 @@ void ValueReader::flatten(const Option& option, const YamlNode& node, const std:
     if (!fresh) {
       diagnostics_.error(
           key_place, fmt::format("duplicate key '{}.{}'; delete one of the two", option.path, name),
-          it->second, "it was first given here");
+          it->second, "first set here");
       continue;
     }
     set_plugin_option(option, name, value, key_place, part_place(value, label), map);
@@ -311,35 +310,37 @@ void ValueReader::set_plugin_option(const Option& option, const std::string& nam
                                     const YamlNode& value, const Place& key_place,
                                     const Place& value_place, TextMap& map) {
   if (name.size() > kMaxPluginKey) {
-    diagnostics_.error(key_place,
-                       fmt::format("'{}': a key has at most {} bytes", option.path, kMaxPluginKey));
+    diagnostics_.error(key_place, fmt::format("'{}': a key must have at most {} bytes", option.path,
+                                              kMaxPluginKey));
     return;
   }
   if (value.kind == YamlNode::Kind::kNull) {
-    diagnostics_.error(key_place, fmt::format("'{}.{}': has no value; write \"\" for an empty text",
-                                              option.path, name));
+    diagnostics_.error(
+        key_place,
+        fmt::format("'{}.{}': missing value; write \"\" for an empty string", option.path, name));
     return;
   }
   if (value.kind == YamlNode::Kind::kSequence) {
-    diagnostics_.error(
-        value_place,
-        fmt::format("'{}.{}': plugins take texts, not lists; write one text", option.path, name));
+    diagnostics_.error(value_place,
+                       fmt::format("'{}.{}': must be a string, not a list", option.path, name));
     return;
   }
   const std::string& text = value.text;
   bool octal = !value.quoted && text.size() > 1 && text[0] == '0' &&
                std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (octal) {
-    diagnostics_.error(value_place,
-                       fmt::format("'{}.{}': '{}' has a leading zero, which some read as octal; "
-                                   "write \"{}\" if it is meant as text",
-                                   option.path, name, text, text));
+    diagnostics_.error(
+        value_place,
+        fmt::format(
+            "'{}.{}': '{}' has a leading zero, which may mean octal; write \"{}\" for a string",
+            option.path, name, text, text));
     return;
   }
   if (text.size() > kMaxPluginValue || text.find('\0') != std::string::npos) {
-    diagnostics_.error(value_place,
-                       fmt::format("'{}.{}': a value is a text of at most {} bytes, without NUL",
-                                   option.path, name, kMaxPluginValue));
+    diagnostics_.error(
+        value_place,
+        fmt::format("'{}.{}': a value must be a string of at most {} bytes without NUL",
+                    option.path, name, kMaxPluginValue));
     return;
   }
   map[name] = text;
@@ -348,14 +349,15 @@ void ValueReader::set_plugin_option(const Option& option, const std::string& nam
 void ValueReader::store_members(const Option& option, const YamlNode& node, const Place& place,
                                 const Place* label) {
   if (node.kind != YamlNode::Kind::kSequence || node.items.empty()) {
-    diagnostics_.error(place, fmt::format("'{}': a list of members is wanted, like [{{id: 1, peer: "
-                                          "\"127.0.0.1:7101\", client: \"127.0.0.1:7201\", http: "
-                                          "\"127.0.0.1:7301\"}}]",
-                                          option.path));
+    diagnostics_.error(
+        place,
+        fmt::format("'{}': must be a list of members, such as [{{id: 1, peer: \"127.0.0.1:7101\", "
+                    "client: \"127.0.0.1:7201\", http: \"127.0.0.1:7301\"}}]",
+                    option.path));
     return;
   }
   if (node.items.size() > kMaxMembers) {
-    diagnostics_.error(place, fmt::format("'{}': has {} members; at most {} are taken", option.path,
+    diagnostics_.error(place, fmt::format("'{}': has {} members; must be at most {}", option.path,
                                           node.items.size(), kMaxMembers));
     return;
   }
@@ -376,7 +378,7 @@ void ValueReader::read_member(const YamlNode& item, const Place* label, MemberLi
   Place item_place = part_place(item, label);
   if (item.kind != YamlNode::Kind::kMap) {
     diagnostics_.error(item_place,
-                       "a member is a map: {id: 1, peer: \"host:port\", client: "
+                       "a member must be a map: {id: 1, peer: \"host:port\", client: "
                        "\"host:port\", http: \"host:port\"}");
     return;
   }
@@ -393,13 +395,13 @@ void ValueReader::read_member(const YamlNode& item, const Place* label, MemberLi
       std::string_view near = nearest(key.text, {"id", "peer", "client", "http"});
       diagnostics_.error(part_place(key, label),
                          fmt::format("unknown key '{}' of a member; {}", key.text,
-                                     near.empty() ? "it has id, peer, client and http"
+                                     near.empty() ? "must be id, peer, client or http"
                                                   : fmt::format("did you mean '{}'?", near)));
       continue;
     }
     if (value.kind != YamlNode::Kind::kScalar) {
       diagnostics_.error(value.kind == YamlNode::Kind::kNull ? part_place(key, label) : value_place,
-                         fmt::format("a member's '{}' is {}", key.text,
+                         fmt::format("a member's '{}' must be {}", key.text,
                                      address == nullptr ? "a whole number" : "host:port"));
       continue;
     }
@@ -411,7 +413,7 @@ void ValueReader::read_member(const YamlNode& item, const Place* label, MemberLi
   }
   for (std::string_view needed : {"id", "peer", "client", "http"}) {
     if (seen.find(needed) == seen.end()) {
-      diagnostics_.error(item_place, fmt::format("this member has no '{}'", needed));
+      diagnostics_.error(item_place, fmt::format("missing '{}' of this member", needed));
     }
   }
   members.push_back(std::move(member));
@@ -421,7 +423,7 @@ void ValueReader::read_member_id(const YamlNode& value, const Place& place, Memb
                                  std::map<uint64_t, Place>& ids) {
   const Option& option = *find_option("node.id");
   Parsed<uint64_t> id = parse_integer(value.text);
-  if (value.quoted) id = tl::unexpected<std::string>("a whole number is written without quotes");
+  if (value.quoted) id = tl::unexpected<std::string>("must be a whole number without quotes");
   if (!id) {
     diagnostics_.error(place, fmt::format("a member's 'id': {}", id.error()));
     return;
@@ -432,8 +434,8 @@ void ValueReader::read_member_id(const YamlNode& value, const Place& place, Memb
   }
   auto [it, fresh] = ids.emplace(*id, place);
   if (!fresh) {
-    diagnostics_.error(place, fmt::format("two members have the id {}", *id), it->second,
-                       "the other is here");
+    diagnostics_.error(place, fmt::format("duplicate member id {}", *id), it->second,
+                       "first set here");
   }
   member.id = NodeId(*id);
 }
@@ -448,14 +450,14 @@ void ValueReader::read_member_address(std::string_view key, const YamlNode& valu
   }
   if (address->is_wildcard()) {
     diagnostics_.error(place, fmt::format("a member's '{}': others cannot dial {}; write the "
-                                          "address they reach it at, and {} in 'listen.{}'",
+                                          "address that others dial, and {} in 'listen.{}'",
                                           key, address->host, address->to_string(), key));
     return;
   }
   auto [it, fresh] = addresses.emplace(address->to_string(), place);
   if (!fresh) {
-    diagnostics_.error(place, fmt::format("the address {} is given twice", address->to_string()),
-                       it->second, "the other is here");
+    diagnostics_.error(place, fmt::format("duplicate address {}", address->to_string()), it->second,
+                       "first set here");
   }
   out = *address;
 }

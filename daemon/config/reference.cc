@@ -20,7 +20,7 @@ std::string joined(const std::vector<std::string_view>& words, std::string_view 
   return text;
 }
 
-// `text` in lines of at most `width` behind `prefix`, broken at spaces.
+// Breaks `text` at spaces into lines of at most `width`, each after `prefix`.
 std::string wrapped(std::string_view text, std::string_view prefix, size_t width) {
   std::string out;
   std::string line;
@@ -55,7 +55,7 @@ std::string notes_text(const Option& option) {
   return joined(notes, ", ", "");
 }
 
-// A pipe would end the cell.
+// Escapes pipes, which would end the cell.
 std::string cell(std::string_view text) {
   std::string out;
   for (char c : text) {
@@ -69,8 +69,8 @@ std::string cell(std::string_view text) {
 
 std::string annotated_example() {
   std::string out =
-      "# Every key of connectd's configuration. What is commented out stands for its default;\n"
-      "# `connectctl config check FILE` finds what is wrong with a file.\n";
+      "# Every key of connectd's configuration. Lines that are commented out show the default;\n"
+      "# `connectctl config check FILE` checks a file.\n";
   for (const Section& section : sections()) {
     out += fmt::format("\n# {}\n{}:\n", section.help, section.name);
     for (const Option& option : options()) {
@@ -100,22 +100,23 @@ std::string annotated_example() {
 std::string reference_page() {
   std::string out =
       "# Configuration reference\n\n"
-      "This page is printed by `connectctl config reference`; a test compares it with the option\n"
-      "table in daemon/config/options.cc, which drives loading and checking too.\n\n"
+      "`connectctl config reference` prints this page; a test compares it with the option table "
+      "in\n"
+      "daemon/config/options.cc, which also drives loading and checking.\n\n"
       "A configuration is one YAML document. Unknown and duplicate keys, numbers with leading "
       "zeros,\n"
       "anchors, aliases and tags are errors; all errors of a file are reported at once, with "
       "their\n"
       "lines. Every key can be overridden with `--set section.key=value`. `connectd "
       "--print-config`\n"
-      "shows every value in force and where it comes from.\n\n"
+      "shows every effective value and its source.\n\n"
       "- **duration**: a whole number and `ns`, `us`, `ms`, `s`, `m` or `h`: `50ms`.\n"
       "- **size**: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `64MiB`.\n"
-      "- **address**: `host:port`; an IPv6 host stands in brackets: `[::1]:7101`.\n"
-      "- **live**: SIGHUP (`systemctl reload`) applies a change; all others need a restart.\n"
-      "- **cluster setting**: read when the cluster forms. Afterwards the log's value counts, and "
-      "a\n"
-      "  differing file is a warning.\n\n";
+      "- **address**: `host:port`; write an IPv6 host in brackets: `[::1]:7101`.\n"
+      "- **live**: SIGHUP (`systemctl reload`) applies a change; other keys need a restart.\n"
+      "- **cluster setting**: read when the cluster forms. Later, the log's value applies, and a "
+      "differing\n"
+      "  file causes a warning.\n\n";
   for (const Section& section : sections()) {
     out += fmt::format("## {}\n\n{}\n\n", section.name, section.help);
     out += "| key | values | default | |\n|---|---|---|---|\n";

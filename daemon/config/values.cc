@@ -34,7 +34,7 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 Parsed<uint64_t> parse_digits(std::string_view digits) {
   if (digits.size() > 1 && digits[0] == '0') {
     size_t first = std::min(digits.find_first_not_of('0'), digits.size() - 1);
-    return wrong(fmt::format("'{}' has a leading zero, which some read as octal; write {}", digits,
+    return wrong(fmt::format("'{}' has a leading zero, which may mean octal; write {}", digits,
                              digits.substr(first)));
   }
   uint64_t value = 0;
@@ -54,14 +54,14 @@ Parsed<uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, N
   size_t digits = 0;
   while (digits < text.size() && is_digit(text[digits])) ++digits;
   if (digits == 0) {
-    return wrong(fmt::format("'{}' is not a {}: write a whole number and a unit, like {}", text,
+    return wrong(fmt::format("'{}' is not a {}: write a whole number and a unit, such as {}", text,
                              what, example));
   }
   std::string_view unit_text = text.substr(digits);
   while (!unit_text.empty() && unit_text.front() == ' ') unit_text.remove_prefix(1);
   if (unit_text.empty()) {
     return wrong(
-        fmt::format("'{}' has no unit; write one of {} behind it, like {}", text, names, example));
+        fmt::format("'{}' has no unit; append one of {}, such as {}", text, names, example));
   }
   if (unit_text.front() == '.' || unit_text.front() == ',') {
     return wrong(fmt::format("'{}' is not a whole number; use a smaller unit ({})", text, names));
@@ -70,7 +70,7 @@ Parsed<uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, N
       std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit_text; });
   if (unit == units.end()) {
     return wrong(
-        fmt::format("'{}' has the unknown unit '{}'; the units are {}", text, unit_text, names));
+        fmt::format("'{}' has the unknown unit '{}'; must be one of {}", text, unit_text, names));
   }
   Parsed<uint64_t> number = parse_digits(text.substr(0, digits));
   if (!number) return number;
@@ -100,7 +100,7 @@ Parsed<bool> parse_bool(std::string_view text) {
 
 Parsed<uint64_t> parse_integer(std::string_view text) {
   if (text.starts_with("0x") || text.starts_with("0o") || text.starts_with("0X")) {
-    return wrong(fmt::format("'{}' is not a decimal number; write it in decimal digits", text));
+    return wrong(fmt::format("'{}' must be a decimal number", text));
   }
   if (text.empty() || !std::all_of(text.begin(), text.end(), is_digit)) {
     return wrong(fmt::format("'{}' is not a whole number", text));

@@ -38,7 +38,7 @@ class TreeBuilder final : public YAML::EventHandler {
     finish(start(YamlNode::Kind::kNull, mark));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    problem(mark, "aliases ('*name') are not taken here; write the value out");
+    problem(mark, "aliases ('*name') are not supported; write the value out");
     finish(start(YamlNode::Kind::kNull, mark));
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -114,11 +114,11 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
   void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (anchor != 0) problem(mark, "anchors ('&name') are not taken here; write the value out");
+    if (anchor != 0) problem(mark, "anchors ('&name') are not supported; write the value out");
   }
   void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
     if (!tag.empty() && tag != "?" && tag != "!") {
-      problem(mark, fmt::format("tags ('{}') are not taken here; delete it", tag));
+      problem(mark, fmt::format("tags ('{}') are not supported; delete it", tag));
     }
   }
 
@@ -142,12 +142,11 @@ void check_characters(const std::string& text, std::vector<YamlProblem>& problem
       continue;
     }
     if (c == '\t' && indent) {
-      problems.push_back({at, "a tab at the start of a line; YAML is indented with spaces"});
+      problems.push_back({at, "tab at the start of a line; indent with spaces"});
       indent = false;
     } else if ((byte < 0x20 && c != '\t' && c != '\r') || byte == 0x7f) {
-      problems.push_back({at, fmt::format("the control character 0x{:02x}; this is not a text file "
-                                          "in UTF-8",
-                                          byte)});
+      problems.push_back(
+          {at, fmt::format("control character 0x{:02x}; must be a UTF-8 text file", byte)});
       return;
     }
     if (c != ' ') indent = false;
@@ -173,7 +172,7 @@ YamlDocument parse_yaml(const std::string& text) {
     TreeBuilder second_builder(second);
     if (parser.HandleNextDocument(second_builder)) {
       document.problems.push_back(
-          {second.root.at, "a second document; a configuration is one, delete from '---' on"});
+          {second.root.at, "second document; must be one document, delete everything from '---'"});
     }
   } catch (const YAML::Exception& e) {
     document.problems.push_back({position_of(e.mark), "not YAML: " + e.msg});

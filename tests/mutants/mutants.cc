@@ -56,18 +56,17 @@ struct Options {
 
 constexpr const char* kUsage = R"(usage: mutants [OPTION...] [NAME...]
 
-Switches the named mutants on, one by one (none named: all of them), and runs until something breaks.
+Run each mutant NAME [all] until a check fails.
 
-  --list              the names, and what each breaks
-  --quick             those of the quick tier
-  --seconds N         a mutant that lives for so long, of processor time, has survived [60]
-  --control N         first all ways to run for N seconds each with no mutant on; 0: not [20]
-  --by WAY            run them by this: simulator, cores, stories, storage, node, offline
-                      [each as the catalogue says]
-  --seed N            the first seed, or story [1]
-  --jobs N            so many at a time [as there are processors]
-  --trace             what happens in the simulator; for one mutant and one seed
-  --markdown          the table as the documentation has it
+  --list              names, and the bug of each
+  --quick             mutants of the quick tier only
+  --seconds N         processor time after which a mutant has survived [60]
+  --control N         seconds of each runner without a mutant, before the mutants; 0: none [20]
+  --by RUNNER         simulator, cores, stories, storage, node or offline [from the catalogue]
+  --seed N            first seed, or story [1]
+  --jobs N            mutants at a time [number of processors]
+  --trace             events of the simulator; for one mutant and one seed
+  --markdown          table in the format of the documentation
 )";
 
 constexpr Killer kKillers[] = {Killer::kSimulator,    Killer::kCores,     Killer::kStories,
@@ -83,12 +82,12 @@ Options parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
     auto number = [&](uint64_t least) {
-      if (++i == argc) usage_error(fmt::format("{} needs a number", word));
+      if (++i == argc) usage_error(fmt::format("{} requires a number", word));
       std::string_view text = argv[i];
       uint64_t value = 0;
       auto end = std::from_chars(text.data(), text.data() + text.size(), value);
       if (end.ec != std::errc() || end.ptr != text.data() + text.size() || value < least) {
-        usage_error(fmt::format("{} takes a number from {} on, not '{}'", word, least, text));
+        usage_error(fmt::format("{} must be a number of at least {}, not '{}'", word, least, text));
       }
       return value;
     };
@@ -114,21 +113,21 @@ Options parse(int argc, char** argv) {
         if (way == killer_name(killer)) options.by = killer;
       }
       if (!options.by)
-        usage_error("--by takes simulator, cores, stories, storage, node or offline");
+        usage_error("--by must be simulator, cores, stories, storage, node or offline");
     } else if (word == "--help" || word == "-h") {
       fmt::print("{}", kUsage);
       std::exit(0);
     } else if (word.starts_with("-")) {
-      usage_error(fmt::format("there is no option '{}'", word));
+      usage_error(fmt::format("unknown option '{}'", word));
     } else {
       auto found = std::find_if(std::begin(kCatalogue), std::end(kCatalogue),
                                 [&](const Entry& entry) { return entry.name == word; });
-      if (found == std::end(kCatalogue)) usage_error(fmt::format("there is no mutant '{}'", word));
+      if (found == std::end(kCatalogue)) usage_error(fmt::format("unknown mutant '{}'", word));
       options.chosen.push_back(static_cast<int>(found - std::begin(kCatalogue)) + 1);
     }
   }
-  if (options.quick && !options.chosen.empty()) usage_error("--quick, or names");
-  if (options.trace && options.chosen.size() != 1) usage_error("--trace needs one name");
+  if (options.quick && !options.chosen.empty()) usage_error("--quick excludes names");
+  if (options.trace && options.chosen.size() != 1) usage_error("--trace requires one name");
   if (options.chosen.empty()) {
     for (int number = 1; number <= kCount; ++number) {
       if (!options.quick || kCatalogue[number - 1].is_quick) options.chosen.push_back(number);

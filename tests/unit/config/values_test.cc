@@ -18,7 +18,7 @@ TEST(Values, DurationsCarryUnits) {
     EXPECT_FALSE(parse_duration(bad).has_value()) << bad;
   }
   EXPECT_EQ(parse_duration("50").error(),
-            "'50' has no unit; write one of ns us ms s m h behind it, like 50ms");
+            "'50' has no unit; append one of ns us ms s m h, such as 50ms");
 }
 
 TEST(Values, SizesCarryUnits) {
@@ -29,7 +29,7 @@ TEST(Values, SizesCarryUnits) {
     EXPECT_FALSE(parse_size(bad).has_value()) << bad;
   }
   EXPECT_EQ(parse_size("64MB").error(),
-            "'64MB' has the unknown unit 'MB'; the units are B KiB MiB GiB TiB");
+            "'64MB' has the unknown unit 'MB'; must be one of B KiB MiB GiB TiB");
 }
 
 TEST(Values, FormattingIsParsedBack) {
@@ -53,7 +53,7 @@ TEST(Values, WholeNumbersAreDecimal) {
     EXPECT_FALSE(parse_integer(bad).has_value()) << bad;
   }
   EXPECT_EQ(parse_integer("010").error(),
-            "'010' has a leading zero, which some read as octal; write 10");
+            "'010' has a leading zero, which may mean octal; write 10");
 }
 
 TEST(Values, EditDistanceCountsSwaps) {
