@@ -34,6 +34,12 @@ MAY_INCLUDE = {
             "offline", "client", "admin", "sim"],
 }
 
+# Header of daemon/ -> the only modules that may include it, whatever lies below them.
+ONLY_FOR = {
+    # Below them an error says what went wrong, not how a process ends.
+    "base/exit_code.h": ["app", "ctl"],
+}
+
 NETWORK = ["net", "transport", "client", "admin", "app", "ctl"]
 # Third-party or system header (a prefix) -> modules or files of daemon/ that may include it.
 # The first prefix that fits counts.
@@ -80,6 +86,8 @@ def daemon_violation(module, name, quoted, header):
     if quoted:
         if "/" not in header or target not in MAY_INCLUDE:
             return "quoted includes begin with a module of daemon/, as in \"base/error.h\""
+        if header in ONLY_FOR and module not in ONLY_FOR[header]:
+            return f"may be included only in: {', '.join(ONLY_FOR[header])}"
         if target == module:
             return None
         if any(covers(entry, target, header) for entry in MAY_INCLUDE[module]):
@@ -144,6 +152,7 @@ def check(root):
 SELF_TEST = {
     "daemon/base/a.h": ('#include "raft/types.h"', True),
     "daemon/base/b.h": ('#include "base/error.h"', False),
+    "daemon/base/e.cc": ('#include "base/exit_code.h"', True),
     "daemon/base/c.h": ("#include <glog/logging.h>", True),
     "daemon/base/log.h": ("#include <glog/logging.h>", False),
     "daemon/base/d.cc": ("#include <openssl/evp.h>", False),
@@ -163,6 +172,7 @@ SELF_TEST = {
     "daemon/node/c.cc": ('#include "client/port.h"', True),
     "daemon/node/d.cc": ('#include "plugin/instance.h"', False),
     "daemon/node/e.cc": ('#include "error.h"', True),
+    "daemon/node/f.cc": ('#include "base/exit_code.h"', True),
     "daemon/storage/a.cc": ('#include "plugin/plugin.h"', True),
     "daemon/storage/b.cc": ("#include <yaml-cpp/yaml.h>", True),
     "daemon/config/a.cc": ("  #  include <yaml-cpp/yaml.h>", False),
@@ -177,6 +187,8 @@ SELF_TEST = {
     "daemon/app/a.cc": ('#include "ctl/commands.h"', True),
     "daemon/app/b.cc": ("#include <boost/program_options.hpp>", False),
     "daemon/ctl/a.cc": ('#include "app/main.h"', True),
+    "daemon/app/c.cc": ('#include "base/exit_code.h"', False),
+    "daemon/ctl/c.cc": ('#include "base/exit_code.h"', False),
     "daemon/ctl/b.cc": ("#include <boost/filesystem.hpp>", True),
     "daemon/extra/a.cc": ("int x;", True),
     "plugins/kv/a.cc": ('#include "base/bytes.h"', True),

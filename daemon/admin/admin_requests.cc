@@ -19,7 +19,9 @@ using Actions = std::vector<std::pair<std::string_view, Kind>>;
 
 constexpr size_t kMaxShown = 32;  // of a text that is not understood
 
-tl::unexpected<Error> wrong(std::string text) { return failure(ExitCode::kUsage, std::move(text)); }
+tl::unexpected<Error> wrong(std::string text) {
+  return failure(ErrorKind::kUsage, std::move(text));
+}
 tl::unexpected<Error> unknown_field(std::string_view name) {
   return wrong(fmt::format("'{}' is not known, or has a value of the wrong kind",
                            name.substr(0, kMaxShown)));

@@ -20,7 +20,7 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 Result<node::ReadOptions> parse_read_level(std::string_view text) {
-  auto wrong = [](std::string why) { return failure(ExitCode::kUsage, std::move(why)); };
+  auto wrong = [](std::string why) { return failure(ErrorKind::kUsage, std::move(why)); };
   node::ReadOptions read;
   const size_t end = std::min(text.find(';'), text.size());
   const std::string_view level = trimmed(text.substr(0, end));

@@ -42,7 +42,7 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
         values);
     po::notify(values);
   } catch (const po::error& error) {
-    return failure(ExitCode::kUsage,
+    return failure(ErrorKind::kUsage,
                    fmt::format("connectd: {}\nTry: connectd --help", error.what()));
   }
   CommandLine line;
@@ -60,7 +60,7 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   line.version = values.count("version") > 0;
   line.help = values.count("help") > 0;
   if (!line.version && !line.help && !line.load.file && !line.load.plugin) {
-    return failure(ExitCode::kUsage,
+    return failure(ErrorKind::kUsage,
                    "connectd: missing --config or --plugin.\n"
                    "Without a configuration file: connectd --plugin libcounter.so\n"
                    "Try: connectd --help");

@@ -20,6 +20,7 @@
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
 #include "app/systemd.h"
+#include "base/exit_code.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "client/client_port.h"
@@ -91,7 +92,7 @@ class Call final : public node::ReplyHandler {
 // Ends the process at once: from here on nothing that it says could be trusted.
 [[noreturn]] void die(const Error& error) {
   LOG_ERROR("connectd", "{}", error.text);
-  _exit(static_cast<int>(error.code));
+  _exit(exit_status(error.kind));
 }
 
 }  // namespace
@@ -379,7 +380,8 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
     case wire::RefusalCode::kRemoved:
     case wire::RefusalCode::kRecovered:
       // Only a member of this very cluster says this.
-      die(Error{ExitCode::kMismatch, fmt::format("refused by node {}: {}", peer, refusal.text)});
+      die(Error{ErrorKind::kNotAdmitted,
+                fmt::format("refused by node {}: {}", peer, refusal.text)});
     case wire::RefusalCode::kClusterName:
     case wire::RefusalCode::kClusterId:
     case wire::RefusalCode::kPluginName:
@@ -390,7 +392,7 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
       size_t members = config_.cluster.members.size();
       if (refused_by_.size() >= members / 2 + 1 ||
           (refused_by_.size() + 1 >= members && members > 1)) {
-        die(Error{ExitCode::kMismatch,
+        die(Error{ErrorKind::kNotAdmitted,
                   fmt::format("refused by {} of {} members; node {} says: {}", refused_by_.size(),
                               members, peer, refusal.text)});
       }
@@ -423,7 +425,7 @@ void Daemon::Impl::follow_members() {
   followed_members_ = now;
   network_->set_peers(peer_addresses(config_, node_.get()));
   if (!node_->is_removed() || removed_) return;
-  removed_ = Error{ExitCode::kMismatch,
+  removed_ = Error{ErrorKind::kNotAdmitted,
                    fmt::format("node {} was removed from cluster '{}' and stops for good; its data "
                                "directory {} may be deleted",
                                config_.node.id, config_.cluster.name, config_.node.data_dir)};
@@ -704,7 +706,7 @@ void Daemon::Impl::stop_everything() {
   if (snapshot_thread_.joinable()) {
     if (!node_->snapshotter().ends_within(kSnapshotEnd)) {
       // Everything else is written and at rest.
-      die(Error{ExitCode::kPlugin,
+      die(Error{ErrorKind::kPluginFailed,
                 fmt::format("plugin {} {} hangs in its view's save, and the process cannot wait "
                             "for it: save must return when its sink fails",
                             plugin_->name(), plugin_->version())});

@@ -6,6 +6,7 @@
 #include "app/command_line.h"
 #include "app/daemon.h"
 #include "app/node_setup.h"
+#include "base/exit_code.h"
 #include "base/log.h"
 #include "config/load.h"
 #include "config/reference.h"
@@ -16,7 +17,7 @@ namespace {
 
 int exit_with(const Error& error) {
   fmt::print(stderr, "{}{}", error.text, error.text.ends_with('\n') ? "" : "\n");
-  return static_cast<int>(error.code);
+  return exit_status(error.kind);
 }
 
 int main(int argc, char** argv) {
@@ -57,7 +58,7 @@ int main(int argc, char** argv) {
     problems += check_environment(config);
     if (!problems.empty()) {
       fmt::print(stderr, "{}", problems);
-      return static_cast<int>(plugin ? ExitCode::kConfig : plugin.error().code);
+      return exit_status(plugin ? ErrorKind::kBadConfig : plugin.error().kind);
     }
     fmt::print("ok: node {} of cluster '{}', plugin {} {}\n", config.node.id, config.cluster.name,
                (*plugin)->name(), (*plugin)->version());
@@ -70,7 +71,7 @@ int main(int argc, char** argv) {
   auto ended = daemon.run();
   if (!ended) {
     LOG_ERROR("connectd", "{}", ended.error().text);
-    return static_cast<int>(ended.error().code);
+    return exit_status(ended.error().kind);
   }
   return 0;
 }

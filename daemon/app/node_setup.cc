@@ -16,15 +16,14 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                           const config::Config& config) {
   const std::string& dir = config.node.data_dir;
   if (auto made = files.make_directory(dir); !made) {
-    ExitCode code = made.error().code == ExitCode::kPermission ? ExitCode::kPermission
-                                                               : ExitCode::kCannotCreate;
-    return failure(code, made.error().text);
+    const bool forbidden = made.error().kind == ErrorKind::kPermission;
+    return failure(forbidden ? ErrorKind::kPermission : ErrorKind::kCannotCreate,
+                   made.error().text);
   }
   auto lock = files.lock(dir + "/lock");
   if (!lock) {
-    ExitCode code =
-        lock.error().code == ExitCode::kTryAgain ? ExitCode::kCannotCreate : lock.error().code;
-    return failure(code, lock.error().text);
+    const bool runs = lock.error().kind == ErrorKind::kLocked;
+    return failure(runs ? ErrorKind::kCannotCreate : lock.error().kind, lock.error().text);
   }
   DataDirectory opened{std::move(*lock), {}};
   auto identity = storage::load_identity(files, dir);
@@ -32,7 +31,7 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
   if (*identity) {
     opened.identity = **identity;
     if (opened.identity.node_id != config.node.id) {
-      return failure(ExitCode::kMismatch,
+      return failure(ErrorKind::kMismatch,
                      fmt::format("the data directory {} belongs to node {}, the configuration says "
                                  "node {}: give each node its own directory",
                                  dir, opened.identity.node_id, config.node.id));
@@ -71,14 +70,14 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
                                 const plugin::Plugin& plugin) {
   if (genesis.plugin_name != plugin.name()) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kMismatch,
         fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
                     "with the right plugin, or with another directory",
                     config.node.data_dir, genesis.plugin_name, plugin.path(), plugin.name()));
   }
   if (genesis.plugin_level < plugin.level_min() || genesis.plugin_level > plugin.level_max()) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kMismatch,
         fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
                     "{} to {}: install a build that runs it",
                     genesis.plugin_level, plugin.name(), plugin.version(), plugin.level_min(),
@@ -86,7 +85,7 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
   }
   if (genesis.cluster_name != config.cluster.name) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kMismatch,
         fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
                     "'{}': correct cluster.name, or use another directory",
                     config.node.data_dir, genesis.cluster_name, config.cluster.name));

@@ -48,7 +48,7 @@ admin::ServerOptions http_options(const config::Config& config);
 std::map<NodeId, std::vector<Address>> peer_addresses(const config::Config& config,
                                                       const node::Node* node);
 
-// How snapshots of this plugin are captured; kConfig when snapshot.mode asks for what it cannot do.
+// How snapshots of this plugin are captured; kBadConfig when it cannot do what snapshot.mode asks.
 Result<plugin::CaptureMode> capture_mode(const config::Config& config,
                                          const plugin::Plugin& plugin);
 // Logs what was chosen. Null: they are written on the apply thread.

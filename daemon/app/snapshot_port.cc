@@ -87,7 +87,7 @@ tl::expected<std::string, admin::SnapshotRefusal> SnapshotPort::read_piece(
     }
     auto file = files_.open(directory_ + "/" + piece.name, storage::OpenMode::kRead);
     if (!file) {
-      return refusal(file.error().code == ExitCode::kNoInput ? 404 : 500, "GONE",
+      return refusal(file.error().kind == ErrorKind::kNotFound ? 404 : 500, "GONE",
                      fmt::format("{}; newer ones take the place of older ones: list them again",
                                  file.error().text));
     }

@@ -2,45 +2,71 @@
 // Broken invariants are not errors; they are CHECKs (base/log.h).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <tl/expected.hpp>
 #include <utility>
 
 namespace connectd {
 
-// How the process ends when an error cannot be handled: sysexits(3), and 81 for the plugin.
-enum class ExitCode : int {
-  kOk = 0,
-  kNegative = 1,      // connectctl: the answer is "no"
-  kUsage = 64,        // command line
-  kData = 65,         // data refused or corrupt
-  kNoInput = 66,      // a file is missing
-  kUnavailable = 69,  // connectctl: nobody reachable
-  kInternal = 70,     // our bug
-  kCannotCreate = 73,
-  kStorage = 74,   // write or sync failed
-  kTryAgain = 75,  // connectctl: try again later
-  kMismatch = 76,  // version or cluster mismatch
-  kPermission = 77,
-  kConfig = 78,
-  kPlugin = 81,  // the plugin failed
+// What went wrong. Callers decide by it. How a process ends because of it is for connectd and
+// connectctl to say: base/exit_code.h has a row for each kind.
+enum class ErrorKind : uint8_t {
+  // What was asked for.
+  kUsage,          // an argument or a value is wrong
+  kRefused,        // it makes sense, and the answer is no
+  kNotNow,         // the same may succeed later
+  kCancelled,      // it is not wanted any more
+  kRequestFailed,  // the plugin failed with one request; its state is whole
+  kUnreachable,    // nobody answers
+  kNotFound,       // no such file, directory or process
+  kPermission,     // this user may not
+  kCannotCreate,   // a file, a directory or a process
+  kExists,         // something is there already, and is not written over
+  kLocked,         // another process has the directory
+  // The network.
+  kAddressInUse,
+  kCannotListen,  // for another reason
+  // Data.
+  kMalformed,     // a text or a message cannot be read
+  kCorrupt,       // what is on the disk is damaged, incomplete or makes no sense
+  kWrongData,     // intact, but not what belongs here
+  kNewerVersion,  // of a format that this build does not know
+  // The disk.
+  kDisk,            // a read or a write failed
+  kSyncFailed,      // what was written may or may not be durable
+  kNoSpace,         // full, or the quota is: the same may succeed when there is space
+  kNoSpaceToBegin,  // full, and the log cannot begin behind its snapshot
+  // This node in its cluster.
+  kBadConfig,
+  kMismatch,     // with the plugin's ABI, the other nodes' plugins, or what the directory holds
+  kNotAdmitted,  // the other nodes refuse this one, or it was removed
+  kDiverged,     // its state differs from the majority's
+  // The plugin and this program.
+  kBadPlugin,     // the file is no plugin that can be loaded
+  kPluginFailed,  // a call failed, and its state cannot be trusted
+  kInternal,      // our bug, or a library's
 };
+inline constexpr ErrorKind kLastErrorKind = ErrorKind::kInternal;
 
-// What happened, why, and what to do next, in one text for people; and how it ends the process if
-// nobody handles it.
+// A read, write or sync failed, or there is no space for one.
+constexpr bool is_of_disk(ErrorKind kind) {
+  return kind == ErrorKind::kDisk || kind == ErrorKind::kSyncFailed ||
+         kind == ErrorKind::kNoSpace || kind == ErrorKind::kNoSpaceToBegin;
+}
+
+// What went wrong; and what happened, why, and what to do next, in one text for people.
 struct Error {
-  ExitCode code = ExitCode::kInternal;
+  ErrorKind kind = ErrorKind::kInternal;
   std::string text;
-  // The disk (or its quota) is full: the same may succeed when there is space.
-  bool no_space = false;
 };
 
 template <class T = void>
 using Result = tl::expected<T, Error>;
 
-// `return failure(ExitCode::kData, "...")`
-[[nodiscard]] inline tl::unexpected<Error> failure(ExitCode code, std::string text) {
-  return tl::unexpected<Error>(Error{code, std::move(text)});
+// `return failure(ErrorKind::kCorrupt, "...")`
+[[nodiscard]] inline tl::unexpected<Error> failure(ErrorKind kind, std::string text) {
+  return tl::unexpected<Error>(Error{kind, std::move(text)});
 }
 [[nodiscard]] inline tl::unexpected<Error> failure(Error error) {
   return tl::unexpected<Error>(std::move(error));

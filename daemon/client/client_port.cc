@@ -93,7 +93,7 @@ Result<> ClientPort::Impl::listen(const Address& address) {
   error_code error;
   acceptor_.non_blocking(true, error);
   if (error) {
-    return failure(ExitCode::kCannotCreate,
+    return failure(ErrorKind::kCannotListen,
                    fmt::format("the port for clients cannot be used: {}", error.message()));
   }
   accept();

@@ -20,23 +20,23 @@ Result<std::string> read_text(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
   if (!in) {
     int error = errno;
-    ExitCode code = error == ENOENT                     ? ExitCode::kNoInput
-                    : error == EACCES || error == EPERM ? ExitCode::kPermission
-                                                        : ExitCode::kConfig;
+    ErrorKind kind = error == ENOENT                     ? ErrorKind::kNotFound
+                     : error == EACCES || error == EPERM ? ErrorKind::kPermission
+                                                         : ErrorKind::kBadConfig;
     std::string next =
         error == ENOENT ? "; `connectctl config reference` prints an example to start from" : "";
     return failure(
-        code, fmt::format("{}: error: cannot be opened: {}{}\n", file, errno_text(error), next));
+        kind, fmt::format("{}: error: cannot be opened: {}{}\n", file, errno_text(error), next));
   }
   std::string text(kMaxFileBytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || (in.fail() && !in.eof())) {
-    return failure(ExitCode::kConfig, fmt::format("{}: error: cannot be read: {}\n", file,
-                                                  errno_text(errno == 0 ? EISDIR : errno)));
+    return failure(ErrorKind::kBadConfig, fmt::format("{}: error: cannot be read: {}\n", file,
+                                                      errno_text(errno == 0 ? EISDIR : errno)));
   }
   text.resize(static_cast<size_t>(in.gcount()));
   if (text.size() > kMaxFileBytes) {
-    return failure(ExitCode::kConfig,
+    return failure(ErrorKind::kBadConfig,
                    fmt::format("{}: error: is larger than {}\n", file, format_size(kMaxFileBytes)));
   }
   return text;
@@ -62,7 +62,7 @@ std::string Loaded::complain(std::string_view path, std::string text) const {
 Result<Loaded> load(const LoadRequest& request) {
   for (const std::string& set : request.sets) {
     if (set.find('=') == std::string::npos || set.starts_with('=')) {
-      return failure(ExitCode::kUsage,
+      return failure(ErrorKind::kUsage,
                      fmt::format("--set {}: error: must be section.key=value\n", set));
     }
   }
@@ -80,7 +80,7 @@ Result<Loaded> load(const LoadRequest& request) {
     check(draft, request);
   }
   if (draft.diagnostics.errors() > 0) {
-    return failure(ExitCode::kConfig, draft.diagnostics.render());
+    return failure(ErrorKind::kBadConfig, draft.diagnostics.render());
   }
   Loaded loaded;
   loaded.config = std::move(draft.config);

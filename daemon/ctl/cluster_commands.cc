@@ -58,7 +58,7 @@ Result<std::vector<LocalNode>> load_nodes(const fs::path& directory) {
 Result<fs::path> absolute_path(const std::string& path) {
   std::error_code ec;
   fs::path absolute = fs::absolute(path, ec);
-  if (ec) return failure(ExitCode::kNoInput, fmt::format("{}: {}", path, ec.message()));
+  if (ec) return failure(ErrorKind::kNotFound, fmt::format("{}: {}", path, ec.message()));
   return absolute.lexically_normal();
 }
 
@@ -90,7 +90,7 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
   if (context.has("nodes")) {
     config::Parsed<uint64_t> nodes = config::parse_integer(context.option("nodes"));
     if (!nodes || *nodes < 1 || *nodes > kMaxNodes) {
-      return failure(ExitCode::kUsage,
+      return failure(ErrorKind::kUsage,
                      fmt::format("--nodes {}: from 1 to {}", context.option("nodes"), kMaxNodes));
     }
     count = static_cast<size_t>(*nodes);
@@ -100,24 +100,24 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
     config::Parsed<uint64_t> given = config::parse_integer(context.option("port"));
     if (!given || *given < 1 || *given > 65535 - 200 - kMaxNodes) {
       return failure(
-          ExitCode::kUsage,
+          ErrorKind::kUsage,
           fmt::format("--port {}: from 1 to {}", context.option("port"), 65535 - 200 - kMaxNodes));
     }
     port = *given;
   }
   if (!context.has("plugin")) {
-    return failure(ExitCode::kUsage, "a new cluster needs --plugin FILE");
+    return failure(ErrorKind::kUsage, "a new cluster needs --plugin FILE");
   }
   Result<fs::path> plugin = absolute_path(context.option("plugin"));
   if (!plugin) return failure(plugin.error());
   std::error_code ec;
   if (!fs::is_regular_file(*plugin, ec)) {
-    return failure(ExitCode::kNoInput,
+    return failure(ErrorKind::kNotFound,
                    fmt::format("--plugin {}: there is no such file", plugin->string()));
   }
   fs::create_directories(directory, ec);
   if (ec) {
-    return failure(ExitCode::kCannotCreate,
+    return failure(ErrorKind::kCannotCreate,
                    fmt::format("cannot create {}: {}", directory.string(), ec.message()));
   }
   // The last one first: node1.yaml stands for a directory that was written whole.
@@ -127,7 +127,7 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
     out << config_text(directory, number, count, port, plugin->string());
     out.flush();
     if (!out) {
-      return failure(ExitCode::kCannotCreate,
+      return failure(ErrorKind::kCannotCreate,
                      fmt::format("cannot write {}: {}", node.config_file, errno_text(errno)));
     }
   }
@@ -144,7 +144,7 @@ Result<std::string> daemon_path(const Context& context) {
   fs::path own = fs::read_symlink("/proc/self/exe", ec);
   fs::path daemon = own.parent_path() / "connectd";
   if (ec || !fs::exists(daemon, ec)) {
-    return failure(ExitCode::kNoInput,
+    return failure(ErrorKind::kNotFound,
                    fmt::format("there is no {}; name it with --connectd FILE", daemon.string()));
   }
   return daemon.string();
@@ -220,7 +220,7 @@ Result<std::vector<LocalNode>> existing_nodes(const Context& context) {
   if (!directory) return failure(directory.error());
   Result<std::vector<LocalNode>> nodes = load_nodes(*directory);
   if (nodes && nodes->empty()) {
-    return failure(ExitCode::kNoInput,
+    return failure(ErrorKind::kNotFound,
                    fmt::format("{} holds no cluster (no node1.yaml). Try: connectctl cluster start "
                                "{} --plugin FILE",
                                directory->string(), context.arguments[0]));
@@ -232,15 +232,15 @@ Result<std::vector<LocalNode>> existing_nodes(const Context& context) {
 
 ExitCode cluster_start_command(Context& context) {
   Result<std::string> daemon = daemon_path(context);
-  if (!daemon) return context.fail(daemon.error().code, daemon.error().text);
+  if (!daemon) return context.fail(daemon.error());
   Result<fs::path> directory = absolute_path(context.arguments[0]);
-  if (!directory) return context.fail(directory.error().code, directory.error().text);
+  if (!directory) return context.fail(directory.error());
 
   Result<std::vector<LocalNode>> nodes = load_nodes(*directory);
   if (nodes && nodes->empty()) {
     Result<void> written = write_configs(context, *directory);
     if (!written) {
-      return context.fail(written.error().code,
+      return context.fail(exit_code(written.error().kind),
                           written.error().text + ". Try: connectctl help cluster start");
     }
     nodes = load_nodes(*directory);
@@ -253,7 +253,7 @@ ExitCode cluster_start_command(Context& context) {
   }
   if (!nodes) {
     context.streams.err << nodes.error().text;
-    return nodes.error().code;
+    return exit_code(nodes.error().kind);
   }
 
   std::map<uint64_t, int> started;  // node -> pid
@@ -262,13 +262,13 @@ ExitCode cluster_start_command(Context& context) {
     std::vector<std::string> arguments = {"--config", node.config_file};
     if (context.has("plugin")) {
       Result<fs::path> plugin = absolute_path(context.option("plugin"));
-      if (!plugin) return context.fail(plugin.error().code, plugin.error().text);
+      if (!plugin) return context.fail(plugin.error());
       arguments.insert(arguments.end(), {"--plugin", plugin->string()});
     }
     Result<Process> process = start_process(*daemon, arguments, node.log_file);
-    if (!process) return context.fail(process.error().code, process.error().text);
+    if (!process) return context.fail(process.error());
     Result<void> written = write_pid_file(node.pid_file, *process);
-    if (!written) return context.fail(written.error().code, written.error().text);
+    if (!written) return context.fail(written.error());
     started[node.number] = process->pid;
   }
 
@@ -306,7 +306,7 @@ ExitCode cluster_start_command(Context& context) {
 
 ExitCode cluster_stop_command(Context& context) {
   Result<std::vector<LocalNode>> nodes = existing_nodes(context);
-  if (!nodes) return context.fail(nodes.error().code, nodes.error().text);
+  if (!nodes) return context.fail(nodes.error());
   std::vector<std::pair<const LocalNode*, Process>> stopping;
   for (const LocalNode& node : *nodes) {
     std::optional<Process> process = running_process(node.pid_file);
@@ -316,8 +316,8 @@ ExitCode cluster_stop_command(Context& context) {
       continue;
     }
     Result<void> sent = signal_process(*process, SIGTERM);
-    if (!sent && sent.error().code != ExitCode::kNoInput) {
-      return context.fail(sent.error().code, sent.error().text);
+    if (!sent && sent.error().kind != ErrorKind::kNotFound) {
+      return context.fail(sent.error());
     }
     stopping.emplace_back(&node, *process);
   }
@@ -342,7 +342,7 @@ ExitCode cluster_stop_command(Context& context) {
 
 ExitCode cluster_status_command(Context& context) {
   Result<std::vector<LocalNode>> nodes = existing_nodes(context);
-  if (!nodes) return context.fail(nodes.error().code, nodes.error().text);
+  if (!nodes) return context.fail(nodes.error());
   return print_nodes(context, *nodes);
 }
 

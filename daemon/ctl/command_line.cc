@@ -100,7 +100,7 @@ Result<Parsed> parse(const std::vector<std::string>& arguments,
       }
     }
   } catch (const po::error& e) {
-    return failure(ExitCode::kUsage, e.what());
+    return failure(ErrorKind::kUsage, e.what());
   }
   return result;
 }

@@ -17,6 +17,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/exit_code.h"
 
 namespace connectd::ctl {
 
@@ -55,6 +56,7 @@ struct Context {
     streams.err << "connectctl: " << text << "\n";
     return code;
   }
+  ExitCode fail(const Error& error) const { return fail(exit_code(error.kind), error.text); }
 };
 
 struct OptionSpec {

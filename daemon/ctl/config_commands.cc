@@ -13,7 +13,7 @@ ExitCode config_check_command(Context& context) {
   Result<config::Loaded> loaded = config::load(request);
   if (!loaded) {
     context.streams.err << loaded.error().text;
-    return loaded.error().code;
+    return exit_code(loaded.error().kind);
   }
   context.streams.err << loaded->warnings;
   context.streams.out << context.arguments[0] << ": good\n";

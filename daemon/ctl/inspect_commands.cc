@@ -31,11 +31,12 @@ Result<std::string> part_of(const std::string& directory, const char* part) {
   }
   if (fs::is_directory(directory, ec) && fs::path(directory).filename() == part) return directory;
   if (!fs::exists(directory, ec)) {
-    return failure(ExitCode::kNoInput, fmt::format("{}: there is no such directory; give a node's "
-                                                   "node.data_dir",
-                                                   directory));
+    return failure(ErrorKind::kNotFound,
+                   fmt::format("{}: there is no such directory; give a node's "
+                               "node.data_dir",
+                               directory));
   }
-  return failure(ExitCode::kNoInput,
+  return failure(ErrorKind::kNotFound,
                  fmt::format("{} has no directory '{}': it is no data directory, "
                              "or its node never ran; give a node's node.data_dir",
                              directory, part));
@@ -90,11 +91,11 @@ class Printer final : public storage::RecordVisitor {
 
 ExitCode inspect_wal_command(Context& context) {
   Result<std::string> directory = part_of(context.arguments[0], kLogDirectory);
-  if (!directory) return context.fail(directory.error().code, directory.error().text);
+  if (!directory) return context.fail(directory.error());
   auto files = storage::make_real_file_system();
   Printer printer(context.streams.out, context.json);
   Result<void> done = storage::inspect_log(*files, *directory, printer);
-  if (!done) return context.fail(done.error().code, done.error().text);
+  if (!done) return context.fail(done.error());
   context.streams.err << fmt::format("{} records, {} invalid\n", printer.records(),
                                      printer.invalid());
   if (printer.newer() > 0) {
@@ -117,10 +118,10 @@ ExitCode inspect_snapshot_command(Context& context) {
     paths.push_back(context.arguments[0]);
   } else {
     Result<std::string> directory = part_of(context.arguments[0], kSnapshotDirectory);
-    if (!directory) return context.fail(directory.error().code, directory.error().text);
+    if (!directory) return context.fail(directory.error());
     auto files = storage::make_real_file_system();
     Result<std::vector<std::string>> names = files->list(*directory);
-    if (!names) return context.fail(names.error().code, names.error().text);
+    if (!names) return context.fail(names.error());
     for (const std::string& name : *names) {
       if (name.ends_with(kSnapshotSuffix)) paths.push_back((fs::path(*directory) / name).string());
     }
@@ -168,7 +169,7 @@ ExitCode inspect_identity_command(Context& context) {
   const std::string& directory = context.arguments[0];
   auto files = storage::make_real_file_system();
   Result<std::optional<storage::Identity>> identity = storage::load_identity(*files, directory);
-  if (!identity) return context.fail(identity.error().code, identity.error().text);
+  if (!identity) return context.fail(identity.error());
   if (!identity->has_value()) {
     return context.fail(
         ExitCode::kNoInput,

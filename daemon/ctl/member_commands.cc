@@ -55,6 +55,22 @@ ExitCode nobody(const Context& context, const std::string& why) {
                                   why));
 }
 
+ExitCode exit_code_of(node::ChangeCode code) {
+  switch (code) {
+    case node::ChangeCode::kDone:
+      return ExitCode::kOk;
+    case node::ChangeCode::kNoLeader:
+    case node::ChangeCode::kBusy:
+    case node::ChangeCode::kTimeout:
+      return ExitCode::kTryAgain;
+    case node::ChangeCode::kConflict:
+    case node::ChangeCode::kQuorum:
+    case node::ChangeCode::kRefused:
+      break;
+  }
+  return ExitCode::kNegative;
+}
+
 // Asks the first endpoint that answers. kOk: taken; `index` is then the one of the change.
 ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
@@ -84,7 +100,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
       return ExitCode::kOk;
     }
     const std::string code = code_of(*outcome);
-    return context.fail(node::change_code_row(node::change_code_of(code)).exit_code,
+    return context.fail(exit_code_of(node::change_code_of(code)),
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
   }
   return nobody(context, why);

@@ -57,7 +57,7 @@ Result<Process> start_process(const std::string& program, const std::vector<std:
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) {
-    return failure(error == ENOENT ? ExitCode::kNoInput : ExitCode::kCannotCreate,
+    return failure(error == ENOENT ? ErrorKind::kNotFound : ErrorKind::kCannotCreate,
                    fmt::format("cannot start {}: {}", program, errno_text(error)));
   }
   // It may have ended already; then it still is a process until somebody waits for it.
@@ -70,7 +70,7 @@ Result<void> write_pid_file(const std::string& path, const Process& process) {
   out << process.pid << ' ' << process.started << '\n';
   out.flush();
   if (!out) {
-    return failure(ExitCode::kCannotCreate,
+    return failure(ErrorKind::kCannotCreate,
                    fmt::format("cannot write {}: {}", path, errno_text(errno)));
   }
   return {};
@@ -89,15 +89,15 @@ Result<void> signal_process(const Process& process, int signal) {
   // The descriptor pins the process: between the look and the signal its id cannot change owner.
   int descriptor = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
   if (descriptor < 0) {
-    return failure(errno == ESRCH ? ExitCode::kNoInput : ExitCode::kPermission,
+    return failure(errno == ESRCH ? ErrorKind::kNotFound : ErrorKind::kPermission,
                    fmt::format("process {}: {}", process.pid, errno_text(errno)));
   }
   std::optional<Process> found = look_at_process(process.pid);
   Result<void> result;
   if (!found || found->started != process.started) {
-    result = failure(ExitCode::kNoInput, fmt::format("process {} has ended", process.pid));
+    result = failure(ErrorKind::kNotFound, fmt::format("process {} has ended", process.pid));
   } else if (::syscall(SYS_pidfd_send_signal, descriptor, signal, nullptr, 0) != 0) {
-    result = failure(errno == ESRCH ? ExitCode::kNoInput : ExitCode::kPermission,
+    result = failure(errno == ESRCH ? ErrorKind::kNotFound : ErrorKind::kPermission,
                      fmt::format("process {}: {}", process.pid, errno_text(errno)));
   }
   ::close(descriptor);

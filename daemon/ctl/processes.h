@@ -29,7 +29,7 @@ Result<void> write_pid_file(const std::string& path, const Process& process);
 // The process that the file names, when it still runs.
 std::optional<Process> running_process(const std::string& pid_file);
 
-// Signals the process if it is still the same one; kNoInput when it has ended.
+// Signals the process if it is still the same one; kNotFound when it has ended.
 Result<void> signal_process(const Process& process, int signal);
 
 }  // namespace connectd::ctl

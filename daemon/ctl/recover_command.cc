@@ -159,7 +159,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
     while (true) {
       const size_t comma = rest.find(',');
       auto one = offline::parse_survivor(rest.substr(0, comma));
-      if (!one) return context.fail(one.error().code, one.error().text);
+      if (!one) return context.fail(one.error());
       given.push_back(std::move(*one));
       if (comma == std::string_view::npos) break;
       rest.remove_prefix(comma + 1);
@@ -168,7 +168,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
   const bool alone = given.size() == 1;
   auto plan = offline::plan_recovery(survivor, std::move(given), read_clocks().wall_ns);
   if (!plan) {
-    return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
+    return context.fail(exit_code(plan.error().kind), plan.error().text + "\nnothing was changed");
   }
   const std::string name = fmt::format("node {}", survivor.identity.node_id);
   if (!plan->is_done) {
@@ -176,9 +176,10 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
     if (auto stop = ask(context, "recover --members")) return *stop;
   }
   if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
-    return context.fail(done.error().code, done.error().text +
-                                               "\nthe recovery is not complete: when the cause is "
-                                               "mended, run the same command again");
+    return context.fail(exit_code(done.error().kind),
+                        done.error().text +
+                            "\nthe recovery is not complete: when the cause is "
+                            "mended, run the same command again");
   }
   if (context.json) {
     context.streams.out << json::serialize(json::object{{"node", survivor.identity.node_id.value()},
@@ -201,7 +202,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
 ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::string& directory,
                     const offline::Survivor& survivor) {
   auto given = offline::parse_entry(context.option("skip-entry"));
-  if (!given) return context.fail(given.error().code, given.error().text);
+  if (!given) return context.fail(given.error());
   if (survivor.is_interrupted()) {
     return context.fail(ExitCode::kNegative,
                         "a recovery of this directory was interrupted: complete it first. "
@@ -209,7 +210,7 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
   }
   auto plan = offline::plan_skip(files, directory, survivor, *given);
   if (!plan) {
-    return context.fail(plan.error().code, plan.error().text + "\nnothing was changed");
+    return context.fail(exit_code(plan.error().kind), plan.error().text + "\nnothing was changed");
   }
   const std::string text = offline::entry_text(plan->id);
   if (!plan->is_done) {
@@ -236,7 +237,7 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
     if (auto stop = ask(context, "recover --skip-entry")) return *stop;
   }
   if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
-    return context.fail(done.error().code, done.error().text);
+    return context.fail(done.error());
   }
   if (context.json) {
     context.streams.out << json::serialize(json::object{{"node", survivor.identity.node_id.value()},
@@ -271,8 +272,8 @@ ExitCode recover_command(Context& context) {
   if (identity && *identity) {
     auto lock = files->lock(directory + "/lock");
     if (!lock) {
-      return context.fail(lock.error().code,
-                          lock.error().code == ExitCode::kTryAgain
+      return context.fail(exit_code(lock.error().kind),
+                          lock.error().kind == ErrorKind::kLocked
                               ? fmt::format("{}: its node runs. Stop it first", lock.error().text)
                               : lock.error().text);
     }
@@ -290,7 +291,7 @@ ExitCode recover_command(Context& context) {
                                     directory, status.st_uid, ::geteuid(), status.st_uid));
   }
   auto survivor = offline::look_at_survivor(*files, directory);
-  if (!survivor) return context.fail(survivor.error().code, survivor.error().text);
+  if (!survivor) return context.fail(survivor.error());
   if (context.has("members")) return recover_members(context, *files, directory, *survivor);
   if (context.has("skip-entry")) return skip_entry(context, *files, directory, *survivor);
   return report(context, *survivor);

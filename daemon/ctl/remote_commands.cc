@@ -194,7 +194,7 @@ Result<std::string> from_hex(std::string_view text) {
     if (c == ' ') continue;
     int value = digit(c);
     if (value < 0) {
-      return failure(ExitCode::kUsage, fmt::format("--hex: '{}' is no hexadecimal digit", c));
+      return failure(ErrorKind::kUsage, fmt::format("--hex: '{}' is no hexadecimal digit", c));
     }
     if (high < 0) {
       high = value;
@@ -203,7 +203,7 @@ Result<std::string> from_hex(std::string_view text) {
       high = -1;
     }
   }
-  if (high >= 0) return failure(ExitCode::kUsage, "--hex: an odd number of digits");
+  if (high >= 0) return failure(ErrorKind::kUsage, "--hex: an odd number of digits");
   return bytes;
 }
 
@@ -213,10 +213,10 @@ Result<std::string> read_all(std::istream& in, const std::string& name) {
   while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0) {
     bytes.append(block.data(), static_cast<size_t>(in.gcount()));
     if (bytes.size() > kMaxEntryPayloadBytes) {
-      return failure(ExitCode::kUsage, fmt::format("{}: is larger than any request may be", name));
+      return failure(ErrorKind::kUsage, fmt::format("{}: is larger than any request may be", name));
     }
   }
-  if (in.bad()) return failure(ExitCode::kNoInput, fmt::format("{}: cannot be read", name));
+  if (in.bad()) return failure(ErrorKind::kNotFound, fmt::format("{}: cannot be read", name));
   return bytes;
 }
 
@@ -225,25 +225,25 @@ Result<std::string> request_bytes(Context& context) {
   int ways =
       (context.has("hex") ? 1 : 0) + (context.has("file") ? 1 : 0) + (context.has("resp") ? 1 : 0);
   if (ways > 1) {
-    return failure(ExitCode::kUsage, "give one of --hex, --file and --resp");
+    return failure(ErrorKind::kUsage, "give one of --hex, --file and --resp");
   }
   if (context.has("file")) {
-    if (!words.empty()) return failure(ExitCode::kUsage, "give either a text or --file");
+    if (!words.empty()) return failure(ErrorKind::kUsage, "give either a text or --file");
     std::ifstream in(context.option("file"), std::ios::binary);
     if (!in) {
-      return failure(ExitCode::kNoInput, fmt::format("{}: cannot be opened: {}",
-                                                     context.option("file"), errno_text(errno)));
+      return failure(ErrorKind::kNotFound, fmt::format("{}: cannot be opened: {}",
+                                                       context.option("file"), errno_text(errno)));
     }
     return read_all(in, context.option("file"));
   }
-  if (words.empty()) return failure(ExitCode::kUsage, "a request is wanted");
+  if (words.empty()) return failure(ErrorKind::kUsage, "a request is wanted");
   if (context.has("resp")) {
     std::string bytes = fmt::format("*{}\r\n", words.size());
     for (const std::string& word : words) bytes += fmt::format("${}\r\n{}\r\n", word.size(), word);
     return bytes;
   }
   if (words.size() > 1) {
-    return failure(ExitCode::kUsage, "the request is one argument: put it in quotes");
+    return failure(ErrorKind::kUsage, "the request is one argument: put it in quotes");
   }
   if (context.has("hex")) return from_hex(words[0]);
   if (words[0] == "-") return read_all(context.streams.in, "standard input");
@@ -346,7 +346,8 @@ ExitCode call_command(Context& context) {
   }
   Result<std::string> bytes = request_bytes(context);
   if (!bytes) {
-    return context.fail(bytes.error().code, bytes.error().text + ". Try: connectctl help call");
+    return context.fail(exit_code(bytes.error().kind),
+                        bytes.error().text + ". Try: connectctl help call");
   }
   std::string why;
   for (const Address& endpoint : context.endpoints) {

@@ -65,18 +65,18 @@ config::Parsed<uint64_t> number_option(const Context& context, const std::string
 Result<Plan> make_plan(const Context& context) {
   Plan plan;
   if (!context.has("plugin")) {
-    return failure(ExitCode::kUsage, "say which plugin to run: --plugin FILE");
+    return failure(ErrorKind::kUsage, "say which plugin to run: --plugin FILE");
   }
   auto seed = number_option(context, "seed", 1, 0, UINT64_MAX / 2);
-  if (!seed) return failure(ExitCode::kUsage, seed.error());
+  if (!seed) return failure(ErrorKind::kUsage, seed.error());
   auto seeds = number_option(context, "seeds", context.has("minutes") ? 0 : 1, 1, UINT64_MAX / 2);
-  if (!seeds && context.has("seeds")) return failure(ExitCode::kUsage, seeds.error());
+  if (!seeds && context.has("seeds")) return failure(ErrorKind::kUsage, seeds.error());
   auto steps = number_option(context, "steps", 0, 1000, 1'000'000'000);
-  if (!steps) return failure(ExitCode::kUsage, steps.error());
+  if (!steps) return failure(ErrorKind::kUsage, steps.error());
   auto nodes = number_option(context, "nodes", 0, 1, 9);
-  if (!nodes) return failure(ExitCode::kUsage, nodes.error());
+  if (!nodes) return failure(ErrorKind::kUsage, nodes.error());
   auto minutes = number_option(context, "minutes", 0, 1, 100'000);
-  if (!minutes) return failure(ExitCode::kUsage, minutes.error());
+  if (!minutes) return failure(ErrorKind::kUsage, minutes.error());
   plan.first_seed = *seed;
   plan.seeds = seeds ? *seeds : 0;
   plan.options.steps = *steps;
@@ -84,7 +84,7 @@ Result<Plan> make_plan(const Context& context) {
   if (*minutes > 0) plan.time = std::chrono::minutes(*minutes);
   if (context.has("faults")) {
     auto faults = sim::FaultSet::parse(context.option("faults"));
-    if (!faults) return failure(ExitCode::kUsage, "--faults: " + faults.error().text);
+    if (!faults) return failure(ErrorKind::kUsage, "--faults: " + faults.error().text);
     plan.options.faults = *faults;
   }
   plugin::LoadOptions load;
@@ -98,7 +98,7 @@ Result<Plan> make_plan(const Context& context) {
     if (!text) return failure(text.error());
     auto requests = sim::Workload::parse_templates(*text);
     if (!requests) {
-      return failure(requests.error().code,
+      return failure(requests.error().kind,
                      fmt::format("{}: {}", context.option("requests"), requests.error().text));
     }
     plan.options.requests = std::move(*requests);
@@ -220,7 +220,7 @@ void explain(const Context& context, const sim::SimOptions& options, const sim::
 ExitCode sim_command(Context& context) {
   set_log_level(LogLevel::kError);
   Result<Plan> plan = make_plan(context);
-  if (!plan) return context.fail(plan.error().code, plan.error().text);
+  if (!plan) return context.fail(plan.error());
   if (context.has("clients")) {
     auto clients = number_option(context, "clients", 0, 1, 1000);
     if (!clients) return context.fail(ExitCode::kUsage, clients.error());

@@ -34,12 +34,12 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint, const j
   return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
 }
 
-// The answer's body. kUnavailable when nobody answers there.
+// The answer's body. kUnreachable when nobody answers there.
 Result<std::string> ask(const Context& context, const Address& endpoint, const json::object& body) {
   admin::HttpOutcome outcome = post(context, endpoint, body);
   if (!outcome) {
     return failure(
-        ExitCode::kUnavailable,
+        ErrorKind::kUnreachable,
         fmt::format("{}: {}. Is it the HTTP address of a node that runs? Try: connectctl "
                     "-e {} status",
                     endpoint.to_string(), outcome.error().text, endpoint.to_string()));
@@ -47,7 +47,7 @@ Result<std::string> ask(const Context& context, const Address& endpoint, const j
   if (outcome->status == 200) return std::move(outcome->body);
   const std::string code = code_of(*outcome);
   const bool later = outcome->status == 503 || outcome->status == 504 || outcome->status == 429;
-  return failure(later ? ExitCode::kTryAgain : ExitCode::kNegative,
+  return failure(later ? ErrorKind::kNotNow : ErrorKind::kRefused,
                  fmt::format("{}: {}{}{}", endpoint.to_string(), code, code.empty() ? "" : ": ",
                              detail_of(*outcome)));
 }
@@ -57,7 +57,7 @@ Result<admin::SnapshotList> list_of(const Context& context, const Address& endpo
   if (!body) return failure(body.error());
   auto list = admin::from_json<admin::SnapshotList>(*body);
   if (list) return std::move(*list);
-  return failure(ExitCode::kMismatch,
+  return failure(ErrorKind::kMismatch,
                  fmt::format("{} answers what this connectctl does not understand; use the one of "
                              "its version",
                              endpoint.to_string()));
@@ -78,7 +78,7 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
     }
     if (!list->taking) {
       return failure(
-          ExitCode::kNegative,
+          ErrorKind::kRefused,
           fmt::format("{} could not take a snapshot: {}. It tries again by itself; see: connectctl "
                       "-e {} snapshot list",
                       endpoint.to_string(),
@@ -86,7 +86,7 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
                       endpoint.to_string()));
     }
     if (read_clocks().time >= end) {
-      return failure(ExitCode::kTryAgain,
+      return failure(ErrorKind::kNotNow,
                      fmt::format("the snapshot is not done yet; see whether it is with: connectctl "
                                  "-e {} snapshot list",
                                  endpoint.to_string()));
@@ -114,7 +114,7 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
                       storage::FileSystem& files, const std::string& path) {
   auto file = files.open(path, storage::OpenMode::kCreate);
   if (!file) {
-    return failure(ExitCode::kCannotCreate, file.error().text);
+    return failure(ErrorKind::kCannotCreate, file.error().text);
   }
   for (uint64_t offset = 0; offset < wanted.bytes;) {
     const uint64_t length = std::min<uint64_t>(admin::kMaxSnapshotPiece, wanted.bytes - offset);
@@ -124,7 +124,7 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
     if (!piece) return failure(piece.error());
     if (piece->size() != length) {
       return failure(
-          ExitCode::kNegative,
+          ErrorKind::kRefused,
           fmt::format("{} has {} bytes of {} where {} were listed; try again", endpoint.to_string(),
                       offset + piece->size(), wanted.name, wanted.bytes));
     }
@@ -134,10 +134,6 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
   return (*file)->sync();
 }
 
-ExitCode say(const Context& context, const Error& error) {
-  return context.fail(error.code, error.text);
-}
-
 }  // namespace
 
 ExitCode snapshot_take_command(Context& context) {
@@ -145,7 +141,7 @@ ExitCode snapshot_take_command(Context& context) {
   for (const Address& endpoint : context.endpoints) {
     auto taken = take(context, endpoint);
     if (!taken) {
-      worst = say(context, taken.error());
+      worst = context.fail(taken.error());
     } else if (context.json) {
       context.streams.out << json::serialize(object_of(endpoint, *taken)) << "\n";
     } else {
@@ -162,7 +158,7 @@ ExitCode snapshot_list_command(Context& context) {
   for (const Address& endpoint : context.endpoints) {
     auto list = list_of(context, endpoint);
     if (!list) {
-      worst = say(context, list.error());
+      worst = context.fail(list.error());
       continue;
     }
     for (const Listed& listed : list->snapshots) {
@@ -192,12 +188,12 @@ ExitCode snapshot_save_command(Context& context) {
                                     path));
   }
   const Address& endpoint = context.endpoints.front();
-  Result<Listed> wanted = failure(ExitCode::kInternal, "");
+  Result<Listed> wanted = failure(ErrorKind::kInternal, "");
   if (context.has("fresh")) {
     wanted = take(context, endpoint);
   } else {
     auto list = list_of(context, endpoint);
-    if (!list) return say(context, list.error());
+    if (!list) return context.fail(list.error());
     if (list->snapshots.empty()) {
       return context.fail(
           ExitCode::kNegative,
@@ -205,23 +201,23 @@ ExitCode snapshot_save_command(Context& context) {
     }
     wanted = list->snapshots.front();
   }
-  if (!wanted) return say(context, wanted.error());
+  if (!wanted) return context.fail(wanted.error());
 
   // The name is given to a whole and verified file only, as the node itself does it.
   auto files = storage::make_real_file_system();
   const std::string temporary = path + ".tmp";
   auto saved = download(context, endpoint, *wanted, *files, temporary);
-  Result<offline::SnapshotDescription> verified = failure(ExitCode::kInternal, "");
+  Result<offline::SnapshotDescription> verified = failure(ErrorKind::kInternal, "");
   if (saved) verified = offline::describe_snapshot(*files, temporary);
   if (!saved || !verified) {
     auto removed = files->remove(temporary);
     (void)removed;
-    return say(context, saved ? verified.error() : saved.error());
+    return context.fail(saved ? verified.error() : saved.error());
   }
   std::string directory = fs::path(path).parent_path().string();
   if (directory.empty()) directory = ".";
-  if (auto done = files->rename(temporary, path); !done) return say(context, done.error());
-  if (auto done = files->sync_directory(directory); !done) return say(context, done.error());
+  if (auto done = files->rename(temporary, path); !done) return context.fail(done.error());
+  if (auto done = files->sync_directory(directory); !done) return context.fail(done.error());
   if (context.json) {
     json::object object = object_of(endpoint, *wanted);
     object["file"] = path;
@@ -237,7 +233,7 @@ ExitCode snapshot_inspect_command(Context& context) {
   const std::string& path = context.arguments[0];
   auto files = storage::make_real_file_system();
   auto found = offline::describe_snapshot(*files, path);
-  if (!found) return say(context, found.error());
+  if (!found) return context.fail(found.error());
   const node::ReplicatedState& state = found->state;
   const storage::SnapshotContent& file = found->file;
   if (context.json) {
@@ -307,7 +303,7 @@ ExitCode snapshot_restore_command(Context& context) {
     Result<config::Loaded> loaded = config::load(request);
     if (!loaded) {
       context.streams.err << loaded.error().text;
-      return loaded.error().code;
+      return exit_code(loaded.error().kind);
     }
     const config::Config& config = loaded->config;
     founder = {config.node.id, DiskId(), config.self().peer.to_string(),
@@ -348,7 +344,7 @@ ExitCode snapshot_restore_command(Context& context) {
 
   auto files = storage::make_real_file_system();
   auto restored = offline::restore_into_new_cluster(*files, path, data_dir, options);
-  if (!restored) return say(context, restored.error());
+  if (!restored) return context.fail(restored.error());
   const node::Genesis& genesis = restored->genesis;
   if (context.json) {
     context.streams.out << json::serialize(

@@ -27,7 +27,7 @@ Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port&
   auto found = resolver.resolve(address.host, std::to_string(address.port),
                                 tcp::resolver::passive | tcp::resolver::numeric_service, error);
   if (error) {
-    return failure(ExitCode::kConfig,
+    return failure(ErrorKind::kBadConfig,
                    fmt::format("cannot listen for {} at {}: the name cannot be resolved: {}; look "
                                "at {} and at this machine's names",
                                port.whom, address.to_string(), error.message(), port.key));
@@ -40,16 +40,17 @@ Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port&
   if (!error) return {};
   error_code ignored;
   acceptor.close(ignored);
-  ExitCode code = ExitCode::kCannotCreate;
+  ErrorKind kind = ErrorKind::kCannotListen;
   std::string next = fmt::format("set {} to an address of this machine", port.key);
   if (error == asio::error::address_in_use) {
+    kind = ErrorKind::kAddressInUse;
     next = fmt::format("`ss -ltnp sport = :{}` shows who has it", address.port);
   } else if (error == asio::error::access_denied) {
-    code = ExitCode::kPermission;
+    kind = ErrorKind::kPermission;
     next = fmt::format("set {} to a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",
                        port.key);
   }
-  return failure(code, fmt::format("cannot listen for {} at {}: {}; {}", port.whom,
+  return failure(kind, fmt::format("cannot listen for {} at {}: {}; {}", port.whom,
                                    address.to_string(), error.message(), next));
 }
 

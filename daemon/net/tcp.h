@@ -20,8 +20,8 @@ inline constexpr Port kClientPort{"clients", "listen.client", 1024};
 inline constexpr Port kHttpPort{"HTTP", "listen.http", 128};
 
 // Binds `acceptor` to the address and listens. Blocks while a name is resolved. kPermission when
-// the port is not for this user, kConfig when the name is unknown, else kCannotCreate; then
-// `acceptor` is closed.
+// the port is not for this user, kBadConfig when the name is unknown, kAddressInUse, else
+// kCannotListen; then `acceptor` is closed.
 Result<void> listen(boost::asio::ip::tcp::acceptor& acceptor, const Address& address,
                     const Port& port);
 

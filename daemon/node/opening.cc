@@ -30,7 +30,7 @@ class Opening final {
  private:
   template <typename... Args>
   auto refused(fmt::format_string<Args...> text, Args&&... args) const {
-    return failure(ExitCode::kData, dir_ + fmt::format(text, std::forward<Args>(args)...));
+    return failure(ErrorKind::kCorrupt, dir_ + fmt::format(text, std::forward<Args>(args)...));
   }
   Index newest() const { return out_.initial.snapshot.index; }
 
@@ -176,7 +176,7 @@ Result<void> Opening::read_histories() {
     if (!raft::brings_conf(entry.kind)) continue;
     const bool has_conf = raft::ConfState::decode(in, initial.conf);
     auto list = MemberList::decode(entry.payload.view().last(in.left()));
-    if (has_conf && !list && list.error().code == ExitCode::kMismatch) {
+    if (has_conf && !list && list.error().kind == ErrorKind::kNewerVersion) {
       return failure(list.error());
     }
     if (!has_conf || !list) {

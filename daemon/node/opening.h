@@ -33,7 +33,7 @@ struct Opened {
 };
 
 // The caller has locked `data_dir` and checked its identity; `genesis` is what the identity says.
-// kData: damaged, of another cluster, or lost; the text names the next command.
+// kCorrupt: damaged, of another cluster, or lost; the text names the next command.
 Result<Opened> open_directory(const NodeOptions& options, const Genesis& genesis,
                               storage::FileSystem& files, const std::string& data_dir,
                               const std::shared_ptr<const plugin::Plugin>& plugin);

@@ -197,16 +197,17 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   if (!identity) return failure(identity.error());
   if (!*identity) {
     return failure(
-        ExitCode::kNoInput,
+        ErrorKind::kNotFound,
         fmt::format("{} has no identity: it is no data directory, or its node never ran; "
                     "give a node's node.data_dir",
                     directory));
   }
   survivor.identity = std::move(**identity);
   if (survivor.identity.genesis.empty() || !survivor.identity.log_begun) {
-    return failure(ExitCode::kData, fmt::format("node {} in {} has never been part of a cluster: "
-                                                "there is nothing to recover",
-                                                survivor.identity.node_id, directory));
+    return failure(ErrorKind::kWrongData,
+                   fmt::format("node {} in {} has never been part of a cluster: "
+                               "there is nothing to recover",
+                               survivor.identity.node_id, directory));
   }
   auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
   if (!genesis) return failure(genesis.error());
@@ -222,7 +223,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     if (!decoded) return failure(decoded.error());
     state = std::move(*decoded);
     if (state.genesis != survivor.genesis) {
-      return failure(ExitCode::kData,
+      return failure(ErrorKind::kWrongData,
                      fmt::format("{}: the snapshot belongs to another cluster than the identity "
                                  "file says; put the right directory in place",
                                  directory));
@@ -239,13 +240,13 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
         storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
       continue;
     }
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
                                "snapshot covered is lost here. It is no survivor: take another one",
                                directory, info.name, recovered.last_index));
   }
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("{}: the log is empty, though this node has run before: it is no "
                                "survivor. Look at it with: connectctl inspect wal {}",
                                directory, directory));
@@ -263,7 +264,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
     ByteReader in(entry.payload.view());
     if (!raft::ConfState::decode(in, survivor.conf)) {
-      return failure(ExitCode::kData,
+      return failure(ErrorKind::kCorrupt,
                      fmt::format("{}: the membership entry at index {} does not make sense",
                                  directory, entry.index));
     }
@@ -283,7 +284,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   auto place = std::ranges::find(survivor.former, belongs_to);
   if (place == survivor.former.end()) {
     return failure(
-        ExitCode::kData,
+        ErrorKind::kWrongData,
         fmt::format("{}: the log belongs to another cluster than the identity file says; "
                     "put the right directory in place",
                     directory));
@@ -307,7 +308,7 @@ Result<GivenSurvivor> parse_survivor(std::string_view text) {
   }
   if (good && parts.size() == 5) good = parts[4].size() == kClusterDigits;
   if (!good) {
-    return failure(ExitCode::kUsage,
+    return failure(ErrorKind::kUsage,
                    fmt::format("--members: '{}' is neither a node's id nor a survivor as "
                                "`connectctl recover --data-dir DIR` prints it",
                                text));
@@ -320,8 +321,8 @@ Result<GivenSurvivor> parse_survivor(std::string_view text) {
 Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
                                    int64_t wall_ns) {
   const storage::Identity& identity = survivor.identity;
-  auto usage = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
-  auto refuse = [](std::string text) { return failure(ExitCode::kNegative, std::move(text)); };
+  auto usage = [](std::string text) { return failure(ErrorKind::kUsage, std::move(text)); };
+  auto refuse = [](std::string text) { return failure(ErrorKind::kRefused, std::move(text)); };
   std::ranges::sort(given, {}, [](const GivenSurvivor& one) { return one.end.node; });
   if (given.empty() || given.size() > kMaxMembers) {
     return usage(
@@ -456,7 +457,7 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
     auto log = open_log(files, directory, survivor.snapshot, recovered);
     if (!log) return failure(log.error());
     if (end_of(survivor.end.node, recovered, survivor.snapshot) != survivor.end) {
-      return failure(ExitCode::kStorage,
+      return failure(ErrorKind::kDisk,
                      fmt::format("{}: the log is not what it was a moment ago", directory));
     }
     if (!plan.log_is_done) {
@@ -494,7 +495,7 @@ Result<GivenEntry> parse_entry(std::string_view text) {
            parts[2].size() == 16 && parse_number(parts[2], checksum, 16);
   }
   if (!good) {
-    return failure(ExitCode::kUsage,
+    return failure(ErrorKind::kUsage,
                    fmt::format("--skip-entry: '{}' is neither an index nor INDEX:TERM:CHECKSUM as "
                                "another node says it",
                                text));
@@ -506,7 +507,7 @@ Result<GivenEntry> parse_entry(std::string_view text) {
 
 Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directory,
                            const Survivor& survivor, const GivenEntry& given) {
-  auto refuse = [](std::string text) { return failure(ExitCode::kNegative, std::move(text)); };
+  auto refuse = [](std::string text) { return failure(ErrorKind::kRefused, std::move(text)); };
   const NodeId node = survivor.identity.node_id;
   SkipPlan plan;
   for (const auto* known : {&survivor.identity.skips, &survivor.skipped}) {
@@ -551,7 +552,7 @@ Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directo
   auto read = (*log)->read(given.index, given.index + 1, kReadBytes);
   if (!read) return failure(read.error());
   if (read->empty()) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kWrongData,
                    fmt::format("{}: the log has no entry at index {}", directory, given.index));
   }
   raft::Entry& entry = read->front();

@@ -55,7 +55,7 @@ struct Survivor {
   bool is_interrupted() const;
 };
 
-// kNoInput: no data directory; kData: damaged, or never of a cluster.
+// kNotFound: no data directory; kCorrupt: damaged; kWrongData: of another cluster, or of none.
 Result<Survivor> look_at_survivor(storage::FileSystem& files, const std::string& directory);
 
 // "2:7:1234:9:00010203": node, last term, last index, term, and the beginning of the cluster's id.
@@ -78,7 +78,7 @@ struct RecoveryPlan {
   raft::Entry record;        // is_best
 };
 
-// kUsage: the list of survivors makes no sense; kNegative: it does not fit this directory, or there
+// kUsage: the list of survivors makes no sense; kRefused: it does not fit this directory, or there
 // is a majority and nothing to recover.
 Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
                                    int64_t wall_ns);
@@ -105,7 +105,7 @@ struct GivenEntry {
 Result<GivenEntry> parse_entry(std::string_view text);
 std::string entry_text(const raft::EntryId& id);
 
-// kNegative: it cannot be skipped here, and why.
+// kRefused: it cannot be skipped here, and why.
 Result<SkipPlan> plan_skip(storage::FileSystem& files, const std::string& directory,
                            const Survivor& survivor, const GivenEntry& given);
 Result<void> carry_out(storage::FileSystem& files, const std::string& directory,

@@ -15,10 +15,10 @@ Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const 
   auto content = storage::inspect_snapshot(files, path, &metadata);
   if (!content) return failure(content.error());
   auto state = ReplicatedState::decode(as_bytes(metadata));
-  if (!state) return failure(state.error().code, path + ": " + state.error().text);
+  if (!state) return failure(state.error().kind, path + ": " + state.error().text);
   if (state->applied != content->info.mark.index ||
       state->applied_term != content->info.mark.term) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("{}: its metadata is of index {}, its header says {}", path,
                                state->applied, content->info.mark.index));
   }
@@ -32,10 +32,10 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   auto reader = storage::open_snapshot_file(files, snapshot);
   if (!reader) return failure(reader.error());
   auto state = ReplicatedState::decode(as_bytes((*reader)->metadata()));
-  if (!state) return failure(state.error().code, snapshot + ": " + state.error().text);
+  if (!state) return failure(state.error().kind, snapshot + ": " + state.error().text);
   const raft::SnapshotMark mark = (*reader)->info().mark;
   if (state->applied != mark.index || state->applied_term != mark.term) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("{}: its metadata is of index {}, its header says {}", snapshot,
                                state->applied, mark.index));
   }
@@ -44,7 +44,7 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   auto names = files.list(data_dir);
   if (!names) return failure(names.error());
   if (!names->empty()) {
-    return failure(ExitCode::kCannotCreate,
+    return failure(ErrorKind::kExists,
                    fmt::format("{} is not empty (there is '{}' in it): a snapshot is restored into "
                                "a new directory, and nothing is ever written over. Name another "
                                "one, or move this one out of the way",

@@ -50,7 +50,7 @@ class ViewCapturer final : public Capturer {
 
 tl::unexpected<CaptureFailure> Capture::cancelled() {
   return tl::unexpected(CaptureFailure{CaptureFailure::Cause::kCancelled,
-                                       Error{ExitCode::kNegative, "it is not wanted any more"}});
+                                       Error{ErrorKind::kCancelled, "it is not wanted any more"}});
 }
 
 Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
@@ -61,7 +61,7 @@ Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
       return views ? CaptureMode::kView : forks ? CaptureMode::kFork : CaptureMode::kInline;
     case CaptureMode::kView:
       if (views) return wanted;
-      return failure(ExitCode::kConfig,
+      return failure(ErrorKind::kBadConfig,
                      fmt::format("snapshot.mode is 'view', and plugin '{} {}' offers none ({}): "
                                  "set snapshot.mode to {}",
                                  plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW,
@@ -69,7 +69,7 @@ Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
     case CaptureMode::kFork:
       if (forks) return wanted;
       return failure(
-          ExitCode::kConfig,
+          ErrorKind::kBadConfig,
           fmt::format("snapshot.mode is 'fork', and plugin '{} {}' does not permit it "
                       "(CONNECTD_F_FORK_SNAPSHOT): set snapshot.mode to {}",
                       plugin.name(), plugin.version(), views ? "auto or view" : "auto or inline"));

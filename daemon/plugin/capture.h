@@ -74,7 +74,7 @@ enum class CaptureMode : uint8_t {
   kInline,  // not captured: written on the apply thread, where all else waits
 };
 
-// What kAuto means for this plugin; the others as they are. kConfig: the plugin cannot do it.
+// What kAuto means for this plugin; the others as they are. kBadConfig: the plugin cannot do it.
 Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted);
 
 // ---- by the plugin's view

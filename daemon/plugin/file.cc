@@ -79,7 +79,8 @@ std::vector<std::string> plugins_in(const std::vector<std::string>& dirs) {
 
 Result<std::string> find(const LoadOptions& options) {
   if (options.path.empty()) {
-    return failure(ExitCode::kConfig, "no plugin is named; set plugin.path, or give --plugin FILE");
+    return failure(ErrorKind::kBadConfig,
+                   "no plugin is named; set plugin.path, or give --plugin FILE");
   }
   fs::path path(options.path);
   fs::path base = options.config_dir.empty() ? fs::path(".") : fs::path(options.config_dir);
@@ -110,21 +111,21 @@ Result<std::string> find(const LoadOptions& options) {
   }
   std::vector<std::string> found = plugins_in(searched);
   return failure(
-      ExitCode::kNoInput,
+      ErrorKind::kNotFound,
       fmt::format("plugin '{}' not found in {}; {}; correct plugin.path, plugin.dirs or --plugin",
                   options.path, join(searched),
                   found.empty() ? "no .so file is there" : "found there: " + join(found)));
 }
 
 tl::unexpected<Error> not_loadable(const std::string& path, std::string_view why) {
-  return failure(ExitCode::kPlugin, fmt::format("plugin file {}: {}", path, why));
+  return failure(ErrorKind::kBadPlugin, fmt::format("plugin file {}: {}", path, why));
 }
 
 tl::unexpected<Error> cannot_read(const std::string& path, int error_number) {
-  ExitCode code = error_number == ENOENT   ? ExitCode::kNoInput
-                  : error_number == EACCES ? ExitCode::kPermission
-                                           : ExitCode::kPlugin;
-  return failure(code, fmt::format("plugin file {}: cannot read it: {}; it must be a file that the "
+  ErrorKind kind = error_number == ENOENT   ? ErrorKind::kNotFound
+                   : error_number == EACCES ? ErrorKind::kPermission
+                                            : ErrorKind::kBadPlugin;
+  return failure(kind, fmt::format("plugin file {}: cannot read it: {}; it must be a file that the "
                                    "user connectd runs as may read",
                                    path, errno_text(error_number)));
 }
@@ -193,7 +194,7 @@ Result<std::string> pin(int fd, uint64_t size, const std::string& path, std::str
   std::transform(wanted.begin(), wanted.end(), wanted.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   if (!is_sha256(wanted)) {
-    return failure(ExitCode::kConfig,
+    return failure(ErrorKind::kBadConfig,
                    fmt::format("plugin.sha256: '{}' is not 64 hexadecimal digits; 'sha256sum {}' "
                                "prints them",
                                wanted, path));
@@ -202,7 +203,7 @@ Result<std::string> pin(int fd, uint64_t size, const std::string& path, std::str
   if (int error = read_at(fd, bytes.data(), size, 0); error != 0) return cannot_read(path, error);
   std::string actual = sha256_hex(as_bytes(bytes));
   if (actual != wanted) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kWrongData,
                    fmt::format("plugin file {}: its SHA-256 is {}, but plugin.sha256 wants {}; "
                                "install the file that was pinned, or pin this one",
                                path, actual, wanted));

@@ -227,7 +227,7 @@ class ForkCapture final : public Capture {
  private:
   using Cause = CaptureFailure::Cause;
   static tl::unexpected<CaptureFailure> failed(Cause cause, std::string text) {
-    return tl::unexpected(CaptureFailure{cause, Error{ExitCode::kPlugin, std::move(text)}});
+    return tl::unexpected(CaptureFailure{cause, Error{ErrorKind::kPluginFailed, std::move(text)}});
   }
 
   // From the pipe to the sink, until the end. A failure without a text: the child is gone.
@@ -374,7 +374,7 @@ class ForkCapturer final : public Capturer {
     auto refused = [](const char* call, int error_number) {
       return tl::unexpected(CaptureFailure{
           CaptureFailure::Cause::kMeans,
-          Error{ExitCode::kInternal, fmt::format("{}: {}", call, errno_text(error_number))}});
+          Error{ErrorKind::kInternal, fmt::format("{}: {}", call, errno_text(error_number))}});
     };
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return refused("pipe", errno);

@@ -127,9 +127,9 @@ std::optional<Error> caught(std::string_view what) {
   try {
     throw;
   } catch (const std::exception& exception) {
-    return Error{ExitCode::kInternal, fmt::format("{}: {}", what, exception.what())};
+    return Error{ErrorKind::kInternal, fmt::format("{}: {}", what, exception.what())};
   } catch (...) {
-    return Error{ExitCode::kInternal, fmt::format("{}: unknown exception", what)};
+    return Error{ErrorKind::kInternal, fmt::format("{}: unknown exception", what)};
   }
 }
 
@@ -187,7 +187,7 @@ class InputAdapter {
         self.error_ = got.error();
       } else if (*got != wanted) {
         self.error_ = Error{
-            ExitCode::kData,
+            ErrorKind::kCorrupt,
             fmt::format("the snapshot ends {} bytes before its stated length", self.left_ - *got)};
       }
     } catch (...) {
@@ -224,7 +224,7 @@ Result<std::unique_ptr<Instance>> Instance::create(std::shared_ptr<const Plugin>
   int32_t result = table.create(&instance->host_, &instance->self_);
   if (result != CONNECTD_OK) {
     return failure(instance->fault(
-        result == CONNECTD_E_CONFIG ? ExitCode::kConfig : ExitCode::kPlugin, result));
+        result == CONNECTD_E_CONFIG ? ErrorKind::kBadConfig : ErrorKind::kPluginFailed, result));
   }
   instance->created_ = true;
   return instance;
@@ -252,7 +252,7 @@ Result<RequestKind> Instance::classify(ByteView request, std::string& reply) con
   if (sink.too_big() || sink.no_memory()) {
     sink.discard();
     return failure(
-        fault(ExitCode::kNegative, sink.too_big() ? CONNECTD_E_TOO_BIG : CONNECTD_E_NOMEM));
+        fault(ErrorKind::kRequestFailed, sink.too_big() ? CONNECTD_E_TOO_BIG : CONNECTD_E_NOMEM));
   }
   switch (result) {
     case CONNECTD_REJECT:
@@ -271,7 +271,7 @@ Result<RequestKind> Instance::classify(ByteView request, std::string& reply) con
     case CONNECTD_READ_LOCAL:
       return RequestKind::kReadLocal;
     default:
-      return failure(fault(ExitCode::kNegative, result));
+      return failure(fault(ErrorKind::kRequestFailed, result));
   }
 }
 
@@ -293,8 +293,8 @@ Result<int32_t> Instance::read(const ReadContext& context, ByteView request,
   if (result >= 0 && sink.no_memory()) result = CONNECTD_E_NOMEM;
   if (result >= 0) return result;
   sink.discard();
-  return failure(
-      fault(result == CONNECTD_E_CORRUPT ? ExitCode::kPlugin : ExitCode::kNegative, result));
+  return failure(fault(
+      result == CONNECTD_E_CORRUPT ? ErrorKind::kPluginFailed : ErrorKind::kRequestFailed, result));
 }
 
 Result<int32_t> Instance::apply(const ApplyContext& context, ByteView command, std::string& reply) {
@@ -309,7 +309,7 @@ Result<int32_t> Instance::apply(const ApplyContext& context, ByteView command, s
   if (result < 0) {
     failed_ = true;
     sink.discard();
-    return failure(fault(ExitCode::kPlugin, result));
+    return failure(fault(ErrorKind::kPluginFailed, result));
   }
   if (sink.too_big()) {
     sink.discard();
@@ -329,7 +329,7 @@ Result<void> Instance::snapshot(const SnapshotContext& context, const SnapshotSi
   if (out.error()) return failure(*out.error());
   if (result == CONNECTD_OK) return {};
   failed_ = true;
-  return failure(fault(ExitCode::kPlugin, result));
+  return failure(fault(ErrorKind::kPluginFailed, result));
 }
 
 Result<void*> Instance::begin_view(const SnapshotContext& context) {
@@ -340,7 +340,7 @@ Result<void*> Instance::begin_view(const SnapshotContext& context) {
   void* view = nullptr;
   int32_t result = plugin_->views()->begin(self_, &c, &view);
   if (result == CONNECTD_OK) return view;
-  return failure(fault(ExitCode::kPlugin, result));
+  return failure(fault(ErrorKind::kPluginFailed, result));
 }
 
 // Beside the apply thread: nothing of the instance may be changed here.
@@ -353,7 +353,7 @@ Result<void> Instance::save_view(void* view, const SnapshotContext& context,
   int32_t result = plugin_->views()->save(self_, view, &c, out.sink());
   if (out.error()) return failure(*out.error());
   if (result == CONNECTD_OK) return {};
-  return failure(fault(ExitCode::kPlugin, result));
+  return failure(fault(ErrorKind::kPluginFailed, result));
 }
 
 void Instance::end_view(void* view) {
@@ -376,11 +376,11 @@ Result<void> Instance::restore(const SnapshotContext& context, const SnapshotSou
   int32_t result = table.restore(self_, &c, in.source());
   failed_ = result != CONNECTD_OK || in.error() || in.left() != 0;
   if (in.error()) return failure(*in.error());
-  if (result != CONNECTD_OK) return failure(fault(ExitCode::kPlugin, result));
+  if (result != CONNECTD_OK) return failure(fault(ErrorKind::kPluginFailed, result));
   if (in.left() != 0) {
     call.fail_text() =
         fmt::format("it left {} of {} bytes of the snapshot unread", in.left(), context.length);
-    return failure(fault(ExitCode::kPlugin, CONNECTD_E_CORRUPT));
+    return failure(fault(ErrorKind::kPluginFailed, CONNECTD_E_CORRUPT));
   }
   return {};
 }
@@ -394,7 +394,8 @@ Result<std::optional<int64_t>> Instance::next_deadline() {
   if (deadline < 0) {
     failed_ = true;
     constexpr int64_t kLowest = std::numeric_limits<int32_t>::min();
-    return failure(fault(ExitCode::kPlugin, static_cast<int32_t>(std::max(deadline, kLowest))));
+    return failure(
+        fault(ErrorKind::kPluginFailed, static_cast<int32_t>(std::max(deadline, kLowest))));
   }
   if (deadline == std::numeric_limits<int64_t>::max()) return std::nullopt;
   return deadline;
@@ -408,14 +409,14 @@ Result<void> Instance::on_tick(const ApplyContext& context) {
   int32_t result = plugin_->timers()->on_tick(self_, &c);
   if (result >= 0) return {};
   failed_ = true;
-  return failure(fault(ExitCode::kPlugin, result));
+  return failure(fault(ErrorKind::kPluginFailed, result));
 }
 
-Error Instance::fault(ExitCode code, int32_t result) const {
+Error Instance::fault(ErrorKind kind, int32_t result) const {
   CallScope* call = CallScope::current();
   std::string where = call->index() == 0 ? "" : fmt::format(" at index {}", call->index());
   std::string_view why = call->fail_text();
-  return Error{code,
+  return Error{kind,
                fmt::format("plugin {} {} failed in {}{}: {} ({}, {})", plugin_->name(),
                            plugin_->version(), call->function(), where,
                            why.empty() ? code_meaning(result) : why, code_name(result), result)};

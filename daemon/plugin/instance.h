@@ -94,8 +94,8 @@ class ChildHost {
 
 class Instance final {
  public:
-  // The empty state. `component` names it in log lines. Errors: kConfig (the plugin refuses its
-  // options), kPlugin.
+  // The empty state. `component` names it in log lines. Errors: kBadConfig (the plugin refuses its
+  // options), kPluginFailed.
   static Result<std::unique_ptr<Instance>> create(std::shared_ptr<const Plugin> plugin,
                                                   Options options,
                                                   std::string component = "plugin");
@@ -105,12 +105,12 @@ class Instance final {
 
   const Plugin& plugin() const { return *plugin_; }
 
-  // `reply` is appended to, here and below. An error (kNegative) concerns this request only: it is
-  // answered PLUGIN, with the text.
+  // `reply` is appended to, here and below. An error (kRequestFailed) concerns this request only:
+  // it is answered PLUGIN, with the text.
   Result<RequestKind> classify(ByteView request, std::string& reply) const;
 
-  // The plugin's status, 0 or more. On error `reply` is as it was. kNegative: this request is
-  // answered PLUGIN, the node goes on. kPlugin: the state is corrupt, the node stops.
+  // The plugin's status, 0 or more. On error `reply` is as it was. kRequestFailed: this request is
+  // answered PLUGIN, the node goes on. kPluginFailed: the state is corrupt, the node stops.
   Result<int32_t> read(const ReadContext& context, ByteView request, std::string& reply) const;
 
   // The plugin's status, 0 or more. An error (kPlugin) stops the replica with the applied index
@@ -151,7 +151,7 @@ class Instance final {
   Instance(std::shared_ptr<const Plugin> plugin, Options options, std::string component);
 
   // What a negative result of the call in progress means, as text.
-  Error fault(ExitCode code, int32_t result) const;
+  Error fault(ErrorKind kind, int32_t result) const;
   static void host_log(const connectd_host* host, int32_t level, const char* text, size_t length);
   static int32_t host_fail(const connectd_host* host, int32_t code, const char* text,
                            size_t length);

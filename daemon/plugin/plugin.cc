@@ -26,7 +26,7 @@ std::string our_version() {
 }
 
 tl::unexpected<Error> invalid(const std::string& path, std::string_view why) {
-  return failure(ExitCode::kPlugin, fmt::format("plugin file {}: {}", path, why));
+  return failure(ErrorKind::kBadPlugin, fmt::format("plugin file {}: {}", path, why));
 }
 
 bool is_name(const char* name) {
@@ -90,7 +90,7 @@ Result<std::shared_ptr<const Plugin>> Plugin::load(const LoadOptions& options) {
   void* symbol = ::dlsym(library, kSymbol);
   if (symbol == nullptr) {
     if (::dlsym(library, "connectd_plugin_v2") != nullptr) {
-      return failure(ExitCode::kMismatch,
+      return failure(ErrorKind::kMismatch,
                      fmt::format("plugin file {}: is built for plugin ABI 2 only, this is {}; "
                                  "upgrade connectd, or build the plugin against this one's SDK",
                                  path, our_version()));
@@ -112,7 +112,7 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
   if (table == nullptr) return invalid(path, fmt::format("{}() returned nothing", kSymbol));
   // size and abi are where they are in every major; nothing else is read before they are right.
   if (table->abi >> 16 != CONNECTD_ABI_MAJOR) {
-    return failure(ExitCode::kMismatch,
+    return failure(ErrorKind::kMismatch,
                    fmt::format("plugin file {}: is built for plugin ABI {}, this is {}; {}", path,
                                abi_text(table->abi), our_version(),
                                table->abi >> 16 > CONNECTD_ABI_MAJOR

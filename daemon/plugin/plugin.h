@@ -40,12 +40,12 @@ struct LoadOptions {
 class Plugin final {
  public:
   // Errors, each naming the file, what is wrong and what to do:
-  //   kNoInput     no such file; lists what was found instead
+  //   kNotFound    no such file; lists what was found instead
   //   kPermission  it cannot be read
-  //   kConfig      `sha256` is no SHA-256
-  //   kData        its SHA-256 is another
+  //   kBadConfig   `sha256` is no SHA-256
+  //   kWrongData   its SHA-256 is another
   //   kMismatch    its ABI major is another
-  //   kPlugin      it cannot be loaded, or is not a valid plugin
+  //   kBadPlugin   it cannot be loaded, or is not a valid plugin
   static Result<std::shared_ptr<const Plugin>> load(const LoadOptions& options);
   // A plugin that is part of this program: tests, simulator. `table` lives as long as the process.
   static Result<std::shared_ptr<const Plugin>> wrap(const connectd_plugin* table);

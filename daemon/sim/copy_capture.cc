@@ -39,7 +39,8 @@ class CopyCapture final : public plugin::Capture {
     }
     if (failure_) {
       ++counts_.failed;
-      return tl::unexpected(CaptureFailure{*failure_, Error{ExitCode::kPlugin, "by chance"}});
+      return tl::unexpected(
+          CaptureFailure{*failure_, Error{ErrorKind::kPluginFailed, "by chance"}});
     }
     ++counts_.written;
     return {};
@@ -64,7 +65,7 @@ tl::expected<std::unique_ptr<plugin::Capture>, CaptureFailure> CopyCapturer::beg
   if (fails_at_once) {
     ++counts_.failed;
     return tl::unexpected(
-        CaptureFailure{Cause::kMeans, Error{ExitCode::kInternal, "not now, by chance"}});
+        CaptureFailure{Cause::kMeans, Error{ErrorKind::kInternal, "not now, by chance"}});
   }
   std::string bytes;
   auto copied = instance->snapshot(context, [&](ByteView part) -> Result<void> {

@@ -32,7 +32,7 @@ FaultSet FaultSet::all() {
 
 Result<FaultSet> FaultSet::parse(std::string_view text) {
   FaultSet set;
-  if (text.empty()) return failure(ExitCode::kUsage, "no fault is named: give 'none' for none");
+  if (text.empty()) return failure(ErrorKind::kUsage, "no fault is named: give 'none' for none");
   while (!text.empty()) {
     size_t comma = std::min(text.find(','), text.size());
     std::string_view word = text.substr(0, comma);
@@ -50,8 +50,8 @@ Result<FaultSet> FaultSet::parse(std::string_view text) {
     size_t i = 0;
     while (i < kFaults && kNames[i] != name) ++i;
     if (i == kFaults) {
-      return failure(ExitCode::kUsage, fmt::format("there is no fault '{}'; there are: {}", name,
-                                                   fmt::join(kNames, ", ")));
+      return failure(ErrorKind::kUsage, fmt::format("there is no fault '{}'; there are: {}", name,
+                                                    fmt::join(kNames, ", ")));
     }
     set.bits_[i] = on;
   }

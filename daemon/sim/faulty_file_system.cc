@@ -26,12 +26,10 @@ std::string clean(std::string path) {
   return path;
 }
 
-tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number) {
-  ExitCode code = ExitCode::kStorage;
-  if (error_number == ENOENT) code = ExitCode::kNoInput;
-  if (error_number == EACCES || error_number == EPERM) code = ExitCode::kPermission;
-  return failure(Error{code, fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)),
-                       error_number == ENOSPC});
+tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number,
+                                 ErrorKind otherwise = ErrorKind::kDisk) {
+  return failure(storage::io_error_kind(error_number, otherwise),
+                 fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
 }
 
 }  // namespace
@@ -177,7 +175,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
     std::lock_guard lock(state_->mutex);
     if (int e = begin(FileCall::kSync)) {
       if (!state_->is_off()) inode_->clear_dirty();
-      return io_failure("sync", path_, e);
+      return io_failure("sync", path_, e, ErrorKind::kSyncFailed);
     }
     inode_->sync();
     return {};
@@ -491,9 +489,11 @@ Result<void> FaultyFileSystem::sync_directory(const std::string& path) {
   std::lock_guard lock(state_->mutex);
   const std::string directory = clean(path);
   const int error_number = state_->count(FileCall::kSyncDirectory);
-  if (error_number != 0) return io_failure("sync directory", path, error_number);
+  if (error_number != 0)
+    return io_failure("sync directory", path, error_number, ErrorKind::kSyncFailed);
   auto found = state_->directories.find(directory);
-  if (found == state_->directories.end()) return io_failure("sync directory", path, ENOENT);
+  if (found == state_->directories.end())
+    return io_failure("sync directory", path, ENOENT, ErrorKind::kSyncFailed);
   found->second.durable = found->second.cached;
   std::erase_if(state_->changes,
                 [&](const Change& change) { return change.directory == directory; });
@@ -533,7 +533,7 @@ Result<uint64_t> FaultyFileSystem::free_bytes(const std::string&) {
 Result<std::unique_ptr<storage::FileLock>> FaultyFileSystem::lock(const std::string& path) {
   std::lock_guard lock(state_->mutex);
   if (!state_->locks.insert(path).second) {
-    return failure(ExitCode::kTryAgain, fmt::format("{} is locked by this process already", path));
+    return failure(ErrorKind::kLocked, fmt::format("{} is locked by this process already", path));
   }
   return std::make_unique<HeldLock>(state_, path);
 }

@@ -112,17 +112,16 @@ void Simulation::Impl::start(Process& p) {
   }
   if (!node) {
     timeline_.trace("node {} does not start: {}", p.id, node.error().text);
-    if (p.damaged && node.error().code == ExitCode::kData) {
+    if (p.damaged && node.error().kind == ErrorKind::kCorrupt) {
       p.lost = true;
       bite(p.damage);
       return;
     }
     // A full disk alone is no reason, but for a log that has to begin: for the first time, or anew
     // behind a snapshot.
-    const bool begins =
-        !p.has_run || node.error().text.find("has to begin anew") != std::string::npos;
+    const bool begins = !p.has_run || node.error().kind == ErrorKind::kNoSpaceToBegin;
     const bool is_full = p.disk_is_full && begins;
-    if ((p.error_planned || is_full) && node.error().code == ExitCode::kStorage) {
+    if ((p.error_planned || is_full) && is_of_disk(node.error().kind)) {
       if (p.error_planned) bite(Fault::kWriteError);
       p.error_planned = false;
       p.files->clear_failures();
@@ -361,11 +360,11 @@ bool Simulation::Impl::stands(Process& p) {
 void Simulation::Impl::handle_fatal(Process& p) {
   Error error = *p.fatal;
   timeline_.trace("node {} stops: {}", p.id, error.text);
-  if (error.code == ExitCode::kStorage && p.error_planned) {
-    bite(error.text.find("sync") != std::string::npos ? Fault::kSyncError : Fault::kWriteError);
+  if (is_of_disk(error.kind) && p.error_planned) {
+    bite(error.kind == ErrorKind::kSyncFailed ? Fault::kSyncError : Fault::kWriteError);
     p.error_planned = false;
     p.files->clear_failures();
-  } else if (error.code == ExitCode::kData && p.damaged) {
+  } else if (error.kind == ErrorKind::kCorrupt && p.damaged) {
     bite(p.damage);
   } else {
     return checkers_.fail(fmt::format("stop: node {} stops: {}", p.id, error.text));

@@ -24,8 +24,8 @@ bool says_something(const Operation& operation) {
 bool is_known(const Operation& operation) { return operation.outcome == OutcomeKind::kOk; }
 
 tl::unexpected<Error> not_known(std::string_view model, const Operation& operation) {
-  return failure(ExitCode::kUsage, fmt::format("the model of the {} does not know the request {}",
-                                               model, quoted(operation.request)));
+  return failure(ErrorKind::kUsage, fmt::format("the model of the {} does not know the request {}",
+                                                model, quoted(operation.request)));
 }
 
 // ---- counter
@@ -731,7 +731,7 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
   std::vector<std::shared_ptr<const std::vector<const ShownValues*>>> shown_of_part;
   for (size_t i = 0; i < parts.size(); ++i) {
     if (keys_of_part[i].size() > kConnectedKeysMax) {
-      return failure(ExitCode::kUsage,
+      return failure(ErrorKind::kUsage,
                      fmt::format("the model of the kv takes commands that connect {} keys at most, "
                                  "these connect {}",
                                  kConnectedKeysMax, keys_of_part[i].size()));

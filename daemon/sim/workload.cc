@@ -81,7 +81,7 @@ Result<std::vector<std::string>> Workload::parse_templates(std::string_view text
         out += static_cast<char>(hex(i + 1) * 16 + hex(i + 2));
         i += 2;
       } else {
-        return failure(ExitCode::kData,
+        return failure(ErrorKind::kMalformed,
                        fmt::format("line {}: after a backslash comes r, n, t, xHH or another "
                                    "backslash",
                                    number));
@@ -89,7 +89,7 @@ Result<std::vector<std::string>> Workload::parse_templates(std::string_view text
     }
     templates.push_back(std::move(out));
   }
-  if (templates.empty()) return failure(ExitCode::kData, "there is no request in it");
+  if (templates.empty()) return failure(ErrorKind::kMalformed, "there is no request in it");
   return templates;
 }
 
@@ -98,7 +98,7 @@ Result<std::unique_ptr<Workload>> Workload::make(std::shared_ptr<const plugin::P
   if (templates.empty()) {
     auto found = known().find(plugin->name());
     if (found == known().end()) {
-      return failure(ExitCode::kUsage,
+      return failure(ErrorKind::kUsage,
                      fmt::format("what to ask the plugin '{}' is not known here: give --requests "
                                  "FILE, with a request a line, {{n}} for a fresh number",
                                  plugin->name()));
@@ -130,12 +130,13 @@ Result<std::unique_ptr<Workload>> Workload::make(std::shared_ptr<const plugin::P
       case plugin::RequestKind::kReadLocal:
         break;  // promises nothing that could be checked
       case plugin::RequestKind::kReject:
-        return failure(ExitCode::kUsage, fmt::format("the plugin '{}' rejects the request '{}': {}",
-                                                     plugin->name(), text, reply));
+        return failure(ErrorKind::kUsage,
+                       fmt::format("the plugin '{}' rejects the request '{}': {}", plugin->name(),
+                                   text, reply));
     }
   }
   if (workload->writes_.empty()) {
-    return failure(ExitCode::kUsage, "none of the requests is a write: there is nothing to test");
+    return failure(ErrorKind::kUsage, "none of the requests is a write: there is nothing to test");
   }
   return workload;
 }

@@ -27,7 +27,7 @@ class Workload {
   static Result<std::unique_ptr<Workload>> make(std::shared_ptr<const plugin::Plugin> plugin,
                                                 std::vector<std::string> templates);
   // Lines of a file, with \r, \n, \t, \xHH and \\ understood; empty lines and those that begin
-  // with '#' are skipped. kData with the line's number.
+  // with '#' are skipped. kMalformed with the line's number.
   static Result<std::vector<std::string>> parse_templates(std::string_view text);
 
   Request next(Random& random, double write_percent);

@@ -19,12 +19,10 @@ namespace {
 
 constexpr size_t kZeroBlockBytes = 256 << 10;
 
-tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number) {
-  ExitCode code = ExitCode::kStorage;
-  if (error_number == ENOENT) code = ExitCode::kNoInput;
-  if (error_number == EACCES || error_number == EPERM) code = ExitCode::kPermission;
-  return failure(Error{code, fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)),
-                       error_number == ENOSPC || error_number == EDQUOT});
+tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number,
+                                 ErrorKind otherwise = ErrorKind::kDisk) {
+  return failure(io_error_kind(error_number, otherwise),
+                 fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
 }
 
 class RealFile final : public File {
@@ -69,7 +67,7 @@ class RealFile final : public File {
 
   Result<void> sync() override {
     while (fdatasync(descriptor_) != 0) {
-      if (errno != EINTR) return io_failure("sync", path_, errno);
+      if (errno != EINTR) return io_failure("sync", path_, errno, ErrorKind::kSyncFailed);
     }
     return {};
   }
@@ -119,7 +117,8 @@ class RealFileSystem final : public FileSystem {
     }
     int error_number = errno;
     close(descriptor);
-    if (result != 0) return io_failure("sync directory", path, error_number);
+    if (result != 0)
+      return io_failure("sync directory", path, error_number, ErrorKind::kSyncFailed);
     return {};
   }
 
@@ -206,7 +205,7 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
   MutexLock guard(mutex_);
   struct stat status {};
   if (stat(path.c_str(), &status) == 0 && locked_.contains({status.st_dev, status.st_ino})) {
-    return failure(ExitCode::kTryAgain, fmt::format("{} is locked by this process already", path));
+    return failure(ErrorKind::kLocked, fmt::format("{} is locked by this process already", path));
   }
   int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
   if (descriptor < 0) return io_failure("create", path, errno);
@@ -224,7 +223,7 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
     }
     close(descriptor);
     if (error_number == EACCES || error_number == EAGAIN) {
-      return failure(ExitCode::kTryAgain, fmt::format("{} is locked by {}", path, who));
+      return failure(ErrorKind::kLocked, fmt::format("{} is locked by {}", path, who));
     }
     return io_failure("lock", path, error_number);
   }
@@ -242,14 +241,29 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
 
 std::unique_ptr<FileSystem> make_real_file_system() { return std::make_unique<RealFileSystem>(); }
 
+ErrorKind io_error_kind(int error_number, ErrorKind otherwise) {
+  switch (error_number) {
+    case ENOENT:
+      return ErrorKind::kNotFound;
+    case EACCES:
+    case EPERM:
+      return ErrorKind::kPermission;
+    case ENOSPC:
+    case EDQUOT:
+      return ErrorKind::kNoSpace;
+    default:
+      return otherwise;
+  }
+}
+
 Result<std::string> read_file(FileSystem& files, const std::string& path, size_t limit) {
   auto file = files.open(path, OpenMode::kRead);
   if (!file) return failure(file.error());
   auto size = (*file)->size();
   if (!size) return failure(size.error());
   if (*size > limit) {
-    return failure(ExitCode::kData, fmt::format("{} has {} bytes, more than the {} it may have",
-                                                path, *size, limit));
+    return failure(ErrorKind::kCorrupt, fmt::format("{} has {} bytes, more than the {} it may have",
+                                                    path, *size, limit));
   }
   std::string content(*size, '\0');
   auto done = (*file)->read_at(

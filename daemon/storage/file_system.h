@@ -2,8 +2,9 @@
 // loses what was not synced (sim/faulty_file_system.h).
 //
 // Every operation says in its error what it was, on which path, and the operating system's reason.
-// Codes: kNoInput when the path does not exist, kPermission when access is denied, kStorage for all
-// else. Nothing is retried, but for interrupted calls and short writes.
+// Kinds: kNotFound when the path does not exist, kPermission when access is denied, kNoSpace when
+// the disk or a quota is full, kSyncFailed for other syncs, kDisk for all else. Nothing is retried,
+// but for interrupted calls and short writes.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +64,7 @@ class FileSystem {
   virtual Result<bool> exists(const std::string& path) = 0;
   // Bytes that this process may still write there.
   virtual Result<uint64_t> free_bytes(const std::string& path) = 0;
-  // Creates the file when it is missing. kTryAgain with the holder's process id, where it is known,
+  // Creates the file when it is missing. kLocked with the holder's process id, where it is known,
   // when another process, or this one, holds it.
   virtual Result<std::unique_ptr<FileLock>> lock(const std::string& path) = 0;
 };
@@ -71,7 +72,10 @@ class FileSystem {
 // POSIX. Two of them in one process do not know of each other's locks: have one.
 std::unique_ptr<FileSystem> make_real_file_system();
 
-// Whole file, refused over `limit` bytes. kNoInput when it does not exist.
+// What went wrong by an errno value; `otherwise` where that does not tell. Any thread.
+ErrorKind io_error_kind(int error_number, ErrorKind otherwise);
+
+// Whole file, refused over `limit` bytes. kNotFound when it does not exist.
 Result<std::string> read_file(FileSystem& files, const std::string& path, size_t limit);
 // Temporary name, sync, rename, sync of the directory: after success the file is durably the new
 // content, after a crash it is the old or the new one. `directory` must exist.

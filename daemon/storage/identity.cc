@@ -23,7 +23,7 @@ constexpr uint32_t kLogBegun = 1;  // flags
 
 tl::unexpected<Error> damage(const std::string& path, const char* what) {
   return failure(
-      ExitCode::kData,
+      ErrorKind::kCorrupt,
       fmt::format("the identity file {} is damaged: {}. Without it this node does not know "
                   "who it is and must not vote. Put back a copy of it, or let the node join "
                   "anew with an empty disk: connectctl member replace",
@@ -68,7 +68,7 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
   const auto version = in.number<uint32_t>();
   if (version != kIdentityVersion) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("{} has format version {}, this connectd knows {}: start the connectd "
                     "that wrote it, or a newer one",
                     path, version, kIdentityVersion));
@@ -105,7 +105,7 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
 Result<std::optional<Identity>> load_identity(FileSystem& files, const std::string& directory) {
   const std::string path = directory + "/" + kIdentityFile;
   auto bytes = read_file(files, path, kMaxFileBytes);
-  if (!bytes && bytes.error().code == ExitCode::kNoInput) return std::optional<Identity>();
+  if (!bytes && bytes.error().kind == ErrorKind::kNotFound) return std::optional<Identity>();
   if (!bytes) return failure(bytes.error());
   auto identity = decode_identity(as_bytes(*bytes), path);
   if (!identity) return failure(identity.error());
@@ -115,13 +115,13 @@ Result<std::optional<Identity>> load_identity(FileSystem& files, const std::stri
 Result<void> save_identity(FileSystem& files, const std::string& directory,
                            const Identity& identity) {
   if (identity.genesis.size() > kMaxGenesisBytes) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("the founding document has {} bytes, more than the {} it may have",
                                identity.genesis.size(), kMaxGenesisBytes));
   }
   if (identity.former_cluster_ids.size() > kMaxFormerClusters ||
       identity.skips.size() > kMaxSkippedEntries) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("the identity names {} former clusters and {} skipped entries, more "
                                "than the {} and {} it may",
                                identity.former_cluster_ids.size(), identity.skips.size(),

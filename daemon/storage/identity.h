@@ -33,7 +33,7 @@ struct Identity {
 };
 
 std::string encode_identity(const Identity& identity);
-// kData with the reason, naming `path`; kMismatch when a newer connectd wrote it.
+// kCorrupt with the reason, naming `path`; kNewerVersion when a newer connectd wrote it.
 Result<Identity> decode_identity(ByteView bytes, const std::string& path);
 
 // Nothing when the directory has no identity file.

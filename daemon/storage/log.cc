@@ -169,7 +169,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   if (state.segments.empty()) {
     if (snapshot.index) {
       return failure(
-          ExitCode::kData,
+          ErrorKind::kCorrupt,
           fmt::format("{} holds no log, but there is a snapshot up to index {}: the log, "
                       "and with it this node's votes, was lost. Let the node join anew "
                       "with an empty directory: connectctl member replace",
@@ -194,7 +194,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   }
   if (wants_reserve()) {
     auto made = prepare(kReserveName, reserve_bytes(), &SegmentedLog::reserve_);
-    if (!made && !made.error().no_space) return made;
+    if (!made && made.error().kind != ErrorKind::kNoSpace) return made;
     has_reserve_ = made.has_value();
     if (!made) {
       recovered.warnings.push_back(fmt::format(
@@ -211,7 +211,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
 
   if (snapshot.index + 1 < state.first_index) {
     return failure(
-        ExitCode::kData,
+        ErrorKind::kCorrupt,
         fmt::format(
             "the log in {} begins with index {}, but the newest valid snapshot ends with {}: "
             "the entries between are missing. Look at both: connectctl inspect wal {}, "
@@ -232,8 +232,8 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
                           "begun anew behind the snapshot",
                           term_there, snapshot.index, snapshot.term));
     if (auto done = reset(snapshot, hard_state_); !done) {
-      if (!done.error().no_space) return done;
-      return failure(ExitCode::kStorage,
+      if (done.error().kind != ErrorKind::kNoSpace) return done;
+      return failure(ErrorKind::kNoSpaceToBegin,
                      fmt::format("the disk is full, and the log has to begin anew behind the "
                                  "snapshot at index {}, for which it needs a file: make space and "
                                  "start again ({})",
@@ -338,7 +338,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
     if (made) {
       next = std::move(*made);
     } else {
-      if (!made.error().no_space) return failure(made.error());
+      if (made.error().kind != ErrorKind::kNoSpace) return failure(made.error());
       MutexLock lock(mutex_);
       if (reserve_.file == nullptr || reserve_.bytes < needed) {
         waits_for_space_ = true;
@@ -393,16 +393,15 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
 
 Result<void> SegmentedLog::check_usable() const {
   if (!failure_) return {};
-  return failure(ExitCode::kStorage,
+  return failure(ErrorKind::kDisk,
                  fmt::format("the log in {} failed before and takes nothing more: {}", directory_,
                              failure_->text));
 }
 
 Result<void> SegmentedLog::fail(Error error) {
-  error.code = ExitCode::kStorage;
   if (std::exchange(waits_for_space_, false)) return failure(std::move(error));
   // In the middle of something: only recovery tells what is on the disk.
-  error.no_space = false;
+  if (error.kind != ErrorKind::kSyncFailed) error.kind = ErrorKind::kDisk;
   failure_ = error;
   return failure(std::move(error));
 }
@@ -617,7 +616,7 @@ Result<void> SegmentedLog::remove_segments(std::vector<uint64_t> ids, bool in_or
   while (!removals_left_.empty()) {
     const std::string file = path(segment_name(removals_left_.front()));
     auto done = files_.remove(file);
-    if (!done && done.error().code != ExitCode::kNoInput) return done;
+    if (!done && done.error().kind != ErrorKind::kNotFound) return done;
     if (in_order || removals_left_.size() == 1) {
       if (auto synced = files_.sync_directory(directory_); !synced) return synced;
     }
@@ -712,7 +711,7 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
       }
       if (!fits) {
         return failure(
-            ExitCode::kData,
+            ErrorKind::kCorrupt,
             fmt::format(
                 "the log is damaged: {} at offset {}: {}; entry {} was expected. To look at "
                 "it: connectctl inspect wal {}",

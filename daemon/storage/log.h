@@ -10,7 +10,7 @@
 // space, and nothing of the log depends on one that could not be made. One more, the reserve, is
 // kept for that moment: the log goes on in it. While it is used up (has_reserve() is false) the
 // log's owner is to append no entries but what elections need; if even the reserve is full,
-// append() says no_space and takes the same batches again later. The reserve is made again when
+// append() says kNoSpace and takes the same batches again later. The reserve is made again when
 // there is space.
 //
 // Threads: append(), seal_if_idle() and reset() belong to the writer thread. prepare_next_segment()
@@ -90,14 +90,14 @@ class Log {
   // Recovers the log in `directory`, or begins one (an empty or missing directory). `snapshot` is
   // the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log
   // is begun anew behind it, keeping the hard state; if the log begins after it with a gap, that is
-  // damage. Errors: kData damage, with file, offset, index and the command that shows it; kMismatch
-  // a newer format, a record, kind or field that this build does not know, or another group: then
-  // the log is as it was; kStorage.
+  // damage. Errors: kCorrupt with file, offset, index and the command that shows it; kNewerVersion
+  // for a newer format, or a record, kind, field or group that this build does not know: then the
+  // log is as it was; kNoSpaceToBegin; kDisk or kSyncFailed.
   static Result<std::unique_ptr<Log>> open(FileSystem& files, std::string directory,
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
 
-  // Durable on return, all batches with one sync. Writer thread. An error with no_space: the log
+  // Durable on return, all batches with one sync. Writer thread. With kNoSpace: the log
   // needs a new segment, and neither it nor the reserve is to be had. Nothing is lost; call it
   // again with the same batches (more may follow them), and nothing else of this thread's
   // meanwhile. Part of them may be durable already.
@@ -108,13 +108,13 @@ class Log {
   // Wanted by seal_if_idle(): a batch is not sealed yet.
   virtual bool wants_seal() const = 0;
   // Drops all entries and begins an empty log behind an installed snapshot. Durable on return. Not
-  // concurrent with compact(): it waits for it. Writer thread. After no_space: call it again.
+  // concurrent with compact(): it waits for it. Writer thread. After kNoSpace: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
 
   // Durable entries `[from, to)`, at least one and then at most `max_bytes` (by Entry::weight),
   // with their checksums verified. Stops at the end of the log. Empty when `from` is compacted or
   // not there. While append() replaces a suffix, the old entries may still be returned. Errors:
-  // kData damage, kStorage. Any thread.
+  // kCorrupt, kDisk. Any thread.
   virtual Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const = 0;
 
   // Removes whole segments whose entries are all below `keep_from`; returns the first index that is

@@ -33,7 +33,7 @@ Result<std::unique_ptr<File>> PreviewFileSystem::open(const std::string& path, O
 
 Result<std::vector<std::string>> PreviewFileSystem::list(const std::string& path) {
   auto names = under_.list(path);
-  if (!names && names.error().code == ExitCode::kNoInput) return std::vector<std::string>();
+  if (!names && names.error().kind == ErrorKind::kNotFound) return std::vector<std::string>();
   return names;
 }
 

@@ -46,7 +46,7 @@ std::string unknown_in_header(const RecordHeader& header) {
 
 Error newer_record(const std::string& path, const Record& record, const std::string& what) {
   return Error{
-      ExitCode::kMismatch,
+      ErrorKind::kNewerVersion,
       fmt::format("{} at offset {}, index {}: there is {}, which connectd {} does not know: "
                   "a newer version wrote it. The log was not changed. Start the version "
                   "that ran here before, or a newer one",

@@ -85,7 +85,7 @@ class Recovery {
 tl::unexpected<Error> Recovery::damage(uint64_t id, uint64_t offset,
                                        const std::string& what) const {
   return failure(
-      ExitCode::kData,
+      ErrorKind::kCorrupt,
       fmt::format(
           "the log is damaged: {} at offset {}: {}. The records before it end with index {}; "
           "what follows was durable, and other nodes may count on it, so this node must not "
@@ -111,7 +111,7 @@ Result<void> Recovery::open_segment(uint64_t id, Found& found) {
   bytes_read_ += *got;
   if (auto unknown = unknown_in_segment_header(found.header, id); !unknown.empty()) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("{} has {}. The log was not changed. Start the version that wrote it, "
                     "or a newer one",
                     path(id), unknown));
@@ -378,7 +378,7 @@ Result<void> Recovery::make_durable(const Tail& tail) {
     auto got = last.file->read_at(at, bytes);
     if (!got) return failure(got.error());
     if (*got != bytes.size()) {
-      return failure(ExitCode::kStorage, fmt::format("{} became shorter", path(last.id)));
+      return failure(ErrorKind::kDisk, fmt::format("{} became shorter", path(last.id)));
     }
     if (auto done = last.file->write_at(at, bytes); !done) return done;
   }

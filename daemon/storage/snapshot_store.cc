@@ -202,7 +202,7 @@ class BlockReader {
 
  private:
   tl::unexpected<Error> damage(const char* what) const {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("the snapshot {} is damaged: {} (at offset {}). To look at it: "
                                "connectctl inspect snapshot {}",
                                path_, what, offset_, path_));
@@ -210,7 +210,7 @@ class BlockReader {
 
   // Right by its checksum, and unknown.
   tl::unexpected<Error> newer(std::string_view what) const {
-    return failure(ExitCode::kMismatch,
+    return failure(ErrorKind::kNewerVersion,
                    fmt::format("the snapshot {} has {} (at offset {}), which connectd {} does not "
                                "know: a newer version wrote it. It was not changed. Start the "
                                "version that ran here before, or a newer one",
@@ -499,7 +499,7 @@ class Writer final : public SnapshotWriter {
       size_t size = ZSTD_compressCCtx(context_.get(), compressed_.data(), compressed_.size(),
                                       plain.data(), plain.size(), level_);
       if (ZSTD_isError(size) != 0) {
-        return failure(ExitCode::kInternal,
+        return failure(ErrorKind::kInternal,
                        fmt::format("cannot compress a snapshot: {}", ZSTD_getErrorName(size)));
       }
       if (size < plain.size()) stored = ByteView(compressed_.data(), size);
@@ -547,12 +547,12 @@ class Receiver final : public SnapshotReceiver {
 
   Result<void> write(uint64_t offset, ByteView bytes) override {
     if (offset > received_) {
-      return failure(ExitCode::kData,
+      return failure(ErrorKind::kCorrupt,
                      fmt::format("a snapshot chunk for offset {} came when {} bytes were there",
                                  offset, received_));
     }
     if (bytes.size() > identity_.bytes || offset > identity_.bytes - bytes.size()) {
-      return failure(ExitCode::kData,
+      return failure(ErrorKind::kCorrupt,
                      fmt::format("a snapshot chunk ends at {}, behind the announced {} bytes",
                                  offset + bytes.size(), identity_.bytes));
     }
@@ -568,14 +568,14 @@ class Receiver final : public SnapshotReceiver {
 
   Result<std::unique_ptr<SnapshotReader>> verify() override {
     if (received_ != identity_.bytes) {
-      return failure(ExitCode::kData, fmt::format("only {} of {} bytes of the snapshot came",
-                                                  received_, identity_.bytes));
+      return failure(ErrorKind::kCorrupt, fmt::format("only {} of {} bytes of the snapshot came",
+                                                      received_, identity_.bytes));
     }
     std::string metadata;
     auto verified = open_verified(store_.files(), path_, &metadata);
     if (!verified) return failure(verified.error());
     if (!((*verified)->file() == identity_)) {
-      return failure(ExitCode::kData,
+      return failure(ErrorKind::kCorrupt,
                      fmt::format("another snapshot of index {} came than the one of index {} that "
                                  "was announced",
                                  (*verified)->mark().index, identity_.mark.index));
@@ -673,7 +673,7 @@ Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::Snapshot
 Result<std::unique_ptr<SnapshotWriter>> Store::begin(raft::SnapshotMark mark, ByteView metadata) {
   CHECK(mark.index) << "a snapshot covers at least one entry";
   if (metadata.size() > kMaxSnapshotMetadataBytes) {
-    return failure(ExitCode::kInternal,
+    return failure(ErrorKind::kInternal,
                    fmt::format("a snapshot's metadata has {} bytes, more than the {} it may have",
                                metadata.size(), kMaxSnapshotMetadataBytes));
   }
@@ -719,7 +719,7 @@ Result<std::unique_ptr<SnapshotReader>> Store::open_reader(raft::SnapshotMark ma
   auto blocks = open_verified(files_, path(name), &metadata);
   if (!blocks) return failure(blocks.error());
   if (!((*blocks)->mark() == mark)) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
                                path(name), (*blocks)->mark().index));
   }
@@ -732,7 +732,7 @@ Result<std::unique_ptr<SnapshotReader>> Store::open_newest(std::vector<std::stri
   for (const SnapshotInfo& info : list()) {
     auto reader = open_reader(info.mark);
     if (reader) return reader;
-    if (reader.error().code != ExitCode::kData) return failure(reader.error());
+    if (reader.error().kind != ErrorKind::kCorrupt) return failure(reader.error());
     warnings.push_back(reader.error().text + "; an older one is tried");
     last = reader.error();
   }
@@ -750,7 +750,7 @@ Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark ma
   if (!size) return failure(size.error());
   const wire::SnapshotFile identity = (*verified)->file();
   if (!(identity.mark == mark) || identity.bytes != *size) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
                                path(name), identity.mark.index));
   }

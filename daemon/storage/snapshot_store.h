@@ -86,9 +86,9 @@ class SnapshotReceiver {
   virtual ~SnapshotReceiver() = default;
   virtual const wire::SnapshotFile& file() const = 0;
   virtual uint64_t received() const = 0;  // bytes from the start of the file
-  // Chunks in order. One that was received already is ignored; a gap is an error (kData).
+  // Chunks in order. One that was received already is ignored; a gap is an error (kCorrupt).
   virtual Result<void> write(uint64_t offset, ByteView bytes) = 0;
-  // All bytes are there: reads every one of them. kData when they are not the snapshot that was
+  // All bytes are there: reads every one of them. kCorrupt when they are not the snapshot that was
   // announced.
   virtual Result<std::unique_ptr<SnapshotReader>> verify() = 0;
   // Behind verify(): durable, and under its name.
@@ -121,13 +121,14 @@ class SnapshotStore {
   virtual std::optional<wire::SnapshotFile> partial() const = 0;
   // Removes it. Without a receiver of it.
   virtual void drop_partial() = 0;
-  // kNoInput when there is none; kData when it is damaged.
+  // kNotFound when there is none; kCorrupt when it is damaged.
   virtual Result<std::unique_ptr<SnapshotReader>> open_reader(raft::SnapshotMark mark) = 0;
   // Null when there is no snapshot. A damaged one is skipped, with a line in `warnings`; when there
-  // are only damaged ones: kData.
+  // are only damaged ones: kCorrupt.
   virtual Result<std::unique_ptr<SnapshotReader>> open_newest(
       std::vector<std::string>& warnings) = 0;
-  // Verified first, all of it: a follower would refuse a damaged one again and again. kData then.
+  // Verified first, all of it: a follower would refuse a damaged one again and again. kCorrupt
+  // then.
   virtual Result<std::unique_ptr<SnapshotSource>> open_source(raft::SnapshotMark mark) = 0;
 
  protected:

@@ -24,7 +24,7 @@ bool is_known_type(uint8_t type) {
 }
 
 tl::unexpected<Error> malformed(std::string text) {
-  return failure(ExitCode::kData, std::move(text));
+  return failure(ErrorKind::kMalformed, std::move(text));
 }
 
 // ---- writing

@@ -142,7 +142,7 @@ TEST_F(Guide, ExamplesCompileAndLoad) {
 
 struct Defect {
   const char* name;
-  ExitCode code;
+  ErrorKind kind;
   std::vector<std::string> texts;
 };
 
@@ -155,7 +155,7 @@ TEST_P(BadPlugin, IsRejectedWithReason) {
   std::string path = bad_path(defect.name);
   auto plugin = Plugin::load({.path = path, .dirs = {}, .sha256 = {}, .config_dir = {}});
   ASSERT_FALSE(plugin.has_value());
-  EXPECT_EQ(plugin.error().code, defect.code) << plugin.error().text;
+  EXPECT_EQ(plugin.error().kind, defect.kind) << plugin.error().text;
   EXPECT_THAT(plugin.error().text, HasSubstr(path));
   for (const std::string& text : defect.texts) EXPECT_THAT(plugin.error().text, HasSubstr(text));
 }
@@ -163,24 +163,24 @@ TEST_P(BadPlugin, IsRejectedWithReason) {
 INSTANTIATE_TEST_SUITE_P(
     Abi, BadPlugin,
     ::testing::Values(
-        Defect{"symbol", ExitCode::kPlugin, {"exports no connectd_plugin_v1", "ABI 1.0"}},
-        Defect{"only_v2", ExitCode::kMismatch, {"plugin ABI 2", "plugin ABI 1.0"}},
-        Defect{"null", ExitCode::kPlugin, {"returned nothing"}},
-        Defect{"major", ExitCode::kMismatch, {"plugin ABI 2.4", "plugin ABI 1.0", "upgrade"}},
-        Defect{"size", ExitCode::kPlugin, {"104 bytes", "112"}},
-        Defect{"name", ExitCode::kPlugin, {"name", "a-z 0-9"}},
-        Defect{"long_name", ExitCode::kPlugin, {"name", "a-z 0-9"}},
-        Defect{"no_name", ExitCode::kPlugin, {"name", "a-z 0-9"}},
-        Defect{"version", ExitCode::kPlugin, {"'sound'", "version"}},
-        Defect{"levels", ExitCode::kPlugin, {"'sound 3.2.1'", "level_min 3, level_max 2"}},
-        Defect{"level_zero", ExitCode::kPlugin, {"level_min 0, level_max 1"}},
-        Defect{"demand", ExitCode::kPlugin, {"flag bits 5, 31;", "ABI is 1.0", "upgrade"}},
-        Defect{"framing", ExitCode::kPlugin, {"framing 9"}},
-        Defect{"no_apply", ExitCode::kPlugin, {"no function apply"}},
-        Defect{"no_restore", ExitCode::kPlugin, {"no function restore"}},
-        Defect{"no_read", ExitCode::kPlugin, {"function classify but none for read"}},
-        Defect{"timers", ExitCode::kPlugin, {"connectd.timers/1", "incomplete"}},
-        Defect{"view", ExitCode::kPlugin, {"connectd.snapshot-view/1", "incomplete"}}),
+        Defect{"symbol", ErrorKind::kBadPlugin, {"exports no connectd_plugin_v1", "ABI 1.0"}},
+        Defect{"only_v2", ErrorKind::kMismatch, {"plugin ABI 2", "plugin ABI 1.0"}},
+        Defect{"null", ErrorKind::kBadPlugin, {"returned nothing"}},
+        Defect{"major", ErrorKind::kMismatch, {"plugin ABI 2.4", "plugin ABI 1.0", "upgrade"}},
+        Defect{"size", ErrorKind::kBadPlugin, {"104 bytes", "112"}},
+        Defect{"name", ErrorKind::kBadPlugin, {"name", "a-z 0-9"}},
+        Defect{"long_name", ErrorKind::kBadPlugin, {"name", "a-z 0-9"}},
+        Defect{"no_name", ErrorKind::kBadPlugin, {"name", "a-z 0-9"}},
+        Defect{"version", ErrorKind::kBadPlugin, {"'sound'", "version"}},
+        Defect{"levels", ErrorKind::kBadPlugin, {"'sound 3.2.1'", "level_min 3, level_max 2"}},
+        Defect{"level_zero", ErrorKind::kBadPlugin, {"level_min 0, level_max 1"}},
+        Defect{"demand", ErrorKind::kBadPlugin, {"flag bits 5, 31;", "ABI is 1.0", "upgrade"}},
+        Defect{"framing", ErrorKind::kBadPlugin, {"framing 9"}},
+        Defect{"no_apply", ErrorKind::kBadPlugin, {"no function apply"}},
+        Defect{"no_restore", ErrorKind::kBadPlugin, {"no function restore"}},
+        Defect{"no_read", ErrorKind::kBadPlugin, {"function classify but none for read"}},
+        Defect{"timers", ErrorKind::kBadPlugin, {"connectd.timers/1", "incomplete"}},
+        Defect{"view", ErrorKind::kBadPlugin, {"connectd.snapshot-view/1", "incomplete"}}),
     [](const auto& defect) { return std::string(defect.param.name); });
 
 TEST(GoodPlugin, NewerMinorAndUnknownPermissionLoad) {
@@ -203,7 +203,7 @@ class BadFile : public ::testing::Test {
   }
   Error load() {
     auto plugin = Plugin::load({.path = path_, .dirs = {}, .sha256 = {}, .config_dir = {}});
-    return plugin ? Error{ExitCode::kOk, "loaded"} : plugin.error();
+    return plugin ? Error{ErrorKind::kInternal, "loaded"} : plugin.error();
   }
 
   std::string path_;
@@ -212,14 +212,14 @@ class BadFile : public ::testing::Test {
 TEST_F(BadFile, TextIsRejected) {
   write("int main() { return 0; }  // long enough to be taken for a header, and yet no ELF file\n");
   Error error = load();
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("is not a shared object"));
 }
 
 TEST_F(BadFile, EmptyFileIsRejected) {
   write("");
   Error error = load();
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("is not a shared object"));
 }
 
@@ -230,7 +230,7 @@ TEST_F(BadFile, TruncatedFileIsRejected) {
   for (size_t size = 64; size < whole.size(); size += 509) {
     write(whole.substr(0, size));
     Error error = load();
-    ASSERT_EQ(error.code, ExitCode::kPlugin) << size << ": " << error.text;
+    ASSERT_EQ(error.kind, ErrorKind::kBadPlugin) << size << ": " << error.text;
     ASSERT_THAT(error.text, HasSubstr("is truncated")) << size;
   }
   write(whole.substr(0, whole.size() - 1));
@@ -242,14 +242,14 @@ TEST_F(BadFile, OtherProcessorOrTypeIsRejected) {
   bytes[18] = 0x28;  // e_machine: ARM, 32 bits
   write(bytes);
   Error error = load();
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("another processor"));
 
   bytes = read_file(bad_path("sound"));
   bytes[16] = 1;  // e_type: relocatable, a .o
   write(bytes);
   error = load();
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("no shared object"));
 }
 
@@ -257,7 +257,7 @@ TEST_F(BadFile, DirectoryIsRejected) {
   path_ = ::testing::TempDir() + "connectd-abi-directory.so";
   fs::create_directory(path_);
   Error error = load();
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("is not a regular file"));
 }
 
@@ -270,7 +270,7 @@ TEST_F(BadFile, UndefinedSymbolIsNamed) {
   ASSERT_EQ(said, "");
   Error error = load();
   fs::remove(source);
-  EXPECT_EQ(error.code, ExitCode::kPlugin);
+  EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
   EXPECT_THAT(error.text, HasSubstr("missing_function"));
   EXPECT_THAT(error.text, HasSubstr("-z,defs"));
 }

@@ -128,7 +128,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto log = storage::Log::open(files, "log", options, snapshot, recovered);
   if (!log) {
     CHECK(!log.error().text.empty());
-    CHECK(log.error().code == ExitCode::kData || log.error().code == ExitCode::kMismatch)
+    CHECK(log.error().kind == ErrorKind::kCorrupt || log.error().kind == ErrorKind::kNewerVersion)
         << log.error().text;
     return 0;
   }

@@ -58,7 +58,8 @@ std::string read_all(storage::SnapshotStore& store, raft::SnapshotMark mark) {
   auto reader = store.open_reader(mark);
   if (!reader) {
     CHECK(!reader.error().text.empty());
-    CHECK(reader.error().code == ExitCode::kData || reader.error().code == ExitCode::kMismatch);
+    CHECK(reader.error().kind == ErrorKind::kCorrupt ||
+          reader.error().kind == ErrorKind::kNewerVersion);
     return "?";
   }
   std::string all((*reader)->metadata());

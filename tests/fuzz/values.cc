@@ -51,7 +51,7 @@ void address(std::string_view text) {
 void read_level(std::string_view text) {
   auto read = admin::parse_read_level(text);
   if (!read) {
-    CHECK(read.error().code == ExitCode::kUsage && !read.error().text.empty());
+    CHECK(read.error().kind == ErrorKind::kUsage && !read.error().text.empty());
     return;
   }
   const bool bounded = read->min_index || read->max_age;

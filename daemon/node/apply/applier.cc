@@ -341,7 +341,8 @@ void Applier::read_one(ReadTask& task) {
   } else {
     fresh_.bytes += status.error().text;
     done.code = ReplyCode::kPlugin;
-    if (status.error().code != ExitCode::kNegative) {  // the plugin says that its state is broken
+    if (status.error().kind !=
+        ErrorKind::kRequestFailed) {  // the plugin says that its state is broken
       failed_ = true;
       fatal_(status.error());
     }
@@ -410,7 +411,7 @@ void Applier::snapshot(How how) {
   auto taken = write_snapshot();
   if (taken) {
     fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
-  } else if (taken.error().no_space) {
+  } else if (taken.error().kind == ErrorKind::kNoSpace) {
     fresh_.items.emplace_back(
         SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
   } else {

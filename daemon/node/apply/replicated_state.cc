@@ -48,7 +48,7 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("the snapshot's metadata has version {}, this connectd reads version "
                     "{}: run the connectd that wrote it",
                     version, kVersion));
@@ -70,7 +70,7 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   const ByteView settings_bytes = as_bytes(in.counted(kMaxGenesisBytes));
   if (raft::Settings::are_newer(settings_bytes)) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("the settings in the snapshot's metadata have format version {}, which "
                     "this connectd does not know: a newer version wrote them. Nothing was "
                     "changed. Run that version",
@@ -91,7 +91,7 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
     state.skipped.push_back(skip);
   }
   if (!in.done()) {
-    return failure(ExitCode::kData, "the snapshot's metadata does not make sense");
+    return failure(ErrorKind::kCorrupt, "the snapshot's metadata does not make sense");
   }
   return state;
 }

@@ -10,10 +10,10 @@ Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
   if (!state) return failure(state.error());
   const raft::SnapshotMark& mark = reader.info().mark;
   if (state->applied != mark.index || state->applied_term != mark.term) {
-    return failure(ExitCode::kData, "a snapshot's metadata is of another index than its file");
+    return failure(ErrorKind::kCorrupt, "a snapshot's metadata is of another index than its file");
   }
   if (state->genesis.plugin_name != plugin->name()) {
-    return failure(ExitCode::kMismatch,
+    return failure(ErrorKind::kMismatch,
                    fmt::format("the snapshot at index {} holds the state of plugin '{}', this node "
                                "runs plugin '{}': start it with the right plugin",
                                mark.index, state->genesis.plugin_name, plugin->name()));

@@ -17,7 +17,7 @@ struct RestoredState {
 };
 
 // Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the
-// leader. Any thread. kData: the file is damaged; kMismatch: it is of another plugin.
+// leader. Any thread. kCorrupt: the file is damaged; kMismatch: it is of another plugin.
 Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
                                        const std::shared_ptr<const plugin::Plugin>& plugin);
 

@@ -81,7 +81,7 @@ bool LogWriter::settle(const Result<void>& written) {
     }
     return true;
   }
-  if (written.error().no_space) {
+  if (written.error().kind == ErrorKind::kNoSpace) {
     if (!waits_for_space_.exchange(true, std::memory_order_acq_rel)) {
       LOG_WARNING("storage",
                   "the log needs a new segment, the disk is full, and the reserve is used up: this "

@@ -51,7 +51,7 @@ void Worker::work(Task& task) {
                  },
                  [&](Compact& compact) {
                    auto first = log_.compact(compact.keep_from);
-                   if (!first && first.error().no_space) {
+                   if (!first && first.error().kind == ErrorKind::kNoSpace) {
                      // Some file systems need space to remove a file. The next time does the rest.
                      LOG_WARNING("storage", "{}", first.error().text);
                    } else if (!first) {

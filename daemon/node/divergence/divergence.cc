@@ -484,7 +484,7 @@ void Divergence::stop(Compared compared, Index agreed, Index index, uint64_t min
                       Effects& out) {
   stopped_ = true;
   out.stop =
-      Error{ExitCode::kPlugin,
+      Error{ErrorKind::kDiverged,
             fmt::format(
                 "this node is not equal to the majority: {} (digest {:016x} here, {:016x} there). "
                 "Either plugin {} is not deterministic, or memory or disk of this machine "

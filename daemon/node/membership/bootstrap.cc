@@ -133,14 +133,14 @@ void Bootstrap::draw() {
   }
   if (options_.mode == Mode::kNew && genesis.members.size() > 1) {
     refused_ =
-        Error{ExitCode::kConfig,
+        Error{ErrorKind::kBadConfig,
               "cluster.bootstrap 'new' forms a cluster from this file alone, so the file must "
               "list this node only: list one member, or set bootstrap to auto"};
     return;
   }
   if (low > high) {
     refused_ =
-        Error{ExitCode::kMismatch,
+        Error{ErrorKind::kMismatch,
               fmt::format("the members' plugins '{}' have no behaviour level in common: install "
                           "the same build on all members",
                           options_.plugin_name)};

@@ -1,6 +1,6 @@
 // What becomes of a change that an operator asks for: of the members, of a setting, of leadership.
-// One table says how each outcome is named between nodes and in HTTP, which HTTP status it has, and
-// how connectctl ends. Values; pure functions; any thread.
+// One table says how each outcome is named between nodes and in HTTP, and which HTTP status it has.
+// Values; pure functions; any thread.
 #pragma once
 
 #include <array>
@@ -28,16 +28,15 @@ struct ChangeCodeRow {
   ChangeCode code;
   std::string_view name;  // travels between nodes, and is `code` in HTTP; never changed
   int http_status;
-  ExitCode exit_code;  // of connectctl
 };
 inline constexpr std::array<ChangeCodeRow, 7> kChangeCodes = {{
-    {ChangeCode::kDone, "", 200, ExitCode::kOk},
-    {ChangeCode::kNoLeader, "NOLEADER", 503, ExitCode::kTryAgain},
-    {ChangeCode::kBusy, "BUSY", 409, ExitCode::kTryAgain},
-    {ChangeCode::kConflict, "CONFLICT", 409, ExitCode::kNegative},
-    {ChangeCode::kQuorum, "QUORUM", 409, ExitCode::kNegative},
-    {ChangeCode::kRefused, "REFUSED", 400, ExitCode::kNegative},
-    {ChangeCode::kTimeout, "TIMEOUT", 504, ExitCode::kTryAgain},
+    {ChangeCode::kDone, "", 200},
+    {ChangeCode::kNoLeader, "NOLEADER", 503},
+    {ChangeCode::kBusy, "BUSY", 409},
+    {ChangeCode::kConflict, "CONFLICT", 409},
+    {ChangeCode::kQuorum, "QUORUM", 409},
+    {ChangeCode::kRefused, "REFUSED", 400},
+    {ChangeCode::kTimeout, "TIMEOUT", 504},
 }};
 
 constexpr const ChangeCodeRow& change_code_row(ChangeCode code) {

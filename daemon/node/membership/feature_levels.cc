@@ -28,7 +28,7 @@ Result<void> FeatureLevels::check_raise(uint32_t level,
     if (highest < level) add(fmt::format("node {} supports levels up to {}", member.id, highest));
   }
   if (why.empty()) return {};
-  return failure(ExitCode::kUsage,
+  return failure(ErrorKind::kUsage,
                  fmt::format("feature level {} needs every member, also those that are down: {}. "
                              "Upgrade and start them, or remove those that do not come back, then "
                              "try again",
@@ -39,7 +39,7 @@ Result<void> check_supported(const raft::Settings& settings, Index index, uint32
                              const std::string& place) {
   if (settings.feature_level <= highest) return {};
   return failure(
-      ExitCode::kMismatch,
+      ErrorKind::kNewerVersion,
       fmt::format("{}: index {} set the cluster's feature level to {}, and this connectd "
                   "supports levels up to {}: its data is that of a newer version. Start "
                   "the version that ran here before, or a newer one",
@@ -50,7 +50,7 @@ Result<raft::Settings> read_settings(ByteView payload, Index index, uint32_t hig
                                      const std::string& place) {
   if (raft::Settings::are_newer(payload)) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("{}: the settings at index {} have format version {}, which this "
                     "connectd does not know: a newer version wrote them. The log was not "
                     "changed. Start the version that ran here before, or a newer one",
@@ -59,7 +59,7 @@ Result<raft::Settings> read_settings(ByteView payload, Index index, uint32_t hig
   ByteReader in(payload);
   raft::Settings settings;
   if (!raft::Settings::decode(in, settings)) {
-    return failure(ExitCode::kData,
+    return failure(ErrorKind::kCorrupt,
                    fmt::format("{}: the settings at index {} do not make sense", place, index));
   }
   auto supported = check_supported(settings, index, highest, place);

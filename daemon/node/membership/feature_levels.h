@@ -35,11 +35,11 @@ class FeatureLevels {
   std::map<NodeId, Announcement> announcements_;
 };
 
-// kMismatch when `settings`, of the entry at `index` in `place`, are of a level over `highest`.
+// kNewerVersion when `settings`, of the entry at `index` in `place`, are of a level over `highest`.
 Result<void> check_supported(const raft::Settings& settings, Index index, uint32_t highest,
                              const std::string& place);
 
-// The settings of an entry of the log in `place`. kMismatch when they are those of a newer version.
+// The settings of an entry of the log in `place`. kNewerVersion when a newer version wrote them.
 Result<raft::Settings> read_settings(ByteView payload, Index index, uint32_t highest,
                                      const std::string& place);
 

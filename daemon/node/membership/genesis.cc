@@ -51,7 +51,7 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("the cluster's founding document has format version {}, this connectd "
                     "reads version {}: run the connectd that wrote it",
                     version, kVersion));
@@ -83,7 +83,7 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   const ByteView settings_bytes = as_bytes(in.counted(kMaxText));
   if (raft::Settings::are_newer(settings_bytes)) {
     return failure(
-        ExitCode::kMismatch,
+        ErrorKind::kNewerVersion,
         fmt::format("the settings in the cluster's founding document have format version "
                     "{}, which this connectd does not know: a newer version wrote them. "
                     "Run that version",
@@ -92,7 +92,7 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   ByteReader settings(settings_bytes);
   if (!raft::Settings::decode(settings, genesis.settings) || !settings.done()) in.fail();
   if (!in.done() || genesis.members.empty() || !genesis.cluster_id) {
-    return failure(ExitCode::kData, "the cluster's founding document does not make sense");
+    return failure(ErrorKind::kCorrupt, "the cluster's founding document does not make sense");
   }
   return genesis;
 }

@@ -138,7 +138,7 @@ Result<MemberList> MemberList::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
-    return failure(ExitCode::kMismatch,
+    return failure(ErrorKind::kNewerVersion,
                    fmt::format("the list of members has format version {}, this connectd reads "
                                "version {}: run the connectd that wrote it",
                                version, kVersion));
@@ -158,7 +158,7 @@ Result<MemberList> MemberList::decode(ByteView bytes) {
   if (recoveries > kMaxRecoveries) in.fail();
   for (; recoveries > 0 && in.ok(); --recoveries) list.recoveries.push_back(read_recovery(in));
   if (!in.done() || list.members.empty()) {
-    return failure(ExitCode::kData, "a list of members does not make sense");
+    return failure(ErrorKind::kCorrupt, "a list of members does not make sense");
   }
   return list;
 }
@@ -202,7 +202,7 @@ Result<MemberChange> MemberChange::decode(ByteView bytes) {
     change.key = in.counted(kMaxSettingText);
     change.value = in.counted(kMaxSettingText);
   }
-  if (!in.done()) return failure(ExitCode::kData, "a change of members does not make sense");
+  if (!in.done()) return failure(ErrorKind::kMalformed, "a change of members does not make sense");
   return change;
 }
 
@@ -228,7 +228,7 @@ std::optional<std::string> is_so_already(const MemberChange& change, const raft:
 Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
                                   const MemberList& before) {
   const NodeId id = change.member.id;
-  auto refuse = [](std::string text) { return failure(ExitCode::kUsage, std::move(text)); };
+  auto refuse = [](std::string text) { return failure(ErrorKind::kUsage, std::move(text)); };
   if (!id) return refuse("a node's id is a positive number");
   if (before.is_removed(id)) {
     return refuse(

@@ -20,13 +20,13 @@ constexpr int kHeartbeats = 3;
 template <class Value, class Parse>
 Result<Value> in_range(std::string_view key, std::string_view text, Parse&& parse) {
   auto value = parse(text);
-  if (!value) return failure(ExitCode::kUsage, fmt::format("{}: {}", key, value.error()));
+  if (!value) return failure(ErrorKind::kUsage, fmt::format("{}: {}", key, value.error()));
   const config::Option* option = config::find_option(key);
   auto low = parse(option->min);
   auto high = parse(option->max);
   if (*value < *low || *value > *high) {
-    return failure(ExitCode::kUsage, fmt::format("{}: {} is out of range {} to {}", key, text,
-                                                 option->min, option->max));
+    return failure(ErrorKind::kUsage, fmt::format("{}: {} is out of range {} to {}", key, text,
+                                                  option->min, option->max));
   }
   return *value;
 }
@@ -49,7 +49,7 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     if (!timeout) return failure(timeout.error());
     if (*timeout < kHeartbeats * heartbeat_interval) {
       return failure(
-          ExitCode::kUsage,
+          ErrorKind::kUsage,
           fmt::format("{}: {} is less than {} x raft.heartbeat_interval, which is {} on "
                       "the leader",
                       key, value, kHeartbeats, config::format_duration(heartbeat_interval)));
@@ -57,7 +57,7 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     settings.election_timeout = *timeout;
   } else if (key == kLeaseReads) {
     auto on = config::parse_bool(value);
-    if (!on) return failure(ExitCode::kUsage, fmt::format("{}: {}", key, on.error()));
+    if (!on) return failure(ErrorKind::kUsage, fmt::format("{}: {}", key, on.error()));
     settings.lease_reads = *on;
   } else if (key == kMaxClockDrift) {
     auto percent = in_range<uint64_t>(key, value, config::parse_integer);
@@ -65,9 +65,9 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     settings.max_clock_drift_percent = static_cast<uint8_t>(*percent);
   } else if (key == kFeatureLevelKey) {
     auto level = config::parse_integer(value);
-    if (!level) return failure(ExitCode::kUsage, fmt::format("{}: {}", key, level.error()));
+    if (!level) return failure(ErrorKind::kUsage, fmt::format("{}: {}", key, level.error()));
     if (*level < settings.feature_level || *level > std::numeric_limits<uint32_t>::max()) {
-      return failure(ExitCode::kUsage,
+      return failure(ErrorKind::kUsage,
                      fmt::format("{}: {} is invalid: the level in force is {}, and it is never "
                                  "lowered",
                                  key, value, settings.feature_level));
@@ -78,8 +78,8 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     for (const Setting& setting : list_settings(settings)) {
       known += (known.empty() ? "" : ", ") + setting.key;
     }
-    return failure(ExitCode::kUsage, fmt::format("'{}' is no setting of the cluster; there are {}",
-                                                 key.substr(0, 64), known));
+    return failure(ErrorKind::kUsage, fmt::format("'{}' is no setting of the cluster; there are {}",
+                                                  key.substr(0, 64), known));
   }
   return settings;
 }

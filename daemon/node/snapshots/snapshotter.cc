@@ -22,7 +22,7 @@ SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFai
     case Cause::kMeans:
       return {mark, SnapshotFailed::Why::kMeans, failure.error.text};
     case Cause::kOutput:
-      CHECK(failure.error.no_space) << "a failing disk is no failed snapshot";
+      CHECK(failure.error.kind == ErrorKind::kNoSpace) << "a failing disk is no failed snapshot";
       return {mark, SnapshotFailed::Why::kNoSpace, failure.error.text};
     case Cause::kPlugin:
       break;
@@ -124,7 +124,8 @@ void Snapshotter::write(Write& task) {
   auto written = attempt();
   if (written) return put(Written{task.mark, *written, std::move(task.capture)});
   const plugin::CaptureFailure& failure = written.error();
-  if (failure.cause == plugin::CaptureFailure::Cause::kOutput && !failure.error.no_space) {
+  if (failure.cause == plugin::CaptureFailure::Cause::kOutput &&
+      failure.error.kind != ErrorKind::kNoSpace) {
     fatal_(failure.error);
     forget_capture();
     return;

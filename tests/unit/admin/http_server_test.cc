@@ -709,7 +709,7 @@ TEST_F(HttpServerTest, AnAddressInUseIsNamed) {
   options.listen = address();
   auto second = HttpServer::open(options, board_, {.call = loop_.function()});
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code, ExitCode::kCannotCreate);
+  EXPECT_EQ(second.error().kind, ErrorKind::kAddressInUse);
   EXPECT_THAT(second.error().text, HasSubstr(address().to_string()));
   EXPECT_THAT(second.error().text, HasSubstr("ss -ltnp"));
 }

@@ -601,7 +601,7 @@ TEST_F(ClientPortTest, APortInUseIsAnErrorThatSaysSo) {
   ClientPort second(io_, options_, service_);
   auto listening = second.listen({"127.0.0.1", port_->listen_port()});
   ASSERT_FALSE(listening);
-  EXPECT_EQ(listening.error().code, ExitCode::kCannotCreate);
+  EXPECT_EQ(listening.error().kind, ErrorKind::kAddressInUse);
   EXPECT_NE(listening.error().text.find("Address already in use"), std::string::npos);
 }
 

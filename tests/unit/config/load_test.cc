@@ -95,7 +95,7 @@ TEST(Load, ThePluginIsNeededWhereItIsLoaded) {
   request.need_plugin = true;
   Result<Loaded> loaded = load(request);
   ASSERT_FALSE(loaded);
-  EXPECT_EQ(loaded.error().code, ExitCode::kConfig);
+  EXPECT_EQ(loaded.error().kind, ErrorKind::kBadConfig);
   EXPECT_THAT(loaded.error().text, HasSubstr("pass --plugin FILE"));
   request.plugin = "libcounter.so";
   loaded = load(request);
@@ -169,7 +169,7 @@ TEST(Load, ErrorsOfOverridesAreAtTheOverride) {
   request.node = "zero";
   Result<Loaded> loaded = load(request);
   ASSERT_FALSE(loaded);
-  EXPECT_EQ(loaded.error().code, ExitCode::kConfig);
+  EXPECT_EQ(loaded.error().kind, ErrorKind::kBadConfig);
   for (const char* line :
        {"--set raft.tick=10: error: 'raft.tick': '10' has no unit; append one of",
         "--set raft.tik=10ms: error: unknown key 'raft.tik'; did you mean 'tick'?",
@@ -187,7 +187,7 @@ TEST(Load, ASetWithoutEqualsIsUsage) {
   request.sets = {"raft.tick"};
   Result<Loaded> loaded = load(request);
   ASSERT_FALSE(loaded);
-  EXPECT_EQ(loaded.error().code, ExitCode::kUsage);
+  EXPECT_EQ(loaded.error().kind, ErrorKind::kUsage);
 }
 
 TEST(Load, OneFileServesAllNodes) {
@@ -280,13 +280,13 @@ TEST(Load, MissingAndUnreadableFiles) {
   request.file = "/nonexistent/node1.yaml";
   Result<Loaded> loaded = load(request);
   ASSERT_FALSE(loaded);
-  EXPECT_EQ(loaded.error().code, ExitCode::kNoInput);
+  EXPECT_EQ(loaded.error().kind, ErrorKind::kNotFound);
   EXPECT_THAT(loaded.error().text, HasSubstr("/nonexistent/node1.yaml: error: cannot be opened: No "
                                              "such file or directory"));
   request.file = kSource + "/conf";
   loaded = load(request);
   ASSERT_FALSE(loaded);
-  EXPECT_EQ(loaded.error().code, ExitCode::kConfig);
+  EXPECT_EQ(loaded.error().kind, ErrorKind::kBadConfig);
   EXPECT_THAT(loaded.error().text, HasSubstr("Is a directory"));
 }
 
@@ -308,7 +308,7 @@ TEST(Load, BrokenFilesGiveTheirMessages) {
     request.file = entry.path().string();
     Result<Loaded> loaded = load(request);
     ASSERT_FALSE(loaded) << entry.path() << " loads";
-    EXPECT_EQ(loaded.error().code, ExitCode::kConfig) << entry.path();
+    EXPECT_EQ(loaded.error().kind, ErrorKind::kBadConfig) << entry.path();
     std::string folder = entry.path().parent_path().string() + "/";
     std::string text = loaded.error().text;
     for (size_t at = text.find(folder); at != std::string::npos; at = text.find(folder)) {

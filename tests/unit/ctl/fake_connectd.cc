@@ -6,6 +6,7 @@
 #include <string>
 
 #include "admin/http_server.h"
+#include "base/exit_code.h"
 #include "config/load.h"
 
 using namespace connectd;
@@ -25,7 +26,7 @@ int main(int argc, char** argv) {
   Result<config::Loaded> loaded = config::load(request);
   if (!loaded) {
     std::cerr << loaded.error().text;
-    return static_cast<int>(loaded.error().code);
+    return exit_status(loaded.error().kind);
   }
   const config::Config& config = loaded->config;
   if (config.plugin.path.ends_with("fails.so")) {
@@ -44,7 +45,7 @@ int main(int argc, char** argv) {
   auto server = admin::HttpServer::open(options, board, {});
   if (!server) {
     std::cerr << server.error().text << "\n";
-    return static_cast<int>(server.error().code);
+    return exit_status(server.error().kind);
   }
   (*server)->start();
   std::cerr << "node " << config.node.id.value() << " serves\n";

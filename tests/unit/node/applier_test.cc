@@ -229,7 +229,7 @@ TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
   bench.applier.take_snapshot();
   bench.applier.poll_once();
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
   EXPECT_THAT(bench.fatal->text, HasSubstr("on purpose"));
   EXPECT_THAT(bench.take(), ElementsAre("opened 1", "2:1"));
   EXPECT_EQ(bench.applied, Index(2));
@@ -261,7 +261,7 @@ TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
   bench.applier.poll_once();
   EXPECT_EQ(bench.fatals, 1) << "the instance was asked again";
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(bench.take().size(), 1u);
 }
 
@@ -346,7 +346,7 @@ TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
   bench.applier.take_snapshot();
   bench.applier.poll_once();
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kStorage);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kDisk);
   EXPECT_TRUE(bench.take().empty());
 }
 

@@ -320,7 +320,7 @@ TEST(Bootstrap, WithoutACommonLevelThereIsNoCluster) {
   first.advance();
   EXPECT_FALSE(first.decided());
   ASSERT_TRUE(first.refused());
-  EXPECT_EQ(first.refused()->code, ExitCode::kMismatch);
+  EXPECT_EQ(first.refused()->kind, ErrorKind::kMismatch);
   EXPECT_THAT(first.refused()->text, HasSubstr("no behaviour level in common"));
 }
 
@@ -367,7 +367,7 @@ TEST(Bootstrap, NewFormsAtOnceAloneOnly) {
   many.advance();
   EXPECT_FALSE(many.decided());
   ASSERT_TRUE(many.refused());
-  EXPECT_EQ(many.refused()->code, ExitCode::kConfig);
+  EXPECT_EQ(many.refused()->kind, ErrorKind::kBadConfig);
 }
 
 TEST(Bootstrap, ASingleMemberFormsByItself) {

@@ -265,7 +265,7 @@ TEST(Divergence, AWrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
       fleet.turns(100);
       EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
       const Error& error = *fleet.at(NodeId(2)).stopped;
-      EXPECT_EQ(error.code, ExitCode::kPlugin);
+      EXPECT_EQ(error.kind, ErrorKind::kDiverged);
       EXPECT_THAT(error.text, HasSubstr(exactly(wrong)));
       EXPECT_THAT(error.text, HasSubstr("plugin tape 1.0.0"));
       std::string mine = fmt::format("{:016x}", *fleet[2].digest_at(Index(wrong)));
@@ -311,7 +311,7 @@ TEST(Divergence, AWrongLeaderStopsItself) {
       fleet.apply_to(500);
       ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
       EXPECT_THAT(fleet.stops, ElementsAre(NodeId(1)));
-      EXPECT_EQ(fleet.at(NodeId(1)).stopped->code, ExitCode::kPlugin);
+      EXPECT_EQ(fleet.at(NodeId(1)).stopped->kind, ErrorKind::kDiverged);
       EXPECT_THAT(fleet.at(NodeId(1)).stopped->text, HasSubstr(exactly(wrong)));
       fleet.lead(NodeId(2));
       fleet.apply_to(600);
@@ -638,7 +638,7 @@ TEST(Divergence, AWrongStateIsFoundAtTheCompareEntry) {
     fleet.compare();  // at 100
     ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
     EXPECT_THAT(fleet.stops, ElementsAre(NodeId(victim)));
-    EXPECT_EQ(fleet.at(NodeId(victim)).stopped->code, ExitCode::kPlugin);
+    EXPECT_EQ(fleet.at(NodeId(victim)).stopped->kind, ErrorKind::kDiverged);
     EXPECT_THAT(
         fleet.at(NodeId(victim)).stopped->text,
         HasSubstr("the states differ at index 100, a compare entry, and were equal at index "

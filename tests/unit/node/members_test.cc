@@ -94,7 +94,7 @@ TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   }
   EXPECT_FALSE(MemberList::decode(as_bytes(bytes + "x")));
   bytes[0] = 9;
-  EXPECT_EQ(MemberList::decode(as_bytes(bytes)).error().code, ExitCode::kMismatch);
+  EXPECT_EQ(MemberList::decode(as_bytes(bytes)).error().kind, ErrorKind::kNewerVersion);
 }
 
 TEST(MemberChange, AndItsOutcomeAreReadBack) {

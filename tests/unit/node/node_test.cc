@@ -388,7 +388,7 @@ TEST_F(CapturingNode, AFullDiskIsAFailedSnapshotAndAnyOtherErrorOfItTheEnd) {
   bench.files.fail_nth(sim::FileCall::kWrite, 2, EIO);
   bench.node->snapshotter().poll_once();
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kStorage);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kDisk);
   bench.die(true);
   ASSERT_TRUE(bench.open()) << bench.fatal->text;
   EXPECT_EQ(bench.call("r"), "OK " + tape);
@@ -442,12 +442,12 @@ TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
   Index applied = bench.node->applied_index();
   EXPECT_EQ(bench.call("fault"), "(dead)");
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
   bench.die(false);
   ASSERT_TRUE(bench.open());
   EXPECT_FALSE(bench.until([] { return false; }));
   ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
   bench.fatal.reset();
   bench.node->turn(bench.clocks());
   EXPECT_EQ(bench.node->applied_index(), applied);
@@ -478,7 +478,7 @@ TEST(Node, ASkippedEntryIsNotGivenToThePluginAndEveryStartSaysSo) {
   bench.options.skips = {{poison, id.term, id.checksum + 1}};
   ASSERT_TRUE(bench.open());
   EXPECT_FALSE(bench.until([] { return false; }));
-  EXPECT_EQ(bench.fatal->code, ExitCode::kPlugin);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
   bench.die(false);
 
   bench.options.skips = {id};
@@ -513,7 +513,7 @@ TEST(Node, ALostLogIsNotBegunAnew) {
   for (const std::string& name : bench.files.names("data/log"))
     bench.files.erase("data/log/" + name);
   EXPECT_FALSE(bench.open());
-  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
   EXPECT_THAT(bench.fatal->text, HasSubstr("it must not vote again"));
 }
 
@@ -523,7 +523,7 @@ TEST(Node, ALogOfAnotherClusterIsRefused) {
   EXPECT_EQ(bench.call("one"), "OK 1");
   bench.die(false);
   EXPECT_FALSE(bench.open(genesis_of(2)));
-  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
   EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
   EXPECT_TRUE(bench.open(genesis_of(1)));
 }
@@ -538,7 +538,7 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
   }
   bench.die(false);
   EXPECT_FALSE(bench.open(genesis_of(2)));
-  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
   EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
 }
 
@@ -753,7 +753,7 @@ TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
   bench.die(true);
   bench.files.flip("data/snapshots/" + file_name, chunk.file.bytes / 2);
   ASSERT_FALSE(bench.open(genesis));
-  EXPECT_EQ(bench.fatal->code, ExitCode::kData);
+  EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
   EXPECT_THAT(bench.fatal->text, HasSubstr(file_name + " is damaged"));
   EXPECT_THAT(bench.fatal->text, HasSubstr("the log ends at index 40"));
   // With the file as it was, all is well.
@@ -867,7 +867,7 @@ bool survives(uint64_t nth, const Mischief& mischief) {
   const bool hit = bench.files.failure_hit();
   if (bench.fatal) {
     EXPECT_TRUE(hit) << bench.fatal->text;
-    EXPECT_EQ(bench.fatal->code, ExitCode::kStorage) << bench.fatal->text;
+    EXPECT_TRUE(is_of_disk(bench.fatal->kind)) << bench.fatal->text;
   } else {
     EXPECT_EQ(acknowledged.size(), kWrites);
   }

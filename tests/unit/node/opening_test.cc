@@ -56,7 +56,7 @@ TEST_F(OpeningTest, EmptyLogOfANodeThatHasRunIsRefused) {
   options.may_begin_log = false;
   auto opened = open();
   ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code, ExitCode::kData);
+  EXPECT_EQ(opened.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(opened.error().text, HasSubstr("its entries and votes are lost"));
 }
 
@@ -65,7 +65,7 @@ TEST_F(OpeningTest, LogOfAnotherClusterIsRefused) {
   genesis.cluster_name = "other";
   auto opened = open();
   ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code, ExitCode::kData);
+  EXPECT_EQ(opened.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(opened.error().text, HasSubstr("the log belongs to another cluster"));
 }
 

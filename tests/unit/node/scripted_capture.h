@@ -42,7 +42,8 @@ class ScriptedCapturer final : public plugin::Capturer {
 
  private:
   static tl::unexpected<plugin::CaptureFailure> failed(Cause cause) {
-    return tl::unexpected(plugin::CaptureFailure{cause, Error{ExitCode::kPlugin, "as planned"}});
+    return tl::unexpected(
+        plugin::CaptureFailure{cause, Error{ErrorKind::kPluginFailed, "as planned"}});
   }
 
   struct Copy final : plugin::Capture {

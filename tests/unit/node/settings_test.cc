@@ -125,7 +125,7 @@ TEST(FeatureLevels, DataOfHigherLevelIsMismatch) {
   EXPECT_TRUE(check_supported(settings, Index(7), 2, "/data"));
   auto refused = check_supported(settings, Index(7), 1, "/data");
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ExitCode::kMismatch);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kNewerVersion);
   EXPECT_THAT(refused.error().text,
               HasSubstr("/data: index 7 set the cluster's feature level to 2"));
 }
@@ -213,7 +213,7 @@ TEST(Settings, WhatIsWrongIsNamed) {
   for (const auto& [key, value, why] : bad) {
     auto changed = with_setting(sample(), key, value, 50ms);
     ASSERT_FALSE(changed) << key << " " << value;
-    EXPECT_EQ(changed.error().code, ExitCode::kUsage);
+    EXPECT_EQ(changed.error().kind, ErrorKind::kUsage);
     EXPECT_THAT(changed.error().text, HasSubstr(why));
   }
 }

@@ -50,7 +50,7 @@ TEST(Genesis, CutAnywhereOrTooLongIsRefused) {
   for (size_t length = 0; length < document.size(); ++length) {
     auto read = Genesis::decode(as_bytes(document.substr(0, length)));
     ASSERT_FALSE(read) << "with " << length << " of " << document.size() << " bytes";
-    EXPECT_EQ(read.error().code, ExitCode::kData);
+    EXPECT_EQ(read.error().kind, ErrorKind::kCorrupt);
   }
   EXPECT_FALSE(Genesis::decode(as_bytes(document + '\0')));
 }
@@ -60,7 +60,7 @@ TEST(Genesis, AnotherVersionIsNamed) {
   document[0] = 9;
   auto read = Genesis::decode(as_bytes(document));
   ASSERT_FALSE(read);
-  EXPECT_EQ(read.error().code, ExitCode::kMismatch);
+  EXPECT_EQ(read.error().kind, ErrorKind::kNewerVersion);
   EXPECT_THAT(read.error().text, HasSubstr("format version 9, this connectd reads version 1"));
 }
 
@@ -220,7 +220,7 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   }
   EXPECT_FALSE(ReplicatedState::decode(as_bytes(bytes + "x")));
   bytes[0] = 99;
-  EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().code, ExitCode::kMismatch);
+  EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().kind, ErrorKind::kNewerVersion);
 }
 
 TEST(ReplicatedState, TheDigestCoversAllThatAnEntryResultedIn) {

@@ -272,11 +272,11 @@ TEST(Recover, WhatIsNoSurvivorIsSaid) {
   TwoOfFive two;
   auto nobody = look_at_survivor(two.files, "elsewhere");
   ASSERT_FALSE(nobody);
-  EXPECT_EQ(nobody.error().code, ExitCode::kNoInput);
+  EXPECT_EQ(nobody.error().kind, ErrorKind::kNotFound);
   for (const std::string& name : two.files.names("n3/log")) two.files.erase("n3/log/" + name);
   auto empty = look_at_survivor(two.files, "n3");
   ASSERT_FALSE(empty);
-  EXPECT_EQ(empty.error().code, ExitCode::kData);
+  EXPECT_EQ(empty.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(empty.error().text, HasSubstr("no survivor"));
 }
 

@@ -71,7 +71,7 @@ class Restore : public ::testing::Test {
   Result<std::unique_ptr<Node>> start(const std::string& data_dir) {
     auto identity = storage::load_identity(files, data_dir);
     if (!identity) return failure(identity.error());
-    if (!*identity) return failure(ExitCode::kNoInput, "no identity");
+    if (!*identity) return failure(ErrorKind::kNotFound, "no identity");
     auto genesis = Genesis::decode(as_bytes((*identity)->genesis));
     if (!genesis) return failure(genesis.error());
     EXPECT_EQ((*identity)->cluster_id, genesis->cluster_id);
@@ -154,7 +154,7 @@ TEST_F(Restore, WritesNothingOver) {
   files.put("data/something", "x");
   auto restored = restore_into_new_cluster(files, file, "data", options);
   ASSERT_FALSE(restored);
-  EXPECT_EQ(restored.error().code, ExitCode::kCannotCreate);
+  EXPECT_EQ(restored.error().kind, ErrorKind::kExists);
   EXPECT_THAT(restored.error().text, HasSubstr("something"));
   EXPECT_THAT(files.names("data"), ElementsAre("something"));
   ASSERT_TRUE(restore_into_new_cluster(files, file, "other", options));
@@ -165,7 +165,7 @@ TEST_F(Restore, RefusesWhatIsNotWhole) {
   files.flip(file, files.content(file).size() / 2);
   auto restored = restore_into_new_cluster(files, file, "data", options);
   ASSERT_FALSE(restored);
-  EXPECT_EQ(restored.error().code, ExitCode::kData);
+  EXPECT_EQ(restored.error().kind, ErrorKind::kCorrupt);
   EXPECT_TRUE(files.names("data").empty());
   EXPECT_FALSE(describe_snapshot(files, file));
 }
@@ -185,7 +185,7 @@ TEST_F(Restore, AnyFailureLeavesNoHalfANode) {
     } else if (node) {
       EXPECT_EQ(call(**node, "r"), "OK one;two;") << nth;
     } else {
-      EXPECT_EQ(node.error().code, ExitCode::kNoInput) << nth << ": " << node.error().text;
+      EXPECT_EQ(node.error().kind, ErrorKind::kNotFound) << nth << ": " << node.error().text;
     }
     if (!hit) break;
     ASSERT_LT(nth, 1000u);

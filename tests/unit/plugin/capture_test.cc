@@ -242,7 +242,7 @@ TEST(CaptureMode, AutoPicksTheBestSupported) {
       if (can) {
         EXPECT_EQ(*mode, wanted);
       } else {
-        EXPECT_EQ(mode.error().code, ExitCode::kConfig);
+        EXPECT_EQ(mode.error().kind, ErrorKind::kBadConfig);
         EXPECT_THAT(mode.error().text, HasSubstr(name));
         EXPECT_THAT(mode.error().text, HasSubstr("notebook 1.2.3"));
         EXPECT_THAT(mode.error().text, HasSubstr("set snapshot.mode to"));
@@ -338,12 +338,11 @@ TEST(ForkCapture, CancelEndsHangingOrSlowChild) {
 TEST(ForkCapture, SinkFailureIsReturnedUnchanged) {
   auto capturer = make_fork_capturer(patient());
   auto capture = begin(*capturer, notebook(kForking, "drip"));
-  auto done = capture->write([](ByteView) -> Result<void> {
-    return failure(Error{ExitCode::kStorage, "full", true});
-  });
+  auto done =
+      capture->write([](ByteView) -> Result<void> { return failure(ErrorKind::kNoSpace, "full"); });
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().cause, Cause::kOutput);
-  EXPECT_TRUE(done.error().error.no_space);
+  EXPECT_EQ(done.error().error.kind, ErrorKind::kNoSpace);
   EXPECT_EQ(done.error().error.text, "full");
 }
 
@@ -487,12 +486,11 @@ TEST(ViewCapture, CancelStopsSaveOrPreventsIt) {
 TEST(ViewCapture, SinkFailureIsReturnedUnchanged) {
   auto capturer = make_view_capturer();
   auto capture = begin(*capturer, notebook(kViewing, "endless"));
-  auto done = capture->write([](ByteView) -> Result<void> {
-    return failure(Error{ExitCode::kStorage, "full", true});
-  });
+  auto done =
+      capture->write([](ByteView) -> Result<void> { return failure(ErrorKind::kNoSpace, "full"); });
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().cause, Cause::kOutput);
-  EXPECT_TRUE(done.error().error.no_space);
+  EXPECT_EQ(done.error().error.kind, ErrorKind::kNoSpace);
 }
 
 // Row 58: a view that takes its time holds up nobody.

@@ -60,7 +60,7 @@ TEST_P(Counter, InvalidStartIsRejected) {
     auto plugin = Plugin::load(at(build_path(GetParam())));
     auto counter = Instance::create(*plugin, {{"start", start}});
     ASSERT_FALSE(counter.has_value()) << "'" << start << "'";
-    EXPECT_EQ(counter.error().code, ExitCode::kConfig);
+    EXPECT_EQ(counter.error().kind, ErrorKind::kBadConfig);
     EXPECT_THAT(counter.error().text, HasSubstr("plugin counter 1.0.0 failed in create"));
     EXPECT_THAT(counter.error().text, HasSubstr("plugin.options.start"));
   }
@@ -82,7 +82,7 @@ TEST_P(Counter, ShortOrLongSnapshotIsRejected) {
   std::string bytes(7, '\0');
   auto result = early->restore(covering(9, bytes.size()), from(bytes));
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_THAT(result.error().text, HasSubstr("failed in restore at index 9"));
   EXPECT_THAT(result.error().text, HasSubstr("CONNECTD_E_CORRUPT"));
 
@@ -90,7 +90,7 @@ TEST_P(Counter, ShortOrLongSnapshotIsRejected) {
   bytes = std::string(9, '\0');
   result = late->restore(covering(9, bytes.size()), from(bytes));
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
 }
 
 TEST_P(Counter, InstancesAreIndependent) {
@@ -251,7 +251,7 @@ TEST_F(Host, FailedApplyReportsPlaceAndReason) {
   std::string reply = "kept";
   auto result = instance->apply(entry(812), as_bytes("fail -3 disk on fire"), reply);
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(result.error().text,
             "plugin script 0.9 failed in apply at index 812: disk on fire (CONNECTD_E_IO, -3)");
   EXPECT_EQ(reply, "kept");
@@ -283,9 +283,9 @@ TEST_F(Host, OnlyCorruptFromReadStopsNode) {
   auto instance = make();
   std::string reply = "kept";
   auto result = instance->read({}, as_bytes("fail -3 x"), reply);
-  EXPECT_EQ(result.error().code, ExitCode::kNegative);
+  EXPECT_EQ(result.error().kind, ErrorKind::kRequestFailed);
   result = instance->read({}, as_bytes("fail -4 x"), reply);
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(reply, "kept");
 }
 
@@ -309,7 +309,7 @@ TEST_F(Host, ClassifyReplyIsKeptForRejectAndReply) {
     std::string reply;
     auto kind = instance->classify(as_bytes(request), reply);
     ASSERT_FALSE(kind.has_value()) << request;
-    EXPECT_EQ(kind.error().code, ExitCode::kNegative);
+    EXPECT_EQ(kind.error().kind, ErrorKind::kRequestFailed);
     EXPECT_EQ(reply, "");
   }
 }
@@ -350,7 +350,7 @@ TEST_F(Host, ReplyOverLimitIsReplacedAfterApply) {
   std::string reply;
   auto result = instance->read({}, as_bytes(command), reply);
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kNegative);
+  EXPECT_EQ(result.error().kind, ErrorKind::kRequestFailed);
   EXPECT_THAT(result.error().text, HasSubstr("CONNECTD_E_TOO_BIG"));
   EXPECT_EQ(reply, "");
 }
@@ -360,17 +360,17 @@ TEST_F(Host, SinkFailureKeepsInstance) {
   apply(*instance, 1, "abc");
   int calls = 0;
   auto result = instance->snapshot(covering(1, 0), [&](ByteView) -> Result<void> {
-    if (++calls == 2) return failure(ExitCode::kStorage, "disk full");
+    if (++calls == 2) return failure(ErrorKind::kDisk, "disk full");
     return {};
   });
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kStorage);
+  EXPECT_EQ(result.error().kind, ErrorKind::kDisk);
   EXPECT_EQ(result.error().text, "disk full");
   EXPECT_EQ(calls, 2);
   result =
       instance->snapshot(covering(1, 0), [](ByteView) -> Result<void> { throw std::bad_alloc(); });
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kInternal);
+  EXPECT_EQ(result.error().kind, ErrorKind::kInternal);
   EXPECT_EQ(apply(*instance, 2, "status 0"), "");
 }
 
@@ -380,7 +380,7 @@ TEST_F(Host, FailedSnapshotStopsReplica) {
   std::string bytes;
   auto result = instance->snapshot(covering(1, 0), into(bytes));
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(result.error().text,
             "plugin script 0.9 failed in snapshot at index 1: no disk (CONNECTD_E_IO, -3)");
 }
@@ -397,7 +397,7 @@ TEST_F(Host, RestoreGetsLengthAndWriter) {
 TEST_F(Host, FailingOrShortSourceFailsRestore) {
   auto instance = make();
   auto result = instance->restore(covering(4, 5), [](std::span<uint8_t>) -> Result<size_t> {
-    return failure(ExitCode::kData, "checksum differs");
+    return failure(ErrorKind::kCorrupt, "checksum differs");
   });
   ASSERT_FALSE(result.has_value());
   EXPECT_EQ(result.error().text, "checksum differs");
@@ -405,7 +405,7 @@ TEST_F(Host, FailingOrShortSourceFailsRestore) {
   std::string bytes = "abc";
   result = instance->restore(covering(4, 5), from(bytes));
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kData);
+  EXPECT_EQ(result.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(result.error().text, HasSubstr("ends 2 bytes before"));
 }
 
@@ -415,7 +415,7 @@ TEST_F(Host, FailedCreateIsReported) {
   ASSERT_TRUE(plugin.has_value());
   auto instance = Instance::create(*plugin, {{"create.result", "-2"}, {"create.text", "why"}});
   ASSERT_FALSE(instance.has_value());
-  EXPECT_EQ(instance.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(instance.error().kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(instance.error().text,
             "plugin script 0.9 failed in create: why (CONNECTD_E_NOMEM, -2)");
 }

@@ -98,7 +98,7 @@ TEST_F(Load, NotFoundListsAvailablePlugins) {
   install("first/libkv.so");
   auto plugin = Plugin::load(options("libcountr.so"));
   ASSERT_FALSE(plugin.has_value());
-  EXPECT_EQ(plugin.error().code, ExitCode::kNoInput);
+  EXPECT_EQ(plugin.error().kind, ErrorKind::kNotFound);
   EXPECT_THAT(plugin.error().text,
               HasSubstr("'libcountr.so' not found in " + (dir_ / "config").string() + ", "));
   EXPECT_THAT(plugin.error().text, HasSubstr("found there: libcounter.so, libkv.so;"));
@@ -108,7 +108,7 @@ TEST_F(Load, NotFoundListsAvailablePlugins) {
 TEST_F(Load, MissingPathIsReported) {
   auto plugin = Plugin::load(options(""));
   ASSERT_FALSE(plugin.has_value());
-  EXPECT_EQ(plugin.error().code, ExitCode::kConfig);
+  EXPECT_EQ(plugin.error().kind, ErrorKind::kBadConfig);
 }
 
 TEST_F(Load, ListOfPluginsIsBounded) {
@@ -159,7 +159,7 @@ TEST_F(Load, OtherHashIsRejected) {
   pinned.sha256 = std::string(64, 'a');
   auto plugin = Plugin::load(pinned);
   ASSERT_FALSE(plugin.has_value());
-  EXPECT_EQ(plugin.error().code, ExitCode::kData);
+  EXPECT_EQ(plugin.error().kind, ErrorKind::kWrongData);
   EXPECT_THAT(plugin.error().text, HasSubstr(pinned.path));
   EXPECT_THAT(plugin.error().text, HasSubstr("wants " + pinned.sha256));
 }
@@ -169,7 +169,7 @@ TEST_F(Load, InvalidHashIsRejected) {
   pinned.sha256 = "abc";
   auto plugin = Plugin::load(pinned);
   ASSERT_FALSE(plugin.has_value());
-  EXPECT_EQ(plugin.error().code, ExitCode::kConfig);
+  EXPECT_EQ(plugin.error().kind, ErrorKind::kBadConfig);
   EXPECT_THAT(plugin.error().text, HasSubstr("64 hexadecimal digits"));
 }
 

@@ -156,7 +156,7 @@ TEST(Wrapper, OptionNumberRejectsOtherText) {
   for (const char* wrong : {"", "1x", "32768", " 1", "0x10"}) {
     auto refused = Instance::create(*Plugin::wrap(&kThrower), {{"limit", wrong}});
     ASSERT_FALSE(refused.has_value()) << wrong;
-    EXPECT_EQ(refused.error().code, ExitCode::kConfig);
+    EXPECT_EQ(refused.error().kind, ErrorKind::kBadConfig);
     EXPECT_THAT(refused.error().text, HasSubstr("plugin.options.limit: '" + std::string(wrong) +
                                                 "' is not a whole number from -32768 to 32767"));
   }
@@ -219,7 +219,7 @@ TEST(Wrapper, FailedSaveOrSinkFailsSnapshot) {
   auto instance = thrower();
   apply(*instance, 1, "a=1");
   auto result = instance->snapshot(covering(1, 0), [](ByteView) -> Result<void> {
-    return failure(ExitCode::kStorage, "disk full");
+    return failure(ErrorKind::kDisk, "disk full");
   });
   ASSERT_FALSE(result.has_value());
   EXPECT_EQ(result.error().text, "disk full");
@@ -227,7 +227,7 @@ TEST(Wrapper, FailedSaveOrSinkFailsSnapshot) {
   std::string bytes;
   result = instance->snapshot(covering(2, 0), into(bytes));
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_THAT(result.error().text, HasSubstr("failed in snapshot at index 2: the reason"));
 }
 
@@ -251,7 +251,7 @@ TEST(Wrapper, ThrowingDeadlineIsAFault) {
   apply(*instance, 1, "deadline=bad");
   auto result = instance->next_deadline();
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().code, ExitCode::kPlugin);
+  EXPECT_EQ(result.error().kind, ErrorKind::kPluginFailed);
   EXPECT_THAT(result.error().text, HasSubstr("failed in next_deadline: the reason"));
 }
 

@@ -218,7 +218,7 @@ TEST(Witness, ALogThatCannotBeReplayedIsNoWitness) {
   struct Broken final : Replayer {
     Result<Answer> apply(const WitnessEntry& entry) override {
       if (entry.entry.index < Index(3)) return Answer{0, "1\n"};
-      return failure(ExitCode::kPlugin, "it gave up");
+      return failure(ErrorKind::kPluginFailed, "it gave up");
     }
     Result<Answer> read(const WitnessEntry&, const std::string&) override { return Answer(); }
   } replayer;

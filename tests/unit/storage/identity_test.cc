@@ -52,7 +52,7 @@ TEST(IdentityTest, EveryFlippedByteAndEveryLengthIsRefused) {
       flipped[at] = static_cast<char>(flipped[at] ^ (1 << bit));
       auto identity = decode_identity(as_bytes(flipped), "identity");
       ASSERT_FALSE(identity) << at;
-      EXPECT_EQ(identity.error().code, ExitCode::kData);
+      EXPECT_EQ(identity.error().kind, ErrorKind::kCorrupt);
     }
     EXPECT_FALSE(decode_identity(as_bytes(bytes.substr(0, at)), "identity"));
   }
@@ -66,7 +66,7 @@ TEST(IdentityTest, ANewerVersionIsAMismatch) {
   ByteWriter(bytes).number<uint64_t>(checksum64(as_bytes(bytes)));
   auto identity = decode_identity(as_bytes(bytes), "/data/identity");
   ASSERT_FALSE(identity);
-  EXPECT_EQ(identity.error().code, ExitCode::kMismatch);
+  EXPECT_EQ(identity.error().kind, ErrorKind::kNewerVersion);
   EXPECT_NE(identity.error().text.find("/data/identity has format version 99"), std::string::npos);
 }
 

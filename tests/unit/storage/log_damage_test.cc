@@ -196,7 +196,7 @@ TEST_F(LogDamageTest, EveryFlippedByte) {
       auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
       if (place < highest_claim_without(place)) {
         ASSERT_FALSE(log);
-        ASSERT_EQ(log.error().code, ExitCode::kData);
+        ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt);
         ASSERT_NE(log.error().text.find("connectctl inspect wal " + kDirectory), std::string::npos);
         ASSERT_NE(log.error().text.find("offset"), std::string::npos);
         ASSERT_NE(log.error().text.find("index"), std::string::npos);
@@ -223,7 +223,7 @@ TEST_F(LogDamageTest, AShorterFileIsDamage) {
       Recovered recovered;
       auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
       ASSERT_FALSE(log) << name << " with " << size;
-      ASSERT_EQ(log.error().code, ExitCode::kData);
+      ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt);
       ASSERT_NE(log.error().text.find(name), std::string::npos) << log.error().text;
     }
   }
@@ -237,7 +237,7 @@ TEST_F(LogDamageTest, AMissingSegmentIsDamage) {
     Recovered recovered;
     auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
     ASSERT_FALSE(log) << names[s];
-    ASSERT_EQ(log.error().code, ExitCode::kData) << log.error().text;
+    ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt) << log.error().text;
   }
 }
 
@@ -248,7 +248,7 @@ TEST_F(LogDamageTest, ASegmentInTheWrongPlaceIsDamage) {
   Recovered recovered;
   auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
   ASSERT_FALSE(log);
-  EXPECT_EQ(log.error().code, ExitCode::kData);
+  EXPECT_EQ(log.error().kind, ErrorKind::kCorrupt);
 }
 
 // A block that was written to another place of the same file (catalogue row 64).
@@ -265,7 +265,7 @@ TEST_F(LogDamageTest, MisdirectedSectorsAreDamage) {
       Recovered recovered;
       auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
       ASSERT_FALSE(log) << from << " to " << to;
-      ASSERT_EQ(log.error().code, ExitCode::kData);
+      ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt);
     }
   }
 }
@@ -279,7 +279,7 @@ TEST_F(LogDamageTest, ReadingFindsDamageToo) {
   files_.flip(path_of(name), bytes.find("1/1:"), 4);
   auto entries = (*log)->read(Index(1), Index(2), 1000);
   ASSERT_FALSE(entries);
-  EXPECT_EQ(entries.error().code, ExitCode::kData);
+  EXPECT_EQ(entries.error().kind, ErrorKind::kCorrupt);
   EXPECT_NE(entries.error().text.find(name), std::string::npos);
 }
 
@@ -314,7 +314,7 @@ TEST(LogFormatTest, ANewerVersionOrAnotherGroupIsAMismatch) {
     files.put(path, bytes);
     auto log = Log::open(files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
     ASSERT_FALSE(log);
-    EXPECT_EQ(log.error().code, ExitCode::kMismatch);
+    EXPECT_EQ(log.error().kind, ErrorKind::kNewerVersion);
   }
 }
 

@@ -68,7 +68,7 @@ class NewerLogTest : public ::testing::Test {
     Recovered recovered;
     auto log = Log::open(files_, kDirectory, {.segment_bytes = 4096}, {}, recovered);
     ASSERT_FALSE(log);
-    EXPECT_EQ(log.error().code, ExitCode::kMismatch) << log.error().text;
+    EXPECT_EQ(log.error().kind, ErrorKind::kNewerVersion) << log.error().text;
     EXPECT_THAT(log.error().text, HasSubstr(what));
     EXPECT_THAT(log.error().text, HasSubstr(path_));
     EXPECT_THAT(log.error().text, HasSubstr("newer"));
@@ -190,7 +190,7 @@ TEST_F(NewerLogTest, WithoutChecksumSealedIsDamage) {
   Recovered recovered;
   auto log = Log::open(files_, kDirectory, {.segment_bytes = 4096}, {}, recovered);
   ASSERT_FALSE(log);
-  EXPECT_EQ(log.error().code, ExitCode::kData);
+  EXPECT_EQ(log.error().kind, ErrorKind::kCorrupt);
 }
 
 TEST_F(NewerLogTest, InspectionShowsIt) {
@@ -223,7 +223,7 @@ TEST_F(NewerLogTest, ReadingRefusesIt) {
   ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
   auto read = (*log)->read(Index(1), Index(2), 1000);
   ASSERT_FALSE(read);
-  EXPECT_EQ(read.error().code, ExitCode::kMismatch);
+  EXPECT_EQ(read.error().kind, ErrorKind::kNewerVersion);
 }
 
 // ---- snapshots
@@ -249,7 +249,7 @@ class NewerSnapshotTest : public ::testing::Test {
     std::vector<std::string> warnings;
     auto reader = open()->open_newest(warnings);
     ASSERT_FALSE(reader) << "an older one was taken";
-    EXPECT_EQ(reader.error().code, ExitCode::kMismatch) << reader.error().text;
+    EXPECT_EQ(reader.error().kind, ErrorKind::kNewerVersion) << reader.error().text;
     EXPECT_THAT(reader.error().text, HasSubstr(what));
     EXPECT_THAT(reader.error().text, HasSubstr(path_));
     EXPECT_EQ(files_.content(path_), bytes);

@@ -47,7 +47,7 @@ TEST_F(RealFileSystemTest, FilesAndNames) {
   ASSERT_TRUE(replace_file(*files_, deep, "two", as_bytes("2")));
   ASSERT_TRUE(replace_file(*files_, deep, "two", as_bytes("22")));
   EXPECT_EQ(*read_file(*files_, deep + "/two", 2), "22");
-  EXPECT_EQ(read_file(*files_, deep + "/two", 1).error().code, ExitCode::kData);
+  EXPECT_EQ(read_file(*files_, deep + "/two", 1).error().kind, ErrorKind::kCorrupt);
   EXPECT_EQ(*files_->list(deep), (std::vector<std::string>{"one", "two"}));
   ASSERT_TRUE(files_->rename(deep + "/one", deep + "/two"));
   ASSERT_TRUE(files_->sync_directory(deep));
@@ -57,7 +57,7 @@ TEST_F(RealFileSystemTest, FilesAndNames) {
   EXPECT_FALSE(*files_->exists(deep + "/two"));
   auto missing = files_->open(deep + "/two", OpenMode::kRead);
   ASSERT_FALSE(missing);
-  EXPECT_EQ(missing.error().code, ExitCode::kNoInput);
+  EXPECT_EQ(missing.error().kind, ErrorKind::kNotFound);
   EXPECT_NE(missing.error().text.find(deep + "/two: No such file or directory"), std::string::npos)
       << missing.error().text;
   EXPECT_GT(*files_->free_bytes(deep), 0u);
@@ -65,13 +65,27 @@ TEST_F(RealFileSystemTest, FilesAndNames) {
 
 // Catalogue row 72, in one process and between two; a child that is forked does not hold the lock
 // on.
+TEST(FileSystemError, SaysWhatWentWrong) {
+  struct Row {
+    int error_number;
+    ErrorKind kind;
+  };
+  for (const Row& row : {Row{ENOENT, ErrorKind::kNotFound}, Row{EACCES, ErrorKind::kPermission},
+                         Row{EPERM, ErrorKind::kPermission}, Row{ENOSPC, ErrorKind::kNoSpace},
+                         Row{EDQUOT, ErrorKind::kNoSpace}, Row{EIO, ErrorKind::kSyncFailed},
+                         Row{EROFS, ErrorKind::kSyncFailed}}) {
+    EXPECT_EQ(io_error_kind(row.error_number, ErrorKind::kSyncFailed), row.kind)
+        << errno_text(row.error_number);
+  }
+}
+
 TEST_F(RealFileSystemTest, OneLockOnly) {
   const std::string path = directory_ + "/lock";
   auto lock = files_->lock(path);
   ASSERT_TRUE(lock) << lock.error().text;
   auto second = files_->lock(path);
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code, ExitCode::kTryAgain);
+  EXPECT_EQ(second.error().kind, ErrorKind::kLocked);
 
   int to_child[2];
   ASSERT_EQ(pipe(to_child), 0);
@@ -105,7 +119,7 @@ TEST_F(RealFileSystemTest, AnotherProcessIsRefusedAndToldWhoHoldsIt) {
   ASSERT_GE(child, 0);
   if (child == 0) {
     auto refused = make_real_file_system()->lock(path);
-    const bool named = !refused && refused.error().code == ExitCode::kTryAgain &&
+    const bool named = !refused && refused.error().kind == ErrorKind::kLocked &&
                        refused.error().text.find(std::to_string(parent)) != std::string::npos;
     _exit(named ? 0 : 1);
   }

@@ -151,7 +151,7 @@ TEST(SnapshotStoreTest, NoSnapshotIsNoError) {
   auto reader = store->open_newest(warnings);
   ASSERT_TRUE(reader);
   EXPECT_FALSE(*reader);
-  EXPECT_EQ(store->open_reader({Index(4), Term(1)}).error().code, ExitCode::kNoInput);
+  EXPECT_EQ(store->open_reader({Index(4), Term(1)}).error().kind, ErrorKind::kNotFound);
 }
 
 // Catalogue row 53: a damaged newest snapshot neither counts nor blocks the start.
@@ -182,10 +182,10 @@ TEST(SnapshotStoreTest, EveryFlippedByteIsFound) {
   const std::string whole = files.content(path);
   for (size_t size = 0; size < whole.size(); ++size) {
     files.put(path, whole.substr(0, size));
-    ASSERT_EQ(store->open_reader(info->mark).error().code, ExitCode::kData) << size;
+    ASSERT_EQ(store->open_reader(info->mark).error().kind, ErrorKind::kCorrupt) << size;
   }
   files.put(path, whole + "x");
-  EXPECT_EQ(store->open_reader(info->mark).error().code, ExitCode::kData);
+  EXPECT_EQ(store->open_reader(info->mark).error().kind, ErrorKind::kCorrupt);
 }
 
 TEST(SnapshotStoreTest, OnlyDamagedOnesAreRefused) {
@@ -196,7 +196,7 @@ TEST(SnapshotStoreTest, OnlyDamagedOnesAreRefused) {
   std::vector<std::string> warnings;
   auto reader = store->open_newest(warnings);
   ASSERT_FALSE(reader);
-  EXPECT_EQ(reader.error().code, ExitCode::kData);
+  EXPECT_EQ(reader.error().kind, ErrorKind::kCorrupt);
   EXPECT_NE(reader.error().text.find("connectctl inspect snapshot"), std::string::npos);
 }
 
@@ -213,11 +213,11 @@ TEST(SnapshotStoreTest, BlocksOfAnotherFileOrLeftOutAreFound) {
   std::string mixed = one;
   mixed.replace(96 + block, block, two, 96 + block, block);
   files.put(kSnapshots + "/" + a->name, mixed);
-  EXPECT_EQ(store->open_reader(a->mark).error().code, ExitCode::kData);
+  EXPECT_EQ(store->open_reader(a->mark).error().kind, ErrorKind::kCorrupt);
   std::string shorter = one;
   shorter.erase(96, block);
   files.put(kSnapshots + "/" + a->name, shorter);
-  EXPECT_EQ(store->open_reader(a->mark).error().code, ExitCode::kData);
+  EXPECT_EQ(store->open_reader(a->mark).error().kind, ErrorKind::kCorrupt);
 }
 
 // The process ended because the sync of the directory failed; the name is in the cache only.
@@ -295,7 +295,7 @@ TEST(SnapshotStoreTest, ADamagedStreamIsNotPublished) {
     ASSERT_TRUE((*receiver)->write(0, as_bytes(copy)));
     auto installed = (*receiver)->verify();
     ASSERT_FALSE(installed) << flip;
-    EXPECT_EQ(installed.error().code, ExitCode::kData);
+    EXPECT_EQ(installed.error().kind, ErrorKind::kCorrupt);
     (*receiver)->discard();
     receiver->reset();
     EXPECT_TRUE(theirs.names(kSnapshots).empty());
@@ -402,7 +402,7 @@ TEST_F(PartOfASnapshot, IsNotGoneOnWithInAnotherFile) {
   ASSERT_TRUE((*receiver)->write(0, as_bytes(bytes)));
   auto verified = (*receiver)->verify();
   ASSERT_FALSE(verified);
-  EXPECT_EQ(verified.error().code, ExitCode::kData);
+  EXPECT_EQ(verified.error().kind, ErrorKind::kCorrupt);
 }
 
 TEST_F(PartOfASnapshot, IsOneAtMostAndGoesWhenItIsNotNeeded) {

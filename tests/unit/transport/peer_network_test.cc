@@ -536,7 +536,7 @@ TEST_F(PeerNetworkTest, APortInUseIsAnErrorThatSaysSo) {
   PeerNetwork second(io_, {.self = NodeId(2)}, a, {});
   auto listening = second.listen({"127.0.0.1", a.port});
   ASSERT_FALSE(listening);
-  EXPECT_EQ(listening.error().code, ExitCode::kCannotCreate);
+  EXPECT_EQ(listening.error().kind, ErrorKind::kAddressInUse);
   EXPECT_EQ(listening.error().text,
             fmt::format("cannot listen for peers at 127.0.0.1:{}: Address already in use; `ss "
                         "-ltnp sport = :{}` shows who has it",
@@ -548,11 +548,11 @@ TEST_F(PeerNetworkTest, AnAddressThatIsNotHereIsAnErrorThatNamesTheKey) {
   PeerNetwork second(io_, {.self = NodeId(2)}, a, {});
   auto unknown = second.listen({"no-such-host.invalid", 1});
   ASSERT_FALSE(unknown);
-  EXPECT_EQ(unknown.error().code, ExitCode::kConfig);
+  EXPECT_EQ(unknown.error().kind, ErrorKind::kBadConfig);
   EXPECT_THAT(unknown.error().text, HasSubstr("look at listen.peer"));
   auto foreign = second.listen({"192.0.2.1", 7101});
   ASSERT_FALSE(foreign);
-  EXPECT_EQ(foreign.error().code, ExitCode::kCannotCreate);
+  EXPECT_EQ(foreign.error().kind, ErrorKind::kCannotListen);
   EXPECT_THAT(foreign.error().text, HasSubstr("set listen.peer to an address of this machine"));
   // And the next try is a new one.
   EXPECT_TRUE(second.listen({"127.0.0.1", 0}));

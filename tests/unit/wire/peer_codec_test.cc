@@ -117,7 +117,8 @@ Result<PeerMessage> decode(std::string_view bytes) {
   auto header = decode_frame_header(as_bytes(bytes));
   if (!header) return failure(header.error());
   bytes.remove_prefix(kFrameHeaderBytes);
-  if (bytes.size() != header->length) return failure(ExitCode::kData, "length and bytes differ");
+  if (bytes.size() != header->length)
+    return failure(ErrorKind::kCorrupt, "length and bytes differ");
   return decode_frame(*header, Slice::copy_of(bytes));
 }
 
