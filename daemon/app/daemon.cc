@@ -97,7 +97,7 @@ class Call final : public node::ReplyHandler {
 
 }  // namespace
 
-class Daemon::Impl final : public wire::TransportHandler {
+class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
  public:
   Impl(config::Config config, config::LoadRequest request,
        std::shared_ptr<const plugin::Plugin> plugin)
@@ -124,12 +124,19 @@ class Daemon::Impl final : public wire::TransportHandler {
   std::optional<wire::Refusal> check(const wire::Hello& hello) const;
   void refused(NodeId peer, const wire::Refusal& refusal);
 
+  // ---- Supervisor
+  void wake() override;
+  void fail(Error error) override { die(error); }
+  // Half of the time at most goes to a snapshot: the log is on the same disk.
+  void rest(Duration busy) override {
+    std::this_thread::sleep_for(std::min(busy, kSnapshotRestMax));
+  }
+
   // ---- the loop
   void loop();
   void turn_bootstrap();
   void follow_members();
   void stop(const char* why);
-  void wake();  // any thread
   void wait_for_signal();
   void on_signal(int number);
   void advance_shutdown();
@@ -211,10 +218,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.plugin = plugin_;
   host.transport = network_.get();
   host.capturer = capturer_.get();
-  // Half of the time at most goes to a snapshot: the log is on the same disk.
-  host.rest = [](Duration busy) { std::this_thread::sleep_for(std::min(busy, kSnapshotRestMax)); };
-  host.wake = [this] { wake(); };
-  host.fatal = [](Error error) { die(error); };
+  host.supervisor = this;
   auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
   if (!node) return failure(node.error());
   node_ = std::move(*node);

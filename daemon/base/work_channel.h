@@ -7,12 +7,12 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <utility>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/queue.h"
+#include "base/supervisor.h"
 #include "base/thread_role.h"
 
 namespace connectd {
@@ -21,8 +21,8 @@ namespace connectd {
 template <class Task, class Results>
 class WorkChannel final {
  public:
-  // `wake` is called on the worker's thread when there may be results.
-  WorkChannel(size_t limit, std::function<void()> wake) : wake_(std::move(wake)), queue_(limit) {}
+  // `supervisor` is woken on the worker's thread when there may be results.
+  WorkChannel(size_t limit, Supervisor& supervisor) : supervisor_(supervisor), queue_(limit) {}
 
   // ---- owner
   // False, and the task is untouched, when `limit` tasks wait or the channel is closed.
@@ -61,7 +61,7 @@ class WorkChannel final {
     if (!queue_.drain(tasks_)) return false;
     for (Task& task : tasks_) {
       work(task);
-      wake_();
+      supervisor_.wake();
     }
     tasks_.clear();
     return true;
@@ -72,7 +72,7 @@ class WorkChannel final {
   template <class Turn>
   void run_batches(Turn&& turn) {
     while (queue_.wait()) {
-      if (turn()) wake_();
+      if (turn()) supervisor_.wake();
     }
   }
   // Moves everything that is queued into `out`. False when there was nothing.
@@ -97,7 +97,7 @@ class WorkChannel final {
   void close() { queue_.close(); }
 
  private:
-  const std::function<void()> wake_;
+  Supervisor& supervisor_;
   BoundedQueue<Task> queue_;
   ThreadRole worker_{"worker"};
   std::vector<Task> tasks_ GUARDED_BY(worker_);

@@ -49,7 +49,7 @@ void Node::turn(const Now& now) {
     threads_->applier.advance();
   }
   // More than the rounds of one turn: the next one follows at once.
-  if (threads_->applier.has_results()) host_.wake();
+  if (threads_->applier.has_results()) host_.supervisor->wake();
   if (now.time >= next_housekeeping_) {
     next_housekeeping_ = now.time + kHousekeepingInterval;
     housekeeping();
@@ -278,14 +278,14 @@ void Node::propose(raft::EntryKind kind) {
   std::vector<raft::Proposal> proposals(1);
   proposals.front().kind = kind;
   step(raft::Propose{std::move(proposals)});
-  host_.wake();
+  host_.supervisor->wake();
 }
 
 void Node::carry_out(Effects& effects) {
   for (raft::Event& event : effects.events) step(std::move(event));
   for (auto& [to, message] : effects.messages) host_.transport->send(to, std::move(message));
   threads_->carry_out(effects);
-  if (effects.wake) host_.wake();
+  if (effects.wake) host_.supervisor->wake();
   effects = Effects();
 }
 
@@ -307,7 +307,7 @@ void Node::compare_replicas(Divergence::Effects& comparison) {
                         &core_->conf(), core_->settings().election_timeout},
                        now_.time, comparison);
   for (const std::string& error : comparison.errors) LOG_ERROR("divergence", "{}", error);
-  if (comparison.stop) host_.fatal(*std::exchange(comparison.stop, std::nullopt));
+  if (comparison.stop) host_.supervisor->fail(*std::exchange(comparison.stop, std::nullopt));
   if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
     holder_->refuse_writes(divergence_->reason());
   }
@@ -329,7 +329,7 @@ void Node::change_members(const MemberChange& change, std::function<void(ChangeO
 ChangeOutcome Node::carry_out(const Membership::Decision& decision) {
   if (decision.event) {
     step(*decision.event);
-    host_.wake();
+    host_.supervisor->wake();
   }
   return membership_->concluded(decision, *core_);
 }
@@ -441,7 +441,7 @@ void Node::housekeeping() {
   if (stopping_ && core_->role() == raft::Role::kLeader && !core_->is_transferring()) {
     // The one before found nobody, or was given up.
     step(raft::TransferLeadership{});
-    host_.wake();
+    host_.supervisor->wake();
   }
   disks_->advance(*core_,
                   {threads_->log->has_reserve(), threads_->log->wants_next_segment(),

@@ -75,7 +75,7 @@ class Node final : public Service, public wire::TransportHandler {
   // Takes effect at once, also on streams that are under way.
   void set_snapshot_rate(uint64_t bytes_per_second) {
     snapshots_->set_rate(bytes_per_second, now_.time);
-    host_.wake();
+    host_.supervisor->wake();
   }
 
   // Whether a peer that says this is welcome.

@@ -8,13 +8,13 @@ Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeH
                  Opened opened)
     : store(std::move(opened.snapshots)),
       log(std::move(opened.log)),
-      writer(*log, host.wake, host.fatal),
+      writer(*log, *host.supervisor),
       applier({options.id, options.incarnation, options.apply_inline, options.apply_inline_ns_max,
                options.wall_clock, options.apply_observer, opened.skips, host.capturer},
-              std::move(opened.start), *store, host.wake, host.fatal),
+              std::move(opened.start), *store, *host.supervisor),
       worker({host.files, host.data_dir, genesis, opened.skips}, *log, *store, host.plugin,
-             host.wake, host.fatal),
-      snapshotter(*store, host.rest, host.wake, host.fatal) {}
+             *host.supervisor),
+      snapshotter(*store, *host.supervisor) {}
 
 void Threads::carry_out(Effects& effects) {
   for (Worker::Task& task : effects.tasks) worker.submit(std::move(task));

@@ -73,7 +73,7 @@ tl::expected<std::unique_ptr<plugin::Capture>, CaptureFailure> CopyCapturer::beg
     return {};
   });
   if (!copied) {
-    fatal_(copied.error());
+    supervisor_.fail(copied.error());
     return tl::unexpected(CaptureFailure{Cause::kPlugin, copied.error()});
   }
   return std::make_unique<CopyCapture>(counts_, std::move(bytes), failure);

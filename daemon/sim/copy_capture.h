@@ -4,9 +4,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 #include "base/random.h"
+#include "base/supervisor.h"
 #include "plugin/capture.h"
 
 namespace connectd::sim {
@@ -20,10 +20,10 @@ struct CaptureCounts {
 
 class CopyCapturer final : public plugin::Capturer {
  public:
-  // `counts` and `random` live longer than what is captured. `fatal`: the plugin failed in
-  // snapshot(), for which no fault of the simulator is the reason.
-  CopyCapturer(Random& random, CaptureCounts& counts, std::function<void(Error)> fatal)
-      : random_(random), counts_(counts), fatal_(std::move(fatal)) {}
+  // `counts` and `random` live longer than what is captured. `supervisor` is told when
+  // the plugin failed in snapshot(), for which no fault of the simulator is the reason.
+  CopyCapturer(Random& random, CaptureCounts& counts, Supervisor& supervisor)
+      : random_(random), counts_(counts), supervisor_(supervisor) {}
 
   tl::expected<std::unique_ptr<plugin::Capture>, plugin::CaptureFailure> begin(
       const std::shared_ptr<plugin::Instance>& instance,
@@ -32,7 +32,7 @@ class CopyCapturer final : public plugin::Capturer {
  private:
   Random& random_;
   CaptureCounts& counts_;
-  const std::function<void(Error)> fatal_;
+  Supervisor& supervisor_;
 };
 
 }  // namespace connectd::sim

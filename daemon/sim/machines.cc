@@ -87,20 +87,13 @@ void Simulation::Impl::start(Process& p) {
   host.data_dir = "data";
   host.plugin = options_.plugin;
   host.transport = &p;
-  Process* at = &p;
   // On the apply thread, or by a copy: half of the lives each.
   p.capturer.reset();
   if (capture_random_.chance(50)) {
-    p.capturer =
-        std::make_unique<CopyCapturer>(capture_random_, report_.captures, [at](Error error) {
-          if (!at->fatal) at->fatal = std::move(error);
-        });
+    p.capturer = std::make_unique<CopyCapturer>(capture_random_, report_.captures, p);
   }
   host.capturer = p.capturer.get();
-  host.wake = [this, at] { schedule_turn(*at, now() + microseconds(1)); };
-  host.fatal = [at](Error error) {
-    if (!at->fatal) at->fatal = std::move(error);
-  };
+  host.supervisor = &p;
   auto node = node::Node::open(p.options, genesis_, std::move(host), p.clock.now(now()));
   timeline_.note('S', p.id.value(), node.has_value());
   if (p.files->is_off()) {  // the power went again while it recovered

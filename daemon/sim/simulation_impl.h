@@ -64,7 +64,7 @@ class Simulation::Impl final : public Endpoints {
   };
 
   // One machine: its disk and clock, and while the process is up its Node.
-  struct Process final : wire::Transport, node::ApplyObserver {
+  struct Process final : wire::Transport, node::ApplyObserver, Supervisor {
     Impl* simulation = nullptr;
     NodeId id;
     DiskId disk_id;
@@ -120,6 +120,12 @@ class Simulation::Impl final : public Endpoints {
       simulation->send(*this, to, std::move(message));
     }
     void flush() override {}
+    void wake() override {
+      simulation->schedule_turn(*this, simulation->now() + std::chrono::microseconds(1));
+    }
+    void fail(Error error) override {
+      if (!fatal) fatal = std::move(error);
+    }
     void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
                     const node::ReplicatedState& state) override {
       simulation->checkers_.applied(id, entry, status, reply, state);

@@ -50,11 +50,11 @@ void ApplyResults::clear() {
 }
 
 Applier::Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
-                 std::function<void()> wake, std::function<void(Error)> fatal)
+                 Supervisor& supervisor)
     : options_(options),
       snapshots_(snapshots),
-      fatal_(std::move(fatal)),
-      channel_(kMaxQueuedTasks, std::move(wake)),
+      supervisor_(supervisor),
+      channel_(kMaxQueuedTasks, supervisor),
       inline_allowed_(options.allow_inline),
       state_(std::move(start.state)),
       instance_(std::move(start.instance)) {
@@ -205,7 +205,7 @@ void Applier::look_at_deadline() {
   auto deadline = instance_->next_deadline();
   if (!deadline) {
     failed_ = true;
-    fatal_(deadline.error());
+    supervisor_.fail(deadline.error());
     return;
   }
   fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
@@ -226,7 +226,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   size_t reply_offset = fresh_.bytes.size();
   auto fail = [&](Error error) {
     failed_ = true;
-    fatal_(std::move(error));
+    supervisor_.fail(std::move(error));
   };
   // The plugin failed on this entry, and will at each start; so will every other replica's.
   auto plugin_failed = [&](Error error) {
@@ -344,7 +344,7 @@ void Applier::read_one(ReadTask& task) {
     if (status.error().kind !=
         ErrorKind::kRequestFailed) {  // the plugin says that its state is broken
       failed_ = true;
-      fatal_(status.error());
+      supervisor_.fail(status.error());
     }
   }
   done.reply_size = fresh_.bytes.size() - done.reply_offset;
@@ -416,7 +416,7 @@ void Applier::snapshot(How how) {
         SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
   } else {
     failed_ = true;
-    fatal_(taken.error());
+    supervisor_.fail(taken.error());
   }
 }
 

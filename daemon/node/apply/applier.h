@@ -17,7 +17,7 @@
 #include <variant>
 #include <vector>
 
-#include "base/error.h"
+#include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
 #include "node/requests/request.h"
@@ -114,10 +114,10 @@ class Applier final {
     // How the state is captured; none: snapshots are written on the apply thread. Lives as long.
     plugin::Capturer* capturer = nullptr;
   };
-  // `wake` is called on the apply thread when there are results; `fatal` when the replica must
-  // stop. `snapshots` is used on the applying thread only for writing.
+  // `supervisor` is woken on the apply thread when there are results, and told when the replica
+  // must stop. `snapshots` is used on the applying thread only for writing.
   Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
-          std::function<void()> wake, std::function<void(Error)> fatal);
+          Supervisor& supervisor);
 
   // ---- loop thread
   void apply(std::vector<raft::Entry> entries);
@@ -172,7 +172,7 @@ class Applier final {
 
   const Options options_;
   storage::SnapshotStore& snapshots_;
-  const std::function<void(Error)> fatal_;
+  Supervisor& supervisor_;
 
   WorkChannel<Task, ApplyResults> channel_;
   std::atomic<size_t> queued_bytes_{0};

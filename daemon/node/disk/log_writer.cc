@@ -11,9 +11,8 @@ constexpr auto kIdleInterval = std::chrono::milliseconds(50);
 constexpr auto kSpaceRetryInterval = std::chrono::milliseconds(500);
 }  // namespace
 
-LogWriter::LogWriter(storage::Log& log, std::function<void()> wake,
-                     std::function<void(Error)> fatal)
-    : log_(log), wake_(std::move(wake)), fatal_(std::move(fatal)), queue_(kMaxQueuedBatches) {}
+LogWriter::LogWriter(storage::Log& log, Supervisor& supervisor)
+    : log_(log), supervisor_(supervisor), queue_(kMaxQueuedBatches) {}
 
 void LogWriter::submit(raft::AppendBatch batch) {
   held_.push_back({batch.id, std::move(batch.after_durable)});
@@ -57,7 +56,7 @@ void LogWriter::run() {
     } else if (!waits_for_space() || now >= retry_at) {
       work();
       retry_at = now + kSpaceRetryInterval;
-      wake_();
+      supervisor_.wake();
     }
   }
 }
@@ -69,7 +68,7 @@ void LogWriter::idle(Time now) {
   auto sealed = log_.seal_if_idle(now);
   if (!sealed) {
     failed_ = true;
-    fatal_(sealed.error());
+    supervisor_.fail(sealed.error());
   }
 }
 
@@ -92,7 +91,7 @@ bool LogWriter::settle(const Result<void>& written) {
     return false;
   }
   failed_ = true;
-  fatal_(written.error());
+  supervisor_.fail(written.error());
   return false;
 }
 

@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <optional>
 #include <variant>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/queue.h"
+#include "base/supervisor.h"
 #include "raft/core.h"
 #include "storage/log.h"
 
@@ -23,8 +23,8 @@ namespace connectd::node {
 
 class LogWriter final {
  public:
-  // `wake` is called on the writer thread when something is durable; `fatal` when the disk failed.
-  LogWriter(storage::Log& log, std::function<void()> wake, std::function<void(Error)> fatal);
+  // `supervisor` is woken when something is durable, and told when the disk failed.
+  LogWriter(storage::Log& log, Supervisor& supervisor);
 
   // ---- loop thread
   void submit(raft::AppendBatch batch);
@@ -70,8 +70,7 @@ class LogWriter final {
   bool settle(const Result<void>& written);
 
   storage::Log& log_;
-  const std::function<void()> wake_;
-  const std::function<void(Error)> fatal_;
+  Supervisor& supervisor_;
   std::deque<Durable> held_;  // loop thread: submitted, in order
   BoundedQueue<Task> queue_;
   bool failed_ = false;

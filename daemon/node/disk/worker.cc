@@ -13,14 +13,13 @@ constexpr size_t kMaxQueuedTasks = 1 << 16;
 }  // namespace
 
 Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
-               std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
-               std::function<void(Error)> fatal)
+               std::shared_ptr<const plugin::Plugin> plugin, Supervisor& supervisor)
     : options_(options),
       log_(log),
       snapshots_(snapshots),
       plugin_(std::move(plugin)),
-      fatal_(std::move(fatal)),
-      channel_(kMaxQueuedTasks, std::move(wake)) {}
+      supervisor_(supervisor),
+      channel_(kMaxQueuedTasks, supervisor) {}
 
 void Worker::submit(Task task) {
   bool may_drop =
@@ -44,7 +43,7 @@ void Worker::work(Task& task) {
                    auto entries =
                        log_.read(load.request.from, load.request.to, load.request.max_bytes);
                    if (!entries) {
-                     fatal_(entries.error());
+                     supervisor_.fail(entries.error());
                    } else {
                      put(raft::Loaded{load.request.from, std::move(*entries)});
                    }
@@ -55,7 +54,7 @@ void Worker::work(Task& task) {
                      // Some file systems need space to remove a file. The next time does the rest.
                      LOG_WARNING("storage", "{}", first.error().text);
                    } else if (!first) {
-                     fatal_(first.error());
+                     supervisor_.fail(first.error());
                    } else {
                      put(Compacted{*first});
                    }

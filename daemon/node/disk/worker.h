@@ -4,14 +4,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include "base/error.h"
+#include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
 #include "plugin/plugin.h"
@@ -102,8 +101,7 @@ class Worker final {
     std::vector<raft::EntryId> skips{};
   };
   Worker(const Options& options, storage::Log& log, storage::SnapshotStore& snapshots,
-         std::shared_ptr<const plugin::Plugin> plugin, std::function<void()> wake,
-         std::function<void(Error)> fatal);
+         std::shared_ptr<const plugin::Plugin> plugin, Supervisor& supervisor);
 
   // ---- loop thread
   void submit(Task task);
@@ -125,7 +123,7 @@ class Worker final {
   storage::Log& log_;
   storage::SnapshotStore& snapshots_;
   const std::shared_ptr<const plugin::Plugin> plugin_;
-  const std::function<void(Error)> fatal_;
+  Supervisor& supervisor_;
   WorkChannel<Task, std::vector<Item>> channel_;
   std::unique_ptr<storage::SnapshotReceiver> receiver_;
   bool preparing_failed_ = false;  // the last time, and it was said

@@ -30,12 +30,8 @@ SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFai
   return {mark, SnapshotFailed::Why::kPlugin, failure.error.text};
 }
 
-Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, std::function<void(Duration)> rest,
-                         std::function<void()> wake, std::function<void(Error)> fatal)
-    : snapshots_(snapshots),
-      rest_(std::move(rest)),
-      fatal_(std::move(fatal)),
-      channel_(kMaxQueuedTasks, std::move(wake)) {}
+Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervisor)
+    : snapshots_(snapshots), supervisor_(supervisor), channel_(kMaxQueuedTasks, supervisor) {}
 
 void Snapshotter::submit(Task task) {
   {
@@ -104,13 +100,12 @@ void Snapshotter::write(Write& task) {
     uint64_t unrested_bytes = 0;
     Duration unrested{};
     auto captured = task.capture->write([&](ByteView bytes) -> Result<void> {
-      if (!rest_) return (*writer)->write(bytes);
       Time before = read_clocks().time;
       auto done = (*writer)->write(bytes);
       unrested += read_clocks().time - before;
       unrested_bytes += bytes.size();
       if (done && unrested_bytes >= kRestEveryBytes) {
-        rest_(unrested);
+        supervisor_.rest(unrested);
         unrested_bytes = 0;
         unrested = Duration();
       }
@@ -126,7 +121,7 @@ void Snapshotter::write(Write& task) {
   const plugin::CaptureFailure& failure = written.error();
   if (failure.cause == plugin::CaptureFailure::Cause::kOutput &&
       failure.error.kind != ErrorKind::kNoSpace) {
-    fatal_(failure.error);
+    supervisor_.fail(failure.error);
     forget_capture();
     return;
   }

@@ -9,7 +9,6 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,7 +17,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/error.h"
+#include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "plugin/capture.h"
 #include "raft/types.h"
@@ -78,10 +77,7 @@ class Snapshotter final {
   };
   using Item = std::variant<Written, NotWritten, Hashed>;
 
-  // `rest` is called now and then while a snapshot is written, with the time that it took since the
-  // last rest: to give processor and disk to who serves requests. May be empty.
-  Snapshotter(storage::SnapshotStore& snapshots, std::function<void(Duration)> rest,
-              std::function<void()> wake, std::function<void(Error)> fatal);
+  Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervisor);
 
   // ---- loop thread
   void submit(Task task);
@@ -104,8 +100,7 @@ class Snapshotter final {
   void forget_capture();
 
   storage::SnapshotStore& snapshots_;
-  const std::function<void(Duration)> rest_;
-  const std::function<void(Error)> fatal_;
+  Supervisor& supervisor_;
   WorkChannel<Task, std::vector<Item>> channel_;
 
   std::mutex mutex_;

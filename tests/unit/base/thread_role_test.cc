@@ -8,6 +8,7 @@
 
 #include "base/mutex.h"
 #include "base/work_channel.h"
+#include "tests/unit/base/supervisors.h"
 
 namespace connectd {
 namespace {
@@ -24,7 +25,8 @@ TEST(ThreadRoleDeathTest, AnotherThreadIsCaught) {
 TEST(ThreadRoleDeathTest, PollBesideRunIsCaught) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto poll_beside_run = [] {
-    WorkChannel<int, std::vector<int>> channel(10, [] {});
+    StrictSupervisor supervisor;
+    WorkChannel<int, std::vector<int>> channel(10, supervisor);
     const auto work = [&](int& task) { channel.put(task); };
     std::thread worker([&] { channel.run(work); });
     int task = 1;

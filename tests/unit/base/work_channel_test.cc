@@ -8,14 +8,16 @@
 #include <string>
 #include <thread>
 
+#include "tests/unit/base/supervisors.h"
+
 namespace connectd {
 namespace {
 
 using Squares = WorkChannel<int, std::vector<int>>;
 
 TEST(WorkChannel, PollDoesTasksInOrderAndWakesAfterEach) {
-  int woken = 0;
-  Squares squares(10, [&] { ++woken; });
+  StrictSupervisor supervisor;
+  Squares squares(10, supervisor);
   auto square = [&](int n) { squares.put(n * n); };
   std::vector<int> results = {99};
   EXPECT_FALSE(squares.poll(square));
@@ -27,14 +29,15 @@ TEST(WorkChannel, PollDoesTasksInOrderAndWakesAfterEach) {
   EXPECT_TRUE(squares.poll(square));
   EXPECT_FALSE(squares.has_work());
   EXPECT_TRUE(squares.has_results());
-  EXPECT_EQ(woken, 3);
+  EXPECT_EQ(supervisor.wakes, 3);
   EXPECT_TRUE(squares.take_results(results));
   EXPECT_EQ(results, (std::vector<int>{1, 4, 9}));
   EXPECT_FALSE(squares.take_results(results));
 }
 
 TEST(WorkChannel, FullChannelLeavesTheTaskToItsOwner) {
-  WorkChannel<std::unique_ptr<int>, std::vector<int>> channel(1, [] {});
+  StrictSupervisor supervisor;
+  WorkChannel<std::unique_ptr<int>, std::vector<int>> channel(1, supervisor);
   EXPECT_TRUE(channel.submit(std::make_unique<int>(1)));
   auto second = std::make_unique<int>(2);
   EXPECT_FALSE(channel.submit(std::move(second)));
@@ -46,7 +49,8 @@ TEST(WorkChannel, FullChannelLeavesTheTaskToItsOwner) {
 }
 
 TEST(WorkChannel, MergeKeepsWhatWasNotCollected) {
-  WorkChannel<int, std::string> channel(1, [] {});
+  StrictSupervisor supervisor;
+  WorkChannel<int, std::string> channel(1, supervisor);
   auto add = [&](const char* text) {
     channel.merge([&](std::string& results, bool collected) {
       if (collected) results.clear();
@@ -65,21 +69,27 @@ TEST(WorkChannel, MergeKeepsWhatWasNotCollected) {
 
 TEST(WorkChannel, RunDoesWhatWasQueuedBeforeClose) {
   constexpr int kTasks = 1000;
-  std::mutex mutex;
-  std::condition_variable woken;
-  bool wake = false;
-  Squares squares(kTasks, [&] {
-    std::lock_guard lock(mutex);
-    wake = true;
-    woken.notify_one();
-  });
+  struct WaitingSupervisor final : Supervisor {
+    void wake() override {
+      std::lock_guard lock(mutex);
+      is_awake = true;
+      woken.notify_one();
+    }
+    void fail(Error error) override { ADD_FAILURE() << error.text; }
+
+    std::mutex mutex;
+    std::condition_variable woken;
+    bool is_awake = false;
+  };
+  WaitingSupervisor supervisor;
+  Squares squares(kTasks, supervisor);
   std::thread worker([&] { squares.run([&](int n) { squares.put(n); }); });
   for (int n = 0; n < kTasks; ++n) ASSERT_TRUE(squares.submit(std::move(n)));
   squares.close();
   std::vector<int> all;
   while (all.size() < kTasks) {
-    std::unique_lock lock(mutex);
-    woken.wait(lock, [&] { return std::exchange(wake, false); });
+    std::unique_lock lock(supervisor.mutex);
+    supervisor.woken.wait(lock, [&] { return std::exchange(supervisor.is_awake, false); });
     lock.unlock();
     std::vector<int> results;
     squares.take_results(results);
@@ -92,9 +102,9 @@ TEST(WorkChannel, RunDoesWhatWasQueuedBeforeClose) {
 
 TEST(WorkChannel, QuietTasksWaitForTheOwnerOrTheWorker) {
   int turns = 0;
-  int woken = 0;
+  StrictSupervisor supervisor;
   std::vector<int> tasks;
-  Squares squares(10, [&] { ++woken; });
+  Squares squares(10, supervisor);
   for (int n : {1, 2}) EXPECT_TRUE(squares.submit_quietly(std::move(n)));
   EXPECT_TRUE(squares.drain(tasks));  // the owner does the work itself
   EXPECT_EQ(tasks, (std::vector<int>{1, 2}));
@@ -109,7 +119,7 @@ TEST(WorkChannel, QuietTasksWaitForTheOwnerOrTheWorker) {
   squares.close();
   worker.join();
   EXPECT_EQ(turns, 1);
-  EXPECT_EQ(woken, 1);
+  EXPECT_EQ(supervisor.wakes, 1);
   EXPECT_EQ(tasks, (std::vector<int>{3, 4}));
 }
 

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "node/disk/worker.h"
 #include "sim/faulty_file_system.h"
+#include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
@@ -37,13 +38,8 @@ class Bench {
   explicit Bench(bool allow_inline = true) : Bench(fresh(), allow_inline) {}
   Bench(RestoredState start, bool allow_inline)
       : store(*storage::SnapshotStore::open(files, "snapshots", {})),
-        applier(
-            {kSelf, kIncarnation, allow_inline, 200'000, [] { return int64_t{1}; }},
-            std::move(start), *store, [this] { ++wakes; },
-            [this](Error error) {
-              ++fatals;
-              if (!fatal) fatal = std::move(error);
-            }) {}
+        applier({kSelf, kIncarnation, allow_inline, 200'000, [] { return int64_t{1}; }},
+                std::move(start), *store, supervisor) {}
 
   static RestoredState fresh(bool canonical = false) {
     auto instance = plugin::Instance::create(tape_plugin(canonical), {});
@@ -96,9 +92,7 @@ class Bench {
 
   sim::FaultyFileSystem files;
   std::unique_ptr<storage::SnapshotStore> store;
-  std::atomic<int> wakes{0};
-  std::atomic<int> fatals{0};
-  std::optional<Error> fatal;
+  RecordingSupervisor supervisor;
   Applier applier;
   ApplyResults results;
   Index applied;
@@ -204,7 +198,7 @@ TEST(Applier, InlineOnTheThreadAndInAnyBatchesGiveTheSame) {
     }
     std::ranges::move(bench.take(), std::back_inserter(lines));
     EXPECT_EQ(bench.applied, log.back().index);
-    EXPECT_FALSE(bench.fatal);
+    EXPECT_FALSE(bench.supervisor.error);
     lines.push_back(fmt::format("{:x}", bench.digest));
     return lines;
   };
@@ -228,9 +222,9 @@ TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
   bench.applier.read(Bench::read_of("r"));
   bench.applier.take_snapshot();
   bench.applier.poll_once();
-  ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
-  EXPECT_THAT(bench.fatal->text, HasSubstr("on purpose"));
+  ASSERT_TRUE(bench.supervisor.error);
+  EXPECT_EQ(bench.supervisor.error->kind, ErrorKind::kPluginFailed);
+  EXPECT_THAT(bench.supervisor.error->text, HasSubstr("on purpose"));
   EXPECT_THAT(bench.take(), ElementsAre("opened 1", "2:1"));
   EXPECT_EQ(bench.applied, Index(2));
   // Nothing reaches the instance any more (it would end the process).
@@ -241,7 +235,7 @@ TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
   bench.applier.poll_once();
   EXPECT_TRUE(bench.take().empty());
   EXPECT_EQ(bench.applied, Index(2));
-  EXPECT_EQ(bench.fatals, 1);
+  EXPECT_EQ(bench.supervisor.failures, 1);
 }
 
 TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
@@ -251,7 +245,7 @@ TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
   auto lines = bench.take();
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], ::testing::AllOf(::testing::StartsWith("error:"), HasSubstr("bad read")));
-  EXPECT_FALSE(bench.fatal);
+  EXPECT_FALSE(bench.supervisor.error);
 
   auto tasks = Bench::read_of("r-corrupt");
   for (const char* text : {"r", "r-corrupt"}) {
@@ -259,9 +253,9 @@ TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
   }
   bench.applier.read(std::move(tasks));
   bench.applier.poll_once();
-  EXPECT_EQ(bench.fatals, 1) << "the instance was asked again";
-  ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->kind, ErrorKind::kPluginFailed);
+  EXPECT_EQ(bench.supervisor.failures, 1) << "the instance was asked again";
+  ASSERT_TRUE(bench.supervisor.error);
+  EXPECT_EQ(bench.supervisor.error->kind, ErrorKind::kPluginFailed);
   EXPECT_EQ(bench.take().size(), 1u);
 }
 
@@ -345,8 +339,8 @@ TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
   bench.files.fail_nth_change(3, 5);
   bench.applier.take_snapshot();
   bench.applier.poll_once();
-  ASSERT_TRUE(bench.fatal);
-  EXPECT_EQ(bench.fatal->kind, ErrorKind::kDisk);
+  ASSERT_TRUE(bench.supervisor.error);
+  EXPECT_EQ(bench.supervisor.error->kind, ErrorKind::kDisk);
   EXPECT_TRUE(bench.take().empty());
 }
 

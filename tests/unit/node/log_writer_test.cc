@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "sim/faulty_file_system.h"
+#include "tests/unit/base/supervisors.h"
 
 namespace connectd::node {
 namespace {
@@ -19,8 +20,7 @@ class LogWriterTest : public ::testing::Test {
     auto opened = storage::Log::open(files, "log", options, {}, recovered);
     CHECK(opened.has_value()) << opened.error().text;
     log = std::move(*opened);
-    writer = std::make_unique<LogWriter>(
-        *log, [] {}, [](Error error) { ADD_FAILURE() << error.text; });
+    writer = std::make_unique<LogWriter>(*log, supervisor);
   }
   void submit(uint64_t id) {
     raft::AppendBatch batch;
@@ -36,6 +36,7 @@ class LogWriterTest : public ::testing::Test {
   }
 
   sim::FaultyFileSystem files{1};
+  StrictSupervisor supervisor;
   std::unique_ptr<storage::Log> log;
   std::unique_ptr<LogWriter> writer;
 };

@@ -25,7 +25,7 @@ constexpr int kTimeout = 500;  // the same, in steps
 // Nodes 1 to n in one loop. A step is a millisecond; messages arrive in the next one.
 class Cluster {
  public:
-  struct Member final : wire::Transport {
+  struct Member final : wire::Transport, Supervisor {
     Cluster* cluster = nullptr;
     NodeId id;
     FaultyFileSystem files;
@@ -39,6 +39,10 @@ class Cluster {
       cluster->under_way_.push_back({id, to, std::move(message)});
     }
     void flush() override {}
+    void wake() override {}
+    void fail(Error error) override {
+      if (!fatal) fatal = std::move(error);
+    }
     bool leads() const { return node && node->core().role() == raft::Role::kLeader; }
   };
 
@@ -76,10 +80,7 @@ class Cluster {
     host.data_dir = "data";
     host.plugin = tape_plugin();
     host.transport = &m;
-    host.wake = [] {};
-    host.fatal = [&m](Error error) {
-      if (!m.fatal) m.fatal = std::move(error);
-    };
+    host.supervisor = &m;
     auto opened = Node::open(m.options, genesis, std::move(host), clocks());
     if (!opened) {
       m.fatal = opened.error();

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "sim/faulty_file_system.h"
+#include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/scripted_capture.h"
 #include "tests/unit/node/tape_plugin.h"
@@ -40,12 +41,17 @@ Genesis genesis_of(uint8_t cluster = 1) {
   return genesis;
 }
 
-class NodeBench {
+class NodeBench final : public Supervisor {
  public:
   explicit NodeBench(uint64_t seed = 1) : files(seed) {
     options.id = NodeId(1);
     options.wall_clock = [] { return int64_t{1'700'000'000'000'000'000}; };
     options.log.segment_bytes = storage::kMinSegmentBytes;
+  }
+
+  void wake() override {}
+  void fail(Error error) override {
+    if (!fatal) fatal = std::move(error);
   }
 
   bool open(const Genesis& genesis = genesis_of()) {
@@ -59,10 +65,7 @@ class NodeBench {
     host.plugin = tape_plugin(canonical);
     host.transport = &transport;
     host.capturer = capturer.get();
-    host.wake = [] {};
-    host.fatal = [this](Error error) {
-      if (!fatal) fatal = std::move(error);
-    };
+    host.supervisor = this;
     auto opened = Node::open(options, genesis, std::move(host), clocks());
     if (!opened) {
       fatal = opened.error();
@@ -641,10 +644,10 @@ class FollowerOfASnapshot : public ::testing::Test {
     FaultyFileSystem leader_files;
     auto store = *storage::SnapshotStore::open(leader_files, "snapshots", {});
     auto instance = plugin::Instance::create(tape_plugin(), {});
-    Applier leader(
-        {NodeId(1), 1, false, 0, [] { return int64_t{1}; }, nullptr},
-        {ReplicatedState::at_genesis(genesis), std::move(*instance)}, *store, [] {},
-        [](Error error) { ADD_FAILURE() << error.text; });
+    StrictSupervisor supervisor;
+    Applier leader({NodeId(1), 1, false, 0, [] { return int64_t{1}; }, nullptr},
+                   {ReplicatedState::at_genesis(genesis), std::move(*instance)}, *store,
+                   supervisor);
     std::vector<raft::Entry> whole_log = noops(2, 100);
     whole_log.insert(whole_log.begin(), genesis.entry());
     leader.apply(whole_log);

@@ -6,6 +6,7 @@
 
 #include "node/threads.h"
 #include "sim/faulty_file_system.h"
+#include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
@@ -85,9 +86,8 @@ TEST_F(OpeningTest, ThreadsCarryOutTheirEffects) {
   host.files = &files;
   host.data_dir = "data";
   host.plugin = tape_plugin();
-  int wakes = 0;
-  host.wake = [&] { ++wakes; };
-  host.fatal = [](Error error) { ADD_FAILURE() << error.text; };
+  StrictSupervisor supervisor;
+  host.supervisor = &supervisor;
   Threads threads(options, genesis, host, std::move(*opened));
 
   Effects effects;
@@ -95,7 +95,7 @@ TEST_F(OpeningTest, ThreadsCarryOutTheirEffects) {
   effects.take_snapshot = SnapshotHow::kInline;
   threads.carry_out(effects);
   EXPECT_TRUE(threads.worker.poll_once());
-  EXPECT_GT(wakes, 0);
+  EXPECT_GT(supervisor.wakes, 0);
   std::vector<Worker::Item> items;
   ASSERT_TRUE(threads.worker.take_results(items));
   EXPECT_TRUE(std::holds_alternative<Worker::SpaceChecked>(items.at(0)));

@@ -6,6 +6,7 @@
 #include "node/node.h"
 #include "node/snapshots/snapshot_sender.h"
 #include "sim/faulty_file_system.h"
+#include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -114,8 +115,7 @@ class Transfer : public ::testing::Test {
     ASSERT_TRUE(plugin);
     host.plugin = *plugin;
     host.transport = &m;
-    host.wake = [] {};
-    host.fatal = [](Error error) { ADD_FAILURE() << error.text; };
+    host.supervisor = &supervisor;
     auto opened = Node::open(options, genesis_of(), std::move(host), clocks());
     ASSERT_TRUE(opened) << opened.error().text;
     m.node = std::move(*opened);
@@ -184,6 +184,7 @@ class Transfer : public ::testing::Test {
 
   std::vector<OnTheWire> wire;
   Time now{seconds(1000)};
+  StrictSupervisor supervisor;
   Machine leader{*this, 1};
   Machine follower{*this, 2};
   std::function<bool(const wire::PeerMessage&)> drop;

@@ -151,7 +151,7 @@ struct SeenSessions final : ApplyObserver {
 };
 
 // A node on a directory, turned by hand.
-struct RunningNode {
+struct RunningNode final : Supervisor {
   explicit RunningNode(FaultyFileSystem& files, uint64_t id) {
     auto identity = storage::load_identity(files, directory(id));
     if (!identity || !*identity) return;
@@ -171,8 +171,7 @@ struct RunningNode {
     host.data_dir = directory(id);
     host.plugin = tape_plugin();
     host.transport = &transport;
-    host.wake = [] {};
-    host.fatal = [this](Error error) { fatal = std::move(error); };
+    host.supervisor = this;
     auto opened = Node::open(options, five_members(), std::move(host), clocks());
     if (opened) {
       node = std::move(*opened);
@@ -180,6 +179,8 @@ struct RunningNode {
       fatal = opened.error();
     }
   }
+  void wake() override {}
+  void fail(Error error) override { fatal = std::move(error); }
   Now clocks() const { return {now, 1'700'000'000'000'000'000}; }
   template <class Condition>
   bool until(Condition condition, int limit = 20'000) {

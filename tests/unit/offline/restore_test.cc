@@ -7,6 +7,7 @@
 #include "node/node.h"
 #include "sim/faulty_file_system.h"
 #include "storage/identity.h"
+#include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -87,8 +88,7 @@ class Restore : public ::testing::Test {
     host.data_dir = data_dir;
     host.plugin = tape_plugin();
     host.transport = &transport;
-    host.wake = [] {};
-    host.fatal = [](Error error) { ADD_FAILURE() << error.text; };
+    host.supervisor = &supervisor;
     // The clock of the new machine is behind the log's.
     return Node::open(node, *genesis, std::move(host), clocks());
   }
@@ -109,6 +109,7 @@ class Restore : public ::testing::Test {
 
   FaultyFileSystem files;
   NoPeers transport;
+  StrictSupervisor supervisor;
   Stamps stamps;
   std::string file;
   RestoreOptions options;
