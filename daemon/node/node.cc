@@ -361,7 +361,7 @@ void Node::take_snapshotter_results() {
                    [&](auto& snapshot) { snapshots_->on(snapshot, snapshot_view(), out); },
                    [&](Snapshotter::Hashed& hashed) {
                      if (!hashed.hash) {
-                       LOG_WARNING("divergence", "the state at index {} is not compared: {}",
+                       LOG_WARNING("divergence", "state comparison skipped index={}: {}",
                                    hashed.index, hashed.failure);
                      }
                      divergence_->state_hash_done(hashed.index, hashed.hash);
@@ -413,7 +413,7 @@ void Node::on_restored(Worker::Restored& restored) {
 // told, and the apply thread swaps the instance.
 void Node::install(Worker::Restored& restored, Effects& out) {
   const raft::SnapshotMark mark = restored.file.mark;
-  LOG_INFO("snapshot", "installed index={} from node {}", mark.index, restored.from);
+  LOG_INFO("snapshot", "installed index={} from={}", mark.index, restored.from);
   if (core_->term_at(mark.index) != mark.term) {
     raft::HardState hard_state = core_->hard_state();
     hard_state.commit = std::max(hard_state.commit, mark.index);

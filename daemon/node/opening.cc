@@ -74,8 +74,8 @@ Result<void> Opening::restore_newest_snapshot() {
   out_.newest_bytes = (*reader)->info().file_bytes;
   if (out_.start.state.genesis != genesis_) {
     return refused(
-        ": the snapshot belongs to another cluster than the identity file says; put the right "
-        "directory in place");
+        ": the snapshot and the identity file belong to different clusters; restore the right "
+        "directory");
   }
   for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
     if (info.mark.index >= newest()) continue;
@@ -104,10 +104,9 @@ Result<void> Opening::check_damaged_snapshots() const {
       continue;
     }
     return refused(
-        "/snapshots/{} is damaged, and the log ends at index {}: other nodes may count on what the "
-        "snapshot covered, so this node must not go on without it. To look at it: connectctl "
-        "inspect snapshot {}. To go on: let the node join anew with an empty directory: connectctl "
-        "member replace {}",
+        "/snapshots/{} is damaged, and the log ends at index {}: the node acknowledged entries "
+        "that it no longer has, so it must not start. To inspect: connectctl inspect snapshot {}. "
+        "To recover, start it with an empty directory: connectctl member replace {}",
         info.name, recovered_.last_index, dir_, options_.id);
   }
   return {};
@@ -131,7 +130,7 @@ Result<void> Opening::begin_log_if_new() {
   if (!options_.may_begin_log) {
     return refused(
         ": the log is empty, though this node has run before: its entries and votes are lost, and "
-        "it must not vote again. Look at it with: connectctl inspect wal {}",
+        "it must not vote again. To inspect: connectctl inspect wal {}",
         dir_);
   }
   raft::Entry entry = genesis_.entry();
@@ -162,8 +161,8 @@ Result<void> Opening::read_histories() {
   for (const storage::RecoveredEntry& entry : recovered_.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis_.encode()) {
       return refused(
-          ": the log belongs to another cluster than the identity file says; put the right "
-          "directory in place");
+          ": the log and the identity file belong to different clusters; restore the right "
+          "directory");
     }
     if (entry.index <= newest()) continue;
     ByteReader in(entry.payload.view());
@@ -180,7 +179,7 @@ Result<void> Opening::read_histories() {
       return failure(list.error());
     }
     if (!has_conf || !list) {
-      return refused(": the membership entry at index {} does not make sense", entry.index);
+      return refused(": invalid membership entry at index {}", entry.index);
     }
     initial.conf_history.push_back(
         {entry.index, initial.conf,
@@ -197,8 +196,8 @@ Result<void> Opening::check_cluster() const {
   const std::vector<ClusterId>& former = options_.former_cluster_ids;
   if (logged == own || std::ranges::find(former, logged) != former.end()) return {};
   return refused(
-      ": the log says that the cluster was recovered as id {}, the identity file does not: "
-      "`connectctl recover` was interrupted. Run it again; it tells how",
+      ": the log has the recovery to cluster id {}, the identity file does not: `connectctl "
+      "recover` was interrupted. Run it again",
       logged.to_string());
 }
 

@@ -39,7 +39,7 @@ def is_alive(pid):
 
 
 def failures(node):
-    return [line for line in node.log().splitlines() if "snapshot: none was taken" in line]
+    return [line for line in node.log().splitlines() if "snapshot: failed index=" in line]
 
 
 def test_kv_is_killed_while_children_write(context):

@@ -114,7 +114,7 @@ def follower_or_leader_is_wrong(context, leads):
     goes_on(cluster, victim, WRONG_AT)
     if not leads:
         log = cluster.nodes[leader].log()
-        check(f"node {victim} is not equal to the majority: the first different answer is at index {index} "
+        check(f"node {victim} has diverged from the majority: the first different answer is at index {index} "
               f"(digest {mine} there, {other} here)" in log, f"node {leader}, which leads, does not say it")
     # Without its mistake it applies the log anew, and takes part again.
     cluster.nodes[victim].environment = {}
@@ -172,7 +172,7 @@ def refuses_writes(cluster, index=None):
         check(code == 503 and where in json.loads(body)["detail"], f"node {node_id}: /readyz says {code} {body}")
         check(cluster.get(node_id, "/livez")[0] == 200, f"node {node_id} is not alive")
     leader = cluster.leader()
-    check("no writes are taken until there is a majority" in cluster.nodes[leader].log(), "the leader does not say it")
+    check("writes are rejected until there is a majority" in cluster.nodes[leader].log(), "the leader does not say it")
     table = subprocess.run([os.path.join(BUILD_DIR, "bin", "connectctl"), "-e",
                             f"127.0.0.1:{cluster.nodes[leader].http_port}", "status"],
                            capture_output=True, text=True, timeout=30)

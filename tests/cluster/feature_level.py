@@ -97,8 +97,8 @@ def test_rolling_upgrade(context):
     # All run the new version, and nothing new is written yet.
     status, answer = probe(cluster)
     check(status == 400, f"the probe was taken: {status} {answer}")
-    check("needs feature level 2, and 1 is in force" in json.dumps(answer), f"another answer: {answer}")
-    raise_level(cluster, 1, "feature level 3 needs every member", "supports levels up to 2", value=3)
+    check("requires feature level 2; the cluster is at 1" in json.dumps(answer), f"another answer: {answer}")
+    raise_level(cluster, 1, "feature level 3 requires every member", "supports levels up to 2", value=3)
     patiently(cluster, "settings", "set", KEY, 2)
     listed = ctl(cluster, "settings", "list").stdout
     check(any(line.split() == [KEY, "2"] for line in listed.splitlines()), f"settings list: {listed}")

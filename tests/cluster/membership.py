@@ -185,10 +185,10 @@ def test_what_is_refused_and_why(context):
     cluster.start()
     leader = cluster.leader()
     others = [i for i in cluster.nodes if i != leader]
-    refusals = [(("member", "remove", 9), 1, "no member"), (("member", "add", 2, "--peer", "127.0.0.1:1"), 1, "member already"),
+    refusals = [(("member", "remove", 9), 1, "not a member"), (("member", "add", 2, "--peer", "127.0.0.1:1"), 1, "already a member"),
                 (("member", "add", 9), 64, "--peer"), (("member", "add", "x", "--peer", "127.0.0.1:1"), 64, "node id"),
-                (("member", "remove", 2, "--if-index", 77), 1, "CONFLICT"), (("member", "promote", 2), 1, "no learner"),
-                (("leader", "transfer", "--to", 9), 1, "no voter")]
+                (("member", "remove", 2, "--if-index", 77), 1, "CONFLICT"), (("member", "promote", 2), 1, "not a learner"),
+                (("leader", "transfer", "--to", 9), 1, "not a voter")]
     for words, code, text in refusals:
         done = ctl(cluster, *words, codes=(code,))
         check(text in done.stderr, f"{words}: {done.stderr}")
@@ -214,7 +214,7 @@ def test_what_is_refused_and_why(context):
         done = patiently(cluster, "member", "remove", 4)
         check("node 4 is removed" in done.stdout, f"removed once more: {done.stdout}{done.stderr}")
     done = ctl(cluster, "member", "add", 4, "--peer", cluster.nodes[4].member()["peer"], codes=(1,))
-    check("take another id" in done.stderr, f"added again: {done.stderr}")
+    check("use another id" in done.stderr, f"added again: {done.stderr}")
     cluster.nodes[4].process.wait(timeout=30)
     cluster.nodes[4].end_seen = True
 

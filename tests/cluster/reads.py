@@ -238,7 +238,7 @@ def test_settings_belong_to_the_cluster(context):
     leader = cluster.leader()
     follower = next(n for n in cluster.nodes if n != leader)
     check("raft.lease_reads              false" in ctl(cluster, "settings", "list"), "what the files said")
-    for words, text in ((("raft.tick", "1ms"), "is no setting of the cluster"),
+    for words, text in ((("raft.tick", "1ms"), "is not a cluster setting"),
                         (("raft.election_timeout", "1ms"), "out of range"),
                         (("raft.election_timeout", "50ms"), "less than 3 x raft.heartbeat_interval"),
                         (("raft.lease_reads", "maybe"), "raft.lease_reads: ")):

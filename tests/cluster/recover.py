@@ -146,7 +146,7 @@ def test_three_of_five_are_lost_under_load(context):
         check("lost its majority and was recovered" in last_run(cluster, node_id), f"node {node_id} says why")
     give_up(cluster, *lost)
     shutil.rmtree(gone[0].data_dir)
-    comes_back(cluster, gone[0], "ids are not used again", "member add")
+    comes_back(cluster, gone[0], "ids are not reused", "member add")
 
     new_node(cluster, 6)
     cluster.start(6)
@@ -337,7 +337,7 @@ def test_an_entry_that_makes_the_plugin_fail_is_skipped(context):
     cluster.start(4)
     add(cluster, 4)
     cluster.wait_equal()
-    check(f"skipped the entry at index {index}" in cluster.nodes[4].log(), "the new member skips it")
+    check(f"entry skipped by operator index={index}" in cluster.nodes[4].log(), "the new member skips it")
     # From snapshots that cover it, and a new member that gets one.
     with cluster.line_client(4) as client:
         def covered():

@@ -120,7 +120,7 @@ def partial_bytes(node):
     return 0, 1
 
 
-SENDING = re.compile(r"sending index=(\d+) bytes=(\d+) to node (\d+), from offset (\d+)")
+SENDING = re.compile(r"sending index=(\d+) bytes=(\d+) to=(\d+) offset=(\d+)")
 
 
 def streams(cluster):

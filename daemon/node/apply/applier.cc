@@ -110,8 +110,7 @@ bool Applier::try_inline() {
   if (thread_cpu_ns() - before > options_.inline_ns_max) {
     inline_allowed_ = false;
     LOG_INFO("apply",
-             "the plugin took more than {} us for a turn: it is called on the apply thread "
-             "only from now on",
+             "plugin call slower than limit_us={}; from now on it runs only on the apply thread",
              options_.inline_ns_max / 1000);
   }
   return true;
@@ -231,8 +230,8 @@ void Applier::apply_entry(const raft::Entry& entry) {
   // The plugin failed on this entry, and will at each start; so will every other replica's.
   auto plugin_failed = [&](Error error) {
     error.text += fmt::format(
-        ". If every member fails so, none has applied it, and the plugin cannot be mended: the "
-        "entry at index {} can be skipped, on every member: connectctl recover --data-dir DIR "
+        ". If every member fails like this, none has applied the entry, and the plugin cannot be "
+        "fixed, skip the entry at index {} on every member: connectctl recover --data-dir DIR "
         "--skip-entry {}",
         entry.index, entry.index);
     fail(std::move(error));
@@ -310,7 +309,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   }
   if (status == kSkippedStatus) {
     state_.skipped.push_back({entry.index, entry.term, entry.checksum});
-    LOG_WARNING("apply", "skipped the entry at index {}, as an operator asked", entry.index);
+    LOG_WARNING("apply", "entry skipped by operator index={}", entry.index);
   }
   state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
   state_.applied = entry.index;
@@ -370,7 +369,7 @@ Result<void> Applier::hash_state() {
     if (capturing_) return {};
     auto capture = options_.capturer->begin(instance_, snapshot_context());
     if (!capture) {
-      LOG_WARNING("divergence", "the state at index {} is not compared: {}", state_.applied,
+      LOG_WARNING("divergence", "state comparison skipped index={}: {}", state_.applied,
                   capture.error().error.text);
       return {};
     }

@@ -71,9 +71,8 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   if (raft::Settings::are_newer(settings_bytes)) {
     return failure(
         ErrorKind::kNewerVersion,
-        fmt::format("the settings in the snapshot's metadata have format version {}, which "
-                    "this connectd does not know: a newer version wrote them. Nothing was "
-                    "changed. Run that version",
+        fmt::format("the settings in the snapshot's metadata have unknown format version {}: a "
+                    "newer version wrote them. Nothing was changed. Run that version",
                     settings_bytes[0]));
   }
   ByteReader settings(settings_bytes);
@@ -91,7 +90,7 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
     state.skipped.push_back(skip);
   }
   if (!in.done()) {
-    return failure(ErrorKind::kCorrupt, "the snapshot's metadata does not make sense");
+    return failure(ErrorKind::kCorrupt, "invalid snapshot metadata");
   }
   return state;
 }

@@ -10,12 +10,12 @@ Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
   if (!state) return failure(state.error());
   const raft::SnapshotMark& mark = reader.info().mark;
   if (state->applied != mark.index || state->applied_term != mark.term) {
-    return failure(ErrorKind::kCorrupt, "a snapshot's metadata is of another index than its file");
+    return failure(ErrorKind::kCorrupt, "the snapshot's metadata and file have different indexes");
   }
   if (state->genesis.plugin_name != plugin->name()) {
     return failure(ErrorKind::kMismatch,
-                   fmt::format("the snapshot at index {} holds the state of plugin '{}', this node "
-                               "runs plugin '{}': start it with the right plugin",
+                   fmt::format("the snapshot at index {} is from plugin '{}', this node runs "
+                               "plugin '{}': start it with the right plugin",
                                mark.index, state->genesis.plugin_name, plugin->name()));
   }
   auto instance = plugin::Instance::create(

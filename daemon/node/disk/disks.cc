@@ -9,11 +9,11 @@ namespace connectd::node {
 namespace {
 
 constexpr std::string_view kNoQuorumHasSpace =
-    "no quorum of the nodes has storage.min_free_disk of free space: the cluster takes no writes "
-    "until there is, reads go on; whose disk is full: connectctl status";
+    "no quorum of nodes has storage.min_free_disk of free space: writes are rejected until it has, "
+    "reads continue; to see the full disks: connectctl status";
 constexpr std::string_view kLogIsFull =
-    "this node's disk is full and its log has no room: it cannot follow the cluster until there is "
-    "space; ask another node";
+    "this node's disk is full and its log has no space: it cannot follow the cluster; use another "
+    "node";
 
 }  // namespace
 
@@ -34,10 +34,9 @@ void Disks::measured(uint64_t free_bytes) {
   const bool full = watch_.is_full();
   if (std::exchange(was_full_, full) == full) return;
   if (full) {
-    LOG_WARNING("storage", "{} bytes are free, storage.min_free_disk is {}: this disk is full",
-                free_bytes, min_free_bytes_);
+    LOG_WARNING("storage", "disk full free={} min_free_disk={}", free_bytes, min_free_bytes_);
   } else {
-    LOG_INFO("storage", "{} bytes are free again", free_bytes);
+    LOG_INFO("storage", "disk space recovered free={}", free_bytes);
   }
 }
 
@@ -101,11 +100,11 @@ void Disks::tell_core(const raft::Core& core, Time now, Effects& out) {
   out.events.push_back(raft::Candidacy{!stalled});
   if (stalled) {
     LOG_WARNING("storage",
-                "the log's disk has completed nothing for {} ms: this node neither votes nor "
-                "acknowledges until it does, and does not lead",
+                "log disk stalled: it has completed nothing for {} ms; this node does not vote, "
+                "acknowledge or lead until it recovers",
                 watch_.stalled_for(now) / std::chrono::milliseconds(1));
   } else {
-    LOG_INFO("storage", "the log's disk works again");
+    LOG_INFO("storage", "log disk recovered");
   }
 }
 
@@ -114,19 +113,19 @@ void Disks::log_changes(bool log_is_full) {
   if (std::exchange(writes_were_stopped_, stopped) != stopped) {
     if (stopped) {
       LOG_WARNING("storage",
-                  "no quorum of the nodes has storage.min_free_disk of free space: the cluster "
-                  "takes no writes until there is (DISKFULL); reads go on");
+                  "writes rejected (DISKFULL): no quorum of nodes has storage.min_free_disk of "
+                  "free space; reads continue");
     } else {
-      LOG_INFO("storage", "the cluster takes writes again");
+      LOG_INFO("storage", "writes accepted again");
     }
   }
   if (std::exchange(log_was_full_, log_is_full) != log_is_full) {
     if (log_is_full) {
       LOG_WARNING("storage",
-                  "the disk is full and the log has no reserve: this node takes no entries until "
-                  "there is space; it votes, and goes on by itself");
+                  "entries rejected: the disk is full and the log has no reserve; this node still "
+                  "votes, and resumes when there is space");
     } else {
-      LOG_INFO("storage", "the log has its reserve: this node takes entries again");
+      LOG_INFO("storage", "entries accepted again: the log has its reserve");
     }
   }
 }
@@ -140,7 +139,7 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
   if (because_stalled && stalled_hand_over_ == core.term()) {
     // What the others lack may be on this very disk only, and then nobody can be brought far enough
     // to take over; they do better without.
-    LOG_WARNING("raft", "the log's disk has stalled, and nobody took over: stepping down");
+    LOG_WARNING("raft", "log disk stalled and no transfer succeeded: stepping down");
     out.events.push_back(raft::StepDown{});
     out.wake = true;
     return;
@@ -148,9 +147,9 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
   if (now < next_hand_over_) return;
   const bool because_full = !because_stalled && watch_.is_full() && watch_.others_have_space(view);
   if (!because_stalled && !because_full) return;
-  LOG_WARNING("raft", "handing over leadership: {}",
-              because_stalled ? "the log's disk has stalled"
-                              : "the disk is full, and another voter has space");
+  LOG_WARNING(
+      "raft", "handing over leadership: {}",
+      because_stalled ? "the log disk stalled" : "the disk is full and another voter has space");
   out.events.push_back(raft::TransferLeadership{});
   out.wake = true;
   next_hand_over_ = now + kHandOverInterval;

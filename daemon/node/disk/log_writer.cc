@@ -76,16 +76,15 @@ void LogWriter::idle(Time now) {
 bool LogWriter::settle(const Result<void>& written) {
   if (written) {
     if (waits_for_space_.exchange(false, std::memory_order_acq_rel)) {
-      LOG_INFO("storage", "there is space for the log again");
+      LOG_INFO("storage", "log has space again");
     }
     return true;
   }
   if (written.error().kind == ErrorKind::kNoSpace) {
     if (!waits_for_space_.exchange(true, std::memory_order_acq_rel)) {
       LOG_WARNING("storage",
-                  "the log needs a new segment, the disk is full, and the reserve is used up: this "
-                  "node neither votes nor acknowledges until there is space, and then goes on by "
-                  "itself ({})",
+                  "log full: the disk is full and the reserve is used up; this node does not vote "
+                  "or acknowledge, and resumes when there is space ({})",
                   written.error().text);
     }
     return false;

@@ -38,84 +38,82 @@ void Worker::run() {
 }
 
 void Worker::work(Task& task) {
-  std::visit(Overloaded{
-                 [&](Load& load) {
-                   auto entries =
-                       log_.read(load.request.from, load.request.to, load.request.max_bytes);
-                   if (!entries) {
-                     supervisor_.fail(entries.error());
-                   } else {
-                     put(raft::Loaded{load.request.from, std::move(*entries)});
-                   }
-                 },
-                 [&](Compact& compact) {
-                   auto first = log_.compact(compact.keep_from);
-                   if (!first && first.error().kind == ErrorKind::kNoSpace) {
-                     // Some file systems need space to remove a file. The next time does the rest.
-                     LOG_WARNING("storage", "{}", first.error().text);
-                   } else if (!first) {
-                     supervisor_.fail(first.error());
-                   } else {
-                     put(Compacted{*first});
-                   }
-                 },
-                 [&](PrepareSegment&) {
-                   auto prepared = log_.prepare_next_segment();
-                   // The log goes on without: append() makes a small segment itself.
-                   if (!prepared && !preparing_failed_) {
-                     LOG_WARNING("storage", "no file for the log to go on in yet: {}",
-                                 prepared.error().text);
-                   }
-                   preparing_failed_ = !prepared;
-                   put(SegmentPrepared{prepared.has_value()});
-                 },
-                 [&](CheckSpace&) {
-                   auto free_bytes = options_.files->free_bytes(options_.data_dir);
-                   if (free_bytes) {
-                     put(SpaceChecked{*free_bytes});
-                   } else {
-                     LOG_WARNING("storage", "{}", free_bytes.error().text);
-                   }
-                 },
-                 [&](OpenSource& open) {
-                   SourceOpened opened{open.peer, nullptr, false};
-                   for (const storage::SnapshotInfo& info : snapshots_.list()) {
-                     auto source = snapshots_.open_source(info.mark);
-                     if (source) {
-                       opened.source = std::move(*source);
-                       break;
-                     }
-                     opened.newest_is_damaged = true;
-                     LOG_WARNING("snapshot", "{}", source.error().text);
-                   }
-                   put(std::move(opened));
-                 },
-                 [&](ReadChunk& read) {
-                   auto bytes = read.source->read(read.offset, read.length);
-                   if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
-                   put(ChunkRead{read.peer, std::move(read.source), read.offset,
-                                 bytes ? std::move(*bytes) : Slice()});
-                 },
-                 [&](TakeOffer& offer) { take_offer(offer); },
-                 [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
-                 [&](DropPartial& drop) {
-                   auto part = snapshots_.partial();
-                   if (!part || part->mark.index > drop.covered) return;
-                   receiver_.reset();
-                   snapshots_.drop_partial();
-                   LOG_INFO("snapshot", "index={} is not needed any more: what came of it is gone",
-                            part->mark.index);
-                 },
-             },
-             task);
+  std::visit(
+      Overloaded{
+          [&](Load& load) {
+            auto entries = log_.read(load.request.from, load.request.to, load.request.max_bytes);
+            if (!entries) {
+              supervisor_.fail(entries.error());
+            } else {
+              put(raft::Loaded{load.request.from, std::move(*entries)});
+            }
+          },
+          [&](Compact& compact) {
+            auto first = log_.compact(compact.keep_from);
+            if (!first && first.error().kind == ErrorKind::kNoSpace) {
+              // Some file systems need space to remove a file. The next time does the rest.
+              LOG_WARNING("storage", "{}", first.error().text);
+            } else if (!first) {
+              supervisor_.fail(first.error());
+            } else {
+              put(Compacted{*first});
+            }
+          },
+          [&](PrepareSegment&) {
+            auto prepared = log_.prepare_next_segment();
+            // The log goes on without: append() makes a small segment itself.
+            if (!prepared && !preparing_failed_) {
+              LOG_WARNING("storage", "cannot preallocate a log segment: {}", prepared.error().text);
+            }
+            preparing_failed_ = !prepared;
+            put(SegmentPrepared{prepared.has_value()});
+          },
+          [&](CheckSpace&) {
+            auto free_bytes = options_.files->free_bytes(options_.data_dir);
+            if (free_bytes) {
+              put(SpaceChecked{*free_bytes});
+            } else {
+              LOG_WARNING("storage", "{}", free_bytes.error().text);
+            }
+          },
+          [&](OpenSource& open) {
+            SourceOpened opened{open.peer, nullptr, false};
+            for (const storage::SnapshotInfo& info : snapshots_.list()) {
+              auto source = snapshots_.open_source(info.mark);
+              if (source) {
+                opened.source = std::move(*source);
+                break;
+              }
+              opened.newest_is_damaged = true;
+              LOG_WARNING("snapshot", "{}", source.error().text);
+            }
+            put(std::move(opened));
+          },
+          [&](ReadChunk& read) {
+            auto bytes = read.source->read(read.offset, read.length);
+            if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
+            put(ChunkRead{read.peer, std::move(read.source), read.offset,
+                          bytes ? std::move(*bytes) : Slice()});
+          },
+          [&](TakeOffer& offer) { take_offer(offer); },
+          [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
+          [&](DropPartial& drop) {
+            auto part = snapshots_.partial();
+            if (!part || part->mark.index > drop.covered) return;
+            receiver_.reset();
+            snapshots_.drop_partial();
+            LOG_INFO("snapshot", "transfer superseded index={}; partial file removed",
+                     part->mark.index);
+          },
+      },
+      task);
 }
 
 void Worker::take_offer(const TakeOffer& task) {
   const wire::SnapshotFile& file = task.file;
   wire::SnapshotAck ack{file, 0, wire::SnapshotAck::State::kRefused};
   auto refuse = [&](std::string_view why) {
-    LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
-                file.mark.index, task.from, why);
+    LOG_WARNING("snapshot", "rejected index={} from={}: {}", file.mark.index, task.from, why);
     put(OfferTaken{task.from, ack});
   };
   if (!receiver_ || !(receiver_->file() == file)) {
@@ -123,8 +121,8 @@ void Worker::take_offer(const TakeOffer& task) {
     auto begun = snapshots_.receive(file);
     if (!begun) return refuse(begun.error().text);
     receiver_ = std::move(*begun);
-    LOG_INFO("snapshot", "receiving index={} bytes={} from node {}, {} bytes of it are here",
-             file.mark.index, file.bytes, task.from, receiver_->received());
+    LOG_INFO("snapshot", "receiving index={} bytes={} from={} offset={}", file.mark.index,
+             file.bytes, task.from, receiver_->received());
   }
   const uint64_t missing = file.bytes - receiver_->received();
   auto free_bytes = options_.files->free_bytes(options_.data_dir);
@@ -132,8 +130,8 @@ void Worker::take_offer(const TakeOffer& task) {
     receiver_.reset();
     snapshots_.drop_partial();
     return refuse(
-        fmt::format("{} bytes of it are missing and {} have space in {}: make space there", missing,
-                    *free_bytes, options_.data_dir));
+        fmt::format("not enough disk space missing={} free={} directory={}: free some space",
+                    missing, *free_bytes, options_.data_dir));
   }
   ack.received = receiver_->received();
   ack.state = wire::SnapshotAck::State::kReceiving;
@@ -156,8 +154,8 @@ void Worker::receive(ReceiveChunk& task) {
     auto written = receiver_->write(chunk.offset, chunk.bytes.view());
     if (!written) {
       // Full, mostly: what came would only make it worse.
-      LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
-                  chunk.file.mark.index, task.from, written.error().text);
+      LOG_WARNING("snapshot", "rejected index={} from={}: {}", chunk.file.mark.index, task.from,
+                  written.error().text);
       receiver_->discard();
       receiver_.reset();
       ack.state = wire::SnapshotAck::State::kRefused;
@@ -175,8 +173,7 @@ void Worker::receive(ReceiveChunk& task) {
 bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
   const wire::SnapshotFile file = receiver_->file();
   auto refuse = [&](std::string_view why) {
-    LOG_WARNING("snapshot", "the snapshot at index {} from node {} is not taken: {}",
-                file.mark.index, from, why);
+    LOG_WARNING("snapshot", "rejected index={} from={}: {}", file.mark.index, from, why);
     ack.state = wire::SnapshotAck::State::kRefused;
     return true;
   };
@@ -198,7 +195,7 @@ bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
     // Its sender and this node told each other the same list; another one comes from elsewhere.
     receiver_->discard();
     receiver_.reset();
-    return refuse("it is without entries that this node would not skip");
+    return refuse("it skips entries that this node does not skip");
   }
   auto published = receiver_->publish();
   if (!published) {

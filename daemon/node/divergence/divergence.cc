@@ -196,8 +196,8 @@ void Divergence::on_message(NodeId from, const wire::DivergenceVerdict& verdict)
     return;
   }
   notice_ = fmt::format(
-      "the replicas are not equal, and no majority says which is right: {} (digest {:016x} on node "
-      "{}, which leads, {:016x} on another)",
+      "the replicas have diverged, and no majority agrees: {} (digest {:016x} on node {}, which "
+      "leads, {:016x} on another)",
       place_of(verdict.compared, verdict.agreed, verdict.index), verdict.digest, from,
       verdict.other_digest);
   notice_until_ = now_ + view_.patience;
@@ -418,8 +418,8 @@ void Divergence::stop_minority(Track& track, Effects& out) {
     if (!peer.told) {
       peer.told = true;
       out.errors.push_back(fmt::format(
-          "node {} is not equal to the majority: {} (digest {:016x} there, {:016x} here); it is "
-          "told to stop",
+          "node {} has diverged from the majority: {} (digest {:016x} there, {:016x} here); "
+          "stopping it",
           id, place_of(track.compared, peer.agreed, peer.differs), peer.other_digest, mine));
     } else if (now_ - peer.told_at < options_.interval) {
       continue;
@@ -468,10 +468,10 @@ void Divergence::refuse_writes(Track& track, Effects& out) {
         place_of(track.compared, peer.agreed, peer.differs), peer.other_digest, mine);
   }
   std::string text =
-      fmt::format("the replicas are not equal, and no majority says which is right{}", differences);
+      fmt::format("the replicas have diverged, and no majority agrees{}", differences);
   if (text != track.told) {
     track.told = text;
-    out.errors.push_back(text + "; no writes are taken until there is a majority");
+    out.errors.push_back(text + "; writes are rejected until there is a majority");
   }
   if (now_ < track.next_notice) return;
   track.next_notice = now_ + options_.interval;
@@ -483,14 +483,13 @@ void Divergence::refuse_writes(Track& track, Effects& out) {
 void Divergence::stop(Compared compared, Index agreed, Index index, uint64_t mine, uint64_t other,
                       Effects& out) {
   stopped_ = true;
-  out.stop =
-      Error{ErrorKind::kDiverged,
-            fmt::format(
-                "this node is not equal to the majority: {} (digest {:016x} here, {:016x} there). "
-                "Either plugin {} is not deterministic, or memory or disk of this machine "
-                "failed. The node stops, so that it answers nobody wrongly; "
-                "docs/operations.md, \"Divergence\", says how to go on",
-                place_of(compared, agreed, index), mine, other, options_.plugin)};
+  out.stop = Error{
+      ErrorKind::kDiverged,
+      fmt::format(
+          "this node has diverged from the majority: {} (digest {:016x} here, {:016x} there). "
+          "Either plugin {} is not deterministic, or this machine's memory or disk failed. The "
+          "node stops to avoid wrong replies. See docs/operations.md, \"Divergence\"",
+          place_of(compared, agreed, index), mine, other, options_.plugin)};
 }
 
 }  // namespace connectd::node

@@ -27,14 +27,11 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
   if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
     auto genesis = Genesis::decode(as_bytes(offer->document));
     if (!genesis) {
-      LOG_WARNING("bootstrap", "node {} offered a founding document that is refused: {}", from,
-                  genesis.error().text);
+      LOG_WARNING("bootstrap", "genesis from node {} rejected: {}", from, genesis.error().text);
       return;
     }
     if (decided_ && *decided_ != *genesis) {
-      LOG_WARNING("bootstrap",
-                  "node {} offered a second founding document: refused, a node accepts "
-                  "one for ever",
+      LOG_WARNING("bootstrap", "second genesis from node {} rejected: a node accepts only one",
                   from);
       return;
     }
@@ -56,10 +53,7 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
                 genesis->settings.feature_level <= options_.feature_level_max;
     // A node set to join never takes part in forming.
     if (!fits || (options_.mode == Mode::kJoin && founds)) {
-      LOG_WARNING("bootstrap",
-                  "node {} offered a founding document that does not fit this node: "
-                  "refused",
-                  from);
+      LOG_WARNING("bootstrap", "genesis from node {} rejected: it does not match this node", from);
       return;
     }
     if (!decided_) {
@@ -132,18 +126,16 @@ void Bootstrap::draw() {
         std::min(genesis.settings.feature_level, found->second.hello.feature_level_max);
   }
   if (options_.mode == Mode::kNew && genesis.members.size() > 1) {
-    refused_ =
-        Error{ErrorKind::kBadConfig,
-              "cluster.bootstrap 'new' forms a cluster from this file alone, so the file must "
-              "list this node only: list one member, or set bootstrap to auto"};
+    refused_ = Error{ErrorKind::kBadConfig,
+                     "cluster.bootstrap 'new' is for a single member: list only this node, or set "
+                     "bootstrap to auto"};
     return;
   }
   if (low > high) {
-    refused_ =
-        Error{ErrorKind::kMismatch,
-              fmt::format("the members' plugins '{}' have no behaviour level in common: install "
-                          "the same build on all members",
-                          options_.plugin_name)};
+    refused_ = Error{ErrorKind::kMismatch,
+                     fmt::format("the members' plugins '{}' have no common behaviour level: "
+                                 "install the same build on all members",
+                                 options_.plugin_name)};
     return;
   }
   genesis.plugin_level = high;
@@ -178,7 +170,7 @@ std::string Bootstrap::waiting_for() const {
   }
   if (known) {
     return fmt::format(
-        "cluster '{}' runs already (node {} is a member): waiting to be added; run: connectctl "
+        "cluster '{}' already runs (node {} is a member): waiting to be added; run: connectctl "
         "member add {}",
         options_.cluster_name, known, options_.id);
   }
@@ -192,7 +184,7 @@ std::string Bootstrap::waiting_for() const {
         fmt::format("{}node {} ({})", missing.empty() ? "" : ", ", member.id, member.peer_address);
   }
   if (!missing.empty()) return "the cluster forms when all members answer: waiting for " + missing;
-  return fmt::format("waiting for the founding document from node {}", options_.members.front().id);
+  return fmt::format("waiting for the genesis from node {}", options_.members.front().id);
 }
 
 void Bootstrap::offer(const std::vector<GenesisMember>& members) {

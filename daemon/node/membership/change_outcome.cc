@@ -41,7 +41,7 @@ Result<ChangeOutcome> ChangeOutcome::decode(ByteView bytes) {
   const std::string_view name = in.counted(kMaxName);
   outcome.code = done ? ChangeCode::kDone : change_code_of(name);
   outcome.text = in.counted(kMaxText);
-  if (!in.done()) return failure(ErrorKind::kMalformed, "an outcome does not make sense");
+  if (!in.done()) return failure(ErrorKind::kMalformed, "invalid outcome");
   return outcome;
 }
 

@@ -50,11 +50,10 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
   if (in.ok() && version != kVersion) {
-    return failure(
-        ErrorKind::kNewerVersion,
-        fmt::format("the cluster's founding document has format version {}, this connectd "
-                    "reads version {}: run the connectd that wrote it",
-                    version, kVersion));
+    return failure(ErrorKind::kNewerVersion,
+                   fmt::format("the genesis has format version {}, this connectd reads version {}: "
+                               "run the connectd that wrote it",
+                               version, kVersion));
   }
   Genesis genesis;
   genesis.cluster_id = read_uuid<ClusterIdKind>(in);
@@ -82,17 +81,15 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
   }
   const ByteView settings_bytes = as_bytes(in.counted(kMaxText));
   if (raft::Settings::are_newer(settings_bytes)) {
-    return failure(
-        ErrorKind::kNewerVersion,
-        fmt::format("the settings in the cluster's founding document have format version "
-                    "{}, which this connectd does not know: a newer version wrote them. "
-                    "Run that version",
-                    settings_bytes[0]));
+    return failure(ErrorKind::kNewerVersion,
+                   fmt::format("the settings in the genesis have unknown format version {}: a "
+                               "newer version wrote them. Run that version",
+                               settings_bytes[0]));
   }
   ByteReader settings(settings_bytes);
   if (!raft::Settings::decode(settings, genesis.settings) || !settings.done()) in.fail();
   if (!in.done() || genesis.members.empty() || !genesis.cluster_id) {
-    return failure(ErrorKind::kCorrupt, "the cluster's founding document does not make sense");
+    return failure(ErrorKind::kCorrupt, "invalid genesis");
   }
   return genesis;
 }

@@ -158,7 +158,7 @@ Result<MemberList> MemberList::decode(ByteView bytes) {
   if (recoveries > kMaxRecoveries) in.fail();
   for (; recoveries > 0 && in.ok(); --recoveries) list.recoveries.push_back(read_recovery(in));
   if (!in.done() || list.members.empty()) {
-    return failure(ErrorKind::kCorrupt, "a list of members does not make sense");
+    return failure(ErrorKind::kCorrupt, "invalid member list");
   }
   return list;
 }
@@ -202,7 +202,7 @@ Result<MemberChange> MemberChange::decode(ByteView bytes) {
     change.key = in.counted(kMaxSettingText);
     change.value = in.counted(kMaxSettingText);
   }
-  if (!in.done()) return failure(ErrorKind::kMalformed, "a change of members does not make sense");
+  if (!in.done()) return failure(ErrorKind::kMalformed, "invalid membership change");
   return change;
 }
 
@@ -210,17 +210,17 @@ std::optional<std::string> is_so_already(const MemberChange& change, const raft:
                                          const MemberList& list) {
   const NodeId id = change.member.id;
   if (change.kind == MemberChange::Kind::kRemove && list.is_removed(id)) {
-    return fmt::format("node {} was removed already", id);
+    return fmt::format("node {} is already removed", id);
   }
   const GenesisMember* member = list.find(id);
   if (member == nullptr || list.is_removed(id)) return std::nullopt;
   const bool votes = conf.is_voter(id) || list.will_promote(id);
   if (change.kind == MemberChange::Kind::kAdd && change.learner_only != votes &&
       member->peer_address == change.member.peer_address) {
-    return fmt::format("node {} is a member already", id);
+    return fmt::format("node {} is already a member", id);
   }
   if (change.kind == MemberChange::Kind::kPromote && list.will_promote(id)) {
-    return fmt::format("node {} becomes a voter when it has caught up", id);
+    return fmt::format("node {} becomes a voter once it has caught up", id);
   }
   return std::nullopt;
 }
@@ -229,30 +229,29 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
                                   const MemberList& before) {
   const NodeId id = change.member.id;
   auto refuse = [](std::string text) { return failure(ErrorKind::kUsage, std::move(text)); };
-  if (!id) return refuse("a node's id is a positive number");
+  if (!id) return refuse("a node id must be a positive number");
   if (before.is_removed(id)) {
-    return refuse(
-        fmt::format("node {} was removed, and ids are not used again: take another id", id));
+    return refuse(fmt::format("node {} was removed; ids are not reused: use another id", id));
   }
   PlannedChange plan{conf, without_removed(before)};
   GenesisMember* member = find_in(plan.list, id);
   if (change.kind != MemberChange::Kind::kAdd && member == nullptr) {
-    return refuse(fmt::format("node {} is no member; see: connectctl member list", id));
+    return refuse(fmt::format("node {} is not a member; see: connectctl member list", id));
   }
   auto only_voter = [&] { return conf.voters.size() == 1 && conf.voters.front() == id; };
   switch (change.kind) {
     case MemberChange::Kind::kAdd: {
-      if (member != nullptr) return refuse(fmt::format("node {} is a member already", id));
+      if (member != nullptr) return refuse(fmt::format("node {} is already a member", id));
       if (plan.list.members.size() >= kMaxMembers) {
-        return refuse(fmt::format("a cluster has at most {} members", kMaxMembers));
+        return refuse(fmt::format("a cluster can have at most {} members", kMaxMembers));
       }
       if (change.member.peer_address.empty()) {
-        return refuse("a new member needs the address at which its peers reach it");
+        return refuse("missing peer address of the new member");
       }
       for (const GenesisMember& other : plan.list.members) {
         if (other.peer_address == change.member.peer_address) {
-          return refuse(
-              fmt::format("node {} has the peer address {} already", other.id, other.peer_address));
+          return refuse(fmt::format("the peer address {1} already belongs to node {0}", other.id,
+                                    other.peer_address));
         }
       }
       GenesisMember fresh = change.member;
@@ -265,13 +264,13 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
     }
     case MemberChange::Kind::kPromote:
       if (!contains(conf.learners, id)) {
-        return refuse(fmt::format("node {} is no learner; see: connectctl member list", id));
+        return refuse(fmt::format("node {} is not a learner; see: connectctl member list", id));
       }
       insert(plan.list.promote, id);
       return plan;
     case MemberChange::Kind::kRemove:
       if (only_voter()) {
-        return refuse(fmt::format("node {} is the only voter: a cluster needs one", id));
+        return refuse(fmt::format("node {} is the only voter: a cluster requires one", id));
       }
       std::erase(plan.conf.voters, id);
       std::erase(plan.conf.learners, id);
@@ -280,10 +279,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
       return plan;
     case MemberChange::Kind::kReplace:
       if (only_voter()) {
-        return refuse(
-            fmt::format("node {} is the only voter: without its disk nothing is left to "
-                        "catch up from",
-                        id));
+        return refuse(fmt::format("node {} is the only voter: no other disk has its data", id));
       }
       std::erase(plan.conf.voters, id);
       if (!contains(conf.learners, id) || before.will_promote(id)) insert(plan.list.promote, id);
@@ -294,7 +290,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
     case MemberChange::Kind::kSetting:
       break;
   }
-  return refuse("this is no change of members");
+  return refuse("unknown membership change");
 }
 
 PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
@@ -337,8 +333,8 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   if (removed && (settled || member == nullptr)) {
     return wire::Refusal{
         wire::RefusalCode::kRemoved,
-        fmt::format("node {} was removed from cluster '{}'; ids are not used again: let it join "
-                    "with another id and an empty data directory, with: connectctl member add",
+        fmt::format("node {} was removed from cluster '{}'; ids are not reused: add it with "
+                    "another id and an empty data directory: connectctl member add",
                     hello.node_id, cluster_name)};
   }
   // Who belongs to the cluster was let in by a member: this node may not have heard of it yet.
@@ -346,8 +342,9 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   if (member == nullptr) {
     return wire::Refusal{
         wire::RefusalCode::kNotMember,
-        fmt::format("node {} is no member of cluster '{}'; add it with: connectctl member add {}",
-                    hello.node_id, cluster_name, hello.node_id)};
+        fmt::format(
+            "node {} is not a member of cluster '{}'; add it with: connectctl member add {}",
+            hello.node_id, cluster_name, hello.node_id)};
   }
   // A disk may have been exchanged since, and this node not have heard of it: then the other one
   // has.
@@ -355,12 +352,11 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   if (member->disk_id && member->disk_id != hello.disk_id && !knows_more) {
     return wire::Refusal{
         wire::RefusalCode::kDiskId,
-        fmt::format(
-            "node {} is known to cluster '{}' with disk {}, not {}: its data directory was wiped "
-            "or exchanged, and a node that forgot its votes must not vote again. Put the right "
-            "directory back, or replace it with: connectctl member replace {}",
-            hello.node_id, cluster_name, member->disk_id.to_string(), hello.disk_id.to_string(),
-            hello.node_id)};
+        fmt::format("cluster '{1}' knows node {0} with disk {2}, not {3}: its data directory was "
+                    "wiped or exchanged, and a node that lost its votes must not vote again. "
+                    "Restore the right directory, or run: connectctl member replace {4}",
+                    hello.node_id, cluster_name, member->disk_id.to_string(),
+                    hello.disk_id.to_string(), hello.node_id)};
   }
   return std::nullopt;
 }

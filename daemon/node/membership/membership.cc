@@ -94,7 +94,7 @@ std::optional<PlannedChange> Membership::next_step(const raft::Core& core) const
                            has_caught_up(peer.match, core.last_index(),
                                          std::max(core.conf_index(), core.settings_index()));
     if (!caught_up) continue;
-    LOG_INFO("members", "node {} has caught up and becomes a voter", peer.id);
+    LOG_INFO("members", "learner caught up, promoting node={}", peer.id);
     return promote_now(peer.id, conf, list_);
   }
   return std::nullopt;
@@ -108,13 +108,13 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
   const GenesisMember* found = member.id == self() ? &options_.self : connected(member.id);
   if (found == nullptr) return std::nullopt;
   if (!member.disk_id && member.id != self() && found->disk_id) {
-    LOG_INFO("members", "node {} comes with disk {}", member.id, found->disk_id.to_string());
+    LOG_INFO("members", "disk bound node={} disk={}", member.id, found->disk_id.to_string());
     return bind_disk(member.id, found->disk_id, conf, list_);
   }
   if (found->peer_address.empty()) return std::nullopt;
   PlannedChange plan = move_member(*found, conf, list_);
   if (*plan.list.find(member.id) == member) return std::nullopt;
-  LOG_INFO("members", "node {} is found at {} now, and not at {}", member.id, found->peer_address,
+  LOG_INFO("members", "address changed node={} address={} was={}", member.id, found->peer_address,
            member.peer_address);
   return plan;
 }
@@ -124,10 +124,11 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
 void Membership::ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
                             Effects& out) {
   if (!core.leader()) {
-    return done({ChangeCode::kNoLeader, "no leader is known; try again in a moment", Index()});
+    return done({ChangeCode::kNoLeader, "no known leader; try again in a moment", Index()});
   }
   if (asked_.size() >= kMaxAsked) {
-    return done({ChangeCode::kBusy, "too many changes are being asked for", Index()});
+    return done(
+        {ChangeCode::kBusy, "too many changes in progress; try again in a moment", Index()});
   }
   const uint64_t number = next_number_++;
   asked_[number] = {std::move(done), now + kAnswerTimeout};
@@ -140,9 +141,8 @@ void Membership::on_answer(const wire::ChangeAnswer& answer) {
   auto outcome = ChangeOutcome::decode(as_bytes(answer.outcome));
   Done done = std::move(asked->second.done);
   asked_.erase(asked);
-  done(outcome
-           ? *outcome
-           : ChangeOutcome{ChangeCode::kRefused, "the leader's answer makes no sense", Index()});
+  done(outcome ? *outcome
+               : ChangeOutcome{ChangeCode::kRefused, "invalid answer from the leader", Index()});
 }
 
 void Membership::expire(Time now) {
@@ -150,7 +150,7 @@ void Membership::expire(Time now) {
     Done done = std::move(asked_.begin()->second.done);
     asked_.erase(asked_.begin());
     done({ChangeCode::kTimeout,
-          "the leader did not answer; whether it took the change shows: connectctl member list",
+          "no answer from the leader; check whether the change happened: connectctl member list",
           Index()});
   }
 }
@@ -161,18 +161,19 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
     case raft::ChangeRefusal::kNone:
       break;
     case raft::ChangeRefusal::kNotLeader:
-      return refused(ChangeCode::kNoLeader, "this node leads no more; try again in a moment");
+      return refused(ChangeCode::kNoLeader, "this node lost leadership; try again in a moment");
     case raft::ChangeRefusal::kNotReady:
-      return refused(ChangeCode::kBusy, "the leader has just been elected; try again in a moment");
+      return refused(ChangeCode::kBusy, "the leader was just elected; try again in a moment");
     case raft::ChangeRefusal::kUnderWay:
       if (is_setting) break;  // settings do not wait for a membership change
-      return refused(ChangeCode::kBusy,
-                     fmt::format("another change, at index {}, is under way; try again when it is "
-                                 "over",
-                                 core.conf_index()),
-                     core.conf_index());
+      return refused(
+          ChangeCode::kBusy,
+          fmt::format("another change, at index {}, is in progress; try again when it is done",
+                      core.conf_index()),
+          core.conf_index());
     case raft::ChangeRefusal::kTransferring:
-      return refused(ChangeCode::kBusy, "leadership is being handed over; try again in a moment");
+      return refused(ChangeCode::kBusy,
+                     "a leadership transfer is in progress; try again in a moment");
   }
   if (is_setting) return decide_setting(change, core);
   if (change.kind == MemberChange::Kind::kTransfer) return decide_transfer(change.member.id, core);
@@ -180,22 +181,21 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
     return nothing_to_do(std::move(*so), core.conf_index());
   }
   if (change.expected && change.expected != core.conf_index()) {
-    return refused(ChangeCode::kConflict,
-                   fmt::format("the members are those of index {}, not {}: look again, then decide",
-                               core.conf_index(), change.expected),
-                   core.conf_index());
+    return refused(
+        ChangeCode::kConflict,
+        fmt::format("the member list has index {}, not {}: check it again: connectctl member list",
+                    core.conf_index(), change.expected),
+        core.conf_index());
   }
   if (change.kind == MemberChange::Kind::kReplace && !change.force) {
     const NodeId id = change.member.id;
     const GenesisMember* listed = list_.find(id);
     const GenesisMember* seen = connected(id);
     if (listed != nullptr && seen != nullptr && seen->disk_id == listed->disk_id) {
-      return refused(
-          ChangeCode::kRefused,
-          fmt::format("node {} is up, with the disk that it always had; stop it first", id));
+      return refused(ChangeCode::kRefused,
+                     fmt::format("node {} is up with its old disk; stop it first", id));
     }
-    if (id == self())
-      return refused(ChangeCode::kRefused, "this node leads, with the disk that it always had");
+    if (id == self()) return refused(ChangeCode::kRefused, "this node leads, with its old disk");
   }
   auto plan = plan_change(change, core.conf(), list_);
   if (!plan) return refused(ChangeCode::kRefused, plan.error().text);
@@ -205,19 +205,19 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
 Membership::Decision Membership::decide(const wire::ChangeRequest& request,
                                         const raft::Core& core) const {
   auto change = MemberChange::decode(as_bytes(request.change));
-  if (!change) return refused(ChangeCode::kRefused, "the leader does not understand the change");
+  if (!change) return refused(ChangeCode::kRefused, "the leader does not support this change");
   return decide(*change, core);
 }
 
 Membership::Decision Membership::decide_transfer(NodeId to, const raft::Core& core) const {
   if (to && !core.conf().is_voter(to)) {
-    return refused(ChangeCode::kRefused, fmt::format("node {} is no voter", to));
+    return refused(ChangeCode::kRefused, fmt::format("node {} is not a voter", to));
   }
   if (to == self()) return nothing_to_do(fmt::format("node {} leads already", to));
   if (to && core.priority_of(to) == 0) {
     return refused(ChangeCode::kRefused,
-                   fmt::format("node {} never leads: its raft.priority is 0. Give it another in "
-                               "its configuration and start it anew, or name another node",
+                   fmt::format("node {} never leads: its raft.priority is 0. Change it in its "
+                               "configuration and restart it, or name another node",
                                to));
   }
   return hand_to_core(raft::TransferLeadership{to}, "handing over");
@@ -228,9 +228,10 @@ Membership::Decision Membership::decide_level_probe(const raft::Core& core) cons
   const raft::EntryKind kind = raft::EntryKind::kLevelProbe;
   const uint32_t level = raft::row_of(kind).since_level;
   if (!core.settings().allow(level)) {
-    return refused(ChangeCode::kRefused,
-                   fmt::format("an entry of kind {} needs feature level {}, and {} is in force",
-                               static_cast<int>(kind), level, core.settings().feature_level));
+    return refused(
+        ChangeCode::kRefused,
+        fmt::format("an entry of kind {} requires feature level {}; the cluster is at {}",
+                    static_cast<int>(kind), level, core.settings().feature_level));
   }
   raft::Proposal probe;
   probe.kind = kind;
@@ -245,7 +246,7 @@ Membership::Decision Membership::decide_setting(const MemberChange& change,
       with_setting(core.settings(), change.key, change.value, options_.heartbeat_interval);
   if (!settings) return refused(ChangeCode::kRefused, settings.error().text);
   if (settings->changed_to(*settings) == core.settings()) {
-    return nothing_to_do("it is so already", core.settings_index());
+    return nothing_to_do("already in effect", core.settings_index());
   }
   if (settings->feature_level > core.settings().feature_level) {
     auto may = feature_levels_.check_raise(settings->feature_level, list_.members);
@@ -271,11 +272,11 @@ Membership::Decision Membership::append(const PlannedChange& plan, bool force,
   }
   const size_t majority = plan.conf.voters.size() / 2 + 1;
   if (reached < majority && !force) {
-    return refused(ChangeCode::kQuorum,
-                   fmt::format("{} of the {} voters that there would be can be reached (not: {}), "
-                               "and {} are needed: the cluster would stand still. --force does it "
-                               "all the same",
-                               reached, plan.conf.voters.size(), missing, majority));
+    return refused(
+        ChangeCode::kQuorum,
+        fmt::format("only {} of the {} new voters are reachable (not: {}), {} are required: the "
+                    "cluster would lose its quorum. --force overrides this check",
+                    reached, plan.conf.voters.size(), missing, majority));
   }
   return hand_to_core(raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode())}, "appended");
 }
@@ -291,11 +292,11 @@ ChangeOutcome Membership::concluded(const Decision& decision, const raft::Core& 
     outcome.index = core.last_index();
   } else if (!core.is_transferring()) {
     return refused(ChangeCode::kRefused,
-                   "there is no other voter that answers and may lead (raft.priority 0: never)")
+                   "no other voter is reachable and may lead (raft.priority 0: never)")
         .outcome;
   }
   if (!decision.notice.empty()) {
-    LOG_INFO("settings", "{} from index {} on", decision.notice, outcome.index);
+    LOG_INFO("settings", "{} index={}", decision.notice, outcome.index);
   }
   return outcome;
 }

@@ -67,10 +67,10 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     auto level = config::parse_integer(value);
     if (!level) return failure(ErrorKind::kUsage, fmt::format("{}: {}", key, level.error()));
     if (*level < settings.feature_level || *level > std::numeric_limits<uint32_t>::max()) {
-      return failure(ErrorKind::kUsage,
-                     fmt::format("{}: {} is invalid: the level in force is {}, and it is never "
-                                 "lowered",
-                                 key, value, settings.feature_level));
+      return failure(
+          ErrorKind::kUsage,
+          fmt::format("{}: {} is invalid: the current level is {}, and it is never lowered", key,
+                      value, settings.feature_level));
     }
     settings.feature_level = static_cast<uint32_t>(*level);
   } else {
@@ -78,8 +78,9 @@ Result<raft::Settings> with_setting(raft::Settings settings, std::string_view ke
     for (const Setting& setting : list_settings(settings)) {
       known += (known.empty() ? "" : ", ") + setting.key;
     }
-    return failure(ErrorKind::kUsage, fmt::format("'{}' is no setting of the cluster; there are {}",
-                                                  key.substr(0, 64), known));
+    return failure(
+        ErrorKind::kUsage,
+        fmt::format("'{}' is not a cluster setting; must be one of {}", key.substr(0, 64), known));
   }
   return settings;
 }
@@ -92,8 +93,8 @@ std::vector<std::string> setting_differences(const raft::Settings& configured,
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (wanted[i].value == real[i].value || wanted[i].key == kFeatureLevelKey) continue;
     warnings.push_back(
-        fmt::format("{} is {} in the configuration and {} in the cluster: the cluster's value "
-                    "counts. To change it: connectctl settings set {} {}",
+        fmt::format("{} differs config={} cluster={}: the cluster's value applies. To change it: "
+                    "connectctl settings set {} {}",
                     wanted[i].key, wanted[i].value, real[i].value, wanted[i].key, wanted[i].value));
   }
   return warnings;

@@ -13,7 +13,7 @@ constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
 // Reads that the apply thread has at a time, of all streams: so many that they never hold up the
 // writes for long.
 constexpr size_t kReadsExecuting = 4096;
-constexpr std::string_view kStopping = "this node is stopping; try another one";
+constexpr std::string_view kStopping = "this node is stopping; use another one";
 }  // namespace
 
 Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits,
@@ -148,7 +148,7 @@ void Holder::applied(SessionId session, Sequence sequence, Index index, int32_t 
   if (!ref) return;
   if (status == kSkippedStatus) {
     constexpr std::string_view kText =
-        "the plugin failed on this request, and an operator had it skipped; it was not executed";
+        "an operator skipped this request because the plugin failed on it; it was not executed";
     return answer(*ref, Reply{ReplyCode::kPlugin, as_bytes(kText), false, 0, Index()});
   }
   answer(*ref, Reply{ReplyCode::kOk, reply, false, status, index});
@@ -157,7 +157,7 @@ void Holder::applied(SessionId session, Sequence sequence, Index index, int32_t 
 void Holder::state_replaced(std::optional<Sequence> last) {
   // The replies of what the snapshot covers were never seen here.
   answer_all(writes_.state_replaced(last), ReplyCode::kUnknown,
-             "the node caught up by a snapshot and did not learn the outcome");
+             "the node caught up by a snapshot and lost track of the outcome");
 }
 
 void Holder::read_done(const RequestRef& ref, const Reply& reply) {
@@ -191,7 +191,7 @@ Outgoing& Holder::advance(Time now) {
 void Holder::expire_queued() {
   for (auto refs = writes_.expire_queued(now_); !refs.empty(); refs = writes_.expire_queued(now_)) {
     answer_all(std::move(refs), ReplyCode::kNoLeader,
-               "no leader took the request within client.request_timeout; it was not executed");
+               "no leader accepted the request within client.request_timeout; it was not executed");
   }
 }
 

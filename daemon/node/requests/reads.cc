@@ -179,23 +179,21 @@ void Reads::expire_batches(Time now, std::vector<Refused>& out) {
 std::string Reads::why_stale(const ReadTask& task, Time now) const {
   auto ms = [](Duration time) { return time / std::chrono::milliseconds(1); };
   const ReadOptions& options = task.options;
-  if (is_met(task)) return "what its connection had asked before took client.request_timeout";
+  if (is_met(task)) return "earlier requests of this connection took client.request_timeout";
   if (options.min_index > handed_) {
     return fmt::format(
-        "this node has the entries up to {} and did not get to min-index {} within "
-        "client.request_timeout; ask another node",
+        "this node has applied up to {} and did not reach min-index {} within "
+        "client.request_timeout; use another node",
         handed_, options.min_index);
   }
   const Duration max_age = options.max_age.value_or(Duration());
   if (fresh_at_ == Time::min()) {
     return fmt::format(
-        "this node has not known itself up to date since it started, max-age is {} ms; ask another "
-        "node",
+        "this node has not been up to date since it started, max-age is {} ms; use another node",
         ms(max_age));
   }
-  return fmt::format(
-      "this node knew itself up to date {} ms ago, max-age is {} ms; ask another node",
-      ms(now - fresh_at_), ms(max_age));
+  return fmt::format("this node was last up to date {} ms ago, max-age is {} ms; use another node",
+                     ms(now - fresh_at_), ms(max_age));
 }
 
 std::vector<RequestRef> Reads::take_unasked() {

@@ -29,8 +29,8 @@ SnapshotHow SnapshotSchedule::begin(Time now) {
   log_bytes_at_begin_ = std::exchange(log_bytes_, 0);
   if (!falls_back()) return SnapshotHow::kCapture;
   LOG_WARNING("snapshot",
-              "the state could not be captured {} times: this snapshot is written on the apply "
-              "thread, and nothing is applied or read here until it is done",
+              "capture failed times={}; this snapshot is written on the apply thread; nothing is "
+              "applied or read until it is done",
               capture_failures_);
   return SnapshotHow::kInline;
 }
@@ -40,8 +40,8 @@ void SnapshotSchedule::watch(Time now) {
   if (!in_progress_ || now < next_notice_) return;
   next_notice_ = now + kNotice;
   LOG_WARNING("snapshot",
-              "a snapshot has been under way for {} s; no other is taken before it ends, and the "
-              "log behind it stays. The plugin may hang in it, or its disk be slow",
+              "still running seconds={}; the next one waits, and the log is kept. The "
+              "plugin may hang in it, or the disk may be slow",
               since_begin(now) / std::chrono::seconds(1));
 }
 
@@ -68,8 +68,8 @@ void SnapshotSchedule::failed(const SnapshotFailed& failed, Time now) {
   if (failed.why == Why::kMeans) ++capture_failures_;
   not_before_ = now + wait;
   LOG_WARNING("snapshot",
-              "none was taken at index {}: {}. It is tried again in {} s{}; until then the log "
-              "stays as it is ({} failed in a row)",
+              "failed index={0} failures={4} retry_s={2}{3}: {1}. The log is kept until a "
+              "snapshot succeeds",
               failed.mark.index, failed.text, wait / std::chrono::seconds(1),
               falls_back() ? ", on the apply thread" : "", failures_in_a_row_);
 }

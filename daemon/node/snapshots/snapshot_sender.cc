@@ -42,7 +42,7 @@ void SnapshotSender::source_opened(Worker::SourceOpened& opened, Time now, Effec
 void SnapshotSender::open(NodeId peer, Stream& stream, Time now, Effects& out) {
   stream.heard = now;
   holds_[peer] = {stream.source->info().mark.index + 1, now};
-  LOG_INFO("snapshot", "offering index={} bytes={} to node {}", stream.source->info().mark.index,
+  LOG_INFO("snapshot", "offering index={} bytes={} to={}", stream.source->info().mark.index,
            stream.source->info().file_bytes, peer);
   offer(peer, stream, now, out);
 }
@@ -67,8 +67,8 @@ void SnapshotSender::on_ack(NodeId from, const wire::SnapshotAck& ack, Time now,
       if (std::exchange(stream.asked, false)) {
         if (!std::exchange(stream.placed, true)) {
           if (received > 0) ++resumed_;
-          LOG_INFO("snapshot", "sending index={} bytes={} to node {}, from offset {}",
-                   ack.file.mark.index, ack.file.bytes, from, received);
+          LOG_INFO("snapshot", "sending index={} bytes={} to={} offset={}", ack.file.mark.index,
+                   ack.file.bytes, from, received);
         }
         stream.acked = stream.read = received;
         progressed(from, now);
@@ -170,11 +170,11 @@ void SnapshotSender::end(NodeId peer, End how, Time now, Effects& out) {
   raft::SnapshotMark mark;
   if (stream.source) {
     mark = stream.source->info().mark;
-    LOG_INFO("snapshot", "index={} to node {}: {}, {} of {} bytes went in this stream", mark.index,
+    LOG_INFO("snapshot", "transfer ended index={} to={} outcome={} sent={} bytes={}", mark.index,
              peer,
              how == End::kInstalled ? "installed"
              : how == End::kRefused ? "refused"
-                                    : "broken off",
+                                    : "aborted",
              stream.sent, stream.source->info().file_bytes);
   }
   if (how == End::kInstalled) refusals_.erase(peer);
@@ -228,15 +228,15 @@ bool SnapshotSender::release(const LogView& log, Time now) {
     } else if (now - hold.progressed > kResumePatience) {
       why = "it makes no progress";
     } else if (log.bytes_from(hold.from) > log.held_bytes_max) {
-      why = "there is too much of it";
+      why = "the log exceeds its limit";
     }
     if (why == nullptr) {
       ++it;
       continue;
     }
     if (*why != '\0') {
-      LOG_WARNING("snapshot", "the log from index {} on is kept for node {} no longer: {}",
-                  hold.from, id, why);
+      LOG_WARNING("snapshot", "log no longer kept for follower from={} node={}: {}", hold.from, id,
+                  why);
     }
     it = holds_.erase(it);
     released = true;

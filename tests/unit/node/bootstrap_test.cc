@@ -112,7 +112,7 @@ TEST(Bootstrap, NobodyElseDraws) {
   second.peer_reached(NodeId(3), hello(3));
   second.advance();
   EXPECT_FALSE(second.decided());
-  EXPECT_EQ(second.waiting_for(), "waiting for the founding document from node 1");
+  EXPECT_EQ(second.waiting_for(), "waiting for the genesis from node 1");
 }
 
 TEST(Bootstrap, NothingIsOfferedBeforeItIsDurable) {
@@ -321,7 +321,7 @@ TEST(Bootstrap, WithoutACommonLevelThereIsNoCluster) {
   EXPECT_FALSE(first.decided());
   ASSERT_TRUE(first.refused());
   EXPECT_EQ(first.refused()->kind, ErrorKind::kMismatch);
-  EXPECT_THAT(first.refused()->text, HasSubstr("no behaviour level in common"));
+  EXPECT_THAT(first.refused()->text, HasSubstr("no common behaviour level"));
 }
 
 TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
@@ -332,10 +332,9 @@ TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
   first.peer_reached(NodeId(3), hello(3));
   first.advance();
   EXPECT_FALSE(first.decided());
-  EXPECT_EQ(
-      first.waiting_for(),
-      "cluster 'demo' runs already (node 2 is a member): waiting to be added; run: connectctl "
-      "member add 1");
+  EXPECT_EQ(first.waiting_for(),
+            "cluster 'demo' already runs (node 2 is a member): waiting to be added; run: "
+            "connectctl member add 1");
   // Its going away does not make it unseen: not all members answer.
   first.peer_lost(NodeId(2));
   first.advance();

@@ -272,7 +272,7 @@ TEST(Divergence, AWrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
       std::string other = fmt::format("{:016x}", *fleet[1].digest_at(Index(wrong)));
       EXPECT_THAT(error.text, HasSubstr("digest " + mine + " here, " + other + " there"));
       EXPECT_THAT(fleet.at(NodeId(1)).errors,
-                  ElementsAre(AllOf(HasSubstr("node 2 is not equal"), HasSubstr(exactly(wrong)),
+                  ElementsAre(AllOf(HasSubstr("node 2 has diverged"), HasSubstr(exactly(wrong)),
                                     HasSubstr(mine), HasSubstr(other))));
       EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
     }
@@ -373,7 +373,7 @@ TEST(Divergence, WithoutAMajorityNobodyStopsAndWritesAreRefusedEverywhere) {
       EXPECT_THAT(fleet[id].reason(), AllOf(HasSubstr("no majority"), HasSubstr(exactly(60))));
     }
     EXPECT_THAT(fleet.at(NodeId(1)).errors.back(),
-                AllOf(HasSubstr("no writes are taken"), HasSubstr(exactly(60))));
+                AllOf(HasSubstr("writes are rejected"), HasSubstr(exactly(60))));
     EXPECT_EQ(fleet.at(NodeId(1)).errors.size(), 1u) << "said once, not each turn";
   }
 }

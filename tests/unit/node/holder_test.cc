@@ -415,7 +415,7 @@ TEST(HolderTime, WithoutALeaderNothingWasExecuted) {
   bench.advance(milliseconds(4999));
   EXPECT_TRUE(client->codes.empty());
   bench.advance(milliseconds(1));
-  EXPECT_THAT(client->reply(0), StartsWith("NOLEADER no leader took the request"));
+  EXPECT_THAT(client->reply(0), StartsWith("NOLEADER no leader accepted the request"));
   bench.advance(milliseconds(50));
   EXPECT_THAT(client->reply(1), StartsWith("NOLEADER no leader confirmed the read"));
   EXPECT_TRUE(bench.sent.empty());

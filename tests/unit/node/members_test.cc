@@ -61,17 +61,17 @@ TEST(MemberChange, WhatIsSoAlreadyIsNoError) {
   EXPECT_EQ(so(Kind::kRemove, 2), "");
   EXPECT_EQ(so(Kind::kAdd, 4, "h:4"), "");
   cluster.take(*cluster.plan(Kind::kAdd, 4, "h:4"));
-  EXPECT_EQ(so(Kind::kAdd, 4, "h:4"), "node 4 is a member already");
+  EXPECT_EQ(so(Kind::kAdd, 4, "h:4"), "node 4 is already a member");
   EXPECT_EQ(so(Kind::kAdd, 4, "h:5"), "") << "another one";
   EXPECT_EQ(so(Kind::kAdd, 4, "h:4", true), "") << "this one becomes a voter";
-  EXPECT_EQ(so(Kind::kAdd, 1, "h:1"), "node 1 is a member already");
-  EXPECT_THAT(so(Kind::kPromote, 4), HasSubstr("when it has caught up"));
+  EXPECT_EQ(so(Kind::kAdd, 1, "h:1"), "node 1 is already a member");
+  EXPECT_THAT(so(Kind::kPromote, 4), HasSubstr("once it has caught up"));
   EXPECT_EQ(so(Kind::kPromote, 1), "");
   cluster.take(*cluster.plan(Kind::kRemove, 2));
-  EXPECT_EQ(so(Kind::kRemove, 2), "node 2 was removed already");
-  EXPECT_EQ(so(Kind::kAdd, 2, "h:2"), "") << "ids are not used again";
+  EXPECT_EQ(so(Kind::kRemove, 2), "node 2 is already removed");
+  EXPECT_EQ(so(Kind::kAdd, 2, "h:2"), "") << "ids are not reused";
   EXPECT_EQ(so(Kind::kReplace, 2), "");
-  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("take another id"));
+  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("use another id"));
 }
 
 TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
@@ -169,7 +169,7 @@ TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
   EXPECT_EQ(check_member(plan->list, Index(9), true, "demo", hello)->code,
             wire::RefusalCode::kRemoved);
   cluster.take(*plan);
-  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("not used again"));
+  EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("not reused"));
   auto next = cluster.plan(Kind::kAdd, 5, "h:2");  // its address may be
   ASSERT_TRUE(next);
   EXPECT_EQ(next->list.find(NodeId(2)), nullptr);
@@ -226,12 +226,12 @@ TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
 TEST(PlanChange, WhatMakesNoSenseIsRefusedWithAReason) {
   Cluster three(3);
   EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("positive"));
-  EXPECT_THAT(three.refusal(Kind::kAdd, 2, "h:9"), HasSubstr("member already"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 2, "h:9"), HasSubstr("already a member"));
   EXPECT_THAT(three.refusal(Kind::kAdd, 4), HasSubstr("address"));
-  EXPECT_THAT(three.refusal(Kind::kAdd, 4, "h:2"), HasSubstr("node 2 has the peer address"));
-  EXPECT_THAT(three.refusal(Kind::kPromote, 2), HasSubstr("no learner"));
-  EXPECT_THAT(three.refusal(Kind::kRemove, 9), HasSubstr("no member"));
-  EXPECT_THAT(three.refusal(Kind::kTransfer, 2), HasSubstr("no change of members"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 4, "h:2"), HasSubstr("already belongs to node 2"));
+  EXPECT_THAT(three.refusal(Kind::kPromote, 2), HasSubstr("not a learner"));
+  EXPECT_THAT(three.refusal(Kind::kRemove, 9), HasSubstr("not a member"));
+  EXPECT_THAT(three.refusal(Kind::kTransfer, 2), HasSubstr("unknown membership change"));
   Cluster one(1);
   EXPECT_THAT(one.refusal(Kind::kRemove, 1), HasSubstr("only voter"));
   EXPECT_THAT(one.refusal(Kind::kReplace, 1), HasSubstr("only voter"));

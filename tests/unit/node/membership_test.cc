@@ -158,7 +158,7 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   replace.member.id = NodeId(2);
   const ChangeOutcome outcome = change(replace);
   EXPECT_EQ(outcome.code, ChangeCode::kRefused);
-  EXPECT_THAT(outcome.text, HasSubstr("is up, with the disk"));
+  EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
 }
 
 TEST_F(MembershipTest, TransferToNobodyFitIsRefused) {

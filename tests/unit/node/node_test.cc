@@ -527,7 +527,7 @@ TEST(Node, ALogOfAnotherClusterIsRefused) {
   bench.die(false);
   EXPECT_FALSE(bench.open(genesis_of(2)));
   EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
-  EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
+  EXPECT_THAT(bench.fatal->text, HasSubstr("different clusters"));
   EXPECT_TRUE(bench.open(genesis_of(1)));
 }
 
@@ -542,7 +542,7 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
   bench.die(false);
   EXPECT_FALSE(bench.open(genesis_of(2)));
   EXPECT_EQ(bench.fatal->kind, ErrorKind::kCorrupt);
-  EXPECT_THAT(bench.fatal->text, HasSubstr("another cluster"));
+  EXPECT_THAT(bench.fatal->text, HasSubstr("different clusters"));
 }
 
 // A disk that was given up may be the one that was seen last; the new one is another.

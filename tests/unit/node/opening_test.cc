@@ -67,7 +67,7 @@ TEST_F(OpeningTest, LogOfAnotherClusterIsRefused) {
   auto opened = open();
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().kind, ErrorKind::kCorrupt);
-  EXPECT_THAT(opened.error().text, HasSubstr("the log belongs to another cluster"));
+  EXPECT_THAT(opened.error().text, HasSubstr("belong to different clusters"));
 }
 
 TEST_F(OpeningTest, SkipsAreThoseOfTheOptions) {

@@ -193,8 +193,8 @@ TEST(ReadLevels, AnIndexThatIsNotReachedIsTold) {
   EXPECT_THAT(client->codes, IsEmpty());
   bench.advance(seconds(2));
   ASSERT_THAT(client->codes, ElementsAre(ReplyCode::kStale));
-  EXPECT_THAT(client->reply(0), HasSubstr("STALE this node has the entries up to 6 and did not get "
-                                          "to min-index 700"));
+  EXPECT_THAT(client->reply(0),
+              HasSubstr("STALE this node has applied up to 6 and did not reach min-index 700"));
   EXPECT_EQ(bench.holder.held(), 0u);
 }
 
@@ -298,7 +298,7 @@ TEST(ReadLevels, AnAgeThatCannotBeKnownIsTold) {
   submit(*client, "r2", stale(0, milliseconds(500)));
   for (int i = 0; i < 6; ++i) bench.advance(seconds(1));
   ASSERT_EQ(client->codes.size(), 2u);
-  EXPECT_THAT(client->reply(1), HasSubstr("STALE this node knew itself up to date 6"));
+  EXPECT_THAT(client->reply(1), HasSubstr("STALE this node was last up to date 6"));
   EXPECT_THAT(client->reply(1), HasSubstr("max-age is 500 ms"));
   submit(*client, "r3", stale());
   bench.advance();

@@ -200,8 +200,8 @@ TEST(Settings, AreShownAndSetAsInTheConfiguration) {
 
 TEST(Settings, WhatIsWrongIsNamed) {
   const std::vector<std::array<std::string, 3>> bad = {
-      {"raft.tick", "5ms", "'raft.tick' is no setting of the cluster; there are "},
-      {"", "1", "is no setting"},
+      {"raft.tick", "5ms", "'raft.tick' is not a cluster setting; must be one of "},
+      {"", "1", "is not a cluster setting"},
       {"raft.election_timeout", "500", "raft.election_timeout: '500' has no unit"},
       {"raft.election_timeout", "1ms", "out of range 10ms to 5m"},
       {"raft.election_timeout", "149ms", "less than 3 x raft.heartbeat_interval, which is 50ms"},
