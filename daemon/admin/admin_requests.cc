@@ -23,22 +23,21 @@ tl::unexpected<Error> wrong(std::string text) {
   return failure(ErrorKind::kUsage, std::move(text));
 }
 tl::unexpected<Error> unknown_field(std::string_view name) {
-  return wrong(fmt::format("'{}' is not known, or has a value of the wrong kind",
-                           name.substr(0, kMaxShown)));
+  return wrong(
+      fmt::format("'{}' is unknown or has a value of the wrong type", name.substr(0, kMaxShown)));
 }
 tl::unexpected<Error> unknown_action(std::string_view action) {
-  return wrong(action.empty()
-                   ? "an action is wanted"
-                   : fmt::format("there is no action '{}'", action.substr(0, kMaxShown)));
+  return wrong(action.empty() ? "missing 'action'"
+                              : fmt::format("unknown action '{}'", action.substr(0, kMaxShown)));
 }
 tl::unexpected<Error> not_whole(std::string_view name) {
-  return wrong(fmt::format("{} is a whole number that is not negative", name));
+  return wrong(fmt::format("{} must be a non-negative integer", name));
 }
 
 Result<json::object> object_of(std::string_view body) {
   boost::system::error_code ec;
   json::value value = json::parse(json::string_view(body.data(), body.size()), ec);
-  if (ec || !value.is_object()) return wrong("the body is no JSON object");
+  if (ec || !value.is_object()) return wrong("the body must be a JSON object");
   return std::move(value.get_object());
 }
 
@@ -103,10 +102,10 @@ Result<SettingChange> parse_setting_change(std::string_view body) {
     std::string* text = name == "key" ? &change.key : name == "value" ? &change.value : nullptr;
     if (text == nullptr || !Plain::read(field, *text) || text->size() > kMaxSettingBytes) {
       return wrong(
-          fmt::format("'{}' is not known, is no text, or is too long", name.substr(0, kMaxShown)));
+          fmt::format("'{}' is unknown, not a string, or too long", name.substr(0, kMaxShown)));
     }
   }
-  if (change.key.empty()) return wrong("a key is wanted");
+  if (change.key.empty()) return wrong("missing 'key'");
   return change;
 }
 
@@ -129,9 +128,9 @@ Result<SnapshotVerb> parse_snapshot_verb(std::string_view body) {
   if (action == "take") return TakeSnapshot{};
   if (action == "list") return ListSnapshots{};
   if (action != "read") return unknown_action(action);
-  if (piece.name.empty()) return wrong("a name is wanted, as listed");
+  if (piece.name.empty()) return wrong("missing 'name', as listed");
   if (piece.length == 0 || piece.length > kMaxSnapshotPiece) {
-    return wrong(fmt::format("a length is wanted, from 1 to {}", kMaxSnapshotPiece));
+    return wrong(fmt::format("'length' must be from 1 to {}", kMaxSnapshotPiece));
   }
   return piece;
 }

@@ -37,11 +37,11 @@ void handle_call(Context& context, Request&& request, const Reply& reply) {
         problem(400, "Bad request", fmt::format("X-Connect-Read: {}", read.error().text)));
   }
   if (!context.hooks.call) {
-    return reply.send(problem(503, "Service unavailable", "no calls are taken"));
+    return reply.send(problem(503, "Service unavailable", "calls are not accepted"));
   }
   CallResult late;
   late.code = node::ReplyCode::kUnknown;
-  late.bytes = "the node gave no answer in time; a write may have happened or not";
+  late.bytes = "no answer from the node in time; the write may or may not have happened";
   const Duration limit = context.options.call_timeout + kCallGrace;
   context.hooks.call(std::move(request.body), *read,
                      reply.later<CallResult>(limit, std::move(late), respond));

@@ -7,29 +7,29 @@ CallOutcome call_outcome(node::ReplyCode code) {
     case node::ReplyCode::kOk:
       return {200, "OK", "done"};
     case node::ReplyCode::kNoLeader:
-      return {503, "NOLEADER", "There is no leader"};
+      return {503, "NOLEADER", "No leader"};
     case node::ReplyCode::kOverloaded:
-      return {429, "OVERLOADED", "Too many requests under way"};
+      return {429, "OVERLOADED", "Too many requests in progress"};
     case node::ReplyCode::kTooLarge:
-      return {413, "TOOLARGE", "The request is too large"};
+      return {413, "TOOLARGE", "Request too large"};
     case node::ReplyCode::kRejected:
-      return {400, "REJECTED", "The plugin refused the request"};
+      return {400, "REJECTED", "The plugin rejected the request"};
     case node::ReplyCode::kDiskFull:
-      return {507, "DISKFULL", "No quorum has disk space left"};
+      return {507, "DISKFULL", "No quorum has free disk space"};
     case node::ReplyCode::kShutdown:
       return {503, "SHUTDOWN", "This node is stopping"};
     case node::ReplyCode::kBadFrame:
-      return {400, "BADFRAME", "The request was not understood"};
+      return {400, "BADFRAME", "Malformed request"};
     case node::ReplyCode::kPlugin:
       return {500, "PLUGIN", "The plugin failed on this request"};
     case node::ReplyCode::kSessionGone:
-      return {409, "SESSION_GONE", "The session is gone"};
+      return {409, "SESSION_GONE", "The session has expired"};
     case node::ReplyCode::kUnknown:
-      return {504, "UNKNOWN", "The outcome is not known"};
+      return {504, "UNKNOWN", "Unknown outcome"};
     case node::ReplyCode::kStale:
       return {503, "STALE", "This node's state is too old"};
   }
-  return {500, "PLUGIN", "An unknown outcome"};
+  return {500, "PLUGIN", "Unknown outcome code"};
 }
 
 }  // namespace connectd::admin

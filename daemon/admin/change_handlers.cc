@@ -12,7 +12,7 @@ Response respond(node::ChangeOutcome outcome) {
     return json_response(to_json(ChangeAnswer{outcome.index, std::move(outcome.text)}));
   }
   const node::ChangeCodeRow& row = node::change_code_row(outcome.code);
-  return problem(row.http_status, "The change was not taken", std::move(outcome.text), row.name);
+  return problem(row.http_status, "The change was rejected", std::move(outcome.text), row.name);
 }
 
 // Hands what was parsed to `hook`.
@@ -22,8 +22,8 @@ void change(const Hook& hook, Result<Change> wanted, const Reply& reply) {
     return reply.send(problem(400, "Bad request", wanted.error().text,
                               node::change_code_name(node::ChangeCode::kRefused)));
   }
-  if (!hook) return reply.send(problem(503, "Service unavailable", "no changes are taken"));
-  const node::ChangeOutcome late{node::ChangeCode::kTimeout, "the node gave no answer in time",
+  if (!hook) return reply.send(problem(503, "Service unavailable", "changes are not accepted"));
+  const node::ChangeOutcome late{node::ChangeCode::kTimeout, "no answer from the node in time",
                                  Index()};
   hook(std::move(*wanted), reply.later<node::ChangeOutcome>(kChangeTimeout, late, respond));
 }

@@ -64,7 +64,7 @@ bool ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
     } else if (auto address = parse_address(member.http)) {
       others.emplace_back(query->answer.nodes.size(), *address);
     } else {
-      node.error = "its http address is not known";
+      node.error = "unknown http address";
     }
     query->answer.nodes.push_back(std::move(node));
   }

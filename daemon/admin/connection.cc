@@ -130,21 +130,21 @@ class HttpConnection final : public Reply::Connection,
     if (ec == http::error::body_limit) return too_large();
     if (ec == http::error::header_limit) {
       return refuse(problem(431, "Request header fields too large",
-                            fmt::format("at most {} bytes of headers are taken", kMaxHeaderBytes)));
+                            fmt::format("headers must have at most {} bytes", kMaxHeaderBytes)));
     }
     if (ec.category() == http::make_error_code(http::error::bad_method).category() &&
         ec != http::error::end_of_stream && ec != http::error::partial_message) {
-      return refuse(problem(400, "Bad request", fmt::format("this is not HTTP: {}", ec.message())));
+      return refuse(problem(400, "Bad request", fmt::format("invalid HTTP: {}", ec.message())));
     }
     close();
   }
 
   void too_large() {
     const CallOutcome outcome = call_outcome(node::ReplyCode::kTooLarge);
-    refuse(problem(
-        outcome.http_status, outcome.title,
-        fmt::format("a request has at most client.max_request = {} bytes", host_.max_request()),
-        outcome.code));
+    refuse(problem(outcome.http_status, outcome.title,
+                   fmt::format("a request must have at most client.max_request = {} bytes",
+                               host_.max_request()),
+                   outcome.code));
   }
 
   // What was not read to its end ends the connection.

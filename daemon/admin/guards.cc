@@ -12,28 +12,27 @@ constexpr size_t kMaxHostShown = 128;
 std::optional<Response> refuse_pages(const Request& request,
                                      const std::vector<std::string>& hosts) {
   if (request.header("x-connect-request") != "1") {
-    return problem(403, "Forbidden", "give the header 'X-Connect-Request: 1'");
+    return problem(403, "Forbidden", "send the header 'X-Connect-Request: 1'");
   }
   const std::string host = lower_case(request.header("host"));
   const bool known = !host.empty() &&
                      (host == request.arrived_at || std::ranges::find(hosts, host) != hosts.end());
   if (!known) {
     return problem(403, "Forbidden",
-                   fmt::format("the Host '{}' is none of this server's addresses; ask it as {}",
+                   fmt::format("the Host '{}' is not one of this server's addresses; use {}",
                                host.substr(0, kMaxHostShown), request.arrived_at));
   }
   std::string type = lower_case(request.header("content-type"));
   type = type.substr(0, type.find(';'));
   if (type.empty() || type.starts_with("application/x-www-form-urlencoded") ||
       type.starts_with("multipart/form-data") || type.starts_with("text/plain")) {
-    return problem(
-        415, "Unsupported media type",
-        "give a Content-Type that no form has: 'Content-Type: application/octet-stream'");
+    return problem(415, "Unsupported media type",
+                   "send 'Content-Type: application/octet-stream', which no HTML form can");
   }
   for (std::string_view name : {"X-Connect-Session", "X-Connect-Sequence"}) {
     if (!request.header(lower_case(name)).empty()) {
       return problem(400, "Bad request",
-                     fmt::format("{} is not in this version; leave it out", name));
+                     fmt::format("{} is not supported in this version; leave it out", name));
     }
   }
   return std::nullopt;
@@ -41,10 +40,11 @@ std::optional<Response> refuse_pages(const Request& request,
 
 std::optional<Response> refuse_other_machines(const Request& request) {
   if (request.from_this_machine) return std::nullopt;
-  return problem(403, "Forbidden",
-                 fmt::format("{} is answered to this machine only: ask 127.0.0.1, with connectctl "
-                             "on the node's own machine",
-                             request.target.substr(0, kMaxHostShown)));
+  return problem(
+      403, "Forbidden",
+      fmt::format(
+          "{} is for this machine only: use 127.0.0.1, with connectctl on the node's machine",
+          request.target.substr(0, kMaxHostShown)));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace connectd::admin {
 namespace {
 
-constexpr const char* kStarting = "starting: the log is being read; try again in a moment";
+constexpr const char* kStarting = "starting: reading the log; try again in a moment";
 
 // `checks`: what was looked at, shown with ?verbose.
 Response health(const Request& request, bool good, const std::string& checks,
@@ -37,7 +37,7 @@ void handle_livez(Context& context, Request&& request, const Reply& reply) {
   const Duration age = read_clocks().time - status->made;
   const bool good = age < kLoopHangs;
   const std::string text =
-      fmt::format("the loop told its status {} ms ago",
+      fmt::format("the main loop last reported its status {} ms ago",
                   std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
   reply.send(health(request, good, check_line(good, text), text));
 }
@@ -45,7 +45,7 @@ void handle_livez(Context& context, Request&& request, const Reply& reply) {
 void handle_readyz(Context& context, Request&& request, const Reply& reply) {
   auto status = context.board.read();
   if (status == nullptr) {
-    constexpr const char* kReading = "starting: the log is being read";
+    constexpr const char* kReading = "starting: reading the log";
     return reply.send(health(request, false, check_line(false, kReading), kReading));
   }
   const std::string why = status->reason.empty() ? "not ready" : status->reason;
@@ -53,7 +53,7 @@ void handle_readyz(Context& context, Request&& request, const Reply& reply) {
   checks +=
       check_line(static_cast<bool>(status->leader),
                  status->leader ? fmt::format("leader {} in term {}", status->leader, status->term)
-                                : fmt::format("no leader known in term {}", status->term));
+                                : fmt::format("no known leader in term {}", status->term));
   checks += check_line(
       true, fmt::format("applied {} of {}", status->applied_index, status->commit_index));
   reply.send(health(request, status->ready, checks, why));
@@ -68,7 +68,7 @@ void handle_leaderz(Context& context, Request&& request, const Reply& reply) {
       : status->leader
           ? fmt::format("{}; node {} leads term {}", role_text(status->role), status->leader,
                         status->term)
-          : fmt::format("{}; no leader known in term {}", role_text(status->role), status->term);
+          : fmt::format("{}; no known leader in term {}", role_text(status->role), status->term);
   reply.send(health(request, good, check_line(good, text), text));
 }
 
@@ -87,7 +87,7 @@ void handle_cluster(Context& context, Request&&, const Reply& reply) {
   if (begun) return;
   const CallOutcome outcome = call_outcome(node::ReplyCode::kOverloaded);
   reply.send(problem(outcome.http_status, outcome.title,
-                     fmt::format("{} of these are under way; try again", kMaxClusterQueries),
+                     fmt::format("{} of these are in progress; try again", kMaxClusterQueries),
                      outcome.code));
 }
 

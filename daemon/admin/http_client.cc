@@ -94,7 +94,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   }
   void fail(const std::string& what, beast::error_code ec) {
     if (ec == http::error::end_of_stream) {
-      finish(tl::unexpected(HttpFailure{"the connection was closed without an answer", sent_}));
+      finish(tl::unexpected(HttpFailure{"connection closed without an answer", sent_}));
       return;
     }
     std::string reason = ec.message();
@@ -140,7 +140,7 @@ HttpOutcome fetch(const Address& address, HttpRequest request, Duration timeout,
   // Name resolution cannot be interrupted: do not wait for its end.
   while (!outcome && io.run_one() > 0) {
   }
-  if (!outcome) return tl::unexpected(HttpFailure{"the exchange ended without an outcome", true});
+  if (!outcome) return tl::unexpected(HttpFailure{"request ended without an outcome", true});
   return std::move(*outcome);
 }
 

@@ -29,7 +29,7 @@ Result<node::ReadOptions> parse_read_level(std::string_view text) {
   } else if (level == "stale") {
     read.level = node::ReadLevel::kStale;
   } else if (level != "linearizable" && !level.empty()) {
-    return wrong(fmt::format("there is no read level '{}': write linearizable, lease or stale",
+    return wrong(fmt::format("unknown read level '{}': must be linearizable, lease or stale",
                              level.substr(0, kMaxShown)));
   }
   std::string_view rest = text.substr(end);
@@ -43,20 +43,20 @@ Result<node::ReadOptions> parse_read_level(std::string_view text) {
     const std::string_view value =
         equals == bound.size() ? std::string_view() : trimmed(bound.substr(equals + 1));
     if (name != "max-age" && name != "min-index") {
-      return wrong(fmt::format("there is no bound '{}': a stale read has max-age and min-index",
+      return wrong(fmt::format("unknown bound '{}': must be max-age or min-index",
                                name.substr(0, kMaxShown)));
     }
     if (read.level != node::ReadLevel::kStale) {
-      return wrong(fmt::format("{} bounds a stale read only: write stale; {}={}", name, name,
+      return wrong(fmt::format("{} is for stale reads only: write stale; {}={}", name, name,
                                value.substr(0, kMaxShown)));
     }
     if (name == "max-age") {
-      if (read.max_age) return wrong("max-age is given twice");
+      if (read.max_age) return wrong("duplicate max-age");
       auto age = config::parse_duration(value);
       if (!age) return wrong(fmt::format("max-age: {}", age.error()));
       read.max_age = *age;
     } else {
-      if (read.min_index) return wrong("min-index is given twice");
+      if (read.min_index) return wrong("duplicate min-index");
       auto index = config::parse_integer(value);
       if (!index) return wrong(fmt::format("min-index: {}", index.error()));
       read.min_index = Index(*index);

@@ -11,7 +11,7 @@ namespace {
 template <class Value>
 SnapshotDone<Value> answer_with(const Reply& reply, Response (*respond)(Value&&)) {
   using Outcome = tl::expected<Value, SnapshotRefusal>;
-  const SnapshotRefusal late{504, "TIMEOUT", "the node gave no answer in time"};
+  const SnapshotRefusal late{504, "TIMEOUT", "no answer from the node in time"};
   return reply.later<Outcome>(kSnapshotTimeout, tl::unexpected(late), [respond](Outcome outcome) {
     if (outcome) return respond(std::move(*outcome));
     SnapshotRefusal& refusal = outcome.error();
@@ -32,7 +32,7 @@ void handle_snapshot(Context& context, Request&& request, const Reply& reply) {
   if (!verb) return reply.send(problem(400, "Bad request", verb.error().text, "REFUSED"));
   const SnapshotFunctions& snapshots = context.hooks.snapshots;
   if (!snapshots.take || !snapshots.list || !snapshots.read) {
-    return reply.send(problem(503, "Service unavailable", "there are no snapshots here"));
+    return reply.send(problem(503, "Service unavailable", "this node serves no snapshots"));
   }
   if (std::holds_alternative<TakeSnapshot>(*verb)) {
     return snapshots.take(answer_with<SnapshotTaken>(reply, as_json<SnapshotTaken>));

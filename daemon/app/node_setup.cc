@@ -32,8 +32,8 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
     opened.identity = **identity;
     if (opened.identity.node_id != config.node.id) {
       return failure(ErrorKind::kMismatch,
-                     fmt::format("the data directory {} belongs to node {}, the configuration says "
-                                 "node {}: give each node its own directory",
+                     fmt::format("the data directory {} belongs to node {}, node.id is {}: use a "
+                                 "separate directory for each node",
                                  dir, opened.identity.node_id, config.node.id));
     }
   } else {
@@ -71,36 +71,34 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
   if (genesis.plugin_name != plugin.name()) {
     return failure(
         ErrorKind::kMismatch,
-        fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': start "
-                    "with the right plugin, or with another directory",
+        fmt::format("the data directory {} belongs to plugin '{}', {} is plugin '{}': use the "
+                    "right plugin, or another directory",
                     config.node.data_dir, genesis.plugin_name, plugin.path(), plugin.name()));
   }
   if (genesis.plugin_level < plugin.level_min() || genesis.plugin_level > plugin.level_max()) {
-    return failure(
-        ErrorKind::kMismatch,
-        fmt::format("behaviour level {} is in force in this cluster, plugin {} {} runs levels "
-                    "{} to {}: install a build that runs it",
-                    genesis.plugin_level, plugin.name(), plugin.version(), plugin.level_min(),
-                    plugin.level_max()));
+    return failure(ErrorKind::kMismatch,
+                   fmt::format("this cluster is at behaviour level {}, plugin {} {} supports "
+                               "levels {} to {}: install a build that supports it",
+                               genesis.plugin_level, plugin.name(), plugin.version(),
+                               plugin.level_min(), plugin.level_max()));
   }
   if (genesis.cluster_name != config.cluster.name) {
-    return failure(
-        ErrorKind::kMismatch,
-        fmt::format("the data directory {} belongs to cluster '{}', the configuration says "
-                    "'{}': correct cluster.name, or use another directory",
-                    config.node.data_dir, genesis.cluster_name, config.cluster.name));
+    return failure(ErrorKind::kMismatch,
+                   fmt::format("the data directory {} belongs to cluster '{}', cluster.name is "
+                               "'{}': correct it, or use another directory",
+                               config.node.data_dir, genesis.cluster_name, config.cluster.name));
   }
   // Settings that change results count as they were when the cluster was formed.
   if (genesis.max_request != config.client.max_request) {
     LOG_WARNING("config",
-                "client.max_request is {} in the configuration and {} in the cluster, where it "
-                "was set when the cluster was formed: the cluster's value counts",
+                "client.max_request differs config={} cluster={}: the cluster's value, set at "
+                "bootstrap, applies",
                 config.client.max_request, genesis.max_request);
   }
   if (genesis.plugin_options != config.plugin.options) {
-    LOG_WARNING("config",
-                "plugin.options differ from those of the cluster, which were set when it was "
-                "formed: the cluster's count");
+    LOG_WARNING(
+        "config",
+        "plugin.options differ from the cluster's: the cluster's values, set at bootstrap, apply");
   }
   return {};
 }
@@ -167,7 +165,7 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
   if (!mode) return failure(mode.error());
   switch (*mode) {
     case plugin::CaptureMode::kView:
-      LOG_INFO("snapshot", "captured by the plugin's view, while entries are applied");
+      LOG_INFO("snapshot", "capture=view: entries are applied meanwhile");
       return plugin::make_view_capturer();
     case plugin::CaptureMode::kFork: {
       plugin::ForkOptions fork = set_up(config).fork;
@@ -176,8 +174,8 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
                                 static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;
       }
       LOG_INFO("snapshot",
-               "captured in a forked child, while entries are applied; one that costs more than {} "
-               "MiB of memory, or writes nothing for {} ms, is killed",
+               "capture=fork memory_mib={} timeout_ms={}: entries are applied meanwhile; a child "
+               "beyond a limit is killed",
                fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
       return plugin::make_fork_capturer(fork);
     }
@@ -185,10 +183,10 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
     case plugin::CaptureMode::kInline:
       if (config.snapshot.mode == config::SnapshotMode::kInline) break;
       LOG_WARNING("snapshot",
-                  "plugin {} {} offers no view ({}) and permits no fork "
-                  "(CONNECTD_F_FORK_SNAPSHOT): snapshots are written on the apply thread, and "
-                  "nothing is applied or read here until one is done; a second or more for every "
-                  "few hundred MiB of state. snapshot.mode: inline accepts that without this line",
+                  "plugin {} {} has no view ({}) and permits no fork (CONNECTD_F_FORK_SNAPSHOT): "
+                  "snapshots are written on the apply thread, and nothing is applied or read until "
+                  "one is done, about a second per few hundred MiB of state. Set snapshot.mode to "
+                  "inline to accept this without a warning",
                   plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW);
       break;
   }

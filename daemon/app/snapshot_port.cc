@@ -78,17 +78,17 @@ tl::expected<std::string, admin::SnapshotRefusal> SnapshotPort::read_piece(
   auto reader = readers_.find(piece.name);
   if (reader == readers_.end()) {
     if (!is_snapshot_name(piece.name)) {
-      return refusal(400, "REFUSED", "that is no name of a snapshot, as listed");
+      return refusal(400, "REFUSED", "invalid snapshot name; use one as listed");
     }
     if (readers_.size() >= kMaxSnapshotReaders) {
       return refusal(429, "OVERLOADED",
-                     fmt::format("{} snapshots are being read; try again when they are over",
+                     fmt::format("{} snapshots are being read; try again when they are done",
                                  readers_.size()));
     }
     auto file = files_.open(directory_ + "/" + piece.name, storage::OpenMode::kRead);
     if (!file) {
       return refusal(file.error().kind == ErrorKind::kNotFound ? 404 : 500, "GONE",
-                     fmt::format("{}; newer ones take the place of older ones: list them again",
+                     fmt::format("{}; a newer snapshot may have replaced it: list them again",
                                  file.error().text));
     }
     reader = readers_.emplace(piece.name, Reader{std::move(*file)}).first;

@@ -88,10 +88,10 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   if (stopping) {
     status->reason = "stopping";
   } else if (!core.leader()) {
-    status->reason = "no leader is known";
+    status->reason = "no known leader";
   } else if (!caught_up_) {
-    status->reason = fmt::format("catching up: {} of {} entries are applied", node.applied_index(),
-                                 catch_up_to_);
+    status->reason =
+        fmt::format("catching up: {} of {} entries applied", node.applied_index(), catch_up_to_);
   } else {
     status->reason = status->divergence;
   }

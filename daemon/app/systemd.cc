@@ -18,7 +18,7 @@ Systemd::Systemd() {
     if (address_.size() < sizeof(sockaddr_un::sun_path)) {
       socket_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     }
-    if (socket_ < 0) LOG_WARNING("systemd", "NOTIFY_SOCKET '{}' cannot be used", address_);
+    if (socket_ < 0) LOG_WARNING("systemd", "invalid NOTIFY_SOCKET '{}'", address_);
   }
   const char* micros = std::getenv("WATCHDOG_USEC");
   const char* pid = std::getenv("WATCHDOG_PID");

@@ -67,7 +67,7 @@ bool Address::is_wildcard() const { return host == "0.0.0.0" || host == "::"; }
 tl::expected<Address, std::string> parse_address(std::string_view text) {
   auto wrong = [&](std::string what) {
     return tl::unexpected<std::string>(
-        fmt::format("{}; write host:port, like 127.0.0.1:7101 or [::1]:7101", what));
+        fmt::format("{}; must be host:port, such as 127.0.0.1:7101 or [::1]:7101", what));
   };
   size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return wrong(fmt::format("'{}' has no port", text));
@@ -86,7 +86,7 @@ tl::expected<Address, std::string> parse_address(std::string_view text) {
     return wrong(fmt::format("'{}': an IPv6 address must be in brackets", text));
   } else if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
              (looks_like_ipv4(host) && !is_ipv4(host))) {
-    return wrong(fmt::format("'{}' is not a host in '{}'", host, text));
+    return wrong(fmt::format("invalid host '{}' in '{}'", host, text));
   }
   uint16_t port = parse_port(text.substr(colon + 1));
   if (port == 0) return wrong(fmt::format("the port of '{}' must be 1 to 65535", text));

@@ -90,8 +90,8 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
   if (context.has("nodes")) {
     config::Parsed<uint64_t> nodes = config::parse_integer(context.option("nodes"));
     if (!nodes || *nodes < 1 || *nodes > kMaxNodes) {
-      return failure(ErrorKind::kUsage,
-                     fmt::format("--nodes {}: from 1 to {}", context.option("nodes"), kMaxNodes));
+      return failure(ErrorKind::kUsage, fmt::format("--nodes {}: must be from 1 to {}",
+                                                    context.option("nodes"), kMaxNodes));
     }
     count = static_cast<size_t>(*nodes);
   }
@@ -99,21 +99,21 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
   if (context.has("port")) {
     config::Parsed<uint64_t> given = config::parse_integer(context.option("port"));
     if (!given || *given < 1 || *given > 65535 - 200 - kMaxNodes) {
-      return failure(
-          ErrorKind::kUsage,
-          fmt::format("--port {}: from 1 to {}", context.option("port"), 65535 - 200 - kMaxNodes));
+      return failure(ErrorKind::kUsage,
+                     fmt::format("--port {}: must be from 1 to {}", context.option("port"),
+                                 65535 - 200 - kMaxNodes));
     }
     port = *given;
   }
   if (!context.has("plugin")) {
-    return failure(ErrorKind::kUsage, "a new cluster needs --plugin FILE");
+    return failure(ErrorKind::kUsage, "missing --plugin FILE for a new cluster");
   }
   Result<fs::path> plugin = absolute_path(context.option("plugin"));
   if (!plugin) return failure(plugin.error());
   std::error_code ec;
   if (!fs::is_regular_file(*plugin, ec)) {
     return failure(ErrorKind::kNotFound,
-                   fmt::format("--plugin {}: there is no such file", plugin->string()));
+                   fmt::format("--plugin {}: no such file", plugin->string()));
   }
   fs::create_directories(directory, ec);
   if (ec) {
@@ -145,7 +145,7 @@ Result<std::string> daemon_path(const Context& context) {
   fs::path daemon = own.parent_path() / "connectd";
   if (ec || !fs::exists(daemon, ec)) {
     return failure(ErrorKind::kNotFound,
-                   fmt::format("there is no {}; name it with --connectd FILE", daemon.string()));
+                   fmt::format("{} not found; set --connectd FILE", daemon.string()));
   }
   return daemon.string();
 }
@@ -180,8 +180,8 @@ Readiness ask_ready(const LocalNode& node) {
 std::optional<std::string> ended(int pid) {
   int status = 0;
   if (waitpid(pid, &status, WNOHANG) != pid) return std::nullopt;
-  if (WIFSIGNALED(status)) return fmt::format("was ended by signal {}", WTERMSIG(status));
-  return fmt::format("ended with exit code {}", WEXITSTATUS(status));
+  if (WIFSIGNALED(status)) return fmt::format("was killed by signal {}", WTERMSIG(status));
+  return fmt::format("exited with exit code {}", WEXITSTATUS(status));
 }
 
 std::string endpoints_of(const std::vector<LocalNode>& nodes) {
@@ -220,10 +220,11 @@ Result<std::vector<LocalNode>> existing_nodes(const Context& context) {
   if (!directory) return failure(directory.error());
   Result<std::vector<LocalNode>> nodes = load_nodes(*directory);
   if (nodes && nodes->empty()) {
-    return failure(ErrorKind::kNotFound,
-                   fmt::format("{} holds no cluster (no node1.yaml). Try: connectctl cluster start "
-                               "{} --plugin FILE",
-                               directory->string(), context.arguments[0]));
+    return failure(
+        ErrorKind::kNotFound,
+        fmt::format(
+            "{} has no cluster (no node1.yaml). Try: connectctl cluster start {} --plugin FILE",
+            directory->string(), context.arguments[0]));
   }
   return nodes;
 }
@@ -246,10 +247,10 @@ ExitCode cluster_start_command(Context& context) {
     nodes = load_nodes(*directory);
   } else if (nodes && context.has("nodes") &&
              context.option("nodes") != std::to_string(nodes->size())) {
-    return context.fail(ExitCode::kUsage,
-                        fmt::format("{} holds a cluster of {} already; leave out --nodes, or take "
-                                    "another directory",
-                                    directory->string(), nodes->size()));
+    return context.fail(
+        ExitCode::kUsage,
+        fmt::format("{} already has a cluster of {}; leave out --nodes, or use another directory",
+                    directory->string(), nodes->size()));
   }
   if (!nodes) {
     context.streams.err << nodes.error().text;
@@ -282,7 +283,7 @@ ExitCode cluster_start_command(Context& context) {
           context.streams.err << last_lines(other.log_file);
           return context.fail(
               ExitCode::kNegative,
-              fmt::format("node {} {}; above is the end of {}. The others run: "
+              fmt::format("node {} {}; above is the end of {}. The other nodes run; to stop them: "
                           "connectctl cluster stop {}",
                           other.number, *how, other.log_file, context.arguments[0]));
         }
@@ -292,9 +293,9 @@ ExitCode cluster_start_command(Context& context) {
       if (read_clocks().time > deadline) {
         return context.fail(
             ExitCode::kTryAgain,
-            fmt::format("node {} is not ready in time ({}). Look at {}; or: "
-                        "connectctl cluster stop {}",
-                        node.number, readiness.why, node.log_file, context.arguments[0]));
+            fmt::format(
+                "node {} is not ready in time ({}). See {}, or run: connectctl cluster stop {}",
+                node.number, readiness.why, node.log_file, context.arguments[0]));
       }
       std::this_thread::sleep_for(kPoll);
     }
@@ -326,8 +327,8 @@ ExitCode cluster_stop_command(Context& context) {
     while (running_process(node->pid_file)) {
       if (read_clocks().time > deadline) {
         return context.fail(ExitCode::kTryAgain,
-                            fmt::format("node {} (process {}) has not stopped in time. Look at {}, "
-                                        "wait, or end it: kill -9 {}",
+                            fmt::format("node {} (process {}) has not stopped in time. See {}, "
+                                        "wait, or kill it: kill -9 {}",
                                         node->number, process.pid, node->log_file, process.pid));
       }
       std::this_thread::sleep_for(kPoll);
@@ -335,8 +336,8 @@ ExitCode cluster_stop_command(Context& context) {
     std::error_code ec;
     fs::remove(node->pid_file, ec);
   }
-  context.streams.err << fmt::format("{} of {} nodes ran, and have stopped\n", stopping.size(),
-                                     nodes->size());
+  context.streams.err << fmt::format("{} of {} nodes were running and have stopped\n",
+                                     stopping.size(), nodes->size());
   return ExitCode::kOk;
 }
 

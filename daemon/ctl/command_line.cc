@@ -40,13 +40,13 @@ std::optional<std::string> take_globals(Context& context, const Command& command
     }
   }
   if (context.endpoints.size() > kMaxEndpoints) {
-    return fmt::format("--endpoint: at most {} addresses are accepted", kMaxEndpoints);
+    return fmt::format("--endpoint: must have at most {} addresses", kMaxEndpoints);
   }
   if (context.endpoints.empty()) context.endpoints.push_back({"127.0.0.1", 7301});
   if (context.has("output")) {
     std::string output = context.option("output");
     if (output != "table" && output != "json") {
-      return fmt::format("--output: '{}' is neither table nor json", output);
+      return fmt::format("--output: '{}' must be table or json", output);
     }
     context.json = output == "json";
   }
@@ -127,13 +127,13 @@ ExitCode unknown_command(const Context& context, const std::vector<std::string>&
     }
   }
   if (!group.empty()) {
-    return context.fail(
-        ExitCode::kUsage,
-        fmt::format("`{}` needs one of: {}. Try: connectctl help {}", words[0], group, words[0]));
+    return context.fail(ExitCode::kUsage,
+                        fmt::format("`{}` requires one of: {}. Try: connectctl help {}", words[0],
+                                    group, words[0]));
   }
   return context.fail(
       ExitCode::kUsage,
-      with_help(fmt::format("there is no command '{}'{}", words[0],
+      with_help(fmt::format("unknown command '{}'{}", words[0],
                             near.empty() ? "" : fmt::format("; did you mean '{}'?", near))));
 }
 
@@ -151,7 +151,7 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
   if (command == nullptr) {
     if (first->words.empty() && !first->unknown.empty()) {
       return context.fail(ExitCode::kUsage,
-                          with_help(fmt::format("there is no option '{}'", first->unknown)));
+                          with_help(fmt::format("unknown option '{}'", first->unknown)));
     }
     return unknown_command(context, first->words);
   }
@@ -162,7 +162,7 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
   if (again != command) {
     return context.fail(
         ExitCode::kUsage,
-        with_help(fmt::format("the options of `{}` go after it", command->words), command->words));
+        with_help(fmt::format("put the options of `{}` after it", command->words), command->words));
   }
   if (!parsed->unknown.empty()) {
     return context.fail(ExitCode::kUsage,

@@ -32,13 +32,11 @@ Result<std::string> part_of(const std::string& directory, const char* part) {
   if (fs::is_directory(directory, ec) && fs::path(directory).filename() == part) return directory;
   if (!fs::exists(directory, ec)) {
     return failure(ErrorKind::kNotFound,
-                   fmt::format("{}: there is no such directory; give a node's "
-                               "node.data_dir",
-                               directory));
+                   fmt::format("{}: no such directory; use a node's node.data_dir", directory));
   }
   return failure(ErrorKind::kNotFound,
-                 fmt::format("{} has no directory '{}': it is no data directory, "
-                             "or its node never ran; give a node's node.data_dir",
+                 fmt::format("{} has no directory '{}': it is not a data directory, or its node "
+                             "never ran; use a node's node.data_dir",
                              directory, part));
 }
 
@@ -100,15 +98,15 @@ ExitCode inspect_wal_command(Context& context) {
                                      printer.invalid());
   if (printer.newer() > 0) {
     return context.fail(ExitCode::kMismatch,
-                        fmt::format("{} of the records were written by a newer connectd; they are "
-                                    "no damage. Try: the connectctl of that version",
+                        fmt::format("a newer connectd wrote {} of the records; they are not "
+                                    "damaged. Use the connectctl of that version",
                                     printer.newer()));
   }
   if (printer.invalid() == 0) return ExitCode::kOk;
-  return context.fail(ExitCode::kNegative,
-                      "invalid records at the very end are a write that a crash cut off, and the "
-                      "node cuts them by itself; before valid ones they are damage. Try: start the "
-                      "node, which tells the two apart");
+  return context.fail(
+      ExitCode::kNegative,
+      "invalid records at the end come from a write that a crash interrupted, and the node removes "
+      "them; before valid records they are damage. To find out, start the node");
 }
 
 ExitCode inspect_snapshot_command(Context& context) {
@@ -125,7 +123,7 @@ ExitCode inspect_snapshot_command(Context& context) {
     for (const std::string& name : *names) {
       if (name.ends_with(kSnapshotSuffix)) paths.push_back((fs::path(*directory) / name).string());
     }
-    if (paths.empty()) context.streams.err << *directory << " holds no snapshot yet\n";
+    if (paths.empty()) context.streams.err << *directory << " has no snapshot yet\n";
   }
   auto files = storage::make_real_file_system();
   bool all_good = true;
@@ -171,11 +169,10 @@ ExitCode inspect_identity_command(Context& context) {
   Result<std::optional<storage::Identity>> identity = storage::load_identity(*files, directory);
   if (!identity) return context.fail(identity.error());
   if (!identity->has_value()) {
-    return context.fail(
-        ExitCode::kNoInput,
-        fmt::format("{} has no identity: it is no data directory, or its node never "
-                    "ran; give a node's node.data_dir",
-                    directory));
+    return context.fail(ExitCode::kNoInput,
+                        fmt::format("{} has no identity: it is not a data directory, or its node "
+                                    "never ran; use a node's node.data_dir",
+                                    directory));
   }
   const storage::Identity& found = **identity;
   if (context.json) {
@@ -198,7 +195,7 @@ ExitCode inspect_identity_command(Context& context) {
     context.streams.out << fmt::format(
         "node     {}\ndisk     {}\ncluster  {}\ngenesis  {} bytes\n", found.node_id,
         found.disk_id.to_string(),
-        found.cluster_id ? found.cluster_id.to_string() : "none: no cluster was formed yet",
+        found.cluster_id ? found.cluster_id.to_string() : "none: no cluster formed yet",
         found.genesis.size());
     for (const ClusterId& id : found.former_cluster_ids) {
       context.streams.out << fmt::format("before   {}, until it was recovered\n", id.to_string());

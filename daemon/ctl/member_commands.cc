@@ -49,10 +49,10 @@ std::optional<View> look(const Context& context, std::string& why) {
 }
 
 ExitCode nobody(const Context& context, const std::string& why) {
-  return context.fail(ExitCode::kUnavailable,
-                      fmt::format("no node answers ({}). Name others with -e HOST:PORT, or look at "
-                                  "the nodes' logs",
-                                  why));
+  return context.fail(
+      ExitCode::kUnavailable,
+      fmt::format("no node answers ({}). Set others with -e HOST:PORT, or check the nodes' logs",
+                  why));
 }
 
 ExitCode exit_code_of(node::ChangeCode code) {
@@ -85,8 +85,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     if (!outcome && outcome.error().sent) {
       return context.fail(
           ExitCode::kTryAgain,
-          fmt::format("{}: {}. Whether it was taken shows: connectctl -e {} member "
-                      "list",
+          fmt::format("{}: {}. To see whether the change happened: connectctl -e {} member list",
                       endpoint.to_string(), outcome.error().text, endpoint.to_string()));
     }
     if (!outcome) {
@@ -121,8 +120,8 @@ ExitCode wait_until(Context& context, const std::function<bool(const View&, std:
     told = line;
     if (read_clocks().time >= end) {
       return context.fail(ExitCode::kTryAgain,
-                          fmt::format("{} goes on by itself; see how far it is with: connectctl -e "
-                                      "{} member list",
+                          fmt::format("{} continues without this command; to see its progress: "
+                                      "connectctl -e {} member list",
                                       what, context.endpoints.front().to_string()));
     }
     std::this_thread::sleep_for(kLookInterval);
@@ -140,7 +139,7 @@ std::optional<uint64_t> id_of(const std::string& text) {
 bool body_of(Context& context, std::string_view action, json::object& body, NodeId& id) {
   auto number = id_of(context.arguments.at(0));
   if (!number) {
-    context.fail(ExitCode::kUsage, fmt::format("'{}' is no node id: a positive number is wanted",
+    context.fail(ExitCode::kUsage, fmt::format("invalid node id '{}': must be a positive number",
                                                context.arguments.at(0)));
     return false;
   }
@@ -160,7 +159,7 @@ bool body_of(Context& context, std::string_view action, json::object& body, Node
   if (context.has("if-index")) {
     auto index = id_of(context.option("if-index"));
     if (!index) {
-      context.fail(ExitCode::kUsage, "--if-index takes the index that `member list` shows");
+      context.fail(ExitCode::kUsage, "--if-index must be the index that `member list` prints");
       return false;
     }
     body["if_index"] = *index;
@@ -175,9 +174,9 @@ std::string progress_of(const View& view, NodeId id) {
     return fmt::format("waiting for node {}: start it with an empty data directory", id);
   }
   auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
-  if (peer == view.peers.end()) return fmt::format("node {} catches up", id);
+  if (peer == view.peers.end()) return fmt::format("node {} is catching up", id);
   // A bar would not tell more: the log grows meanwhile.
-  return fmt::format("node {} catches up: {} entries behind", id, peer->lag);
+  return fmt::format("node {} is catching up: {} entries behind", id, peer->lag);
 }
 
 ExitCode join(Context& context, std::string_view action, bool learner) {
@@ -209,10 +208,9 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
       },
       "the change");
   if (lost) {
-    return context.fail(
-        ExitCode::kTryAgain,
-        "the leader lost its office before the change was committed, and the change "
-        "with it; ask again");
+    return context.fail(ExitCode::kTryAgain,
+                        "leadership changed before the change was committed, and the change was "
+                        "lost; run the command again");
   }
   if (code == ExitCode::kOk) {
     context.streams.out << fmt::format("node {} is a {}\n", id, learner ? "learner" : "voter");
@@ -249,7 +247,7 @@ ExitCode member_list_command(Context& context) {
                     member.disk.empty() ? "to come" : member.disk});
   }
   context.streams.out << fmt::format("members of index {}{}\n", view->members_index,
-                                     view->members_settled ? "" : ", a change is under way")
+                                     view->members_settled ? "" : ", a change is in progress")
                       << table(rows);
   return ExitCode::kOk;
 }
@@ -257,7 +255,7 @@ ExitCode member_list_command(Context& context) {
 ExitCode member_add_command(Context& context) {
   if (!context.has("peer")) {
     return context.fail(ExitCode::kUsage,
-                        "a new member needs --peer HOST:PORT, where its peers reach it. Try: "
+                        "missing --peer HOST:PORT, the address that its peers dial. Try: "
                         "connectctl help member add");
   }
   return join(context, "add", context.has("learner"));
@@ -277,7 +275,7 @@ ExitCode member_remove_command(Context& context) {
   ExitCode code = wait_until(
       context,
       [&](const View& view, std::string& line) {
-        line = fmt::format("node {} leaves", id);
+        line = fmt::format("node {} is leaving", id);
         return view.members_index >= index && view.members_settled &&
                find_member(view, id) == nullptr;
       },
@@ -291,7 +289,7 @@ ExitCode leader_show_command(Context& context) {
   auto view = look(context, why);
   if (!view) return nobody(context, why);
   if (!view->leader) {
-    return context.fail(ExitCode::kNegative, "no leader is known. Try: connectctl status");
+    return context.fail(ExitCode::kNegative, "no known leader. Try: connectctl status");
   }
   const node::MemberStatus* member = find_member(*view, view->leader);
   context.streams.out << fmt::format("n{} {}\n", view->leader,
@@ -307,7 +305,7 @@ ExitCode leader_transfer_command(Context& context) {
   NodeId to;
   if (context.has("to")) {
     auto id = id_of(context.option("to"));
-    if (!id) return context.fail(ExitCode::kUsage, "--to takes a node id");
+    if (!id) return context.fail(ExitCode::kUsage, "--to must be a node id");
     to = NodeId(*id);
     body["id"] = *id;
   }
@@ -378,8 +376,8 @@ ExitCode settings_set_command(Context& context) {
   if (code != ExitCode::kOk) return code;
   if (lost) {
     return context.fail(ExitCode::kTryAgain,
-                        "the leader lost its office before the change was committed, and the "
-                        "change with it; ask again");
+                        "leadership changed before the change was committed, and the change was "
+                        "lost; run the command again");
   }
   context.streams.out << fmt::format("{} is {}\n", key, value);
   return ExitCode::kOk;

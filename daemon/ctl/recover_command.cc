@@ -41,7 +41,7 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
   if (::isatty(STDIN_FILENO) == 0) {
     return context.fail(
         ExitCode::kUsage,
-        fmt::format("nothing was changed: {} needs --yes, or a terminal to ask on", what));
+        fmt::format("nothing was changed: {} needs --yes, or a terminal for the question", what));
   }
   context.streams.err << "Type yes to go on: " << std::flush;
   std::string answer;
@@ -53,7 +53,7 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
 ExitCode report(Context& context, const offline::Survivor& survivor) {
   const std::string text = offline::survivor_text(survivor.end, survivor.cluster);
   for (const std::string& warning : survivor.warnings) {
-    context.streams.err << "a start would do this first: " << warning << "\n";
+    context.streams.err << "a start would first do this: " << warning << "\n";
   }
   if (context.json) {
     json::array voters;
@@ -113,7 +113,7 @@ void tell_what_is_lost(const Context& context, const offline::Survivor& survivor
                        const offline::RecoveryPlan& plan) {
   std::string text = fmt::format(
       "RECOVERY OF CLUSTER {} (id {}) FROM THE LOSS OF A MAJORITY\n\n"
-      "The log of node {}{} is taken for the cluster's: it ends with index {} of term {}.\n",
+      "The log of node {}{} becomes the cluster's log: it ends with index {} of term {}.\n",
       survivor.genesis.cluster_name, survivor.cluster.to_string(), plan.best.node,
       plan.is_best ? ", in this directory," : "", plan.best.last_index, plan.best.last_term);
   if (plan.is_best) {
@@ -176,10 +176,10 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
     if (auto stop = ask(context, "recover --members")) return *stop;
   }
   if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
-    return context.fail(exit_code(done.error().kind),
-                        done.error().text +
-                            "\nthe recovery is not complete: when the cause is "
-                            "mended, run the same command again");
+    return context.fail(
+        exit_code(done.error().kind),
+        done.error().text +
+            "\nthe recovery is not complete: fix the cause, then run the same command again");
   }
   if (context.json) {
     context.streams.out << json::serialize(json::object{{"node", survivor.identity.node_id.value()},
@@ -205,8 +205,8 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
   if (!given) return context.fail(given.error());
   if (survivor.is_interrupted()) {
     return context.fail(ExitCode::kNegative,
-                        "a recovery of this directory was interrupted: complete it first. "
-                        "`connectctl recover --data-dir DIR` tells more");
+                        "a recovery of this directory was interrupted: complete it first. For "
+                        "details: connectctl recover --data-dir DIR");
   }
   auto plan = offline::plan_skip(files, directory, survivor, *given);
   if (!plan) {
@@ -257,13 +257,12 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
 ExitCode recover_command(Context& context) {
   const std::string directory = context.option("data-dir");
   if (directory.empty()) {
-    return context.fail(ExitCode::kUsage,
-                        "give the node's node.data_dir: connectctl recover --data-dir DIR");
+    return context.fail(
+        ExitCode::kUsage,
+        "missing --data-dir, the node's node.data_dir: connectctl recover --data-dir DIR");
   }
   if (context.has("members") && context.has("skip-entry")) {
-    return context.fail(ExitCode::kUsage,
-                        "--members and --skip-entry are two different things: "
-                        "give one of them");
+    return context.fail(ExitCode::kUsage, "--members and --skip-entry exclude each other");
   }
   auto files = storage::make_real_file_system();
   // Before the lock, which would make its file in any directory.
@@ -284,11 +283,11 @@ ExitCode recover_command(Context& context) {
   struct stat status {};
   const bool changes = context.has("members") || context.has("skip-entry");
   if (changes && ::stat(directory.c_str(), &status) == 0 && status.st_uid != ::geteuid()) {
-    return context.fail(ExitCode::kPermission,
-                        fmt::format("{} belongs to user {}, and you are user {}: run this as its "
-                                    "owner, the user that runs connectd, with: sudo -u '#{}' "
-                                    "connectctl recover ...",
-                                    directory, status.st_uid, ::geteuid(), status.st_uid));
+    return context.fail(
+        ExitCode::kPermission,
+        fmt::format("{} belongs to user {}, and you are user {}: run this as its owner, the user "
+                    "of connectd: sudo -u '#{}' connectctl recover ...",
+                    directory, status.st_uid, ::geteuid(), status.st_uid));
   }
   auto survivor = offline::look_at_survivor(*files, directory);
   if (!survivor) return context.fail(survivor.error());

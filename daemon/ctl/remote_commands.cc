@@ -86,8 +86,8 @@ std::set<NodeId> learners_of(const std::vector<AskedNode>& nodes, NodeId leader)
 }
 
 std::string_view disk_problem(std::string_view state) {
-  return state == "stalled"   ? "its disk completes nothing"
-         : state == "no room" ? "its disk is full, and its log has no room"
+  return state == "stalled"   ? "its disk has stalled"
+         : state == "no room" ? "its disk is full, and its log has no space"
                               : "its disk is full";
 }
 
@@ -112,7 +112,7 @@ void add_node(const AskedNode& asked, bool is_voter, std::map<Index, uint64_t>& 
     view.problems.push_back(fmt::format("node {} is not ready: {}", id, status.reason));
   }
   if (status.disk_state != "ok") {
-    view.problems.push_back(fmt::format("node {}: {} ({} bytes are free)", id,
+    view.problems.push_back(fmt::format("node {}: {} (free={})", id,
                                         disk_problem(status.disk_state),
                                         with_thousands(status.disk_free_bytes)));
   }
@@ -120,8 +120,8 @@ void add_node(const AskedNode& asked, bool is_voter, std::map<Index, uint64_t>& 
   auto [known, fresh] = digest_at.emplace(status.applied_index, status.digest);
   if (!fresh && known->second != status.digest) {
     view.problems.push_back(
-        fmt::format("the digests at index {} differ: {:016x} and {:016x}. The replicas "
-                    "are not equal; stop writing and look at their logs",
+        fmt::format("the digests at index {} differ: {:016x} and {:016x}. The replicas have "
+                    "diverged; stop writing and check their logs",
                     status.applied_index, known->second, status.digest));
   }
   view.rows.push_back({status.name, self == status.members.end() ? "" : self->peer,
@@ -194,7 +194,7 @@ Result<std::string> from_hex(std::string_view text) {
     if (c == ' ') continue;
     int value = digit(c);
     if (value < 0) {
-      return failure(ErrorKind::kUsage, fmt::format("--hex: '{}' is no hexadecimal digit", c));
+      return failure(ErrorKind::kUsage, fmt::format("--hex: '{}' is not a hexadecimal digit", c));
     }
     if (high < 0) {
       high = value;
@@ -203,7 +203,7 @@ Result<std::string> from_hex(std::string_view text) {
       high = -1;
     }
   }
-  if (high >= 0) return failure(ErrorKind::kUsage, "--hex: an odd number of digits");
+  if (high >= 0) return failure(ErrorKind::kUsage, "--hex: must have an even number of digits");
   return bytes;
 }
 
@@ -213,7 +213,7 @@ Result<std::string> read_all(std::istream& in, const std::string& name) {
   while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0) {
     bytes.append(block.data(), static_cast<size_t>(in.gcount()));
     if (bytes.size() > kMaxEntryPayloadBytes) {
-      return failure(ErrorKind::kUsage, fmt::format("{}: is larger than any request may be", name));
+      return failure(ErrorKind::kUsage, fmt::format("{}: exceeds the maximum request size", name));
     }
   }
   if (in.bad()) return failure(ErrorKind::kNotFound, fmt::format("{}: cannot be read", name));
@@ -225,10 +225,10 @@ Result<std::string> request_bytes(Context& context) {
   int ways =
       (context.has("hex") ? 1 : 0) + (context.has("file") ? 1 : 0) + (context.has("resp") ? 1 : 0);
   if (ways > 1) {
-    return failure(ErrorKind::kUsage, "give one of --hex, --file and --resp");
+    return failure(ErrorKind::kUsage, "--hex, --file and --resp exclude each other");
   }
   if (context.has("file")) {
-    if (!words.empty()) return failure(ErrorKind::kUsage, "give either a text or --file");
+    if (!words.empty()) return failure(ErrorKind::kUsage, "a text and --file exclude each other");
     std::ifstream in(context.option("file"), std::ios::binary);
     if (!in) {
       return failure(ErrorKind::kNotFound, fmt::format("{}: cannot be opened: {}",
@@ -236,14 +236,14 @@ Result<std::string> request_bytes(Context& context) {
     }
     return read_all(in, context.option("file"));
   }
-  if (words.empty()) return failure(ErrorKind::kUsage, "a request is wanted");
+  if (words.empty()) return failure(ErrorKind::kUsage, "missing request");
   if (context.has("resp")) {
     std::string bytes = fmt::format("*{}\r\n", words.size());
     for (const std::string& word : words) bytes += fmt::format("${}\r\n{}\r\n", word.size(), word);
     return bytes;
   }
   if (words.size() > 1) {
-    return failure(ErrorKind::kUsage, "the request is one argument: put it in quotes");
+    return failure(ErrorKind::kUsage, "the request must be one argument: put it in quotes");
   }
   if (context.has("hex")) return from_hex(words[0]);
   if (words[0] == "-") return read_all(context.streams.in, "standard input");
@@ -295,8 +295,8 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
   }
   if (code == "UNKNOWN") {
     return context.fail(ExitCode::kTryAgain,
-                        fmt::format("{}. It may have happened or not: read before you repeat it. "
-                                    "Try: connectctl -e {} status",
+                        fmt::format("{}. It may or may not have happened: read before you repeat "
+                                    "it. Try: connectctl -e {} status",
                                     text, where));
   }
   return context.fail(ExitCode::kNegative, fmt::format("{}. Try: connectctl help call", text));
@@ -325,10 +325,10 @@ ExitCode status_command(Context& context) {
         view.leader && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
-  return context.fail(ExitCode::kUnavailable,
-                      fmt::format("no node answers ({}). Name others with -e HOST:PORT, or look at "
-                                  "the nodes' logs",
-                                  why));
+  return context.fail(
+      ExitCode::kUnavailable,
+      fmt::format("no node answers ({}). Set others with -e HOST:PORT, or check the nodes' logs",
+                  why));
 }
 
 ExitCode call_command(Context& context) {
@@ -336,7 +336,7 @@ ExitCode call_command(Context& context) {
   std::string read = context.has("read") ? context.option("read") : "linearizable";
   if (read.empty() || read.find(';') != std::string::npos) {
     return context.fail(ExitCode::kUsage,
-                        "--read takes linearizable, lease or stale. Try: connectctl help call");
+                        "--read must be linearizable, lease or stale. Try: connectctl help call");
   }
   for (const char* bound : {"max-age", "min-index"}) {
     if (context.has(bound)) read += fmt::format("; {}={}", bound, context.option(bound));
@@ -362,7 +362,7 @@ ExitCode call_command(Context& context) {
     if (!outcome && outcome.error().sent) {
       return context.fail(
           ExitCode::kTryAgain,
-          fmt::format("{}: {}. The request was sent, so it may have happened or not: read before "
+          fmt::format("{}: {}. The request was sent; it may or may not have happened: read before "
                       "you repeat it. Try: connectctl -e {} status",
                       endpoint.to_string(), outcome.error().text,
                       join_addresses(context.endpoints)));
@@ -379,8 +379,8 @@ ExitCode call_command(Context& context) {
     return call_failed(context, *outcome, endpoint.to_string());
   }
   return context.fail(ExitCode::kUnavailable,
-                      fmt::format("no node takes the request ({}). Name others with -e HOST:PORT, "
-                                  "or look at the nodes' logs",
+                      fmt::format("no node accepts the request ({}). Set others with -e HOST:PORT, "
+                                  "or check the nodes' logs",
                                   why));
 }
 

@@ -51,13 +51,14 @@ config::Parsed<uint64_t> number_option(const Context& context, const std::string
   uint64_t value = 0;
   for (char c : text) {
     if (c < '0' || c > '9' || value > UINT64_MAX / 10 - 10) {
-      return tl::unexpected<std::string>(fmt::format("--{}: '{}' is no whole number", name, text));
+      return tl::unexpected<std::string>(
+          fmt::format("--{}: '{}' must be a whole number", name, text));
     }
     value = value * 10 + static_cast<uint64_t>(c - '0');
   }
   if (text.empty() || value < low || value > high) {
     return tl::unexpected<std::string>(
-        fmt::format("--{}: '{}' is not between {} and {}", name, text, low, high));
+        fmt::format("--{}: '{}' must be between {} and {}", name, text, low, high));
   }
   return value;
 }
@@ -65,7 +66,7 @@ config::Parsed<uint64_t> number_option(const Context& context, const std::string
 Result<Plan> make_plan(const Context& context) {
   Plan plan;
   if (!context.has("plugin")) {
-    return failure(ErrorKind::kUsage, "say which plugin to run: --plugin FILE");
+    return failure(ErrorKind::kUsage, "missing --plugin FILE");
   }
   auto seed = number_option(context, "seed", 1, 0, UINT64_MAX / 2);
   if (!seed) return failure(ErrorKind::kUsage, seed.error());
@@ -257,7 +258,7 @@ ExitCode sim_command(Context& context) {
     if (seed % 100 == 0 && report.failure.empty()) {
       sim::SimReport again = sim::Simulation(options_of(*plan, seed)).run();
       if (again.trace_hash != report.trace_hash) {
-        report.failure = "same seed: the second run went another way than the first";
+        report.failure = "same seed: the two runs differ";
       }
     }
     if (!report.failure.empty()) {

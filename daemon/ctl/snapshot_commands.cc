@@ -58,8 +58,7 @@ Result<admin::SnapshotList> list_of(const Context& context, const Address& endpo
   auto list = admin::from_json<admin::SnapshotList>(*body);
   if (list) return std::move(*list);
   return failure(ErrorKind::kMismatch,
-                 fmt::format("{} answers what this connectctl does not understand; use the one of "
-                             "its version",
+                 fmt::format("unknown answer from {}; use the connectctl of its version",
                              endpoint.to_string()));
 }
 
@@ -77,19 +76,18 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
       return list->snapshots.front();
     }
     if (!list->taking) {
-      return failure(
-          ErrorKind::kRefused,
-          fmt::format("{} could not take a snapshot: {}. It tries again by itself; see: connectctl "
-                      "-e {} snapshot list",
-                      endpoint.to_string(),
-                      list->failure.empty() ? "its log says why" : list->failure,
-                      endpoint.to_string()));
+      return failure(ErrorKind::kRefused,
+                     fmt::format("{} failed to take a snapshot: {}. It retries automatically; see: "
+                                 "connectctl -e {} snapshot list",
+                                 endpoint.to_string(),
+                                 list->failure.empty() ? "its log says why" : list->failure,
+                                 endpoint.to_string()));
     }
     if (read_clocks().time >= end) {
-      return failure(ErrorKind::kNotNow,
-                     fmt::format("the snapshot is not done yet; see whether it is with: connectctl "
-                                 "-e {} snapshot list",
-                                 endpoint.to_string()));
+      return failure(
+          ErrorKind::kNotNow,
+          fmt::format("the snapshot is not done yet; check later: connectctl -e {} snapshot list",
+                      endpoint.to_string()));
     }
     std::this_thread::sleep_for(kLookInterval);
   }
@@ -125,7 +123,7 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
     if (piece->size() != length) {
       return failure(
           ErrorKind::kRefused,
-          fmt::format("{} has {} bytes of {} where {} were listed; try again", endpoint.to_string(),
+          fmt::format("{} sent {} bytes of {}, not {} as listed; try again", endpoint.to_string(),
                       offset + piece->size(), wanted.name, wanted.bytes));
     }
     if (auto done = (*file)->write_at(offset, as_bytes(*piece)); !done) return done;
@@ -182,10 +180,9 @@ ExitCode snapshot_save_command(Context& context) {
   const std::string& path = context.arguments[0];
   std::error_code ec;
   if (fs::exists(path, ec)) {
-    return context.fail(ExitCode::kCannotCreate,
-                        fmt::format("{} exists already, and nothing is written over; name another "
-                                    "file",
-                                    path));
+    return context.fail(
+        ExitCode::kCannotCreate,
+        fmt::format("{} exists already and is not overwritten; use another file", path));
   }
   const Address& endpoint = context.endpoints.front();
   Result<Listed> wanted = failure(ErrorKind::kInternal, "");
@@ -311,19 +308,18 @@ ExitCode snapshot_restore_command(Context& context) {
     options.cluster_name = config.cluster.name;
     data_dir = config.node.data_dir;
   } else if (!context.has("peer")) {
-    return context.fail(
-        ExitCode::kUsage,
-        "who is the first member? --config FILE takes it from the file that connectd will run "
-        "with; else --peer HOST:PORT is wanted, and --node, --client and --http");
+    return context.fail(ExitCode::kUsage,
+                        "missing first member: pass --config FILE, the file that connectd will run "
+                        "with, or --peer HOST:PORT with --node, --client and --http");
   } else if (data_dir.empty()) {
-    return context.fail(ExitCode::kUsage, "--data-dir DIR is wanted: where the node is to live");
+    return context.fail(ExitCode::kUsage, "missing --data-dir DIR, the node's new directory");
   }
   if (context.has("node") && config_path.empty()) {
     const std::string text = context.option("node");
     uint64_t id = 0;
     auto end = std::from_chars(text.data(), text.data() + text.size(), id);
     if (end.ec != std::errc() || end.ptr != text.data() + text.size() || id == 0) {
-      return context.fail(ExitCode::kUsage, "--node takes a node id, a positive number");
+      return context.fail(ExitCode::kUsage, "--node must be a node id, a positive number");
     }
     founder.id = NodeId(id);
   }

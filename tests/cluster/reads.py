@@ -198,7 +198,7 @@ def test_header_and_options(context):
     check(ctl(cluster, "call", "get", "--read", "lease") == "2\n", "call --read lease")
     check(ctl(cluster, "call", "get", "--read", "stale", "--max-age", "5s", "--min-index", str(index + 1)) == "2\n",
           "call --read stale")
-    for words, text in ((("--read", "eventual"), "there is no read level 'eventual'"),
+    for words, text in ((("--read", "eventual"), "unknown read level 'eventual'"),
                         (("--read", "stale", "--max-age", "soon"), "max-age: "),
                         (("--read", "stale", "--min-index", "-1"), "min-index: "),
                         (("--max-age", "1s"), "max-age bounds a stale read only")):

@@ -226,7 +226,7 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
             (("--members", f"{own},2"), EXIT_USAGE, "how node 2's log ends has to be given"),
             (("--members", "one"), EXIT_USAGE, "neither a node's id nor a survivor"),
             (("--members", own), EXIT_USAGE, "needs --yes"),
-            (("--members", own, "--skip-entry", 3), EXIT_USAGE, "two different things"),
+            (("--members", own, "--skip-entry", 3), EXIT_USAGE, "exclude each other"),
             (("--skip-entry", 1), EXIT_NO, "only commands and ticks"),
             (("--skip-entry", 10_000), EXIT_NO, "log ends at index"),
             (("--skip-entry", index), EXIT_USAGE, "needs --yes")):

@@ -549,17 +549,17 @@ TEST_F(HttpServerTest, TheReadLevelOfACallReachesTheNode) {
 
 TEST_F(HttpServerTest, AReadLevelThatIsNoneIsRefusedWithWhatThereIs) {
   const std::vector<std::pair<std::string, std::string>> bad = {
-      {"eventual", "write linearizable, lease or stale"},
-      {"stale; age=5s", "there is no bound 'age'"},
-      {"lease; max-age=5s", "max-age bounds a stale read only"},
+      {"eventual", "must be linearizable, lease or stale"},
+      {"stale; age=5s", "unknown bound 'age'"},
+      {"lease; max-age=5s", "max-age is for stale reads only"},
       {"stale; max-age=5", "max-age: "},
       {"stale; max-age", "max-age: "},
       {"stale; max-age=-1s", "max-age: "},
       {"stale; min-index=-1", "min-index: "},
-      {"stale; min-index=1; min-index=2", "min-index is given twice"},
-      {"stale; max-age=1s; max-age=1s", "max-age is given twice"},
-      {"stale;", "there is no bound ''"},
-      {"; max-age=1s", "max-age bounds a stale read only"},
+      {"stale; min-index=1; min-index=2", "duplicate min-index"},
+      {"stale; max-age=1s; max-age=1s", "duplicate max-age"},
+      {"stale;", "unknown bound ''"},
+      {"; max-age=1s", "max-age is for stale reads only"},
   };
   for (const auto& [text, why] : bad) {
     HttpRequest request = call_request("get");
@@ -701,7 +701,7 @@ TEST_F(HttpServerTest, ClusterAsksTheOthers) {
   EXPECT_EQ(at(2, "reachable").as_bool(), false);
   EXPECT_EQ(at(2, "error").as_string(), "connection refused");
   EXPECT_EQ(at(3, "error").as_string(), "another node answers at this address");
-  EXPECT_EQ(at(4, "error").as_string(), "its http address is not known");
+  EXPECT_EQ(at(4, "error").as_string(), "unknown http address");
 }
 
 TEST_F(HttpServerTest, AnAddressInUseIsNamed) {

@@ -21,11 +21,12 @@ TEST(Address, RejectsWithTheRemedy) {
         "ho st:1", "host:1/",  "[::1]x:1", "host:1:2", "http://host:1"}) {
     auto address = parse_address(bad);
     ASSERT_FALSE(address) << bad;
-    EXPECT_NE(address.error().find("write host:port, like"), std::string::npos) << address.error();
+    EXPECT_NE(address.error().find("must be host:port, such as"), std::string::npos)
+        << address.error();
   }
   EXPECT_EQ(parse_address("h:70000").error(),
-            "the port of 'h:70000' must be 1 to 65535; write host:port, like 127.0.0.1:7101 or "
-            "[::1]:7101");
+            "the port of 'h:70000' must be 1 to 65535; must be host:port, such as 127.0.0.1:7101 "
+            "or [::1]:7101");
 }
 
 TEST(Address, KnowsLoopbackAndWildcard) {

@@ -104,24 +104,24 @@ TEST_F(ClusterTest, StartsShowsAndStops) {
 
   Outcome stopped = connectctl({"cluster", "stop", directory_});
   EXPECT_EQ(stopped.code, ExitCode::kOk) << stopped.err;
-  EXPECT_EQ(stopped.err, "3 of 3 nodes ran, and have stopped\n");
+  EXPECT_EQ(stopped.err, "3 of 3 nodes were running and have stopped\n");
   EXPECT_EQ(connectctl({"cluster", "status", directory_}).code, ExitCode::kNegative);
   EXPECT_EQ(connectctl({"cluster", "stop", directory_}).err,
-            "0 of 3 nodes ran, and have stopped\n");
+            "0 of 3 nodes were running and have stopped\n");
 }
 
 TEST_F(ClusterTest, AnotherNumberOfNodesIsRefused) {
   ASSERT_EQ(start("good.so", {"--nodes", "1"}).code, ExitCode::kOk);
   Outcome other = start("good.so", {"--nodes", "3"});
   EXPECT_EQ(other.code, ExitCode::kUsage);
-  EXPECT_THAT(other.err, HasSubstr("holds a cluster of 1 already"));
+  EXPECT_THAT(other.err, HasSubstr("already has a cluster of 1"));
 }
 
 TEST_F(ClusterTest, ANodeThatEndsIsShownWithItsLog) {
   Outcome outcome = start("fails.so", {"--nodes", "1"});
   EXPECT_EQ(outcome.code, ExitCode::kNegative);
   EXPECT_THAT(outcome.err, HasSubstr("  this plugin fails\n"));
-  EXPECT_THAT(outcome.err, HasSubstr("node 1 ended with exit code 81"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 1 exited with exit code 81"));
 }
 
 TEST_F(ClusterTest, ANodeThatIsNotReadyInTimeIsNamed) {
@@ -155,7 +155,7 @@ TEST_F(ClusterTest, APidThatBelongsToAnotherIsLeftAlone) {
 TEST_F(ClusterTest, WhatIsMissingIsNamed) {
   Outcome none = connectctl({"cluster", "stop", files_.path("nothing")});
   EXPECT_EQ(none.code, ExitCode::kNoInput);
-  EXPECT_THAT(none.err, HasSubstr("holds no cluster"));
+  EXPECT_THAT(none.err, HasSubstr("has no cluster"));
   Outcome daemon = connectctl({"cluster", "start", directory_, "--plugin", plugin("good.so"),
                                "--connectd", "/nonexistent/connectd"});
   EXPECT_EQ(daemon.code, ExitCode::kNoInput);

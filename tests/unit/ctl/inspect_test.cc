@@ -129,7 +129,7 @@ TEST(Inspect, WhatIsNoDataDirectory) {
   for (const char* part : {"wal", "snapshot", "identity"}) {
     Outcome outcome = connectctl({"inspect", part, empty.path()});
     EXPECT_EQ(outcome.code, ExitCode::kNoInput) << part;
-    EXPECT_THAT(outcome.err, HasSubstr("it is no data directory"));
+    EXPECT_THAT(outcome.err, HasSubstr("it is not a data directory"));
   }
   EXPECT_EQ(connectctl({"inspect", "wal", "/nonexistent"}).code, ExitCode::kNoInput);
 }
@@ -156,7 +156,7 @@ TEST_F(InspectTest, LogOfNewerVersion) {
   EXPECT_THAT(outcome.out, HasSubstr(" newer "));
   EXPECT_THAT(outcome.out, HasSubstr("an entry with kind 250"));
   EXPECT_THAT(outcome.err, HasSubstr("0 invalid"));
-  EXPECT_THAT(outcome.err, HasSubstr("written by a newer connectd"));
+  EXPECT_THAT(outcome.err, HasSubstr("a newer connectd wrote"));
 }
 
 }  // namespace

@@ -210,7 +210,7 @@ TEST_F(MemberTest, AChangeThatWasLostWithItsLeaderIsTold) {
   };
   Outcome outcome = connectctl({"member", "replace", "2", "-e", one_.address(), "--timeout", "5s"});
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
-  EXPECT_THAT(outcome.err, HasSubstr("the change with it; ask again"));
+  EXPECT_THAT(outcome.err, HasSubstr("the change was lost; run the command again"));
 }
 
 TEST_F(MemberTest, WrongWordsAreUsageErrors) {
@@ -277,7 +277,7 @@ TEST_F(MemberTest, SnapshotsAreListedAndTaken) {
   one_.snapshots = {false, "no space left", {}};
   Outcome failed = connectctl({"snapshot", "take", "-e", one_.address()});
   EXPECT_EQ(failed.code, ExitCode::kNegative);
-  EXPECT_THAT(failed.err, HasSubstr("could not take a snapshot: no space left"));
+  EXPECT_THAT(failed.err, HasSubstr("failed to take a snapshot: no space left"));
 }
 
 TEST_F(StatusTest, JsonIsTheAnswerOfTheNode) {
@@ -325,7 +325,7 @@ TEST_F(StatusTest, FullAndStalledDisksAreTold) {
   two_.status.disk_free_bytes = 1234;
   publish();
   Outcome outcome = connectctl({"status", "-e", one_.address()});
-  EXPECT_THAT(outcome.err, HasSubstr("warning: node 2: its disk is full (1,234 bytes are free)"));
+  EXPECT_THAT(outcome.err, HasSubstr("warning: node 2: its disk is full (free=1,234)"));
   EXPECT_THAT(outcome.out, Not(HasSubstr("NO WRITES")));
   two_.status.disk_state = "stalled";
   one_.status.disk_state = "no room";
@@ -334,8 +334,8 @@ TEST_F(StatusTest, FullAndStalledDisksAreTold) {
   outcome = connectctl({"status", "-e", one_.address()});
   EXPECT_EQ(outcome.code, ExitCode::kNegative);
   EXPECT_THAT(outcome.out, HasSubstr("DISKS FULL, NO WRITES"));
-  EXPECT_THAT(outcome.err, HasSubstr("node 2: its disk completes nothing"));
-  EXPECT_THAT(outcome.err, HasSubstr("node 1: its disk is full, and its log has no room"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 2: its disk has stalled"));
+  EXPECT_THAT(outcome.err, HasSubstr("node 1: its disk is full, and its log has no space"));
 }
 
 TEST(Status, NobodyReachableIs69) {
@@ -393,7 +393,7 @@ TEST(Call, ErrorsHaveTheirExitCodes) {
   node.reply(failed(node::ReplyCode::kUnknown, "no answer"));
   Outcome unknown = call();
   EXPECT_EQ(unknown.code, ExitCode::kTryAgain);
-  EXPECT_THAT(unknown.err, HasSubstr("UNKNOWN: no answer. It may have happened or not"));
+  EXPECT_THAT(unknown.err, HasSubstr("UNKNOWN: no answer. It may or may not have happened"));
   node.reply(failed(node::ReplyCode::kPlugin, "it failed"));
   EXPECT_EQ(call().code, ExitCode::kNegative);
 
@@ -440,7 +440,7 @@ TEST(Call, AConnectionThatBreaksLeavesItOpen) {
   closer.join();
   close(listener);
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
-  EXPECT_THAT(outcome.err, HasSubstr("it may have happened or not"));
+  EXPECT_THAT(outcome.err, HasSubstr("it may or may not have happened"));
   EXPECT_TRUE(serving.requests().empty());
 }
 
@@ -494,7 +494,7 @@ TEST_F(MemberTest, TimeoutEndsTheWaitForTheChange) {
   Outcome outcome = connectctl(
       {"member", "add", "4", "--peer", "h:4", "-e", one_.address(), "--timeout", "400ms"});
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
-  EXPECT_THAT(outcome.err, HasSubstr("the change goes on by itself"));
+  EXPECT_THAT(outcome.err, HasSubstr("the change continues without this command"));
   EXPECT_GE(read_clocks().time - begin, std::chrono::milliseconds(400));
   EXPECT_LT(read_clocks().time - begin, std::chrono::seconds(5));
 }
@@ -502,7 +502,7 @@ TEST_F(MemberTest, TimeoutEndsTheWaitForTheChange) {
 TEST(Call, NobodyReachableIs69) {
   Outcome outcome = connectctl({"call", "incr", "-e", "127.0.0.1:1"});
   EXPECT_EQ(outcome.code, ExitCode::kUnavailable);
-  EXPECT_THAT(outcome.err, HasSubstr("no node takes the request"));
+  EXPECT_THAT(outcome.err, HasSubstr("no node accepts the request"));
 }
 
 }  // namespace

@@ -68,16 +68,16 @@ TEST(SimCommand, WrongUseIsNamed) {
     std::string text;
   };
   for (const Case& c : std::vector<Case>{
-           {{}, ExitCode::kUsage, "say which plugin to run: --plugin FILE"},
+           {{}, ExitCode::kUsage, "missing --plugin FILE"},
            {{"--plugin", kCounter, "--seed", "x"},
             ExitCode::kUsage,
-            "--seed: 'x' is no whole number"},
+            "--seed: 'x' must be a whole number"},
            {{"--plugin", kCounter, "--nodes", "10"},
             ExitCode::kUsage,
-            "--nodes: '10' is not between 1 and 9"},
+            "--nodes: '10' must be between 1 and 9"},
            {{"--plugin", kCounter, "--steps", "5"},
             ExitCode::kUsage,
-            "--steps: '5' is not between 1000 and 1000000000"},
+            "--steps: '5' must be between 1000 and 1000000000"},
            {{"--plugin", kCounter, "--faults", "rain"},
             ExitCode::kUsage,
             "--faults: there is no fault 'rain'; there are: message_loss, "},
