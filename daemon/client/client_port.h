@@ -1,5 +1,5 @@
-// The port that clients talk to: accepts connections and bounds their number. What happens on one
-// of them is connection.h's.
+// The port that clients talk to: accepts connections and bounds their number. connection.h drives
+// one of them, conversation.h knows its protocol.
 //
 // Loop thread only.
 #pragma once
@@ -8,10 +8,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "base/address.h"
 #include "base/error.h"
+#include "client/client_port_options.h"
 #include "node/service.h"
 
 namespace boost::asio {
@@ -19,37 +19,6 @@ class io_context;
 }
 
 namespace connectd::client {
-
-struct ClientPortOptions {
-  std::optional<node::Framing> framing;  // none: what the plugin declares
-  size_t max_connections = 10000;
-  // Of one connection: while one of these is reached, nothing more is read from it.
-  size_t pipelined_max = 4096;                  // requests without a reply
-  size_t pending_bytes_max = size_t{8} << 20;   // of those requests
-  size_t output_pause_bytes = size_t{1} << 20;  // replies that the client has not taken
-  // More than this, and the client does not read: its connection closes.
-  size_t output_bytes_max = size_t{64} << 20;
-  // Takes no byte of its replies for so long: the same.
-  std::chrono::milliseconds stall_timeout{60000};
-  // Held in requests that are not whole yet, over all connections, not counting what every
-  // connection may hold.
-  size_t input_bytes_max = size_t{256} << 20;
-  // A connection that was silent for so long gives back all but a small buffer.
-  std::chrono::milliseconds idle_time{10000};
-  // After its last reply a connection that ends is read from for so long, unless the client closes.
-  std::chrono::milliseconds linger_time{2000};
-  // How often these times are looked at.
-  std::chrono::milliseconds sweep_interval{1000};
-};
-
-struct ClientPortCounters {
-  uint64_t accepted = 0;
-  uint64_t rejected = 0;    // over max_connections, or no descriptors left
-  uint64_t requests = 0;    // handed to the node
-  uint64_t bad_frames = 0;  // connections closed for bytes that were not understood
-  uint64_t too_large = 0;
-  uint64_t stalled = 0;  // connections closed because the client did not read
-};
 
 class ClientPort final {
  public:

@@ -1,0 +1,177 @@
+// The protocol of one client's connection: bytes -> requests -> the node's stream -> replies ->
+// bytes. It owns everything about the connection but the socket: the buffers and their limits, the
+// framing, the order of replies, and how the connection ends. It has no socket and no clock.
+//
+// A driver (client/connection.h, and the simulator) reports what happened to its socket:
+// received(), end_of_input(), sent(), cannot_send(), and calls next() after each of them. next()
+// parses what it may and returns what the socket must do now. All replies that are ready are one
+// piece of output, so they leave with one system call.
+//
+// Bounds: reading stops while too many requests are unanswered, or too many replies unread by the
+// client. So a client costs bounded memory whatever it does. Replies that the framing makes itself
+// (QUIT, a request over the limit) wait for their place among the node's replies.
+//
+// The end: after QUIT, a broken frame or the client's half-close, the replies that are owed are
+// sent. Then the driver shuts down the sending side and reads on for a moment, so that the kernel
+// does not reset the connection while the last reply is on its way.
+//
+// Loop thread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "client/client_port_options.h"
+#include "node/service.h"
+#include "wire/framing.h"
+
+namespace connectd::client {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// The input buffer of a connection that is new or idle, and of a busy one. A larger request grows
+// it further, up to the size of that request.
+inline constexpr size_t kIdleInputBytes = size_t{2} << 10;
+inline constexpr size_t kBusyInputBytes = size_t{64} << 10;
+// An output buffer over this is freed once it has been sent.
+inline constexpr size_t kKeepOutputBytes = size_t{64} << 10;
+
+// What the conversations of one port have in common.
+struct Shared {
+  const ClientPortOptions options;
+  node::Service& service;
+  ClientPortCounters counters{};
+  size_t large_input_bytes = 0;  // in buffers over kBusyInputBytes
+};
+
+std::unique_ptr<wire::FrameParser> make_parser(const Shared& shared);
+
+// How a conversation reaches its driver when the node replies between the driver's own calls.
+class ConversationDriver {
+ public:
+  // The replies of this turn are complete: call next() and carry it out, unless a call of next() is
+  // in progress already. May destroy the conversation.
+  virtual void on_replies_end() = 0;
+  // The output is over its limit, and more replies follow: send what the socket takes at once, and
+  // report it by sent(). Must not call next().
+  virtual void relieve_output() = 0;
+
+ protected:
+  ~ConversationDriver() = default;
+};
+
+class Conversation final : public node::ReplyHandler {
+ public:
+  // `shared` and `driver` must outlive it.
+  Conversation(Shared& shared, ConversationDriver& driver, SteadyTime now);
+  ~Conversation();
+  Conversation(const Conversation&) = delete;
+  Conversation& operator=(const Conversation&) = delete;
+
+  // What the driver must do now.
+  struct Wants {
+    bool close = false;      // at once: nothing else counts then
+    bool shut_down = false;  // the sending side, then call was_shut_down(); all output is sent
+    bool send = false;       // output()
+    bool read = false;       // into begin_read(); false while a read is in progress
+  };
+  // Submits the requests that are there, as far as the limits allow, and says what comes next. Not
+  // reentrant.
+  Wants next();
+
+  // ---- input
+  // A read begins. The space stays valid until received(), read_cancelled() or end_of_input().
+  std::span<uint8_t> begin_read();
+  void received(size_t bytes, SteadyTime now);
+  // The client sends no more.
+  void end_of_input();
+  // The read that Sweep::kShrink asked for ended without a byte.
+  void read_cancelled();
+
+  // ---- output
+  // Valid until the next call of any function but this one.
+  std::string_view output() const { return std::string_view(output_).substr(sent_); }
+  void sent(size_t bytes);
+  // The socket takes no more for now.
+  void cannot_send(SteadyTime now);
+  void was_shut_down(SteadyTime now);
+
+  // ---- the end
+  // Ends when no reply is owed.
+  void drain() { is_draining_ = true; }
+  // The socket failed: next() returns `close` from now on.
+  void fail() { is_failed_ = true; }
+  // The socket is closed: gives up the stream. Nothing is called any more.
+  void close();
+  enum class Sweep : uint8_t {
+    kNothing,
+    kClose,
+    kShrink,  // the buffer is larger than an idle client needs: cancel the read
+  };
+  // Looks at the times: stall_timeout, idle_time, linger_time.
+  Sweep sweep(SteadyTime now);
+
+  // node::ReplyHandler
+  void on_reply(const node::Reply& reply) override;
+  void on_replies_end() override { driver_.on_replies_end(); }
+  bool is_congested() const override { return unsent() >= shared_.options.output_pause_bytes; }
+
+ private:
+  // A reply of the framing itself, sent after so many replies of the node.
+  struct OwnReply {
+    uint64_t after = 0;
+    std::string bytes;
+  };
+
+  void parse();
+  void resume_stream();
+  bool is_native(ByteView start);
+  void append_own(std::string bytes);
+  void append_own_error(node::ReplyCode code, std::string_view text);
+  void append_due_own_replies();
+  void end_requests();
+  bool is_blocked() const;
+  bool owes_nothing() const;
+  bool prepare_read();
+  void resize_input(size_t capacity);
+  size_t held() const { return end_ - begin_; }
+  size_t unsent() const { return output_.size() - sent_; }
+
+  Shared& shared_;
+  ConversationDriver& driver_;
+  const std::unique_ptr<wire::FrameParser> parser_;
+  std::unique_ptr<node::RequestStream> stream_;  // none: closed or lingering
+
+  std::unique_ptr<uint8_t[]> input_;
+  size_t capacity_ = 0;
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  size_t wanted_ = 1;  // bytes the parser needs before it can go on
+
+  std::string output_;
+  size_t sent_ = 0;
+  std::vector<OwnReply> own_replies_;
+  uint64_t submitted_ = 0;
+  uint64_t replied_ = 0;
+
+  SteadyTime last_read_;
+  SteadyTime last_send_;       // when the socket last filled up; while lingering: since when
+  bool may_be_native_ = true;  // the magic of the native protocol can still come
+  bool is_reading_ = false;
+  bool was_full_ = false;     // the last read filled the buffer
+  bool owes_resume_ = false;  // is_congested() was true; the stream waits for resume()
+  bool is_draining_ = false;
+  bool has_ended_ = false;  // no more requests are taken
+  bool is_eof_ = false;     // the client has closed its side
+  bool is_lingering_ = false;
+  bool is_failed_ = false;  // to be closed
+};
+
+}  // namespace connectd::client

@@ -1,0 +1,621 @@
+// A conversation without sockets: a driver that is a fake moves the bytes.
+#include "client/conversation.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/unit/client/fake_service.h"
+
+namespace connectd::client {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+const std::string kTooLarge = "ERR TOOLARGE the request is over client.max_request (10 bytes)\n";
+
+// What a socket does, as far as the test lets it.
+class Driver final : public ConversationDriver {
+ public:
+  explicit Driver(Shared& shared)
+      : conversation(std::make_unique<Conversation>(shared, *this, now)) {
+    turn();
+  }
+
+  // The client sends these bytes; a read brings at most `piece_bytes` of them.
+  void give(std::string_view bytes) {
+    input += bytes;
+    turn();
+  }
+  void half_close() {
+    is_half_closed = true;
+    turn();
+  }
+  // The client takes so many more bytes.
+  void take(size_t bytes) {
+    room += bytes;
+    turn();
+  }
+  void sweep() {
+    switch (conversation->sweep(now)) {
+      case Conversation::Sweep::kNothing:
+        return;
+      case Conversation::Sweep::kClose:
+        close();
+        return;
+      case Conversation::Sweep::kShrink:
+        shrunk++;
+        is_reading = false;
+        conversation->read_cancelled();
+        turn();
+    }
+  }
+  void turn() {
+    if (is_in_turn || is_closed) return;
+    is_in_turn = true;
+    while (step()) {
+    }
+    is_in_turn = false;
+  }
+
+  // ConversationDriver
+  void on_replies_end() override { turn(); }
+  void relieve_output() override {
+    relieved++;
+    send();
+  }
+
+  SteadyTime now{seconds(1000)};
+  std::unique_ptr<Conversation> conversation;
+  std::string input;  // sent by the client, not read yet
+  size_t piece_bytes = SIZE_MAX;
+  bool is_half_closed = false;
+  size_t room = SIZE_MAX / 2;
+  std::string got;  // by the client
+  size_t space_bytes = 0;
+  int reads = 0;
+  int sends = 0;
+  int relieved = 0;
+  int shrunk = 0;
+  bool is_reading = false;
+  bool is_shut_down = false;
+  bool is_closed = false;
+
+ private:
+  bool step() {
+    Conversation::Wants wants = conversation->next();
+    if (wants.close) {
+      close();
+      return false;
+    }
+    if (wants.shut_down) {
+      EXPECT_TRUE(conversation->output().empty());
+      is_shut_down = true;
+      conversation->was_shut_down(now);
+      return true;
+    }
+    if (wants.send && room > 0) {
+      send();
+      return true;
+    }
+    if (wants.read) {
+      EXPECT_FALSE(is_reading);
+      space = conversation->begin_read();
+      EXPECT_FALSE(space.empty());
+      space_bytes = space.size();
+      is_reading = true;
+    }
+    if (!is_reading || (input.empty() && !is_half_closed)) return false;
+    is_reading = false;
+    if (input.empty()) {
+      conversation->end_of_input();
+      return true;
+    }
+    const size_t bytes = std::min({piece_bytes, space.size(), input.size()});
+    std::memcpy(space.data(), input.data(), bytes);
+    input.erase(0, bytes);
+    reads++;
+    conversation->received(bytes, now);
+    return true;
+  }
+  void send() {
+    const size_t bytes = std::min(room, conversation->output().size());
+    got += conversation->output().substr(0, bytes);
+    room -= bytes;
+    if (bytes > 0) sends++;
+    conversation->sent(bytes);
+    if (!conversation->output().empty()) conversation->cannot_send(now);
+  }
+  void close() {
+    is_closed = true;
+    conversation->close();
+  }
+
+  std::span<uint8_t> space;
+  bool is_in_turn = false;
+};
+
+class ConversationTest : public testing::Test {
+ protected:
+  void open() {
+    driver_.reset();
+    shared_.reset(new Shared{.options = options_, .service = service_});
+    driver_ = std::make_unique<Driver>(*shared_);
+  }
+  int resumed() { return (*service_.streams.begin())->resumed; }
+
+  FakeService service_;
+  ClientPortOptions options_;
+  std::unique_ptr<Shared> shared_;
+  std::unique_ptr<Driver> driver_;
+};
+
+std::string lines(int count, size_t bytes = 1) {
+  std::string text;
+  for (int i = 0; i < count; i++)
+    text += std::string(bytes, static_cast<char>('a' + i % 26)) + "\n";
+  return text;
+}
+
+// ---- the hot path
+
+TEST_F(ConversationTest, OneReadAndOneSendServeManyRequests) {
+  open();
+  driver_->give(lines(500));
+  EXPECT_EQ(driver_->got, lines(500));
+  EXPECT_EQ(driver_->reads, 1);
+  EXPECT_EQ(driver_->sends, 1);
+  EXPECT_EQ(shared_->counters.requests, 500u);
+}
+
+TEST_F(ConversationTest, RepliesBetweenReadsAreOneSend) {
+  service_.is_immediate = false;
+  open();
+  driver_->give(lines(20));
+  EXPECT_EQ(driver_->got, "");
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got, lines(20));
+  EXPECT_EQ(driver_->sends, 1);
+}
+
+// ---- framings
+
+TEST_F(ConversationTest, RequestsCutAnywhereGiveTheSameReplies) {
+  struct Case {
+    node::Framing framing;
+    std::string requests;
+    std::string replies;
+  };
+  const Case cases[] = {
+      {node::Framing::kLine, "get\r\n\nlong one\n" + std::string(12, 'x') + "\nb\n",
+       "get\n\nlong one\n" + kTooLarge + "b\n"},
+      {node::Framing::kResp, "*1\r\n$1\r\nA\r\nB\r\nRESET\r\n*1\r\n$1\r\nC\r\nQUIT\r\n",
+       "*1\r\n$1\r\nA\r\n\n*1\r\n$1\r\nB\r\n\n+RESET\r\n*1\r\n$1\r\nC\r\n\n+OK\r\n"},
+      {node::Framing::kLength, std::string("\3\0\0\0get\0\0\0\0\1\0\0\0b", 16),
+       std::string("\4\0\0\0get\n\1\0\0\0\n\2\0\0\0b\n", 19)},
+  };
+  service_.limit = 10;
+  for (const Case& c : cases) {
+    service_.declared = c.framing;
+    if (c.framing == node::Framing::kResp) service_.limit = 100;
+    for (bool is_immediate : {true, false}) {
+      service_.is_immediate = is_immediate;
+      for (size_t cut = 1; cut < c.requests.size(); cut++) {
+        open();
+        driver_->give(c.requests.substr(0, cut));
+        driver_->give(c.requests.substr(cut));
+        service_.deliver_all();
+        EXPECT_EQ(driver_->got, c.replies) << "cut at " << cut;
+      }
+      open();
+      driver_->piece_bytes = 1;
+      driver_->give(c.requests);
+      service_.deliver_all();
+      EXPECT_EQ(driver_->got, c.replies) << "byte by byte";
+    }
+  }
+}
+
+TEST_F(ConversationTest, FramingOptionOverridesThePlugin) {
+  service_.declared = node::Framing::kLength;
+  options_.framing = node::Framing::kLine;
+  open();
+  driver_->give("get\n");
+  EXPECT_EQ(driver_->got, "get\n");
+}
+
+TEST_F(ConversationTest, ErrorCodesAndPluginRefusals) {
+  service_.answer = [](const std::string& request, std::string& bytes) {
+    node::Reply reply;
+    bytes = "the text";
+    if (request == "noleader") reply.code = node::ReplyCode::kNoLeader;
+    if (request == "refused") {
+      reply.code = node::ReplyCode::kRejected;
+      reply.plugin_refused = true;
+      bytes = "-ERR wrong\n";
+    }
+    return reply;
+  };
+  open();
+  driver_->give("noleader\nrefused\n");
+  EXPECT_EQ(driver_->got, "ERR NOLEADER the text\n-ERR wrong\n");
+}
+
+TEST_F(ConversationTest, NativeMagicSplitAnywhereIsRefused) {
+  const std::string magic(wire::kNativeMagic);
+  for (auto framing : {node::Framing::kLine, node::Framing::kResp, node::Framing::kLength}) {
+    service_.declared = framing;
+    for (size_t cut = 0; cut <= magic.size(); cut++) {
+      open();
+      driver_->give(magic.substr(0, cut));
+      EXPECT_EQ(driver_->is_shut_down, cut == magic.size()) << cut;
+      driver_->give(magic.substr(cut) + "get\n");
+      EXPECT_NE(driver_->got.find("BADFRAME this version of connectd does not speak"),
+                std::string::npos)
+          << cut;
+      EXPECT_TRUE(driver_->is_shut_down);
+      EXPECT_EQ(service_.submitted, 0u);
+      EXPECT_EQ(shared_->counters.bad_frames, 1u);
+    }
+  }
+}
+
+TEST_F(ConversationTest, PartOfTheNativeMagicIsARequest) {
+  for (size_t cut = 1; cut <= 4; cut++) {
+    open();
+    const std::string start(wire::kNativeMagic.substr(0, cut));
+    driver_->give(start);
+    driver_->give("\nCNTD\x01\n");
+    EXPECT_EQ(driver_->got, start + "\nCNTD\x01\n") << "only as the first bytes";
+  }
+}
+
+// ---- limits on requests
+
+TEST_F(ConversationTest, PipeliningStopsAtItsLimit) {
+  service_.is_immediate = false;
+  options_.pipelined_max = 3;
+  open();
+  driver_->give(lines(10));
+  EXPECT_EQ(service_.submitted, 3u);
+  EXPECT_FALSE(driver_->is_reading) << "a blocked connection is not read";
+  driver_->give(lines(1000));
+  EXPECT_EQ(driver_->input.size(), 2000u);
+  service_.deliver_all(1);
+  EXPECT_EQ(service_.submitted, 4u);
+  while (driver_->got.size() < 2020) service_.deliver_all(2);
+  EXPECT_EQ(driver_->got, lines(10) + lines(1000));
+  EXPECT_EQ(service_.pending_max, 3u);
+}
+
+TEST_F(ConversationTest, OwnRepliesCountAsPipelined) {
+  service_.is_immediate = false;
+  service_.limit = 10;
+  options_.pipelined_max = 3;
+  open();
+  std::string long_line = std::string(11, 'x') + "\n";
+  driver_->give("a\n" + long_line + long_line + long_line + long_line + "b\n");
+  EXPECT_EQ(shared_->counters.too_large, 2u);
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got, "a\n" + kTooLarge + kTooLarge + kTooLarge + kTooLarge);
+  service_.deliver_all();
+  EXPECT_TRUE(driver_->got.ends_with("b\n"));
+}
+
+TEST_F(ConversationTest, PendingBytesStopAtTheirLimit) {
+  service_.is_immediate = false;
+  options_.pending_bytes_max = 1000;
+  open();
+  driver_->give(lines(10, 400));
+  EXPECT_EQ(service_.submitted, 3u);
+  while (driver_->got.size() < lines(10, 400).size()) service_.deliver_all(1);
+  EXPECT_EQ(driver_->got, lines(10, 400));
+  EXPECT_EQ(service_.pending_bytes_max, 1200u);
+}
+
+// ---- limits on replies
+
+TEST_F(ConversationTest, FullOutputPausesAndRoomResumes) {
+  options_.output_pause_bytes = 100;
+  open();
+  driver_->room = 0;
+  driver_->give(lines(10, 49));
+  EXPECT_EQ(service_.submitted, 2u);
+  EXPECT_TRUE(driver_->conversation->is_congested());
+  EXPECT_FALSE(driver_->is_reading);
+  EXPECT_EQ(resumed(), 0);
+  driver_->take(1);
+  EXPECT_EQ(resumed(), 1);
+  EXPECT_EQ(service_.submitted, 3u);
+  EXPECT_TRUE(driver_->conversation->is_congested());
+  driver_->take(10000);
+  EXPECT_GT(resumed(), 1);
+  EXPECT_FALSE(driver_->conversation->is_congested());
+  EXPECT_EQ(driver_->got, lines(10, 49));
+}
+
+TEST_F(ConversationTest, OutputOverItsMaximumCloses) {
+  options_.output_bytes_max = 200;
+  service_.is_immediate = false;
+  open();
+  driver_->room = 0;
+  driver_->give(lines(10, 49));
+  service_.deliver_all(4);
+  EXPECT_FALSE(driver_->is_closed);
+  EXPECT_EQ(driver_->relieved, 0);
+  service_.deliver_all(6);
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(driver_->relieved, 1) << "nothing more is tried on a connection that has failed";
+  EXPECT_EQ(shared_->counters.stalled, 1u);
+  EXPECT_TRUE(service_.streams.empty());
+}
+
+TEST_F(ConversationTest, SocketThatTakesManyRepliesStaysOpen) {
+  options_.output_bytes_max = 200;
+  options_.output_pause_bytes = 100;
+  service_.is_immediate = false;
+  open();
+  driver_->give(lines(10, 49));
+  service_.deliver_all();  // resume() within on_reply() would fail in the fake
+  EXPECT_EQ(driver_->got, lines(10, 49));
+  EXPECT_EQ(driver_->relieved, 2);
+  EXPECT_EQ(resumed(), 1);
+  EXPECT_EQ(shared_->counters.stalled, 0u);
+}
+
+TEST_F(ConversationTest, RoomMadeWhileSubmittingResumes) {
+  options_.output_bytes_max = 200;
+  options_.output_pause_bytes = 100;
+  service_.answer = [](const std::string&, std::string& bytes) {
+    bytes = std::string(300, 'r');
+    return node::Reply{};
+  };
+  open();
+  driver_->give("get\n");
+  EXPECT_EQ(driver_->got.size(), 300u);
+  EXPECT_EQ(driver_->relieved, 1);
+  EXPECT_EQ(resumed(), 1);
+}
+
+TEST_F(ConversationTest, ClientThatTakesNothingStalls) {
+  open();
+  driver_->room = 0;
+  driver_->give("get\n");
+  driver_->now += options_.stall_timeout;
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+  driver_->take(1);  // a byte gives it the whole time again
+  driver_->now += options_.stall_timeout;
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(shared_->counters.stalled, 1u);
+  EXPECT_TRUE(service_.streams.empty());
+}
+
+TEST_F(ConversationTest, ClientWithNothingToTakeDoesNotStall) {
+  open();
+  driver_->give("get\n");
+  driver_->now += 10 * options_.stall_timeout;
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+}
+
+// ---- the input buffer
+
+TEST_F(ConversationTest, BufferGrowsWithWhatHasCome) {
+  service_.limit = size_t{1} << 20;
+  open();
+  EXPECT_EQ(driver_->space_bytes, kIdleInputBytes);
+  driver_->piece_bytes = 1000;
+  const std::string request = std::string(900000, 'q') + "\n";
+  driver_->give(request.substr(0, 200000));
+  EXPECT_LE(driver_->space_bytes, 200000u);
+  driver_->give(request.substr(200000));
+  EXPECT_TRUE(driver_->got == request);
+  EXPECT_EQ(driver_->space_bytes, kBusyInputBytes) << "the large buffer is given back";
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+TEST_F(ConversationTest, IdleClientHasASmallBuffer) {
+  open();
+  driver_->give(lines(40000));
+  EXPECT_EQ(driver_->space_bytes, kBusyInputBytes);
+  driver_->now += options_.idle_time;
+  driver_->sweep();
+  EXPECT_EQ(driver_->shrunk, 0);
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_EQ(driver_->shrunk, 1);
+  EXPECT_EQ(driver_->space_bytes, kIdleInputBytes);
+  driver_->sweep();
+  EXPECT_EQ(driver_->shrunk, 1);
+  driver_->give("get\n");
+  EXPECT_TRUE(driver_->got.ends_with("get\n"));
+}
+
+TEST_F(ConversationTest, FullLastReadDoesNotKeepTheBuffer) {
+  open();
+  std::string request = std::string(kIdleInputBytes - 1, 'x') + "\n";
+  driver_->give(request);
+  EXPECT_EQ(driver_->space_bytes, kBusyInputBytes);
+  driver_->now += options_.idle_time + milliseconds(1);
+  driver_->sweep();
+  EXPECT_EQ(driver_->space_bytes, kIdleInputBytes);
+}
+
+TEST_F(ConversationTest, UnfinishedRequestKeepsItsBuffer) {
+  open();
+  driver_->give(std::string(50000, 'x'));
+  driver_->now += options_.idle_time + seconds(1);
+  driver_->sweep();
+  EXPECT_EQ(driver_->shrunk, 0);
+  driver_->give("\n");
+  EXPECT_EQ(driver_->got.size(), 50001u);
+}
+
+TEST_F(ConversationTest, LargeInputOverTheBudgetIsOverloaded) {
+  options_.input_bytes_max = size_t{1} << 20;
+  open();
+  const std::string part(600000, 'x');
+  driver_->give(part);
+  auto second = std::make_unique<Driver>(*shared_);
+  second->give("a\n" + part);
+  EXPECT_EQ(second->got,
+            "a\nERR OVERLOADED too many large requests are on their way to this node; try again\n");
+  EXPECT_TRUE(second->is_shut_down);
+  EXPECT_FALSE(driver_->is_shut_down);
+  second.reset();
+  driver_->half_close();
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+  Driver third(*shared_);
+  third.give(part + "\n");
+  EXPECT_TRUE(third.got == part + "\n");
+}
+
+TEST_F(ConversationTest, DestructionReturnsLargeInput) {
+  open();
+  driver_->give(std::string(600000, 'x'));
+  EXPECT_GT(shared_->large_input_bytes, 0u);
+  driver_.reset();
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+// ---- the framing's own replies
+
+TEST_F(ConversationTest, OwnRepliesComeInTheirPlace) {
+  service_.is_immediate = false;
+  service_.limit = 10;
+  open();
+  const std::string long_line = std::string(11, 'x') + "\n";
+  driver_->give(long_line + "a\nb\n" + long_line + long_line + "c\n" + long_line);
+  EXPECT_EQ(driver_->got, kTooLarge);
+  service_.deliver_all(1);
+  EXPECT_EQ(driver_->got, kTooLarge + "a\n");
+  service_.deliver_all(1);
+  EXPECT_EQ(driver_->got, kTooLarge + "a\nb\n" + kTooLarge + kTooLarge);
+  service_.deliver_all(1);
+  EXPECT_EQ(driver_->got, kTooLarge + "a\nb\n" + kTooLarge + kTooLarge + "c\n" + kTooLarge);
+  EXPECT_EQ(shared_->counters.too_large, 4u);
+}
+
+// ---- the end
+
+TEST_F(ConversationTest, QuitWaitsForRepliesThatAreOwed) {
+  service_.declared = node::Framing::kResp;
+  service_.is_immediate = false;
+  open();
+  driver_->give("PING\r\nQUIT\r\nPING\r\n");
+  EXPECT_EQ(service_.submitted, 1u);
+  EXPECT_FALSE(driver_->is_shut_down);
+  driver_->room = 5;
+  service_.deliver_all();
+  EXPECT_FALSE(driver_->is_shut_down) << "output is left";
+  driver_->take(1000);
+  EXPECT_EQ(driver_->got, "*1\r\n$4\r\nPING\r\n\n+OK\r\n");
+  EXPECT_TRUE(driver_->is_shut_down);
+  EXPECT_FALSE(driver_->is_closed);
+  EXPECT_TRUE(service_.streams.empty());
+}
+
+TEST_F(ConversationTest, BadFrameWaitsForRepliesThatAreOwed) {
+  service_.declared = node::Framing::kResp;
+  service_.is_immediate = false;
+  open();
+  driver_->give("PING\r\n*1\r\n:1\r\nPING\r\n");
+  EXPECT_EQ(driver_->got, "");
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got, "*1\r\n$4\r\nPING\r\n\n-BADFRAME expected '$', got ':'\r\n");
+  EXPECT_TRUE(driver_->is_shut_down);
+  EXPECT_EQ(shared_->counters.bad_frames, 1u);
+  EXPECT_EQ(service_.submitted, 1u);
+}
+
+TEST_F(ConversationTest, HalfCloseWaitsForRepliesThatAreOwed) {
+  service_.is_immediate = false;
+  options_.pipelined_max = 1;
+  open();
+  driver_->give("incr\nget\nhalf a requ");
+  driver_->half_close();
+  EXPECT_FALSE(driver_->is_closed);
+  service_.deliver_all();
+  EXPECT_EQ(service_.submitted, 2u) << "what came before the end is served";
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got, "incr\nget\n");
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_FALSE(driver_->is_shut_down) << "the client is gone already";
+}
+
+TEST_F(ConversationTest, DrainEndsAnIdleConversation) {
+  open();
+  driver_->give("get\nhalf");
+  driver_->conversation->drain();
+  driver_->turn();
+  EXPECT_TRUE(driver_->is_shut_down);
+  EXPECT_EQ(driver_->got, "get\n");
+}
+
+TEST_F(ConversationTest, DrainWaitsForRepliesThatAreOwed) {
+  service_.is_immediate = false;
+  open();
+  driver_->give("incr\n");
+  driver_->conversation->drain();
+  driver_->turn();
+  driver_->give("get\n");
+  EXPECT_EQ(service_.submitted, 2u) << "it is for the node to refuse it";
+  EXPECT_FALSE(driver_->is_shut_down);
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got, "incr\nget\n");
+  EXPECT_TRUE(driver_->is_shut_down);
+}
+
+TEST_F(ConversationTest, LingeringReadsOnForATime) {
+  service_.declared = node::Framing::kResp;
+  open();
+  driver_->give("QUIT\r\n");
+  ASSERT_TRUE(driver_->is_shut_down);
+  driver_->now += options_.linger_time;
+  driver_->give(std::string(300000, 'x'));
+  EXPECT_TRUE(driver_->input.empty()) << "read, and thrown away";
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(shared_->counters.stalled, 0u);
+  EXPECT_EQ(service_.submitted, 0u);
+}
+
+TEST_F(ConversationTest, LingeringEndsWhenTheClientCloses) {
+  service_.declared = node::Framing::kResp;
+  open();
+  driver_->give("QUIT\r\n");
+  ASSERT_TRUE(driver_->is_shut_down);
+  driver_->half_close();
+  EXPECT_TRUE(driver_->is_closed);
+}
+
+TEST_F(ConversationTest, FailedSocketClosesAfterTheReplies) {
+  service_.is_immediate = false;
+  open();
+  driver_->give("a\nb\n");
+  driver_->conversation->fail();
+  service_.deliver_all();
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(driver_->got, "");
+  EXPECT_TRUE(service_.streams.empty());
+}
+
+}  // namespace
+}  // namespace connectd::client
