@@ -196,18 +196,17 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   auto identity = storage::load_identity(files, directory);
   if (!identity) return failure(identity.error());
   if (!*identity) {
-    return failure(
-        ErrorKind::kNotFound,
-        fmt::format("{} has no identity: it is no data directory, or its node never ran; "
-                    "give a node's node.data_dir",
-                    directory));
+    return failure(ErrorKind::kNotFound,
+                   fmt::format("{} has no identity: it is not a data directory, or its node never "
+                               "ran; use a node's node.data_dir",
+                               directory));
   }
   survivor.identity = std::move(**identity);
   if (survivor.identity.genesis.empty() || !survivor.identity.log_begun) {
-    return failure(ErrorKind::kWrongData,
-                   fmt::format("node {} in {} has never been part of a cluster: "
-                               "there is nothing to recover",
-                               survivor.identity.node_id, directory));
+    return failure(
+        ErrorKind::kWrongData,
+        fmt::format("node {} in {} was never part of a cluster: there is nothing to recover",
+                    survivor.identity.node_id, directory));
   }
   auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
   if (!genesis) return failure(genesis.error());
@@ -224,8 +223,8 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     state = std::move(*decoded);
     if (state.genesis != survivor.genesis) {
       return failure(ErrorKind::kWrongData,
-                     fmt::format("{}: the snapshot belongs to another cluster than the identity "
-                                 "file says; put the right directory in place",
+                     fmt::format("{}: the snapshot and the identity file belong to different "
+                                 "clusters; restore the right directory",
                                  directory));
     }
   }
@@ -240,15 +239,16 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
         storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
       continue;
     }
-    return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: what the "
-                               "snapshot covered is lost here. It is no survivor: take another one",
-                               directory, info.name, recovered.last_index));
+    return failure(
+        ErrorKind::kCorrupt,
+        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: the entries of the "
+                    "snapshot are lost. It is not a survivor: use another one",
+                    directory, info.name, recovered.last_index));
   }
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}: the log is empty, though this node has run before: it is no "
-                               "survivor. Look at it with: connectctl inspect wal {}",
+                   fmt::format("{}: the log is empty, though this node has run before: it is not a "
+                               "survivor. To inspect: connectctl inspect wal {}",
                                directory, directory));
   }
   survivor.end = end_of(survivor.identity.node_id, recovered, survivor.snapshot);
@@ -264,9 +264,8 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
     ByteReader in(entry.payload.view());
     if (!raft::ConfState::decode(in, survivor.conf)) {
-      return failure(ErrorKind::kCorrupt,
-                     fmt::format("{}: the membership entry at index {} does not make sense",
-                                 directory, entry.index));
+      return failure(ErrorKind::kCorrupt, fmt::format("{}: invalid membership entry at index {}",
+                                                      directory, entry.index));
     }
     auto members = MemberList::decode(entry.payload.view().last(in.left()));
     if (!members) return failure(members.error());
@@ -283,11 +282,10 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   if (belongs_to == survivor.cluster) return survivor;
   auto place = std::ranges::find(survivor.former, belongs_to);
   if (place == survivor.former.end()) {
-    return failure(
-        ErrorKind::kWrongData,
-        fmt::format("{}: the log belongs to another cluster than the identity file says; "
-                    "put the right directory in place",
-                    directory));
+    return failure(ErrorKind::kWrongData,
+                   fmt::format("{}: the log and the identity file belong to different clusters; "
+                               "restore the right directory",
+                               directory));
   }
   survivor.cluster = belongs_to;
   survivor.former.erase(place, survivor.former.end());
@@ -309,8 +307,8 @@ Result<GivenSurvivor> parse_survivor(std::string_view text) {
   if (good && parts.size() == 5) good = parts[4].size() == kClusterDigits;
   if (!good) {
     return failure(ErrorKind::kUsage,
-                   fmt::format("--members: '{}' is neither a node's id nor a survivor as "
-                               "`connectctl recover --data-dir DIR` prints it",
+                   fmt::format("--members: '{}' must be a node id or a survivor as `connectctl "
+                               "recover --data-dir DIR` prints it",
                                text));
   }
   return GivenSurvivor{{NodeId(numbers[0]), Term(numbers[1]), Index(numbers[2]), Term(numbers[3])},
@@ -326,7 +324,7 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   std::ranges::sort(given, {}, [](const GivenSurvivor& one) { return one.end.node; });
   if (given.empty() || given.size() > kMaxMembers) {
     return usage(
-        fmt::format("--members lists {} nodes; it takes 1 to {}", given.size(), kMaxMembers));
+        fmt::format("--members lists {} nodes; must be 1 to {}", given.size(), kMaxMembers));
   }
   std::vector<SurvivorEnd> ends;
   const GivenSurvivor* own = nullptr;
@@ -335,19 +333,18 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
       return usage(fmt::format("--members lists node {} twice", one.end.node));
     }
     if (one.only_id && given.size() > 1) {
-      return usage(
-          fmt::format("--members: how node {}'s log ends has to be given, so that the best log is "
-                      "chosen. Run on "
-                      "each survivor `connectctl recover --data-dir DIR`, and list what they print",
-                      one.end.node));
+      return usage(fmt::format(
+          "--members: missing the end of node {}'s log, which the choice of the best log requires. "
+          "Run `connectctl recover --data-dir DIR` on each survivor, and list what they print",
+          one.end.node));
     }
     ends.push_back(one.end);
     if (one.end.node == identity.node_id) own = &one;
   }
   if (own == nullptr) {
     return refuse(
-        fmt::format("this is the data directory of node {}, and --members does not list "
-                    "it: who is given up has nothing to do with the cluster any more",
+        fmt::format("this is the data directory of node {}, and --members does not list it: only "
+                    "survivors are recovered",
                     identity.node_id));
   }
   if (own->only_id) ends.front() = survivor.end;
@@ -374,12 +371,11 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   }
   for (const GivenSurvivor& one : given) {
     if (!survivor.cluster.to_string().starts_with(one.cluster)) {
-      return refuse(fmt::format(
-          "node {} was seen in cluster id {}..., this directory belongs to {}: the survivors are "
-          "of "
-          "different clusters, or some were recovered already. Run on each survivor again: "
-          "connectctl recover --data-dir DIR",
-          one.end.node, one.cluster, survivor.cluster.to_string()));
+      return refuse(
+          fmt::format("node {} was seen in cluster id {}..., this directory belongs to {}: the "
+                      "survivors are of different clusters, or some were recovered already. Run "
+                      "again on each survivor: connectctl recover --data-dir DIR",
+                      one.end.node, one.cluster, survivor.cluster.to_string()));
     }
   }
   if (survivor.is_interrupted()) {
@@ -404,8 +400,8 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
 
   if (!own->only_id && own->end != survivor.end) {
     return refuse(fmt::format(
-        "node {} is {} in --members, but its log is {}: it ran since it was looked at, or this is "
-        "mistyped. Run on each survivor again: connectctl recover --data-dir DIR",
+        "node {} is {} in --members, but its log is {}: it ran since the inspection, or this is "
+        "mistyped. Run again on each survivor: connectctl recover --data-dir DIR",
         identity.node_id, survivor_text(own->end, survivor.cluster),
         survivor_text(survivor.end, survivor.cluster)));
   }
@@ -414,10 +410,9 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
                               identity.node_id));
   }
   if (survivor.former.size() >= kMaxRecoveries) {
-    return refuse(
-        fmt::format("this cluster was recovered {} times, which is the most there may be: "
-                    "restore a snapshot into a new cluster",
-                    kMaxRecoveries));
+    return refuse(fmt::format(
+        "this cluster was recovered {} times, the maximum: restore a snapshot into a new cluster",
+        kMaxRecoveries));
   }
   for (const GenesisMember& member : survivor.members.members) {
     if (survivor.members.is_removed(member.id)) continue;
@@ -430,8 +425,8 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   for (const SurvivorEnd& end : ends) {
     if (survivor.members.find(end.node) == nullptr || survivor.members.is_removed(end.node)) {
       return refuse(
-          fmt::format("node {} is no member of the cluster, as node {}'s log knows it; "
-                      "add new members when the cluster runs again: connectctl member add",
+          fmt::format("node {} is not a member of the cluster in node {}'s log; add new members "
+                      "when the cluster runs again: connectctl member add",
                       end.node, identity.node_id));
     }
   }
@@ -439,9 +434,8 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
       (!survivor.conf.is_joint() || is_majority(survivor.conf.voters_outgoing, ends))) {
     return refuse(
         "the listed nodes are a majority of the voters: nothing is lost. Start them, and they "
-        "elect "
-        "a leader by themselves; then replace or remove the others: connectctl member replace, "
-        "connectctl member remove");
+        "elect a leader; then replace or remove the others: connectctl member replace, connectctl "
+        "member remove");
   }
   plan.record = make_record(survivor, plan, ends, wall_ns);
   return plan;
@@ -458,7 +452,7 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
     if (!log) return failure(log.error());
     if (end_of(survivor.end.node, recovered, survivor.snapshot) != survivor.end) {
       return failure(ErrorKind::kDisk,
-                     fmt::format("{}: the log is not what it was a moment ago", directory));
+                     fmt::format("{}: the log changed during the recovery", directory));
     }
     if (!plan.log_is_done) {
       storage::LogBatch batch;
@@ -495,10 +489,11 @@ Result<GivenEntry> parse_entry(std::string_view text) {
            parts[2].size() == 16 && parse_number(parts[2], checksum, 16);
   }
   if (!good) {
-    return failure(ErrorKind::kUsage,
-                   fmt::format("--skip-entry: '{}' is neither an index nor INDEX:TERM:CHECKSUM as "
-                               "another node says it",
-                               text));
+    return failure(
+        ErrorKind::kUsage,
+        fmt::format(
+            "--skip-entry: '{}' must be an index, or INDEX:TERM:CHECKSUM as another node prints it",
+            text));
   }
   GivenEntry given{Index(index), {}};
   if (parts.size() == 3) given.id = raft::EntryId{Index(index), Term(term), checksum};
@@ -520,29 +515,24 @@ Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directo
   if (plan.is_done) return plan;
   if (given.index <= survivor.snapshot.index) {
     return refuse(
-        fmt::format("node {} has a snapshot up to index {}: what the entry at index {} did is part "
-                    "of its state, "
-                    "and cannot be taken back. If the other members skip that entry, exchange this "
-                    "one's state: "
-                    "connectctl member replace {}",
+        fmt::format("node {} has a snapshot up to index {}: its state includes the effect of the "
+                    "entry at index {}, which cannot be undone. If the other members skip that "
+                    "entry, replace this node's state: connectctl member replace {}",
                     node, survivor.snapshot.index, given.index, node));
   }
   if (survivor.identity.skips.size() >= kMaxSkippedEntries) {
-    return refuse(
-        fmt::format("{} entries are skipped already, which is the most there may be: mend "
-                    "the plugin",
-                    kMaxSkippedEntries));
+    return refuse(fmt::format("{} entries are skipped already, the maximum: fix the plugin",
+                              kMaxSkippedEntries));
   }
   if (given.index > survivor.end.last_index) {
     if (!given.id) {
       return refuse(fmt::format(
-          "node {}'s log ends at index {}: it does not have the entry at index {}. If it is to "
-          "come, "
-          "give it as INDEX:TERM:CHECKSUM, as this command prints it on a node that has it",
+          "node {}'s log ends at index {}: it does not have the entry at index {}. To skip it when "
+          "it arrives, pass INDEX:TERM:CHECKSUM, as this command prints it on a node that has it",
           node, survivor.end.last_index, given.index));
     }
     plan.id = *given.id;
-    plan.notice = "the entry is not in this log yet, and is skipped when it comes";
+    plan.notice = "the entry is not in this log yet, and is skipped when it arrives";
     return plan;
   }
   storage::PreviewFileSystem files(real);
@@ -564,19 +554,18 @@ Result<SkipPlan> plan_skip(storage::FileSystem& real, const std::string& directo
     }
     plan.id = *given.id;
     plan.notice = fmt::format(
-        "this log has another entry at index {}, which is not skipped; the one "
-        "that is given is when it comes",
+        "this log has another entry at index {}, which is not skipped; the given one is skipped "
+        "when it arrives",
         given.index);
     return plan;
   }
   if (!raft::row_of(entry.kind).can_be_skipped) {
-    return refuse(
-        fmt::format("the entry at index {} is none that the plugin is given: only "
-                    "commands and ticks can be skipped",
-                    given.index));
+    return refuse(fmt::format(
+        "the plugin does not get the entry at index {}: only commands and ticks can be skipped",
+        given.index));
   }
   if (given.index > survivor.commit) {
-    plan.notice = "it is not known here that this entry is committed";
+    plan.notice = "this node does not know that this entry is committed";
   }
   plan.entry = std::move(entry);
   return plan;

@@ -19,8 +19,8 @@ Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const 
   if (state->applied != content->info.mark.index ||
       state->applied_term != content->info.mark.term) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}: its metadata is of index {}, its header says {}", path,
-                               state->applied, content->info.mark.index));
+                   fmt::format("{}: its metadata has index {}, its header {}", path, state->applied,
+                               content->info.mark.index));
   }
   return SnapshotDescription{std::move(*content), std::move(*state)};
 }
@@ -35,9 +35,8 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   if (!state) return failure(state.error().kind, snapshot + ": " + state.error().text);
   const raft::SnapshotMark mark = (*reader)->info().mark;
   if (state->applied != mark.index || state->applied_term != mark.term) {
-    return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}: its metadata is of index {}, its header says {}", snapshot,
-                               state->applied, mark.index));
+    return failure(ErrorKind::kCorrupt, fmt::format("{}: its metadata has index {}, its header {}",
+                                                    snapshot, state->applied, mark.index));
   }
 
   if (auto made = files.make_directory(data_dir); !made) return failure(made.error());
@@ -45,9 +44,8 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   if (!names) return failure(names.error());
   if (!names->empty()) {
     return failure(ErrorKind::kExists,
-                   fmt::format("{} is not empty (there is '{}' in it): a snapshot is restored into "
-                               "a new directory, and nothing is ever written over. Name another "
-                               "one, or move this one out of the way",
+                   fmt::format("{} is not empty (it has '{}'): a restore requires a new directory "
+                               "and overwrites nothing. Use another one, or move this one away",
                                data_dir, names->front()));
   }
   auto lock = files.lock(data_dir + "/lock");

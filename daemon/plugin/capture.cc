@@ -49,8 +49,8 @@ class ViewCapturer final : public Capturer {
 }  // namespace
 
 tl::unexpected<CaptureFailure> Capture::cancelled() {
-  return tl::unexpected(CaptureFailure{CaptureFailure::Cause::kCancelled,
-                                       Error{ErrorKind::kCancelled, "it is not wanted any more"}});
+  return tl::unexpected(
+      CaptureFailure{CaptureFailure::Cause::kCancelled, Error{ErrorKind::kCancelled, "cancelled"}});
 }
 
 Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
@@ -62,7 +62,7 @@ Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
     case CaptureMode::kView:
       if (views) return wanted;
       return failure(ErrorKind::kBadConfig,
-                     fmt::format("snapshot.mode is 'view', and plugin '{} {}' offers none ({}): "
+                     fmt::format("snapshot.mode is 'view', but plugin '{} {}' has no view ({}): "
                                  "set snapshot.mode to {}",
                                  plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW,
                                  forks ? "auto or fork" : "auto or inline"));
@@ -70,7 +70,7 @@ Result<CaptureMode> choose_capture(const Plugin& plugin, CaptureMode wanted) {
       if (forks) return wanted;
       return failure(
           ErrorKind::kBadConfig,
-          fmt::format("snapshot.mode is 'fork', and plugin '{} {}' does not permit it "
+          fmt::format("snapshot.mode is 'fork', but plugin '{} {}' does not permit it "
                       "(CONNECTD_F_FORK_SNAPSHOT): set snapshot.mode to {}",
                       plugin.name(), plugin.version(), views ? "auto or view" : "auto or inline"));
     case CaptureMode::kInline:

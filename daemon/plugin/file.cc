@@ -79,8 +79,7 @@ std::vector<std::string> plugins_in(const std::vector<std::string>& dirs) {
 
 Result<std::string> find(const LoadOptions& options) {
   if (options.path.empty()) {
-    return failure(ErrorKind::kBadConfig,
-                   "no plugin is named; set plugin.path, or give --plugin FILE");
+    return failure(ErrorKind::kBadConfig, "missing plugin; set plugin.path, or pass --plugin FILE");
   }
   fs::path path(options.path);
   fs::path base = options.config_dir.empty() ? fs::path(".") : fs::path(options.config_dir);
@@ -114,7 +113,7 @@ Result<std::string> find(const LoadOptions& options) {
       ErrorKind::kNotFound,
       fmt::format("plugin '{}' not found in {}; {}; correct plugin.path, plugin.dirs or --plugin",
                   options.path, join(searched),
-                  found.empty() ? "no .so file is there" : "found there: " + join(found)));
+                  found.empty() ? "no .so file found there" : "found there: " + join(found)));
 }
 
 tl::unexpected<Error> not_loadable(const std::string& path, std::string_view why) {
@@ -125,9 +124,10 @@ tl::unexpected<Error> cannot_read(const std::string& path, int error_number) {
   ErrorKind kind = error_number == ENOENT   ? ErrorKind::kNotFound
                    : error_number == EACCES ? ErrorKind::kPermission
                                             : ErrorKind::kBadPlugin;
-  return failure(kind, fmt::format("plugin file {}: cannot read it: {}; it must be a file that the "
-                                   "user connectd runs as may read",
-                                   path, errno_text(error_number)));
+  return failure(
+      kind, fmt::format(
+                "plugin file {}: cannot read it: {}; it must be readable for the user of connectd",
+                path, errno_text(error_number)));
 }
 
 // Exactly `size` bytes at `offset`; 0, or an errno value. An early end is EIO.
@@ -161,7 +161,7 @@ Result<void> check_elf(int fd, uint64_t size, const std::string& path) {
                                     header.e_machine, kMachine));
   }
   if (header.e_type != ET_DYN) {
-    return not_loadable(path, "is no shared object; build it with 'cc -shared -fPIC'");
+    return not_loadable(path, "is not a shared object; build it with 'cc -shared -fPIC'");
   }
   if (header.e_phnum > kMaxProgramHeaders || header.e_phentsize != sizeof(Elf64_Phdr)) {
     return not_loadable(path, "has damaged ELF headers; copy or build it again");
@@ -178,9 +178,11 @@ Result<void> check_elf(int fd, uint64_t size, const std::string& path) {
                 ends_early(segment.p_offset, segment.p_filesz);
   }
   if (truncated) {
-    return not_loadable(path, fmt::format("is truncated: it has {} bytes, and its headers speak of "
-                                          "more; copy or build it again",
-                                          size));
+    return not_loadable(
+        path,
+        fmt::format(
+            "is truncated: it has {} bytes, fewer than its headers say; copy or build it again",
+            size));
   }
   return {};
 }
@@ -204,19 +206,19 @@ Result<std::string> pin(int fd, uint64_t size, const std::string& path, std::str
   std::string actual = sha256_hex(as_bytes(bytes));
   if (actual != wanted) {
     return failure(ErrorKind::kWrongData,
-                   fmt::format("plugin file {}: its SHA-256 is {}, but plugin.sha256 wants {}; "
-                               "install the file that was pinned, or pin this one",
+                   fmt::format("plugin file {}: its SHA-256 is {}, but plugin.sha256 is {}; "
+                               "install the pinned file, or pin this one",
                                path, actual, wanted));
   }
   std::string name = fs::path(path).filename().string();
   FileDescriptor memory(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (memory.get() < 0) {
-    return not_loadable(path, "cannot make memory for its bytes: " + errno_text(errno));
+    return not_loadable(path, "cannot create memory for its bytes: " + errno_text(errno));
   }
   for (size_t written = 0; written < bytes.size();) {
     ssize_t n = ::write(memory.get(), bytes.data() + written, bytes.size() - written);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return not_loadable(path, "cannot keep its bytes: " + errno_text(errno));
+    if (n <= 0) return not_loadable(path, "cannot store its bytes: " + errno_text(errno));
     written += static_cast<size_t>(n);
   }
   int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
@@ -240,7 +242,7 @@ Result<PluginFile> open_plugin_file(const LoadOptions& options) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return cannot_read(path, errno);
   if (!S_ISREG(status.st_mode)) {
-    return not_loadable(path, "is not a regular file; name the plugin's .so");
+    return not_loadable(path, "is not a regular file; must be the plugin's .so");
   }
   auto size = static_cast<uint64_t>(status.st_size);
   if (size > kMaxPluginFile) {

@@ -220,7 +220,7 @@ class ForkCapture final : public Capture {
   }
 
   std::string cost() const override {
-    return fmt::format("fork took {:.1f} ms; {} MiB of memory were copied meanwhile",
+    return fmt::format("fork took {:.1f} ms; copied {} MiB of memory",
                        static_cast<double>(pause_.count()) / 1e6, copied_ >> 20);
   }
 
@@ -267,8 +267,8 @@ class ForkCapture final : public Capture {
         // Log lines are no progress.
         return failed(Cause::kMeans,
                       fmt::format("{}: snapshot() wrote nothing for {} ms in a forked child, which "
-                                  "was killed. If it waits for a lock, or for a thread, that no "
-                                  "fork takes along, it must not set CONNECTD_F_FORK_SNAPSHOT",
+                                  "was killed. If it waits for a lock or a thread, which a fork "
+                                  "does not copy, it must not set CONNECTD_F_FORK_SNAPSHOT",
                                   who_, (now - heard) / std::chrono::milliseconds(1)));
       }
     }
@@ -286,10 +286,9 @@ class ForkCapture final : public Capture {
         bool is_data = header_.kind == FrameKind::kData;
         bool is_text = header_.kind == FrameKind::kLog || header_.kind == FrameKind::kEnd;
         if ((!is_data && !is_text) || header_.size > (is_data ? kChildBufferBytes : kMaxLogText)) {
-          return failed(Cause::kPlugin,
-                        who_ +
-                            " wrote over the host's memory in a forked child: what comes "
-                            "through the pipe makes no sense");
+          return failed(
+              Cause::kPlugin,
+              who_ + " corrupted the host's memory in a forked child: invalid data in the pipe");
         }
         left_ = header_.size;
         text_.clear();
@@ -346,7 +345,7 @@ class ForkCapture final : public Capture {
     const char* name = ::sigabbrev_np(WTERMSIG(status));
     text += fmt::format("signal {}, SIG{})", WTERMSIG(status), name == nullptr ? "?" : name);
     if (WTERMSIG(status) == SIGKILL) {
-      text += ": killed, perhaps by the kernel for want of memory, or it closed its pipe";
+      text += ": killed, perhaps by the kernel because of low memory, or it closed its pipe";
     }
     return text;
   }

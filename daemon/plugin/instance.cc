@@ -37,7 +37,7 @@ const char* code_name(int32_t code) {
     case CONNECTD_E_CONFIG:
       return "CONNECTD_E_CONFIG";
     default:
-      return "a code of its own";
+      return "an unknown code";
   }
 }
 
@@ -47,11 +47,11 @@ std::string_view code_meaning(int32_t code) {
     case CONNECTD_E_NOMEM:
       return "out of memory";
     case CONNECTD_E_CORRUPT:
-      return "its state, or the snapshot, does not make sense";
+      return "its state or the snapshot is invalid";
     case CONNECTD_E_VERSION:
       return "the behaviour level is outside what this build supports";
     case CONNECTD_E_CONFIG:
-      return "plugin.options are wrong";
+      return "invalid plugin.options";
     default:
       return "it gave no reason";
   }

@@ -56,16 +56,16 @@ std::string bit_list(uint64_t bits) {
 
 std::string hint(const std::string& dlerror_text) {
   if (dlerror_text.find("failed to map segment") != std::string::npos) {
-    return "; the file lies where nothing may be executed: a file system mounted noexec, or, under "
-           "systemd, a path outside ExecPaths= of the unit. Install it under /usr/lib, or add its "
-           "directory to ExecPaths= in a drop-in (systemctl edit)";
+    return "; the file is in a place without execute permission: a file system mounted noexec, or, "
+           "under systemd, a path outside ExecPaths= of the unit. Install it under /usr/lib, or "
+           "add its directory to ExecPaths= in a drop-in (systemctl edit)";
   }
   if (dlerror_text.find("undefined symbol") != std::string::npos) {
     return "; link the plugin with the library that has the symbol (-Wl,-z,defs finds this when "
            "the plugin is built)";
   }
   if (dlerror_text.find("cannot open shared object file") != std::string::npos) {
-    return "; install the library that the plugin needs ('ldd' lists them)";
+    return "; install the missing library ('ldd' lists them)";
   }
   return "";
 }
@@ -95,8 +95,8 @@ Result<std::shared_ptr<const Plugin>> Plugin::load(const LoadOptions& options) {
                                  "upgrade connectd, or build the plugin against this one's SDK",
                                  path, our_version()));
     }
-    return invalid(path, fmt::format("is no connectd plugin: it exports no {}; export that one "
-                                     "symbol (see docs/plugin-guide.md); this is {}",
+    return invalid(path, fmt::format("is not a connectd plugin: missing symbol {}; export it (see "
+                                     "docs/plugin-guide.md); this is {}",
                                      kSymbol, our_version()));
   }
   auto entry = reinterpret_cast<const connectd_plugin* (*)()>(symbol);
@@ -144,15 +144,15 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
                                            table->level_min, table->level_max));
   }
   if (uint64_t unknown = table->flags & kDemandBits & ~kKnownDemands; unknown != 0) {
-    return invalid(path, who + fmt::format("demands what this connectd does not know (flag bits "
-                                           "{}; its ABI is {}, this is {}); upgrade connectd, or "
-                                           "build the plugin without the demand",
-                                           bit_list(unknown), abi_text(table->abi), our_version()));
+    return invalid(path,
+                   who + fmt::format("requires unknown features (flag bits {}; its ABI is {}, this "
+                                     "is {}); upgrade connectd, or build the plugin without them",
+                                     bit_list(unknown), abi_text(table->abi), our_version()));
   }
   if (table->framing > CONNECTD_FRAMING_LENGTH) {
-    return invalid(path, who + fmt::format("declares framing {}; known are 0 (line), 1 (RESP) and "
-                                           "2 (length)",
-                                           table->framing));
+    return invalid(path,
+                   who + fmt::format("has framing {}; must be 0 (line), 1 (RESP) or 2 (length)",
+                                     table->framing));
   }
   const std::pair<bool, const char*> required[] = {{table->create != nullptr, "create"},
                                                    {table->destroy != nullptr, "destroy"},
@@ -161,14 +161,14 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
                                                    {table->restore != nullptr, "restore"}};
   for (auto [present, function] : required) {
     if (!present) {
-      return invalid(path, who + fmt::format("has no function {}; every plugin needs create, "
-                                             "destroy, apply, snapshot and restore",
+      return invalid(path, who + fmt::format("is missing function {}; every plugin requires "
+                                             "create, destroy, apply, snapshot and restore",
                                              function));
     }
   }
   if ((table->classify == nullptr) != (table->read == nullptr)) {
-    return invalid(path, who + fmt::format("has a function {} but none for {}; give both, or "
-                                           "neither (then every request is a write)",
+    return invalid(path, who + fmt::format("has a function {} but not {}; set both, or neither "
+                                           "(then every request is a write)",
                                            table->classify != nullptr ? "classify" : "read",
                                            table->classify != nullptr ? "read" : "classify"));
   }
@@ -183,14 +183,14 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
   if (timers != nullptr && (timers->size < sizeof(connectd_ext_timers) ||
                             timers->next_deadline == nullptr || timers->on_tick == nullptr)) {
     return invalid(
-        path, who + fmt::format("gives an incomplete table for {}: it has {} bytes and "
-                                "must have {}, with both functions",
+        path, who + fmt::format("has an incomplete table for {}: it has {} bytes and must have {}, "
+                                "with both functions",
                                 CONNECTD_EXT_TIMERS, timers->size, sizeof(connectd_ext_timers)));
   }
   if (views != nullptr &&
       (views->size < sizeof(connectd_ext_snapshot_view) || views->begin == nullptr ||
        views->save == nullptr || views->end == nullptr)) {
-    return invalid(path, who + fmt::format("gives an incomplete table for {}: it has {} bytes and "
+    return invalid(path, who + fmt::format("has an incomplete table for {}: it has {} bytes and "
                                            "must have {}, with begin, save and end",
                                            CONNECTD_EXT_SNAPSHOT_VIEW, views->size,
                                            sizeof(connectd_ext_snapshot_view)));

@@ -205,7 +205,7 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
   MutexLock guard(mutex_);
   struct stat status {};
   if (stat(path.c_str(), &status) == 0 && locked_.contains({status.st_dev, status.st_ino})) {
-    return failure(ErrorKind::kLocked, fmt::format("{} is locked by this process already", path));
+    return failure(ErrorKind::kLocked, fmt::format("{} is already locked by this process", path));
   }
   int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
   if (descriptor < 0) return io_failure("create", path, errno);
@@ -262,8 +262,8 @@ Result<std::string> read_file(FileSystem& files, const std::string& path, size_t
   auto size = (*file)->size();
   if (!size) return failure(size.error());
   if (*size > limit) {
-    return failure(ErrorKind::kCorrupt, fmt::format("{} has {} bytes, more than the {} it may have",
-                                                    path, *size, limit));
+    return failure(ErrorKind::kCorrupt,
+                   fmt::format("{} has {} bytes, more than the limit of {}", path, *size, limit));
   }
   std::string content(*size, '\0');
   auto done = (*file)->read_at(

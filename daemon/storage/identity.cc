@@ -24,10 +24,10 @@ constexpr uint32_t kLogBegun = 1;  // flags
 tl::unexpected<Error> damage(const std::string& path, const char* what) {
   return failure(
       ErrorKind::kCorrupt,
-      fmt::format("the identity file {} is damaged: {}. Without it this node does not know "
-                  "who it is and must not vote. Put back a copy of it, or let the node join "
-                  "anew with an empty disk: connectctl member replace",
-                  path, what));
+      fmt::format(
+          "the identity file {} is damaged: {}. Without it this node must not vote. Restore a copy "
+          "of the file, or start the node with an empty directory: connectctl member replace",
+          path, what));
 }
 
 }  // namespace
@@ -59,19 +59,18 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
   if (bytes.size() < kFixedBytes + kChecksumBytes) return damage(path, "it is too short");
   ByteReader in(bytes);
   if (std::memcmp(in.bytes(sizeof kMagic).data(), kMagic, sizeof kMagic) != 0) {
-    return damage(path, "it does not begin as an identity file does");
+    return damage(path, "invalid magic");
   }
   const size_t checked = bytes.size() - kChecksumBytes;
   if (load_le<uint64_t>(bytes.data() + checked) != checksum64(bytes.first(checked))) {
-    return damage(path, "its checksum does not fit");
+    return damage(path, "checksum mismatch");
   }
   const auto version = in.number<uint32_t>();
   if (version != kIdentityVersion) {
-    return failure(
-        ErrorKind::kNewerVersion,
-        fmt::format("{} has format version {}, this connectd knows {}: start the connectd "
-                    "that wrote it, or a newer one",
-                    path, version, kIdentityVersion));
+    return failure(ErrorKind::kNewerVersion,
+                   fmt::format("{} has format version {}, this connectd supports {}: start the "
+                               "connectd that wrote it, or a newer one",
+                               path, version, kIdentityVersion));
   }
   Identity identity;
   const auto flags = in.number<uint32_t>();
@@ -97,8 +96,8 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path) {
     identity.skips.push_back(skip);
   }
   in.bytes(kChecksumBytes);
-  if (!in.done() || flags > kLogBegun) return damage(path, "its fields do not fit its size");
-  if (!identity.node_id || !identity.disk_id) return damage(path, "it names no node or no disk");
+  if (!in.done() || flags > kLogBegun) return damage(path, "its fields do not match its size");
+  if (!identity.node_id || !identity.disk_id) return damage(path, "missing node or disk id");
   return identity;
 }
 
@@ -116,14 +115,14 @@ Result<void> save_identity(FileSystem& files, const std::string& directory,
                            const Identity& identity) {
   if (identity.genesis.size() > kMaxGenesisBytes) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("the founding document has {} bytes, more than the {} it may have",
+                   fmt::format("the genesis has {} bytes, more than the limit of {}",
                                identity.genesis.size(), kMaxGenesisBytes));
   }
   if (identity.former_cluster_ids.size() > kMaxFormerClusters ||
       identity.skips.size() > kMaxSkippedEntries) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("the identity names {} former clusters and {} skipped entries, more "
-                               "than the {} and {} it may",
+                   fmt::format("the identity has {} former clusters and {} skipped entries, more "
+                               "than the limits of {} and {}",
                                identity.former_cluster_ids.size(), identity.skips.size(),
                                kMaxFormerClusters, kMaxSkippedEntries));
   }

@@ -170,9 +170,8 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     if (snapshot.index) {
       return failure(
           ErrorKind::kCorrupt,
-          fmt::format("{} holds no log, but there is a snapshot up to index {}: the log, "
-                      "and with it this node's votes, was lost. Let the node join anew "
-                      "with an empty directory: connectctl member replace",
+          fmt::format("{} has no log, but a snapshot up to index {}: the log and this node's votes "
+                      "are lost. Start the node with an empty directory: connectctl member replace",
                       directory_, snapshot.index));
     }
     terms_ = {{Index(0), Term(0)}};
@@ -197,10 +196,10 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     if (!made && made.error().kind != ErrorKind::kNoSpace) return made;
     has_reserve_ = made.has_value();
     if (!made) {
-      recovered.warnings.push_back(fmt::format(
-          "there is no space for the log's reserve of {} bytes: this node takes no entries until "
-          "there is, and makes it then by itself ({})",
-          reserve_bytes(), made.error().text));
+      recovered.warnings.push_back(
+          fmt::format("entries rejected: no space for the log's reserve bytes={}; this node "
+                      "retries until there is space ({})",
+                      reserve_bytes(), made.error().text));
     }
   }
   if (!sealed_) {
@@ -210,13 +209,11 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   }
 
   if (snapshot.index + 1 < state.first_index) {
-    return failure(
-        ErrorKind::kCorrupt,
-        fmt::format(
-            "the log in {} begins with index {}, but the newest valid snapshot ends with {}: "
-            "the entries between are missing. Look at both: connectctl inspect wal {}, "
-            "connectctl inspect snapshot",
-            directory_, state.first_index, snapshot.index, directory_));
+    return failure(ErrorKind::kCorrupt,
+                   fmt::format("the log in {} begins with index {}, but the newest valid snapshot "
+                               "ends with {}: the entries between are missing. To inspect both: "
+                               "connectctl inspect wal {}, connectctl inspect snapshot",
+                               directory_, state.first_index, snapshot.index, directory_));
   }
   const Term term_there = snapshot.index + 1 == state.first_index
                               ? state.before_first_term
@@ -224,19 +221,17 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   const bool behind = snapshot.index > last_index_;
   if (snapshot.index && (behind || term_there != snapshot.term)) {
     recovered.warnings.push_back(
-        behind
-            ? fmt::format("the log ends with index {}, before the snapshot's {}; it is begun anew "
-                          "behind the snapshot",
-                          last_index_, snapshot.index)
-            : fmt::format("the log has term {} at index {}, the snapshot has term {}; the log is "
-                          "begun anew behind the snapshot",
-                          term_there, snapshot.index, snapshot.term));
+        behind ? fmt::format("log ends before the snapshot last={} snapshot={}; starting a new log "
+                             "after the snapshot",
+                             last_index_, snapshot.index)
+               : fmt::format("log differs from the snapshot term={} index={} snapshot_term={}; "
+                             "starting a new log after the snapshot",
+                             term_there, snapshot.index, snapshot.term));
     if (auto done = reset(snapshot, hard_state_); !done) {
       if (done.error().kind != ErrorKind::kNoSpace) return done;
       return failure(ErrorKind::kNoSpaceToBegin,
-                     fmt::format("the disk is full, and the log has to begin anew behind the "
-                                 "snapshot at index {}, for which it needs a file: make space and "
-                                 "start again ({})",
+                     fmt::format("the disk is full, and a new log after the snapshot at index {} "
+                                 "requires a file: free some space and start again ({})",
                                  snapshot.index, done.error().text));
     }
     state = LogState();
@@ -394,8 +389,8 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
 Result<void> SegmentedLog::check_usable() const {
   if (!failure_) return {};
   return failure(ErrorKind::kDisk,
-                 fmt::format("the log in {} failed before and takes nothing more: {}", directory_,
-                             failure_->text));
+                 fmt::format("the log in {} failed before and accepts no more writes: {}",
+                             directory_, failure_->text));
 }
 
 Result<void> SegmentedLog::fail(Error error) {
@@ -712,12 +707,11 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
       if (!fits) {
         return failure(
             ErrorKind::kCorrupt,
-            fmt::format(
-                "the log is damaged: {} at offset {}: {}; entry {} was expected. To look at "
-                "it: connectctl inspect wal {}",
-                path(segment_name(range.anchor.segment_id)), reader->offset(),
-                *status == ReadStatus::kInvalid ? reader->why() : "no such record", next,
-                directory_));
+            fmt::format("the log is damaged: {} at offset {}: {}; expected entry {}. To inspect: "
+                        "connectctl inspect wal {}",
+                        path(segment_name(range.anchor.segment_id)), reader->offset(),
+                        *status == ReadStatus::kInvalid ? reader->why() : "no such record", next,
+                        directory_));
       }
       if (record.kind != RecordKind::kEntry || record.index < next) continue;
       if (!entries.empty() && bytes + record.entry.weight() > max_bytes) return entries;

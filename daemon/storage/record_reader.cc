@@ -47,10 +47,10 @@ std::string unknown_in_header(const RecordHeader& header) {
 Error newer_record(const std::string& path, const Record& record, const std::string& what) {
   return Error{
       ErrorKind::kNewerVersion,
-      fmt::format("{} at offset {}, index {}: there is {}, which connectd {} does not know: "
-                  "a newer version wrote it. The log was not changed. Start the version "
-                  "that ran here before, or a newer one",
-                  path, record.offset, record.index, what, CONNECTD_VERSION)};
+      fmt::format(
+          "{} at offset {}, index {}: {} is unknown to connectd {}: a newer version wrote it. The "
+          "log was not changed. Start the version that ran here before, or a newer one",
+          path, record.offset, record.index, what, CONNECTD_VERSION)};
 }
 
 RecordReader::RecordReader(const File& file, uint64_t segment_id, uint64_t offset, uint64_t limit,
@@ -99,10 +99,10 @@ Result<ReadStatus> RecordReader::next(Record& record) {
 
   const uint64_t seed = position_seed(segment_id_, offset_);
   if (header.checksum != struct_checksum(header, seed)) {
-    return invalid("the checksum of a record header does not fit");
+    return invalid("checksum mismatch in a record header");
   }
   if (header.segment_id != segment_id_ || header.offset != offset_) {
-    return invalid("a record header does not belong here");
+    return invalid("misplaced record header");
   }
   const size_t body_end = sizeof header + header.length;
   const size_t bytes = padded(body_end);
@@ -113,11 +113,11 @@ Result<ReadStatus> RecordReader::next(Record& record) {
   record.term = Term(header.term);
   if (std::string what = unknown_in_header(header); !what.empty()) return newer(std::move(what));
   if (header.index > kMaxNumber || header.term > kMaxNumber) {
-    return invalid("a record has an impossible index or term");
+    return invalid("invalid index or term of a record");
   }
   there = ensure(bytes);
   if (!there) return failure(there.error());
-  if (!*there) return invalid("a record does not end in its segment");
+  if (!*there) return invalid("a record exceeds its segment");
   const uint8_t* body = data() + sizeof header;
   if (!all_zero(data() + body_end, bytes - body_end)) {
     return invalid("the padding of a record is not zero");
@@ -127,18 +127,18 @@ Result<ReadStatus> RecordReader::next(Record& record) {
     case RecordKind::kBatch:
       std::memcpy(&record.batch, body, sizeof(BatchBody));
       if (record.batch.checksum != struct_checksum(record.batch, seed)) {
-        return invalid("the checksum of a batch record does not fit");
+        return invalid("checksum mismatch in a batch record");
       }
       for (uint64_t number :
            {record.batch.hard_term, record.batch.hard_commit, record.batch.replaces_from}) {
-        if (number > kMaxNumber) return invalid("a batch record has an impossible number");
+        if (number > kMaxNumber) return invalid("invalid number in a batch record");
       }
       if (record.batch.reserved != 0) return newer("a batch with more fields");
       break;
     case RecordKind::kSeal:
       std::memcpy(&record.seal, body, sizeof(SealBody));
       if (record.seal.checksum != struct_checksum(record.seal, seed)) {
-        return invalid("the checksum of a seal record does not fit");
+        return invalid("checksum mismatch in a seal record");
       }
       break;
     case RecordKind::kEntry: {
@@ -148,15 +148,14 @@ Result<ReadStatus> RecordReader::next(Record& record) {
       if (!wire::decode_entry_header(whole, record.entry, payload_bytes)) {
         std::string what = wire::unknown_in_entry(whole);
         if (!what.empty()) return newer("an entry with " + what);
-        return invalid("an entry does not fit its record header");
+        return invalid("an entry does not match its record header");
       }
       if (payload_bytes != header.length - wire::kEntryHeaderBytes ||
           record.entry.index != record.index || record.entry.term != record.term) {
-        return invalid("an entry does not fit its record header");
+        return invalid("an entry does not match its record header");
       }
       record.entry.payload = Slice(chunk_, ByteView(body + wire::kEntryHeaderBytes, payload_bytes));
-      if (!wire::verify_entry(record.entry))
-        return invalid("the checksum of an entry does not fit");
+      if (!wire::verify_entry(record.entry)) return invalid("checksum mismatch in an entry");
       break;
     }
   }
@@ -210,15 +209,15 @@ std::string unknown_in_segment_header(const SegmentHeader& header, uint64_t segm
 std::string check_segment_header(const SegmentHeader& header, uint64_t segment_id,
                                  uint64_t file_bytes) {
   if (std::memcmp(header.magic, kSegmentMagic, sizeof kSegmentMagic) != 0) {
-    return "it does not begin as a segment does";
+    return "invalid segment magic";
   }
   if (header.checksum != struct_checksum(header, position_seed(segment_id, 0))) {
-    return "the checksum of the segment header does not fit";
+    return "checksum mismatch in the segment header";
   }
-  if (header.segment_id != segment_id) return "the segment header names another segment";
+  if (header.segment_id != segment_id) return "wrong segment number in the header";
   for (uint64_t number :
        {header.last_index, header.last_term, header.hard_term, header.hard_commit}) {
-    if (number > kMaxNumber) return "the segment header has an impossible number";
+    if (number > kMaxNumber) return "invalid number in the segment header";
   }
   if (header.segment_bytes != file_bytes) {
     return fmt::format("the file has {} bytes, its header says {}", file_bytes,

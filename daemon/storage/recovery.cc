@@ -86,12 +86,11 @@ tl::unexpected<Error> Recovery::damage(uint64_t id, uint64_t offset,
                                        const std::string& what) const {
   return failure(
       ErrorKind::kCorrupt,
-      fmt::format(
-          "the log is damaged: {} at offset {}: {}. The records before it end with index {}; "
-          "what follows was durable, and other nodes may count on it, so this node must not "
-          "go on without it. To look at it: connectctl inspect wal {}. To go on: let the "
-          "node join anew with an empty directory: connectctl member replace",
-          path(id), offset, what, state_.last_index, directory_));
+      fmt::format("the log is damaged: {} at offset {}: {}. The records before it end with index "
+                  "{}; what follows was durable, and this node may have acknowledged it, so it "
+                  "must not start without it. To inspect: connectctl inspect wal {}. To recover, "
+                  "start the node with an empty directory: connectctl member replace",
+                  path(id), offset, what, state_.last_index, directory_));
 }
 
 Result<void> Recovery::open_segment(uint64_t id, Found& found) {
@@ -151,7 +150,7 @@ Result<void> Recovery::find_segments() {
       return damage(found.segment.id, found.segment.bytes, found.why_invalid);
     }
     if (!is_last && found.segment.id + 1 != found_.front().segment.id) {
-      return damage(found.segment.id + 1, 0, "the segment is missing, later ones are there");
+      return damage(found.segment.id + 1, 0, "missing segment before existing ones");
     }
     found_.insert(found_.begin(), std::move(found));
     --first;
@@ -178,8 +177,8 @@ Result<void> Recovery::drop_torn_last_segment() {
   if (*durable || (found_.size() == 1 && !is_birth)) {
     return damage(last.segment.id, 0, last.why_invalid);
   }
-  warnings_.push_back(fmt::format("removed {}: {}, and there is no record in it",
-                                  path(last.segment.id), last.why_invalid));
+  warnings_.push_back(fmt::format("removed {}: {}, and it has no records", path(last.segment.id),
+                                  last.why_invalid));
   if (auto done = files_.remove(path(last.segment.id)); !done) return done;
   found_.pop_back();
   return files_.sync_directory(directory_);
@@ -189,15 +188,15 @@ Result<void> Recovery::check_chain(const Found& before, const Found& found) cons
   const SegmentHeader& header = found.header;
   const char* what = nullptr;
   if (header.previous_end != before.segment.end)
-    what = "records end elsewhere than the next segment says";
+    what = "the next segment has another end of the records";
   if (header.last_index != state_.last_index.value())
-    what = "the next segment knows another last index";
+    what = "the next segment has another last index";
   if (header.last_term != term_in(state_.terms, state_.last_index).value()) {
-    what = "the next segment knows another last term";
+    what = "the next segment has another last term";
   }
   const raft::HardState hard_state{Term(header.hard_term), NodeId(header.hard_vote),
                                    Index(header.hard_commit)};
-  if (!(hard_state == state_.hard_state)) what = "the next segment knows another hard state";
+  if (!(hard_state == state_.hard_state)) what = "the next segment has another hard state";
   if (what != nullptr) return damage(before.segment.id, before.segment.end, what);
   return {};
 }
@@ -290,21 +289,21 @@ Result<Recovery::Tail> Recovery::read_records(Found& found) {
       auto zero = reader.rest_is_zero();
       if (!zero) return failure(zero.error());
       tail.clean = *zero;
-      if (!*zero) tail.why = "there are bytes behind the last record";
+      if (!*zero) tail.why = "bytes after the last record";
       break;
     }
     if (*status == ReadStatus::kNewer) {
       return failure(newer_record(path(id), record, reader.why()));
     }
     const char* why = nullptr;
-    if (*status == ReadStatus::kEnd) why = "a batch is incomplete";
+    if (*status == ReadStatus::kEnd) why = "incomplete batch";
     if (*status == ReadStatus::kInvalid) why = reader.why().c_str();
     if (why == nullptr && in_batch) {
       if (record.kind != RecordKind::kEntry || !add_entry(record, batch, id)) {
-        why = "a record does not fit its batch";
+        why = "a record does not match its batch";
       } else if (batch.seen == batch.count) {
         if (batch.seen_bytes != batch.bytes) {
-          why = "a batch has another length than it says";
+          why = "wrong length of a batch";
         } else {
           finish_batch(batch, id);
           in_batch = false;
@@ -328,14 +327,14 @@ Result<Recovery::Tail> Recovery::read_records(Found& found) {
       }
     } else if (why == nullptr && record.kind == RecordKind::kSeal) {
       if (record.seal.durable_segment != id || record.seal.durable_offset != record.offset) {
-        why = "a seal does not name its own place";
+        why = "wrong position in a seal";
       } else {
         state_.durable_offset = record.offset;
         state_.sealed = true;
         tail.offset = reader.offset();
       }
     } else if (why == nullptr) {
-      why = "an entry stands outside a batch";
+      why = "an entry outside a batch";
     }
     if (why != nullptr) {
       tail.clean = false;

@@ -89,7 +89,7 @@ class BlockReader {
  public:
   BlockReader(std::unique_ptr<File> file, std::string path)
       : file_(std::move(file)), path_(std::move(path)), context_(ZSTD_createDCtx()) {
-    CHECK(context_ != nullptr) << "no memory for zstd";
+    CHECK(context_ != nullptr) << "out of memory for zstd";
   }
 
   Result<void> read_header() {
@@ -101,10 +101,10 @@ class BlockReader {
     if (!got) return failure(got.error());
     if (*got != sizeof header_) return damage("the file is too short");
     if (std::memcmp(header_.magic, kSnapshotMagic, sizeof kSnapshotMagic) != 0) {
-      return damage("it does not begin as a snapshot does");
+      return damage("invalid snapshot magic");
     }
     if (header_.checksum != struct_checksum(header_, 0)) {
-      return damage("the checksum of its header does not fit");
+      return damage("checksum mismatch in its header");
     }
     if (header_.version != kSnapshotVersion || header_.group != kGroup) {
       return newer(fmt::format("format version {} and group {} (readable: version {} and group {})",
@@ -113,7 +113,7 @@ class BlockReader {
     if (header_.reserved != 0) return newer("more fields in its header");
     if (header_.block_bytes > kMaxBlockBytes || header_.index == 0 ||
         header_.metadata_bytes > kMaxSnapshotMetadataBytes) {
-      return damage("its header has impossible sizes");
+      return damage("invalid sizes in its header");
     }
     offset_ = sizeof header_;
     chain_ = header_.checksum;
@@ -131,7 +131,7 @@ class BlockReader {
     if (!got) return failure(got.error());
     if (*got != sizeof block) return damage("the file ends too early");
     if (block.checksum != struct_checksum(block, offset_)) {
-      return damage("the checksum of a block header does not fit");
+      return damage("checksum mismatch in a block header");
     }
     if (block.kind < static_cast<uint32_t>(BlockKind::kMetadata) ||
         block.kind > static_cast<uint32_t>(BlockKind::kTrailer)) {
@@ -140,18 +140,18 @@ class BlockReader {
     if (block.reserved != 0) return newer("more fields in a block header");
     if (block.plain_bytes == 0 || block.plain_bytes > kMaxBlockBytes ||
         block.stored_bytes > block.plain_bytes || block.stored_bytes == 0) {
-      return damage("a block has impossible sizes");
+      return damage("invalid sizes of a block");
     }
     stored_.resize(block.stored_bytes);
     got = file_->read_at(offset_ + sizeof block, stored_);
     if (!got) return failure(got.error());
     if (*got != block.stored_bytes) return damage("the file ends too early");
     if (checksum64(stored_) != block.stored_checksum) {
-      return damage("the checksum of a block does not fit");
+      return damage("checksum mismatch in a block");
     }
     kind_ = static_cast<BlockKind>(block.kind);
     if (kind_ == BlockKind::kTrailer) return read_trailer(block);
-    if (block.plain_bytes > header_.block_bytes) return damage("a block has impossible sizes");
+    if (block.plain_bytes > header_.block_bytes) return damage("invalid sizes of a block");
     if (!unpacks_) {
       plain_.clear();
     } else if (block.stored_bytes == block.plain_bytes) {
@@ -167,11 +167,11 @@ class BlockReader {
     if (kind_ == BlockKind::kMetadata) {
       metadata_seen_ += block.plain_bytes;
       if (stream_blocks_ > 0 || metadata_seen_ > header_.metadata_bytes) {
-        return damage("its metadata is not as its header says");
+        return damage("its metadata does not match its header");
       }
     } else {
       if (metadata_seen_ != header_.metadata_bytes) {
-        return damage("its metadata is not as its header says");
+        return damage("its metadata does not match its header");
       }
       stream_bytes_ += block.plain_bytes;
       ++stream_blocks_;
@@ -203,32 +203,33 @@ class BlockReader {
  private:
   tl::unexpected<Error> damage(const char* what) const {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("the snapshot {} is damaged: {} (at offset {}). To look at it: "
+                   fmt::format("the snapshot {} is damaged: {} (at offset {}). To inspect: "
                                "connectctl inspect snapshot {}",
                                path_, what, offset_, path_));
   }
 
   // Right by its checksum, and unknown.
   tl::unexpected<Error> newer(std::string_view what) const {
-    return failure(ErrorKind::kNewerVersion,
-                   fmt::format("the snapshot {} has {} (at offset {}), which connectd {} does not "
-                               "know: a newer version wrote it. It was not changed. Start the "
-                               "version that ran here before, or a newer one",
-                               path_, what, offset_, CONNECTD_VERSION));
+    return failure(
+        ErrorKind::kNewerVersion,
+        fmt::format(
+            "the snapshot {} has {} (at offset {}), unknown to connectd {}: a newer version wrote "
+            "it. It was not changed. Start the version that ran here before, or a newer one",
+            path_, what, offset_, CONNECTD_VERSION));
   }
 
   Result<bool> read_trailer(const BlockHeader& block) {
     TrailerBody body{};
     if (block.stored_bytes != sizeof body || block.plain_bytes != sizeof body) {
-      return damage("its trailer has a wrong size");
+      return damage("wrong size of its trailer");
     }
     std::memcpy(&body, stored_.data(), sizeof body);
     if (metadata_seen_ != header_.metadata_bytes || body.stream_bytes != stream_bytes_ ||
         body.stream_blocks != stream_blocks_ || body.chain != chain_) {
-      return damage("its trailer does not fit its blocks");
+      return damage("its trailer does not match its blocks");
     }
     if (offset_ + sizeof block + sizeof body != file_bytes_) {
-      return damage("there are bytes behind its trailer");
+      return damage("bytes after its trailer");
     }
     return false;
   }
@@ -431,7 +432,7 @@ class Writer final : public SnapshotWriter {
         level_(store.compression_level()),
         block_bytes_(store.block_bytes()),
         context_(ZSTD_createCCtx()) {
-    CHECK(context_ != nullptr) << "no memory for zstd";
+    CHECK(context_ != nullptr) << "out of memory for zstd";
   }
 
   Result<void> begin(ByteView metadata) {
@@ -547,13 +548,13 @@ class Receiver final : public SnapshotReceiver {
 
   Result<void> write(uint64_t offset, ByteView bytes) override {
     if (offset > received_) {
-      return failure(ErrorKind::kCorrupt,
-                     fmt::format("a snapshot chunk for offset {} came when {} bytes were there",
-                                 offset, received_));
+      return failure(
+          ErrorKind::kCorrupt,
+          fmt::format("received a snapshot chunk for offset {} at offset {}", offset, received_));
     }
     if (bytes.size() > identity_.bytes || offset > identity_.bytes - bytes.size()) {
       return failure(ErrorKind::kCorrupt,
-                     fmt::format("a snapshot chunk ends at {}, behind the announced {} bytes",
+                     fmt::format("a snapshot chunk ends at {}, after the announced {} bytes",
                                  offset + bytes.size(), identity_.bytes));
     }
     const uint64_t known = received_ - offset;
@@ -568,16 +569,16 @@ class Receiver final : public SnapshotReceiver {
 
   Result<std::unique_ptr<SnapshotReader>> verify() override {
     if (received_ != identity_.bytes) {
-      return failure(ErrorKind::kCorrupt, fmt::format("only {} of {} bytes of the snapshot came",
-                                                      received_, identity_.bytes));
+      return failure(
+          ErrorKind::kCorrupt,
+          fmt::format("received only {} of {} bytes of the snapshot", received_, identity_.bytes));
     }
     std::string metadata;
     auto verified = open_verified(store_.files(), path_, &metadata);
     if (!verified) return failure(verified.error());
     if (!((*verified)->file() == identity_)) {
       return failure(ErrorKind::kCorrupt,
-                     fmt::format("another snapshot of index {} came than the one of index {} that "
-                                 "was announced",
+                     fmt::format("received a snapshot of index {}, announced was index {}",
                                  (*verified)->mark().index, identity_.mark.index));
     }
     SnapshotInfo info{identity_.mark, identity_.bytes, snapshot_name(identity_.mark)};
@@ -674,7 +675,7 @@ Result<std::unique_ptr<SnapshotWriter>> Store::begin(raft::SnapshotMark mark, By
   CHECK(mark.index) << "a snapshot covers at least one entry";
   if (metadata.size() > kMaxSnapshotMetadataBytes) {
     return failure(ErrorKind::kInternal,
-                   fmt::format("a snapshot's metadata has {} bytes, more than the {} it may have",
+                   fmt::format("a snapshot's metadata has {} bytes, more than the limit of {}",
                                metadata.size(), kMaxSnapshotMetadataBytes));
   }
   auto file = TemporaryFile::create(*this);
@@ -720,8 +721,8 @@ Result<std::unique_ptr<SnapshotReader>> Store::open_reader(raft::SnapshotMark ma
   if (!blocks) return failure(blocks.error());
   if (!((*blocks)->mark() == mark)) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
-                               path(name), (*blocks)->mark().index));
+                   fmt::format("the snapshot {} is damaged: its header has index {}", path(name),
+                               (*blocks)->mark().index));
   }
   SnapshotInfo info{mark, (*blocks)->file_bytes(), name};
   return std::make_unique<Reader>(std::move(*blocks), std::move(info), std::move(metadata));
@@ -751,8 +752,8 @@ Result<std::unique_ptr<SnapshotSource>> Store::open_source(raft::SnapshotMark ma
   const wire::SnapshotFile identity = (*verified)->file();
   if (!(identity.mark == mark) || identity.bytes != *size) {
     return failure(ErrorKind::kCorrupt,
-                   fmt::format("the snapshot {} is damaged: it is one of index {} by its header",
-                               path(name), identity.mark.index));
+                   fmt::format("the snapshot {} is damaged: its header has index {}", path(name),
+                               identity.mark.index));
   }
   return std::make_unique<Source>(std::move(*file), SnapshotInfo{mark, *size, name}, identity);
 }

@@ -38,11 +38,9 @@ bool contains(const std::vector<ClusterId>& ids, const ClusterId& id) {
 std::string recovered_text(const Hello& behind, const Hello& ahead) {
   return fmt::format(
       "cluster \"{}\" lost its majority and was recovered, as cluster id {}. Node {} belongs to "
-      "that, "
-      "node {} to the former id {}: what they hold may differ. If node {} is one of the survivors, "
-      "run on it the same `connectctl recover` as on the others; if it was given up as lost, let "
-      "it "
-      "join with an empty data directory and a new id: connectctl member add",
+      "it, node {} to the former id {}: their data may differ. If node {} is one of the survivors, "
+      "run on it the same `connectctl recover` as on the others; if it was lost, start it with an "
+      "empty data directory and a new id: connectctl member add",
       ahead.cluster_name, ahead.cluster_id.to_string(), ahead.node_id, behind.node_id,
       behind.cluster_id.to_string(), behind.node_id);
 }
@@ -69,12 +67,11 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
   const NodeId me = mine.node_id;
   const NodeId them = theirs.node_id;
   if (mine.protocol_min > theirs.protocol_max || theirs.protocol_min > mine.protocol_max) {
-    return refuse(
-        RefusalCode::kProtocol,
-        fmt::format("node {} talks versions {} to {} of the peer protocol, node {} talks {} "
-                    "to {}: upgrade the older one",
-                    them, theirs.protocol_min, theirs.protocol_max, me, mine.protocol_min,
-                    mine.protocol_max));
+    return refuse(RefusalCode::kProtocol,
+                  fmt::format("node {} supports versions {} to {} of the peer protocol, node {} "
+                              "supports {} to {}: upgrade the older one",
+                              them, theirs.protocol_min, theirs.protocol_max, me, mine.protocol_min,
+                              mine.protocol_max));
   }
   if (mine.cluster_name != theirs.cluster_name) {
     return refuse(RefusalCode::kClusterName,
@@ -84,8 +81,8 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
   }
   if (theirs.to != me || !them || them == me) {
     return refuse(RefusalCode::kWrongNode,
-                  fmt::format("node {} wants to talk to node {}, but this is node {}: check the "
-                              "members' peer addresses and the node ids in the configurations",
+                  fmt::format("node {} dialled node {}, but this is node {}: check the members' "
+                              "peer addresses and the node ids in the configurations",
                               them, theirs.to, me));
   }
   const bool both_belong = mine.cluster_id && theirs.cluster_id;
@@ -98,10 +95,10 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
   if (both_belong && mine.cluster_id != theirs.cluster_id) {
     return refuse(
         RefusalCode::kClusterId,
-        fmt::format("node {} belongs to cluster id {}, node {} to cluster id {}: two "
-                    "clusters of the same name were formed; one of the two has the wrong "
-                    "data directory or the wrong addresses",
-                    them, theirs.cluster_id.to_string(), me, mine.cluster_id.to_string()));
+        fmt::format(
+            "node {} belongs to cluster id {}, node {} to cluster id {}: two clusters have the "
+            "same name; one of the two nodes has the wrong data directory or the wrong addresses",
+            them, theirs.cluster_id.to_string(), me, mine.cluster_id.to_string()));
   }
   if (mine.plugin_name != theirs.plugin_name) {
     return refuse(RefusalCode::kPluginName,
@@ -110,11 +107,10 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
                               them, theirs.plugin_name, me, mine.plugin_name));
   }
   if (!levels_fit(mine, theirs)) {
-    return refuse(
-        RefusalCode::kPluginLevel,
-        fmt::format("behaviour levels of plugin \"{}\" do not fit: node {} {}, node {} {}: "
-                    "install a version of the plugin that covers both",
-                    mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
+    return refuse(RefusalCode::kPluginLevel,
+                  fmt::format("behaviour levels of plugin \"{}\" do not overlap: node {} {}, node "
+                              "{} {}: install a version of the plugin that covers both",
+                              mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
   }
   // Only who is behind is refused: the other side must not be told that it does not fit.
   if (mine.feature_level > theirs.feature_level_max) {

@@ -289,25 +289,24 @@ std::string refused_entry(const Reader& in, ByteView header) {
 // Empty: fine, as far as it goes. (What is too short shows in in.ok().)
 std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
   auto count = in.number<uint32_t>();
-  if (count > in.left() / kEntryHeaderBytes)
-    return "more entries are announced than there are bytes";
+  if (count > in.left() / kEntryHeaderBytes) return "more entries announced than bytes";
   m.entries.reserve(count);
   Term last_term = m.prev_term;
   for (uint32_t i = 0; i < count; i++) {
     uint32_t length = 0;
     raft::Entry& entry = m.entries.emplace_back();
     ByteView header = in.bytes(kEntryHeaderBytes);
-    if (!in.ok()) return "an entry is cut off";
+    if (!in.ok()) return "a truncated entry";
     if (!decode_entry_header(header, entry, length)) return refused_entry(in, header);
     entry.payload = in.slice(length);
-    if (!in.ok()) return "an entry is cut off";
+    if (!in.ok()) return "a truncated entry";
     if (entry.index != m.prev_index + 1 + i || entry.term < last_term || entry.term > sender_term) {
       return fmt::format(
           "the entry at place {} has index {} and term {}, behind index {} and term {}", i,
           entry.index, entry.term, m.prev_index + i, last_term);
     }
     if (!verify_entry(entry)) {
-      return fmt::format("the checksum of the entry at index {} does not fit", entry.index);
+      return fmt::format("checksum mismatch of the entry at index {}", entry.index);
     }
     last_term = entry.term;
   }
@@ -318,7 +317,7 @@ std::string read_proposals(Reader& in, ForwardProposals& m) {
   in.get(m.leader_term);
   auto count = in.number<uint32_t>();
   if (count > in.left() / kProposalHeaderBytes) {
-    return "more proposals are announced than there are bytes";
+    return "more proposals announced than bytes";
   }
   m.proposals.reserve(count);
   for (uint32_t i = 0; i < count; i++) {
@@ -329,7 +328,7 @@ std::string read_proposals(Reader& in, ForwardProposals& m) {
     auto length = in.number<uint32_t>();
     get_all(in, proposal.session, proposal.sequence, proposal.acked_below);
     proposal.payload = in.slice(length);
-    if (!in.ok()) return "a proposal is cut off";
+    if (!in.ok()) return "a truncated proposal";
     if (!raft::is_known_entry_kind(kind) || zero1 != 0 || zero2 != 0) {
       return fmt::format("a proposal of kind {}, which {}", kind, newer_text());
     }
@@ -423,8 +422,7 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
       get_all(in, m.file, m.received);
       auto state = in.number<uint8_t>();
       if (state > static_cast<uint8_t>(SnapshotAck::State::kWorking)) {
-        return fmt::format("a snapshot answer of state {}, which this version does not know",
-                           state);
+        return fmt::format("a snapshot answer of unknown state {}", state);
       }
       m.state = static_cast<SnapshotAck::State>(state);
       return {};
@@ -456,7 +454,7 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
       get_all(in, m.leader_term, m.compared);
       auto kind = in.number<uint8_t>();
       if (kind > static_cast<uint8_t>(DivergenceVerdict::Kind::kNoMajority)) {
-        return fmt::format("a verdict of kind {}, which this version does not know", kind);
+        return fmt::format("a verdict of unknown kind {}", kind);
       }
       m.kind = static_cast<DivergenceVerdict::Kind>(kind);
       get_all(in, m.agreed, m.index, m.digest, m.other_digest);
@@ -485,12 +483,11 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
 }
 
 Result<> check_frame(const FrameHeader& header, ByteView body) {
-  CHECK(body.size() == header.length) << "a frame's body was cut by its reader";
+  CHECK(body.size() == header.length) << "a truncated frame body";
   if (checksum64(body, header.seed) != header.checksum) {
-    return malformed(
-        fmt::format("the checksum of a frame of type {} and {} bytes does not fit: the "
-                    "bytes were changed on their way",
-                    static_cast<int>(header.type), header.length));
+    return malformed(fmt::format(
+        "checksum mismatch of a frame of type {} and {} bytes: the bytes changed in transit",
+        static_cast<int>(header.type), header.length));
   }
   return {};
 }
@@ -498,15 +495,15 @@ Result<> check_frame(const FrameHeader& header, ByteView body) {
 }  // namespace
 
 Result<FrameHeader> decode_frame_header(ByteView from) {
-  CHECK(from.size() >= kFrameHeaderBytes) << "a frame header was cut by its reader";
+  CHECK(from.size() >= kFrameHeaderBytes) << "a truncated frame header";
   const uint8_t* at = from.data();
   auto length = load_le<uint32_t>(at);
   auto group = load_le<uint32_t>(at + 4);
   uint8_t type = at[8];
   uint8_t version = at[9];
   if (version != kHeaderVersion) {
-    return malformed(
-        fmt::format("a frame of version {}; this node knows version {}", version, kHeaderVersion));
+    return malformed(fmt::format("a frame of version {}; this node supports version {}", version,
+                                 kHeaderVersion));
   }
   if (load_le<uint16_t>(at + 10) != 0 || load_le<uint32_t>(at + 12) != 0) {
     return malformed("a frame whose reserved fields are not zero");
@@ -663,7 +660,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     hello.http_address = in.counted(kMaxNameBytes);
     hello.members_index = Index(in.number<uint64_t>());
     hello.priority = in.number<uint8_t>();
-    if (!in.ok()) return malformed("a malformed hello: its addresses are cut off");
+    if (!in.ok()) return malformed("a malformed hello: truncated addresses");
   }
   if (in.left() > 0) {
     auto former = in.number<uint16_t>();
@@ -678,7 +675,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
       if (!hello.skipped_entries.empty() && !(hello.skipped_entries.back() < skip)) in.fail();
       hello.skipped_entries.push_back(skip);
     }
-    if (!in.ok()) return malformed("a malformed hello: its history makes no sense");
+    if (!in.ok()) return malformed("a malformed hello: invalid history");
   }
   if (in.left() > 0) {
     hello.feature_level_max = in.number<uint32_t>();

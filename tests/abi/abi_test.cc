@@ -163,7 +163,7 @@ TEST_P(BadPlugin, IsRejectedWithReason) {
 INSTANTIATE_TEST_SUITE_P(
     Abi, BadPlugin,
     ::testing::Values(
-        Defect{"symbol", ErrorKind::kBadPlugin, {"exports no connectd_plugin_v1", "ABI 1.0"}},
+        Defect{"symbol", ErrorKind::kBadPlugin, {"missing symbol connectd_plugin_v1", "ABI 1.0"}},
         Defect{"only_v2", ErrorKind::kMismatch, {"plugin ABI 2", "plugin ABI 1.0"}},
         Defect{"null", ErrorKind::kBadPlugin, {"returned nothing"}},
         Defect{"major", ErrorKind::kMismatch, {"plugin ABI 2.4", "plugin ABI 1.0", "upgrade"}},
@@ -176,9 +176,9 @@ INSTANTIATE_TEST_SUITE_P(
         Defect{"level_zero", ErrorKind::kBadPlugin, {"level_min 0, level_max 1"}},
         Defect{"demand", ErrorKind::kBadPlugin, {"flag bits 5, 31;", "ABI is 1.0", "upgrade"}},
         Defect{"framing", ErrorKind::kBadPlugin, {"framing 9"}},
-        Defect{"no_apply", ErrorKind::kBadPlugin, {"no function apply"}},
-        Defect{"no_restore", ErrorKind::kBadPlugin, {"no function restore"}},
-        Defect{"no_read", ErrorKind::kBadPlugin, {"function classify but none for read"}},
+        Defect{"no_apply", ErrorKind::kBadPlugin, {"missing function apply"}},
+        Defect{"no_restore", ErrorKind::kBadPlugin, {"missing function restore"}},
+        Defect{"no_read", ErrorKind::kBadPlugin, {"function classify but not read"}},
         Defect{"timers", ErrorKind::kBadPlugin, {"connectd.timers/1", "incomplete"}},
         Defect{"view", ErrorKind::kBadPlugin, {"connectd.snapshot-view/1", "incomplete"}}),
     [](const auto& defect) { return std::string(defect.param.name); });
@@ -250,7 +250,7 @@ TEST_F(BadFile, OtherProcessorOrTypeIsRejected) {
   write(bytes);
   error = load();
   EXPECT_EQ(error.kind, ErrorKind::kBadPlugin);
-  EXPECT_THAT(error.text, HasSubstr("no shared object"));
+  EXPECT_THAT(error.text, HasSubstr("not a shared object"));
 }
 
 TEST_F(BadFile, DirectoryIsRejected) {

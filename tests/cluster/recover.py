@@ -220,11 +220,11 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
     for words, code, text in (
             (("--members", other), EXIT_NO, "--members does not list it"),
             (("--members", wrong_end), EXIT_NO, "but its log is " + own),
-            (("--members", f"{own},{stranger}"), EXIT_NO, "node 9 is no member"),
+            (("--members", f"{own},{stranger}"), EXIT_NO, "node 9 is not a member"),
             (("--members", f"{own},{foreign}"), EXIT_NO, "different clusters"),
             (("--members", f"{own},{other}"), EXIT_NO, "a majority of the voters"),
-            (("--members", f"{own},2"), EXIT_USAGE, "how node 2's log ends has to be given"),
-            (("--members", "one"), EXIT_USAGE, "neither a node's id nor a survivor"),
+            (("--members", f"{own},2"), EXIT_USAGE, "missing the end of node 2's log"),
+            (("--members", "one"), EXIT_USAGE, "must be a node id or a survivor"),
             (("--members", own), EXIT_USAGE, "needs --yes"),
             (("--members", own, "--skip-entry", 3), EXIT_USAGE, "exclude each other"),
             (("--skip-entry", 1), EXIT_NO, "only commands and ticks"),
@@ -359,7 +359,7 @@ def test_an_entry_that_makes_the_plugin_fail_is_skipped(context):
     text = recover(cluster.nodes[5], "--skip-entry", index, "--yes")
     check("skips already" in text, f"of an entry that its snapshot is without: {text}")
     text = recover(cluster.nodes[5], "--skip-entry", index - 1, "--yes", code=EXIT_NO)
-    check("cannot be taken back" in text and "member replace 5" in text, f"of one that its snapshot has: {text}")
+    check("cannot be undone" in text and "member replace 5" in text, f"of one that its snapshot has: {text}")
     cluster.start(5)
     cluster.wait_equal()
 

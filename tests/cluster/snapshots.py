@@ -422,7 +422,7 @@ def test_wrong_input_is_told(context):
     wrong(EXIT_CANNOT_CREATE, "is not empty", "snapshot", "restore", file, "--config", node.config_path)
     wrong(EXIT_USAGE, "--config FILE", "snapshot", "restore", file, "--data-dir", os.path.join(cluster.directory, "x"))
     wrong(EXIT_NO_INPUT, "No such file", "snapshot", "inspect", file + "2")
-    wrong(EXIT_DATA, "does not begin as a snapshot", "snapshot", "inspect", node.log_path)
+    wrong(EXIT_DATA, "invalid snapshot magic", "snapshot", "inspect", node.log_path)
     new = ("--peer", "127.0.0.1:1", "--data-dir", os.path.join(cluster.directory, "new"))
     with open(file, "rb") as source:
         good = source.read()

@@ -278,7 +278,7 @@ TEST(Recover, WhatIsNoSurvivorIsSaid) {
   auto empty = look_at_survivor(two.files, "n3");
   ASSERT_FALSE(empty);
   EXPECT_EQ(empty.error().kind, ErrorKind::kCorrupt);
-  EXPECT_THAT(empty.error().text, HasSubstr("no survivor"));
+  EXPECT_THAT(empty.error().text, HasSubstr("not a survivor"));
 }
 
 // ---- the loss of a majority
@@ -433,11 +433,11 @@ TEST(Recover, ASurvivorMayHaveItsStateFromASnapshotAlone) {
   const Survivor survivor = two.look(2);
   EXPECT_EQ(survivor.end, (SurvivorEnd{NodeId(2), Term(8), Index(20), Term(8)}));
   EXPECT_EQ(survivor.commit, Index(20));
-  EXPECT_THAT(survivor.warnings, ElementsAre(HasSubstr("begun anew behind the snapshot")));
+  EXPECT_THAT(survivor.warnings, ElementsAre(HasSubstr("starting a new log after the snapshot")));
   EXPECT_EQ(two.all(2), before);
   auto covered = plan_skip(two.files, "n2", survivor, {Index(11), {}});
   ASSERT_FALSE(covered);
-  EXPECT_THAT(covered.error().text, HasSubstr("cannot be taken back"));
+  EXPECT_THAT(covered.error().text, HasSubstr("cannot be undone"));
   auto known = plan_skip(two.files, "n2", survivor, {Index(12), {}});
   ASSERT_TRUE(known);
   EXPECT_TRUE(known->is_done);
@@ -521,15 +521,15 @@ TEST(Recover, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
   };
   const std::string own = "2:7:8:7:07070000";
   const std::string other = "3:2:11:9:07070000";
-  EXPECT_THAT(refusal({"two"}), HasSubstr("neither a node's id nor a survivor"));
-  EXPECT_THAT(refusal({"2:7:8:7"}), HasSubstr("neither a node's id nor a survivor"));
-  EXPECT_THAT(refusal({"0"}), HasSubstr("neither a node's id nor a survivor"));
+  EXPECT_THAT(refusal({"two"}), HasSubstr("must be a node id or a survivor"));
+  EXPECT_THAT(refusal({"2:7:8:7"}), HasSubstr("must be a node id or a survivor"));
+  EXPECT_THAT(refusal({"0"}), HasSubstr("must be a node id or a survivor"));
   EXPECT_THAT(refusal({own, own}), HasSubstr("lists node 2 twice"));
-  EXPECT_THAT(refusal({own, "3"}), HasSubstr("how node 3's log ends has to be given"));
+  EXPECT_THAT(refusal({own, "3"}), HasSubstr("missing the end of node 3's log"));
   EXPECT_THAT(refusal({other}), HasSubstr("--members does not list it"));
   EXPECT_THAT(refusal({"2:7:9:7:07070000", other}), HasSubstr("but its log is 2:7:8:7:07070000"));
   EXPECT_THAT(refusal({own, "3:2:11:9:08080000"}), HasSubstr("of different clusters"));
-  EXPECT_THAT(refusal({own, "9:2:4:2:07070000"}), HasSubstr("node 9 is no member"));
+  EXPECT_THAT(refusal({own, "9:2:4:2:07070000"}), HasSubstr("node 9 is not a member"));
   EXPECT_THAT(refusal({own, other, "1:2:4:2:07070000"}), HasSubstr("a majority of the voters"));
   EXPECT_EQ(two.all(2), before);
 }
@@ -670,10 +670,10 @@ TEST(SkipEntry, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
     auto plan = plan_skip(two.files, "n2", two.look(2), *given);
     return plan ? std::string("done") : plan.error().text;
   };
-  EXPECT_THAT(refusal("x"), HasSubstr("neither an index nor INDEX:TERM:CHECKSUM"));
-  EXPECT_THAT(refusal("0"), HasSubstr("neither an index nor INDEX:TERM:CHECKSUM"));
-  EXPECT_THAT(refusal("5:2"), HasSubstr("neither an index nor INDEX:TERM:CHECKSUM"));
-  EXPECT_THAT(refusal("5:2:12"), HasSubstr("neither an index nor INDEX:TERM:CHECKSUM"));
+  EXPECT_THAT(refusal("x"), HasSubstr("must be an index, or INDEX:TERM:CHECKSUM"));
+  EXPECT_THAT(refusal("0"), HasSubstr("must be an index, or INDEX:TERM:CHECKSUM"));
+  EXPECT_THAT(refusal("5:2"), HasSubstr("must be an index, or INDEX:TERM:CHECKSUM"));
+  EXPECT_THAT(refusal("5:2:12"), HasSubstr("must be an index, or INDEX:TERM:CHECKSUM"));
   EXPECT_THAT(refusal("1"), HasSubstr("only commands and ticks"));
   EXPECT_THAT(refusal("3"), HasSubstr("only commands and ticks"));
   EXPECT_THAT(refusal("9"), HasSubstr("ends at index 8"));

@@ -269,7 +269,7 @@ TEST_F(Host, FailTextLastsForOneCall) {
   EXPECT_EQ(read(*instance, "fail -7 first"),
             "!plugin script 0.9 failed in read: first (CONNECTD_E_UNSUPPORTED, -7)");
   EXPECT_EQ(read(*instance, "fail -77"),
-            "!plugin script 0.9 failed in read: it gave no reason (a code of its own, -77)");
+            "!plugin script 0.9 failed in read: it gave no reason (an unknown code, -77)");
   EXPECT_THAT(read(*instance, "fail -2"), HasSubstr("out of memory"));
 }
 

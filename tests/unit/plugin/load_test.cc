@@ -161,7 +161,7 @@ TEST_F(Load, OtherHashIsRejected) {
   ASSERT_FALSE(plugin.has_value());
   EXPECT_EQ(plugin.error().kind, ErrorKind::kWrongData);
   EXPECT_THAT(plugin.error().text, HasSubstr(pinned.path));
-  EXPECT_THAT(plugin.error().text, HasSubstr("wants " + pinned.sha256));
+  EXPECT_THAT(plugin.error().text, HasSubstr("plugin.sha256 is " + pinned.sha256));
 }
 
 TEST_F(Load, InvalidHashIsRejected) {

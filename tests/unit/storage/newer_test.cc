@@ -83,12 +83,12 @@ class NewerLogTest : public ::testing::Test {
 
 TEST_F(NewerLogTest, EntryKindAtUnsealedEndIsNotCut) {
   write_log(entry_of_new_kind(), false);
-  expect_refused("index 3: there is an entry with kind 250");
+  expect_refused("index 3: an entry with kind 250 is unknown");
 }
 
 TEST_F(NewerLogTest, SealedEntryKindIsNoDamage) {
   write_log(entry_of_new_kind(), true);
-  expect_refused("index 3: there is an entry with kind 250");
+  expect_refused("index 3: an entry with kind 250 is unknown");
 }
 
 TEST_F(NewerLogTest, EntryFlags) {
@@ -165,7 +165,7 @@ TEST_F(NewerLogTest, TornPlaceBeforeNewerRecordIsNotCut) {
   write_log(entry_of_new_kind(), false);
   const InspectedRecord torn = record(kBatch2);
   files_.flip(path_, torn.offset + sizeof(RecordHeader) + 3);
-  expect_refused("index 3: there is an entry with kind 250");
+  expect_refused("index 3: an entry with kind 250 is unknown");
 }
 
 // Checksum first, then kind.

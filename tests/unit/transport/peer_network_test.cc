@@ -454,8 +454,8 @@ TEST_F(PeerNetworkTest, AnotherProtocolVersionIsRefusedWithATextThatNamesBoth) {
   wire::Refusal refusal = refusal_in(read_all(socket));
   EXPECT_EQ(refusal.code, wire::RefusalCode::kProtocol);
   EXPECT_EQ(refusal.text,
-            "node 2 talks versions 7 to 9 of the peer protocol, node 1 talks 1 to 1: upgrade the "
-            "older one");
+            "node 2 supports versions 7 to 9 of the peer protocol, node 1 supports 1 to 1: upgrade "
+            "the older one");
 }
 
 TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {

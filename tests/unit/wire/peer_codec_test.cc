@@ -338,14 +338,14 @@ TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
   auto back = decode(with_body(bytes, body));
   ASSERT_FALSE(back);
-  EXPECT_NE(back.error().text.find("more entries are announced"), std::string::npos);
+  EXPECT_NE(back.error().text.find("more entries announced"), std::string::npos);
 
   bytes = encode(ForwardProposals{Term(7), {}});
   body = bytes.substr(kFrameHeaderBytes);
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
   back = decode(with_body(bytes, body));
   ASSERT_FALSE(back);
-  EXPECT_NE(back.error().text.find("more proposals are announced"), std::string::npos);
+  EXPECT_NE(back.error().text.find("more proposals announced"), std::string::npos);
 }
 
 TEST(PeerCodec, WhatIsComparedAndTheKindOfAVerdictAreKnownOrRefused) {
@@ -364,7 +364,7 @@ TEST(PeerCodec, WhatIsComparedAndTheKindOfAVerdictAreKnownOrRefused) {
   refused(DiskReport{}, 9, 2, "malformed");
   refused(DiskReport{}, 10, 2, "malformed");
   refused(DivergenceVerdict{}, 8, 2, "malformed");
-  refused(DivergenceVerdict{}, 9, 2, "a verdict of kind 2");
+  refused(DivergenceVerdict{}, 9, 2, "a verdict of unknown kind 2");
 }
 
 TEST(PeerCodec, HeadersAreCheckedFieldByField) {
@@ -378,7 +378,7 @@ TEST(PeerCodec, HeadersAreCheckedFieldByField) {
       {0, kMaxFrameBytes + 1, "announces 33554433 bytes, over the limit of 33554432"},
       {4, 1, "a frame of group 1; this node has group 0 only"},
       {8, 0x0100 | 99, "a frame of type 99, which connectd "},
-      {8, 0x0200 | 22, "a frame of version 2; this node knows version 1"},
+      {8, 0x0200 | 22, "a frame of version 2; this node supports version 1"},
       {8, 0x01000100 | 22, "reserved fields are not zero"},
       {12, 1, "reserved fields are not zero"},
   };
