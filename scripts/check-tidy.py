@@ -15,6 +15,7 @@ The rules, each a function below:
     adr         A decision record that a comment or a page names by its number exists.
     member      `Class::member` on a page exists in the sources.
     test        `Suite.Test` and `cluster.file.test` on a page exist in tests/.
+    name        A test name in tests/ has fewer than 50 characters: condition and result.
 """
 import collections
 import io
@@ -27,6 +28,7 @@ import tokenize
 MAX_LINES = 70
 MAX_COLUMNS = 100
 MAX_SUBJECT = 60
+MAX_TEST_NAME = 49
 LONG_FUNCTIONS = "scripts/long-functions.txt"
 
 CODE = {".h", ".hpp", ".cc", ".cpp", ".c", ".inc"}
@@ -345,8 +347,20 @@ def rule_test(tree):
                     yield name, number, f"there is no test cluster.{file}.{test}"
 
 
+def rule_name(tree):
+    gtest = re.compile(r"^(?:TYPED_)?TEST(?:_F|_P)?\(\s*\w+,\s*(\w+)\)", re.MULTILINE)
+    script = re.compile(r"^\s*def (test_\w+)\(", re.MULTILINE)
+    for name, text in tree.texts.items():
+        if not name.startswith("tests/") or not name.endswith((".cc", ".py")):
+            continue
+        for match in (gtest if name.endswith(".cc") else script).finditer(text):
+            if len(match.group(1)) > MAX_TEST_NAME:
+                yield (name, text.count("\n", 0, match.start(1)) + 1,
+                       f"{match.group(1)} has {len(match.group(1))} characters; must be at most {MAX_TEST_NAME}")
+
+
 RULES = {"long": rule_long, "unused": rule_unused, "columns": rule_columns, "path": rule_path,
-         "adr": rule_adr, "member": rule_member, "test": rule_test}
+         "adr": rule_adr, "member": rule_member, "test": rule_test, "name": rule_name}
 
 
 def message_violations(text):
@@ -424,6 +438,14 @@ SELF_TEST = {
         ({"tests/a.cc": "TEST(Suite, Works) {}\n", "docs/a.md": "`Suite.Fails`\n"}, True),
         ({"tests/cluster/a.py": "def test_b():\n", "docs/a.md": "`cluster.a.b`\n"}, False),
         ({"tests/cluster/a.py": "def test_b():\n", "docs/a.md": "`cluster.a.c`\n"}, True),
+    ],
+    "name": [
+        ({"tests/a.cc": f"TEST(Suite, {'A' * 49}) {{}}\n"}, False),
+        ({"tests/a.cc": f"TEST(Suite, {'A' * 50}) {{}}\n"}, True),
+        ({"tests/a.cc": f"TEST_F(Suite,\n       {'A' * 50}) {{}}\n"}, True),
+        ({"tests/cluster/a.py": f"def test_{'a' * 44}():\n"}, False),
+        ({"tests/cluster/a.py": f"class A:\n    def test_{'a' * 45}(self):\n"}, True),
+        ({"tests/cluster/a.py": f"def {'a' * 60}():\n"}, False),
     ],
 }
 MESSAGES = {

@@ -119,7 +119,7 @@ def test_a_child_that_refuses_is_a_failed_snapshot(context):
     check(cluster.terminate(1) == EXIT_OK, "it did not end well")
 
 
-def test_a_child_that_hangs_is_killed_and_the_apply_thread_takes_over(context):
+def test_hanging_child_falls_back_to_apply_thread(context):
     cluster, node, write = fails_and_goes_on(context, "hang", "wrote nothing for", {"fork_timeout": "200ms"})
 
     def taken():
@@ -132,7 +132,7 @@ def test_a_child_that_hangs_is_killed_and_the_apply_thread_takes_over(context):
     cluster.leader()
 
 
-def test_a_view_that_hangs_stops_no_write_and_the_process_can_end(context):
+def test_hanging_view_stops_no_write(context):
     cluster, node, write = counter_with(context, stubborn("stubborn_view"), "hang")
     writing = os.path.join(node.data_dir, "snapshots", "*.tmp")
 
@@ -151,7 +151,7 @@ def test_a_view_that_hangs_stops_no_write_and_the_process_can_end(context):
         check(client.call(b"one") == b"%d" % (count + 1), "the count is another one")
 
 
-def test_a_mode_that_the_plugin_cannot_do_is_refused_at_the_start(context):
+def test_unsupported_mode_is_refused_at_start(context):
     cluster = context.cluster("kv", nodes=1, settings={"snapshot": {"mode": "view"}})
     cluster.start()
     check(cluster.wait_exit(1) == EXIT_CONFIG, "the exit code")

@@ -88,7 +88,7 @@ def test_slow_readers_cost_bounded_memory(context):
         check(client.call("INCR", "n") == 2, "INCR after slow readers failed")
 
 
-def test_tricklers_disturb_nobody(context):
+def test_slow_senders_do_not_block_others(context):
     cluster, leader = running(context, "counter")
     tricklers = [raw(cluster, leader) for _ in range(200)]
     with cluster.line_client(leader) as client:

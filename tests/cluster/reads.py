@@ -165,7 +165,7 @@ def hunt(context, level, lease):
     check(answered > 0 and deposed > 0 and overtaken > 0, "the pauses did not bite")
 
 
-def test_a_stopped_leader_serves_no_stale_linearizable_read(context):
+def test_stopped_leader_serves_no_stale_read(context):
     hunt(context, "linearizable", lease=False)
 
 

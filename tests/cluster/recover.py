@@ -118,7 +118,7 @@ def test_three_of_five_are_lost_under_load(context):
     recover(cluster.nodes[best], "--members", listed, code=EXIT_USAGE)  # asks, and there is nobody to ask
     check(content(cluster.nodes[best].data_dir) == before, "a question changed the directory")
     text = recover(cluster.nodes[best], "--members", listed, "--yes")
-    check(f"The log of node {best}, in this directory, is taken" in text and "ARE GONE" in text and
+    check(f"The log of node {best}, in this directory, becomes the cluster's log" in text and "ARE GONE" in text and
           f"Given up for good: {', '.join(map(str, sorted(lost)))}" in text, f"it does not say what is lost: {text}")
 
     # The one that was recovered runs, the other was forgotten: it is told so, and stops.
@@ -317,7 +317,7 @@ def skip_on_all(cluster, index):
         check("is not in this log yet" in recover(node, "--skip-entry", given, "--yes"), "and skipped when it comes")
 
 
-def test_an_entry_that_makes_the_plugin_fail_is_skipped(context):
+def test_skip_entry_that_fails_the_plugin(context):
     cluster = poisoned_cluster(context, snapshot={"log_min": "16KiB", "log_ratio": 1})
     index = poison(cluster, b"fail")
     cluster.start()  # and so at each start
@@ -372,7 +372,7 @@ def recover_of_a_stopped(cluster, node_id, index):
     return text
 
 
-def test_an_entry_that_crashes_the_plugin_is_skipped_also_by_one_that_was_down(context):
+def test_skip_entry_that_crashes_the_plugin(context):
     cluster = poisoned_cluster(context)
     away = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
     cluster.kill(away)

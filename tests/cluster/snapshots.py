@@ -129,7 +129,7 @@ def streams(cluster):
             for m in SENDING.finditer(node.log())]
 
 
-def test_transfer_is_killed_at_ten_points_and_goes_on_each_time(context):
+def test_killed_transfer_resumes_at_ten_points(context):
     rng = random.Random(context.options.seed)
     megabytes = context.options.megabytes
     # Slow enough that ten points lie in it, whatever the size.

@@ -130,7 +130,7 @@ TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
   }
 }
 
-TEST_F(SimulationTest, ALeaderWhoseDiskStallsIsReplacedWithinTenElectionTimeouts) {
+TEST_F(SimulationTest, StalledLeaderIsReplacedInTenTimeouts) {
   auto plugin = load("plugins/libcounter.so");
   SimReport sum;
   for (uint64_t seed = 1; seed <= (few_seeds() ? 1 : 20); ++seed) {
@@ -164,7 +164,7 @@ TEST_F(SimulationTest, FullDisksAreBorneByThemselves) {
   EXPECT_GT(sum.refused, 100u);
 }
 
-TEST_F(SimulationTest, APluginThatIsNotDeterministicIsNamedWithTheFirstIndexAndBothReplies) {
+TEST_F(SimulationTest, NamesNondeterministicPlugin) {
   SimReport report = Simulation(options_for_random(1)).run();
   EXPECT_THAT(report.failure,
               MatchesRegex("same reply: the plugin is not deterministic: first at index [0-9]+, "

@@ -202,7 +202,7 @@ TEST_F(ClientPortTest, WhatTheFramingAnswersComesInItsPlace) {
   EXPECT_EQ(port_->counters().too_large, 2u);
 }
 
-TEST_F(ClientPortTest, QuitIsAnsweredAfterWhatCameBeforeItAndClosesAndNothingAfterItRuns) {
+TEST_F(ClientPortTest, QuitRepliesInOrderThenCloses) {
   service_.declared = node::Framing::kResp;
   service_.is_immediate = false;
   open();
@@ -214,7 +214,7 @@ TEST_F(ClientPortTest, QuitIsAnsweredAfterWhatCameBeforeItAndClosesAndNothingAft
   EXPECT_EQ(service_.submitted, 1u);
 }
 
-TEST_F(ClientPortTest, ABrokenFrameIsAnsweredAfterWhatCameBeforeItAndCloses) {
+TEST_F(ClientPortTest, BrokenFrameGetsReplyInOrderThenCloses) {
   service_.declared = node::Framing::kResp;
   service_.is_immediate = false;
   open();
@@ -297,7 +297,7 @@ TEST_F(ClientPortTest, ReadingStopsAtTheLimitOfPendingBytes) {
   EXPECT_LE(service_.pending_bytes_max, 1400u);
 }
 
-TEST_F(ClientPortTest, AClientThatDoesNotReadStopsBeingReadAndGoesOnWhenItDoes) {
+TEST_F(ClientPortTest, SlowReaderPausesAndResumes) {
   options_.output_pause_bytes = 100000;
   service_.answer = [](const std::string&, std::string& bytes) {
     bytes = std::string(size_t{1} << 20, 'r');
@@ -339,7 +339,7 @@ TEST_F(ClientPortTest, AClientThatNeverReadsIsClosedAfterATime) {
   EXPECT_TRUE(service_.streams.empty());
 }
 
-TEST_F(ClientPortTest, RepliesThatPileUpOverTheHardLimitCloseTheConnection) {
+TEST_F(ClientPortTest, RepliesOverHardLimitCloseConnection) {
   options_.output_bytes_max = size_t{8} << 20;
   service_.is_immediate = false;
   service_.answer = [](const std::string&, std::string& bytes) {
@@ -373,7 +373,7 @@ TEST_F(ClientPortTest, ALargeRequestAmongSmallOnes) {
   }
 }
 
-TEST_F(ClientPortTest, UnfinishedLargeRequestsOfManyClientsAreBoundedTogether) {
+TEST_F(ClientPortTest, UnfinishedRequestsShareOneBound) {
   options_.input_bytes_max = size_t{1} << 20;
   open();
   std::vector<tcp::socket> clients;
@@ -420,7 +420,7 @@ TEST_F(ClientPortTest, OverTheLimitOfConnectionsIsTurnedAwayWithAWord) {
   EXPECT_EQ(ask(fourth, "get\n", "get\n"), "get\n");
 }
 
-TEST_F(ClientPortTest, WithoutDescriptorsClientsAreTurnedAwayAndTheLoopDoesNotSpin) {
+TEST_F(ClientPortTest, NoDescriptorsRejectsClientsWithoutSpin) {
   open();
   tcp::socket before = dial();
   EXPECT_EQ(ask(before, "get\n", "get\n"), "get\n");

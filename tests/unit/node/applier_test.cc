@@ -141,7 +141,7 @@ std::vector<raft::Entry> some_log(size_t commands) {
   return entries;
 }
 
-TEST(Applier, AnswersItsOwnSessionOnlyAndAppliesEachSequenceOnce) {
+TEST(Applier, RepliesToOwnSessionAppliesSequenceOnce) {
   Bench bench;
   LogMaker log;
   std::vector<raft::Entry> entries;
@@ -238,7 +238,7 @@ TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
   EXPECT_EQ(bench.supervisor.failures, 1);
 }
 
-TEST(Applier, AReadThatFailsIsAnsweredAndCorruptionStopsTheReplica) {
+TEST(Applier, FailedReadIsAnsweredCorruptionStopsReplica) {
   Bench bench;
   bench.applier.read(Bench::read_of("r-bad"));
   bench.applier.poll_once();
@@ -401,7 +401,7 @@ TEST(Applier, DigestsInFrontOfAReplacedStateAreLeftOut) {
   }
 }
 
-TEST(Applier, HashesTheStateAtACompareEntryAndKeepsItOutOfTheChain) {
+TEST(Applier, CompareEntryHashesStateOutsideTheChain) {
   auto hash_of = [](bool canonical, std::vector<std::string> commands) {
     Bench bench(Bench::fresh(canonical), false);
     LogMaker maker;

@@ -169,7 +169,7 @@ TEST(Bootstrap, AnyFounderOffersToThoseThatMissedIt) {
   EXPECT_EQ(*third.decided(), *founder.bootstrap.decided());
 }
 
-TEST(Bootstrap, OffersNothingToAMemberThatHasAClusterOrAnotherDisk) {
+TEST(Bootstrap, MemberWithClusterOrOtherDiskGetsNoGenesis) {
   Founder founder;
   Bootstrap second(options(2));
   second.resume(*founder.bootstrap.decided());
@@ -242,7 +242,7 @@ TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
 }
 
 // The founding document does not say what became of the cluster since; the one who offers it does.
-TEST(Bootstrap, WhoJoinsARecoveredClusterLearnsItsIdAndWhatItSkips) {
+TEST(Bootstrap, JoinerLearnsRecoveredIdAndSkippedEntries) {
   Founder founder;
   Genesis genesis = *founder.bootstrap.decided();
   genesis.members[1].disk_id = disk(2, 1);

@@ -118,7 +118,7 @@ TEST(DiskWatch, AJointConfigurationNeedsSpaceInBothQuorums) {
   EXPECT_FALSE(bench.stopped());
 }
 
-TEST(DiskWatch, AFollowerBelievesItsLeaderUntilTheNextSpeaksOrForAWhile) {
+TEST(DiskWatch, FollowerTrustsLeaderUntilNextOrTimeout) {
   Bench bench(3);
   bench.lead(false, 2);
   bench.report(2, true, false, 5, true);
@@ -174,7 +174,7 @@ TEST(DiskWatch, SaysWhatChangesAtOnceAndTheSameOnceAnInterval) {
   EXPECT_FALSE(bench.said().writes_stopped);
 }
 
-TEST(DiskWatch, ADiskThatCompletesNothingStallsAndTheFirstCompletionEndsIt) {
+TEST(DiskWatch, FirstCompletionEndsTheStall) {
   Bench bench(3);
   uint64_t done = 7;
   auto look = [&](bool waits, Duration by) {
@@ -237,7 +237,7 @@ TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {
 }
 
 // Its log could not take what it would be given.
-TEST(DiskWatch, ALeaderWhoseLogHasNoRoomTakesNothingWhoeverHasSpace) {
+TEST(DiskWatch, LeaderWithFullLogAcceptsNothing) {
   Bench bench(3, 0);
   EXPECT_FALSE(bench.stopped());
   bench.watch.log_has_room(false);
@@ -247,7 +247,7 @@ TEST(DiskWatch, ALeaderWhoseLogHasNoRoomTakesNothingWhoeverHasSpace) {
   EXPECT_FALSE(bench.stopped());
 }
 
-TEST(DiskWatch, AStalledLeaderHandsOverOnlyIfTheOthersCanDoWithoutIt) {
+TEST(DiskWatch, StalledLeaderTransfersOnlyToAQuorum) {
   Bench one(1);
   EXPECT_FALSE(one.watch.others_suffice(one.view));
   Bench two(2);

@@ -279,7 +279,7 @@ TEST(Divergence, AWrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
   }
 }
 
-TEST(Divergence, WritesAreHeldWhileVotesAreCollectedAndTakenAtTheVerdict) {
+TEST(Divergence, WritesWaitForTheVerdict) {
   Fleet fleet(3);
   fleet.at(NodeId(2)).wrong[Index(30)] = 9;
   fleet.apply_to(40);
@@ -340,7 +340,7 @@ TEST(Divergence, TwoWrongOfFiveAreEachStoppedAtTheirOwnIndex) {
   }
 }
 
-TEST(Divergence, AWrongLeaderAndAWrongFollowerOfFiveStopOneAfterTheOther) {
+TEST(Divergence, WrongLeaderAndFollowerOfFiveStopInTurn) {
   Fleet fleet(5);
   fleet.at(NodeId(1)).wrong[Index(50)] = 1;
   fleet.at(NodeId(4)).wrong[Index(70)] = 2;
@@ -356,7 +356,7 @@ TEST(Divergence, AWrongLeaderAndAWrongFollowerOfFiveStopOneAfterTheOther) {
   EXPECT_EQ(fleet[2].writes(), Writes::kTaken);
 }
 
-TEST(Divergence, WithoutAMajorityNobodyStopsAndWritesAreRefusedEverywhere) {
+TEST(Divergence, NoMajorityRejectsWritesStopsNobody) {
   for (uint64_t size : {2, 3, 4}) {
     Fleet fleet(size);
     for (uint64_t id = 2; id <= size; ++id) {
@@ -650,7 +650,7 @@ TEST(Divergence, AWrongStateIsFoundAtTheCompareEntry) {
   }
 }
 
-TEST(Divergence, StatesWithoutAMajorityStopTheWritesAndALaterCompareEntryDecides) {
+TEST(Divergence, LaterCompareEntryDecidesWithoutMajority) {
   Fleet fleet(3);
   fleet.at(NodeId(2)).wrong_state[Index(60)] = 9;
   fleet.apply_to(99);

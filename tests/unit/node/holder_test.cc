@@ -50,7 +50,7 @@ TEST(Stream, AnAnswerWaitsForThoseBeforeIt) {
   EXPECT_THAT(client->texts, ElementsAre("one", "pong"));
 }
 
-TEST(Stream, RunsOfOneKindArePipelinedAndAChangeOfKindIsABarrier) {
+TEST(Stream, SameKindIsPipelinedKindChangeIsBarrier) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -89,7 +89,7 @@ TEST(Stream, RunsOfOneKindArePipelinedAndAChangeOfKindIsABarrier) {
   EXPECT_EQ(bench.holder.held_bytes(), 0u);
 }
 
-TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
+TEST(Holder, NoSpaceRejectsWritesThenRecovers) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -110,7 +110,7 @@ TEST(Holder, WithoutSpaceWritesAreRefusedReadsGoOnAndServiceReturnsByItself) {
   EXPECT_EQ(bench.numbered(), "10/1:w3");
 }
 
-TEST(Holder, AWriteThatAnOperatorHadSkippedIsAnsweredDefinitelyAndTheNextGoesOn) {
+TEST(Holder, SkippedWriteGetsFinalReplyAndNextRuns) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -127,7 +127,7 @@ TEST(Holder, AWriteThatAnOperatorHadSkippedIsAnsweredDefinitelyAndTheNextGoesOn)
 
 // What is out is settled by a new session, which is opened for it; what comes back is refused like
 // what nobody was handed, and so did not happen.
-TEST(Holder, WithoutSpaceWhatComesBackUnappliedIsRefusedForCertain) {
+TEST(Holder, NoSpaceRejectsReturnedUnappliedWrites) {
   HolderLimits limits;
   limits.credit_bytes = 600;
   HolderBench bench(limits);
@@ -165,7 +165,7 @@ TEST(Holder, WithoutSpaceAndWithoutWritesNoSessionIsOpened) {
   EXPECT_EQ(bench.sent.size(), 1u);
 }
 
-TEST(Stream, WritesAreRefusedWhileTheReplicasAreNotEqualAndReadsAreNot) {
+TEST(Stream, DivergedReplicasRejectWritesServeReads) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -193,7 +193,7 @@ TEST(Stream, WritesAreRefusedWhileTheReplicasAreNotEqualAndReadsAreNot) {
 }
 
 // Replies of unknown size: few at first, then as many as are likely to give 256 KiB.
-TEST(Stream, TheApplyThreadHasFewReadsOfAStreamWithLargeReplies) {
+TEST(Stream, LargeRepliesLimitReadsOnTheApplyThread) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -287,7 +287,7 @@ TEST(Stream, OfACongestedClientStandsStillAndGoesOnWhereItWas) {
   EXPECT_EQ(bench.holder.held(), 0u);
 }
 
-TEST(Stream, AnswersThatNeedNoClusterComeWhenACongestedClientResumes) {
+TEST(Stream, ResumedClientGetsLocalReplies) {
   HolderBench bench;
   auto client = bench.connect();
   client->congested = true;
@@ -507,7 +507,7 @@ TEST(HolderTime, AnOvertakenReadIndexServesThoseBeforeIt) {
   EXPECT_EQ(reads[0].request.text(), "r1");
 }
 
-TEST(HolderTime, ALaterReadIsNotExecutedBeforeAnEarlierOneWithAHigherIndex) {
+TEST(HolderTime, ReadWaitsForEarlierReadOfHigherIndex) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -524,7 +524,7 @@ TEST(HolderTime, ALaterReadIsNotExecutedBeforeAnEarlierOneWithAHigherIndex) {
 
 // ---- sessions
 
-TEST(HolderSession, IsOpenedWithTheFirstLeaderAndAskedForAgainWhenLost) {
+TEST(HolderSession, OpensAtFirstLeaderReopensWhenLost) {
   HolderBench bench;
   EXPECT_TRUE(bench.sent.empty());
   bench.holder.leader_changed(NodeId(1), Term(5), true);
@@ -563,7 +563,7 @@ TEST(HolderSession, ALeaderThatHandsOverGetsNothingNew) {
   EXPECT_EQ(bench.numbered(), "10/1:w1");
 }
 
-TEST(HolderSession, ANewLeaderWhileWritesAreOutRenumbersTheUnappliedInOrder) {
+TEST(HolderSession, NewLeaderRenumbersUnappliedWritesInOrder) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();

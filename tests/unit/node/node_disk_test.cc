@@ -217,7 +217,7 @@ class Cluster {
 
 // ---- full
 
-TEST(NodeOnAFullDisk, WithoutAQuorumOfSpaceWritesStopReadsAndElectionsGoOnAndAllEndsByItself) {
+TEST(NodeOnAFullDisk, NoQuorumWithSpaceRejectsWritesOnly) {
   Cluster cluster(3);
   Cluster::Member& first = cluster.await_leader();
   for (auto& m : cluster.members)
@@ -290,7 +290,7 @@ TEST(NodeOnAFullDisk, OneOfThreeIsNotMissedAndComesBack) {
 
 // Each refusal makes the leader send its window again: as many as there are messages would be a
 // storm.
-TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullRefusesWhatComesBehindAGapOnceInAnElectionTimeout) {
+TEST(NodeOnAFullDisk, FullLogRejectsGapOncePerTimeout) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
   Cluster::Member& full = cluster.follower();
@@ -317,7 +317,7 @@ TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullRefusesWhatComesBehindAGapOnceInAnElect
 }
 
 // A node without room may be the one whose vote is missing.
-TEST(NodeOnAFullDisk, ANodeWhoseLogIsFullElectsALeaderAndLetsItServeReads) {
+TEST(NodeOnAFullDisk, FullLogStillElectsLeaderAndServesReads) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
   Cluster::Member& full = cluster.follower();
@@ -353,7 +353,7 @@ TEST(NodeOnAFullDisk, AFullLeaderHandsOverToAVoterWithSpace) {
 }
 
 // Sent before the leader's word came. The sender learns what became of it by a new session.
-TEST(NodeOnAFullDisk, TheLeaderRefusesWhatIsForwardedAllTheSameAndOpensSessions) {
+TEST(NodeOnAFullDisk, LeaderRejectsForwardedWritesOpensSessions) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
   Cluster::Member& follower = cluster.follower();

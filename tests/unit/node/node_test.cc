@@ -264,7 +264,7 @@ class CapturingNode : public ::testing::Test {
 
 // Rows 54 and 58: writes go on while a snapshot is written; it is of the moment of its beginning;
 // and the log stays until it is durable.
-TEST_F(CapturingNode, ASlowSnapshotHoldsUpNoWriteAndNoLogIsDroppedBeforeItIsDurable) {
+TEST_F(CapturingNode, SlowSnapshotDelaysNoWriteKeepsLog) {
   capture();
   const Index applied_at_begin = bench.node->applied_index();
   EXPECT_TRUE(bench.node->is_taking_snapshot());
@@ -283,7 +283,7 @@ TEST_F(CapturingNode, ASlowSnapshotHoldsUpNoWriteAndNoLogIsDroppedBeforeItIsDura
   EXPECT_EQ(bench.capturer->alive(), 0);
 }
 
-TEST_F(CapturingNode, EachIsFollowedByTheNextAndTheLogIsDroppedBehindThem) {
+TEST_F(CapturingNode, EachSnapshotCompactsTheLog) {
   write_until([&] { return bench.node->core().first_index() > Index(50); });
   EXPECT_GE(bench.capturer->begun(), 2);
   bench.die(true);
@@ -334,7 +334,7 @@ TEST_F(CapturingNode, OneThatFailsLeavesNothingAndIsTriedAgain) {
   EXPECT_EQ(bench.call("r"), "OK " + tape);
 }
 
-TEST_F(CapturingNode, WhereCapturesCannotBeHadOneIsWrittenOnTheApplyThread) {
+TEST_F(CapturingNode, FailedCapturesFallBackToApplyThread) {
   for (int i = 0; i < 2; ++i) bench.capturer->plan(Step::kNotWritten, Cause::kMeans);
   write_until([&] { return bench.node->snapshots_failed() == 1; });
   idle(milliseconds(1100));
@@ -372,7 +372,7 @@ TEST_F(CapturingNode, WithAModeThatIsSetItNeverFallsBack) {
   EXPECT_EQ(bench.capturer->begun(), 5);
 }
 
-TEST_F(CapturingNode, AFullDiskIsAFailedSnapshotAndAnyOtherErrorOfItTheEnd) {
+TEST_F(CapturingNode, EnospcFailsSnapshotOtherErrorsFatal) {
   capture();
   bench.files.fail_nth(sim::FileCall::kWrite, 2, ENOSPC);
   bench.node->snapshotter().poll_once();
@@ -456,7 +456,7 @@ TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
   EXPECT_EQ(bench.node->applied_index(), applied);
 }
 
-TEST(Node, ASkippedEntryIsNotGivenToThePluginAndEveryStartSaysSo) {
+TEST(Node, SkippedEntryMissesPluginAndIsLogged) {
   NodeBench bench;
   snapshot_often(bench);
   ASSERT_TRUE(bench.open());
@@ -583,7 +583,7 @@ TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
 }
 
 // Catalogue D45: the votes that were given from the disk before this one are forgotten.
-TEST(Node, OnADiskThatTheClusterDoesNotKnowItNeitherVotesNorCampaigns) {
+TEST(Node, UnknownDiskNeitherVotesNorCampaigns) {
   for (bool known : {true, false}) {
     NodeBench bench;
     Genesis genesis = genesis_of();
@@ -694,7 +694,7 @@ class FollowerOfASnapshot : public ::testing::Test {
   std::string file_name;
 };
 
-TEST_F(FollowerOfASnapshot, OneOfItsOwnThatIsLateDoesNotReplaceTheNewerOneOfTheLeader) {
+TEST_F(FollowerOfASnapshot, LateOwnSnapshotKeepsNewerOfLeader) {
   send_all();
   for (int i = 0; i < 5; ++i) turn(true);
   EXPECT_EQ(bench.node->snapshots_installed(), 1u);
@@ -728,7 +728,7 @@ class CapturingFollower : public FollowerOfASnapshot {
   }
 };
 
-TEST_F(CapturingFollower, OneThatIsBeingWrittenIsGivenUpForTheNewerOneOfTheLeader) {
+TEST_F(CapturingFollower, NewerSnapshotOfLeaderAbortsOwn) {
   bench.node->applier().poll_once();
   turn(true);
   ASSERT_TRUE(bench.node->snapshotter().has_work());
@@ -907,7 +907,7 @@ uint64_t survives_every_call(const Mischief& mischief, const std::string& what) 
   return nth - 1;
 }
 
-TEST(Node, ComparesItsStateWhenTheTimeHasComeAndSomethingWasWritten) {
+TEST(Node, ComparesStateWhenDueAndWritten) {
   for (bool canonical : {true, false}) {
     NodeBench bench;
     bench.canonical = canonical;

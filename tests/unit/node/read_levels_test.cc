@@ -121,7 +121,7 @@ TEST(ReadLevels, RoundIndexIsNotBelowThatOfWaitingReads) {
 
 // Chain, seed 2992754402000163: each started when the one before it was given up, and was given up
 // in its turn a while later.
-TEST(ReadLevels, WhatWaitsBehindOneThatIsGivenUpIsGivenUpWithIt) {
+TEST(ReadLevels, ExpiryAlsoExpiresQueuedRequests) {
   HolderBench bench;
   auto client = bench.connect();
   for (int i = 0; i < 20; ++i) {

@@ -283,7 +283,7 @@ TEST(Recover, WhatIsNoSurvivorIsSaid) {
 
 // ---- the loss of a majority
 
-TEST(Recover, TheNewerLogIsTakenAndAllSurvivorsAgreeOnTheCluster) {
+TEST(Recover, SurvivorsAgreeOnTheNewerLog) {
   TwoOfFive two;
   const auto given = two.both();
   auto best = plan_recovery(two.look(2), given, 1234);
@@ -339,7 +339,7 @@ TEST(Recover, TheNewerLogIsTakenAndAllSurvivorsAgreeOnTheCluster) {
   }
 }
 
-TEST(Recover, WhoWasLostAndWhoWasForgottenDoNotTalkToTheClusterAnyMore) {
+TEST(Recover, LostAndForgottenNodesAreRejected) {
   TwoOfFive two;
   make_directory(two.files, 1, 9, 7, 7, 6);
   EXPECT_EQ(verdict(two.files, 2, 1), wire::RefusalCode::kOther);
@@ -453,7 +453,7 @@ TEST(Recover, ASurvivorMayHaveItsStateFromASnapshotAlone) {
   EXPECT_EQ(best.call("r"), "OK a;b;c;d;");
 }
 
-TEST(Recover, AClusterIsRecoveredASecondTimeAlsoByOneThatHasNotHeardOfTheFirst) {
+TEST(Recover, SecondRecoveryWorksWithoutTheFirst) {
   TwoOfFive two;
   const auto given = two.both();
   ASSERT_TRUE(two.recover(2, given));

@@ -135,7 +135,7 @@ TEST(Witness, WhatIsAppliedWasCalled) {
               ElementsAre(WitnessRule::kAskedFor));
 }
 
-TEST(Witness, AnUnknownWriteComesAfterWhatWasAnsweredBeforeItsCall) {
+TEST(Witness, UnknownWriteFollowsEarlierReplies) {
   EXPECT_THAT(
       rules_broken({answered(1, kB, 1, 2, "2\n", 3), unanswered(2, kA, 3)}, log_of({kA, kB})),
       ElementsAre(WitnessRule::kUnknownInTime));
@@ -369,7 +369,7 @@ void spoil(Random& random, DrawnRun& run) {
   }
 }
 
-TEST(WitnessAndSearch, AgreeOnWhatIsRightAndTheWitnessFindsAllThatIsWrong) {
+TEST(WitnessAndSearch, AgreeAndWitnessFindsEveryViolation) {
   size_t good = 0, both = 0, only_witness = 0;
   for (uint64_t seed = 1; seed <= 4000; ++seed) {
     Random random(seed);

@@ -90,7 +90,7 @@ TEST(SearchByHand, AnUnknownWriteTakesEffectOnceLaterOrNever) {
   EXPECT_FALSE(counter_allows({answered(2, kGet, 1, 2, "1\n"), unanswered(1, kIncr, 3)}));
 }
 
-TEST(SearchByHand, AnUnknownWriteComesAfterWhatItsConnectionGotAnswered) {
+TEST(SearchByHand, UnknownWriteFollowsRepliesOfItsConnection) {
   auto history = [](uint64_t client) -> History {
     return {answered(1, kIncr, 1, 9, "2\n"), unanswered(client, kIncr, 2)};
   };

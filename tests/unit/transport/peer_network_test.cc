@@ -338,7 +338,7 @@ TEST_F(PeerNetworkTest, TheAddressesOfAPeerAreTriedInTurn) {
   ASSERT_TRUE(run_until([&] { return a.reached[b.id] == 1; }));
 }
 
-TEST_F(PeerNetworkTest, AnAddressThatComesLaterIsUsedAndARemovedPeerIsDisconnected) {
+TEST_F(PeerNetworkTest, UsesLateAddressDisconnectsRemovedPeer) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   a.network->set_peers({{b.id, {{"no-such-host.invalid", 1}}}});
@@ -442,7 +442,7 @@ TEST_F(PeerNetworkTest, BytesThatAreNotTheProtocolEndTheConnection) {
   ASSERT_TRUE(run_until([&] { return a.messages.size() == 1; }));
 }
 
-TEST_F(PeerNetworkTest, AnotherProtocolVersionIsRefusedWithATextThatNamesBoth) {
+TEST_F(PeerNetworkTest, OtherProtocolVersionErrorNamesBoth) {
   TestNode& a = add_node(1);
   wire::Hello hello = a.hello;
   hello.node_id = NodeId(2);

@@ -133,7 +133,7 @@ TEST(LengthFraming, RequestsOfEverySize) {
             (Lines{"R:", "R:abc", "R:" + big}));
 }
 
-TEST(LengthFraming, TooLargeIsSkippedInBoundedMemoryAndAnAbsurdLengthIsABadFrame) {
+TEST(LengthFraming, SkipsTooLargeRejectsAbsurdLength) {
   std::string stream = with_length(std::string(70000, 'x')) + with_length("ok");
   Outcomes out = run(make_length_parser, stream, {11}, 100);
   EXPECT_EQ(out.lines, (Lines{"L", "R:ok"}));

@@ -348,7 +348,7 @@ TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
   EXPECT_NE(back.error().text.find("more proposals announced"), std::string::npos);
 }
 
-TEST(PeerCodec, WhatIsComparedAndTheKindOfAVerdictAreKnownOrRefused) {
+TEST(PeerCodec, UnknownComparedOrVerdictKindIsRejected) {
   auto refused = [](const PeerMessage& message, size_t offset, char value, std::string_view text) {
     std::string bytes = encode(message);
     std::string body = bytes.substr(kFrameHeaderBytes);
@@ -394,7 +394,7 @@ TEST(PeerCodec, HeadersAreCheckedFieldByField) {
   EXPECT_FALSE(decode_frame_header(as_bytes(hello))) << "a handshake has a limit of its own";
 }
 
-TEST(PeerCodec, AFullAppendAndTheLargestEntryFitAndAFrameOverTheLimitIsNotWritten) {
+TEST(PeerCodec, LargestFramesFitLargerAreNotWritten) {
   raft::AppendRequest append{Index(0), Term(0), Index(0), 1, {}};
   append.entries.push_back(entry_at(1, 1, std::string(size_t{1} << 20, 'a')));
   append.entries.push_back(entry_at(2, 1, std::string(size_t{16} << 20, 'b')));
@@ -455,7 +455,7 @@ TEST(Handshake, AHelloComesBackAsItWas) {
   EXPECT_EQ(got.protocol_max, kPeerProtocolMax);
 }
 
-TEST(Handshake, ALongerHelloOfALaterVersionIsReadAsFarAsItIsKnownAndAShorterOneIsAnError) {
+TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
   Hello hello = sample_hello();
   const size_t without_addresses = encode(hello).size() - kFrameHeaderBytes;
   hello.peer_address = "h:1";
@@ -583,7 +583,7 @@ TEST_F(CheckHello, AnotherClusterIdIsRefused) {
   EXPECT_EQ(code(), RefusalCode::kClusterId);
 }
 
-TEST_F(CheckHello, WhoBelongsToTheClusterAsItWasBeforeItsRecoveryIsRefusedByBothSides) {
+TEST_F(CheckHello, BothSidesRejectUnrecoveredNode) {
   const ClusterId former = theirs_.cluster_id;
   mine_.cluster_id.bytes.fill(9);
   mine_.former_cluster_ids = {former};
@@ -608,7 +608,7 @@ TEST_F(CheckHello, WhoBelongsToTheClusterAsItWasBeforeItsRecoveryIsRefusedByBoth
   EXPECT_FALSE(check_hello(mine_, theirs_));
 }
 
-TEST_F(CheckHello, AMixOfSkippedEntriesIsRefusedWithTheCommandForTheOneThatLacksIt) {
+TEST_F(CheckHello, SkippedEntryMismatchNamesTheCommand) {
   const raft::EntryId skip{Index(57), Term(2), 0xabc};
   mine_.skipped_entries = {skip};
   auto refusal = check_hello(mine_, theirs_);
