@@ -4,8 +4,8 @@
     scripts/check-layering.py [ROOT]       check the tree; exit 1 with one line for each violation
     scripts/check-layering.py --self-test  show that each rule catches a deliberate violation
 
-The rules are the tables below. Modules of daemon/ include strictly downward; each third-party
-library has one door; the consensus core knows nothing but base/ and pure standard headers; a
+The rules are the tables below. Modules of daemon/ include strictly downward, and so do the rooms of
+daemon/node; each third-party library has one door; the consensus core knows nothing but base/ and pure standard headers; a
 plugin knows nothing of the daemon but connect/plugin.h.
 """
 import pathlib
@@ -39,6 +39,18 @@ ONLY_FOR = {
     # Below them an error says what went wrong, not how a process ends.
     "base/exit_code.h": ["app", "ctl"],
 }
+
+# The rooms of daemon/node, and the face of each: the headers that the node's other files may include.
+ROOMS = {
+    "requests": ["holder.h", "limits.h", "request.h"],
+    "apply": ["applier.h", "replicated_state.h", "restored_state.h", "ticks.h"],
+    "snapshots": ["snapshot_schedule.h", "snapshots.h", "snapshotter.h"],
+    "membership": ["feature_levels.h", "genesis.h", "members.h", "membership.h"],
+    "disk": ["disks.h", "log_writer.h", "worker.h"],
+    "divergence": ["divergence.h"],
+}
+# What rooms may include of daemon/node itself: words that they share. All else there is above them.
+NODE_WORDS = ["effects.h", "jobs.h", "service.h"]
 
 # Files that may include less than their module does: nothing that leads to a socket.
 FILE_MAY_INCLUDE = {
@@ -118,6 +130,51 @@ def daemon_violation(module, name, quoted, header):
     return None
 
 
+def room_of(name):
+    """The room of "node/apply/ticks.h" is "apply", that of "node/node.h" none."""
+    parts = name.split("/")
+    return parts[1] if len(parts) > 2 else None
+
+
+def node_violation(name, header):
+    """Why the file `name` of daemon/node may not include `header` of daemon/node; None if it may."""
+    here, there = room_of(name), room_of(header)
+    for room in (here, there):
+        if room and room not in ROOMS:
+            return f"node/{room} is no room known to the layering check"
+    leaf = header.split("/")[-1]
+    if there == here:
+        return None
+    if not there:
+        return None if leaf in NODE_WORDS else (
+            f"a room includes nothing above it; of daemon/node itself only: {', '.join(NODE_WORDS)}")
+    if not here and name.split("/")[-1].replace(".cc", ".h") in NODE_WORDS:
+        return "the rooms include this, so it includes none of them"
+    if leaf not in ROOMS[there]:
+        return f"inside of another room; its face is: {', '.join(ROOMS[there])}"
+    return None
+
+
+def circle(edges):
+    """A circle in {(from, to): where}, as a list of rooms that begins and ends with the same one."""
+    def walk(path):
+        for origin, target in sorted(edges):
+            if origin != path[-1]:
+                continue
+            if target in path:
+                return path[path.index(target):] + [target]
+            found = walk(path + [target])
+            if found:
+                return found
+        return None
+
+    for start in sorted({origin for origin, _ in edges}):
+        found = walk([start])
+        if found:
+            return found
+    return None
+
+
 def outside_violation(quoted, header):
     """The same for plugins/ and sdk/include, which are programs of others."""
     if header.split("/")[0] in MAY_INCLUDE and "/" in header:
@@ -135,7 +192,7 @@ def sources(folder):
 
 def check(root):
     """All violations, as "file:line: text"; and the number of includes looked at."""
-    violations, seen = [], 0
+    violations, seen, doors = [], 0, {}
     for top in ("daemon", "plugins", "sdk/include"):
         base = root / top
         for path in sources(base):
@@ -156,8 +213,17 @@ def check(root):
                 quoted, header = match.group(1) == '"', match.group(2)
                 why = (daemon_violation(module, name, quoted, header) if top == "daemon"
                        else outside_violation(quoted, header))
+                if not why and top == "daemon" and quoted and module == "node" == header.split("/")[0]:
+                    why = node_violation(name, header)
+                    here, there = room_of(name), room_of(header)
+                    if here and there and here != there:
+                        doors.setdefault((here, there), f"{where}:{number}")
                 if why:
                     violations.append(f"{where}:{number}: includes {header}: {why}")
+    around = circle(doors)
+    if around:
+        steps = ", ".join(doors[step] for step in zip(around, around[1:]))
+        violations.append(f"daemon/node: rooms in a circle: {' -> '.join(around)} ({steps})")
     return violations, seen
 
 
@@ -186,6 +252,17 @@ SELF_TEST = {
     "daemon/node/d.cc": ('#include "plugin/instance.h"', False),
     "daemon/node/e.cc": ('#include "error.h"', True),
     "daemon/node/f.cc": ('#include "base/exit_code.h"', True),
+    "daemon/node/requests/a.cc": ('#include "node/service.h"', False),
+    "daemon/node/requests/b.cc": ('#include "node/node.h"', True),
+    "daemon/node/disk/a.cc": ('#include "node/threads.h"', True),
+    "daemon/node/disk/b.cc": ('#include "node/options.h"', True),
+    "daemon/node/disk/c.cc": ('#include "node/disk/disk_watch.h"', False),
+    "daemon/node/disk/d.cc": ('#include "node/apply/restored_state.h"', False),
+    "daemon/node/disk/e.cc": ('#include "node/apply/session_table.h"', True),
+    "daemon/node/parts.cc": ('#include "node/requests/stream.h"', True),
+    "daemon/node/parts.h": ('#include "node/requests/holder.h"', False),
+    "daemon/node/jobs.h": ('#include "node/disk/worker.h"', True),
+    "daemon/node/cellar/a.cc": ('#include "node/service.h"', True),
     "daemon/storage/a.cc": ('#include "plugin/plugin.h"', True),
     "daemon/storage/b.cc": ("#include <yaml-cpp/yaml.h>", True),
     "daemon/config/a.cc": ("  #  include <yaml-cpp/yaml.h>", False),
@@ -215,21 +292,35 @@ SELF_TEST = {
     "sdk/include/connect/a.h": ('#include "plugin/plugin.h"', True),
 }
 
+# Trees of more than one file -> are they a violation.
+SELF_TEST_TREES = [
+    ({"daemon/node/disk/a.h": '#include "node/apply/restored_state.h"',
+      "daemon/node/apply/a.h": '#include "node/requests/request.h"'}, False),
+    ({"daemon/node/disk/a.h": '#include "node/apply/restored_state.h"',
+      "daemon/node/apply/a.h": '#include "node/disk/worker.h"'}, True),
+    ({"daemon/node/disk/a.h": '#include "node/apply/restored_state.h"',
+      "daemon/node/apply/a.h": '#include "node/requests/request.h"',
+      "daemon/node/requests/a.h": '#include "node/disk/worker.h"'}, True),
+]
+
 
 def self_test():
     wrong = []
-    for name, (line, expected) in SELF_TEST.items():
+    trees = [({name: line}, expected) for name, (line, expected) in SELF_TEST.items()]
+    trees += SELF_TEST_TREES
+    for files, expected in trees:
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / name
-            path.parent.mkdir(parents=True)
-            path.write_text("// a comment\n" + line + "\n", encoding="utf-8")
+            for name, line in files.items():
+                path = pathlib.Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("// a comment\n" + line + "\n", encoding="utf-8")
             violations, _ = check(pathlib.Path(folder))
             if bool(violations) != expected:
-                wrong.append(f"{name}: {line.strip()}: "
-                             f"{'not caught' if expected else 'refused: ' + violations[0]}")
+                tree = "; ".join(f"{name}: {line.strip()}" for name, line in files.items())
+                wrong.append(f"{tree}: {'not caught' if expected else 'refused: ' + violations[0]}")
     for line in wrong:
         print(line)
-    print(f"self-test: {len(SELF_TEST)} cases, {len(wrong)} wrong")
+    print(f"self-test: {len(trees)} cases, {len(wrong)} wrong")
     return 1 if wrong else 0
 
 

@@ -8,8 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "node/disk/worker.h"
-#include "node/snapshots/snapshotter.h"
+#include "node/jobs.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
 
@@ -18,7 +17,7 @@ namespace connectd::node {
 struct Effects {
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
-  std::vector<Worker::Task> tasks;  // for the worker thread
+  std::vector<jobs::WorkerTask> tasks;  // for the worker thread
   // The state is to be captured, or written on the apply thread.
   std::optional<SnapshotHow> take_snapshot;
   // The snapshot that is being written is not wanted any more.

@@ -88,7 +88,7 @@ void Node::carry_out(raft::Ready ready) {
   for (uint64_t context : ready.reads_dropped) holder_->read_dropped(context);
   // Numbered writes may have been among them: only a new session settles that.
   if (ready.proposals_dropped > 0) holder_->forward_refused(core_->term());
-  for (const raft::LoadRequest& load : ready.loads) threads_->worker.submit(Worker::Load{load});
+  for (const raft::LoadRequest& load : ready.loads) threads_->worker.submit(jobs::Load{load});
   Effects out;
   for (NodeId peer : ready.snapshots) snapshots_->begin_sending(peer, snapshot_view(), out);
   membership_->follow(*core_, out);
@@ -343,11 +343,10 @@ Snapshots::View Node::snapshot_view() const {
 
 void Node::on_captured(Snapshotter::Task task) {
   // A snapshot from the leader may have come while this one waited.
-  const auto* write = std::get_if<Snapshotter::Write>(&task);
+  const auto* write = std::get_if<jobs::WriteSnapshot>(&task);
   const bool overtaken = write != nullptr && !snapshots_->is_current(write->mark);
-  if (const auto* hash = std::get_if<Snapshotter::Hash>(&task)) {
+  if (const auto* hash = std::get_if<jobs::HashState>(&task))
     divergence_->state_hashing(hash->index);
-  }
   threads_->snapshotter.submit(std::move(task));
   if (overtaken) threads_->snapshotter.cancel();
 }
@@ -359,11 +358,7 @@ void Node::take_snapshotter_results() {
   for (Snapshotter::Item& item : items) {
     std::visit(Overloaded{
                    [&](auto& snapshot) { snapshots_->on(snapshot, snapshot_view(), out); },
-                   [&](Snapshotter::Hashed& hashed) {
-                     if (!hashed.hash) {
-                       LOG_WARNING("divergence", "state comparison skipped index={}: {}",
-                                   hashed.index, hashed.failure);
-                     }
+                   [&](jobs::Hashed& hashed) {
                      divergence_->state_hash_done(hashed.index, hashed.hash);
                      divergence_->compared(now_.time);
                      out.releases.push_back(std::move(hashed.capture));
@@ -384,11 +379,11 @@ void Node::take_worker_results() {
     std::visit(
         Overloaded{
             [&](raft::Loaded& loaded) { step(std::move(loaded)); },
-            [&](Worker::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
-            [&](Worker::SegmentPrepared& prepared) {
+            [&](jobs::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
+            [&](jobs::SegmentPrepared& prepared) {
               disks_->segment_prepared(prepared.ok, now_.time);
             },
-            [&](Worker::SpaceChecked& space) { disks_->measured(space.free_bytes); },
+            [&](jobs::SpaceChecked& space) { disks_->measured(space.free_bytes); },
             [&](auto& of_a_snapshot) { snapshots_->on(of_a_snapshot, snapshot_view(), out); },
             [&](Worker::Restored& restored) { on_restored(restored); },
         },
@@ -405,7 +400,7 @@ void Node::on_restored(Worker::Restored& restored) {
   Effects out;
   if (index > handed_) install(restored, out);
   carry_out(out);
-  snapshots_->on_restored(restored, snapshot_view(), out);
+  snapshots_->on_restored(restored.from, restored.file, snapshot_view(), out);
   carry_out(out);
 }
 
@@ -431,10 +426,8 @@ void Node::install(Worker::Restored& restored, Effects& out) {
 
 void Node::housekeeping() {
   Effects out;
-  Snapshots::Disk disk{
-      threads_->store->partial(), disks_->watch().is_full(), {}, [this](Index index) {
-        return threads_->log->bytes_from(index);
-      }};
+  const auto bytes_from = [this](Index index) { return threads_->log->bytes_from(index); };
+  Snapshots::Disk disk{threads_->store->partial(), disks_->watch().is_full(), {}, bytes_from};
   if (snapshots_->holds_log()) disk.peers = core_->peers();
   snapshots_->advance(disk, snapshot_view(), out);
   carry_out(out);

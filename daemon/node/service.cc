@@ -1,5 +1,7 @@
 #include "node/service.h"
 
+#include "plugin/plugin.h"
+
 namespace connectd::node {
 
 std::string_view reply_code_name(ReplyCode code) {
@@ -30,6 +32,17 @@ std::string_view reply_code_name(ReplyCode code) {
       return "STALE";
   }
   return "UNKNOWN";
+}
+
+Framing framing_of(const plugin::Plugin& plugin) {
+  switch (plugin.framing()) {
+    case CONNECTD_FRAMING_RESP:
+      return Framing::kResp;
+    case CONNECTD_FRAMING_LENGTH:
+      return Framing::kLength;
+    default:
+      return Framing::kLine;
+  }
 }
 
 }  // namespace connectd::node

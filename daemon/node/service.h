@@ -12,6 +12,10 @@
 #include "base/clock.h"
 #include "base/types.h"
 
+namespace connectd::plugin {
+class Plugin;
+}
+
 namespace connectd::node {
 
 // The daemon's own answers (docs/protocol.md). Only kUnknown leaves the outcome of a write open.
@@ -92,6 +96,8 @@ class RequestStream {
 };
 
 enum class Framing : uint8_t { kLine = 0, kResp = 1, kLength = 2 };
+// How clients' requests are told apart, as the plugin declares.
+Framing framing_of(const plugin::Plugin& plugin);
 
 class Service {
  public:

@@ -17,7 +17,7 @@ Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeH
       snapshotter(*store, *host.supervisor) {}
 
 void Threads::carry_out(Effects& effects) {
-  for (Worker::Task& task : effects.tasks) worker.submit(std::move(task));
+  for (jobs::WorkerTask& task : effects.tasks) worker.submit(std::move(task));
   // Released first: one capture at a time.
   for (auto& capture : effects.releases) applier.release(std::move(capture));
   if (effects.take_snapshot) applier.take_snapshot(*effects.take_snapshot);

@@ -100,8 +100,6 @@ class Leader final {
   Preference preference;
 
  private:
-  friend class Fingerprint;
-
   NodeId self_;
   uint64_t round_ = 0;
   SendTimes send_times_;

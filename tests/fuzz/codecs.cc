@@ -86,8 +86,8 @@ void member_change(ByteView bytes) {
 }
 
 void session_owner(ByteView bytes) {
-  node::SessionOwner owner;
-  if (node::SessionOwner::decode(bytes, owner)) CHECK(owner.encode() == as_text(bytes));
+  wire::SessionOwner owner;
+  if (wire::SessionOwner::decode(bytes, owner)) CHECK(owner.encode() == as_text(bytes));
 }
 
 void identity(ByteView bytes) {

@@ -249,7 +249,7 @@ void codecs() {
   std::string sessions;
   state.sessions.encode(sessions);
   seed("codecs", "sessions", std::string(1, '\x04') + sessions);
-  seed("codecs", "owner", std::string(1, '\x05') + node::SessionOwner{NodeId(1), 7}.encode());
+  seed("codecs", "owner", std::string(1, '\x05') + wire::SessionOwner{NodeId(1), 7}.encode());
   storage::Identity identity{NodeId(1), {}, {}, genesis().encode(), true};
   identity.former_cluster_ids = {genesis().cluster_id};
   identity.skips = {{Index(57), Term(2), 3}};

@@ -263,8 +263,8 @@ void Applier::apply_entry(const raft::Entry& entry) {
       break;
     }
     case raft::EntryKind::kSessionOpen: {
-      SessionOwner owner;
-      if (!SessionOwner::decode(entry.payload.view(), owner)) break;
+      wire::SessionOwner owner;
+      if (!wire::SessionOwner::decode(entry.payload.view(), owner)) break;
       SessionId id(entry.index.value());
       state_.sessions.open(id, owner);
       if (owner.node == options_.self) {
@@ -375,7 +375,7 @@ Result<void> Applier::hash_state() {
     }
     capturing_ = true;
     fresh_.items.emplace_back(
-        ApplyResults::Captured{Snapshotter::Hash{state_.applied, std::move(*capture)}});
+        ApplyResults::Captured{jobs::HashState{state_.applied, std::move(*capture)}});
     return {};
   }
   Checksum64 checksum;
@@ -404,7 +404,7 @@ void Applier::snapshot(How how) {
     }
     capturing_ = true;
     fresh_.items.emplace_back(
-        ApplyResults::Captured{Snapshotter::Write{mark, state_.encode(), std::move(*capture)}});
+        ApplyResults::Captured{jobs::WriteSnapshot{mark, state_.encode(), std::move(*capture)}});
     return;
   }
   auto taken = write_snapshot();

@@ -20,8 +20,8 @@
 #include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
+#include "node/jobs.h"
 #include "node/requests/request.h"
-#include "node/snapshots/snapshotter.h"
 #include "plugin/capture.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
@@ -73,7 +73,7 @@ struct ApplyResults {
     uint64_t file_bytes = 0;
   };
   struct Captured {  // for the snapshotter
-    Snapshotter::Task task;
+    jobs::SnapshotterTask task;
   };
   struct Replaced {
     std::shared_ptr<plugin::Instance> instance;

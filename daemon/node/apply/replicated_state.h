@@ -15,10 +15,6 @@
 
 namespace connectd::node {
 
-// In the digest chain: of a command or tick that was skipped. (A command that the sessions did not
-// admit has -1 to -3, a plugin's own statuses are 0 or more.)
-inline constexpr int32_t kSkippedStatus = -64;
-
 struct ReplicatedState {
   Genesis genesis;
   Index applied;  // the last entry that is in the state

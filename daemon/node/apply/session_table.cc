@@ -5,22 +5,7 @@ namespace {
 constexpr uint32_t kMaxSessions = 1 << 20;
 }
 
-std::string SessionOwner::encode() const {
-  std::string out;
-  ByteWriter writer(out);
-  writer.number<uint64_t>(node.value());
-  writer.number<uint64_t>(incarnation);
-  return out;
-}
-
-bool SessionOwner::decode(ByteView bytes, SessionOwner& out) {
-  ByteReader in(bytes);
-  out.node = NodeId(in.number<uint64_t>());
-  out.incarnation = in.number<uint64_t>();
-  return in.done();
-}
-
-void SessionTable::open(SessionId id, const SessionOwner& owner) {
+void SessionTable::open(SessionId id, const wire::SessionOwner& owner) {
   std::erase_if(sessions_, [&](const auto& item) { return item.second.owner.node == owner.node; });
   sessions_[id] = Session{owner, Sequence(), Sequence(1)};
 }

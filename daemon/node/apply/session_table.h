@@ -12,30 +12,21 @@
 
 #include "base/bytes.h"
 #include "base/types.h"
+#include "wire/session_owner.h"
 
 namespace connectd::node {
-
-// Who opens a session: a node, in one life of its process.
-struct SessionOwner {
-  NodeId node;
-  uint64_t incarnation = 0;  // random, drawn at each start
-  bool operator==(const SessionOwner&) const = default;
-
-  std::string encode() const;
-  static bool decode(ByteView bytes, SessionOwner& out);
-};
 
 class SessionTable final {
  public:
   struct Session {
-    SessionOwner owner;
+    wire::SessionOwner owner;
     Sequence last;         // applied last; none yet: 0
     Sequence acked_below;  // the holder has the replies below this one
     bool operator==(const Session&) const = default;
   };
 
   // Opens the session `id` and closes the one its node had.
-  void open(SessionId id, const SessionOwner& owner);
+  void open(SessionId id, const wire::SessionOwner& owner);
 
   // Closes those of a node that was removed: it opens no other, and its id is never used again.
   void close_all_of(NodeId node);

@@ -65,11 +65,11 @@ void Disks::advance(const raft::Core& core, const LogView& log, bool stopping, T
                     Effects& out) {
   if (log.wants_segment && !preparing_segment_ && now >= next_preparation_) {
     preparing_segment_ = true;
-    out.tasks.push_back(Worker::PrepareSegment{});
+    out.tasks.push_back(jobs::PrepareSegment{});
   }
   if (now >= next_space_check_) {
     next_space_check_ = now + kSpaceCheckInterval;
-    out.tasks.push_back(Worker::CheckSpace{});
+    out.tasks.push_back(jobs::CheckSpace{});
   }
   stall_asked_ = Term();
   watch_.progressed(log.is_behind, log.done, core.settings().election_timeout, now);

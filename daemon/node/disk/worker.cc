@@ -22,8 +22,8 @@ Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore
       channel_(kMaxQueuedTasks, supervisor) {}
 
 void Worker::submit(Task task) {
-  bool may_drop =
-      std::holds_alternative<ReceiveChunk>(task) || std::holds_alternative<TakeOffer>(task);
+  bool may_drop = std::holds_alternative<jobs::ReceiveChunk>(task) ||
+                  std::holds_alternative<jobs::TakeOffer>(task);
   bool taken = channel_.submit(std::move(task));
   // A peer may send what it likes; what it means is sent again.
   CHECK(taken || may_drop) << "more tasks for the worker than their makers' bounds allow";
@@ -40,7 +40,7 @@ void Worker::run() {
 void Worker::work(Task& task) {
   std::visit(
       Overloaded{
-          [&](Load& load) {
+          [&](jobs::Load& load) {
             auto entries = log_.read(load.request.from, load.request.to, load.request.max_bytes);
             if (!entries) {
               supervisor_.fail(entries.error());
@@ -48,7 +48,7 @@ void Worker::work(Task& task) {
               put(raft::Loaded{load.request.from, std::move(*entries)});
             }
           },
-          [&](Compact& compact) {
+          [&](jobs::Compact& compact) {
             auto first = log_.compact(compact.keep_from);
             if (!first && first.error().kind == ErrorKind::kNoSpace) {
               // Some file systems need space to remove a file. The next time does the rest.
@@ -56,28 +56,28 @@ void Worker::work(Task& task) {
             } else if (!first) {
               supervisor_.fail(first.error());
             } else {
-              put(Compacted{*first});
+              put(jobs::Compacted{*first});
             }
           },
-          [&](PrepareSegment&) {
+          [&](jobs::PrepareSegment&) {
             auto prepared = log_.prepare_next_segment();
             // The log goes on without: append() makes a small segment itself.
             if (!prepared && !preparing_failed_) {
               LOG_WARNING("storage", "cannot preallocate a log segment: {}", prepared.error().text);
             }
             preparing_failed_ = !prepared;
-            put(SegmentPrepared{prepared.has_value()});
+            put(jobs::SegmentPrepared{prepared.has_value()});
           },
-          [&](CheckSpace&) {
+          [&](jobs::CheckSpace&) {
             auto free_bytes = options_.files->free_bytes(options_.data_dir);
             if (free_bytes) {
-              put(SpaceChecked{*free_bytes});
+              put(jobs::SpaceChecked{*free_bytes});
             } else {
               LOG_WARNING("storage", "{}", free_bytes.error().text);
             }
           },
-          [&](OpenSource& open) {
-            SourceOpened opened{open.peer, nullptr, false};
+          [&](jobs::OpenSource& open) {
+            jobs::SourceOpened opened{open.peer, nullptr, false};
             for (const storage::SnapshotInfo& info : snapshots_.list()) {
               auto source = snapshots_.open_source(info.mark);
               if (source) {
@@ -89,15 +89,15 @@ void Worker::work(Task& task) {
             }
             put(std::move(opened));
           },
-          [&](ReadChunk& read) {
+          [&](jobs::ReadChunk& read) {
             auto bytes = read.source->read(read.offset, read.length);
             if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
-            put(ChunkRead{read.peer, std::move(read.source), read.offset,
-                          bytes ? std::move(*bytes) : Slice()});
+            put(jobs::ChunkRead{read.peer, std::move(read.source), read.offset,
+                                bytes ? std::move(*bytes) : Slice()});
           },
-          [&](TakeOffer& offer) { take_offer(offer); },
-          [&](ReceiveChunk& receive_chunk) { receive(receive_chunk); },
-          [&](DropPartial& drop) {
+          [&](jobs::TakeOffer& offer) { take_offer(offer); },
+          [&](jobs::ReceiveChunk& receive_chunk) { receive(receive_chunk); },
+          [&](jobs::DropPartial& drop) {
             auto part = snapshots_.partial();
             if (!part || part->mark.index > drop.covered) return;
             receiver_.reset();
@@ -109,12 +109,12 @@ void Worker::work(Task& task) {
       task);
 }
 
-void Worker::take_offer(const TakeOffer& task) {
+void Worker::take_offer(const jobs::TakeOffer& task) {
   const wire::SnapshotFile& file = task.file;
   wire::SnapshotAck ack{file, 0, wire::SnapshotAck::State::kRefused};
   auto refuse = [&](std::string_view why) {
     LOG_WARNING("snapshot", "rejected index={} from={}: {}", file.mark.index, task.from, why);
-    put(OfferTaken{task.from, ack});
+    put(jobs::OfferTaken{task.from, ack});
   };
   if (!receiver_ || !(receiver_->file() == file)) {
     receiver_.reset();
@@ -138,14 +138,14 @@ void Worker::take_offer(const TakeOffer& task) {
   // Whoever was ended while it restored has all of it.
   if (missing == 0) ack.state = wire::SnapshotAck::State::kWorking;
   if (missing == 0 && !install(task.from, ack)) return;
-  put(OfferTaken{task.from, ack});
+  put(jobs::OfferTaken{task.from, ack});
 }
 
-void Worker::receive(ReceiveChunk& task) {
+void Worker::receive(jobs::ReceiveChunk& task) {
   const wire::SnapshotChunk& chunk = task.chunk;
   if (!receiver_ || !(receiver_->file() == chunk.file)) {
     // The rest of a stream that is over: its end was told already.
-    put(ChunkReceived{task.from, std::nullopt});
+    put(jobs::ChunkReceived{task.from, std::nullopt});
     return;
   }
   wire::SnapshotAck ack{chunk.file, 0, wire::SnapshotAck::State::kReceiving};
@@ -159,13 +159,13 @@ void Worker::receive(ReceiveChunk& task) {
       receiver_->discard();
       receiver_.reset();
       ack.state = wire::SnapshotAck::State::kRefused;
-      put(ChunkReceived{task.from, ack});
+      put(jobs::ChunkReceived{task.from, ack});
       return;
     }
   }
   ack.received = receiver_->received();
   if (ack.received == chunk.file.bytes && !install(task.from, ack)) return;
-  put(ChunkReceived{task.from, ack});
+  put(jobs::ChunkReceived{task.from, ack});
 }
 
 // All of it is here. It gets its name only when the plugin has restored it: it would be the newest

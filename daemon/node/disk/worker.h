@@ -13,6 +13,7 @@
 #include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
+#include "node/jobs.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"
 #include "storage/file_system.h"
@@ -24,74 +25,15 @@ namespace connectd::node {
 
 class Worker final {
  public:
-  // ---- tasks
-  struct Load {
-    raft::LoadRequest request;
-  };
-  struct Compact {
-    Index keep_from;
-  };
-  struct PrepareSegment {};
-  struct CheckSpace {};  // how much may still be written to the data directory
-  struct OpenSource {    // the newest snapshot, for a stream to `peer`
-    NodeId peer;
-  };
-  struct ReadChunk {
-    NodeId peer;
-    std::shared_ptr<storage::SnapshotSource> source;
-    uint64_t offset = 0;
-    size_t length = 0;
-  };
-  struct TakeOffer {
-    NodeId from;
-    wire::SnapshotFile file;
-  };
-  struct ReceiveChunk {
-    NodeId from;
-    wire::SnapshotChunk chunk;
-  };
-  struct DropPartial {  // what came of a snapshot that is not needed any more
-    Index covered;      // ... because everything up to here is on this node
-  };
-  using Task = std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk,
-                            TakeOffer, ReceiveChunk, DropPartial>;
-
-  // ---- results
-  struct Compacted {
-    Index first_index;
-  };
-  struct SegmentPrepared {
-    bool ok = true;
-  };
-  struct SpaceChecked {
-    uint64_t free_bytes = 0;
-  };
-  struct SourceOpened {
-    NodeId peer;
-    std::shared_ptr<storage::SnapshotSource> source;  // null: there is none
-    bool newest_is_damaged = false;
-  };
-  struct ChunkRead {
-    NodeId peer;
-    std::shared_ptr<storage::SnapshotSource> source;
-    uint64_t offset = 0;
-    Slice bytes;  // empty: it could not be read
-  };
-  struct OfferTaken {  // or refused; or, when all of it is here already, Restored follows
-    NodeId from;
-    wire::SnapshotAck ack;
-  };
-  struct ChunkReceived {
-    NodeId from;
-    std::optional<wire::SnapshotAck> ack;  // none: there is nothing to say
-  };
+  using Task = jobs::WorkerTask;
   struct Restored {  // the whole snapshot is here, loaded into a fresh instance, and durable
     NodeId from;
     wire::SnapshotFile file;
     RestoredState state;
   };
-  using Item = std::variant<raft::Loaded, Compacted, SegmentPrepared, SpaceChecked, SourceOpened,
-                            ChunkRead, OfferTaken, ChunkReceived, Restored>;
+  using Item = std::variant<raft::Loaded, jobs::Compacted, jobs::SegmentPrepared,
+                            jobs::SpaceChecked, jobs::SourceOpened, jobs::ChunkRead,
+                            jobs::OfferTaken, jobs::ChunkReceived, Restored>;
 
   struct Options {
     storage::FileSystem* files = nullptr;
@@ -114,8 +56,8 @@ class Worker final {
 
  private:
   void work(Task& task);
-  void take_offer(const TakeOffer& task);
-  void receive(ReceiveChunk& task);
+  void take_offer(const jobs::TakeOffer& task);
+  void receive(jobs::ReceiveChunk& task);
   bool install(NodeId from, wire::SnapshotAck& ack);
   void put(Item item) { channel_.put(std::move(item)); }
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "node/service.h"
 #include "plugin/instance.h"
 
 namespace connectd::node {
@@ -51,17 +50,5 @@ class PluginClassifier final : public Classifier {
  private:
   std::shared_ptr<plugin::Instance> instance_;
 };
-
-// How clients' requests are told apart, as the plugin declares.
-inline Framing framing_of(const plugin::Plugin& plugin) {
-  switch (plugin.framing()) {
-    case CONNECTD_FRAMING_RESP:
-      return Framing::kResp;
-    case CONNECTD_FRAMING_LENGTH:
-      return Framing::kLength;
-    default:
-      return Framing::kLine;
-  }
-}
 
 }  // namespace connectd::node

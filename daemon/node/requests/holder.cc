@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "node/apply/replicated_state.h"
-
 namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);

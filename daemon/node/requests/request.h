@@ -30,6 +30,10 @@ struct ReadTask {
   Time came = Time::max();  // of a stale read: the turn that saw it first
 };
 
+// The status of a command, or a tick, that an operator had skipped: here, and in the digest chain.
+// (A command that the sessions did not admit has -1 to -3 there, a plugin's own are 0 or more.)
+inline constexpr int32_t kSkippedStatus = -64;
+
 // A request that ends without the plugin's answer.
 struct Refused {
   RequestRef ref;

@@ -23,7 +23,7 @@ void Stream::push_answered(ReplyCode code, std::string text, size_t cost, bool p
   bytes_ += cost;
 }
 
-void Stream::push(RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
+void Stream::push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
                   size_t cost) {
   Slot& slot = slots_.emplace_back();
   slot.kind = kind;
@@ -38,7 +38,7 @@ void Stream::push(RequestKind kind, Slice request, const ReadOptions& read, Time
 // of others go ways of their own, and a later one could meet an older state.
 bool Stream::runs_with(const Slot& slot) const {
   if (running_kind_ != slot.kind) return false;
-  return slot.kind != RequestKind::kRead || running_read_ == slot.read;
+  return slot.kind != plugin::RequestKind::kRead || running_read_ == slot.read;
 }
 
 std::optional<Stream::Started> Stream::start_next() {

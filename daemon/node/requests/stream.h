@@ -19,9 +19,9 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
-#include "node/requests/classifier.h"
 #include "node/requests/request.h"
 #include "node/service.h"
+#include "plugin/instance.h"
 
 namespace connectd::node {
 
@@ -33,11 +33,12 @@ class Stream final {
   // A request that needs no consensus: answered, when those before it are.
   void push_answered(ReplyCode code, std::string text, size_t cost, bool plugin_refused = false);
   // `kind`: a write or a read.
-  void push(RequestKind kind, Slice request, const ReadOptions& read, Time deadline, size_t cost);
+  void push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
+            size_t cost);
   // What starts now, and is to be answered by answer(); none: nothing, or the barrier holds.
   struct Started {
     uint64_t ordinal = 0;
-    RequestKind kind = RequestKind::kReject;
+    plugin::RequestKind kind = plugin::RequestKind::kReject;
     Slice request;
     ReadOptions read;
     Time deadline;
@@ -73,7 +74,7 @@ class Stream final {
 
  private:
   struct Slot {
-    RequestKind kind = RequestKind::kReply;
+    plugin::RequestKind kind = plugin::RequestKind::kReply;
     ReplyCode code = ReplyCode::kOk;
     bool answered = false;
     bool plugin_refused = false;
@@ -94,7 +95,7 @@ class Stream final {
   uint64_t first_ = 0;  // ordinal of slots_.front()
   size_t started_ = 0;
   size_t running_ = 0;  // started and not answered; all of one kind
-  RequestKind running_kind_ = RequestKind::kWrite;
+  plugin::RequestKind running_kind_ = plugin::RequestKind::kWrite;
   ReadOptions running_read_;
   size_t bytes_ = 0;
   bool replied_ = false;  // since the last end_replies()

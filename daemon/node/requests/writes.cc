@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "node/apply/session_table.h"
+#include "wire/session_owner.h"
 
 namespace connectd::node {
 
@@ -111,7 +111,7 @@ void Writes::hand_on(Time now, bool settle_only, Outgoing& out) {
 void Writes::open_session(Time now, Outgoing& out) {
   std::vector<raft::Proposal> proposals(1);
   proposals.front().kind = raft::EntryKind::kSessionOpen;
-  proposals.front().payload = Slice::copy_of(SessionOwner{self_, incarnation_}.encode());
+  proposals.front().payload = Slice::copy_of(wire::SessionOwner{self_, incarnation_}.encode());
   open_sent_ = true;
   open_sent_at_ = now;
   hand_to_leader(std::move(proposals), out);

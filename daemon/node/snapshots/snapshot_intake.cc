@@ -34,7 +34,7 @@ void SnapshotIntake::on_offer(NodeId from, const wire::SnapshotOffer& offer, con
   if (tasks_ >= kMaxTasks) return;
   file_ = offer.file;
   ++tasks_;
-  out.tasks.push_back(Worker::TakeOffer{from, offer.file});
+  out.tasks.push_back(jobs::TakeOffer{from, offer.file});
 }
 
 void SnapshotIntake::on_chunk(NodeId from, wire::SnapshotChunk chunk, const View& view,
@@ -47,21 +47,21 @@ void SnapshotIntake::on_chunk(NodeId from, wire::SnapshotChunk chunk, const View
   }
   if (tasks_ >= kMaxTasks) return;
   ++tasks_;
-  out.tasks.push_back(Worker::ReceiveChunk{from, std::move(chunk)});
+  out.tasks.push_back(jobs::ReceiveChunk{from, std::move(chunk)});
 }
 
 void SnapshotIntake::forget_if_refused(const wire::SnapshotAck& ack) {
   if (ack.state == State::kRefused && ack.file == file_) file_ = wire::SnapshotFile();
 }
 
-void SnapshotIntake::on(Worker::OfferTaken& taken, Effects& out) {
+void SnapshotIntake::on(jobs::OfferTaken& taken, Effects& out) {
   CHECK_GT(tasks_, 0u);
   --tasks_;
   forget_if_refused(taken.ack);
   out.send(taken.from, taken.ack);
 }
 
-void SnapshotIntake::on(Worker::ChunkReceived& received, Effects& out) {
+void SnapshotIntake::on(jobs::ChunkReceived& received, Effects& out) {
   CHECK_GT(tasks_, 0u);
   --tasks_;
   if (!received.ack) return;
@@ -69,20 +69,21 @@ void SnapshotIntake::on(Worker::ChunkReceived& received, Effects& out) {
   out.send(received.from, *received.ack);
 }
 
-void SnapshotIntake::on_restored(const Worker::Restored& restored, const View& view, Effects& out) {
+void SnapshotIntake::on_restored(NodeId from, const wire::SnapshotFile& file, const View& view,
+                                 Effects& out) {
   CHECK_GT(tasks_, 0u);
   --tasks_;
-  wire::SnapshotAck ack{restored.file, restored.file.bytes, State::kInstalled};
+  wire::SnapshotAck ack{file, file.bytes, State::kInstalled};
   // Overtaken by appends that are not on the disk yet: it is asked for again.
-  if (view.durable < restored.file.mark.index) ack.state = State::kWorking;
-  out.send(restored.from, ack);
+  if (view.durable < file.mark.index) ack.state = State::kWorking;
+  out.send(from, ack);
 }
 
 void SnapshotIntake::advance(const std::optional<wire::SnapshotFile>& partial, Index handed,
                              Effects& out) {
   if (!partial || partial->mark.index > handed || tasks_ > 0 || *partial == dropped_) return;
   dropped_ = *partial;
-  out.tasks.push_back(Worker::DropPartial{handed});
+  out.tasks.push_back(jobs::DropPartial{handed});
 }
 
 }  // namespace connectd::node

@@ -9,8 +9,8 @@
 
 #include <cstddef>
 
-#include "node/disk/worker.h"
 #include "node/effects.h"
+#include "node/jobs.h"
 #include "storage/snapshot_store.h"
 #include "wire/peer_messages.h"
 
@@ -32,11 +32,11 @@ class SnapshotIntake final {
   void on_chunk(NodeId from, wire::SnapshotChunk chunk, const View& view, Effects& out);
 
   // ---- the worker's answers, one for each task
-  void on(Worker::OfferTaken& taken, Effects& out);
-  void on(Worker::ChunkReceived& received, Effects& out);
+  void on(jobs::OfferTaken& taken, Effects& out);
+  void on(jobs::ChunkReceived& received, Effects& out);
   // The whole snapshot is durable and restored; it was put in place, or was not needed any more.
   // `view` is of the state behind it.
-  void on_restored(const Worker::Restored& restored, const View& view, Effects& out);
+  void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out);
 
   // Now and then. `partial`: what the store has of a snapshot that is not complete. It is dropped
   // when the log came first.

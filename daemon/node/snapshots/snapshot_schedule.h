@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/types.h"
-#include "node/snapshots/snapshotter.h"
+#include "node/jobs.h"
 #include "storage/snapshot_store.h"
 
 namespace connectd::node {

@@ -27,10 +27,10 @@ void SnapshotSender::begin(NodeId peer, Term term, Index first_index, Time now, 
       return;
     }
   }
-  out.tasks.push_back(Worker::OpenSource{peer});
+  out.tasks.push_back(jobs::OpenSource{peer});
 }
 
-void SnapshotSender::source_opened(Worker::SourceOpened& opened, Time now, Effects& out) {
+void SnapshotSender::source_opened(jobs::SourceOpened& opened, Time now, Effects& out) {
   auto found = streams_.find(opened.peer);
   // A stream that was begun twice asked twice; the first answer counts.
   if (found == streams_.end() || found->second.source || found->second.begin_at) return;
@@ -124,12 +124,12 @@ void SnapshotSender::pump(Time now, Effects& out) {
     served_last_ = peer;
     idle = 0;
     if (stream.read == stream.acked) stream.heard = now;  // from here on an answer is due
-    out.tasks.push_back(Worker::ReadChunk{peer, stream.source, stream.read, length});
+    out.tasks.push_back(jobs::ReadChunk{peer, stream.source, stream.read, length});
     stream.read += length;
   }
 }
 
-void SnapshotSender::chunk_read(Worker::ChunkRead& chunk, Time now, Effects& out) {
+void SnapshotSender::chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out) {
   auto found = streams_.find(chunk.peer);
   if (found == streams_.end() || found->second.source != chunk.source) return;
   Stream& stream = found->second;
@@ -194,7 +194,7 @@ void SnapshotSender::advance(Time now, Effects& out) {
     if (stream.begin_at) {
       if (now < *stream.begin_at) continue;
       stream.begin_at.reset();
-      out.tasks.push_back(Worker::OpenSource{peer});
+      out.tasks.push_back(jobs::OpenSource{peer});
     }
     if (!stream.source) continue;
     const bool waits = stream.asked || stream.read > stream.acked ||

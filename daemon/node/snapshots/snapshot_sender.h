@@ -48,8 +48,8 @@ class SnapshotSender final {
 
   // The core wants `peer` to have a snapshot. `first_index`: of the log that is left.
   void begin(NodeId peer, Term term, Index first_index, Time now, Effects& out);
-  void source_opened(Worker::SourceOpened& opened, Time now, Effects& out);
-  void chunk_read(Worker::ChunkRead& chunk, Time now, Effects& out);
+  void source_opened(jobs::SourceOpened& opened, Time now, Effects& out);
+  void chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out);
   void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out);
   void peer_lost(NodeId peer, Time now, Effects& out);
   // Who leads no more must not go on: its chunks would speak for a leader that it is not.

@@ -33,12 +33,12 @@ void Snapshots::taken(const raft::SnapshotMark& mark, uint64_t file_bytes, const
   if (schedule_.take_asked(newest_.index)) begin(view.now, out);
 }
 
-void Snapshots::on(Snapshotter::Written& written, const View& view, Effects& out) {
+void Snapshots::on(jobs::Written& written, const View& view, Effects& out) {
   taken(written.mark, written.file_bytes, written.capture->cost(), view, out);
   out.releases.push_back(std::move(written.capture));
 }
 
-void Snapshots::on(Snapshotter::NotWritten& not_written, const View& view, Effects& out) {
+void Snapshots::on(jobs::NotWritten& not_written, const View& view, Effects& out) {
   failed(not_written.failed, view.now);
   out.releases.push_back(std::move(not_written.capture));
 }
@@ -51,7 +51,7 @@ void Snapshots::installed(const wire::SnapshotFile& file, Effects& out) {
   if (schedule_.in_progress()) out.cancel_snapshot = true;
 }
 
-void Snapshots::on(Worker::SourceOpened& opened, const View& view, Effects& out) {
+void Snapshots::on(jobs::SourceOpened& opened, const View& view, Effects& out) {
   // The newest snapshot cannot be read, and the state is here: a new one takes its place.
   if (opened.newest_is_damaged && !schedule_.in_progress()) begin(view.now, out);
   sender_.source_opened(opened, view.now, out);
@@ -83,7 +83,7 @@ void Snapshots::compact(const View& view, Effects& out) const {
   Index keep_from = std::min(older_.index + 1 - trailing, view.durable + 1);
   // Nor what a follower needs behind the snapshot that it is sent.
   keep_from = std::min(keep_from, sender_.keep_from().value_or(keep_from));
-  if (keep_from > view.first_index) out.tasks.push_back(Worker::Compact{keep_from});
+  if (keep_from > view.first_index) out.tasks.push_back(jobs::Compact{keep_from});
 }
 
 }  // namespace connectd::node

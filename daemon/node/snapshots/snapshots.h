@@ -54,8 +54,8 @@ class Snapshots final {
              const View& view, Effects& out);
   void failed(const SnapshotFailed& failed, Time now) { schedule_.failed(failed, now); }
   // The same, of one that the snapshotter wrote.
-  void on(Snapshotter::Written& written, const View& view, Effects& out);
-  void on(Snapshotter::NotWritten& not_written, const View& view, Effects& out);
+  void on(jobs::Written& written, const View& view, Effects& out);
+  void on(jobs::NotWritten& not_written, const View& view, Effects& out);
 
   // ---- from the leader
   void on_offer(NodeId from, const wire::SnapshotOffer& offer, const View& view, Effects& out) {
@@ -64,13 +64,13 @@ class Snapshots final {
   void on_chunk(NodeId from, wire::SnapshotChunk chunk, const View& view, Effects& out) {
     intake_.on_chunk(from, std::move(chunk), {view.handed, view.durable}, out);
   }
-  void on(Worker::OfferTaken& taken, const View&, Effects& out) { intake_.on(taken, out); }
-  void on(Worker::ChunkReceived& received, const View&, Effects& out) { intake_.on(received, out); }
+  void on(jobs::OfferTaken& taken, const View&, Effects& out) { intake_.on(taken, out); }
+  void on(jobs::ChunkReceived& received, const View&, Effects& out) { intake_.on(received, out); }
   // A restored snapshot takes the state's place.
   void installed(const wire::SnapshotFile& file, Effects& out);
   // It was put in place, or was not needed; `view` is of the state behind it.
-  void on_restored(const Worker::Restored& restored, const View& view, Effects& out) {
-    intake_.on_restored(restored, {view.handed, view.durable}, out);
+  void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out) {
+    intake_.on_restored(from, file, {view.handed, view.durable}, out);
   }
 
   // ---- to followers
@@ -80,8 +80,8 @@ class Snapshots final {
   void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out) {
     sender_.on_ack(from, ack, now, out);
   }
-  void on(Worker::SourceOpened& opened, const View& view, Effects& out);
-  void on(Worker::ChunkRead& chunk, const View& view, Effects& out) {
+  void on(jobs::SourceOpened& opened, const View& view, Effects& out);
+  void on(jobs::ChunkRead& chunk, const View& view, Effects& out) {
     sender_.chunk_read(chunk, view.now, out);
   }
   void peer_lost(NodeId peer, Time now, Effects& out) { sender_.peer_lost(peer, now, out); }

@@ -14,22 +14,6 @@ constexpr size_t kMaxQueuedTasks = 1;
 constexpr uint64_t kRestEveryBytes = 256 << 10;
 }  // namespace
 
-SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFailure& failure) {
-  using Cause = plugin::CaptureFailure::Cause;
-  switch (failure.cause) {
-    case Cause::kCancelled:
-      return {mark, SnapshotFailed::Why::kOvertaken, failure.error.text};
-    case Cause::kMeans:
-      return {mark, SnapshotFailed::Why::kMeans, failure.error.text};
-    case Cause::kOutput:
-      CHECK(failure.error.kind == ErrorKind::kNoSpace) << "a failing disk is no failed snapshot";
-      return {mark, SnapshotFailed::Why::kNoSpace, failure.error.text};
-    case Cause::kPlugin:
-      break;
-  }
-  return {mark, SnapshotFailed::Why::kPlugin, failure.error.text};
-}
-
 Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervisor)
     : snapshots_(snapshots), supervisor_(supervisor), channel_(kMaxQueuedTasks, supervisor) {}
 
@@ -82,13 +66,13 @@ bool Snapshotter::poll_once() {
 
 void Snapshotter::work(Task& task) {
   std::visit(Overloaded{
-                 [&](Write& snapshot) { write(snapshot); },
-                 [&](Hash& state) { hash(state); },
+                 [&](jobs::WriteSnapshot& snapshot) { write(snapshot); },
+                 [&](jobs::HashState& state) { hash(state); },
              },
              task);
 }
 
-void Snapshotter::write(Write& task) {
+void Snapshotter::write(jobs::WriteSnapshot& task) {
   // Written only if all of it is there: what ends before finish() leaves nothing (SnapshotWriter).
   auto attempt = [&]() -> tl::expected<uint64_t, plugin::CaptureFailure> {
     using Cause = plugin::CaptureFailure::Cause;
@@ -117,7 +101,7 @@ void Snapshotter::write(Write& task) {
     return info->file_bytes;
   };
   auto written = attempt();
-  if (written) return put(Written{task.mark, *written, std::move(task.capture)});
+  if (written) return put(jobs::Written{task.mark, *written, std::move(task.capture)});
   const plugin::CaptureFailure& failure = written.error();
   if (failure.cause == plugin::CaptureFailure::Cause::kOutput &&
       failure.error.kind != ErrorKind::kNoSpace) {
@@ -125,20 +109,21 @@ void Snapshotter::write(Write& task) {
     forget_capture();
     return;
   }
-  put(NotWritten{failed_snapshot(task.mark, failure), std::move(task.capture)});
+  put(jobs::NotWritten{failed_snapshot(task.mark, failure), std::move(task.capture)});
 }
 
-void Snapshotter::hash(Hash& task) {
+void Snapshotter::hash(jobs::HashState& task) {
   Checksum64 checksum;
   auto captured = task.capture->write([&](ByteView bytes) -> Result<void> {
     checksum.add(bytes);
     return {};
   });
-  Hashed hashed{task.index, std::nullopt, {}, std::move(task.capture)};
+  jobs::Hashed hashed{task.index, std::nullopt, std::move(task.capture)};
   if (captured) {
     hashed.hash = checksum.value();
   } else {
-    hashed.failure = captured.error().error.text;
+    LOG_WARNING("divergence", "state comparison skipped index={}: {}", task.index,
+                captured.error().error.text);
   }
   put(std::move(hashed));
 }

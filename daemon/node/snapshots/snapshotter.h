@@ -11,71 +11,21 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <string>
 #include <variant>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/supervisor.h"
 #include "base/work_channel.h"
-#include "plugin/capture.h"
-#include "raft/types.h"
+#include "node/jobs.h"
 #include "storage/snapshot_store.h"
 
 namespace connectd::node {
 
-enum class SnapshotHow : uint8_t {
-  kCapture,  // captured between two entries, written by the snapshotter
-  kInline,   // written on the apply thread; nothing is applied or read meanwhile
-};
-
-struct SnapshotFailed {
-  enum class Why : uint8_t {
-    kBusy,       // the state is being captured for something else
-    kOvertaken,  // cancelled: a newer one came from the leader, or the node stops
-    kNoSpace,
-    kPlugin,  // the plugin failed, or crashed
-    kMeans,   // it could not be captured in this way
-  };
-  raft::SnapshotMark mark;
-  Why why = Why::kBusy;
-  std::string text;
-};
-SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFailure& failure);
-
 class Snapshotter final {
  public:
-  // ---- tasks
-  // The state behind the entry at `mark`.
-  struct Write {
-    raft::SnapshotMark mark;
-    std::string metadata;
-    std::unique_ptr<plugin::Capture> capture;
-  };
-  struct Hash {
-    Index index;
-    std::unique_ptr<plugin::Capture> capture;
-  };
-  using Task = std::variant<Write, Hash>;
-
-  // ---- results; each gives the capture back, to be released on the apply thread
-  struct Written {
-    raft::SnapshotMark mark;
-    uint64_t file_bytes = 0;
-    std::unique_ptr<plugin::Capture> capture;
-  };
-  struct NotWritten {
-    SnapshotFailed failed;
-    std::unique_ptr<plugin::Capture> capture;
-  };
-  struct Hashed {
-    Index index;
-    std::optional<uint64_t> hash;  // none: it failed
-    std::string failure;
-    std::unique_ptr<plugin::Capture> capture;
-  };
-  using Item = std::variant<Written, NotWritten, Hashed>;
+  using Task = jobs::SnapshotterTask;
+  using Item = std::variant<jobs::Written, jobs::NotWritten, jobs::Hashed>;
 
   Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervisor);
 
@@ -94,8 +44,8 @@ class Snapshotter final {
 
  private:
   void work(Task& task);
-  void write(Write& task);
-  void hash(Hash& task);
+  void write(jobs::WriteSnapshot& task);
+  void hash(jobs::HashState& task);
   void put(Item item);
   void forget_capture();
 

@@ -116,7 +116,7 @@ class LogMaker {
     return entry;
   }
   raft::Entry open(NodeId node = kSelf, uint64_t incarnation = kIncarnation) {
-    return make(raft::EntryKind::kSessionOpen, SessionOwner{node, incarnation}.encode());
+    return make(raft::EntryKind::kSessionOpen, wire::SessionOwner{node, incarnation}.encode());
   }
   raft::Entry command(uint64_t session, uint64_t sequence, std::string_view text) {
     return make(raft::EntryKind::kCommand, text, SessionId(session), sequence);

@@ -29,7 +29,7 @@ class DisksTest : public ::testing::Test {
   template <class T>
   size_t tasks() const {
     size_t n = 0;
-    for (const Worker::Task& task : out.tasks) n += std::holds_alternative<T>(task);
+    for (const jobs::WorkerTask& task : out.tasks) n += std::holds_alternative<T>(task);
     return n;
   }
   void advance(Duration by) {
@@ -56,15 +56,15 @@ class DisksTest : public ::testing::Test {
 TEST_F(DisksTest, AsksForSpaceAndSegmentOnce) {
   log.wants_segment = true;
   advance(milliseconds(50));
-  EXPECT_EQ(tasks<Worker::CheckSpace>(), 1u);
-  EXPECT_EQ(tasks<Worker::PrepareSegment>(), 1u);
+  EXPECT_EQ(tasks<jobs::CheckSpace>(), 1u);
+  EXPECT_EQ(tasks<jobs::PrepareSegment>(), 1u);
   advance(milliseconds(50));
   EXPECT_THAT(out.tasks, IsEmpty());
   disks.segment_prepared(false, raft.now.time);
   advance(milliseconds(50));
-  EXPECT_EQ(tasks<Worker::PrepareSegment>(), 0u) << "it failed a moment ago";
+  EXPECT_EQ(tasks<jobs::PrepareSegment>(), 0u) << "it failed a moment ago";
   advance(seconds(1));
-  EXPECT_EQ(tasks<Worker::PrepareSegment>(), 1u);
+  EXPECT_EQ(tasks<jobs::PrepareSegment>(), 1u);
 }
 
 TEST_F(DisksTest, FullLeaderHandsOverToSpace) {

@@ -132,8 +132,8 @@ class Chaos {
   void apply_one(bool told) {
     const raft::Proposal& proposal = log_[applied_++];
     if (proposal.kind == raft::EntryKind::kSessionOpen) {
-      SessionOwner owner;
-      ASSERT_TRUE(SessionOwner::decode(proposal.payload.view(), owner));
+      wire::SessionOwner owner;
+      ASSERT_TRUE(wire::SessionOwner::decode(proposal.payload.view(), owner));
       table_.open(SessionId(applied_), owner);
       if (told) {
         local_session_ = SessionId(applied_);

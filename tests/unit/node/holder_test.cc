@@ -532,9 +532,9 @@ TEST(HolderSession, OpensAtFirstLeaderReopensWhenLost) {
   ASSERT_EQ(bench.sent.size(), 1u);
   EXPECT_EQ(bench.sent[0].to, NodeId(1));
   EXPECT_EQ(bench.sent[0].term, Term(5));
-  SessionOwner owner;
-  ASSERT_TRUE(SessionOwner::decode(bench.sent[0].proposals.at(0).payload.view(), owner));
-  EXPECT_EQ(owner, (SessionOwner{kSelf, kIncarnation}));
+  wire::SessionOwner owner;
+  ASSERT_TRUE(wire::SessionOwner::decode(bench.sent[0].proposals.at(0).payload.view(), owner));
+  EXPECT_EQ(owner, (wire::SessionOwner{kSelf, kIncarnation}));
   bench.advance(milliseconds(249));
   EXPECT_EQ(bench.sent.size(), 1u);
   bench.advance(milliseconds(1));

@@ -368,7 +368,8 @@ TEST(NodeOnAFullDisk, LeaderRejectsForwardedWritesOpensSessions) {
     proposal.payload =
         kind == raft::EntryKind::kCommand
             ? Slice::copy_of("two")
-            : Slice::copy_of(SessionOwner{follower.id, follower.options.incarnation}.encode());
+            : Slice::copy_of(
+                  wire::SessionOwner{follower.id, follower.options.incarnation}.encode());
     Index before = leader.node->core().last_index();
     leader.node->set_now(cluster.clocks());
     leader.node->on_message(

@@ -91,14 +91,14 @@ TEST_F(OpeningTest, ThreadsCarryOutTheirEffects) {
   Threads threads(options, genesis, host, std::move(*opened));
 
   Effects effects;
-  effects.tasks.push_back(Worker::CheckSpace{});
+  effects.tasks.push_back(jobs::CheckSpace{});
   effects.take_snapshot = SnapshotHow::kInline;
   threads.carry_out(effects);
   EXPECT_TRUE(threads.worker.poll_once());
   EXPECT_GT(supervisor.wakes, 0);
   std::vector<Worker::Item> items;
   ASSERT_TRUE(threads.worker.take_results(items));
-  EXPECT_TRUE(std::holds_alternative<Worker::SpaceChecked>(items.at(0)));
+  EXPECT_TRUE(std::holds_alternative<jobs::SpaceChecked>(items.at(0)));
   EXPECT_TRUE(threads.applier.has_work()) << "the snapshot is queued";
 }
 

@@ -45,8 +45,8 @@ class SnapshotsTest : public ::testing::Test {
     snapshots.on_chunk(kLeader, std::move(chunk), view, out);
   }
   std::optional<Index> compacted() const {
-    for (const Worker::Task& task : out.tasks) {
-      if (const auto* compact = std::get_if<Worker::Compact>(&task)) return compact->keep_from;
+    for (const jobs::WorkerTask& task : out.tasks) {
+      if (const auto* compact = std::get_if<jobs::Compact>(&task)) return compact->keep_from;
     }
     return std::nullopt;
   }
@@ -106,7 +106,7 @@ TEST_F(SnapshotsTest, InstalledCancelsTheOneBeingWritten) {
 }
 
 TEST_F(SnapshotsTest, DamagedNewestIsReplaced) {
-  Worker::SourceOpened opened;
+  jobs::SourceOpened opened;
   opened.peer = kLeader;
   opened.newest_is_damaged = true;
   snapshots.on(opened, view, out);
@@ -116,13 +116,13 @@ TEST_F(SnapshotsTest, DamagedNewestIsReplaced) {
 TEST_F(SnapshotsTest, OfferAndChunksGoToTheWorker) {
   offer(60);
   ASSERT_EQ(out.tasks.size(), 1u);
-  EXPECT_TRUE(std::holds_alternative<Worker::TakeOffer>(out.tasks[0]));
+  EXPECT_TRUE(std::holds_alternative<jobs::TakeOffer>(out.tasks[0]));
   offer(60);
   EXPECT_EQ(ack().state, State::kWorking);
   out = Effects();
   chunk(60);
   ASSERT_EQ(out.tasks.size(), 1u);
-  EXPECT_TRUE(std::holds_alternative<Worker::ReceiveChunk>(out.tasks[0]));
+  EXPECT_TRUE(std::holds_alternative<jobs::ReceiveChunk>(out.tasks[0]));
 }
 
 TEST_F(SnapshotsTest, ChunkOfAnUnknownFileIsRefused) {
@@ -142,9 +142,8 @@ TEST_F(SnapshotsTest, CoveredOfferIsInstalledOnlyIfDurable) {
 TEST_F(SnapshotsTest, RestoredIsVouchedForOnlyIfDurable) {
   offer(60);
   out = Effects();
-  Worker::Restored restored{kLeader, file(60), {}};
   view.handed = Index(60);
-  snapshots.on_restored(restored, view, out);
+  snapshots.on_restored(kLeader, file(60), view, out);
   EXPECT_EQ(ack().state, State::kWorking) << "the log's reset is not durable yet";
   offer(60);
   view.durable = Index(60);
@@ -156,7 +155,7 @@ TEST_F(SnapshotsTest, RestoredIsVouchedForOnlyIfDurable) {
 TEST_F(SnapshotsTest, RefusedFileIsForgotten) {
   offer(60);
   out = Effects();
-  Worker::OfferTaken taken{kLeader, {file(60), 0, State::kRefused}};
+  jobs::OfferTaken taken{kLeader, {file(60), 0, State::kRefused}};
   snapshots.on(taken, view, out);
   EXPECT_EQ(ack().state, State::kRefused);
   chunk(60);
@@ -168,7 +167,7 @@ TEST_F(SnapshotsTest, PartialIsDroppedOnceWhenTheLogCameFirst) {
   disk.partial = file(50);
   snapshots.advance(disk, view, out);
   ASSERT_EQ(out.tasks.size(), 1u);
-  EXPECT_EQ(std::get<Worker::DropPartial>(out.tasks[0]).covered, Index(50));
+  EXPECT_EQ(std::get<jobs::DropPartial>(out.tasks[0]).covered, Index(50));
   out = Effects();
   snapshots.advance(disk, view, out);
   EXPECT_THAT(out.tasks, IsEmpty());

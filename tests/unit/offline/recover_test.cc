@@ -56,7 +56,8 @@ raft::Entry entry(uint64_t index, uint64_t term, raft::EntryKind kind, std::stri
   return entry;
 }
 raft::Entry session_of(uint64_t index, uint64_t term, uint64_t node) {
-  return entry(index, term, raft::EntryKind::kSessionOpen, SessionOwner{NodeId(node), 5}.encode());
+  return entry(index, term, raft::EntryKind::kSessionOpen,
+               wire::SessionOwner{NodeId(node), 5}.encode());
 }
 
 // A node's directory: the founding entry, a session of each of nodes 1 and 2, then commands of term
