@@ -120,31 +120,31 @@ void tell_what_is_lost(const Context& context, const offline::Survivor& survivor
     text += fmt::format("It is known to be committed up to index {}.\n", survivor.commit);
     if (survivor.commit < plan.best.last_index) {
       text += fmt::format(
-          "- Entries {} to {} are not known to be committed, and become so: their clients may have "
-          "been\n  told nothing, or UNKNOWN.\n",
+          "- Entries {} to {} become committed, which they may not be yet: their clients may have "
+          "got "
+          "no\n  reply, or UNKNOWN.\n",
           survivor.commit + 1, plan.best.last_index);
     }
   } else {
     text += fmt::format(
-        "This node's own log ends with index {} of term {}; where the two differ, that one "
-        "counts.\n",
+        "This node's own log ends with index {} of term {}; the log of the other node replaces it "
+        "where they differ.\n",
         survivor.end.last_index, survivor.end.last_term);
   }
   text += fmt::format(
       "- WRITES THAT THE LOST NODES ACKNOWLEDGED AND THAT ARE NOT IN THAT LOG ARE GONE: "
       "everything\n"
-      "  behind index {}. How many there were, nobody here knows.\n"
-      "- Given up for good: {}. Their ids are never used again. If one of them comes back with "
-      "its\n"
-      "  disk, it is refused and stops. MAKE SURE THAT THEY DO NOT SERVE WHILE YOU DO THIS: if "
-      "they "
-      "are a\n  majority, they are the cluster, and nothing is lost.\n",
+      "  after index {}. This node cannot know their number.\n"
+      "- Given up for good: {}. Their ids are never reused. If one of them returns with its disk, "
+      "it\n"
+      "  is rejected and stops. MAKE SURE THAT THEY DO NOT SERVE MEANWHILE: if they are a "
+      "majority, "
+      "they\n  are the cluster, and nothing is lost.\n",
       plan.best.last_index, list_of(plan.lost));
   if (plan.is_best) {
     text += fmt::format(
-        "- Node {} becomes the only voter; the other survivors become voters by themselves when "
-        "they "
-        "have\n  its log. Until then a write stands on one disk.\n",
+        "- Node {} becomes the only voter; the other survivors become voters when they have its "
+        "log.\n  Until then a write is on one disk only.\n",
         plan.best.node);
   }
   text += fmt::format("- The cluster gets the id {}.\n\n", plan.id.to_string());
