@@ -23,7 +23,7 @@ class ClusterQueries final {
   ClusterQueries& operator=(const ClusterQueries&) = delete;
 
   // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
-  // answered or failed, perhaps at once. False when kMaxClusterQueries are under way; then `done`
+  // answered or failed, perhaps at once. False when kMaxClusterQueries are in progress; then `done`
   // is never called. `advertised`: where this node is found, if it is no member.
   bool ask(const node::StatusSnapshot& own, const Address& advertised,
            std::function<void(const ClusterAnswer&)> done);

@@ -31,7 +31,7 @@ std::string check_line(bool good, std::string_view text) {
 
 void handle_livez(Context& context, Request&& request, const Reply& reply) {
   auto status = context.board.read();
-  if (status == nullptr) {  // still reading its log: a restart would begin that anew
+  if (status == nullptr) {  // still reading its log: a restart would begin that again
     return reply.send(health(request, true, check_line(true, "starting"), ""));
   }
   const Duration age = read_clocks().time - status->made;

@@ -39,7 +39,7 @@ struct CallResult {
   int32_t status = 0;
   Index index;
 };
-// kOverloaded when too many are under way.
+// kOverloaded when too many are in progress.
 using CallFunction = std::function<void(std::string request, const node::ReadOptions& read,
                                         std::function<void(CallResult)> done)>;
 

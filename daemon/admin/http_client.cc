@@ -23,7 +23,7 @@ constexpr uint32_t kMaxHeaderBytes = 16 << 10;
 // Beast reads as much at once as the buffer has room for.
 constexpr size_t kReadBytes = 64 << 10;
 
-// Lives as long as one of its operations is under way. One timer covers all of them.
+// Lives as long as one of its operations is in progress. One timer covers all of them.
 class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(asio::io_context& io, size_t max_answer, std::function<void(HttpOutcome)> done)

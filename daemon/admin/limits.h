@@ -28,14 +28,14 @@ inline constexpr Duration kLoopHangs = std::chrono::seconds(10);
 // For each of the other members.
 inline constexpr Duration kMemberTimeout = std::chrono::seconds(2);
 inline constexpr size_t kMaxMemberAnswer = 1 << 20;
-// Requests under way; each asks all other members.
+// Requests in progress; each asks all other members.
 inline constexpr size_t kMaxClusterQueries = 8;
 
 // ---- what the loop answers
 
 // What a call may take longer than ServerOptions::call_timeout before the server answers itself.
 inline constexpr Duration kCallGrace = std::chrono::seconds(2);
-// A change of members, settings or leadership that the loop has not answered by then.
+// Timeout of a membership change, settings or leadership.
 inline constexpr Duration kChangeTimeout = std::chrono::seconds(5);
 inline constexpr size_t kMaxSettingBytes = 256;
 // A snapshot verb that was not answered by then; taking one is not waited for.

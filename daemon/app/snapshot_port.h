@@ -16,7 +16,7 @@
 
 namespace connectd::app {
 
-// Files that are open for readers; who reads none for so long begins anew.
+// Files that are open for readers; who reads none for so long restarts.
 inline constexpr size_t kMaxSnapshotReaders = 4;
 inline constexpr Duration kSnapshotReaderIdle = std::chrono::seconds(30);
 inline constexpr size_t kMaxSnapshotTasks = 64;

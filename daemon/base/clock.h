@@ -6,8 +6,8 @@
 
 namespace connectd {
 
-// CLOCK_BOOTTIME: never set back, and goes on while the machine is suspended, so that a lease or an
-// election timeout cannot sleep through a suspend.
+// CLOCK_BOOTTIME: never set back, and continues while the machine is suspended, so that a lease or
+// an election timeout cannot sleep through a suspend.
 struct BootClock {
   using duration = std::chrono::nanoseconds;
   using rep = duration::rep;

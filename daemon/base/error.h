@@ -29,7 +29,7 @@ enum class ErrorKind : uint8_t {
   kCannotListen,  // for another reason
   // Data.
   kMalformed,     // a text or a message cannot be read
-  kCorrupt,       // what is on the disk is damaged, incomplete or makes no sense
+  kCorrupt,       // data on the disk is damaged, incomplete or invalid
   kWrongData,     // intact, but not what belongs here
   kNewerVersion,  // of a format that this build does not know
   // The disk.

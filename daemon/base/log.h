@@ -1,4 +1,4 @@
-// The one door to glog: leveled lines for people, and CHECK for invariants.
+// The only user of glog: leveled lines for people, and CHECK for invariants.
 //
 //   LOG_INFO("raft", "became leader term={} last_index={}", term, index);
 //   CHECK(a <= b) << "why this cannot be";

@@ -50,7 +50,7 @@ class WorkChannel final {
   // Until close(): does each task with `work(Task&)`; what was queued before close() is still done.
   template <class Work>
   void run(Work&& work) {
-    worker_.hand_over();  // whoever polled before, this thread is the worker now
+    worker_.hand_over();  // this thread is the worker now, not the one that polled
     while (queue_.wait()) poll(work);
     worker_.hand_over();
   }

@@ -44,7 +44,7 @@ struct Config {
     Bootstrap bootstrap = Bootstrap::kAuto;
     std::vector<Member> members;  // sorted by id; node.id is one of them
   } cluster;
-  struct Listen {  // the own member's addresses unless given
+  struct Listen {  // by default this member's addresses
     Address peer;
     Address client;
     Address http;

@@ -8,7 +8,7 @@
 namespace connectd::config {
 namespace {
 
-constexpr size_t kMaxShownLine = 200;  // of a source line; what is behind it is cut
+constexpr size_t kMaxShownLine = 200;  // of a source line; the rest is cut
 
 size_t columns_of(std::string_view utf8) {
   return static_cast<size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) {

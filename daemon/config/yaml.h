@@ -1,4 +1,4 @@
-// The one door to yaml-cpp: text -> a tree that keeps what yaml-cpp's own drops, namely the
+// The only user of yaml-cpp: text -> a tree that keeps what yaml-cpp's own drops, namely the
 // position of everything, duplicate keys in their order, and whether a scalar was quoted. Pure; any
 // thread.
 #pragma once

@@ -1,4 +1,4 @@
-// Arguments -> a command with its options. The door to Boost.Program_options.
+// Arguments -> a command with its options. The only user of Boost.Program_options.
 #include <algorithm>
 #include <boost/program_options.hpp>
 

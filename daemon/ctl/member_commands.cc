@@ -1,5 +1,5 @@
-// member, leader and settings: changes of members, of leadership and of the cluster's settings,
-// through any node's HTTP port.
+// member, leader and settings: membership changes, leadership and the cluster's settings, through
+// any node's HTTP port.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
@@ -105,7 +105,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
   return nobody(context, why);
 }
 
-// Looks until `done` says so. What goes on is told on err, each new line once.
+// Polls until `done` returns true. Prints progress on err, each new line once.
 ExitCode wait_until(Context& context, const std::function<bool(const View&, std::string&)>& done,
                     const std::string& what) {
   const Time end = context.end_of_wait();
@@ -183,7 +183,7 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   json::object body;
   NodeId id;
   if (!body_of(context, action, body, id)) return ExitCode::kUsage;
-  // The disk that is given up must not be taken for the new one.
+  // The lost disk must not be mistaken for the new one.
   std::string why;
   std::string old_disk;
   if (auto before = look(context, why); before && action == "replace") {

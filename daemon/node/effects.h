@@ -1,6 +1,6 @@
-// What a part of the node wants done. A part decides and Node carries out: a part holds no pointer
-// to its owner, and calls nobody. Filled during one call, carried out and emptied right behind it,
-// in the order of the fields.
+// Effects that a part of the node requests. A part decides and Node carries out: a part has no
+// pointer to its owner and makes no calls. Filled during one call, carried out and emptied right
+// after it, in the order of the fields.
 #pragma once
 
 #include <memory>
@@ -18,13 +18,13 @@ struct Effects {
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
   std::vector<jobs::WorkerTask> tasks;  // for the worker thread
-  // The state is to be captured, or written on the apply thread.
+  // Capture the state, or write it on the apply thread.
   std::optional<SnapshotHow> take_snapshot;
-  // The snapshot that is being written is not wanted any more.
+  // Cancel the snapshot in progress.
   bool cancel_snapshot = false;
-  // Captures whose bytes are written, or will not be: back to the apply thread.
+  // Finished captures, to be released on the apply thread.
   std::vector<std::unique_ptr<plugin::Capture>> releases;
-  // What was decided outside a turn needs one.
+  // A decision outside a turn requires a turn.
   bool wake = false;
 
   void send(NodeId to, wire::PeerMessage message) { messages.emplace_back(to, std::move(message)); }

@@ -1,4 +1,4 @@
-// What a node needs of the world: the seams that production and the simulator fill differently.
+// The dependencies of a node: interfaces that production and the simulator implement differently.
 #pragma once
 
 #include <memory>

@@ -404,8 +404,8 @@ void Node::on_restored(Worker::Restored& restored) {
   carry_out(out);
 }
 
-// The log begins anew behind the snapshot, unless it holds the snapshot's last entry; the core is
-// told, and the apply thread swaps the instance.
+// The log restarts after the snapshot, unless it holds the snapshot's last entry; the core is told,
+// and the apply thread swaps the instance.
 void Node::install(Worker::Restored& restored, Effects& out) {
   const raft::SnapshotMark mark = restored.file.mark;
   LOG_INFO("snapshot", "installed index={} from={}", mark.index, restored.from);

@@ -3,17 +3,14 @@
 // those are drivers around it. Production turns it with Asio and four threads (app/), the simulator
 // with a loop. Two can live in one process.
 //
-// The parts, each in a room of its own:
-//   requests/    what this node's clients have asked and were not answered
-//   apply/       the plugin, the sessions and the digest, on the apply thread
-//   snapshots/   taken, sent, received
-//   membership/  who belongs to the cluster, and its settings
-//   disk/        the log's writer and the worker, full and stalled disks
-//   divergence/  whether the replicas are equal
+// The parts, each in its own directory: requests/ pending requests of this node's clients apply/
+//   the plugin, the sessions and the digest, on the apply thread snapshots/ taken, sent, received
+//   membership/ members and settings of the cluster disk/ the log's writer and the worker, full and
+//   stalled disks divergence/ whether the replicas are equal
 //
-// The turn (loop thread): what arrived since the last one was given by on_message(), streams and
-// the threads; turn() steps the core with all of it, once, and carries out its Ready. The life of a
-// write is in node.cc, from top to bottom.
+// The turn (loop thread): on_message(), streams and the threads deliver events; turn() steps the
+// core once with all of them and carries out its Ready. node.cc shows the path of a write from top
+// to bottom.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +46,8 @@ class Node final : public Service, public wire::TransportHandler {
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
 
-  // Before what arrived is given: the time it arrived at. Then turn(), with the same or a later
-  // time.
+  // Call it with the time of arrival before delivering events. Then turn(), with the same or a
+  // later time.
   void set_now(const Now& now) {
     now_ = now;
     holder_->set_now(now.time);
@@ -58,32 +55,31 @@ class Node final : public Service, public wire::TransportHandler {
   void turn(const Now& now);
   Time next_deadline() const;
 
-  // Changes the members, or hands over leadership: here if this node leads, else at the leader.
-  // `done` is called once, in this call or in a later turn, and not after the node is gone. "done"
-  // says that the leader has appended the change; it counts when it is committed, which the list
-  // shows.
+  // Changes the members, or transfers leadership: here if this node leads, else at the leader.
+  // `done` is called once, in this call or in a later turn, and never after the destructor. It
+  // means that the leader has appended the change, which takes effect when it is committed.
   void change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done);
-  // Takes a snapshot of what is applied, at once or behind the one that is being taken. When one of
-  // this index or a later one is durable, snapshot_index() says so; when it fails,
-  // snapshot_failure(). None: nothing is applied yet.
+  // Takes a snapshot of the applied state, at once or after the current one. snapshot_index()
+  // reaches the returned index when the snapshot is durable; snapshot_failure() reports an error.
+  // None: nothing is applied yet.
   Index begin_snapshot() {
     Effects out;
     snapshots_->ask(applied_, snapshot_view(), out);
     carry_out(out);
     return applied_;
   }
-  // Takes effect at once, also on streams that are under way.
+  // Takes effect at once, also on open streams.
   void set_snapshot_rate(uint64_t bytes_per_second) {
     snapshots_->set_rate(bytes_per_second, now_.time);
     host_.supervisor->wake();
   }
 
-  // Whether a peer that says this is welcome.
+  // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const {
     return membership_->check_peer(hello, *core_);
   }
 
-  // Hands over leadership and takes no new requests.
+  // Transfers leadership and accepts no new requests.
   void shut_down() {
     if (std::exchange(stopping_, true)) return;
     holder_->shut_down();
@@ -91,32 +87,32 @@ class Node final : public Service, public wire::TransportHandler {
     if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
   }
 
-  // ---- what it knows
+  // ---- state
   const raft::Core& core() const { return *core_; }
   const Genesis& genesis() const { return genesis_; }
   const Holder& holder() const { return *holder_; }
-  // The cluster this node belongs to, as handshakes compare it.
+  // The cluster id for handshakes.
   ClusterId cluster_id() const { return membership_->cluster_id(); }
-  // All entries that this node's state is, or will be, without; sorted.
+  // All entries that this node skips; sorted.
   const std::vector<raft::EntryId>& skips() const { return skips_; }
   // Of the newest configuration in the log, committed or not; core().conf_index() says which.
   const MemberList& members() const { return membership_->list(); }
-  // This node is no member any more, for good: the process is to end.
+  // This node was removed permanently: the process must end.
   bool is_removed() const { return membership_->is_removed(*core_); }
   Index applied_index() const { return applied_; }
   uint64_t digest() const { return digest_; }  // at applied_index()
-  // The chain's value behind that entry; none: not among the last 65,536, or not applied yet.
+  // The chain's value after that entry; none: not among the last 65,536, or not applied yet.
   std::optional<uint64_t> digest_at(Index index) const { return divergence_->digest_at(index); }
-  // Why no writes are taken: the replicas are not equal, and no majority says which is right.
-  // Empty: it is not so.
+  // The reason for rejecting writes: the replicas have diverged, and no majority agrees. Empty:
+  // none.
   const std::string& divergence() const { return divergence_->reason(); }
   const DiskWatch& disks() const { return disks_->watch(); }
-  // The log has no room that is sure: entries are not taken until there is space.
+  // The log has no reserved space: it rejects entries until there is space.
   bool log_is_full() const { return !threads_->log->has_reserve(); }
   const storage::SnapshotStore& snapshots() const { return *threads_->store; }
   bool is_taking_snapshot() const { return snapshots_->is_taking(); }
   Index snapshot_index() const { return snapshots_->newest().index; }  // of the newest durable one
-  // Attempts that failed since this node started; and why the last attempt did: empty when it
+  // Failed attempts since this node started; and the error of the last attempt: empty if it
   // succeeded.
   uint64_t snapshots_failed() const { return snapshots_->failures(); }
   const std::string& snapshot_failure() const { return snapshots_->last_failure(); }
@@ -136,7 +132,7 @@ class Node final : public Service, public wire::TransportHandler {
   void step(raft::Event event) { core_->step(std::move(event), now_); }
   void propose(raft::EntryKind kind);
 
-  // The life of a write.
+  // The path of a write.
   void commit();
   bool reply();
   void submit();
@@ -181,7 +177,7 @@ class Node final : public Service, public wire::TransportHandler {
   Ticks ticks_;
   std::unique_ptr<Threads> threads_;
 
-  Index handed_;  // everything up to here was given to the applier
+  Index handed_;  // the applier has got everything up to here
   Index applied_;
   uint64_t digest_ = 0;  // at applied_
   Time next_housekeeping_;

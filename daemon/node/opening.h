@@ -24,7 +24,7 @@ namespace connectd::node {
 struct Opened {
   std::unique_ptr<storage::SnapshotStore> snapshots;
   std::unique_ptr<storage::Log> log;
-  RestoredState start;                // the state behind the newest snapshot, or the first one
+  RestoredState start;                // the state after the newest snapshot, or the first one
   raft::Initial initial;              // of the core; `snapshot` is the newest one
   uint64_t newest_bytes = 0;          // of the newest snapshot's file
   raft::SnapshotMark older;           // the one before; no index: none

@@ -1,4 +1,4 @@
-// What a node is told when it is opened.
+// Options for opening a node.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ struct NodeOptions {
   NodeId id;
   DiskId disk_id;
   // As the identity file has them: the cluster this node belongs to by now (none: the one of the
-  // founding document), and what it was called before each recovery.
+  // genesis), and what it was called before each recovery.
   ClusterId cluster_id{};
   std::vector<ClusterId> former_cluster_ids{};
   // Entries that the plugin is not given (`connectctl recover --skip-entry`); sorted.
@@ -31,7 +31,7 @@ struct NodeOptions {
   std::string client_address{};
   std::string http_address{};
   raft::Options raft;   // id and seed are set by the node
-  HolderLimits holder;  // max_request is set from the founding document
+  HolderLimits holder;  // max_request is set from the genesis
   storage::LogOptions log;
   SnapshotPolicy snapshot;
   uint64_t seed = 0;         // for everything this node draws
@@ -47,8 +47,8 @@ struct NodeOptions {
   // A disk that has completed nothing for this long stalls. Zero: two election timeouts of the
   // cluster.
   Duration stall_timeout{};
-  // The node has never run: an empty log is begun with the founding document. Otherwise an empty
-  // log is a lost one, and votes are lost with it.
+  // The node has never run: an empty log is begun with the genesis. Otherwise an empty log is a
+  // lost one, and votes are lost with it.
   bool may_begin_log = true;
   std::function<int64_t()> wall_clock;      // Unix time, any thread
   ApplyObserver* apply_observer = nullptr;  // lives as long as the node

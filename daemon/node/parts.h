@@ -1,4 +1,4 @@
-// The parts that a node is made of, and what each is told of what the node is told.
+// The parts of a node and their options.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// What the faces of a node (client port, HTTP) see of it: ordered streams of requests, and replies.
+// The interface for the frontends (client port, HTTP): ordered streams of requests, and replies.
 //
 // Everything here is called on the loop thread, both ways.
 #pragma once
@@ -36,28 +36,28 @@ enum class ReplyCode : uint8_t {
 // "NOLEADER", "OVERLOADED", ...; "OK" for kOk.
 std::string_view reply_code_name(ReplyCode code);
 
-// What a read is worth (docs/protocol.md). It counts for what the plugin classifies as a read;
-// writes and local reads are what they are.
+// Consistency level of a read (docs/protocol.md). It applies to requests that the plugin classifies
+// as reads, not to writes and local reads.
 enum class ReadLevel : uint8_t {
-  kLinearizable = 0,  // sees every write that was acknowledged before it was asked
+  kLinearizable = 0,  // sees every write acknowledged before the request
   kLease = 1,         // the same, as long as clocks keep their bound; no round if this node leads
-  kStale = 2,         // what this node has, within the bounds
+  kStale = 2,         // this node's state, within the bounds
 };
 struct ReadOptions {
   ReadLevel level = ReadLevel::kLinearizable;
   // Of kStale. The state has this entry (0: any) ...
   Index min_index{};
-  // ... and every write that was acknowledged so long before the read came.
+  // ... and every write acknowledged this long before the request arrived.
   std::optional<Duration> max_age{};
   bool operator==(const ReadOptions&) const = default;
 };
 
 struct Reply {
   ReplyCode code = ReplyCode::kOk;
-  // kOk: what the plugin wrote. Else: a text for people, one line, without the code and line end.
-  // Valid during the call only.
+  // kOk: the plugin's reply. Else: a text of one line, without the code and line end. Valid during
+  // the call only.
   ByteView bytes;
-  // classify refused and wrote a reply of its own: `bytes` is that reply, to be sent unchanged.
+  // classify rejected the request with its own reply: `bytes`, to be sent unchanged.
   bool plugin_refused = false;
   int32_t status = 0;  // the plugin's own status of read or apply
   Index index;         // of the entry applied, or the index the read saw; none where there is none
@@ -69,11 +69,10 @@ struct Reply {
 class ReplyHandler {
  public:
   virtual void on_reply(const Reply& reply) = 0;
-  // After the last on_reply() of a turn of the loop that had any: the moment to write to the
-  // socket.
+  // After the last on_reply() of a turn: write to the socket now.
   virtual void on_replies_end() = 0;
-  // The client does not take its replies as fast as they come: nothing more of this stream is
-  // started, and no read of it executed, until RequestStream::resume().
+  // The client reads its replies too slowly: the stream starts no request and executes no read
+  // until RequestStream::resume().
   virtual bool is_congested() const { return false; }
 
  protected:
@@ -81,7 +80,7 @@ class ReplyHandler {
 };
 
 // The requests of one connection: effects and replies have the order of submission. Destroying it
-// gives up the replies, not the writes that are under way.
+// drops the replies, not the writes in progress.
 class RequestStream {
  public:
   virtual ~RequestStream() = default;
@@ -89,7 +88,7 @@ class RequestStream {
   // socket while pending() or pending_bytes() is over its limits.
   virtual void submit(ByteView request, const ReadOptions& read) = 0;
   void submit(ByteView request) { submit(request, ReadOptions()); }
-  // is_congested() was true and is not any more.
+  // is_congested() changed to false.
   virtual void resume() = 0;
   virtual size_t pending() const = 0;  // submitted and not yet replied to
   virtual size_t pending_bytes() const = 0;
@@ -104,7 +103,7 @@ class Service {
   virtual ~Service() = default;
   // `handler` must live until the stream is destroyed.
   virtual std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) = 0;
-  virtual Framing framing() const = 0;     // what the plugin declares
+  virtual Framing framing() const = 0;     // of the plugin
   virtual size_t max_request() const = 0;  // bytes of one request
 };
 

@@ -1,5 +1,5 @@
 // What an operator does to the data directory of a node that does not run, when Raft alone goes no
-// further: the cluster begins anew with the log of one survivor after the loss of a majority, or an
+// further: the cluster restarts with the log of one survivor after the loss of a majority, or an
 // entry that makes the plugin fail is skipped. `connectctl recover` is the face of it.
 //
 // The loss of a majority (docs/adr/0021). Which of the survivors' logs is the best is what an
@@ -74,12 +74,12 @@ struct RecoveryPlan {
   bool is_done = false;      // an earlier run did it all
   bool log_is_done = false;  // an earlier run wrote the record, and was interrupted
   ClusterId id;              // of the cluster from now on
-  std::vector<NodeId> lost;  // members that are given up, as far as this log knows
+  std::vector<NodeId> lost;  // members that expire, as far as this log knows
   raft::Entry record;        // is_best
 };
 
-// kUsage: the list of survivors makes no sense; kRefused: it does not fit this directory, or there
-// is a majority and nothing to recover.
+// kUsage: the list of survivors is invalid; kRefused: it does not fit this directory, or there is a
+// majority and nothing to recover.
 Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
                                    int64_t wall_ns);
 

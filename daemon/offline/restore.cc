@@ -76,7 +76,7 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   auto published = (*writer)->finish();
   if (!published) return failure(published.error());
 
-  // A log that begins behind it. Nobody of the new cluster has voted yet.
+  // A log that begins after it. Nobody of the new cluster has voted yet.
   storage::Recovered nothing;
   auto log = storage::Log::open(files, data_dir + "/log", {}, raft::SnapshotMark(), nothing);
   if (!log) return failure(log.error());

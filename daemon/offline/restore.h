@@ -1,5 +1,5 @@
-// A snapshot as the beginning of a new cluster: what was saved of an old one goes on, under another
-// identity. Offline, with nothing but the file.
+// A snapshot as the beginning of a new cluster: what was saved of an old one continues, under
+// another identity. Offline, with nothing but the file.
 #pragma once
 
 #include <string>

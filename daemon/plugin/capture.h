@@ -1,6 +1,6 @@
 // Capturing the state of an instance at one moment, so that its bytes can be written while apply
-// goes on. A seam: production captures by the plugin's view or by a forked child, the simulator by
-// a copy (sim/copy_capture.h).
+// continues. An interface: production captures by the plugin's view or by a forked child, the
+// simulator by a copy (sim/copy_capture.h).
 //
 //   apply thread      begin(): the state as it is between two entries. Quick.
 //   snapshot thread   write(): all of its bytes, once

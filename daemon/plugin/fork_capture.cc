@@ -1,10 +1,11 @@
 // Capture by a forked child: the kernel copies what parent or child change meanwhile, page by page.
 //
-// The child is a copy of a process with other threads, of which only the forking one goes on there.
-// So the host does in it what POSIX calls async-signal-safe, and no more: no lock, no allocation,
-// no log. The plugin's snapshot() may allocate: glibc's fork() takes the locks of its malloc first
-// and makes them anew in the child. (That is glibc's behaviour, which musl and jemalloc share, and
-// not a promise of POSIX.) Its own locks are the plugin's care: CONNECTD_F_FORK_SNAPSHOT.
+// The child is a copy of a process with other threads, of which only the forking one continues
+// there. So the host does in it what POSIX calls async-signal-safe, and no more: no lock, no
+// allocation, no log. The plugin's snapshot() may allocate: glibc's fork() takes the locks of its
+// malloc first and makes them again in the child. (That is glibc's behaviour, which musl and
+// jemalloc share, and not a promise of POSIX.) Its own locks are the plugin's care:
+// CONNECTD_F_FORK_SNAPSHOT.
 //
 // Child and parent share one pipe and nothing else. The child writes frames, each FrameHeader and
 // `size` bytes: the snapshot, log lines, at last how it ended. No end, no snapshot.

@@ -110,7 +110,7 @@ class Instance final {
   Result<RequestKind> classify(ByteView request, std::string& reply) const;
 
   // The plugin's status, 0 or more. On error `reply` is as it was. kRequestFailed: this request is
-  // answered PLUGIN, the node goes on. kPluginFailed: the state is corrupt, the node stops.
+  // answered PLUGIN, the node continues. kPluginFailed: the state is corrupt, the node stops.
   Result<int32_t> read(const ReadContext& context, ByteView request, std::string& reply) const;
 
   // The plugin's status, 0 or more. An error (kPlugin) stops the replica with the applied index
@@ -131,7 +131,7 @@ class Instance final {
                          const SnapshotSink& sink) const;
   void end_view(void* view);
 
-  // The same in a forked child (plugin/capture.h), which ends behind it: neither locks nor
+  // The same in a forked child (plugin/capture.h), which ends after it: neither locks nor
   // allocates.
   int32_t snapshot_in_child(const connectd_snapshot& context, const connectd_sink& sink,
                             ChildHost& child);

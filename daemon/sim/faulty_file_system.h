@@ -55,7 +55,7 @@ class FaultyFileSystem final : public storage::FileSystem {
     uint64_t names_kept = 0;
     uint64_t names_lost = 0;
   };
-  // The power goes. All files that are open fail from now on; open them anew.
+  // The power goes. All files that are open fail from now on; open them again.
   CrashDamage crash(const CrashOptions& options);
   CrashDamage crash() { return crash(CrashOptions()); }
   // kill -9: the cache stays.

@@ -1,10 +1,10 @@
 // The first of the two methods of sim/linearizability.h: the index in each reply, and the log, are
 // the witness that the history is linearizable.
 //
-// Put every write at its index and every read right behind the index that it saw. The rules say
-// that this order keeps real time and the order of each connection, that the log holds what clients
-// were told and nothing else, and that a replay of the log gives every reply. Together they are
-// what linearizable means, so nothing has to be searched: n log n in the operations.
+// Put every write at its index and every read right after the index that it saw. The rules say that
+// this order keeps real time and the order of each connection, that the log holds what clients were
+// told and nothing else, and that a replay of the log gives every reply. Together they are what
+// linearizable means, so nothing has to be searched: n log n in the operations.
 #pragma once
 
 #include <memory>
@@ -37,7 +37,7 @@ class Replayer {
   virtual ~Replayer() = default;
   // Each entry of the log, in its order. The answer counts only when the entry is applied.
   virtual Result<Answer> apply(const WitnessEntry& entry) = 0;
-  // On the state behind `last`, the entry applied last.
+  // On the state after `last`, the entry applied last.
   virtual Result<Answer> read(const WitnessEntry& last, const std::string& request) = 0;
 };
 

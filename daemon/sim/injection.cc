@@ -551,7 +551,7 @@ void Simulation::Impl::test_lease() {
     if (clocks_are_wild_) turn_clocks_wild(*leader);
   } else {
     // One does not hear it any more, and asks the others, which do, for their votes; they start
-    // anew.
+    // again.
     Process& deaf = *processes_[lease_random_.below(processes_.size())];
     if (&deaf == leader) return;
     timeline_.trace("test of a lease: node {} does not hear node {}", deaf.id, leader->id);

@@ -32,8 +32,8 @@ uint64_t mix(uint64_t z) {  // splitmix64
 // placed operations and state was that had used no unknown write more: whatever can follow it could
 // follow that one. Quiescent moments need no care of their own: at one, all operations before it
 // are placed, so all ways through a window that end in the same state are one configuration in the
-// memo, and the windows behind it are searched once for each end state, and only for as many of
-// them as needed.
+// memo, and the windows after it are searched once for each end state, and only for as many of them
+// as needed.
 class PartSearch {
  public:
   PartSearch(const History& history, const Model::Part& part, uint64_t steps_max)

@@ -42,7 +42,7 @@ struct SearchResult {
   Verdict verdict = Verdict::kLinearizable;
   // Not linearizable, or budget exhausted: the part ("key k3"), the window, and the operations in
   // it. A window is a stretch of the history between two moments at which no operation with a known
-  // outcome is under way; the named one is the first that no order of the operations gets past.
+  // outcome is in progress; the named one is the first that no order of the operations gets past.
   std::string text;
   uint64_t steps = 0;
   size_t parts = 0;

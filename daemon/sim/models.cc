@@ -135,7 +135,7 @@ class ChainRead final : public Effect {
 
 using Words = std::vector<std::string_view>;
 
-// One command: an array of bulk strings, and nothing behind it.
+// One command: an array of bulk strings, and nothing after it.
 std::optional<Words> words_of(std::string_view request) {
   auto header = [&](char type) -> std::optional<size_t> {
     size_t end = request.find("\r\n");

@@ -124,7 +124,7 @@ bool Simulation::Impl::run_until(Time end, const std::function<bool()>& done) {
   while (!stopped()) {
     if (done()) return true;
     if (!timeline_.run_next(end)) return done();
-    // Nodes that answer one another for ever, at the speed of the network.
+    // Nodes that answer one another forever, at the speed of the network.
     if (now() - second_began_ >= seconds(1)) {
       second_began_ = now();
       events_of_second_ = 0;
@@ -167,7 +167,7 @@ bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Durat
   Time next_probe = begin;
   bool done = run_until(begin + bound, [&] {
     bool all = true;
-    // A change that is under way may end a member.
+    // A change that is in progress may end a member.
     for (auto& probe : probes_) all &= probe->probe_done || (changes_ && probe->process->lost);
     if (all || now() < next_probe) return all;
     next_probe = now() + milliseconds(100);
@@ -269,7 +269,7 @@ void Simulation::Impl::liveness() {
 }
 
 // Which nodes are a quorum is not for the observer to say: all that can come back do. Within the
-// bound a leader has brought the change that is under way to its end, and the members serve.
+// bound a leader has brought the change that is in progress to its end, and the members serve.
 void Simulation::Impl::liveness_with_changes(const std::vector<Process*>& nodes) {
   timeline_.note('H', nodes.size());
   heal(nodes);

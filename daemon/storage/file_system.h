@@ -1,5 +1,5 @@
-// The seam to the disk. Production uses RealFileSystem; tests and the simulator use a double that
-// loses what was not synced (sim/faulty_file_system.h).
+// The interface to the disk. Production uses RealFileSystem; tests and the simulator use a double
+// that loses what was not synced (sim/faulty_file_system.h).
 //
 // Every operation says in its error what it was, on which path, and the operating system's reason.
 // Kinds: kNotFound when the path does not exist, kPermission when access is denied, kNoSpace when

@@ -22,10 +22,10 @@ inline constexpr const char* kIdentityFile = "identity";
 struct Identity {
   NodeId node_id;
   DiskId disk_id;  // random, drawn when the directory is first used
-  // As handshakes compare it: that of the founding document, until the cluster is recovered from
-  // the loss of a majority. None before the cluster was formed.
+  // As handshakes compare it: that of the genesis, until the cluster is recovered from the loss of
+  // a majority. None before the cluster was formed.
   ClusterId cluster_id;
-  std::string genesis;                          // the founding document; empty before
+  std::string genesis;                          // the genesis; empty before
   bool log_begun = false;                       // from here on an empty log is a lost log
   std::vector<ClusterId> former_cluster_ids{};  // before each recovery, in order
   std::vector<raft::EntryId> skips{};           // entries that are not given to the plugin; sorted

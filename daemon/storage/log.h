@@ -1,14 +1,14 @@
 // The write-ahead log of one node: entries and hard state, in segment files of one directory.
 //
 // Promises. What append() has returned for is on the disk (LogOptions::sync). Bytes once synced are
-// never overwritten: a truncation is logical, the batch that replaces a suffix is appended behind
-// it and wins at recovery. Damage below what is known to be durable is refused, never read over; an
+// never overwritten: a truncation is logical, the batch that replaces a suffix is appended after it
+// and wins at recovery. Damage below what is known to be durable is refused, never read over; an
 // incomplete end is cut, with a warning. After the first error of a write or sync the log refuses
 // everything: what is on the disk is then unknown until the next open().
 //
 // A full disk is no such error. Segments are filled ahead of use, so that only a new one needs
 // space, and nothing of the log depends on one that could not be made. One more, the reserve, is
-// kept for that moment: the log goes on in it. While it is used up (has_reserve() is false) the
+// kept for that moment: the log continues in it. While it is used up (has_reserve() is false) the
 // log's owner is to append no entries but what elections need; if even the reserve is full,
 // append() says kNoSpace and takes the same batches again later. The reserve is made again when
 // there is space.
@@ -51,7 +51,7 @@ struct LogOptions {
 
 // What append() takes: the hard state, and entries that follow the log's end or, with
 // `replaces_from`, replace everything from that index on. `entries` begin at `replaces_from` if it
-// is given and not above the last index; else right behind the last index; they may be empty. Their
+// is given and not above the last index; else right after the last index; they may be empty. Their
 // checksums are set and right.
 struct LogBatch {
   raft::HardState hard_state;
@@ -89,7 +89,7 @@ class Log {
 
   // Recovers the log in `directory`, or begins one (an empty or missing directory). `snapshot` is
   // the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log
-  // is begun anew behind it, keeping the hard state; if the log begins after it with a gap, that is
+  // is restarted after it, keeping the hard state; if the log begins after it with a gap, that is
   // damage. Errors: kCorrupt with file, offset, index and the command that shows it; kNewerVersion
   // for a newer format, or a record, kind, field or group that this build does not know: then the
   // log is as it was; kNoSpaceToBegin; kDisk or kSyncFailed.
@@ -107,7 +107,7 @@ class Log {
   virtual Result<void> seal_if_idle(Time now) = 0;
   // Wanted by seal_if_idle(): a batch is not sealed yet.
   virtual bool wants_seal() const = 0;
-  // Drops all entries and begins an empty log behind an installed snapshot. Durable on return. Not
+  // Drops all entries and begins an empty log after an installed snapshot. Durable on return. Not
   // concurrent with compact(): it waits for it. Writer thread. After kNoSpace: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
 
@@ -118,7 +118,7 @@ class Log {
   virtual Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const = 0;
 
   // Removes whole segments whose entries are all below `keep_from`; returns the first index that is
-  // left. The log must go on behind a snapshot that is durable: keep_from <= its index + 1.
+  // left. The log must continue after a durable snapshot: keep_from <= its index + 1.
   virtual Result<Index> compact(Index keep_from) = 0;
   // Makes the reserve, and then a zero-filled segment ready, where they are missing. A failure (no
   // space) leaves the log as it is.
@@ -131,7 +131,7 @@ class Log {
   virtual Index last_index() const = 0;      // durable
   virtual uint64_t total_bytes() const = 0;  // of records in all segments, dead ones too
   // Bytes of records from the one that holds `index` to the end: what a snapshot at `index` leaves
-  // behind it. To the grain of the sparse index.
+  // after it. To the grain of the sparse index.
   virtual uint64_t bytes_from(Index index) const = 0;
 
  protected:
@@ -162,7 +162,7 @@ class RecordVisitor {
   ~RecordVisitor() = default;
 };
 
-// Every record of every segment in order; goes on behind damage at the next valid record. An Error
+// Every record of every segment in order; continues after damage at the next valid record. An Error
 // only when the directory cannot be read.
 Result<void> inspect_log(FileSystem& files, const std::string& directory, RecordVisitor& visitor);
 

@@ -26,7 +26,7 @@ struct Anchor {
 
 class LogIndex {
  public:
-  // The entry behind the last one.
+  // The entry after the last one.
   void add(Index index, uint64_t segment_id, uint64_t offset) {
     if (!truncated_ && !anchors_.empty()) {
       const Anchor& last = anchors_.back();

@@ -41,19 +41,19 @@ class RecordReader {
   RecordReader(const File& file, uint64_t segment_id, uint64_t offset, uint64_t limit,
                size_t chunk_bytes);
 
-  // The record at offset(), which then moves behind it (kRecord only). An Error is a failed read.
+  // The record at offset(), which then moves after it (kRecord only). An Error is a failed read.
   Result<ReadStatus> next(Record& record);
   // As next(), but leaves entries below `from` unchecked beyond their headers.
   void skip_entries_below(Index from) { skip_below_ = from; }
 
-  // Goes on from there; what is in memory is used.
+  // Continues from there; what is in memory is used.
   void seek(uint64_t offset) { offset_ = offset; }
 
   uint64_t offset() const { return offset_; }
   const std::string& why() const { return why_; }
   uint64_t bytes_read() const { return bytes_read_; }
 
-  // Moves on by 8 bytes at a time to the next valid batch or seal (kRecord: behind it), or to any
+  // Moves on by 8 bytes at a time to the next valid batch or seal (kRecord: after it), or to any
   // record of a newer connectd (kNewer: in front of it). kEnd: there is none up to the limit.
   Result<ReadStatus> find_next(Record& record);
   // The bytes from offset() to the limit are all zero.

@@ -50,7 +50,7 @@ class Recovery {
     SegmentHeader header{};
     std::string why_invalid;
   };
-  // Where the valid records of a segment end, and what stands behind them.
+  // Where the valid records of a segment end, and what stands after them.
   struct Tail {
     bool clean = true;  // zeros to the segment's end
     uint64_t offset = 0;
@@ -166,8 +166,7 @@ Result<void> Recovery::find_segments() {
 }
 
 // The last segment's header is unreadable. It was durable before the file had its name; so this is
-// damage if anything behind it says that it was in use, and otherwise a segment that was never
-// used.
+// damage if anything after it says that it was in use, and otherwise a segment that was never used.
 Result<void> Recovery::drop_torn_last_segment() {
   if (found_.empty() || found_.back().why_invalid.empty()) return {};
   Found& last = found_.back();

@@ -24,7 +24,7 @@ struct Segment {
   uint64_t end = 0;
 };
 
-// All that is known of a log after recovery; the log goes on from there.
+// All that is known of a log after recovery; the log continues from there.
 struct LogState {
   std::vector<Segment> segments;  // by id, without gaps; the last one takes appends
   LogIndex index;

@@ -91,7 +91,7 @@ class SnapshotReceiver {
   // All bytes are there: reads every one of them. kCorrupt when they are not the snapshot that was
   // announced.
   virtual Result<std::unique_ptr<SnapshotReader>> verify() = 0;
-  // Behind verify(): durable, and under its name.
+  // After verify(): durable, and under its name.
   virtual Result<SnapshotInfo> publish() = 0;
   // Nothing is left of it.
   virtual void discard() = 0;
@@ -113,9 +113,9 @@ class SnapshotStore {
 
   virtual Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
                                                         ByteView metadata) = 0;
-  // Goes on where an earlier receiver of this very file ended, with what is whole of it: each block
-  // is checked, and what a power cut left half-written does not count. A part of another file is
-  // removed. One at a time.
+  // Continues where an earlier receiver of this very file ended, with what is whole of it: each
+  // block is checked, and what a power cut left half-written does not count. A part of another file
+  // is removed. One at a time.
   virtual Result<std::unique_ptr<SnapshotReceiver>> receive(const wire::SnapshotFile& file) = 0;
   // What is there in part, from this life or an earlier one.
   virtual std::optional<wire::SnapshotFile> partial() const = 0;

@@ -152,7 +152,7 @@ char unescape(char c) {
   }
 }
 
-// One word of an inline command, from line[at]; `at` moves behind it. Redis' rules (sdssplitargs):
+// One word of an inline command, from line[at]; `at` moves after it. Redis' rules (sdssplitargs):
 // "..." knows \xHH and \n \r \t \b \a; '...' knows \' only; a closing quote ends the word and must
 // be followed by a space or the end. False: quotes do not balance.
 bool read_word(std::string_view line, size_t& at, std::string& word) {

@@ -32,7 +32,7 @@ struct Hello {
   std::string peer_address{};
   std::string client_address{};
   std::string http_address{};
-  // The entry that brought the list of members that the sender goes by; 0: the founding document.
+  // The entry that brought the list of members that the sender goes by; 0: the genesis.
   Index members_index;
   // What the cluster was called before it was recovered from the loss of a majority; the first one
   // is the one that was founded. Empty: it never was.

@@ -51,7 +51,7 @@ struct SnapshotAck {
   } state = State::kReceiving;
 };
 
-// Forming a cluster (before there is one): the founding document, from the lowest id to the others.
+// Forming a cluster (before there is one): the genesis, from the lowest id to the others.
 struct GenesisOffer {
   std::string document;
 };
@@ -69,7 +69,7 @@ struct DigestReport {
   Term leader_term;
   Compared compared = Compared::kReplies;
   bool known = false;        // there is a value for `index`
-  uint64_t incarnation = 0;  // of the sender: its earlier lives' values count no more
+  uint64_t incarnation = 0;  // of the sender: its earlier processes' values count no more
   // XXH3-64 of the plugin's version text for kState, else 0: another build may write other bytes.
   uint64_t build = 0;
   Index index;
@@ -97,7 +97,7 @@ struct DivergenceVerdict {
   uint64_t other_digest = 0;  // the other one
 };
 
-// A change of members, from the node that was asked to the leader (node/membership/members.h has
+// A membership change, from the node that was asked to the leader (node/membership/members.h has
 // the bytes), and what became of it. `number` is the asker's; an answer that is lost is not asked
 // for again.
 struct ChangeRequest {

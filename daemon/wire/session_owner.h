@@ -9,7 +9,7 @@
 
 namespace connectd::wire {
 
-// Who opens a session: a node, in one life of its process.
+// Who opens a session: a node, in one process.
 struct SessionOwner {
   NodeId node;
   uint64_t incarnation = 0;  // random, drawn at each start

@@ -248,7 +248,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
         break;
       }
       if (skipped) {
-        // The session goes on behind it, and its holder has a definite answer.
+        // The session continues after it, and its holder has a definite answer.
         status = kSkippedStatus;
       } else {
         auto done = instance_->apply(context, entry.payload.view(), scratch_);
@@ -295,7 +295,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
       }
       break;
     }
-    case raft::EntryKind::kCompare:  // behind the entry itself, below
+    case raft::EntryKind::kCompare:  // after the entry itself, below
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
     case raft::EntryKind::kSessionClose:

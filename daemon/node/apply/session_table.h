@@ -1,6 +1,6 @@
 // The sessions of the cluster: part of the replicated state, equal on every node at equal index,
 // and part of every snapshot. Within a session exactly the next sequence is applied, so that a
-// proposal that was lost, doubled or overtaken on its way to the leader changes nothing (thesis
+// proposal that was lost, duplicated or overtaken on its way to the leader changes nothing (thesis
 // §6.3).
 //
 // Owner: the apply thread.

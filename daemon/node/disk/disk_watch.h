@@ -1,21 +1,21 @@
-// Full and stalled disks: this node's own, and what the others say of theirs.
+// Tracks full and stalled disks: this node's, and those that other nodes report.
 //
-// *Full*: less free space than storage.min_free_disk, or no room in the log (its reserve is used
-// up). Every node tells every peer; the leader counts. While the voters that it can reach are a
-// quorum, but those of them with space are none, it takes no commands, and says so in its reports:
-// the holders everywhere answer DISKFULL before a number is given out, so that nothing of what they
-// refuse can have happened. One full disk among others with space changes nothing for clients.
+// *Full*: less free space than storage.min_free_disk, or no space in the log (its reserve is used
+// up). Every node reports to every peer; the leader counts. While the reachable voters are a
+// quorum, but those with space are not, the leader rejects commands and reports that: all holders
+// reply DISKFULL before they number a write, so that no rejected write can have happened. One full
+// disk changes nothing for clients.
 //
 // *Stalled*: something was given to the disk and nothing was completed for storage.stall_timeout,
 // or two election timeouts of the cluster where the configuration has none, also after a change. A
-// stalled node does not campaign, and is not handed leadership; a stalled leader hands over, if
-// those that are left can do without it. An idle node cannot know, and need not.
+// stalled node neither campaigns nor is a transfer target; a stalled leader transfers leadership if
+// the other nodes are a quorum without it. An idle node cannot detect a stall.
 //
-// A report says what is so now; it is sent when that changes, to a peer whose connection stands
-// anew, and once an interval, for messages are lost. What a leader said of writes holds until the
-// next leader speaks, or for kReportsMissed intervals.
+// A report has the current state; it is sent on a change, to a newly connected peer, and once per
+// interval, because messages may be lost. A leader's statement about writes holds until the report
+// of the next leader, or for kReportsMissed intervals.
 //
-// Pure but for the messages that advance() hands out. Owner: the loop thread.
+// Pure except for the messages that advance() returns. Owner: the loop thread.
 #pragma once
 
 #include <cstdint>
@@ -39,10 +39,10 @@ class DiskWatch final {
   struct Options {
     NodeId self;
     uint64_t min_free_bytes = 0;                  // 0: never full
-    Duration stall_timeout{};                     // 0: so many election timeouts
+    Duration stall_timeout{};                     // 0: two election timeouts
     Duration interval = std::chrono::seconds(1);  // between two reports of the same
   };
-  // Who this node is at the moment.
+  // The current role of this node.
   struct View {
     bool leads = false;
     NodeId leader;  // none: unknown
@@ -64,26 +64,26 @@ class DiskWatch final {
   void peer_reached(NodeId peer) { greet_.insert(peer); }
 
   // ---- the turn
-  // At least once in 50 ms, and when something was learned.
+  // At least every 50 ms, and after each event.
   void advance(const View& view, Time now, Messages& out);
 
   // ---- as of the last advance()
-  // Of the leader, or by its word: no quorum has space, no command is taken.
+  // Decided or reported by the leader: no quorum has space, commands are rejected.
   bool writes_stopped() const { return writes_stopped_; }
   bool is_full() const { return full_ || !log_has_room_; }
   bool is_stalled() const { return stalled_; }
   std::optional<uint64_t> free_bytes() const { return free_bytes_; }
   Duration stalled_for(Time now) const { return now - since_; }
-  // What a peer said last; unknown counts as good.
+  // The last report of a peer; unknown counts as good.
   bool is_full(NodeId peer) const;
   bool is_stalled(NodeId peer) const;
 
-  // Voters that a leader without a target of its own had better not choose.
+  // Voters that a leader should avoid as transfer targets.
   std::vector<NodeId> unfit(const raft::ConfState& conf) const;
   // The leader whose disk is the sick one: whether the others are a quorum without it, by disks
   // that work. Only then is it of use to hand over.
   bool others_suffice(const View& view) const;
-  // For a leader whose disk is full: voters that are near and have said that they have space.
+  // For a leader with a full disk: reachable voters that reported space.
   bool others_have_space(const View& view) const;
 
  private:
@@ -101,8 +101,8 @@ class DiskWatch final {
   Time looked_;
 
   std::map<NodeId, wire::DiskReport> reports_;
-  std::set<NodeId> greet_;  // tell these, whatever was told
-  // What the leader of a term said of writes, and until when it holds.
+  std::set<NodeId> greet_;  // peers to report to unconditionally
+  // The statement of a term's leader about writes, and its expiry.
   NodeId said_by_;
   Term said_in_;
   bool said_stopped_ = false;

@@ -158,7 +158,7 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
 
 // ---- what it decides
 
-// The log's reserve is used up. What keeps elections and changes of members going is small and is
+// The log's reserve is used up. What keeps elections and membership changes going is small and is
 // taken; all else waits at the leader, as if it were lost, until there is space.
 bool Disks::take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now) {
   // What follows entries that were not taken does not fit; each refusal would make the leader send

@@ -1,6 +1,6 @@
-// What this node does about full and stalled disks, its own and the others' (DiskWatch says which
-// are): what the core is told, when a leader hands over, which requests and entries are refused.
-// Also asks the worker, now and then, how much space there is and for the log's next segment.
+// Reacts to full and stalled disks, which DiskWatch tracks: informs the core, transfers leadership,
+// and rejects requests and entries. Also requests the free space and the log's next segment from
+// the worker periodically.
 //
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
@@ -20,7 +20,7 @@ namespace connectd::node {
 class Disks final {
  public:
   static constexpr Duration kSpaceCheckInterval = std::chrono::seconds(1);
-  // Between two hand-overs because of the disk: what helps nobody is not repeated at once.
+  // Minimum interval between two transfers because of the disk.
   static constexpr Duration kHandOverInterval = std::chrono::seconds(2);
 
   explicit Disks(const DiskWatch::Options& options)
@@ -31,7 +31,7 @@ class Disks final {
   void segment_prepared(bool ok, Time now);
   void on_report(NodeId from, const wire::DiskReport& report, Time now);
   void peer_reached(NodeId peer);
-  // A transfer of the leadership that advance() asked for is in progress.
+  // A transfer that advance() requested is in progress.
   void hand_over_began() {
     if (stall_asked_) stalled_hand_over_ = stall_asked_;
   }
@@ -44,16 +44,16 @@ class Disks final {
     bool is_behind = false;  // something was submitted and is not durable
     uint64_t done = 0;       // rises with all that becomes durable
   };
-  // When something was learned since the last call: judges and reports.
+  // Evaluates and reports the events since the last call.
   void react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out);
-  // At least once in 50 ms. `stopping`: this node hands over anyway.
+  // At least every 50 ms. `stopping`: this node transfers leadership anyway.
   void advance(const raft::Core& core, const LogView& log, bool stopping, Time now, Effects& out);
 
   // ---- what it decides
-  // Why commands are refused with DISKFULL; empty: they are not.
+  // The reason for DISKFULL; empty: none.
   std::string_view refusal() const { return refusal_; }
-  // The log has no room: cuts off what may not be taken. False: nothing of it is taken, and it is
-  // not answered either, lest the leader send the next at once.
+  // The log has no space: removes the entries that it cannot accept. False: it accepts none, and
+  // there is no answer, because the leader would resend at once.
   bool take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now);
   // This node leads, and these must not be appended.
   bool refuses(const wire::ForwardProposals& forward) const;

@@ -72,7 +72,7 @@ void LogWriter::idle(Time now) {
   }
 }
 
-// Whether to go on with the next task.
+// Whether to continue with the next task.
 bool LogWriter::settle(const Result<void>& written) {
   if (written) {
     if (waits_for_space_.exchange(false, std::memory_order_acq_rel)) {

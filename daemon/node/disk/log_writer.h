@@ -28,7 +28,7 @@ class LogWriter final {
 
   // ---- loop thread
   void submit(raft::AppendBatch batch);
-  // Begins an empty log behind an installed snapshot, in order with the batches.
+  // Begins an empty log after an installed snapshot, in order with the batches.
   void reset(raft::SnapshotMark mark, raft::HardState hard_state);
   // The next batch that has become durable, in order: its messages may leave now, then the core
   // learns of it. None: nothing new is durable.

@@ -61,7 +61,7 @@ void Worker::work(Task& task) {
           },
           [&](jobs::PrepareSegment&) {
             auto prepared = log_.prepare_next_segment();
-            // The log goes on without: append() makes a small segment itself.
+            // The log continues without: append() makes a small segment itself.
             if (!prepared && !preparing_failed_) {
               LOG_WARNING("storage", "cannot preallocate a log segment: {}", prepared.error().text);
             }
@@ -149,7 +149,7 @@ void Worker::receive(jobs::ReceiveChunk& task) {
     return;
   }
   wire::SnapshotAck ack{chunk.file, 0, wire::SnapshotAck::State::kReceiving};
-  // A gap is no error: chunks were lost, and the sender is told where to go on.
+  // A gap is no error: chunks were lost, and the sender is told where to continue.
   if (chunk.offset <= receiver_->received()) {
     auto written = receiver_->write(chunk.offset, chunk.bytes.view());
     if (!written) {
@@ -199,7 +199,7 @@ bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
   }
   auto published = receiver_->publish();
   if (!published) {
-    // Full, mostly. Nobody was told of it, and the log does not begin behind it.
+    // Full, mostly. Nobody was told of it, and the log does not begin after it.
     receiver_->discard();
     receiver_.reset();
     return refuse(published.error().text);

@@ -157,7 +157,7 @@ void Divergence::look_at(Track& track, Peer& peer, Index index, uint64_t digest)
     return;
   }
   if (digest == *mine) {
-    // Equal behind a difference: what differed in the state was replaced, or deleted.
+    // Equal after a difference: what differed in the state was replaced, or deleted.
     if (peer.differs && index >= peer.differs) peer.differs = Index();
     peer.agreed = std::max(peer.agreed, index);
   } else if (index > peer.agreed) {
@@ -192,7 +192,7 @@ void Divergence::on_message(NodeId from, const wire::DivergenceVerdict& verdict)
   const Track& track = tracks_[static_cast<size_t>(verdict.compared)];
   if (verdict.kind == wire::DivergenceVerdict::Kind::kStop) {
     // What was said of another life, or of a state that a snapshot has replaced, is void.
-    if (own(track, verdict.index) == verdict.digest) sentence_ = verdict;
+    if (own(track, verdict.index) == verdict.digest) stop_verdict_ = verdict;
     return;
   }
   notice_ = fmt::format(
@@ -217,7 +217,7 @@ void Divergence::advance(const View& view, Time now, Effects& out) {
     reported_ = state_reported_ = Index();
     notice_.clear();
     answers_.clear();
-    sentence_.reset();
+    stop_verdict_.reset();
   }
   view_ = view;
   view_.conf = nullptr;  // valid during this call only
@@ -237,9 +237,9 @@ void Divergence::advance(const View& view, Time now, Effects& out) {
       if (track.index) judge(track, out);
       if (stopped_) return;
     }
-  } else if (sentence_) {
-    stop(sentence_->compared, sentence_->agreed, sentence_->index, sentence_->digest,
-         sentence_->other_digest, out);
+  } else if (stop_verdict_) {
+    stop(stop_verdict_->compared, stop_verdict_->agreed, stop_verdict_->index, stop_verdict_->digest,
+         stop_verdict_->other_digest, out);
     return;
   } else if (view.leader) {
     report(now, out);

@@ -1,24 +1,23 @@
-// Finds replicas that are not equal: the leader compares what its followers report, names the first
-// index at which they differ, and passes judgement.
+// Finds diverged replicas: the leader compares the reports of its followers, finds the first index
+// at which they differ, and decides which replicas stop.
 //
 // Two things are compared, by the same rule. The *digest chain* (ReplicatedState::digest) covers
-// every status and reply; each node keeps its last 65,536 values. It never becomes equal again
-// behind a difference, so two chains differ at all indexes from the first difference on, and the
-// leader finds that one by halving. The *state* is compared where a compare entry is in the log:
-// each node hashes the canonical bytes of its plugin's snapshot there.
+// every status and reply; each node keeps its last 65,536 values. Two chains differ at all indexes
+// from the first difference on, and the leader finds it by bisection. The *state* is compared at
+// the compare entries of the log: each node hashes the canonical bytes of its plugin's snapshot
+// there.
 //
 // A follower reports as its applied index advances, at most once a heartbeat interval. When a
 // report differs from the leader's own value, a *case* is opened at that index: every voter's value
-// there is a vote. With a majority for one value, whoever has another one stops (exit 81). Until
-// there is a majority the leader takes no writes; when none comes together it refuses them, and
-// says so. A case ends by a majority only: a node that went away with its value may come back with
-// it.
+// there is a vote. With a majority for one value, nodes with another value stop (exit 81). Until
+// then the leader holds writes; without a majority in time it rejects them and reports that. Only a
+// majority ends a case: an absent node may return with its vote.
 //
-// A value counts as long as the process that reported it lives and is connected. A new leader
-// starts anew. Reports of a correct plugin are equal whatever is lost, doubled or late, so nothing
-// here can stop a correct node.
+// A value counts while the process that reported it is connected. A new leader starts from nothing.
+// Reports of a correct plugin are equal even if messages are lost, duplicated or late, so a correct
+// node never stops.
 //
-// Pure but for the messages and the verdict that advance() hands out. Owner: the loop thread.
+// Pure except for the messages and the verdict that advance() returns. Owner: the loop thread.
 #pragma once
 
 #include <cstdint>
@@ -37,13 +36,13 @@
 
 namespace connectd::node {
 
-// The chain's values behind the last entries applied, without gaps.
+// The chain's values after the last entries applied, without gaps.
 class DigestRing {
  public:
   static constexpr size_t kCapacity = 65'536;
 
-  // An index that does not follow the last one begins anew: a snapshot took the state's place, and
-  // the values before it are not known.
+  // An index that does not follow the last one clears the ring: a snapshot replaced the state, and
+  // the earlier values are unknown.
   void record(Index index, uint64_t digest);
   std::optional<uint64_t> at(Index index) const;
   Index first() const { return first_; }
@@ -61,14 +60,14 @@ class Divergence final {
   struct Options {
     NodeId self;
     uint64_t incarnation = 0;
-    // Between two reports, two questions for the same thing, two verdicts.
+    // Minimum interval between two reports, two equal queries, two verdicts.
     Duration interval = std::chrono::milliseconds(50);
     std::string plugin;  // "counter 1.0.0", for people
     uint64_t build = 0;  // DigestReport::build of this node's state hashes
     // Between two compare entries; zero: none but those that a difference asks for.
     Duration compare_interval{};
   };
-  // Who this node is at the moment.
+  // The current role of this node.
   struct View {
     bool leads = false;
     NodeId leader;  // none: unknown
@@ -80,11 +79,11 @@ class Divergence final {
   struct Effects {
     std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
     std::vector<std::string> errors;  // for the log
-    std::optional<Error> stop;        // this node must end with it; given once
+    std::optional<Error> stop;        // this node must end with it; set once
   };
   enum class Writes : uint8_t {
     kTaken,
-    kHeld,     // the votes are being collected: a moment
+    kHeld,     // votes are being collected
     kRefused,  // reason() says why
   };
 
@@ -95,14 +94,14 @@ class Divergence final {
   void applied(Index index, uint64_t digest) {
     ring_.record(index, digest);
     if (ring_.first() != index) return;
-    hashes_.clear();  // a snapshot took the state's place
+    hashes_.clear();  // a snapshot replaced the state
     if (hashing_ <= index) hashing_ = Index();
   }
   // The last entries, up to `index`, without gaps; and what compare entries among them, or in a
   // state that was replaced meanwhile, gave.
   void applied(Index index, const std::vector<uint64_t>& digests,
                const std::vector<std::pair<Index, uint64_t>>& hashed);
-  // Behind applied() of the same index.
+  // After applied() of the same index.
   void state_hashed(Index index, uint64_t hash);
   // A compare entry was applied, here or by hashing later; the next one is not due for a while.
   void compared(Time now) { last_compare_ = now; }
@@ -110,18 +109,18 @@ class Divergence final {
   // there will be none. What belongs to a state that was replaced since is dropped.
   void state_hashing(Index index) { hashing_ = index; }
   void state_hash_done(Index index, std::optional<uint64_t> hash);
-  void peer_changed(NodeId peer);  // its connection broke, or stands again
+  void peer_changed(NodeId peer);  // it disconnected or connected
   void on_message(NodeId from, const wire::DigestReport& report);
   void on_message(NodeId from, const wire::DigestQuery& query);
   void on_message(NodeId from, const wire::DivergenceVerdict& verdict);
 
   // ---- the turn
-  // At least once in 50 ms, and behind every report.
+  // At least every 50 ms, and after each report.
   void advance(const View& view, Time now, Effects& out);
 
   // As of the last advance().
   Writes writes() const { return writes_; }
-  // Why writes are refused; empty when they are not.
+  // The reason for rejecting writes; empty: none.
   const std::string& reason() const { return reason_; }
   // Now and then, on a leader that may propose one: whether to log a compare entry. Counts it as
   // proposed. `applied`: what is in the state; `takes_writes`: by space on the disks.
@@ -133,7 +132,7 @@ class Divergence final {
   Index last_hashed() const { return hashes_.empty() ? Index() : hashes_.back().first; }
 
  private:
-  // What the leader knows of one peer's values.
+  // The leader's knowledge about the values of one peer.
   struct Peer {
     uint64_t incarnation = 0;
     Index first;  // of the values it has
@@ -144,7 +143,7 @@ class Divergence final {
     std::optional<uint64_t> vote;  // its value at the case's index
     bool cannot_vote = false;      // it has no value there, and will not have one
     Time vote_asked;
-    Index probe;  // the index last asked for by halving
+    Index probe;  // the last index queried by bisection
     Time probe_asked;
     bool told = false;  // its verdict is in the log
     Time told_at;
@@ -160,7 +159,7 @@ class Divergence final {
     Time since;
     Verdict verdict = Verdict::kOpen;
     bool blocked = false;  // no majority came together in time
-    std::string told;      // what the log says of that
+    std::string told;      // the logged text
     Time next_notice;
   };
 
@@ -197,14 +196,14 @@ class Divergence final {
   Time now_;
   bool stopped_ = false;
   std::vector<std::pair<NodeId, wire::PeerMessage>> answers_;
-  std::optional<wire::DivergenceVerdict> sentence_;  // this node is to stop
+  std::optional<wire::DivergenceVerdict> stop_verdict_;  // this node must stop
   Time last_compare_;                                // proposed, or applied
 
   // Follower.
   Index reported_;
   Index state_reported_;
   Time next_report_;
-  std::string notice_;  // the leader takes no writes
+  std::string notice_;  // the leader rejects writes
   Time notice_until_;
   // Leader.
   Track tracks_[2];

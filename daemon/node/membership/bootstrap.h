@@ -1,11 +1,11 @@
-// How a node with an empty data directory finds its place: a cluster forms only when all listed
-// members answer and all are empty; the one with the lowest id draws the founding document, makes
-// it durable, and offers it to the others until each has accepted. A node that meets a running
-// cluster waits to be added, or, when that cluster knows its id with another disk, is refused: a
-// wiped node must not vote again.
+// Bootstrap of a node with an empty data directory. A cluster forms only when all listed members
+// answer and all are empty: the one with the lowest id creates the genesis, makes it durable, and
+// offers it to the others until each has accepted. A node that reaches a running cluster waits to
+// be added. If that cluster knows its id with another disk, it is rejected: a wiped node must not
+// vote again.
 //
-// Pure: events in, effects out. Owner: the loop thread. Its node object is made when decided() is
-// durable.
+// Pure: events in, effects out. Owner: the loop thread. The node object is created when decided()
+// is durable.
 #pragma once
 
 #include <map>
@@ -27,7 +27,7 @@ class Bootstrap final {
     Mode mode = Mode::kAuto;
     NodeId id;
     DiskId disk_id;
-    ClusterId fresh_cluster_id;  // random; used if this node draws the document
+    ClusterId fresh_cluster_id;  // random; used if this node creates the genesis
     std::string cluster_name;
     std::vector<GenesisMember> members;  // sorted; disk ids are not known yet
     uint64_t max_request = 0;
@@ -47,40 +47,38 @@ class Bootstrap final {
 
   explicit Bootstrap(Options options);
 
-  // A node that was formed in an earlier life: it only offers.
+  // A node with a durable genesis: it only offers.
   void resume(const Genesis& genesis);
 
   void peer_reached(NodeId peer, const wire::Hello& hello);
   void peer_lost(NodeId peer);
-  // A member of a cluster that runs does not know this node.
+  // A member of a running cluster does not know this node.
   void turned_away(NodeId by) { turned_away_by_ = by; }
   void message(NodeId from, const wire::PeerMessage& message);
 
-  // Looks at what is known. Call after each event, then take the effects.
+  // Evaluates the state. Call after each event, then take the effects.
   void advance();
 
-  // Set once, for ever: make it durable (identity file), then call durable(). Nothing that names it
-  // may leave before.
+  // Set once: make it durable (identity file), then call durable(). Send no message with it before.
   const std::optional<Genesis>& decided() const { return decided_; }
-  // What to write along with it: which cluster the one who offered it belongs to by now, what that
-  // was called before, and which entries it skips.
+  // To be written with it: the current and former cluster ids of the node that offered it, and its
+  // skipped entries.
   const Lineage& lineage() const { return lineage_; }
   void durable();
   bool is_durable() const { return durable_; }
 
   // To be sent now; emptied by the call.
   std::vector<std::pair<NodeId, wire::PeerMessage>> take_messages();
-  // Who is reached at this moment, for the node object that comes to be.
+  // The connected peers, for the new node object.
   std::map<NodeId, wire::Hello> connected() const;
-  // What the node is waiting for, for the log and the status: "waiting for node 3
-  // (10.0.0.13:7101)".
+  // The reason for waiting, for the log and the status: "waiting for node 3 (10.0.0.13:7101)".
   std::string waiting_for() const;
-  // A cluster that must not be joined by this node: the process ends with it.
+  // This node must not join the cluster: the process ends with this error.
   const std::optional<Error>& refused() const { return refused_; }
 
-  // Called now and then once durable: offers the document to those connected members that belong to
-  // no cluster yet and have not taken it. Any member may offer, so that the death of the one that
-  // drew it stops nobody. `members`: as the log has them by now.
+  // Called periodically once durable: offers the genesis to connected members without a cluster.
+  // Any member may offer it, so that the failure of its creator stops nobody. `members`: those of
+  // the log.
   void offer(const std::vector<GenesisMember>& members);
 
  private:

@@ -1,6 +1,6 @@
-// The founding document of a cluster: who founded it, and the settings that change what applying an
-// entry results in. It is entry 1 of every log, part of every snapshot, and kept in the identity
-// file; a node accepts one for ever.
+// The genesis of a cluster: who founded it, and the settings that change what applying an entry
+// results in. It is entry 1 of every log, part of every snapshot, and kept in the identity file; a
+// node accepts only one.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// Who belongs to the cluster: addresses and disks of the members, who is to be promoted, and which
-// ids are used up. A list comes with each configuration (raft::ConfAtIndex::details): it is in
-// force when the entry is appended and goes with it. Values; pure functions; any thread.
+// The member list: addresses and disks of the members, pending promotions, and removed ids. Each
+// configuration has a list (raft::ConfAtIndex::details), which takes effect when the entry is
+// appended and is dropped when the entry is truncated. Values; pure functions; any thread.
 #pragma once
 
 #include <optional>
@@ -26,7 +26,7 @@ struct SurvivorEnd {
   bool operator==(const SurvivorEnd&) const = default;
 };
 
-// An operator began the cluster anew with the log of one survivor (offline/recover.h).
+// An operator restarted the cluster with the log of one survivor (offline/recover.h).
 struct RecoveryRecord {
   ClusterId former;  // the cluster as it was
   ClusterId id;      // the cluster from here on
@@ -35,12 +35,12 @@ struct RecoveryRecord {
   std::vector<SurvivorEnd> survivors;  // sorted by node
   bool operator==(const RecoveryRecord&) const = default;
 };
-// In the life of one cluster. Each hello names them all.
+// Per cluster. Each hello lists all of them.
 inline constexpr size_t kMaxRecoveries = kMaxFormerClusters;
 
 struct MemberList {
-  // Sorted by id. A member without a disk is bound to the disk that it comes with. Who is removed
-  // stays in the list until the next change: it is needed while the cluster is joint.
+  // Sorted by id. A member without a disk is bound to the disk of its first hello. A removed member
+  // stays in the list until the next change: the joint configuration requires it.
   std::vector<GenesisMember> members;
   std::vector<NodeId> promote;             // learners that become voters when they have caught up
   std::vector<NodeId> removed;             // sorted; ids are never used again
@@ -55,11 +55,11 @@ struct MemberList {
   const GenesisMember* find(NodeId id) const;
   bool will_promote(NodeId id) const;
   bool is_removed(NodeId id) const;
-  // Which cluster this is a list of: the one that was founded, or what it was recovered as.
+  // The cluster of this list: the original one, or the last recovery.
   ClusterId cluster_id(const Genesis& genesis) const;
 };
 
-// What an operator asks for.
+// A request of an operator.
 struct MemberChange {
   enum class Kind : uint8_t {
     kAdd = 1,      // as a learner; becomes a voter by itself unless learner_only
@@ -72,8 +72,8 @@ struct MemberChange {
   } kind = Kind::kAdd;
   GenesisMember member;  // the id; addresses for kAdd, and those to be changed for kReplace
   bool learner_only = false;
-  bool force = false;  // also when the voters that can be reached are no majority afterwards
-  Index expected;      // refused unless the configuration is that of this index; none: any
+  bool force = false;  // even if the reachable voters are not a majority afterwards
+  Index expected;      // rejected unless the configuration has this index; none: any
   std::string key{};   // of kSetting alone
   std::string value{};
 
@@ -86,12 +86,11 @@ struct PlannedChange {
   MemberList list;
 };
 
-// Nothing is to be done: who asks once more, because the answer was lost, is told that it is so.
-// Only for a list that is settled.
+// The change is already in effect: a retry after a lost answer succeeds. Only for a settled list.
 std::optional<std::string> is_so_already(const MemberChange& change, const raft::ConfState& conf,
                                          const MemberList& list);
 
-// The members after the change. kUsage with what is wrong with it.
+// The members after the change. kUsage: the change is invalid.
 Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfState& conf,
                                   const MemberList& list);
 PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
@@ -103,10 +102,9 @@ PlannedChange move_member(const GenesisMember& member, const raft::ConfState& co
 PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list);
 PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
 
-// Whether a learner of the leader's log up to `last` may become a voter: it lacks so little that it
-// has the rest within a round trip or two (thesis §4.2.1), and its own log has the list of members,
-// of `list_index`, that binds its disk. Until then it does not vote, and its vote may be needed for
-// the very change that makes it a voter.
+// Whether a learner of the leader's log up to `last` may become a voter: it can catch up within a
+// round trip or two (thesis §4.2.1), and its own log has the member list of `list_index`, which
+// binds its disk. Before that it does not vote, and its promotion may require its vote.
 inline constexpr uint64_t kPromoteLag = 256;
 bool has_caught_up(Index match, Index last, Index list_index);
 

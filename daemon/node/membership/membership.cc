@@ -80,7 +80,7 @@ void Membership::advance(const raft::Core& core, Time now, Effects& out) {
 }
 
 // What the list wants and the configuration is not yet: each step is a change of its own, and any
-// leader goes on with it.
+// leader continues with it.
 std::optional<PlannedChange> Membership::next_step(const raft::Core& core) const {
   const raft::ConfState& conf = core.conf();
   for (const GenesisMember& member : list_.members) {

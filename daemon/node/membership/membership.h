@@ -1,10 +1,9 @@
-// Who belongs to the cluster, as this node knows it at the moment, and how that changes: the list
-// in force, the peers that are connected, the changes that operators ask for, and the steps that
-// the leader takes by itself (ADR 15).
+// The members that this node knows, and their changes: the current list, the connected peers, the
+// changes of operators, and the leader's automatic steps (ADR 15).
 //
-// What an operator asks is one change; what follows from it is more changes, one after the other,
-// whoever leads: a new member's disk is bound, a replaced one comes back as a learner, a learner
-// that has caught up is promoted, other addresses are written down.
+// A change of an operator causes further changes, one after the other, under any leader: it binds a
+// new member's disk, adds a replaced member as a learner, promotes a learner that has caught up,
+// and records new addresses.
 //
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
@@ -25,9 +24,9 @@ namespace connectd::node {
 
 class Membership final {
  public:
-  // Changes that were passed on to the leader and are not answered.
+  // Forwarded changes without an answer.
   static constexpr size_t kMaxAsked = 64;
-  // The leader answers at once; what takes longer is lost.
+  // The leader answers at once; a later answer is treated as lost.
   static constexpr Duration kAnswerTimeout = std::chrono::seconds(3);
 
   struct Options {
@@ -50,37 +49,37 @@ class Membership final {
   void follow(const raft::Core& core, Effects& out);
 
   // ---- changes
-  // What this node, which leads, does about `change`: refuses, has nothing to do, or gives the
-  // core an event. Once that is carried out, concluded() is the answer.
+  // The leader's decision about `change`: reject, already in effect, or an event for the core. Once
+  // the core has processed it, concluded() is the answer.
   struct Decision {
     ChangeOutcome outcome;
     std::optional<raft::Event> event;
     std::string notice;  // for the log, once it is carried out; may be empty
   };
   Decision decide(const MemberChange& change, const raft::Core& core) const;
-  // The same for a change that another node has passed on.
+  // The same for a change that another node forwarded.
   Decision decide(const wire::ChangeRequest& request, const raft::Core& core) const;
   ChangeOutcome concluded(const Decision& decision, const raft::Core& core) const;
-  // Passes the change on to the leader, which is another node. `done` is called once, in this call
-  // or in a later one, and not after this object is gone.
+  // Forwards the change to the leader, another node. `done` is called once, in this call or in a
+  // later one, and not after this object is gone.
   void ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
                   Effects& out);
   void on_answer(const wire::ChangeAnswer& answer);
 
   // ---- the turn
-  // Now and then: the next step of what is to follow, if this node leads; expires what was asked.
+  // Periodically: the leader's next automatic step; expires forwarded changes.
   void advance(const raft::Core& core, Time now, Effects& out);
 
   // ---- what it knows
   // Of the newest configuration in the log, committed or not.
   const MemberList& list() const { return list_; }
-  // The cluster this node belongs to, as handshakes compare it.
+  // The cluster id for handshakes.
   ClusterId cluster_id() const {
     return options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
   }
-  // Whether a peer that says this is welcome.
+  // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello, const raft::Core& core) const;
-  // This node is no member any more, for good.
+  // This node was removed permanently.
   bool is_removed(const raft::Core& core) const {
     return core.conf_is_settled() && list_.is_removed(options_.self.id);
   }

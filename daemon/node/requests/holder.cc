@@ -197,7 +197,7 @@ void Holder::expire() {
   expire_queued();
   if (now_ < next_expiry_) return;
   next_expiry_ = now_ + kExpiryInterval;
-  // An answer starts what waited behind it on its connection, and that may be over its time, too.
+  // An answer starts what waited after it on its connection, and that may be over its time, too.
   size_t before = 0;
   do {
     before = held_;

@@ -1,8 +1,7 @@
 // Holds the requests of this node's clients until they are answered: classifies, bounds, starts and
-// expires them. What a connection's order means is in Stream, what becomes of writes in Writes, of
-// reads in Reads.
+// expires them. Stream keeps the order of a connection; Writes and Reads process the requests.
 //
-// Pure but for the plugin's classify, and the replies to the clients' handlers. Owner: the loop
+// Pure except for the plugin's classify and the replies to the clients' handlers. Owner: the loop
 // thread.
 #pragma once
 
@@ -25,11 +24,11 @@ namespace connectd::node {
 
 class Holder final {
  public:
-  // `classifier` lives as long.
+  // `classifier` must outlive it.
   Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Classifier& classifier);
   ~Holder();
 
-  // The stream may outlive the holder; what it submits then answers SHUTDOWN.
+  // The stream may outlive the holder; its requests then get SHUTDOWN.
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler);
 
   // ---- what the node learns
@@ -37,7 +36,7 @@ class Holder final {
     writes_.leader_changed(leader, term, takes_proposals);
     has_leader_ = leader != NodeId();
   }
-  // What was forwarded may be lost.
+  // Forwarded requests may be lost.
   void forward_lost(NodeId peer) { writes_.forward_lost(peer); }
   void forward_refused(Term leader_term) { writes_.forward_refused(leader_term, now_); }
   // This node applied a session open of its own.
@@ -46,7 +45,7 @@ class Holder final {
   }
   // This node applied a command of `session`.
   void applied(SessionId session, Sequence sequence, Index index, int32_t status, ByteView reply);
-  // A snapshot took the state's place. `last`: the last sequence of session() that its table has
+  // A snapshot replaced the state. `last`: the last sequence of session() that its table has
   // applied; none: it does not know the session.
   void state_replaced(std::optional<Sequence> last);
   void read_index(uint64_t context, Index index) { reads_.read_index(context, index); }
@@ -54,27 +53,26 @@ class Holder final {
   void read_done(const RequestRef& ref, const Reply& reply);
 
   // ---- the turn
-  // What time it is for the requests that come before the next advance(): they have their whole
-  // time from then.
+  // The start time of requests that arrive before the next advance(); their timeout begins then.
   void set_now(Time now) { now_ = now; }
-  // Expires what is over its time, hands on what can go: that is returned, until the next call.
+  // Expires requests and returns those to forward; valid until the next call.
   Outgoing& advance(Time now);
-  // Reads that may be executed behind the entry at `handed`, into `out`: some of each stream whose
+  // Reads that may be executed after the entry at `handed`, into `out`: some of each stream whose
   // client takes its replies. More may be left for the next turn.
   void take_reads(Index handed, std::vector<ReadTask>& out);
-  // Tells the streams that had replies that the turn is over.
+  // Signals the end of the turn to the streams that had replies.
   void end_replies();
   Time next_deadline() const;
 
-  // New requests answer SHUTDOWN from now on; also those that nobody was handed yet.
+  // From now on, new requests and those not yet forwarded get SHUTDOWN.
   void shut_down();
-  // New writes, and those that nobody was handed yet, answer DISKFULL with this text while it is
-  // not empty. What is numbered already is settled as ever.
+  // While the text is not empty, new writes and those not yet forwarded get DISKFULL with it.
+  // Numbered writes are settled as usual.
   void set_disk_full(std::string_view why) {
     if (disk_full_ != why) disk_full_ = why;
   }
-  // New writes, and those that nobody was handed yet, answer PLUGIN with this text while it is not
-  // empty: the replicas have diverged (node/divergence/divergence.h).
+  // While the text is not empty, new writes and those not yet forwarded get PLUGIN with it: the
+  // replicas have diverged (node/divergence/divergence.h).
   void refuse_writes(const std::string& why);
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }
@@ -103,13 +101,13 @@ class Holder final {
   Time next_expiry_;
   bool has_leader_ = false;
   bool stopping_ = false;
-  std::string disk_full_;       // why writes answer DISKFULL; empty: they do not
-  std::string writes_refused_;  // why; empty: they are not
+  std::string disk_full_;       // the text of DISKFULL; empty: none
+  std::string writes_refused_;  // the reason; empty: none
 
   Writes writes_;
   Reads reads_;
   std::deque<StreamPtr> ready_streams_;  // have reads to execute, in turn
-  size_t executing_reads_ = 0;           // given out by take_reads(), not done
+  size_t executing_reads_ = 0;           // returned by take_reads(), not done
   size_t held_ = 0;
   size_t held_bytes_ = 0;
   std::vector<StreamPtr> replied_;  // had replies this turn

@@ -18,7 +18,7 @@ struct HolderLimits {
   Duration retry_interval = std::chrono::milliseconds(250);  // of a session open, or a read index
   Duration tick = std::chrono::milliseconds(10);             // how exactly times are kept
   // Numbered writes of which none was applied for this long: one was lost on the way and holds up
-  // all behind it. A new session settles them.
+  // all after it. A new session settles them.
   Duration stuck_timeout = std::chrono::seconds(1);
 };
 // What a held request costs beside its bytes.

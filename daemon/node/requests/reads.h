@@ -35,7 +35,7 @@ class Reads final {
 
   // ---- the turn
   void ask(bool has_leader, Time now, Outgoing& out);
-  // Those that may be executed behind the entry at `handed`, in order.
+  // Those that may be executed after the entry at `handed`, in order.
   void take_reached(Index handed, std::vector<ReadTask>& out);
   // What is over its time, with what each is told.
   void expire(Time now, std::vector<Refused>& out);
@@ -49,7 +49,7 @@ class Reads final {
     Time asked;
     Time first_asked;  // an answer may be to the first question: it is as fresh as that
   };
-  // Every write that was acknowledged before `asked` is in the state behind `index`.
+  // Every write that was acknowledged before `asked` is in the state after `index`.
   struct Fresh {
     Time asked;
     Index index;

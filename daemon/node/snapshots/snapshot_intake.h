@@ -35,7 +35,7 @@ class SnapshotIntake final {
   void on(jobs::OfferTaken& taken, Effects& out);
   void on(jobs::ChunkReceived& received, Effects& out);
   // The whole snapshot is durable and restored; it was put in place, or was not needed any more.
-  // `view` is of the state behind it.
+  // `view` is of the state after it.
   void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out);
 
   // Now and then. `partial`: what the store has of a snapshot that is not complete. It is dropped

@@ -1,7 +1,7 @@
 // When this node takes a snapshot of its own: by how much was applied since the last one, when an
 // operator asks for one, and after a failure. One is in progress at a time.
 //
-// A failed snapshot is retried after a pause that doubles; the log behind it stays. After
+// A failed snapshot is retried after a pause that doubles; the log after it stays. After
 // kCaptureAttempts failures of the way of capturing in a row, the next one is written on the apply
 // thread.
 //
@@ -20,7 +20,7 @@
 namespace connectd::node {
 
 struct SnapshotPolicy {
-  // Taken when the log behind the last one is larger than max(log_min, ratio * its size), times a
+  // Taken when the log after the last one is larger than max(log_min, ratio * its size), times a
   // random spread, so that members do not all take theirs at once.
   uint64_t log_min_bytes = 64 << 20;
   double log_ratio = 4;

@@ -134,7 +134,7 @@ void SnapshotSender::chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out) 
   if (found == streams_.end() || found->second.source != chunk.source) return;
   Stream& stream = found->second;
   if (chunk.bytes.empty()) {
-    stream.source = nullptr;  // it is opened, and verified, anew
+    stream.source = nullptr;  // it is opened, and verified, again
     return end(chunk.peer, End::kBroken, now, out);
   }
   stream.sent += chunk.bytes.size();

@@ -1,10 +1,10 @@
 // The leader's side of snapshots on their way to followers: which file goes to whom, how far it is,
 // how fast it may go, and how much of the log is kept for those who get one.
 //
-// A stream offers a file; the follower says how much of it is on its disk, and the stream goes on
-// there. So a stream that broke, because a connection or a process ended, costs what was under way
+// A stream offers a file; the follower says how much of it is on its disk, and the stream continues
+// there. So a stream that broke, because a connection or a process ended, costs what was in flight
 // and no more. The file stays open for a while after a break, though the store may have dropped it,
-// and so does the log behind it: without that log a follower would have to take another snapshot as
+// and so does the log after it: without that log a follower would have to take another snapshot as
 // soon as it has installed this one, and again (docs/adr/0020-resumable-transfer.md).
 //
 // Pure: events in, effects out. Owner: the loop thread. Files are opened and read by the worker.
@@ -28,8 +28,8 @@ namespace connectd::node {
 // Chunks to one follower that are not acknowledged yet.
 inline constexpr uint64_t kStreamWindowChunks = 4;
 // What is not answered for this long is asked for again: it, or its answer, may be lost. A follower
-// answers also while it restores, so a stream that hears nothing for longer is given up, and the
-// core asks again.
+// answers also while it restores, so a stream that hears nothing for longer expires, and the core
+// asks again.
 inline constexpr Duration kStreamRetry = std::chrono::seconds(1);
 inline constexpr Duration kStreamTimeout = std::chrono::seconds(10);
 // A follower that makes no progress for this long has its file and its log kept no longer.
@@ -52,7 +52,7 @@ class SnapshotSender final {
   void chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out);
   void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out);
   void peer_lost(NodeId peer, Time now, Effects& out);
-  // Who leads no more must not go on: its chunks would speak for a leader that it is not.
+  // Who leads no more must not continue: its chunks would speak for a leader that it is not.
   void lead(bool leads, Term term, Time now);
 
   // Now and then, and at next_deadline().

@@ -81,7 +81,7 @@ void Snapshots::compact(const View& view, Effects& out) const {
   uint64_t trailing = std::min(policy_.trailing_entries, older_.index.value());
   // What was applied may be ahead of what is durable here; compaction never passes that.
   Index keep_from = std::min(older_.index + 1 - trailing, view.durable + 1);
-  // Nor what a follower needs behind the snapshot that it is sent.
+  // Nor what a follower needs after the snapshot that it is sent.
   keep_from = std::min(keep_from, sender_.keep_from().value_or(keep_from));
   if (keep_from > view.first_index) out.tasks.push_back(jobs::Compact{keep_from});
 }

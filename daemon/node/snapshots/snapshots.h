@@ -1,5 +1,5 @@
 // Snapshots of one node: those it takes (SnapshotSchedule), those it is sent (SnapshotIntake),
-// those it sends (SnapshotSender), which two are kept, and how far the log may be compacted behind
+// those it sends (SnapshotSender), which two are kept, and how far the log may be compacted after
 // them.
 //
 // What it does not do: capture (the apply thread, plugin/capture.h), write (Snapshotter), read and
@@ -68,7 +68,7 @@ class Snapshots final {
   void on(jobs::ChunkReceived& received, const View&, Effects& out) { intake_.on(received, out); }
   // A restored snapshot takes the state's place.
   void installed(const wire::SnapshotFile& file, Effects& out);
-  // It was put in place, or was not needed; `view` is of the state behind it.
+  // It was put in place, or was not needed; `view` is of the state after it.
   void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out) {
     intake_.on_restored(from, file, {view.handed, view.durable}, out);
   }

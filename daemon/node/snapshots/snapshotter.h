@@ -2,9 +2,9 @@
 // state's bytes into a hash. A thread of its own, so that neither the apply thread waits for it,
 // nor what the worker does for followers; one capture at a time.
 //
-// A snapshot that fails leaves nothing behind, and the node goes on without it: the log keeps what
-// it would have covered. What must stop a node is a disk that cannot be trusted any more: a write
-// or sync that failed for another reason than space. It is the disk of the log.
+// A snapshot that fails leaves nothing behind, and the node continues without it: the log keeps
+// what it would have covered. What must stop a node is a disk that cannot be trusted any more: a
+// write or sync that failed for another reason than space. It is the disk of the log.
 #pragma once
 
 #include <condition_variable>
@@ -37,7 +37,7 @@ class Snapshotter final {
 
   void run();    // snapshot thread, until close()
   void close();  // any thread; cancels
-  // Behind close(): whether run() returns within `limit`. A view that hangs cannot be ended.
+  // After close(): whether run() returns within `limit`. A view that hangs cannot be ended.
   bool ends_within(Duration limit);
   bool poll_once();
   bool has_work() const { return channel_.has_work(); }
