@@ -238,8 +238,8 @@ void Divergence::advance(const View& view, Time now, Effects& out) {
       if (stopped_) return;
     }
   } else if (stop_verdict_) {
-    stop(stop_verdict_->compared, stop_verdict_->agreed, stop_verdict_->index, stop_verdict_->digest,
-         stop_verdict_->other_digest, out);
+    stop(stop_verdict_->compared, stop_verdict_->agreed, stop_verdict_->index,
+         stop_verdict_->digest, stop_verdict_->other_digest, out);
     return;
   } else if (view.leader) {
     report(now, out);

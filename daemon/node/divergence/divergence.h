@@ -197,7 +197,7 @@ class Divergence final {
   bool stopped_ = false;
   std::vector<std::pair<NodeId, wire::PeerMessage>> answers_;
   std::optional<wire::DivergenceVerdict> stop_verdict_;  // this node must stop
-  Time last_compare_;                                // proposed, or applied
+  Time last_compare_;                                    // proposed, or applied
 
   // Follower.
   Index reported_;
