@@ -155,7 +155,7 @@ def test_unsupported_mode_is_refused_at_start(context):
     cluster = context.cluster("kv", nodes=1, settings={"snapshot": {"mode": "view"}})
     cluster.start()
     check(cluster.wait_exit(1) == EXIT_CONFIG, "the exit code")
-    text = "snapshot.mode is 'view', and plugin 'kv"
+    text = "snapshot.mode is 'view', but plugin 'kv"
     check(text in cluster.nodes[1].log(), cluster.nodes[1].log())
     checked = subprocess.run([CONNECTD, "--config", cluster.nodes[1].config_path, "--check"], capture_output=True, text=True, check=False)
     check(checked.returncode == EXIT_CONFIG and text in checked.stderr, f"--check: {checked}")

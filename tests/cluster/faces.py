@@ -55,7 +55,7 @@ def test_bad_plugins(context):
         (bad_plugin("symbol"), EXIT_PLUGIN, "connectd_plugin_v1"),
         (bad_plugin("only_v2"), EXIT_MISMATCH, "ABI 2"),
         (bad_plugin("major"), EXIT_MISMATCH, "ABI"),
-        (bad_plugin("demand"), EXIT_PLUGIN, "demands"),
+        (bad_plugin("demand"), EXIT_PLUGIN, "requires unknown features"),
         (bad_plugin("size"), EXIT_PLUGIN, "bytes"),
         (bad_plugin("null"), EXIT_PLUGIN, "returned nothing"),
         (bad_plugin("no_apply"), EXIT_PLUGIN, "apply"),

@@ -201,7 +201,7 @@ def test_header_and_options(context):
     for words, text in ((("--read", "eventual"), "unknown read level 'eventual'"),
                         (("--read", "stale", "--max-age", "soon"), "max-age: "),
                         (("--read", "stale", "--min-index", "-1"), "min-index: "),
-                        (("--max-age", "1s"), "max-age bounds a stale read only")):
+                        (("--max-age", "1s"), "max-age is for stale reads only")):
         check(text in ctl(cluster, "call", "get", *words, expect=64), f"{words} is told what is wrong")
     check("STALE: " in ctl(cluster, "call", "get", "--read", "stale", "--min-index", "1000000", expect=75),
           "a bound that is not met is told")

@@ -83,7 +83,7 @@ def test_another_cluster_name_over_existing_data(context):
     cluster.kill(victim)
     cluster.write_config(cluster.nodes[victim], cluster={"name": "other"})
     cluster.start(victim)
-    refused(cluster, victim, (EXIT_MISMATCH,), "belongs to cluster 'test'", "says 'other'")
+    refused(cluster, victim, (EXIT_MISMATCH,), "belongs to cluster 'test'", "cluster.name is 'other'")
     still_serves(cluster, cluster.leader(), b"2")
 
 
