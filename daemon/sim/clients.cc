@@ -19,9 +19,26 @@ constexpr Duration kAnswerSlack = seconds(1);
 constexpr size_t kMaxOutstanding = 40;
 }  // namespace
 
+// The limits of the client port, often so small that they hold.
+void Simulation::Impl::draw_client_limits() {
+  Random& random = link_random_;
+  if (!options_.requests.empty()) port_.framing = node::Framing::kLength;  // may be any bytes
+  if (random.chance(50)) port_.pipelined_max = random.between(1, 8);
+  if (random.chance(30)) port_.pending_bytes_max = random.between(1, 1000);
+  if (random.chance(50)) port_.output_pause_bytes = random.between(1, 300);
+  if (random.chance(20)) port_.output_bytes_max = random.between(1000, 8000);
+  if (random.chance(70)) socket_bytes_ = random.between(1, 200);
+  port_.stall_timeout = milliseconds(5000);
+  port_.idle_time = milliseconds(500);
+}
+
 void Simulation::Impl::open(Client& client) {
   client.connection = next_connection_++;
-  client.stream = client.process->node->open_stream(client);
+  client::ClientPortOptions options;
+  options.framing = port_.framing;
+  client.link =
+      std::make_unique<ClientLink>(*client.process->node, client.is_probe ? options : port_,
+                                   socket_bytes_, link_random_, client, timeline_);
 }
 
 void Simulation::Impl::drop(Client& client) {
@@ -30,7 +47,15 @@ void Simulation::Impl::drop(Client& client) {
     if (history_[at].is_write) ++report_.unknown;
   }
   client.outstanding.clear();
-  client.stream.reset();
+  client.link.reset();
+  client.carry_at = Time::max();
+}
+
+void Simulation::Impl::close(Client& client) {
+  if (client.link->is_ending()) return;
+  if (link_random_.chance(50)) return drop(client);
+  client.link->end();
+  carry_later(client);
 }
 
 void Simulation::Impl::drop_clients_of(Process& p) {
@@ -74,26 +99,106 @@ void Simulation::Impl::submit(Client& client) {
   // Before the submission: the reply may come from within.
   client.outstanding.push_back(history_.size());
   history_.push_back(std::move(operation));
-  waiting_.push_back({client.process, client.process->life, client.process->clock.local(now()),
-                      client.process->paused_total(now())});
-  client.process->node->set_now(client.process->clock.now(now()));
-  client.stream->submit(as_bytes(request.bytes), read);
+  waiting_.emplace_back().read = read;
+  // Of 64 KiB where the framing has no shorter one.
+  const bool is_resp = client.process->node->framing() == node::Framing::kResp;
+  if (link_random_.chance(is_resp ? 3 : 0.1)) client.link->send_own();
+  client.link->send(history_.size() - 1, request.bytes);
+  carry_later(client);
 }
+
+node::ReadOptions Simulation::Impl::submitting(Client& client, size_t operation) {
+  Waiting& waiting = waiting_[operation];
+  waiting.process = client.process;
+  waiting.local = client.process->clock.local(now());
+  waiting.paused = client.process->paused_total(now());
+  return waiting.read;
+}
+
+// ---- bytes on their way
+
+Simulation::Impl::Client* Simulation::Impl::client_on(uint64_t connection) {
+  for (auto* clients : {&clients_, &probes_}) {
+    for (auto& client : *clients) {
+      if (client->link && client->connection == connection) return client.get();
+    }
+  }
+  return nullptr;
+}
+
+void Simulation::Impl::carry_later(Client& client) {
+  const bool is_for_client =
+      client.link && !client.link->is_closed() && !client.link->has_bytes(false);
+  Time time = is_for_client ? std::max(now(), client.slow_until) : now();
+  if (client.carry_at <= time) return;
+  Random& random = link_random_;
+  time +=
+      draw(random, Duration(0), random.chance(80) ? microseconds(50) : Duration(milliseconds(2)));
+  client.carry_at = time;
+  // A probe is gone sooner than its connection's last event.
+  when(*client.process, time, [this, time, connection = client.connection] {
+    Client* at = client_on(connection);
+    if (at != nullptr && at->carry_at == time) carry(*at);
+  });
+}
+
+void Simulation::Impl::carry(Client& client) {
+  client.carry_at = Time::max();
+  Process& p = *client.process;
+  p.node->set_now(p.clock.now(now()));
+  const bool takes = now() >= client.slow_until;
+  if (client.slow_may_bite && client.link->take_waited()) {
+    bite(Fault::kSlowReader);
+    client.slow_may_bite = false;
+  }
+  if (takes) client.slow_may_bite = false;
+  client.link->carry(takes);
+  timeline_.note('B', client.number, client.link->has_bytes(true), client.link->is_closed());
+  schedule_turn(p, now());
+  if (client.link->is_closed()) return drop(client);
+  if (client.link->has_bytes(true)) carry_later(client);
+}
+
+void Simulation::Impl::arm_slow_readers() {
+  every(Fault::kSlowReader, milliseconds(500), milliseconds(4000), [this](Random& r) {
+    if (clients_.empty()) return;
+    count(Fault::kSlowReader);
+    slow_down(*clients_[r.below(clients_.size())],
+              draw(r, milliseconds(100), milliseconds(r.chance(20) ? 10000 : 2000)));
+  });
+}
+
+void Simulation::Impl::slow_down(Client& client, Duration length) {
+  client.slow_until = now() + length;
+  client.slow_may_bite = true;
+  if (client.link) client.link->take_waited();
+  timeline_.trace("client {} takes nothing for {} ms", client.number, length / milliseconds(1));
+}
+
+// What the client did not let the node answer gets its whole time again.
+void Simulation::Impl::give_time_again(Client& client) {
+  for (size_t at : client.outstanding) {
+    if (waiting_[at].process != nullptr) submitting(client, at);
+  }
+}
+
+// ---- what they ask
 
 void Simulation::Impl::client_act(Client& client) {
   if (stopped() || !clients_on_) return;
   Random& random = client_random_;
-  if (client.stream && random.chance(client.only_reads ? 10 : 1)) drop(client);
-  if (!client.stream && client.outstanding.empty() && !client.only_reads && random.chance(20)) {
+  if (client.link && random.chance(client.only_reads ? 10 : 1)) close(client);
+  if (!client.link && client.outstanding.empty() && !client.only_reads && random.chance(20)) {
     client.process = processes_[random.below(processes_.size())].get();
   }
   Process& p = *client.process;
   if (p.up() && !p.paused) {
-    if (!client.stream) open(client);
+    if (!client.link) open(client);
     size_t burst = random.chance(20) ? random.between(2, 20) : 1;
     const bool one_by_one = calm_ || !faults_on_;
     if (one_by_one) burst = 1;
     const size_t limit = one_by_one ? 1 : kMaxOutstanding;
+    if (client.link->is_ending() || client.link->is_closed()) burst = 0;
     for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
     schedule_turn(p, now());
   }
@@ -151,9 +256,14 @@ void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
 void Simulation::Impl::look_for_late_answers() {
   for (auto* clients : {&clients_, &probes_}) {
     for (auto& client : *clients) {
-      if (client->outstanding.empty() || !client->process->up()) continue;
+      if (!client->link || !client->process->up()) continue;
       Process& p = *client->process;
       if (p.paused) continue;
+      p.node->set_now(p.clock.now(now()));
+      client->link->sweep();
+      schedule_turn(p, now());
+      if (client->outstanding.empty() || client->link->is_congested()) continue;
+      if (waiting_[client->outstanding.front()].process == nullptr) continue;
       const Waiting& waiting = waiting_[client->outstanding.front()];
       Duration took = p.clock.local(now()) - waiting.local;
       Duration paused = (p.paused_total(now()) - waiting.paused) * 2;

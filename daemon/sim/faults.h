@@ -40,8 +40,9 @@ enum class Fault : uint8_t {
   kDiskWiped,         // an empty disk in place of the old one: the node must not vote
   kTinyLimits,        // batches of one entry, segments of a few, a snapshot every few entries
   kMembership,        // members come, go and are exchanged, and leadership is handed over
+  kSlowReader,        // a client takes no bytes for a while
 };
-inline constexpr size_t kFaults = 28;
+inline constexpr size_t kFaults = 29;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -622,6 +622,12 @@ void Simulation::Impl::change_setting() {
   schedule_turn(via, now());
 }
 
-void Simulation::Impl::stop_faults() { faults_on_ = false; }
+void Simulation::Impl::stop_faults() {
+  faults_on_ = false;
+  for (auto& client : clients_) {
+    client->slow_until = now();
+    if (client->link) carry_later(*client);
+  }
+}
 
 }  // namespace connectd::sim

@@ -64,7 +64,8 @@ Simulation::Impl::Impl(SimOptions options)
       phase_random_(stream_of(options_.seed, 5)),
       capture_random_(stream_of(options_.seed, 6)),
       lease_random_(stream_of(options_.seed, 7)),
-      read_random_(stream_of(options_.seed, 8)) {
+      read_random_(stream_of(options_.seed, 8)),
+      link_random_(stream_of(options_.seed, 20)) {
   auto workload = Workload::make(options_.plugin, options_.requests);
   CHECK(workload.has_value()) << workload.error().text;
   workload_ = std::move(*workload);
@@ -108,6 +109,7 @@ Simulation::Impl::Impl(SimOptions options)
       fastest_clock_ = fastest_tame_clock_;
     }
   }
+  draw_client_limits();
   confs_.emplace_back(Index(), genesis_.conf());
   for (size_t i = 0; i < options_.clients; ++i) {
     auto client = std::make_unique<Client>();
@@ -173,7 +175,7 @@ bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Durat
     next_probe = now() + milliseconds(100);
     for (auto& probe : probes_) {
       if (probe->probe_done || !probe->process->up() || !probe->outstanding.empty()) continue;
-      if (!probe->stream) open(*probe);
+      if (!probe->link) open(*probe);
       submit(*probe);
       schedule_turn(*probe->process, now());
     }
@@ -338,6 +340,7 @@ void Simulation::Impl::finish() {
   bool settled = run_until(now() + kConvergence, [&] {
     for (auto& client : clients_) {
       if (!client->outstanding.empty()) return false;
+      if (client->link && !client->link->is_settled()) return false;
     }
     Index applied = good.front()->node ? good.front()->node->applied_index() : Index();
     for (Process* p : good) {
@@ -401,6 +404,7 @@ void Simulation::Impl::search() {
 
 SimReport Simulation::Impl::run() {
   arm_faults();
+  arm_slow_readers();
   arm_settings();
   arm_tests_of_leases();
   for (auto& p : processes_) start(*p);

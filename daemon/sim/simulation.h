@@ -2,9 +2,9 @@
 // a virtual network, virtual disks and virtual time. One seed decides everything, so a seed that
 // fails fails again, at the same event.
 //
-// What is replaced: sockets (sim/network.h), the disk (sim/faulty_file_system.h), clocks (each node
-// has its own, at its own rate) and threads (each worker is turned by hand, at a time drawn from
-// the seed). Everything else is the production code.
+// What is replaced: sockets (sim/network.h between nodes, sim/client_link.h to clients), the disk
+// (sim/faulty_file_system.h), clocks (each node has its own, at its own rate) and threads (each
+// worker is turned by hand, at a time drawn from the seed). Everything else is the production code.
 //
 // A run has three phases. Safety: anything may be broken, checked after each event
 // (sim/checkers.h). Liveness: a quorum is chosen and healed, the rest stays broken; within a bound

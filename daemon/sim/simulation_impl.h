@@ -15,6 +15,7 @@
 
 #include "node/node.h"
 #include "sim/checkers.h"
+#include "sim/client_link.h"
 #include "sim/copy_capture.h"
 #include "sim/faulty_file_system.h"
 #include "sim/history.h"
@@ -42,25 +43,34 @@ class Simulation::Impl final : public Endpoints {
  public:
   explicit Impl(SimOptions options);
   ~Impl() {
-    for (auto& client : clients_) client->stream.reset();
+    for (auto& client : clients_) client->link.reset();
+    for (auto& probe : probes_) probe->link.reset();
   }
   SimReport run();
 
  private:
   struct Process;
-  struct Client final : node::ReplyHandler {
+  struct Client final : ClientLink::Owner {
     Impl* simulation = nullptr;
     size_t number = 0;
     Process* process = nullptr;
     uint64_t connection = 0;  // Operation::client
-    std::unique_ptr<node::RequestStream> stream;
+    std::unique_ptr<ClientLink> link;
+    Time carry_at = Time::max();
+    Time slow_until{};  // it takes no bytes
+    bool slow_may_bite = false;
     std::deque<size_t> outstanding;  // in history_
     bool only_reads = false;         // stays at its node, often on a new connection
     bool is_probe = false;           // of the liveness phase and the end
     bool probe_done = false;
 
-    void on_reply(const node::Reply& reply) override { simulation->replied(*this, reply); }
-    void on_replies_end() override {}
+    node::ReadOptions submitting(size_t operation) override {
+      return simulation->submitting(*this, operation);
+    }
+    void resumed() override { simulation->give_time_again(*this); }
+    void replied(const node::Reply& reply) override { simulation->replied(*this, reply); }
+    void bytes_wait() override { simulation->carry_later(*this); }
+    void violation(std::string text) override { simulation->checkers_.fail(std::move(text)); }
   };
 
   // One machine: its disk and clock, and while the process is up its Node.
@@ -212,7 +222,16 @@ class Simulation::Impl final : public Endpoints {
   // ---- clients
   void client_act(Client& client);
   void submit(Client& client);
+  node::ReadOptions submitting(Client& client, size_t operation);
+  void draw_client_limits();
   void open(Client& client);
+  void close(Client& client);  // in one of several ways
+  void carry_later(Client& client);
+  void carry(Client& client);
+  void arm_slow_readers();
+  void slow_down(Client& client, Duration length);
+  void give_time_again(Client& client);
+  Client* client_on(uint64_t connection);
   void drop(Client& client);  // its connection: what is outstanding is not known
   void drop_clients_of(Process& p);
   void replied(Client& client, const node::Reply& reply);
@@ -252,16 +271,19 @@ class Simulation::Impl final : public Endpoints {
   uint64_t events_of_second_ = 0;
   Random lease_random_;
   Random read_random_;
+  Random link_random_;
+  client::ClientPortOptions port_;
+  size_t socket_bytes_ = size_t{64} << 10;
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Client>> probes_;
   History history_;
-  struct Waiting {  // per operation: when it was submitted by its node's clock, and its pauses
-    Process* process;
-    uint64_t life;
+  struct Waiting {  // per operation: when its node got it, by that node's clock, and its pauses
+    Process* process = nullptr;  // none: the node does not have it yet
     Time local;
-    Duration paused;
+    Duration paused{};
+    node::ReadOptions read;
   };
   std::vector<Waiting> waiting_;
   uint64_t next_connection_ = 1;

@@ -1,0 +1,155 @@
+// A simulated client's connection: bytes both ways, cut at random places, with the production
+// protocol (client/conversation.h) at the node's end. Only the socket is replaced.
+//
+// The checkers need more of a reply than its bytes: the log index, the status, the kind of refusal.
+// So the link stands between the conversation and the node and records each node::Reply as it
+// passes. What the client then receives must be exactly the framing of those replies, in the order
+// of the requests, with the framing's own replies in their place.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/random.h"
+#include "client/conversation.h"
+#include "node/service.h"
+#include "sim/timeline.h"
+
+namespace connectd::sim {
+
+class ClientLink final : private client::ConversationDriver,
+                         private node::Service,
+                         private node::RequestStream {
+ public:
+  class Owner {
+   public:
+    // The conversation hands this operation to the node now: with these options.
+    virtual node::ReadOptions submitting(size_t operation) = 0;
+    // The client takes its replies again: what waited for it has its whole time anew.
+    virtual void resumed() = 0;
+    // The node answers the oldest operation that it was handed.
+    virtual void replied(const node::Reply& reply) = 0;
+    // Bytes wait to be carried, or the link has closed: carry() is to be called some time later.
+    virtual void bytes_wait() = 0;
+    virtual void violation(std::string text) = 0;
+
+   protected:
+    ~Owner() = default;
+  };
+
+  // All must outlive it. `socket_bytes`: what the node's socket takes that the client has not.
+  ClientLink(node::Service& node, const client::ClientPortOptions& options, size_t socket_bytes,
+             Random& random, Owner& owner, const Timeline& timeline);
+  ~ClientLink();
+
+  // ---- the client
+  // Sends a request; its reply must come after those of everything sent before.
+  void send(size_t operation, std::string_view request);
+  // Sends what the framing itself answers.
+  void send_own();
+  // QUIT or a half-close: what was sent before is answered, then the link closes.
+  void end();
+  bool is_ending() const { return is_ending_; }
+
+  // ---- time passes
+  // Some bytes arrive at the node, and, if the client takes any, some at the client.
+  void carry(bool client_takes);
+  // carry() has something to do.
+  bool has_bytes(bool client_takes) const;
+  // Timeouts of the port.
+  void sweep();
+  // The client has everything that it is owed.
+  bool is_settled() const;
+  // Nothing more comes of it.
+  bool is_closed() const { return is_closed_ && (in_flight_.empty() || has_failed_); }
+  // The node starts nothing, for the client does not take its replies.
+  bool is_congested() const { return conversation_->is_congested(); }
+  // Since the last call the node had replies that the socket did not take.
+  bool take_waited() { return std::exchange(has_waited_, false); }
+
+ private:
+  // The reply that is awaited next: of an operation, or of the framing itself.
+  struct Awaited {
+    bool is_own = false;
+    bool is_submitted = false;
+    size_t operation = 0;
+    std::string bytes;  // of the request; of the own reply
+  };
+  // Hears the node's replies before the conversation does.
+  class Tap final : public node::ReplyHandler {
+   public:
+    explicit Tap(ClientLink& link) : link_(link) {}
+    void on_reply(const node::Reply& reply) override { link_.tap(reply); }
+    void on_replies_end() override { link_.conversation_handler_->on_replies_end(); }
+    bool is_congested() const override { return link_.conversation_handler_->is_congested(); }
+
+   private:
+    ClientLink& link_;
+  };
+  // What the conversation holds; the link owns the stream of the node.
+  class Handle;
+
+  // node::Service
+  std::unique_ptr<node::RequestStream> open_stream(node::ReplyHandler& handler) override;
+  node::Framing framing() const override { return node_.framing(); }
+  size_t max_request() const override { return node_.max_request(); }
+  // node::RequestStream
+  void submit(ByteView request, const node::ReadOptions& read) override;
+  void resume() override {
+    owner_.resumed();
+    stream_->resume();
+  }
+  size_t pending() const override { return stream_->pending(); }
+  size_t pending_bytes() const override { return stream_->pending_bytes(); }
+  // client::ConversationDriver
+  void on_replies_end() override { turn(); }
+  void relieve_output() override { send_output(); }
+
+  void tap(const node::Reply& reply);
+  void turn();
+  bool step();
+  void send_output();
+  void close();
+  void take(size_t bytes);
+  void expect_own_replies();
+  std::string framed(std::string_view request) const;
+  client::SteadyTime steady_now() const {
+    return client::SteadyTime(timeline_.now().time_since_epoch());
+  }
+
+  node::Service& node_;
+  Random& random_;
+  Owner& owner_;
+  const size_t socket_bytes_;
+  const Timeline& timeline_;
+  client::Shared shared_;
+  const node::Framing framing_;
+  const std::unique_ptr<wire::FrameParser> framer_;  // makes the bytes that are expected
+  Tap tap_{*this};
+  node::ReplyHandler* conversation_handler_ = nullptr;
+  std::unique_ptr<node::RequestStream> stream_;
+  std::optional<client::Conversation> conversation_;
+
+  std::string to_node_;    // sent, not at the node yet
+  std::string at_node_;    // in the node's socket, not read yet
+  std::string in_flight_;  // sent by the node, not taken by the client
+  std::string expected_;   // by the client, next
+  std::deque<Awaited> awaited_;
+  std::span<uint8_t> space_;  // of the read in progress; empty: none
+  bool is_ending_ = false;
+  bool is_half_closed_ = false;  // the client sends no more
+  bool is_shut_down_ = false;
+  bool is_closed_ = false;
+  bool has_failed_ = false;  // closed while replies were owed
+  bool has_waited_ = false;
+  bool is_in_turn_ = false;
+};
+
+}  // namespace connectd::sim
