@@ -11,7 +11,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <set>
 #include <thread>
 
 #include "admin/http_server.h"
@@ -26,6 +25,7 @@
 #include "client/client_port.h"
 #include "net/tcp.h"
 #include "node/membership/bootstrap.h"
+#include "node/membership/refusals.h"
 #include "node/membership/settings.h"
 #include "node/node.h"
 #include "node/status.h"
@@ -182,7 +182,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::pair<Index, bool> followed_members_{};
   uint32_t followed_level_ = raft::kFirstFeatureLevel;
   std::optional<Error> removed_;
-  std::set<NodeId> refused_by_;
+  node::Refusals refusals_{config_.cluster.members.size()};
   bool arrived_ = false;
   bool done_ = false;
   bool stopping_ = false;
@@ -273,12 +273,12 @@ void Daemon::Impl::start_threads() {
 }
 
 Result<void> Daemon::Impl::open_ports() {
-  transport::PeerNetworkOptions options;
+  transport::PeersOptions options;
   options.self = config_.node.id;
   options.seed = random_seed();
   network_ = std::make_unique<transport::PeerNetwork>(
       io_, options, *this,
-      transport::PeerNetworkHooks{
+      transport::PeersHooks{
           [this] { return hello(); }, [this](const wire::Hello& hello) { return check(hello); },
           [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
   if (auto listening = network_->listen(config_.listen.peer); !listening) return listening;
@@ -331,7 +331,7 @@ void Daemon::Impl::on_message(NodeId from, wire::PeerMessage message) {
 }
 
 void Daemon::Impl::on_peer_reached(NodeId peer, const wire::Hello& hello) {
-  refused_by_.erase(peer);
+  refusals_.reached(peer);
   if (bootstrap_) bootstrap_->peer_reached(peer, hello);
   if (!node_) return;
   arrive();
@@ -359,12 +359,8 @@ wire::Hello Daemon::Impl::hello() const {
   hello.priority = static_cast<uint8_t>(config_.raft.priority);
   hello.feature_level_max = raft::highest_feature_level();
   if (node_) {
-    hello.cluster_id = node_->cluster_id();
     hello.former_cluster_ids = identity_.former_cluster_ids;
-    hello.skipped_entries = node_->skips();
-    hello.plugin_level = node_->genesis().plugin_level;
-    hello.feature_level = node_->core().settings().feature_level;
-    hello.members_index = node_->core().conf_index();
+    node_->introduce(hello);
   }
   return hello;
 }
@@ -375,42 +371,9 @@ std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const
 }
 
 void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
-  switch (refusal.code) {
-    case wire::RefusalCode::kDiskId:
-      // Who was let in with this disk is refused only by those who have not heard of it yet, or if
-      // the change came to nothing: then another `member replace` lets it in again.
-      if (node_) break;
-      [[fallthrough]];
-    case wire::RefusalCode::kRemoved:
-    case wire::RefusalCode::kRecovered:
-      // Only a member of this very cluster says this.
-      die(Error{ErrorKind::kNotAdmitted,
-                fmt::format("refused by node {}: {}", peer, refusal.text)});
-    case wire::RefusalCode::kClusterName:
-    case wire::RefusalCode::kClusterId:
-    case wire::RefusalCode::kPluginName:
-    case wire::RefusalCode::kPluginLevel:
-    case wire::RefusalCode::kSkips: {
-      // One stranger at a peer's address must not stop a healthy node; a majority is right.
-      refused_by_.insert(peer);
-      size_t members = config_.cluster.members.size();
-      if (refused_by_.size() >= members / 2 + 1 ||
-          (refused_by_.size() + 1 >= members && members > 1)) {
-        die(Error{ErrorKind::kNotAdmitted,
-                  fmt::format("refused by {} of {} members; node {} says: {}", refused_by_.size(),
-                              members, peer, refusal.text)});
-      }
-      break;
-    }
-    case wire::RefusalCode::kOther:
-    case wire::RefusalCode::kProtocol:
-    case wire::RefusalCode::kWrongNode:
-    case wire::RefusalCode::kLeftBehind:
-      break;  // logged by the transport; it tries again
-    case wire::RefusalCode::kNotMember:
-      if (!node_) bootstrap_->turned_away(peer);
-      break;
-  }
+  const bool has_node = node_ != nullptr;
+  if (auto error = refusals_.refused(peer, refusal, has_node)) die(*error);
+  if (!has_node && refusal.code == wire::RefusalCode::kNotMember) bootstrap_->turned_away(peer);
 }
 
 // ---- the loop

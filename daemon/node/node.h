@@ -79,6 +79,15 @@ class Node final : public Service, public wire::TransportHandler {
     return membership_->check_peer(hello, *core_);
   }
 
+  // Fills in what a hello says about the state of this node. The driver adds who and where it is.
+  void introduce(wire::Hello& hello) const {
+    hello.cluster_id = cluster_id();
+    hello.skipped_entries = skips_;
+    hello.plugin_level = genesis_.plugin_level;
+    hello.feature_level = core_->settings().feature_level;
+    hello.members_index = core_->conf_index();
+  }
+
   // Transfers leadership and accepts no new requests.
   void shut_down() {
     if (std::exchange(stopping_, true)) return;

@@ -48,8 +48,7 @@ uint64_t round_of(const wire::PeerMessage& message) {
 
 // A node as far as the network knows it: writes down what it is told.
 struct TestNode final : wire::TransportHandler {
-  TestNode(boost::asio::io_context& context, NodeId node_id,
-           PeerNetworkOptions network_options = {})
+  TestNode(boost::asio::io_context& context, NodeId node_id, PeersOptions network_options = {})
       : io(context), id(node_id), options(network_options) {
     options.self = id;
     hello.cluster_name = "test";
@@ -59,7 +58,7 @@ struct TestNode final : wire::TransportHandler {
   }
 
   void open(uint16_t at_port = 0) {
-    PeerNetworkHooks hooks;
+    PeersHooks hooks;
     hooks.hello = [this] { return hello; };
     hooks.check = [this](const wire::Hello& theirs) { return check(theirs); };
     hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal) {
@@ -93,7 +92,7 @@ struct TestNode final : wire::TransportHandler {
 
   boost::asio::io_context& io;
   NodeId id;
-  PeerNetworkOptions options;
+  PeersOptions options;
   wire::Hello hello;
   std::function<std::optional<wire::Refusal>(const wire::Hello&)> check = [](const wire::Hello&) {
     return std::nullopt;
@@ -120,7 +119,7 @@ class PeerNetworkTest : public testing::Test {
     return true;
   }
 
-  TestNode& add_node(uint64_t id, PeerNetworkOptions options = {}) {
+  TestNode& add_node(uint64_t id, PeersOptions options = {}) {
     nodes_.push_back(std::make_unique<TestNode>(io_, NodeId(id), options));
     return *nodes_.back();
   }
@@ -255,7 +254,7 @@ TEST_F(PeerNetworkTest, LargeAndSmallFramesMixed) {
 }
 
 TEST_F(PeerNetworkTest, APeerThatStartsLaterIsReached) {
-  PeerNetworkOptions options;
+  PeersOptions options;
   options.reconnect_max = milliseconds(50);
   TestNode& a = add_node(1, options);
   TestNode& b = add_node(2, options);
@@ -459,7 +458,7 @@ TEST_F(PeerNetworkTest, OtherProtocolVersionErrorNamesBoth) {
 }
 
 TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {
-  PeerNetworkOptions options;
+  PeersOptions options;
   options.handshake_timeout = milliseconds(100);
   TestNode& a = add_node(1, options);
   tcp::socket silent = dial(a.port);
@@ -467,7 +466,7 @@ TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {
 }
 
 TEST_F(PeerNetworkTest, WhoSaysNothingIsBoundedInNumber) {
-  PeerNetworkOptions options;
+  PeersOptions options;
   options.handshake_timeout = std::chrono::hours(1);
   TestNode& a = add_node(1, options);
   std::vector<tcp::socket> silent;
@@ -479,7 +478,7 @@ TEST_F(PeerNetworkTest, WhoSaysNothingIsBoundedInNumber) {
 // The peer accepts and says hello, and then reads nothing: the loop goes on, the memory is bounded,
 // and the overflow is a loss.
 TEST_F(PeerNetworkTest, ASlowPeerCostsBoundedMemoryAndIsLost) {
-  PeerNetworkOptions options;
+  PeersOptions options;
   options.output_bytes_max = size_t{4} << 20;
   TestNode& a = add_node(1, options);
   tcp::acceptor acceptor(io_, {boost::asio::ip::address_v4::loopback(), 0});

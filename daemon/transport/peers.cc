@@ -1,0 +1,477 @@
+#include "transport/peers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <variant>
+
+#include "base/log.h"
+#include "wire/peer_codec.h"
+
+namespace connectd::transport {
+namespace {
+
+using std::chrono::milliseconds;
+using Phase = Channel::Phase;
+
+// A peer wrote it, and it goes to the log: one line of printable characters.
+std::string printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return text;
+}
+
+}  // namespace
+
+// ---- connections that come in
+
+Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
+  if (is_stopped_) return nullptr;
+  const auto strangers =
+      std::ranges::count_if(loose_, [](const auto& loose) { return !loose.second->is_closing(); });
+  if (static_cast<size_t>(strangers) >= kMaxPendingHandshakes) {
+    std::string text = "too many connections to the peer port that say nothing";
+    if (accept_gate_.opens(text, now)) {
+      LOG_WARNING("transport", "{}; a new one was closed", text);
+    }
+    return nullptr;
+  }
+  auto channel = std::make_shared<Channel>(next_channel_++, NodeId(), std::move(remote));
+  channel->set_phase(Phase::kMagic);
+  channel->set_deadline(now + options_.handshake_timeout);
+  loose_.emplace(channel->id(), channel);
+  return channel;
+}
+
+void Peers::accept_failed(const std::string& why, Time now) {
+  std::string text = fmt::format("accepting a peer's connection failed: {}", why);
+  if (accept_gate_.opens(text, now)) LOG_WARNING("transport", "{}", text);
+}
+
+// ---- the handshake
+
+wire::Hello Peers::hello_to(NodeId peer) const {
+  wire::Hello hello = hooks_.hello();
+  hello.node_id = options_.self;
+  hello.to = peer;
+  return hello;
+}
+
+std::optional<wire::Refusal> Peers::judge(const wire::Hello& mine,
+                                          const wire::Hello& theirs) const {
+  auto refusal = wire::check_hello(mine, theirs);
+  if (!refusal) refusal = hooks_.check(theirs);
+  return refusal;
+}
+
+// The connection is nobody's from here on: it closes when the refusal is written.
+void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic,
+                   Time now) {
+  std::string text = printable(refusal.text);
+  if (accept_gate_.opens(text, now)) {
+    LOG_WARNING("transport", "refused the connection with {}: {}", channel->remote(), text);
+  }
+  const auto closing =
+      std::ranges::count_if(loose_, [](const auto& loose) { return loose.second->is_closing(); });
+  if (static_cast<size_t>(closing) >= kMaxPendingHandshakes) return close(channel);
+  if (says_magic) channel->output().append(wire::kPeerMagic);
+  wire::append_refusal(channel->output(), refusal);
+  channel->set_phase(Phase::kClosing);
+  channel->set_deadline(now + options_.handshake_timeout);
+  loose_.emplace(channel->id(), channel);
+  effects_.write.push_back(channel);
+}
+
+void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& handshake, Time now) {
+  if (const auto* refusal = std::get_if<wire::Refusal>(&handshake)) {
+    return on_refusal(channel, *refusal, now);
+  }
+  const auto& hello = std::get<wire::Hello>(handshake);
+  if (PeerPtr peer = find_out(channel)) {
+    answered(peer, hello, now);
+  } else {
+    welcome(channel, hello, now);
+  }
+}
+
+// The answer to our dialling, or the dialler's second thought about our answer.
+void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, Time now) {
+  const PeerPtr out = find_out(channel);
+  const PeerPtr peer = out ? out : find_in(channel);
+  if (!peer) return broken(channel, "a refusal in place of a hello", now);
+  wire::Refusal copy{refusal.code, printable(refusal.text)};
+  std::string text =
+      fmt::format("node {} at {} refuses this node: {}", peer->id, channel->remote(), copy.text);
+  if (peer->gate.opens(copy.text, now)) LOG_WARNING("transport", "{}", text);
+  if (out) {
+    drop_out(*out);
+    dial_later(*out, options_.reconnect_max, now);
+  } else {
+    drop_in(*peer);
+  }
+  tell_lost(peer);
+  if (!is_stopped_) hooks_.on_refused(peer->id, copy);
+}
+
+// A peer that dialled us says hello.
+void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time now) {
+  loose_.erase(channel->id());
+  wire::Hello mine = hello_to(hello.node_id);
+  if (auto refusal = judge(mine, hello)) return refuse(channel, *refusal, true, now);
+  PeerPtr peer = find(hello.node_id);
+  if (!peer) {
+    if (peers_.size() >= kMaxPeers) {
+      return refuse(channel, {wire::RefusalCode::kOther, "this node has too many peers"}, true,
+                    now);
+    }
+    peer = peers_.emplace(hello.node_id, std::make_shared<Peer>(hello.node_id)).first->second;
+  }
+  if (peer->in) {
+    // The peer has restarted, or lost the connection before we did.
+    drop_in(*peer);
+    tell_lost(peer);
+    // The handler may have taken the peer off the list, or stopped us.
+    if (is_stopped_ || find(hello.node_id) != peer) return close(channel);
+  }
+  channel->set_peer(peer->id);
+  peer->in = channel;
+  if (auto hint = parse_address(hello.peer_address)) {
+    peer->hint = *hint;
+  }
+  channel->output().append(wire::kPeerMagic);
+  wire::append_hello(channel->output(), mine);
+  channel->set_phase(Phase::kMessages);
+  channel->set_deadline(Time::max());
+  effects_.write.push_back(channel);
+  LOG_DEBUG("transport", "node {} connected from {}", peer->id, channel->remote());
+  if (peer->is_out_up) {
+    tell_reached(peer);
+  } else if (!peer->out) {
+    peer->back_off = milliseconds(0);  // it lives: no need to wait
+    dial(*peer, now);
+  }
+}
+
+// A peer that we dialled answers.
+void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
+  const ChannelPtr channel = peer->out;
+  std::optional<wire::Refusal> refusal;
+  if (hello.node_id != peer->id) {
+    refusal = wire::Refusal{
+        wire::RefusalCode::kWrongNode,
+        fmt::format("node {} wants to talk to node {}, but at {} is node {}: check the members' "
+                    "peer addresses",
+                    options_.self, peer->id, channel->remote(), hello.node_id)};
+  } else {
+    refusal = judge(hello_to(peer->id), hello);
+  }
+  if (refusal) {
+    peer->out = nullptr;
+    refuse(channel, *refusal, false, now);
+    return dial_later(*peer, options_.reconnect_max, now);
+  }
+  channel->set_phase(Phase::kRefusalOnly);
+  channel->set_deadline(Time::max());
+  peer->back_off = milliseconds(0);
+  peer->is_out_up = true;
+  peer->out_hello = hello;
+  peer->gate.reset();
+  LOG_INFO("transport", "connected to node {} at {}", peer->id, channel->remote());
+  tell_reached(peer);
+}
+
+void Peers::recheck_peers(Time now) {
+  std::vector<PeerPtr> all;
+  for (const auto& [id, peer] : peers_) all.push_back(peer);
+  for (const PeerPtr& peer : all) {
+    // The handler may take peers off the list, or stop us.
+    if (is_stopped_ || find(peer->id) != peer) continue;
+    // Who has dialled us and has not been reached is judged when it dials again.
+    const bool is_known = peer->is_out_up;
+    if (!is_known && !peer->in) continue;
+    if (is_known && !wire::check_hello(hello_to(peer->id), peer->out_hello)) continue;
+    drop_in(*peer);
+    if (is_known) {
+      drop_out(*peer);
+      dial_later(*peer, options_.reconnect_max, now);
+    }
+    tell_lost(peer);
+  }
+}
+
+// ---- dialling
+
+void Peers::set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time now) {
+  std::vector<NodeId> gone;
+  for (const auto& [id, peer] : peers_) {
+    if (!peer->addresses.empty() && !peers.contains(id)) gone.push_back(id);
+  }
+  for (NodeId id : gone) {
+    auto node = peers_.extract(id);
+    if (node.empty()) continue;  // the handler, told of the one before, has called this again
+    const PeerPtr peer = node.mapped();
+    drop_out(*peer);
+    drop_in(*peer);
+    tell_lost(peer);
+  }
+  for (const auto& [id, addresses] : peers) {
+    CHECK(id != options_.self) << "a node is not its own peer";
+    auto& peer = peers_[id];
+    if (!peer) peer = std::make_shared<Peer>(id);
+    if (peer->addresses == addresses) continue;
+    peer->addresses = addresses;
+    peer->next_address = 0;
+    if (!peer->out) dial(*peer, now);
+  }
+}
+
+void Peers::dial(Peer& peer, Time now) {
+  std::vector<Address> addresses = peer.addresses;
+  if (peer.hint && std::ranges::find(addresses, *peer.hint) == addresses.end()) {
+    addresses.push_back(*peer.hint);
+  }
+  if (is_stopped_ || addresses.empty()) return;
+  CHECK(!peer.out) << "one connection to a peer at a time";
+  peer.redial_at = Time::max();
+  peer.dialled = addresses[peer.next_address++ % addresses.size()];
+  peer.out = std::make_shared<Channel>(next_channel_++, peer.id, peer.dialled.to_string());
+  peer.out->set_deadline(now + options_.handshake_timeout);
+  effects_.dial.push_back({peer.out, peer.dialled});
+}
+
+void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
+  const PeerPtr peer = find_out(channel);
+  if (!peer || channel->phase() != Phase::kDialling) return;
+  channel->set_remote(std::move(remote));
+  channel->set_phase(Phase::kMagic);
+  channel->set_deadline(now + options_.handshake_timeout);
+  channel->output().append(wire::kPeerMagic);
+  wire::append_hello(channel->output(), hello_to(peer->id));
+  effects_.write.push_back(channel);
+}
+
+void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time now) {
+  const PeerPtr peer = find_out(channel);
+  if (!peer) return;
+  std::string text =
+      fmt::format("cannot reach node {} at {}: {}", peer->id, peer->dialled.to_string(), why);
+  if (peer->gate.opens(text, now)) LOG_WARNING("transport", "{}; trying on", text);
+  drop_out(*peer);
+  dial_later(*peer, milliseconds(0), now);
+}
+
+void Peers::dial_later(Peer& peer, milliseconds least, Time now) {
+  if (is_stopped_ || peer.redial_at != Time::max()) return;
+  peer.back_off = std::clamp(std::max(peer.back_off * 2, least), options_.reconnect_min,
+                             options_.reconnect_max);
+  // Between a half and the whole: peers that broke together do not come back together.
+  auto whole = static_cast<uint64_t>(peer.back_off.count());
+  peer.redial_at = now + milliseconds(random_.between((whole + 1) / 2, whole));
+}
+
+// ---- time
+
+Time Peers::next_deadline() const {
+  Time next = Time::max();
+  for (const auto& [id, channel] : loose_) next = std::min(next, channel->deadline());
+  for (const auto& [id, peer] : peers_) {
+    next = std::min(next, peer->redial_at);
+    if (peer->out) next = std::min(next, peer->out->deadline());
+  }
+  return next;
+}
+
+void Peers::advance(Time now) {
+  if (now < next_deadline()) return;
+  std::vector<ChannelPtr> late;
+  for (const auto& [id, channel] : loose_) {
+    if (channel->deadline() <= now) late.push_back(channel);
+  }
+  for (const auto& [id, peer] : peers_) {
+    if (peer->out && peer->out->deadline() <= now) late.push_back(peer->out);
+    if (peer->redial_at <= now && !peer->out) dial(*peer, now);
+  }
+  for (const ChannelPtr& channel : late) {
+    const PeerPtr peer = find_out(channel);
+    if (peer && peer->is_overflowing) {
+      broken(channel,
+             fmt::format("it does not keep up: over {} bytes wait to be sent",
+                         options_.output_bytes_max),
+             now);
+    } else if (channel->phase() == Phase::kDialling) {
+      dial_failed(channel, "no answer in time", now);
+    } else {
+      broken(channel, "no handshake in time", now);
+    }
+  }
+}
+
+// ---- up and down
+
+void Peers::tell_reached(const PeerPtr& peer) {
+  if (peer->is_reached || is_stopped_) return;
+  peer->is_reached = true;
+  peer->counters.times_reached++;
+  handler_.on_peer_reached(peer->id, peer->out_hello);
+}
+
+void Peers::tell_lost(const PeerPtr& peer) {
+  if (!peer->is_reached || is_stopped_) return;
+  peer->is_reached = false;
+  peer->counters.times_lost++;
+  handler_.on_peer_lost(peer->id);
+}
+
+void Peers::close(const ChannelPtr& channel) {
+  loose_.erase(channel->id());
+  if (channel->is_closed()) return;
+  channel->set_phase(Phase::kClosed);
+  channel->set_deadline(Time::max());
+  effects_.close.push_back(channel);
+}
+
+void Peers::drop_out(Peer& peer) {
+  if (peer.out) close(std::exchange(peer.out, nullptr));
+  peer.is_out_up = peer.needs_flush = peer.is_overflowing = false;
+}
+
+void Peers::drop_in(Peer& peer) {
+  if (peer.in) close(std::exchange(peer.in, nullptr));
+}
+
+void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) {
+  if (channel->is_closed()) return;
+  if (loose_.contains(channel->id())) {
+    const bool was_closing = channel->is_closing();
+    close(channel);
+    if (!was_closing && accept_gate_.opens(why, now)) {
+      LOG_WARNING("transport",
+                  "a connection from {} to the peer port ended before it said who it is: {}",
+                  channel->remote(), why);
+    }
+    return;
+  }
+  if (PeerPtr peer = find_out(channel)) {
+    if (peer->gate.opens("to: " + why, now)) {
+      LOG_WARNING("transport", "lost the connection to node {} at {}: {}", peer->id,
+                  channel->remote(), why);
+    }
+    drop_out(*peer);
+    dial_later(*peer, milliseconds(0), now);
+    return tell_lost(peer);
+  }
+  if (PeerPtr peer = find_in(channel)) {
+    if (peer->gate.opens("from: " + why, now)) {
+      LOG_WARNING("transport", "lost the connection from node {} at {}: {}", peer->id,
+                  channel->remote(), why);
+    }
+    drop_in(*peer);
+    tell_lost(peer);
+  }
+}
+
+// ---- messages
+
+void Peers::received(const ChannelPtr& channel, size_t bytes, Time now) {
+  channel->received(bytes);
+  while (!channel->is_closed()) {
+    Channel::Input input = channel->next();
+    if (auto* message = std::get_if<Channel::Message>(&input)) {
+      on_message(channel, std::move(*message), now);
+    } else if (const auto* handshake = std::get_if<wire::Handshake>(&input)) {
+      on_handshake(channel, *handshake, now);
+    } else if (const auto* failed = std::get_if<Channel::Broken>(&input)) {
+      broken(channel, failed->why, now);
+    } else {
+      break;
+    }
+  }
+}
+
+void Peers::on_message(const ChannelPtr& channel, Channel::Message input, Time now) {
+  const auto at = peers_.find(channel->peer());
+  if (at == peers_.end() || at->second->in != channel) return;
+  Peer& peer = *at->second;
+  if (const auto* envelope = std::get_if<raft::Envelope>(&input.message);
+      envelope != nullptr && (envelope->from != peer.id || envelope->to != options_.self)) {
+    return broken(
+        channel,
+        fmt::format("it sent a message from node {} to node {}", envelope->from, envelope->to),
+        now);
+  }
+  peer.counters.messages_received++;
+  peer.counters.bytes_received += input.frame_bytes;
+  handler_.on_message(peer.id, std::move(input.message));
+}
+
+void Peers::send(NodeId to, wire::PeerMessage message) {
+  const auto at = peers_.find(to);
+  if (at == peers_.end() || is_stopped_) return;
+  Peer& peer = *at->second;
+  if (!peer.is_out_up || peer.is_overflowing) {
+    peer.counters.messages_dropped++;
+    return;
+  }
+  std::string& output = peer.out->output();
+  size_t before = output.size();
+  if (!wire::append_frame(output, message)) {
+    peer.counters.messages_dropped++;
+    LOG_ERROR("transport", "a message to node {} is over the limit of {} bytes and was dropped", to,
+              wire::kMaxFrameBytes);
+    return;
+  }
+  if (peer.out->unsent().size() > options_.output_bytes_max) {
+    // Without a broken connection the peer would see a gap. It breaks at the next advance(): the
+    // handler is never told from inside send().
+    peer.counters.messages_dropped++;
+    peer.is_overflowing = true;
+    peer.out->set_deadline(Time());
+    return;
+  }
+  peer.counters.messages_sent++;
+  peer.counters.bytes_sent += output.size() - before;
+  peer.needs_flush = true;
+}
+
+void Peers::flush() {
+  for (auto& [id, peer] : peers_) {
+    if (!std::exchange(peer->needs_flush, false)) continue;
+    effects_.write.push_back(peer->out);
+  }
+}
+
+// ---- the rest
+
+Peers::PeerPtr Peers::find(NodeId id) const {
+  auto it = peers_.find(id);
+  return it == peers_.end() ? nullptr : it->second;
+}
+
+Peers::PeerPtr Peers::find_out(const ChannelPtr& channel) const {
+  PeerPtr peer = find(channel->peer());
+  return peer && peer->out == channel ? peer : nullptr;
+}
+
+Peers::PeerPtr Peers::find_in(const ChannelPtr& channel) const {
+  PeerPtr peer = find(channel->peer());
+  return peer && peer->in == channel ? peer : nullptr;
+}
+
+void Peers::stop() {
+  if (std::exchange(is_stopped_, true)) return;
+  while (!loose_.empty()) close(ChannelPtr(loose_.begin()->second));
+  for (auto& [id, peer] : peers_) {
+    drop_out(*peer);
+    drop_in(*peer);
+    peer->redial_at = Time::max();
+  }
+}
+
+std::map<NodeId, PeerCounters> Peers::counters() const {
+  std::map<NodeId, PeerCounters> out;
+  for (const auto& [id, peer] : peers_) out.emplace(id, peer->counters);
+  return out;
+}
+
+}  // namespace connectd::transport

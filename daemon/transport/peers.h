@@ -1,0 +1,196 @@
+// Whom this node talks to, and on which connection: the protocol between nodes without a socket.
+// PeerNetwork drives it with Asio, the simulator with a virtual network.
+//
+// Each node dials every peer and sends on the connection it dialled; it receives on the connections
+// that its peers dialled. Both sides of each connection say who they are first (wire/handshake.h),
+// and either may refuse. A dialled connection that breaks is dialled again, with back-off and
+// jitter, at the peer's addresses in turn; a peer that dials us is dialled back at once, also where
+// it says that it wants to be dialled: so a new member that is dialled by one it does not know can
+// answer.
+//
+// A peer is reached when the connection dialled to it is accepted, and lost when either direction
+// breaks: a killed leader is noticed by whichever end hears of it first. After a loss it is reached
+// again when both stand again.
+//
+// The driver reports what happens to connections, and after each call carries out take_effects().
+// Output that a peer does not take is bounded: beyond the bound the connection breaks, so that what
+// arrives has no gaps. One thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/address.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/types.h"
+#include "transport/channel.h"
+#include "transport/log_gate.h"
+#include "wire/transport.h"
+
+namespace connectd::transport {
+
+struct PeersOptions {
+  NodeId self;
+  uint64_t seed = 0;  // of the jitter
+  std::chrono::milliseconds reconnect_min{20};
+  std::chrono::milliseconds reconnect_max{1000};
+  // Resolving, connecting and the handshake together.
+  std::chrono::milliseconds handshake_timeout{3000};
+  // Encoded and not yet taken by the socket, for each peer.
+  size_t output_bytes_max = size_t{64} << 20;
+};
+
+// Bounds that are not options.
+inline constexpr size_t kMaxPeers = 128;  // known ids, and strangers that were let in
+// Accepted connections that have not said hello; and as many that were refused and are closing.
+inline constexpr size_t kMaxPendingHandshakes = 64;
+
+struct PeerCounters {
+  uint64_t messages_sent = 0;  // encoded into the buffer
+  uint64_t bytes_sent = 0;
+  uint64_t messages_dropped = 0;  // not connected, buffer full, or over the frame limit
+  uint64_t messages_received = 0;
+  uint64_t bytes_received = 0;
+  uint64_t times_reached = 0;
+  uint64_t times_lost = 0;
+};
+
+struct PeersHooks {
+  // What this node says of itself at this moment; Peers fills in `to`.
+  std::function<wire::Hello()> hello;
+  // What the node has against a peer beyond wire::check_hello(): its disk, its membership. Nothing:
+  // welcome.
+  std::function<std::optional<wire::Refusal>(const wire::Hello&)> check;
+  // A peer refused this node. Some reasons mean that this node must not run: the node decides.
+  std::function<void(NodeId peer, const wire::Refusal&)> on_refused;
+};
+
+// What the driver has to do, in this order.
+struct Effects {
+  struct Dial {
+    std::shared_ptr<Channel> channel;
+    Address address;  // a name is resolved anew
+  };
+  std::vector<Dial> dial;
+  // unsent() has something: write what the socket takes, the rest when it takes more. Of one that
+  // is_closing(), shut down the sending side behind the last byte.
+  std::vector<std::shared_ptr<Channel>> write;
+  // Close at once, without a report. An attempt that is under way ends.
+  std::vector<std::shared_ptr<Channel>> close;
+
+  bool empty() const { return dial.empty() && write.empty() && close.empty(); }
+  // Keeps the memory: a flush costs no allocation.
+  void clear() {
+    dial.clear();
+    write.clear();
+    close.clear();
+  }
+};
+
+class Peers final : public wire::Transport {
+ public:
+  using ChannelPtr = std::shared_ptr<Channel>;
+
+  // `handler` must live until stop(). It may call any function but received() from inside.
+  Peers(const PeersOptions& options, wire::TransportHandler& handler, PeersHooks hooks)
+      : options_(options), handler_(handler), hooks_(std::move(hooks)), random_(options.seed) {}
+
+  // All peers, without this node, each with the addresses to try in turn. Who is no longer in the
+  // list is disconnected; a connection that stands is kept when addresses change.
+  void set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time now);
+  // What this node says of itself has changed: a peer that would be refused now is disconnected.
+  // It is told why when it connects again.
+  void recheck_peers(Time now);
+
+  void send(NodeId to, wire::PeerMessage message) override;
+  void flush() override;
+
+  // ---- from the driver
+  // A connection came in. None: there are too many; close it.
+  ChannelPtr accepted(std::string remote, Time now);
+  void accept_failed(const std::string& why, Time now);
+  // How a Dial ended.
+  void connected(const ChannelPtr& channel, std::string remote, Time now);
+  void dial_failed(const ChannelPtr& channel, const std::string& why, Time now);
+  // Bytes were read into channel->read_space().
+  void received(const ChannelPtr& channel, size_t bytes, Time now);
+  // The connection failed, or the other side closed it.
+  void broken(const ChannelPtr& channel, const std::string& why, Time now);
+  // Looks at what is due; to be called at next_deadline(), which any other call may change.
+  void advance(Time now);
+  Time next_deadline() const;
+
+  // Swaps what is to be done into `out`, which must be empty.
+  void take_effects(Effects& out) { std::swap(effects_, out); }
+
+  // Closes everything; no call to the handler or the hooks comes after.
+  void stop();
+
+  std::map<NodeId, PeerCounters> counters() const;
+
+ private:
+  struct Peer {
+    explicit Peer(NodeId peer_id) : id(peer_id) {}
+    const NodeId id;
+    std::vector<Address> addresses;  // none: not on the list
+    std::optional<Address> hint;     // where it says that it wants to be dialled
+    size_t next_address = 0;
+    Address dialled;  // last
+    std::chrono::milliseconds back_off{0};
+    Time redial_at = Time::max();
+    ChannelPtr out;          // dialled; before and after its handshake
+    bool is_out_up = false;  // its handshake is done
+    wire::Hello out_hello;
+    ChannelPtr in;            // accepted, handshake done
+    bool is_reached = false;  // what the handler was told last
+    bool needs_flush = false;
+    bool is_overflowing = false;  // `out` is about to break: see send()
+    PeerCounters counters;
+    LogGate gate;
+  };
+  // A handler that is called may take the peer off the list.
+  using PeerPtr = std::shared_ptr<Peer>;
+
+  void on_handshake(const ChannelPtr& channel, const wire::Handshake& handshake, Time now);
+  void on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, Time now);
+  void on_message(const ChannelPtr& channel, Channel::Message message, Time now);
+  void welcome(const ChannelPtr& channel, const wire::Hello& hello, Time now);
+  void answered(const PeerPtr& peer, const wire::Hello& hello, Time now);
+  void refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic, Time now);
+  std::optional<wire::Refusal> judge(const wire::Hello& mine, const wire::Hello& theirs) const;
+  wire::Hello hello_to(NodeId peer) const;
+
+  void dial(Peer& peer, Time now);
+  void dial_later(Peer& peer, std::chrono::milliseconds least, Time now);
+  void close(const ChannelPtr& channel);
+  void drop_out(Peer& peer);
+  void drop_in(Peer& peer);
+  void tell_reached(const PeerPtr& peer);
+  void tell_lost(const PeerPtr& peer);
+  PeerPtr find(NodeId id) const;
+  // The peer whose connection of this direction this is.
+  PeerPtr find_out(const ChannelPtr& channel) const;
+  PeerPtr find_in(const ChannelPtr& channel) const;
+
+  const PeersOptions options_;
+  wire::TransportHandler& handler_;
+  PeersHooks hooks_;
+  Random random_;
+  std::map<NodeId, PeerPtr> peers_;
+  // Of no peer: accepted and without a hello yet, or closing. By id.
+  std::map<uint64_t, ChannelPtr> loose_;
+  uint64_t next_channel_ = 1;
+  LogGate accept_gate_;
+  Effects effects_;
+  bool is_stopped_ = false;
+};
+
+}  // namespace connectd::transport

@@ -1,0 +1,420 @@
+// Several Peers in one process, wired to each other byte by byte: no socket, and the time is ours.
+#include "transport/peers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace connectd::transport {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ChannelPtr = Peers::ChannelPtr;
+
+wire::PeerMessage heartbeat(NodeId from, NodeId to, uint64_t round) {
+  raft::Envelope envelope;
+  envelope.from = from;
+  envelope.to = to;
+  envelope.term = Term(1);
+  envelope.message.emplace<raft::Heartbeat>(Index(1), round);
+  return envelope;
+}
+
+struct TestNode final : wire::TransportHandler {
+  explicit TestNode(uint64_t node_id, PeersOptions given = {}) : id(node_id), options(given) {
+    options.self = id;
+    hello.cluster_name = "test";
+    hello.plugin_name = "counter";
+    hello.node_id = id;
+    open();
+  }
+  void open() {
+    PeersHooks hooks;
+    hooks.hello = [this] { return hello; };
+    hooks.check = [this](const wire::Hello& theirs) -> std::optional<wire::Refusal> {
+      if (theirs.node_id == refuses) {
+        return wire::Refusal{wire::RefusalCode::kNotMember, "not here"};
+      }
+      return std::nullopt;
+    };
+    hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal) {
+      refusals.emplace_back(peer, refusal.text);
+    };
+    peers = std::make_unique<Peers>(options, *this, std::move(hooks));
+  }
+  void on_message(NodeId from, wire::PeerMessage message) override {
+    EXPECT_FALSE(is_sending);
+    const auto& envelope = std::get<raft::Envelope>(message);
+    rounds.emplace_back(from, std::get<raft::Heartbeat>(envelope.message).round);
+  }
+  void on_peer_reached(NodeId peer, const wire::Hello&) override { reached[peer]++; }
+  void on_peer_lost(NodeId peer) override {
+    EXPECT_FALSE(is_sending) << "called from inside send()";
+    lost[peer]++;
+    if (on_lost) on_lost();
+  }
+  void send(NodeId to, uint64_t round) {
+    is_sending = true;
+    peers->send(to, heartbeat(id, to, round));
+    peers->flush();
+    is_sending = false;
+  }
+
+  NodeId id;
+  PeersOptions options;
+  wire::Hello hello;
+  NodeId refuses;
+  std::unique_ptr<Peers> peers;
+  bool is_sending = false;
+  std::function<void()> on_lost;
+  std::vector<std::pair<NodeId, uint64_t>> rounds;
+  std::vector<std::pair<NodeId, std::string>> refusals;
+  std::map<NodeId, int> reached;
+  std::map<NodeId, int> lost;
+};
+
+class PeersTest : public testing::Test {
+ protected:
+  TestNode& add(uint64_t id, PeersOptions options = {}) {
+    nodes_.push_back(std::make_unique<TestNode>(id, options));
+    return *nodes_.back();
+  }
+  static Address address(NodeId id) { return {"host", static_cast<uint16_t>(id.value())}; }
+  void introduce() {
+    for (auto& node : nodes_) {
+      std::map<NodeId, std::vector<Address>> peers;
+      for (auto& other : nodes_) {
+        if (other != node) peers[other->id] = {address(other->id)};
+      }
+      node->peers->set_peers(peers, now_);
+    }
+  }
+  TestNode* find(NodeId id) {
+    for (auto& node : nodes_) {
+      if (node->id == id) return node.get();
+    }
+    return nullptr;
+  }
+
+  // Carries out everything that anybody wants, until nobody wants anything, and no byte is left.
+  void settle() {
+    for (bool again = true; again;) {
+      again = false;
+      for (auto& node : nodes_) {
+        Effects effects;
+        node->peers->take_effects(effects);
+        again = again || !effects.empty();
+        for (auto& [channel, to] : effects.dial) {
+          dials_.push_back({node->id, NodeId(to.port)});
+          dial(*node, channel, NodeId(to.port));
+        }
+        for (auto& channel : effects.close) hang_up(channel);
+        for (auto& channel : effects.write) waiting_.push_back(channel);
+      }
+      for (ChannelPtr& channel : std::exchange(waiting_, {})) again = pass_on(channel) || again;
+    }
+  }
+  void dial(TestNode& from, const ChannelPtr& channel, NodeId to) {
+    TestNode* other = find(to);
+    if (other == nullptr || unreachable_.contains(to)) {
+      return from.peers->dial_failed(channel, "nobody is there", now_);
+    }
+    if (silent_.contains(to)) return;
+    ChannelPtr accepted = other->peers->accepted("host", now_);
+    if (!accepted) return from.peers->broken(channel, "turned away", now_);
+    ends_[channel.get()] = {other, accepted};
+    ends_[accepted.get()] = {&from, channel};
+    from.peers->connected(channel, "host", now_);
+  }
+  bool pass_on(const ChannelPtr& channel) {
+    auto end = ends_.find(channel.get());
+    if (end == ends_.end() || is_clogged_) return false;
+    const auto [node, sink] = end->second;
+    while (!channel->unsent().empty()) {
+      std::span<uint8_t> space = sink->read_space();
+      const size_t length = std::min(space.size(), channel->unsent().size());
+      std::memcpy(space.data(), channel->unsent().data(), length);
+      channel->sent(length);
+      if (!sink->is_closed()) node->peers->received(sink, length, now_);
+    }
+    if (channel->is_closing()) node->peers->broken(sink, "closed by the other side", now_);
+    return true;
+  }
+  void hang_up(const ChannelPtr& channel) {
+    auto end = ends_.find(channel.get());
+    if (end == ends_.end()) return;
+    const auto [node, sink] = end->second;
+    ends_.erase(end);
+    ends_.erase(sink.get());
+    node->peers->broken(sink, "closed by the other side", now_);
+  }
+  // Lets the time go on, deadline by deadline.
+  void pass(Duration time) {
+    const Time end = now_ + time;
+    while (true) {
+      Time next = Time::max();
+      for (auto& node : nodes_) next = std::min(next, node->peers->next_deadline());
+      if (next > end) break;
+      now_ = std::max(now_, next);
+      for (auto& node : nodes_) node->peers->advance(now_);
+      settle();
+    }
+    now_ = end;
+  }
+
+  Time now_{seconds(1000)};
+  std::vector<std::unique_ptr<TestNode>> nodes_;
+  std::map<const Channel*, std::pair<TestNode*, ChannelPtr>> ends_;
+  std::vector<ChannelPtr> waiting_;
+  std::vector<std::pair<NodeId, NodeId>> dials_;
+  std::set<NodeId> unreachable_;
+  std::set<NodeId> silent_;  // the dial gets no answer
+  bool is_clogged_ = false;
+};
+
+TEST_F(PeersTest, EverybodyReachesEverybody) {
+  for (uint64_t id : {1, 2, 3}) add(id);
+  introduce();
+  settle();
+  for (auto& node : nodes_) {
+    for (auto& other : nodes_) {
+      if (other == node) continue;
+      EXPECT_EQ(node->reached[other->id], 1);
+      EXPECT_EQ(node->lost[other->id], 0);
+      node->send(other->id, node->id.value());
+    }
+  }
+  settle();
+  EXPECT_THAT(nodes_[0]->rounds, ElementsAre(std::pair(NodeId(2), 2), std::pair(NodeId(3), 3)));
+  EXPECT_EQ(nodes_[0]->peers->next_deadline(), Time::max()) << "nothing is due any more";
+}
+
+// The one who dials refuses the answer it gets, and says so before it closes.
+TEST_F(PeersTest, ADiallersRefusalIsWrittenBeforeItCloses) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  a.refuses = NodeId(2);
+  settle();
+  ASSERT_EQ(b.refusals.size(), 1u);
+  EXPECT_EQ(b.refusals[0].second, "not here");
+  EXPECT_EQ(a.reached[NodeId(2)], 0);
+  EXPECT_EQ(b.lost[NodeId(1)], 0) << "it was never reached";
+}
+
+TEST_F(PeersTest, ADialTriesAgainWithBackOff) {
+  TestNode& a = add(1);
+  unreachable_.insert(NodeId(2));
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  pass(seconds(20));
+  // 20 ms, doubled up to 1 s, each between its half and the whole.
+  EXPECT_GT(dials_.size(), 20u);
+  EXPECT_LT(dials_.size(), 60u);
+  add(2);
+  unreachable_.clear();
+  pass(seconds(2));
+  EXPECT_EQ(a.reached[NodeId(2)], 1);
+}
+
+TEST_F(PeersTest, ADialWithoutAnAnswerIsGivenUp) {
+  TestNode& a = add(1);
+  add(2);
+  silent_.insert(NodeId(2));
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  pass(a.options.handshake_timeout - milliseconds(1));
+  EXPECT_EQ(dials_.size(), 1u);
+  silent_.clear();
+  pass(milliseconds(100));
+  EXPECT_EQ(a.reached[NodeId(2)], 1);
+}
+
+TEST_F(PeersTest, APeerThatDialsIsDialledAtOnce) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  unreachable_.insert(NodeId(2));
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  pass(seconds(10));
+  unreachable_.clear();
+  b.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+  settle();
+  EXPECT_EQ(a.reached[NodeId(2)], 1) << "without a wait";
+}
+
+// Nobody has told node 1 of node 2, which says in its hello where it wants to be dialled.
+TEST_F(PeersTest, AStrangerIsDialledWhereItSays) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  b.hello.peer_address = "host:2";
+  b.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+  settle();
+  EXPECT_EQ(a.reached[NodeId(2)], 1);
+  a.send(NodeId(2), 7);
+  settle();
+  EXPECT_THAT(b.rounds, ElementsAre(std::pair(NodeId(1), 7)));
+}
+
+TEST_F(PeersTest, EitherDirectionThatBreaksIsOneLoss) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  // What b dialled breaks at a's side: a has lost b, though its own connection stands.
+  b.peers->set_peers({}, now_);
+  settle();
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+  pass(seconds(5));
+  introduce();
+  settle();
+  EXPECT_EQ(a.reached[NodeId(2)], 2);
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+}
+
+TEST_F(PeersTest, AnOverflowBreaksOutsideOfSend) {
+  PeersOptions options;
+  options.output_bytes_max = 1000;
+  TestNode& a = add(1, options);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  is_clogged_ = true;
+  uint64_t round = 0;
+  while (a.peers->counters()[NodeId(2)].messages_dropped == 0) {
+    ASSERT_LT(round, 1000u) << "the buffer has no bound";
+    a.send(NodeId(2), ++round);
+  }
+  EXPECT_EQ(a.lost[NodeId(2)], 0);
+  a.send(NodeId(2), ++round);  // and nothing goes behind the gap
+  is_clogged_ = false;
+  a.peers->advance(now_);
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+  settle();
+  for (size_t i = 0; i < b.rounds.size(); ++i) EXPECT_EQ(b.rounds[i].second, i + 1) << "a gap";
+  pass(seconds(1));
+  EXPECT_EQ(a.reached[NodeId(2)], 2);
+}
+
+TEST_F(PeersTest, WhoSaysNothingIsClosedInTime) {
+  TestNode& a = add(1);
+  ChannelPtr silent = a.peers->accepted("10.0.0.9:4000", now_);
+  ASSERT_NE(silent, nullptr);
+  pass(a.options.handshake_timeout - milliseconds(1));
+  EXPECT_FALSE(silent->is_closed());
+  pass(milliseconds(1));
+  EXPECT_TRUE(silent->is_closed());
+}
+
+TEST_F(PeersTest, SilentConnectionsAreBounded) {
+  TestNode& a = add(1);
+  for (size_t i = 0; i < kMaxPendingHandshakes; ++i) {
+    EXPECT_NE(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
+  }
+  EXPECT_EQ(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
+  pass(a.options.handshake_timeout);
+  EXPECT_NE(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
+}
+
+// Those who are refused and do not take the refusal.
+TEST_F(PeersTest, RefusedConnectionsAreBounded) {
+  TestNode& a = add(1);
+  a.refuses = NodeId(9);
+  wire::Hello hello = a.hello;
+  hello.node_id = NodeId(9);
+  hello.to = NodeId(1);
+  std::string stream(wire::kPeerMagic);
+  wire::append_hello(stream, hello);
+  size_t closing = 0;
+  for (size_t i = 0; i < 3 * kMaxPendingHandshakes; ++i) {
+    ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
+    ASSERT_NE(channel, nullptr);
+    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
+    a.peers->received(channel, stream.size(), now_);
+    EXPECT_TRUE(channel->is_closing() || channel->is_closed());
+    if (channel->is_closing()) closing++;
+  }
+  EXPECT_EQ(closing, kMaxPendingHandshakes);
+  pass(a.options.handshake_timeout);
+  EXPECT_EQ(a.peers->next_deadline(), Time::max()) << "they are closed";
+}
+
+TEST_F(PeersTest, AMessageInAnothersNameBreaks) {
+  TestNode& a = add(1);
+  add(2);
+  introduce();
+  settle();
+  nodes_[1]->peers->send(NodeId(1), heartbeat(NodeId(3), NodeId(1), 1));
+  nodes_[1]->peers->flush();
+  settle();
+  EXPECT_TRUE(a.rounds.empty());
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+}
+
+TEST_F(PeersTest, ARefusedPeerIsTriedAgainInASecond) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  b.refuses = NodeId(1);
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  ASSERT_EQ(a.refusals.size(), 1u);
+  pass(milliseconds(499));
+  EXPECT_EQ(dials_.size(), 1u);
+  b.refuses = NodeId();
+  pass(milliseconds(501));
+  EXPECT_EQ(a.reached[NodeId(2)], 1);
+}
+
+TEST_F(PeersTest, ARefusalIsLoggedAndToldWithoutControls) {
+  TestNode& a = add(1);
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  Effects effects;
+  a.peers->take_effects(effects);
+  ASSERT_EQ(effects.dial.size(), 1u);
+  const ChannelPtr channel = effects.dial[0].channel;
+  a.peers->connected(channel, "host", now_);
+  std::string stream(wire::kPeerMagic);
+  wire::append_refusal(stream, {wire::RefusalCode::kOther, "a\nb\x1b[31m"});
+  std::memcpy(channel->read_space().data(), stream.data(), stream.size());
+  a.peers->received(channel, stream.size(), now_);
+  ASSERT_EQ(a.refusals.size(), 1u);
+  EXPECT_EQ(a.refusals[0].second, "a b [31m");
+}
+
+TEST_F(PeersTest, AHandlerMayTakeThePeerAway) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  a.on_lost = [&] { a.peers->set_peers({}, now_); };
+  b.peers->stop();
+  settle();
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+  EXPECT_TRUE(a.peers->counters().empty());
+  EXPECT_EQ(a.peers->next_deadline(), Time::max());
+}
+
+TEST_F(PeersTest, AHandlerMayStopEverything) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  a.on_lost = [&] { a.peers->stop(); };
+  b.peers->stop();
+  settle();
+  pass(seconds(10));
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+  EXPECT_EQ(a.reached[NodeId(2)], 1);
+}
+
+}  // namespace
+}  // namespace connectd::transport
