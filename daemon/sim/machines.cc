@@ -140,11 +140,7 @@ void Simulation::Impl::start(Process& p) {
   timeline_.trace("node {} up term={} log={}..{} snapshot={}", p.id, p.node->core().term(),
                   p.node->core().first_index(), p.node->core().last_index(), p.snapshot);
   checkers_.started(p.id, *p.node);
-  for (auto& other : processes_) {
-    if (other.get() == &p) continue;
-    network_.dial(p.id, other->id);
-    network_.dial(other->id, p.id);
-  }
+  open_peers(p);
   schedule_turn(p, now());
 }
 
@@ -229,6 +225,8 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   ++p.life;
   drop_clients_of(p);
   checkers_.stopped(p.id);
+  p.peers->stop();
+  p.peers.reset();
   p.node.reset();
   p.held.clear();
   resume(p);
@@ -254,9 +252,7 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
     p.files->restart_process();
   }
   p.off_planned = false;
-  for (auto& other : processes_) {
-    if (other.get() != &p) network_.break_connection(p.id, other->id);
-  }
+  network_.went_down(p.id);
 }
 
 void Simulation::Impl::restart_later(Process& p, Duration low, Duration high) {
@@ -460,28 +456,44 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.plugin_level_min = options_.plugin->level_min();
   hello.plugin_level_max = options_.plugin->level_max();
   hello.plugin_level = genesis_.plugin_level;
-  if (p.up()) hello.members_index = p.node->core().conf_index();
+  if (p.up()) p.node->introduce(hello);
   return hello;
 }
 
-bool Simulation::Impl::greet(NodeId dialler, NodeId answerer) {
-  for (auto [mine, theirs] : {std::pair(dialler, answerer), std::pair(answerer, dialler)}) {
-    wire::Hello hello = hello_of(process(theirs), mine);
-    if (wire::check_hello(hello_of(process(mine), theirs), hello)) return false;
-    if (!process(mine).up()) continue;
-    auto refusal = process(mine).node->check_peer(hello);
-    if (!refusal) continue;
-    if (refusal->code == wire::RefusalCode::kRemoved) {
-      // Whoever is told so ends.
-      Process& removed = process(theirs);
-      when(removed, now(), [this, at = &removed] {
-        at->lost = true;
-        end(*at, false, "it is told that it was removed");
-      });
-    }
-    return false;
+void Simulation::Impl::open_peers(Process& p) {
+  transport::PeersOptions options;
+  options.self = p.id;
+  options.seed = node_random_.next();
+  transport::PeersHooks hooks;
+  Process* at = &p;
+  hooks.hello = [this, at] { return hello_of(*at, NodeId()); };
+  hooks.check = [at](const wire::Hello& hello) { return at->node->check_peer(hello); };
+  hooks.on_refused = [this, at](NodeId peer, const wire::Refusal& refusal) {
+    refused(*at, peer, refusal);
+  };
+  p.peers = std::make_unique<transport::Peers>(options, p, std::move(hooks));
+  p.refusals.emplace(options_.nodes);
+  for (auto& process : processes_) {
+    if (process->up()) introduce(*process);
   }
-  return true;
+}
+
+// Whoever exists may be dialled: an operator's file may name nodes that are no members yet, or any
+// more.
+void Simulation::Impl::introduce(Process& p) {
+  std::map<NodeId, std::vector<Address>> peers;
+  for (auto& other : processes_) {
+    if (other.get() != &p) peers[other->id] = {Network::address_of(other->id)};
+  }
+  p.peers->set_peers(peers, now());
+  network_.carry_out(p.id);
+}
+
+void Simulation::Impl::arrive(NodeId id, std::function<void()> action) {
+  Process& p = process(id);
+  if (!p.up()) return;
+  if (p.paused) return when(p, now(), std::move(action));  // it waits in the socket's buffer
+  action();
 }
 
 void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message) {
@@ -490,37 +502,41 @@ void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message)
   } else if (const auto* ack = std::get_if<wire::SnapshotAck>(&message)) {
     checkers_.sending(from.id, *from.node, *ack);
   }
-  network_.send(from.id, to, std::move(message));
+  from.peers->send(to, std::move(message));
 }
 
-void Simulation::Impl::deliver(NodeId from, NodeId to, wire::PeerMessage message) {
-  Process& p = process(to);
-  if (p.paused) {  // it waits in the socket's buffer
-    auto kept = std::make_shared<wire::PeerMessage>(std::move(message));
-    when(p, now(), [this, from, to, kept] { deliver(from, to, std::move(*kept)); });
-    return;
-  }
-  if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, to, describe(message));
+void Simulation::Impl::deliver(Process& p, NodeId from, wire::PeerMessage message) {
+  if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, p.id, describe(message));
   p.node->set_now(p.clock.now(now()));
   p.node->on_message(from, std::move(message));
   schedule_turn(p, now());
 }
 
-void Simulation::Impl::reached(NodeId node, NodeId peer) {
-  Process& p = process(node);
-  when(p, now(), [this, at = &p, peer] {
-    at->node->set_now(at->clock.now(now()));
-    at->node->on_peer_reached(peer, hello_of(process(peer), at->id));
-    schedule_turn(*at, now());
-  });
+void Simulation::Impl::reached(Process& p, NodeId peer, const wire::Hello& hello) {
+  timeline_.trace("node {} reaches node {}", p.id, peer);
+  p.refusals->reached(peer);
+  p.node->set_now(p.clock.now(now()));
+  p.node->on_peer_reached(peer, hello);
+  schedule_turn(p, now());
 }
 
-void Simulation::Impl::lost(NodeId node, NodeId peer) {
-  Process& p = process(node);
-  when(p, now(), [this, at = &p, peer] {
-    at->node->set_now(at->clock.now(now()));
-    at->node->on_peer_lost(peer);
-    schedule_turn(*at, now());
+void Simulation::Impl::lost(Process& p, NodeId peer) {
+  p.node->set_now(p.clock.now(now()));
+  p.node->on_peer_lost(peer);
+  schedule_turn(p, now());
+}
+
+// As in production, the process ends where the node says so: here only who was removed may hear it.
+void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& refusal) {
+  timeline_.trace("node {} is refused by node {}: {}", p.id, peer, refusal.text);
+  const std::optional<Error> error = p.refusals->refused(peer, refusal, true);
+  if (!error) return;
+  if (refusal.code != wire::RefusalCode::kRemoved) {
+    return checkers_.fail(fmt::format("refusal: node {} ends: {}", p.id, error->text));
+  }
+  when(p, now(), [this, at = &p] {
+    at->lost = true;
+    end(*at, false, "it is told that it was removed");
   });
 }
 

