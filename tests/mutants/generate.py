@@ -14,6 +14,7 @@ import sys
 KILLERS = {"simulator": "Killer::kSimulator", "cores": "Killer::kCores",
            "stories": "Killer::kStories", "storage": "Killer::kStorageUnits",
            "node": "Killer::kNodeUnits",
+           "transport": "Killer::kTransportUnits",
            "offline": "Killer::kOfflineUnits"}
 
 

@@ -73,6 +73,7 @@ std::string run(Killer killer, uint64_t number, bool trace) {
       return run_story(number);
     case Killer::kStorageUnits:
     case Killer::kNodeUnits:
+    case Killer::kTransportUnits:
     case Killer::kOfflineUnits:
       break;
   }
@@ -93,6 +94,8 @@ const char* killer_name(Killer killer) {
       return "storage";
     case Killer::kNodeUnits:
       return "node";
+    case Killer::kTransportUnits:
+      return "transport";
     case Killer::kOfflineUnits:
       return "offline";
   }
@@ -101,7 +104,7 @@ const char* killer_name(Killer killer) {
 
 bool is_units(Killer killer) {
   return killer == Killer::kStorageUnits || killer == Killer::kNodeUnits ||
-         killer == Killer::kOfflineUnits;
+         killer == Killer::kTransportUnits || killer == Killer::kOfflineUnits;
 }
 
 void become_units(Killer killer, int mutant) {

@@ -12,6 +12,7 @@ enum class Killer : uint8_t {
   kStories,       // tests/scenarios, one after the other
   kStorageUnits,  // the unit tests of a module, a program of their own
   kNodeUnits,
+  kTransportUnits,
   kOfflineUnits,
 };
 
