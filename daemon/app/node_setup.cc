@@ -131,26 +131,16 @@ admin::ServerOptions http_options(const config::Config& config) {
 
 std::map<NodeId, std::vector<Address>> peer_addresses(const config::Config& config,
                                                       const node::Node* node) {
-  std::map<NodeId, std::vector<Address>> peers;
+  std::map<NodeId, Address> listed;
   for (const config::Member& member : config.cluster.members) {
-    if (member.id != config.node.id) peers[member.id].push_back(member.peer);
+    if (member.id != config.node.id) listed.emplace(member.id, member.peer);
   }
-  if (node == nullptr) return peers;
-  // Addresses in the file are hints for those whom the log knows.
-  std::erase_if(peers,
-                [&](const auto& peer) { return node->members().find(peer.first) == nullptr; });
-  const bool settled = node->core().conf_is_settled();
-  for (const node::GenesisMember& member : node->members().members) {
-    if (member.id == config.node.id) continue;
-    if (settled && node->members().is_removed(member.id)) {
-      peers.erase(member.id);
-      continue;
-    }
-    auto address = parse_address(member.peer_address);
-    if (!address) continue;
-    auto& known = peers[member.id];
-    if (std::ranges::find(known, *address) == known.end()) known.push_back(*address);
+  if (node != nullptr) {
+    return node::addresses_to_dial(config.node.id, listed, node->members(),
+                                   node->core().conf_is_settled());
   }
+  std::map<NodeId, std::vector<Address>> peers;
+  for (const auto& [id, address] : listed) peers[id] = {address};
   return peers;
 }
 

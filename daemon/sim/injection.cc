@@ -451,7 +451,7 @@ void Simulation::Impl::operate(Random& random) {
     fresh.outside = fresh.fresh = true;
     change.kind = node::MemberChange::Kind::kAdd;
     change.member.id = fresh.id;
-    change.member.peer_address = fmt::format("n{}:1", fresh.id);
+    change.member.peer_address = Network::address_of(fresh.id).to_string();
     change.learner_only = random.chance(15);
     restart_later(fresh, milliseconds(10), milliseconds(2000));
   } else if (what < 80 && !leads) {

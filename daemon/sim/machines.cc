@@ -321,6 +321,7 @@ void Simulation::Impl::turn(Process& p) {
   p.node->turn(p.clock.now(now()));
   after_step(p);
   if (!stands(p)) return;
+  follow_members(p);
   if (p.node->is_removed()) {
     p.lost = true;
     return end(p, false, "it was removed");
@@ -473,19 +474,19 @@ void Simulation::Impl::open_peers(Process& p) {
   };
   p.peers = std::make_unique<transport::Peers>(options, p, std::move(hooks));
   p.refusals.emplace(options_.nodes);
-  for (auto& process : processes_) {
-    if (process->up()) introduce(*process);
-  }
+  p.followed_members = {};
+  follow_members(p);
 }
 
-// Whoever exists may be dialled: an operator's file may name nodes that are no members yet, or any
-// more.
-void Simulation::Impl::introduce(Process& p) {
-  std::map<NodeId, std::vector<Address>> peers;
-  for (auto& other : processes_) {
-    if (other.get() != &p) peers[other->id] = {Network::address_of(other->id)};
-  }
-  p.peers->set_peers(peers, now());
+// As in production: whom the list names is dialled, at the address that an operator's file has.
+void Simulation::Impl::follow_members(Process& p) {
+  const raft::Core& core = p.node->core();
+  const std::pair now_in_force{core.conf_index() + 1, core.conf_is_settled()};
+  if (std::exchange(p.followed_members, now_in_force) == now_in_force) return;
+  std::map<NodeId, Address> listed;
+  for (auto& other : processes_) listed.emplace(other->id, Network::address_of(other->id));
+  p.peers->set_peers(
+      node::addresses_to_dial(p.id, listed, p.node->members(), core.conf_is_settled()), now());
   network_.carry_out(p.id);
 }
 

@@ -86,6 +86,7 @@ class Simulation::Impl final : public Endpoints {
     std::unique_ptr<node::Node> node;
     std::unique_ptr<transport::Peers> peers;  // while it is up
     std::optional<node::Refusals> refusals;
+    std::pair<Index, bool> followed_members;  // the configuration that `peers` dials, and settled
     bool has_run = false;
     uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
     std::optional<Error> fatal;
@@ -164,7 +165,7 @@ class Simulation::Impl final : public Endpoints {
 
   // ---- what the network brings to a node
   void open_peers(Process& p);
-  void introduce(Process& p);  // the peers that it dials
+  void follow_members(Process& p);  // whom it dials
   void deliver(Process& p, NodeId from, wire::PeerMessage message);
   void reached(Process& p, NodeId peer, const wire::Hello& hello);
   void lost(Process& p, NodeId peer);

@@ -361,4 +361,20 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   return std::nullopt;
 }
 
+std::map<NodeId, std::vector<Address>> addresses_to_dial(NodeId self,
+                                                         const std::map<NodeId, Address>& listed,
+                                                         const MemberList& list, bool settled) {
+  std::map<NodeId, std::vector<Address>> peers;
+  for (const GenesisMember& member : list.members) {
+    if (member.id == self || (settled && list.is_removed(member.id))) continue;
+    const auto hint = listed.find(member.id);
+    const auto address = parse_address(member.peer_address);
+    if (hint == listed.end() && !address) continue;
+    std::vector<Address>& known = peers[member.id];
+    if (hint != listed.end()) known.push_back(hint->second);
+    if (address && std::ranges::find(known, *address) == known.end()) known.push_back(*address);
+  }
+  return peers;
+}
+
 }  // namespace connectd::node

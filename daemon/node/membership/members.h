@@ -3,10 +3,12 @@
 // appended and is dropped when the entry is truncated. Values; pure functions; any thread.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/address.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/limits.h"
@@ -58,6 +60,13 @@ struct MemberList {
   // The cluster of this list: the original one, or the last recovery.
   ClusterId cluster_id(const Genesis& genesis) const;
 };
+
+// Whom node `self` dials, and where, in the order to try: members only. `listed`: addresses from the
+// configuration file, hints for members. `settled`: the configuration of `list` is not joint, so
+// removed members are not dialled any more.
+std::map<NodeId, std::vector<Address>> addresses_to_dial(NodeId self,
+                                                         const std::map<NodeId, Address>& listed,
+                                                         const MemberList& list, bool settled);
 
 // A request of an operator.
 struct MemberChange {

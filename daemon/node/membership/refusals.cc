@@ -14,7 +14,8 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
     case wire::RefusalCode::kRemoved:
     case wire::RefusalCode::kRecovered:
       // Only a member of this very cluster says this.
-      return Error{ErrorKind::kNotAdmitted, fmt::format("refused by node {}: {}", peer, refusal.text)};
+      return Error{ErrorKind::kNotAdmitted,
+                   fmt::format("refused by node {}: {}", peer, refusal.text)};
     case wire::RefusalCode::kClusterName:
     case wire::RefusalCode::kClusterId:
     case wire::RefusalCode::kPluginName:
@@ -25,8 +26,9 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
       if (by_.size() < members_ / 2 + 1 && (by_.size() + 1 < members_ || members_ == 1)) {
         return std::nullopt;
       }
-      return Error{ErrorKind::kNotAdmitted, fmt::format("refused by {} of {} members; node {} says: {}",
-                                                    by_.size(), members_, peer, refusal.text)};
+      return Error{ErrorKind::kNotAdmitted,
+                   fmt::format("refused by {} of {} members; node {} says: {}", by_.size(),
+                               members_, peer, refusal.text)};
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
     case wire::RefusalCode::kWrongNode:

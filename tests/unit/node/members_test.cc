@@ -47,6 +47,24 @@ struct Cluster {
   }
 };
 
+TEST(AddressesToDial, NamesMembersOnlyAndTheFileFirst) {
+  Cluster cluster(4);
+  cluster.list.members[1].peer_address = "h:22";
+  cluster.list.members[2].peer_address = "";
+  cluster.list.removed = {NodeId(4)};
+  const std::map<NodeId, Address> listed{
+      {NodeId(1), {"h", 1}}, {NodeId(2), {"h", 2}}, {NodeId(3), {"h", 3}}, {NodeId(9), {"h", 9}}};
+  using Peers = std::map<NodeId, std::vector<Address>>;
+  const Peers settled{{NodeId(2), {{"h", 2}, {"h", 22}}}, {NodeId(3), {{"h", 3}}}};
+  EXPECT_EQ(addresses_to_dial(NodeId(1), listed, cluster.list, true), settled);
+  // Until the joint configuration is left, a removed member counts.
+  Peers joint = settled;
+  joint[NodeId(4)] = {{"h", 4}};
+  EXPECT_EQ(addresses_to_dial(NodeId(1), listed, cluster.list, false), joint);
+  EXPECT_EQ(addresses_to_dial(NodeId(1), {}, cluster.list, true).at(NodeId(2)),
+            (std::vector<Address>{{"h", 22}}));
+}
+
 // An answer may be lost, and the command is given again.
 TEST(MemberChange, WhatIsSoAlreadyIsNoError) {
   Cluster cluster(3);
