@@ -451,6 +451,7 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.cluster_id = genesis_.cluster_id;
   hello.node_id = p.id;
   hello.to = to;
+  hello.peer_address = Network::address_of(p.id).to_string();
   hello.priority = p.options.raft.priority;
   hello.disk_id = p.disk_id;
   hello.plugin_name = options_.plugin->name();

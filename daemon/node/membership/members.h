@@ -61,9 +61,9 @@ struct MemberList {
   ClusterId cluster_id(const Genesis& genesis) const;
 };
 
-// Whom node `self` dials, and where, in the order to try: members only. `listed`: addresses from the
-// configuration file, hints for members. `settled`: the configuration of `list` is not joint, so
-// removed members are not dialled any more.
+// Whom node `self` dials, and where, in the order to try: only members. `listed`: addresses of the
+// configuration file, as hints. `settled`: the configuration of `list` is not joint, so removed
+// members are not dialled any more.
 std::map<NodeId, std::vector<Address>> addresses_to_dial(NodeId self,
                                                          const std::map<NodeId, Address>& listed,
                                                          const MemberList& list, bool settled);
