@@ -1,4 +1,4 @@
-// Lets a log line through unless one of the same kind went through a short time ago.
+// Lets a log line through unless one of the same kind went through a short time ago. One thread.
 #pragma once
 
 #include <chrono>

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "tests/unit/transport/messages.h"
 
 namespace connectd::transport {
 namespace {
@@ -17,16 +18,7 @@ using ::testing::HasSubstr;
 using Phase = Channel::Phase;
 
 wire::PeerMessage heartbeat(uint64_t round) {
-  raft::Envelope envelope;
-  envelope.from = NodeId(2);
-  envelope.to = NodeId(1);
-  envelope.term = Term(1);
-  envelope.message.emplace<raft::Heartbeat>(Index(1), round);
-  return envelope;
-}
-
-uint64_t round_of(const wire::PeerMessage& message) {
-  return std::get<raft::Heartbeat>(std::get<raft::Envelope>(message).message).round;
+  return transport::heartbeat(NodeId(2), NodeId(1), round);
 }
 
 wire::PeerMessage chunk_of(size_t size, char fill) {

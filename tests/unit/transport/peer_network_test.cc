@@ -21,6 +21,7 @@
 
 #include "base/address.h"
 #include "net/tcp.h"
+#include "tests/unit/transport/messages.h"
 #include "transport/link.h"
 #include "wire/peer_codec.h"
 
@@ -32,19 +33,6 @@ using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
 constexpr auto kPatience = std::chrono::seconds(20);
-
-wire::PeerMessage heartbeat(NodeId from, NodeId to, uint64_t round) {
-  raft::Envelope envelope;
-  envelope.from = from;
-  envelope.to = to;
-  envelope.term = Term(1);
-  envelope.message.emplace<raft::Heartbeat>(Index(1), round);
-  return envelope;
-}
-
-uint64_t round_of(const wire::PeerMessage& message) {
-  return std::get<raft::Heartbeat>(std::get<raft::Envelope>(message).message).round;
-}
 
 // A node as far as the network knows it: writes down what it is told.
 struct TestNode final : wire::TransportHandler {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/transport/messages.h"
+
 namespace connectd::transport {
 namespace {
 
@@ -19,15 +21,6 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ChannelPtr = Peers::ChannelPtr;
-
-wire::PeerMessage heartbeat(NodeId from, NodeId to, uint64_t round) {
-  raft::Envelope envelope;
-  envelope.from = from;
-  envelope.to = to;
-  envelope.term = Term(1);
-  envelope.message.emplace<raft::Heartbeat>(Index(1), round);
-  return envelope;
-}
 
 struct TestNode final : wire::TransportHandler {
   explicit TestNode(uint64_t node_id, PeersOptions given = {}) : id(node_id), options(given) {
@@ -53,8 +46,7 @@ struct TestNode final : wire::TransportHandler {
   }
   void on_message(NodeId from, wire::PeerMessage message) override {
     EXPECT_FALSE(is_sending);
-    const auto& envelope = std::get<raft::Envelope>(message);
-    rounds.emplace_back(from, std::get<raft::Heartbeat>(envelope.message).round);
+    rounds.emplace_back(from, round_of(message));
   }
   void on_peer_reached(NodeId peer, const wire::Hello&) override { reached[peer]++; }
   void on_peer_lost(NodeId peer) override {
