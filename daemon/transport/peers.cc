@@ -111,6 +111,7 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
     drop_in(*peer);
   }
   tell_lost(peer);
+  forget_if_unlisted(peer);
   if (!is_stopped_) hooks_.on_refused(peer->id, copy);
 }
 
@@ -173,11 +174,12 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   }
   channel->set_phase(Phase::kRefusalOnly);
   channel->set_deadline(Time::max());
-  peer->back_off = milliseconds(0);
   peer->is_out_up = true;
+  peer->up_since = now;
   peer->out_hello = hello;
-  peer->gate.reset();
-  LOG_INFO("transport", "connected to node {} at {}", peer->id, channel->remote());
+  if (peer->gate.opens("connected", now)) {
+    LOG_INFO("transport", "connected to node {} at {}", peer->id, channel->remote());
+  }
   tell_reached(peer);
 }
 
@@ -197,6 +199,7 @@ void Peers::recheck_peers(Time now) {
       dial_later(*peer, options_.reconnect_max, now);
     }
     tell_lost(peer);
+    forget_if_unlisted(peer);
   }
 }
 
@@ -340,6 +343,12 @@ void Peers::drop_in(Peer& peer) {
   if (peer.in) close(std::exchange(peer.in, nullptr));
 }
 
+void Peers::forget_if_unlisted(const PeerPtr& peer) {
+  if (is_stopped_ || !peer->addresses.empty() || peer->in || find(peer->id) != peer) return;
+  drop_out(*peer);
+  peers_.erase(peer->id);
+}
+
 void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) {
   if (channel->is_closed()) return;
   if (loose_.contains(channel->id())) {
@@ -353,6 +362,11 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     return;
   }
   if (PeerPtr peer = find_out(channel)) {
+    // A connection that breaks as soon as it stands is no reason to hurry, nor news.
+    if (peer->is_out_up && now - peer->up_since >= options_.reconnect_max) {
+      peer->back_off = milliseconds(0);
+      peer->gate.reset();
+    }
     if (peer->gate.opens("to: " + why, now)) {
       LOG_WARNING("transport", "lost the connection to node {} at {}: {}", peer->id,
                   channel->remote(), why);
@@ -368,6 +382,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     }
     drop_in(*peer);
     tell_lost(peer);
+    forget_if_unlisted(peer);
   }
 }
 

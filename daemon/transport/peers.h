@@ -141,13 +141,14 @@ class Peers final : public wire::Transport {
     explicit Peer(NodeId peer_id) : id(peer_id) {}
     const NodeId id;
     std::vector<Address> addresses;  // none: not on the list
-    std::optional<Address> hint;     // where it says that it wants to be dialled
+    std::optional<Address> hint;     // where it says that it wants to be dialled, while `in` stands
     size_t next_address = 0;
     Address dialled;  // last
     std::chrono::milliseconds back_off{0};
     Time redial_at = Time::max();
     ChannelPtr out;          // dialled; before and after its handshake
     bool is_out_up = false;  // its handshake is done
+    Time up_since;           // then
     wire::Hello out_hello;
     ChannelPtr in;            // accepted, handshake done
     bool is_reached = false;  // what the handler was told last
@@ -156,7 +157,8 @@ class Peers final : public wire::Transport {
     PeerCounters counters;
     LogGate gate;
   };
-  // A handler that is called may take the peer off the list.
+  // Who is not on the list is forgotten when the connection that it dialled ends. A handler that is
+  // called may take any peer off the list.
   using PeerPtr = std::shared_ptr<Peer>;
 
   void on_handshake(const ChannelPtr& channel, const wire::Handshake& handshake, Time now);
@@ -173,6 +175,8 @@ class Peers final : public wire::Transport {
   void close(const ChannelPtr& channel);
   void drop_out(Peer& peer);
   void drop_in(Peer& peer);
+  // Of what it was called for, the handler has been told.
+  void forget_if_unlisted(const PeerPtr& peer);
   void tell_reached(const PeerPtr& peer);
   void tell_lost(const PeerPtr& peer);
   PeerPtr find(NodeId id) const;

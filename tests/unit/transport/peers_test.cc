@@ -340,6 +340,53 @@ TEST_F(PeersTest, RefusedConnectionsAreBounded) {
   EXPECT_EQ(a.peers->next_deadline(), Time::max()) << "they are closed";
 }
 
+// A good hello, and then the connection breaks, again and again.
+TEST_F(PeersTest, APeerThatBreaksAtOnceIsNotHurried) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  b.hello.node_id = NodeId(2);
+  a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  for (int turn = 0; turn < 400; ++turn) {
+    for (auto& [channel, end] : std::map(ends_)) {
+      if (end.first == &a) a.peers->broken(end.second, "reset", now_);
+    }
+    settle();
+    pass(milliseconds(25));
+  }
+  EXPECT_LT(dials_.size(), 60u) << "in ten seconds";
+  // One that has stood for a while comes back at once.
+  pass(seconds(5));
+  const int reached = a.reached[NodeId(2)];
+  for (auto& [channel, end] : std::map(ends_)) {
+    if (end.first == &a) a.peers->broken(end.second, "reset", now_);
+  }
+  pass(milliseconds(100));
+  EXPECT_EQ(a.reached[NodeId(2)], reached + 1);
+}
+
+// Strangers that were let in leave nothing behind, and are not dialled any more.
+TEST_F(PeersTest, AStrangerIsForgottenWhenItLeaves) {
+  TestNode& a = add(1);
+  for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
+    wire::Hello hello = a.hello;
+    hello.node_id = NodeId(id);
+    hello.to = NodeId(1);
+    hello.peer_address = "host:9";
+    std::string stream(wire::kPeerMagic);
+    wire::append_hello(stream, hello);
+    ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
+    ASSERT_NE(channel, nullptr);
+    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
+    a.peers->received(channel, stream.size(), now_);
+    ASSERT_EQ(channel->phase(), Channel::Phase::kMessages) << "too many peers";
+    a.peers->broken(channel, "reset", now_);
+    settle();
+  }
+  EXPECT_TRUE(a.peers->counters().empty());
+  EXPECT_EQ(a.peers->next_deadline(), Time::max());
+}
+
 TEST_F(PeersTest, AMessageInAnothersNameBreaks) {
   TestNode& a = add(1);
   add(2);
