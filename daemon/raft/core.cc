@@ -287,6 +287,7 @@ void Core::on(const ChangeConf& event) {
   ConfState next = event.conf;
   if (next.voters != conf().voters) next.voters_outgoing = conf().voters;
   append_conf(*leading(), next, event.details);
+  leading()->forget_log_of(event.other_disk, log_.last_index() + 1, now_.time);
 }
 
 void Core::on(const Suffrage& event) {

@@ -37,9 +37,13 @@ struct TransferLeadership {
 // kNone. The leader appends one entry, which takes effect at once. If the voters change, the
 // cluster is joint until that entry is committed; then the leader appends the entry that ends the
 // joint configuration (thesis §4.3). `conf.voters_outgoing` must be empty.
+//
+// `other_disk`: this member answers from another disk from now on. What the leader knows of its log
+// is of the disk before, and is forgotten: `match` is a promise of one disk (Progress).
 struct ChangeConf {
   ConfState conf;
   Slice details;
+  NodeId other_disk{};
 };
 // Whether this node may vote and campaign, whatever the configuration says. It may not on a disk
 // that the cluster does not know as this member's, because the votes on the previous disk are lost.

@@ -18,6 +18,7 @@ struct InvariantChecker::Seen {
   Index applied;
   Index handed_out;
   Index first_index;
+  Index conf_index;
   std::map<NodeId, Index> match;
 };
 
@@ -130,7 +131,9 @@ std::string InvariantChecker::after_step(const Core& core) {
         HOLDS(log.last_ >= seen->last_index, "a leader truncated its log");
         for (const auto& [id, peer] : followers) {
           auto before = seen->match.find(id);
-          HOLDS(before == seen->match.end() || peer.match() >= before->second,
+          // A change that exchanges a disk forgets what the one before it had.
+          const bool is_forgotten = c.conf_index() > seen->conf_index && !peer.match();
+          HOLDS(before == seen->match.end() || peer.match() >= before->second || is_forgotten,
                 "match of {} goes back", id);
         }
       }
@@ -144,22 +147,31 @@ std::string InvariantChecker::after_step(const Core& core) {
             seen->commit);
     }
   }
-  if (c.term_ != seen->term) seen->leader = NodeId();
-  seen->term = c.term_;
-  seen->vote = c.vote_;
-  if (c.leader()) seen->leader = c.leader();
-  seen->role = c.role();
-  seen->last_index = log.last_;
-  seen->commit = log.commit_;
-  seen->commit_term = log.commit_ >= log.first_ ? log.term_at(log.commit_) : Term();
-  seen->applied = c.applied_index();
-  seen->handed_out = log.handed_out_;
-  seen->first_index = log.first_;
-  seen->match.clear();
-  for (const auto& [id, peer] : followers) seen->match[id] = peer.match();
+  remember(core, *seen);
   return {};
 }
 
 #undef HOLDS
+
+void InvariantChecker::remember(const Core& core, Seen& seen) {
+  const Core& c = core;
+  const Log& log = c.log_;
+  if (c.term_ != seen.term) seen.leader = NodeId();
+  seen.term = c.term_;
+  seen.vote = c.vote_;
+  if (c.leader()) seen.leader = c.leader();
+  seen.role = c.role();
+  seen.last_index = log.last_;
+  seen.commit = log.commit_;
+  seen.commit_term = log.commit_ >= log.first_ ? log.term_at(log.commit_) : Term();
+  seen.applied = c.applied_index();
+  seen.handed_out = log.handed_out_;
+  seen.first_index = log.first_;
+  seen.conf_index = c.conf_index();
+  seen.match.clear();
+  if (const Leader* leader = c.leading()) {
+    for (const auto& [id, peer] : leader->followers) seen.match[id] = peer.match();
+  }
+}
 
 }  // namespace connectd::raft

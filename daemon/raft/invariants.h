@@ -20,6 +20,7 @@ class InvariantChecker {
 
  private:
   struct Seen;
+  static void remember(const Core& core, Seen& seen);
   std::map<NodeId, std::shared_ptr<Seen>> seen_;
 };
 

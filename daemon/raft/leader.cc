@@ -29,6 +29,12 @@ void Leader::set_members(const ConfState& conf, Index next, Time now) {
   }
 }
 
+void Leader::forget_log_of(NodeId id, Index next, Time now) {
+  Progress* peer = follower(id);
+  // Of one that has confirmed nothing only guesses are known; a snapshot on its way goes on.
+  if (peer != nullptr && peer->match()) *peer = Progress(next, now);
+}
+
 Progress* Leader::follower(NodeId id) {
   auto found = followers.find(id);
   return found == followers.end() ? nullptr : &found->second;

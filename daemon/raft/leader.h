@@ -54,6 +54,8 @@ class Leader final {
 
   // The followers are the other members; a new one is probed from `next` on.
   void set_members(const ConfState& conf, Index next, Time now);
+  // A follower that has confirmed entries begins again like a new one. Others stay as they are.
+  void forget_log_of(NodeId id, Index next, Time now);
   // Null: not a follower.
   Progress* follower(NodeId id);
   const Progress* follower(NodeId id) const;

@@ -6,7 +6,8 @@
 //              as the unacknowledged bytes are fewer than the window; `next` is optimistic
 //   snapshot   the entries it needs are compacted: nothing is sent until the snapshot stream ends
 //
-// match < next always. match only increases: a follower never loses what it reported as durable.
+// match < next always. match only increases: a follower never loses what it reported as durable, as
+// long as it answers from the same disk (events.h, ChangeConf::other_disk).
 // Owner: the leader's core, for one term.
 #pragma once
 

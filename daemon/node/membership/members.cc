@@ -282,9 +282,10 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
         return refuse(fmt::format("node {} is the only voter: no other disk has its data", id));
       }
       std::erase(plan.conf.voters, id);
-      if (!contains(conf.learners, id) || before.will_promote(id)) insert(plan.list.promote, id);
+      if (conf.is_voter(id)) insert(plan.list.promote, id);
       member->disk_id = DiskId();
       take_addresses(change.member, *member);
+      plan.other_disk = id;
       return plan;
     case MemberChange::Kind::kTransfer:
     case MemberChange::Kind::kSetting:
@@ -295,7 +296,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
 
 PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
                         const MemberList& list) {
-  PlannedChange plan{conf, without_removed(list)};
+  PlannedChange plan{conf, without_removed(list), id};
   if (GenesisMember* member = find_in(plan.list, id)) member->disk_id = disk;
   return plan;
 }

@@ -93,6 +93,7 @@ struct MemberChange {
 struct PlannedChange {
   raft::ConfState conf;
   MemberList list;
+  NodeId other_disk{};  // the member whose disk this change takes away or binds
 };
 
 // The change is already in effect: a retry after a lost answer succeeds. Only for a settled list.
@@ -104,10 +105,10 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
                                   const MemberList& list);
 PlannedChange bind_disk(NodeId id, const DiskId& disk, const raft::ConfState& conf,
                         const MemberList& list);
-// The member is in the list and not in the configuration: its disk was exchanged.
 // Other addresses; empty ones stay as they are.
 PlannedChange move_member(const GenesisMember& member, const raft::ConfState& conf,
                           const MemberList& list);
+// The member is in the list and not in the configuration: its disk was exchanged.
 PlannedChange add_learner(NodeId id, const raft::ConfState& conf, const MemberList& list);
 PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberList& list);
 

@@ -278,7 +278,8 @@ Membership::Decision Membership::append(const PlannedChange& plan, bool force,
                     "cluster would lose its quorum. --force overrides this check",
                     reached, plan.conf.voters.size(), missing, majority));
   }
-  return hand_to_core(raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode())}, "appended");
+  return hand_to_core(
+      raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode()), plan.other_disk}, "appended");
 }
 
 ChangeOutcome Membership::concluded(const Decision& decision, const raft::Core& core) const {

@@ -241,6 +241,22 @@ TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
   EXPECT_THAT(cluster.conf.learners, ElementsAre(NodeId(3)));
 }
 
+TEST(PlanChange, AReplacedLearnerStaysOne) {
+  Cluster cluster(3);
+  cluster.conf.learners = {NodeId(4)};
+  cluster.list.members.push_back({NodeId(4), disk(4), "h:4", "", ""});
+  for (int again = 0; again < 2; ++again) {
+    auto plan = cluster.plan(Kind::kReplace, 4, "new:4");
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->other_disk, NodeId(4));
+    EXPECT_FALSE(plan->list.will_promote(NodeId(4)));
+    cluster.take(*plan);
+  }
+  const PlannedChange bound = bind_disk(NodeId(4), disk(9), cluster.conf, cluster.list);
+  EXPECT_EQ(bound.other_disk, NodeId(4));
+  EXPECT_EQ(bound.list.find(NodeId(4))->disk_id, disk(9));
+}
+
 TEST(PlanChange, WhatMakesNoSenseIsRefusedWithAReason) {
   Cluster three(3);
   EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("positive"));

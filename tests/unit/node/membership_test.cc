@@ -64,6 +64,12 @@ class MembershipTest : public ::testing::Test {
     follow();
     return any;
   }
+  Index match(uint64_t id) {
+    for (const raft::PeerStatus& peer : raft.core->peers()) {
+      if (peer.id == NodeId(id)) return peer.match;
+    }
+    return Index();
+  }
   static MemberChange add(uint64_t id) {
     MemberChange change;
     change.kind = Kind::kAdd;
@@ -159,6 +165,38 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   const ChangeOutcome outcome = change(replace);
   EXPECT_EQ(outcome.code, ChangeCode::kRefused);
   EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
+}
+
+// What the leader knows of a follower's log is true of the disk that answered.
+TEST_F(MembershipTest, OtherDiskOfALearnerIsSentItAll) {
+  lead();
+  MemberChange learner = add(4);
+  learner.learner_only = true;
+  EXPECT_EQ(change(learner).code, ChangeCode::kDone);
+  reach(members_of(4).members[3]);
+  EXPECT_TRUE(advance());
+  raft.pass(milliseconds(50));
+  EXPECT_GT(match(4), Index());
+
+  membership.peer_lost(NodeId(4));
+  raft.silent = {NodeId(4)};
+  MemberChange replace;
+  replace.kind = Kind::kReplace;
+  replace.member.id = NodeId(4);
+  EXPECT_EQ(change(replace).code, ChangeCode::kDone);
+  EXPECT_EQ(match(4), Index());
+
+  raft.silent.clear();  // a disk that answers, and goes before the log can bind it
+  for (int i = 0; i < 3; ++i) raft.pass(milliseconds(50));
+  EXPECT_GT(match(4), Index());
+  raft.silent = {NodeId(4)};
+  GenesisMember other = members_of(4).members[3];
+  other.disk_id.bytes[0] = 44;
+  reach(other);
+  EXPECT_TRUE(advance());
+  EXPECT_EQ(membership.list().find(NodeId(4))->disk_id, other.disk_id);
+  EXPECT_EQ(match(4), Index());
+  EXPECT_FALSE(raft.core->conf().is_voter(NodeId(4)));
 }
 
 TEST_F(MembershipTest, TransferToNobodyFitIsRefused) {
