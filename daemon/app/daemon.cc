@@ -237,18 +237,18 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   if (settings.lease_reads && !config_.raft.check_quorum) {
     LOG_WARNING(
         "config",
-        "raft.lease_reads is on in the cluster and raft.check_quorum is off here: this node "
-        "serves no lease reads when it leads");
+        "lease reads are off while this node leads: raft.lease_reads is on in the cluster, but "
+        "raft.check_quorum is off here");
   }
-  LOG_INFO("connectd", "node {} of cluster '{}' ({}): term={} last={} snapshot={}, plugin {} {}",
-           config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(),
-           node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
-           plugin_->name(), plugin_->version());
+  LOG_INFO(
+      "connectd", "starting node={} cluster='{}' id={} term={} last={} snapshot={} plugin='{} {}'",
+      config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(), node_->core().term(),
+      node_->core().last_index(), node_->snapshot_index(), plugin_->name(), plugin_->version());
   network_->set_peers(peer_addresses(config_, node_.get()));
 
   clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
   if (auto listening = clients_->listen(config_.listen.client); !listening) return listening;
-  LOG_INFO("connectd", "clients: {}", config_.listen.client.to_string());
+  LOG_INFO("connectd", "listening for clients address={}", config_.listen.client.to_string());
   start_threads();
   return {};
 }
@@ -397,7 +397,7 @@ void Daemon::Impl::follow_members() {
                                "directory {} may be deleted",
                                config_.node.id, config_.cluster.name, config_.node.data_dir)};
   LOG_WARNING("members", "{}", removed_->text);
-  if (!stopping_) stop("this node is no member any more");
+  if (!stopping_) stop("this node was removed from the cluster");
 }
 
 void Daemon::Impl::turn_bootstrap() {
@@ -415,7 +415,7 @@ void Daemon::Impl::turn_bootstrap() {
       die(saved.error());
     }
     bootstrap_->durable();
-    LOG_INFO("bootstrap", "cluster '{}' is formed: id {}, {} members", genesis.cluster_name,
+    LOG_INFO("bootstrap", "cluster '{}' is formed id={} members={}", genesis.cluster_name,
              genesis.cluster_id.to_string(), genesis.members.size());
     if (auto opened = open_node(genesis); !opened) die(opened.error());
     arrive();
@@ -458,8 +458,7 @@ void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
                         std::function<void(admin::CallResult)> done) {
   if (calls_.fetch_add(1) >= kMaxCalls) {
     calls_.fetch_sub(1);
-    done({node::ReplyCode::kOverloaded, "too many calls over HTTP are under way", false, 0,
-          Index()});
+    done({node::ReplyCode::kOverloaded, "too many HTTP calls in progress", false, 0, Index()});
     return;
   }
   asio::post(io_, [this, request = std::move(request), read, done = std::move(done)]() mutable {
@@ -522,16 +521,16 @@ void Daemon::Impl::reload() {
       std::chrono::steady_clock::now().time_since_epoch() / std::chrono::microseconds(1)));
   auto reloaded = config::reload(request_, config_);
   if (!reloaded) {
-    LOG_ERROR("config", "SIGHUP: nothing was changed:\n{}", reloaded.error().text);
+    LOG_ERROR("config", "reload rejected, nothing was changed:\n{}", reloaded.error().text);
   } else {
     config_ = std::move(reloaded->config);
     apply_live_options(config_, node_.get());
     for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
-      LOG_WARNING("config", "takes a restart: {}", change);
+      LOG_WARNING("config", "restart required: {}", change);
     }
     if (reloaded->applied.empty() && reloaded->need_restart.empty()) {
-      LOG_INFO("config", "SIGHUP: nothing changed");
+      LOG_INFO("config", "reload found no changes");
     }
   }
   systemd_.notify("READY=1");
@@ -567,7 +566,8 @@ void Daemon::Impl::on_signal(int number) {
 }
 
 void Daemon::Impl::stop(const char* why) {
-  LOG_INFO("connectd", "{}: handing over and finishing what is in flight", why);
+  LOG_INFO("connectd",
+           "stopping: {}; transferring leadership and finishing the requests in progress", why);
   systemd_.notify("STOPPING=1\nSTATUS=stopping");
   stopping_ = true;
   Time now = read_clocks().time;
@@ -648,7 +648,7 @@ Result<void> Daemon::Impl::run() {
     snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
     http_->start();
   }
-  LOG_INFO("connectd", "http: {}", config_.listen.http.to_string());
+  LOG_INFO("connectd", "listening for http address={}", config_.listen.http.to_string());
   systemd_.notify("READY=1\nSTATUS=ready");
   loop();
   stop_everything();

@@ -112,16 +112,15 @@ void log_state(const node::Node& node, const node::StatusSnapshot& status,
              peer.inflight_bytes);
   }
   for (const auto& [id, peer] : network.counters()) {
-    LOG_INFO(
-        "state",
-        "connection {}: sent={} bytes_sent={} dropped={} received={} bytes_received={} reached={} "
-        "lost={}",
-        id, peer.messages_sent, peer.bytes_sent, peer.messages_dropped, peer.messages_received,
-        peer.bytes_received, peer.times_reached, peer.times_lost);
+    LOG_INFO("state",
+             "connection node={} sent={} bytes_sent={} dropped={} received={} bytes_received={} "
+             "reached={} lost={}",
+             id, peer.messages_sent, peer.bytes_sent, peer.messages_dropped, peer.messages_received,
+             peer.bytes_received, peer.times_reached, peer.times_lost);
   }
   const client::ClientPortCounters& port = clients.counters();
   LOG_INFO("state",
-           "clients: connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
+           "clients connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
            "stalled={}",
            clients.connections(), port.accepted, port.rejected, port.requests, port.bad_frames,
            port.too_large, port.stalled);

@@ -118,11 +118,14 @@ class ByteReader {
   std::string_view counted(size_t limit) {
     auto length = number<uint32_t>();
     if (length > limit) {
+      is_over_limit_ = true;
       fail();
       return {};
     }
     return as_text(bytes(length));
   }
+  // Why it failed: a counted() text was longer than its limit.
+  bool is_over_limit() const { return is_over_limit_; }
   void fail() {
     ok_ = false;
     in_ = {};
@@ -135,6 +138,7 @@ class ByteReader {
  private:
   ByteView in_;
   bool ok_ = true;
+  bool is_over_limit_ = false;
 };
 
 }  // namespace connectd

@@ -94,7 +94,7 @@ Result<> ClientPort::Impl::listen(const Address& address) {
   acceptor_.non_blocking(true, error);
   if (error) {
     return failure(ErrorKind::kCannotListen,
-                   fmt::format("the port for clients cannot be used: {}", error.message()));
+                   fmt::format("cannot use the client port: {}", error.message()));
   }
   accept();
   sweep_later();
@@ -121,7 +121,7 @@ void ClientPort::Impl::on_accepted(error_code error, tcp::socket socket) {
   if (error) {
     if (is_out_of_descriptors(error)) turn_away_one();
     warn(
-        fmt::format("accepting a client failed: {}; raise the limit of open files (LimitNOFILE) or "
+        fmt::format("cannot accept a client: {}; raise the limit of open files (LimitNOFILE) or "
                     "lower client.max_connections",
                     error.message()));
     return accept_later();
@@ -157,9 +157,8 @@ void ClientPort::Impl::turn_away_one() {
 // With a word, if the socket takes it at once.
 void ClientPort::Impl::turn_away(tcp::socket socket) {
   shared_->counters.rejected++;
-  warn(fmt::format(
-      "a client was turned away: {} connections are open (client.max_connections is {})",
-      connections_.size(), shared_->options.max_connections));
+  warn(fmt::format("client rejected: too many connections open={} client.max_connections={}",
+                   connections_.size(), shared_->options.max_connections));
   std::string text;
   make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
                                       "this node has too many connections");

@@ -81,8 +81,8 @@ bool Conversation::is_native(ByteView start) {
   if (length < magic.size()) return true;  // not yet known
   shared_.counters.bad_frames++;
   append_own_error(node::ReplyCode::kBadFrame,
-                   "this version of connectd does not speak the native protocol; use the plugin's "
-                   "own framing");
+                   "this version of connectd does not support the native protocol; use the "
+                   "plugin's own framing");
   end_requests();
   return true;
 }
@@ -116,7 +116,7 @@ void Conversation::parse() {
       case wire::ParseOutcome::kTooLarge:
         shared_.counters.too_large++;
         append_own_error(node::ReplyCode::kTooLarge,
-                         fmt::format("the request is over client.max_request ({} bytes)",
+                         fmt::format("the request is larger than client.max_request ({} bytes)",
                                      shared_.service.max_request()));
         break;
       case wire::ParseOutcome::kBadFrame:
@@ -243,7 +243,7 @@ bool Conversation::prepare_read() {
     size_t more = large_part(capacity) - large_part(capacity_);
     if (shared_.large_input_bytes + more > shared_.options.input_bytes_max) {
       append_own_error(node::ReplyCode::kOverloaded,
-                       "too many large requests are on their way to this node; try again");
+                       "too many large requests in progress on this node; try again");
       end_requests();
       return false;
     }

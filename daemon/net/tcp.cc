@@ -28,8 +28,8 @@ Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port&
                                 tcp::resolver::passive | tcp::resolver::numeric_service, error);
   if (error) {
     return failure(ErrorKind::kBadConfig,
-                   fmt::format("cannot listen for {} at {}: the name cannot be resolved: {}; look "
-                               "at {} and at this machine's names",
+                   fmt::format("cannot listen for {} at {}: cannot resolve the name: {}; "
+                               "check {} and this machine's names",
                                port.whom, address.to_string(), error.message(), port.key));
   }
   tcp::endpoint endpoint = found.begin()->endpoint();
@@ -44,7 +44,7 @@ Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port&
   std::string next = fmt::format("set {} to an address of this machine", port.key);
   if (error == asio::error::address_in_use) {
     kind = ErrorKind::kAddressInUse;
-    next = fmt::format("`ss -ltnp sport = :{}` shows who has it", address.port);
+    next = fmt::format("`ss -ltnp sport = :{}` shows which process uses it", address.port);
   } else if (error == asio::error::access_denied) {
     kind = ErrorKind::kPermission;
     next = fmt::format("set {} to a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",

@@ -74,8 +74,9 @@ void ClientLink::send_own() {
   } else {
     const size_t limit = node_.max_request();
     to_node_ += framed(std::string(limit + 1, 'x'));
-    framer_->append_error(own.bytes, node::reply_code_name(node::ReplyCode::kTooLarge),
-                          fmt::format("the request is over client.max_request ({} bytes)", limit));
+    framer_->append_error(
+        own.bytes, node::reply_code_name(node::ReplyCode::kTooLarge),
+        fmt::format("the request is larger than client.max_request ({} bytes)", limit));
   }
   awaited_.push_back(std::move(own));
 }

@@ -182,7 +182,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
   }
   Result<uint64_t> size() const override {
     std::lock_guard lock(state_->mutex);
-    if (epoch_ != state_->epoch) return io_failure("look at", path_, EBADF);
+    if (epoch_ != state_->epoch) return io_failure("read the status of", path_, EBADF);
     return inode_->cached.size();
   }
 

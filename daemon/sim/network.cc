@@ -186,7 +186,7 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   const Duration left =
       std::max(direction.ordered_until - timeline_.now(), Duration(0)) + microseconds(100);
   timeline_.after(left, [this, connection, &direction] {
-    if (connection->stands) report_broken(direction, Duration(0), "closed by the other side");
+    if (connection->stands) report_broken(direction, Duration(0), "closed by the peer");
   });
 }
 
@@ -302,7 +302,7 @@ void Network::close(NodeId node, const ChannelPtr& channel) {
   const Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
                                 : draw(random_, knobs_.delay_low, milliseconds(5));
   timeline_.after(notice, [this, connection] { end(connection); });
-  report_broken(direction, notice, "closed by the other side");
+  report_broken(direction, notice, "closed by the peer");
 }
 
 void Network::end(const ConnectionPtr& connection) {

@@ -74,7 +74,7 @@ class RealFile final : public File {
 
   Result<uint64_t> size() const override {
     struct stat status {};
-    if (fstat(descriptor_, &status) != 0) return io_failure("look at", path_, errno);
+    if (fstat(descriptor_, &status) != 0) return io_failure("read the status of", path_, errno);
     return static_cast<uint64_t>(status.st_size);
   }
 
@@ -136,7 +136,7 @@ class RealFileSystem final : public FileSystem {
       if (end == std::string::npos) break;
     }
     struct stat status {};
-    if (stat(path.c_str(), &status) != 0) return io_failure("look at", path, errno);
+    if (stat(path.c_str(), &status) != 0) return io_failure("read the status of", path, errno);
     if (!S_ISDIR(status.st_mode)) return io_failure("use as a directory", path, ENOTDIR);
     return {};
   }
@@ -162,12 +162,13 @@ class RealFileSystem final : public FileSystem {
     struct stat status {};
     if (stat(path.c_str(), &status) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
-    return io_failure("look at", path, errno);
+    return io_failure("read the status of", path, errno);
   }
 
   Result<uint64_t> free_bytes(const std::string& path) override {
     struct statvfs status {};
-    if (statvfs(path.c_str(), &status) != 0) return io_failure("look at the space of", path, errno);
+    if (statvfs(path.c_str(), &status) != 0)
+      return io_failure("read the free space of", path, errno);
     return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
   }
 
@@ -230,7 +231,7 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
   if (fstat(descriptor, &status) != 0) {
     int error_number = errno;
     close(descriptor);
-    return io_failure("look at", path, error_number);
+    return io_failure("read the status of", path, error_number);
   }
   FileKey key{status.st_dev, status.st_ino};
   locked_.insert(key);

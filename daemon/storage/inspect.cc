@@ -107,7 +107,7 @@ Result<void> inspect_segment(const File& file, const std::string& name, uint64_t
     bad.offset = reader.offset();
     bad.valid = false;
     bad.kind = "invalid";
-    bad.text = *status == ReadStatus::kInvalid ? reader.why() : "zeros, and records behind them";
+    bad.text = *status == ReadStatus::kInvalid ? reader.why() : "zeros before more records";
     if (*status == ReadStatus::kInvalid) reader.seek(reader.offset() + kRecordAlignment);
     auto next = reader.find_next(record);
     if (!next) return failure(next.error());

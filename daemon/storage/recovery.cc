@@ -187,15 +187,15 @@ Result<void> Recovery::check_chain(const Found& before, const Found& found) cons
   const SegmentHeader& header = found.header;
   const char* what = nullptr;
   if (header.previous_end != before.segment.end)
-    what = "the next segment has another end of the records";
+    what = "the next segment has a different end of the records";
   if (header.last_index != state_.last_index.value())
-    what = "the next segment has another last index";
+    what = "the next segment has a different last index";
   if (header.last_term != term_in(state_.terms, state_.last_index).value()) {
-    what = "the next segment has another last term";
+    what = "the next segment has a different last term";
   }
   const raft::HardState hard_state{Term(header.hard_term), NodeId(header.hard_vote),
                                    Index(header.hard_commit)};
-  if (!(hard_state == state_.hard_state)) what = "the next segment has another hard state";
+  if (!(hard_state == state_.hard_state)) what = "the next segment has a different hard state";
   if (what != nullptr) return damage(before.segment.id, before.segment.end, what);
   return {};
 }

@@ -59,7 +59,7 @@ Channel::Input Channel::take_magic() {
   std::string_view magic = wire::kPeerMagic;
   size_t length = std::min(held(), magic.size());
   if (as_text({block_.get() + begin_, length}) != magic.substr(0, length)) {
-    return Broken{"this is not connectd's peer protocol; is a client talking to the peer port?"};
+    return Broken{"not connectd's peer protocol; is a client using the peer port?"};
   }
   if (length < magic.size()) return {};
   begin_ += length;
@@ -74,8 +74,7 @@ Channel::Input Channel::take_frame() {
     if (!header) return Broken{std::move(header.error().text)};
     // Before a body of any size is made room for.
     if (!is_handshake(header->type) && phase_ != Phase::kMessages) {
-      return Broken{
-          fmt::format("a frame of type {} where none may come", static_cast<int>(header->type))};
+      return Broken{fmt::format("unexpected frame of type {}", static_cast<int>(header->type))};
     }
     header_ = *header;
     has_header_ = true;
@@ -92,7 +91,7 @@ Channel::Input Channel::decode(const wire::FrameHeader& header, size_t at) {
   ByteView view(block_.get() + at, header.length);
   if (is_handshake(header.type)) {
     if (header.type == wire::FrameType::kHello && phase_ != Phase::kHandshake) {
-      return Broken{"a second hello"};
+      return Broken{"duplicate hello"};
     }
     auto handshake = wire::decode_handshake(header, view);
     if (!handshake) return Broken{std::move(handshake.error().text)};

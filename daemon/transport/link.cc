@@ -22,10 +22,7 @@ constexpr net::KeepAlive kKeepAlive{
 
 }  // namespace
 
-std::string remote_of(const Link::tcp::socket& socket) {
-  error_code error;
-  auto endpoint = socket.remote_endpoint(error);
-  if (error) return "a closed connection";
+std::string endpoint_text(const Link::tcp::endpoint& endpoint) {
   return fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
 }
 
@@ -37,8 +34,6 @@ Link::Link(std::shared_ptr<Channel> channel, tcp::socket socket, LinkOwner& owne
       socket_(std::move(socket)),
       resolver_(socket_.get_executor()),
       owner_(&owner) {}
-
-std::string Link::remote() const { return remote_of(socket_); }
 
 void Link::close() {
   owner_ = nullptr;
@@ -66,21 +61,21 @@ void Link::dial(const Address& address) {
         if (self->owner_ == nullptr) return;
         if (failed) {
           return self->owner_->on_dial_failed(
-              *self, fmt::format("the name cannot be resolved: {}", failed.message()));
+              *self, fmt::format("cannot resolve the name: {}", failed.message()));
         }
         self->connect({results.begin(), results.end()});
       });
 }
 
 void Link::connect(const std::vector<tcp::endpoint>& endpoints) {
-  boost::asio::async_connect(socket_, endpoints,
-                             [self = shared_from_this()](error_code error, const tcp::endpoint&) {
-                               if (self->owner_ == nullptr) return;
-                               if (error)
-                                 return self->owner_->on_dial_failed(*self, error.message());
-                               self->start();
-                               self->owner_->on_connected(*self);
-                             });
+  boost::asio::async_connect(
+      socket_, endpoints,
+      [self = shared_from_this()](error_code error, const tcp::endpoint& remote) {
+        if (self->owner_ == nullptr) return;
+        if (error) return self->owner_->on_dial_failed(*self, error.message());
+        self->start();
+        self->owner_->on_connected(*self, remote);
+      });
 }
 
 // ---- bytes
@@ -101,7 +96,7 @@ void Link::read() {
                             if (error) {
                               const bool has_ended = error == boost::asio::error::eof;
                               return self->owner_->on_failed(
-                                  *self, has_ended ? "closed by the other side" : error.message());
+                                  *self, has_ended ? "closed by the peer" : error.message());
                             }
                             self->owner_->on_read(*self, bytes);
                             if (self->owner_ != nullptr) self->read();
@@ -115,7 +110,7 @@ void Link::write() {
     const size_t sent = socket_.write_some(boost::asio::buffer(bytes.data(), bytes.size()), error);
     channel_->sent(sent);
     if (error == boost::asio::error::would_block) return wait_writable();
-    if (error) return fail_later(fmt::format("sending failed: {}", error.message()));
+    if (error) return fail_later(fmt::format("cannot send: {}", error.message()));
   }
   if (channel_->is_closing()) {
     // The peer sees the end behind the last byte; it closes, and so does this side's read.

@@ -20,7 +20,7 @@ class Link;
 // Never called from inside a function of Link.
 class LinkOwner {
  public:
-  virtual void on_connected(Link& link) = 0;
+  virtual void on_connected(Link& link, const boost::asio::ip::tcp::endpoint& remote) = 0;
   virtual void on_dial_failed(Link& link, const std::string& why) = 0;
   // So many bytes came into the channel's read_space().
   virtual void on_read(Link& link, size_t bytes) = 0;
@@ -40,8 +40,6 @@ class Link final : public std::enable_shared_from_this<Link> {
   Link(std::shared_ptr<Channel> channel, tcp::socket socket, LinkOwner& owner);
 
   const std::shared_ptr<Channel>& channel() const { return channel_; }
-  // The other end, for logs.
-  std::string remote() const;
 
   // Resolves, if the host is a name, and tries the addresses in turn.
   void dial(const Address& address);
@@ -67,6 +65,6 @@ class Link final : public std::enable_shared_from_this<Link> {
 };
 
 // "10.0.0.7:7001".
-std::string remote_of(const Link::tcp::socket& socket);
+std::string endpoint_text(const boost::asio::ip::tcp::endpoint& endpoint);
 
 }  // namespace connectd::transport

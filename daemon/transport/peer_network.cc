@@ -63,8 +63,8 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 
  private:
   // LinkOwner
-  void on_connected(Link& link) override {
-    peers_.connected(link.channel(), link.remote(), now());
+  void on_connected(Link& link, const tcp::endpoint& remote) override {
+    peers_.connected(link.channel(), endpoint_text(remote), now());
     carry_out();
   }
   void on_dial_failed(Link& link, const std::string& why) override {
@@ -87,6 +87,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 
   boost::asio::io_context& io_;
   tcp::acceptor acceptor_;
+  tcp::endpoint accepted_from_;  // written by accept(): a reset socket has no address any more
   boost::asio::steady_timer accept_timer_;
   boost::asio::steady_timer timer_;  // for Peers::next_deadline()
   Time timer_is_for_ = Time::max();
@@ -99,9 +100,10 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
 // ---- accepting
 
 void PeerNetwork::Impl::accept() {
-  acceptor_.async_accept([self = shared_from_this()](error_code error, tcp::socket socket) {
-    self->on_accepted(error, std::move(socket));
-  });
+  acceptor_.async_accept(accepted_from_,
+                         [self = shared_from_this()](error_code error, tcp::socket socket) {
+                           self->on_accepted(error, std::move(socket));
+                         });
 }
 
 void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
@@ -115,7 +117,7 @@ void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
     });
     return;
   }
-  if (auto channel = peers_.accepted(remote_of(socket), now())) {
+  if (auto channel = peers_.accepted(endpoint_text(accepted_from_), now())) {
     auto link = std::make_shared<Link>(channel, std::move(socket), *this);
     links_.emplace(channel->id(), link);
     link->start();

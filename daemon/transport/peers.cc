@@ -31,9 +31,9 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
   const auto strangers =
       std::ranges::count_if(loose_, [](const auto& loose) { return !loose.second->is_closing(); });
   if (static_cast<size_t>(strangers) >= kMaxPendingHandshakes) {
-    std::string text = "too many connections to the peer port that say nothing";
+    std::string text = "connection rejected: too many handshakes in progress";
     if (accept_gate_.opens(text, now)) {
-      LOG_WARNING("transport", "{}; a new one was closed", text);
+      LOG_WARNING("transport", "{} max={}", text, kMaxPendingHandshakes);
     }
     return nullptr;
   }
@@ -45,7 +45,7 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
 }
 
 void Peers::accept_failed(const std::string& why, Time now) {
-  std::string text = fmt::format("accepting a peer's connection failed: {}", why);
+  std::string text = fmt::format("cannot accept a peer connection: {}", why);
   if (accept_gate_.opens(text, now)) LOG_WARNING("transport", "{}", text);
 }
 
@@ -70,7 +70,7 @@ void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool
                    Time now) {
   std::string text = printable(refusal.text);
   if (accept_gate_.opens(text, now)) {
-    LOG_WARNING("transport", "refused the connection with {}: {}", channel->remote(), text);
+    LOG_WARNING("transport", "connection rejected address={}: {}", channel->remote(), text);
   }
   const auto closing =
       std::ranges::count_if(loose_, [](const auto& loose) { return loose.second->is_closing(); });
@@ -99,10 +99,10 @@ void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& hands
 void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, Time now) {
   const PeerPtr out = find_out(channel);
   const PeerPtr peer = out ? out : find_in(channel);
-  if (!peer) return broken(channel, "a refusal in place of a hello", now);
+  if (!peer) return broken(channel, "a refusal instead of a hello", now);
   wire::Refusal copy{refusal.code, printable(refusal.text)};
   std::string text =
-      fmt::format("node {} at {} refuses this node: {}", peer->id, channel->remote(), copy.text);
+      fmt::format("refused by node={} address={}: {}", peer->id, channel->remote(), copy.text);
   if (peer->gate.opens(copy.text, now)) LOG_WARNING("transport", "{}", text);
   if (out) {
     drop_out(*out);
@@ -145,7 +145,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   channel->set_phase(Phase::kMessages);
   channel->set_deadline(Time::max());
   effects_.write.push_back(channel);
-  LOG_DEBUG("transport", "node {} connected from {}", peer->id, channel->remote());
+  LOG_DEBUG("transport", "peer connected node={} address={}", peer->id, channel->remote());
   if (peer->is_out_up) {
     tell_reached(peer);
   } else if (!peer->out) {
@@ -161,7 +161,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   if (hello.node_id != peer->id) {
     refusal = wire::Refusal{
         wire::RefusalCode::kWrongNode,
-        fmt::format("node {} wants to talk to node {}, but at {} is node {}: check the members' "
+        fmt::format("node {} dialled node {} at {}, but node {} answered: check the members' "
                     "peer addresses",
                     options_.self, peer->id, channel->remote(), hello.node_id)};
   } else {
@@ -178,7 +178,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   peer->up_since = now;
   peer->out_hello = hello;
   if (peer->gate.opens("connected", now)) {
-    LOG_INFO("transport", "connected to node {} at {}", peer->id, channel->remote());
+    LOG_INFO("transport", "connected node={} address={}", peer->id, channel->remote());
   }
   tell_reached(peer);
 }
@@ -257,9 +257,9 @@ void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
 void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time now) {
   const PeerPtr peer = find_out(channel);
   if (!peer) return;
-  std::string text =
-      fmt::format("cannot reach node {} at {}: {}", peer->id, peer->dialled.to_string(), why);
-  if (peer->gate.opens(text, now)) LOG_WARNING("transport", "{}; trying on", text);
+  std::string text = fmt::format("peer unreachable node={} address={}: {}", peer->id,
+                                 peer->dialled.to_string(), why);
+  if (peer->gate.opens(text, now)) LOG_WARNING("transport", "{}; retrying", text);
   drop_out(*peer);
   dial_later(*peer, milliseconds(0), now);
 }
@@ -299,7 +299,7 @@ void Peers::advance(Time now) {
     const PeerPtr peer = find_out(channel);
     if (peer && peer->is_overflowing) {
       broken(channel,
-             fmt::format("it does not keep up: over {} bytes wait to be sent",
+             fmt::format("the peer is too slow: more than {} bytes are queued",
                          options_.output_bytes_max),
              now);
     } else if (channel->phase() == Phase::kDialling) {
@@ -355,8 +355,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     const bool was_closing = channel->is_closing();
     close(channel);
     if (!was_closing && accept_gate_.opens(why, now)) {
-      LOG_WARNING("transport",
-                  "a connection from {} to the peer port ended before it said who it is: {}",
+      LOG_WARNING("transport", "connection closed before the handshake address={}: {}",
                   channel->remote(), why);
     }
     return;
@@ -412,8 +411,7 @@ void Peers::on_message(const ChannelPtr& channel, Channel::Message input, Time n
       envelope != nullptr && (envelope->from != peer.id || envelope->to != options_.self)) {
     return broken(
         channel,
-        fmt::format("it sent a message from node {} to node {}", envelope->from, envelope->to),
-        now);
+        fmt::format("invalid message, from node {} to node {}", envelope->from, envelope->to), now);
   }
   peer.counters.messages_received++;
   peer.counters.bytes_received += input.frame_bytes;
@@ -432,7 +430,7 @@ void Peers::send(NodeId to, wire::PeerMessage message) {
   size_t before = output.size();
   if (!wire::append_frame(output, message)) {
     peer.counters.messages_dropped++;
-    LOG_ERROR("transport", "a message to node {} is over the limit of {} bytes and was dropped", to,
+    LOG_ERROR("transport", "message dropped: too large node={} max_bytes={}", to,
               wire::kMaxFrameBytes);
     return;
   }

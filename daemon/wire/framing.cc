@@ -85,8 +85,8 @@ class LengthParser final : public FrameParser {
     size_t length = load_le<uint32_t>(buffer.data());
     if (length > kMaxAnnouncedBytes) {
       text_ = fmt::format(
-          "a request of {} bytes is announced, over the {} that any server takes; is the client "
-          "speaking the framing \"length\" (u32 little-endian length, then the bytes)?",
+          "the frame announces a request of {} bytes, the limit of all servers is {}; does the "
+          "client use the framing \"length\" (u32 little-endian length, then the bytes)?",
           length, kMaxAnnouncedBytes);
       return bad_frame(text_);
     }

@@ -27,6 +27,12 @@ tl::unexpected<Error> malformed(std::string text) {
   return failure(ErrorKind::kMalformed, std::move(text));
 }
 
+tl::unexpected<Error> malformed_handshake(std::string_view what, const ByteReader& in) {
+  return malformed(fmt::format(
+      "a malformed {}: {}", what,
+      in.is_over_limit() ? "a text is longer than its limit" : "it is shorter than its fields"));
+}
+
 // ---- writing
 
 // Room for the header; what follows is the body.
@@ -279,9 +285,9 @@ std::string newer_text() {
 // Why the header, in front of what is left, is not taken. Checksum first, then kind.
 std::string refused_entry(const Reader& in, ByteView header) {
   const size_t length = load_le<uint32_t>(header.data() + 52);
-  if (length > in.left()) return "the header of an entry cannot be";
+  if (length > in.left()) return "invalid entry header";
   std::string what = unknown_in_entry({header.data(), kEntryHeaderBytes + length});
-  if (what.empty()) return "the header of an entry cannot be";
+  if (what.empty()) return "invalid entry header";
   return fmt::format("the entry at index {} has {}, which {}", load_le<uint64_t>(header.data()),
                      what, newer_text());
 }
@@ -289,7 +295,7 @@ std::string refused_entry(const Reader& in, ByteView header) {
 // Empty: fine, as far as it goes. (What is too short shows in in.ok().)
 std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
   auto count = in.number<uint32_t>();
-  if (count > in.left() / kEntryHeaderBytes) return "more entries announced than bytes";
+  if (count > in.left() / kEntryHeaderBytes) return "the entry count is larger than the frame";
   m.entries.reserve(count);
   Term last_term = m.prev_term;
   for (uint32_t i = 0; i < count; i++) {
@@ -302,7 +308,7 @@ std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
     if (!in.ok()) return "a truncated entry";
     if (entry.index != m.prev_index + 1 + i || entry.term < last_term || entry.term > sender_term) {
       return fmt::format(
-          "the entry at place {} has index {} and term {}, behind index {} and term {}", i,
+          "the entry at place {} has index {} and term {}, after index {} and term {}", i,
           entry.index, entry.term, m.prev_index + i, last_term);
     }
     if (!verify_entry(entry)) {
@@ -317,7 +323,7 @@ std::string read_proposals(Reader& in, ForwardProposals& m) {
   in.get(m.leader_term);
   auto count = in.number<uint32_t>();
   if (count > in.left() / kProposalHeaderBytes) {
-    return "more proposals announced than bytes";
+    return "the proposal count is larger than the frame";
   }
   m.proposals.reserve(count);
   for (uint32_t i = 0; i < count; i++) {
@@ -394,7 +400,7 @@ std::string read_envelope(Reader& in, FrameType type, raft::Envelope& envelope) 
       return {};
     }
     default:
-      return "a frame of the handshake, after the handshake";
+      return "handshake frame after the handshake";
   }
 }
 
@@ -628,7 +634,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     }
     in.number<uint16_t>();
     refusal.text = in.counted(kMaxRefusalBytes);
-    if (!in.ok()) return malformed("a malformed refusal: it is shorter than its fields");
+    if (!in.ok()) return malformed_handshake("refusal", in);
     return Handshake(std::move(refusal));
   }
   if (header.type != FrameType::kHello) {
@@ -652,7 +658,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   hello.plugin_level = in.number<uint32_t>();
   hello.cluster_name = in.counted(kMaxNameBytes);
   hello.plugin_name = in.counted(kMaxNameBytes);
-  if (!in.ok()) return malformed("a malformed hello: it is shorter than its fields");
+  if (!in.ok()) return malformed_handshake("hello", in);
   // They may be missing: then nothing is said.
   if (in.left() > 0) {
     hello.peer_address = in.counted(kMaxNameBytes);
@@ -660,7 +666,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
     hello.http_address = in.counted(kMaxNameBytes);
     hello.members_index = Index(in.number<uint64_t>());
     hello.priority = in.number<uint8_t>();
-    if (!in.ok()) return malformed("a malformed hello: truncated addresses");
+    if (!in.ok()) return malformed_handshake("hello", in);
   }
   if (in.left() > 0) {
     auto former = in.number<uint16_t>();

@@ -194,7 +194,7 @@ TEST_F(ClientPortTest, WhatTheFramingAnswersComesInItsPlace) {
   write(client, "a\n" + std::string(11, 'x') + "\n" + std::string(5000, 'y') + "\nb\n");
   ASSERT_TRUE(run_until([&] { return service_.submitted == 2; }));
   service_.deliver_all(1);
-  std::string too_large = "ERR TOOLARGE the request is over client.max_request (10 bytes)\n";
+  std::string too_large = "ERR TOOLARGE the request is larger than client.max_request (10 bytes)\n";
   std::string first = "a\n" + too_large + too_large;
   EXPECT_EQ(read_bytes(client, first.size()), first);
   service_.deliver_all(1);
@@ -251,7 +251,7 @@ TEST_F(ClientPortTest, TheNativeProtocolsMagicIsReserved) {
     settle();
     write(client, "D\x01hello");
     EXPECT_NE(read_until_closed(client).find(
-                  "BADFRAME this version of connectd does not speak the native protocol"),
+                  "BADFRAME this version of connectd does not support the native protocol"),
               std::string::npos);
     EXPECT_EQ(service_.submitted, 0u);
   }
@@ -384,8 +384,7 @@ TEST_F(ClientPortTest, UnfinishedRequestsShareOneBound) {
     settle();
   }
   std::string got = read_until_closed(clients.back());
-  EXPECT_EQ(got,
-            "ERR OVERLOADED too many large requests are on their way to this node; try again\n");
+  EXPECT_EQ(got, "ERR OVERLOADED too many large requests in progress on this node; try again\n");
   for (tcp::socket& client : clients) client.close();
   ASSERT_TRUE(run_until([&] { return port_->connections() == 0; }));
   tcp::socket again = dial();  // what they held was given back

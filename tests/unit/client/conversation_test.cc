@@ -19,7 +19,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-const std::string kTooLarge = "ERR TOOLARGE the request is over client.max_request (10 bytes)\n";
+const std::string kTooLarge =
+    "ERR TOOLARGE the request is larger than client.max_request (10 bytes)\n";
 
 // What a socket does, as far as the test lets it.
 class Driver final : public ConversationDriver {
@@ -257,7 +258,7 @@ TEST_F(ConversationTest, NativeMagicSplitAnywhereIsRefused) {
       driver_->give(magic.substr(0, cut));
       EXPECT_EQ(driver_->is_shut_down, cut == magic.size()) << cut;
       driver_->give(magic.substr(cut) + "get\n");
-      EXPECT_NE(driver_->got.find("BADFRAME this version of connectd does not speak"),
+      EXPECT_NE(driver_->got.find("BADFRAME this version of connectd does not support"),
                 std::string::npos)
           << cut;
       EXPECT_TRUE(driver_->is_shut_down);
@@ -471,7 +472,7 @@ TEST_F(ConversationTest, LargeInputOverTheBudgetIsOverloaded) {
   auto second = std::make_unique<Driver>(*shared_);
   second->give("a\n" + part);
   EXPECT_EQ(second->got,
-            "a\nERR OVERLOADED too many large requests are on their way to this node; try again\n");
+            "a\nERR OVERLOADED too many large requests in progress on this node; try again\n");
   EXPECT_TRUE(second->is_shut_down);
   EXPECT_FALSE(driver_->is_shut_down);
   second.reset();

@@ -141,14 +141,14 @@ TEST(ChannelTest, AClientOnThePeerPortIsTold) {
   for (const char* text : {"GET / HTTP/1.1\r\n", "incr\n", "C\n", "CONNECTE"}) {
     Reader reader;
     reader.give(text);
-    EXPECT_THAT(reader.why, HasSubstr("is a client talking to the peer port?")) << text;
+    EXPECT_THAT(reader.why, HasSubstr("is a client using the peer port?")) << text;
   }
 }
 
 TEST(ChannelTest, OnlyAHandshakeComesFirst) {
   Reader reader;
   reader.give(std::string(wire::kPeerMagic) + frame_of(heartbeat(1)));
-  EXPECT_THAT(reader.why, HasSubstr("where none may come"));
+  EXPECT_THAT(reader.why, HasSubstr("unexpected frame"));
   EXPECT_TRUE(reader.messages.empty());
 }
 
@@ -162,14 +162,14 @@ TEST(ChannelTest, OnlyARefusalComesToADialler) {
   EXPECT_EQ(reader.handshakes, 2);
   reader.channel.set_phase(Phase::kRefusalOnly);
   reader.give(frame_of(heartbeat(1)));
-  EXPECT_THAT(reader.why, HasSubstr("where none may come"));
+  EXPECT_THAT(reader.why, HasSubstr("unexpected frame"));
 }
 
 TEST(ChannelTest, ASecondHelloBreaks) {
   Reader reader;
   reader.give(greeting());
   reader.give(greeting().substr(wire::kPeerMagic.size()));
-  EXPECT_EQ(reader.why, "a second hello");
+  EXPECT_EQ(reader.why, "duplicate hello");
 }
 
 TEST(ChannelTest, AHeaderOverTheLimitTakesNoMemory) {

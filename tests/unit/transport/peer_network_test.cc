@@ -445,6 +445,25 @@ TEST_F(PeerNetworkTest, OtherProtocolVersionErrorNamesBoth) {
             "the older one");
 }
 
+// A reset before the accept leaves a socket that does not know its remote address any more.
+TEST_F(PeerNetworkTest, LogNamesAddressOfResetConnection) {
+  TestNode& node = add_node(1);
+  tcp::socket client(io_);
+  client.connect({boost::asio::ip::address_v4::loopback(), node.port});
+  const uint16_t port = client.local_endpoint().port();
+  client.set_option(boost::asio::socket_base::linger(true, 0));
+  client.close();
+  std::string log;
+  testing::internal::CaptureStderr();
+  run_until([&] {
+    log += testing::internal::GetCapturedStderr();
+    testing::internal::CaptureStderr();
+    return log.find("before the handshake") != std::string::npos;
+  });
+  testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr(fmt::format("address=127.0.0.1:{}: ", port)));
+}
+
 TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {
   PeersOptions options;
   options.handshake_timeout = milliseconds(100);
@@ -526,7 +545,7 @@ TEST_F(PeerNetworkTest, APortInUseIsAnErrorThatSaysSo) {
   EXPECT_EQ(listening.error().kind, ErrorKind::kAddressInUse);
   EXPECT_EQ(listening.error().text,
             fmt::format("cannot listen for peers at 127.0.0.1:{}: Address already in use; `ss "
-                        "-ltnp sport = :{}` shows who has it",
+                        "-ltnp sport = :{}` shows which process uses it",
                         a.port, a.port));
 }
 
@@ -536,7 +555,7 @@ TEST_F(PeerNetworkTest, AnAddressThatIsNotHereIsAnErrorThatNamesTheKey) {
   auto unknown = second.listen({"no-such-host.invalid", 1});
   ASSERT_FALSE(unknown);
   EXPECT_EQ(unknown.error().kind, ErrorKind::kBadConfig);
-  EXPECT_THAT(unknown.error().text, HasSubstr("look at listen.peer"));
+  EXPECT_THAT(unknown.error().text, HasSubstr("check listen.peer"));
   auto foreign = second.listen({"192.0.2.1", 7101});
   ASSERT_FALSE(foreign);
   EXPECT_EQ(foreign.error().kind, ErrorKind::kCannotListen);

@@ -138,7 +138,7 @@ class PeersTest : public testing::Test {
       channel->sent(length);
       if (!sink->is_closed()) node->peers->received(sink, length, now_);
     }
-    if (channel->is_closing()) node->peers->broken(sink, "closed by the other side", now_);
+    if (channel->is_closing()) node->peers->broken(sink, "closed by the peer", now_);
     return true;
   }
   void hang_up(const ChannelPtr& channel) {
@@ -147,7 +147,7 @@ class PeersTest : public testing::Test {
     const auto [node, sink] = end->second;
     ends_.erase(end);
     ends_.erase(sink.get());
-    node->peers->broken(sink, "closed by the other side", now_);
+    node->peers->broken(sink, "closed by the peer", now_);
   }
   // Lets the time go on, deadline by deadline.
   void pass(Duration time) {

@@ -140,7 +140,7 @@ TEST(LengthFraming, SkipsTooLargeRejectsAbsurdLength) {
   EXPECT_LE(out.buffer_max, 100 + kFrameSlackBytes);
   Lines lines = lines_of(make_length_parser, "GET / HTTP/1.1\r\n");
   ASSERT_EQ(lines.size(), 1u);
-  EXPECT_EQ(lines[0].substr(0, 46), "B:a request of 542393671 bytes is announced, o");
+  EXPECT_EQ(lines[0].substr(0, 46), "B:the frame announces a request of 542393671 b");
 }
 
 TEST(LengthFraming, RepliesAndErrors) {

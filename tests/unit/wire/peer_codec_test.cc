@@ -298,12 +298,12 @@ TEST(PeerCodec, EntriesMustBeContiguousAndTheirTermsMustRise) {  // catalogue ro
   EXPECT_NE(error_of(envelope(append)).find("the entry at place 1 has index 12 and term 6"),
             std::string::npos);
   append.entries = {entry_at(10, 5, "a")};
-  EXPECT_NE(error_of(envelope(append)).find("behind index 9 and term 6"), std::string::npos);
+  EXPECT_NE(error_of(envelope(append)).find("after index 9 and term 6"), std::string::npos);
   append.entries = {entry_at(10, 8, "a")};
   EXPECT_NE(error_of(envelope(append)).find("has index 10 and term 8"), std::string::npos);
   append.prev_index = Index(~uint64_t{0});
   append.entries = {entry_at(0, 7, "a")};
-  EXPECT_NE(error_of(envelope(append)).find("the header of an entry cannot be"), std::string::npos);
+  EXPECT_NE(error_of(envelope(append)).find("invalid entry header"), std::string::npos);
 }
 
 TEST(PeerCodec, EntryOfUnknownKindIsNamed) {
@@ -317,7 +317,7 @@ TEST(PeerCodec, EntryOfUnknownKindIsNamed) {
   EXPECT_NE(text.find("feature level 1"), std::string::npos) << text;
   // Checksum first, then kind.
   entry.checksum ^= 1;
-  EXPECT_NE(error_of(envelope(append)).find("the header of an entry cannot be"), std::string::npos);
+  EXPECT_NE(error_of(envelope(append)).find("invalid entry header"), std::string::npos);
 }
 
 TEST(PeerCodec, ForwardsOnlyWhatHoldersPropose) {
@@ -338,14 +338,14 @@ TEST(PeerCodec, CountsAreCheckedBeforeAnythingIsAllocated) {
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
   auto back = decode(with_body(bytes, body));
   ASSERT_FALSE(back);
-  EXPECT_NE(back.error().text.find("more entries announced"), std::string::npos);
+  EXPECT_NE(back.error().text.find("the entry count is larger"), std::string::npos);
 
   bytes = encode(ForwardProposals{Term(7), {}});
   body = bytes.substr(kFrameHeaderBytes);
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + body.size() - 4, 0xffffffff);
   back = decode(with_body(bytes, body));
   ASSERT_FALSE(back);
-  EXPECT_NE(back.error().text.find("more proposals announced"), std::string::npos);
+  EXPECT_NE(back.error().text.find("the proposal count is larger"), std::string::npos);
 }
 
 TEST(PeerCodec, UnknownComparedOrVerdictKindIsRejected) {
@@ -527,6 +527,25 @@ TEST(Handshake, ARefusalComesBackAsItWasAndALongTextIsCut) {
   ASSERT_TRUE(back);
   EXPECT_EQ(std::get<Refusal>(*back).code, RefusalCode::kDiskId);
   EXPECT_EQ(std::get<Refusal>(*back).text, std::string(kMaxRefusalBytes, 'x'));
+}
+
+TEST(Handshake, TextOverLimitIsNamedInTheError) {
+  std::string bytes;
+  append_refusal(bytes, {RefusalCode::kDiskId, std::string(kMaxRefusalBytes, 'x')});
+  auto error_with_length = [&](uint32_t length) {
+    std::string body = bytes.substr(kFrameHeaderBytes);
+    store_le<uint32_t>(reinterpret_cast<uint8_t*>(body.data()) + 4, length);
+    FrameHeader header = *decode_frame_header(as_bytes(bytes));
+    header.length = static_cast<uint32_t>(body.size());
+    header.checksum = checksum64(as_bytes(body), header.seed);
+    auto back = decode_handshake(header, as_bytes(body));
+    return back ? std::string() : back.error().text;
+  };
+  EXPECT_EQ(error_with_length(kMaxRefusalBytes), "");
+  EXPECT_NE(error_with_length(kMaxRefusalBytes + 1).find("longer than its limit"),
+            std::string::npos);
+  bytes = bytes.substr(0, bytes.size() - 1);
+  EXPECT_NE(error_with_length(kMaxRefusalBytes).find("shorter than its fields"), std::string::npos);
 }
 
 TEST(Handshake, OtherFramesAreRefusedBeforeIt) {
