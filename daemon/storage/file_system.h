@@ -1,10 +1,10 @@
-// The interface to the disk. Production uses RealFileSystem; tests and the simulator use a double
-// that loses what was not synced (sim/faulty_file_system.h).
+// The interface to the disk. Production uses RealFileSystem; tests and the simulator use a fake
+// that loses unsynced data (sim/faulty_file_system.h).
 //
-// Every operation says in its error what it was, on which path, and the operating system's reason.
-// Kinds: kNotFound when the path does not exist, kPermission when access is denied, kNoSpace when
-// the disk or a quota is full, kSyncFailed for other syncs, kDisk for all else. Nothing is retried,
-// but for interrupted calls and short writes.
+// Every error names the operation, the path, and the operating system's reason. Kinds: kNotFound
+// when the path does not exist, kPermission when access is denied, kNoSpace when the disk or a
+// quota is full, kSyncFailed for other failed syncs, kDisk for everything else. Nothing is retried
+// except interrupted calls and short writes.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,17 @@ class File {
   virtual ~File() = default;
   // Fills `to` from `offset`; fewer bytes only at the end of the file.
   virtual Result<size_t> read_at(uint64_t offset, std::span<uint8_t> to) const = 0;
-  // All bytes, or an error (then any part of them may be there).
+  // Writes all bytes, or returns an error (then any part of them may be written).
   virtual Result<void> write_at(uint64_t offset, ByteView bytes) = 0;
-  // Zeros from `offset` on, really written: later writes there need no new metadata.
+  // Writes real zeros from `offset` on: later writes there need no new metadata.
   virtual Result<void> fill_zeros(uint64_t offset, uint64_t bytes) = 0;
-  // Content and size are on the disk. After an error nothing may be assumed of what was written
-  // since the last success, not even when a repetition succeeds.
+  // Makes content and size durable. After an error, nothing is known about the writes since the
+  // last success, not even if a retry succeeds.
   virtual Result<void> sync() = 0;
   virtual Result<uint64_t> size() const = 0;
 };
 
-// Held until destroyed. A forked child does not hold it.
+// Held until destroyed. Not inherited by a forked child.
 class FileLock {
  public:
   virtual ~FileLock() = default;
@@ -44,7 +44,7 @@ class FileLock {
 enum class OpenMode : uint8_t {
   kRead,    // must exist
   kWrite,   // must exist; read and write
-  kCreate,  // read and write; created, and emptied if it was there
+  kCreate,  // read and write; created, or truncated if it exists
 };
 
 // Any thread. Paths are as given: '/' separates, none is resolved.
@@ -55,30 +55,32 @@ class FileSystem {
   // Replaces `to` if it exists. Durable after sync_directory().
   virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
   virtual Result<void> remove(const std::string& path) = 0;
-  // The names in the directory are on the disk.
+  // Makes the names in the directory durable.
   virtual Result<void> sync_directory(const std::string& path) = 0;
-  // With all missing parents (mode 0750), and each new name synced; no error when it exists.
+  // Also creates missing parents (mode 0750), and syncs each new name; no error if it exists.
   virtual Result<void> make_directory(const std::string& path) = 0;
   // Names (not paths) of the files in it, sorted; without "." and "..".
   virtual Result<std::vector<std::string>> list(const std::string& path) = 0;
   virtual Result<bool> exists(const std::string& path) = 0;
-  // Bytes that this process may still write there.
+  // Bytes that this process can still write there.
   virtual Result<uint64_t> free_bytes(const std::string& path) = 0;
-  // Creates the file when it is missing. kLocked with the holder's process id, where it is known,
-  // when another process, or this one, holds it.
+  // Creates the file if it is missing. kLocked, with the holder's process id if known, when another
+  // process or this one holds it.
   virtual Result<std::unique_ptr<FileLock>> lock(const std::string& path) = 0;
 };
 
-// POSIX. Two of them in one process do not know of each other's locks: have one.
+// POSIX. Create only one in a process: two would not see each other's locks.
 std::unique_ptr<FileSystem> make_real_file_system();
 
-// What went wrong by an errno value; `otherwise` where that does not tell. Any thread.
+// The error kind for an errno value; `otherwise` for unlisted values. Any thread.
 ErrorKind io_error_kind(int error_number, ErrorKind otherwise);
 
-// Whole file, refused over `limit` bytes. kNotFound when it does not exist.
+// Reads the whole file; an error if it is larger than `limit` bytes. kNotFound when it does not
+// exist.
 Result<std::string> read_file(FileSystem& files, const std::string& path, size_t limit);
-// Temporary name, sync, rename, sync of the directory: after success the file is durably the new
-// content, after a crash it is the old or the new one. `directory` must exist.
+// Writes a temporary file, syncs it, renames it, and syncs the directory. After success the new
+// content is durable; after a crash the file has the old or the new content. `directory` must
+// exist.
 Result<void> replace_file(FileSystem& files, const std::string& directory, const std::string& name,
                           ByteView content);
 

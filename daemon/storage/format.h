@@ -4,9 +4,9 @@
 //
 //   record := RecordHeader | body | zeros to a multiple of 8
 //
-// A batch is a record of kind batch followed by its entries, all in one segment. It counts as a
-// whole or not at all. All numbers are little-endian. docs/storage-format.md tells the rules and
-// shows an example; tests/unit/storage/format_test.cc holds the page to it.
+// A batch is a record of kind batch followed by its entries, all in one segment. It is valid as a
+// whole or not at all. All numbers are little-endian. docs/storage-format.md has the rules and an
+// example, which tests/unit/storage/format_test.cc checks.
 //
 // Validity of a record at offset o of segment s, in this order:
 //   1. o is a multiple of 8, and the RecordHeader lies in the segment;
@@ -35,11 +35,11 @@ namespace connectd::storage {
 inline constexpr uint32_t kLogVersion = 1;
 inline constexpr char kSegmentMagic[8] = {'C', 'O', 'N', 'N', 'W', 'A', 'L', '\0'};
 inline constexpr size_t kRecordAlignment = 8;
-// Indexes and terms over this are not reached by counting: sums with them cannot overflow.
+// No counter reaches this limit of indexes and terms, so sums with them cannot overflow.
 inline constexpr uint64_t kMaxNumber = uint64_t{1} << 62;
 
-// At offset 0. Written and synced before the file gets its name, so it is durable where the name
-// is; and all records of the segment before it are.
+// At offset 0. Written and synced before the file gets its name, so where the name exists, the
+// header is durable, and so are all records of the previous segment.
 struct SegmentHeader {
   char magic[8];
   uint32_t version;
@@ -84,7 +84,7 @@ static_assert(offsetof(RecordHeader, length) == 40);
 static_assert(offsetof(RecordHeader, checksum) == 48);
 
 struct BatchBody {
-  // Known durable when this was written: everything before this offset of this segment.
+  // Everything before this offset of this segment was durable when this was written.
   uint64_t durable_segment;
   uint64_t durable_offset;
   uint64_t hard_term;
@@ -122,7 +122,7 @@ constexpr uint64_t padded(uint64_t bytes) {
 constexpr uint64_t entry_record_bytes(size_t payload_bytes) {
   return padded(sizeof(RecordHeader) + wire::kEntryHeaderBytes + payload_bytes);
 }
-// Right bytes in a wrong place fail their checksum.
+// Seeding with the position makes misplaced records fail their checksum.
 constexpr uint64_t position_seed(uint64_t segment_id, uint64_t offset) {
   return segment_id * 0x9E3779B97F4A7C15u ^ offset;
 }

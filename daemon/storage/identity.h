@@ -1,7 +1,7 @@
-// The identity file: which node, disk and cluster a data directory belongs to. Written when the
-// directory is first used, when the cluster is formed, when the log is begun, and by `connectctl
-// recover`; replaced as a whole, durably. Start-up and the loop thread. The format is in
-// docs/storage-format.md.
+// The identity file: the node, disk and cluster that a data directory belongs to. Written when the
+// directory is first used, when the cluster is formed, when the log begins, and by `connectctl
+// recover`; always replaced as a whole and made durable. Used at start-up and by the loop thread.
+// The format is in docs/storage-format.md.
 #pragma once
 
 #include <cstdint>
@@ -21,22 +21,22 @@ inline constexpr const char* kIdentityFile = "identity";
 
 struct Identity {
   NodeId node_id;
-  DiskId disk_id;  // random, drawn when the directory is first used
-  // As handshakes compare it: that of the genesis, until the cluster is recovered from the loss of
-  // a majority. None before the cluster was formed.
+  DiskId disk_id;  // random, generated when the directory is first used
+  // Compared in handshakes. It is the id in the genesis until the cluster is recovered from a lost
+  // majority; none before the cluster is formed.
   ClusterId cluster_id;
-  std::string genesis;                          // the genesis; empty before
-  bool log_begun = false;                       // from here on an empty log is a lost log
+  std::string genesis;                          // the genesis; empty before the cluster is formed
+  bool log_begun = false;                       // from now on, an empty log is a lost log
   std::vector<ClusterId> former_cluster_ids{};  // before each recovery, in order
-  std::vector<raft::EntryId> skips{};           // entries that are not given to the plugin; sorted
+  std::vector<raft::EntryId> skips{};           // entries not passed to the plugin; sorted
   bool operator==(const Identity&) const = default;
 };
 
 std::string encode_identity(const Identity& identity);
-// kCorrupt with the reason, naming `path`; kNewerVersion when a newer connectd wrote it.
+// kCorrupt, with `path` and the reason; kNewerVersion when a newer connectd wrote it.
 Result<Identity> decode_identity(ByteView bytes, const std::string& path);
 
-// Nothing when the directory has no identity file.
+// None when the directory has no identity file.
 Result<std::optional<Identity>> load_identity(FileSystem& files, const std::string& directory);
 // Durable on return.
 Result<void> save_identity(FileSystem& files, const std::string& directory,

@@ -1,23 +1,22 @@
-// The write-ahead log of one node: entries and hard state, in segment files of one directory.
+// The write-ahead log of one node: entries and hard state, in the segment files of one directory.
 //
-// Promises. What append() has returned for is on the disk (LogOptions::sync). Bytes once synced are
-// never overwritten: a truncation is logical, the batch that replaces a suffix is appended after it
-// and wins at recovery. Damage below what is known to be durable is refused, never read over; an
-// incomplete end is cut, with a warning. After the first error of a write or sync the log refuses
-// everything: what is on the disk is then unknown until the next open().
+// Guarantees. When append() returns, its batches are durable (with LogOptions::sync). Synced bytes
+// are never overwritten: truncation is logical; the batch that replaces a suffix is appended after
+// it and takes precedence at recovery. Damage in the durable part is an error and is never skipped;
+// an incomplete end is cut, with a warning. After the first failed write or sync the log accepts
+// nothing more, because the contents of the disk are unknown until the next open().
 //
-// A full disk is no such error. Segments are filled ahead of use, so that only a new one needs
-// space, and nothing of the log depends on one that could not be made. One more, the reserve, is
-// kept for that moment: the log continues in it. While it is used up (has_reserve() is false) the
-// log's owner is to append no entries but what elections need; if even the reserve is full,
-// append() says kNoSpace and takes the same batches again later. The reserve is made again when
-// there is space.
+// A full disk is different. Segments are filled with zeros ahead of use, so only a new segment
+// needs space, and failing to create one does no harm. One spare segment, the reserve, is kept for
+// a full disk, and the log continues in it. While it is used up (has_reserve() is false), the owner
+// may append only what elections need; when even the reserve is full, append() returns kNoSpace and
+// accepts the same batches again later. The reserve is created again when there is space.
 //
-// Threads: append(), seal_if_idle() and reset() belong to the writer thread. prepare_next_segment()
-// and compact() belong to one other thread (each). read() and the getters: any thread. A mutex
-// guards the list of segments and the sparse index, and is never held over a disk operation.
+// Threads: append(), seal_if_idle() and reset() run on the writer thread. prepare_next_segment()
+// and compact() each run on one other thread. read() and the getters: any thread. A mutex guards
+// the list of segments and the sparse index; it is never held during a disk operation.
 //
-// The bytes are in docs/storage-format.md and storage/format.h.
+// The format is in docs/storage-format.md and storage/format.h.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +35,10 @@ namespace connectd::storage {
 
 inline constexpr uint64_t kMinSegmentBytes = 4096;
 inline constexpr uint64_t kMaxSegmentBytes = uint64_t{4} << 30;
-// A segment made while append() waits (the very first, and when no spare is there) is this small,
-// so that filling it with zeros costs little.
+// The size of a segment created while append() waits (the first one, or when there is no spare):
+// small, so that filling it with zeros is quick.
 inline constexpr uint64_t kQuickSegmentBytes = 4 << 20;
-// The reserve: as large as that, or as a segment if these are smaller.
+// The size of the reserve, or segment_bytes if that is smaller.
 inline constexpr uint64_t kReserveBytes = kQuickSegmentBytes;
 // Seal this long after the last batch.
 inline constexpr Duration kSealAfter = std::chrono::milliseconds(100);
@@ -49,17 +48,17 @@ struct LogOptions {
   bool sync = true;  // false: for experiments only; what append() wrote may be lost
 };
 
-// What append() takes: the hard state, and entries that follow the log's end or, with
+// An argument of append(): the hard state, and entries that follow the log's end or, with
 // `replaces_from`, replace everything from that index on. `entries` begin at `replaces_from` if it
-// is given and not above the last index; else right after the last index; they may be empty. Their
-// checksums are set and right.
+// is given and not above the last index, otherwise right after the last index; they may be empty.
+// Their checksums must be correct.
 struct LogBatch {
   raft::HardState hard_state;
   std::optional<Index> replaces_from;
   std::span<const raft::Entry> entries;
 };
 
-// An entry that the node must know of before it applies anything.
+// An entry that the node needs before it applies anything.
 struct RecoveredEntry {
   Index index;
   Term term;
@@ -67,7 +66,7 @@ struct RecoveredEntry {
   Slice payload;
 };
 
-// What open() found. Everything in it is durable.
+// The result of open(). Everything in it is durable.
 struct Recovered {
   raft::HardState hard_state;
   Index first_index{1};
@@ -87,58 +86,58 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // Recovers the log in `directory`, or begins one (an empty or missing directory). `snapshot` is
-  // the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, the log
-  // is restarted after it, keeping the hard state; if the log begins after it with a gap, that is
-  // damage. Errors: kCorrupt with file, offset, index and the command that shows it; kNewerVersion
-  // for a newer format, or a record, kind, field or group that this build does not know: then the
-  // log is as it was; kNoSpaceToBegin; kDisk or kSyncFailed.
+  // Recovers the log in `directory`, or begins one if the directory is empty or missing. `snapshot`
+  // is the newest valid snapshot ({0, 0}: none). If the log ends before it, or contradicts it, a
+  // new log begins after it with the same hard state; a gap between it and the log is damage.
+  // Errors: kCorrupt with file, offset, index and the command that shows the damage; kNewerVersion
+  // for a format, record, kind, field or group that this build does not know (the log is
+  // unchanged); kNoSpaceToBegin; kDisk or kSyncFailed.
   static Result<std::unique_ptr<Log>> open(FileSystem& files, std::string directory,
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
 
-  // Durable on return, all batches with one sync. Writer thread. With kNoSpace: the log
-  // needs a new segment, and neither it nor the reserve is to be had. Nothing is lost; call it
-  // again with the same batches (more may follow them), and nothing else of this thread's
-  // meanwhile. Part of them may be durable already.
+  // Makes all batches durable with one sync. Writer thread. kNoSpace: the log needs a new segment,
+  // and there is no space for it and no reserve. Nothing is lost: call it again with the same
+  // batches (more may follow them) before any other function of this thread. Some of them may be
+  // durable already.
   virtual Result<void> append(std::span<const LogBatch> batches) = 0;
-  // Call it now and then while there is nothing to append: kSealAfter after the last batch it
-  // writes one small record that says that everything before is durable. Writer thread.
+  // Call it periodically while there is nothing to append: kSealAfter after the last batch, it
+  // writes a small record which states that everything before it is durable. Writer thread.
   virtual Result<void> seal_if_idle(Time now) = 0;
-  // Wanted by seal_if_idle(): a batch is not sealed yet.
+  // True: the last batch is not sealed yet, so seal_if_idle() must be called.
   virtual bool wants_seal() const = 0;
-  // Drops all entries and begins an empty log after an installed snapshot. Durable on return. Not
-  // concurrent with compact(): it waits for it. Writer thread. After kNoSpace: call it again.
+  // Drops all entries and begins an empty log after an installed snapshot. Durable on return. It
+  // waits for a running compact(). Writer thread. After kNoSpace: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
 
-  // Durable entries `[from, to)`, at least one and then at most `max_bytes` (by Entry::weight),
-  // with their checksums verified. Stops at the end of the log. Empty when `from` is compacted or
-  // not there. While append() replaces a suffix, the old entries may still be returned. Errors:
+  // Reads durable entries `[from, to)`: at least one, then at most `max_bytes` (by Entry::weight),
+  // with verified checksums. Stops at the end of the log. Empty when `from` is compacted or
+  // missing. While append() replaces a suffix, the old entries may still be returned. Errors:
   // kCorrupt, kDisk. Any thread.
   virtual Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const = 0;
 
-  // Removes whole segments whose entries are all below `keep_from`; returns the first index that is
-  // left. The log must continue after a durable snapshot: keep_from <= its index + 1.
+  // Removes whole segments whose entries are all below `keep_from`; returns the first remaining
+  // index. The log must continue after a durable snapshot: keep_from <= its index + 1.
   virtual Result<Index> compact(Index keep_from) = 0;
-  // Makes the reserve, and then a zero-filled segment ready, where they are missing. A failure (no
-  // space) leaves the log as it is.
+  // Creates the reserve, then the next zero-filled segment, if they are missing. A failure (no
+  // space) leaves the log unchanged.
   virtual Result<void> prepare_next_segment() = 0;
   virtual bool wants_next_segment() const = 0;
-  // The space for the next few batches is sure, whatever the disk says. Any thread.
+  // The next few batches have space even if the disk is full. Any thread.
   virtual bool has_reserve() const = 0;
 
   virtual Index first_index() const = 0;
   virtual Index last_index() const = 0;      // durable
-  virtual uint64_t total_bytes() const = 0;  // of records in all segments, dead ones too
-  // Bytes of records from the one that holds `index` to the end: what a snapshot at `index` leaves
-  // after it. To the grain of the sparse index.
+  virtual uint64_t total_bytes() const = 0;  // of records in all segments, replaced ones too
+  // Bytes of records from the one with `index` to the end: the log that remains after a snapshot at
+  // `index`. As precise as the sparse index.
   virtual uint64_t bytes_from(Index index) const = 0;
 
  protected:
   Log() = default;
 };
 
-// ---- looking at a log from outside (connectctl inspect wal), read only
+// ---- inspecting a log (connectctl inspect wal), read only
 
 // A valid record, or a segment, that only a newer connectd can read.
 inline constexpr const char* kNewerKind = "newer";
@@ -162,8 +161,8 @@ class RecordVisitor {
   ~RecordVisitor() = default;
 };
 
-// Every record of every segment in order; continues after damage at the next valid record. An Error
-// only when the directory cannot be read.
+// Visits every record of every segment in order; after damage, continues at the next valid record.
+// Fails only when the directory cannot be read.
 Result<void> inspect_log(FileSystem& files, const std::string& directory, RecordVisitor& visitor);
 
 }  // namespace connectd::storage

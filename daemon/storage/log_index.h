@@ -1,9 +1,9 @@
-// Where entries lie in the log: a sparse map, one place per kAnchorBytes of records, so that its
-// size is bounded by the log's size on disk and not by the number of entries.
+// Maps an index to its place in the log: a sparse map with one place per kAnchorBytes of records,
+// so its size depends on the log's size on disk and not on the number of entries.
 //
-// An anchor {index, place} stands for the indexes up to the next anchor's: from its place on, the
-// entries with these indexes follow each other in the same segment, with no older version of them
-// in between. A truncation drops anchors from the end; the next entry gets one of its own.
+// An anchor {index, place} covers the indexes up to the next anchor: from its place on, the entries
+// with these indexes follow each other in the same segment, without older versions of them in
+// between. A truncation drops anchors from the end, and the next entry gets its own anchor.
 //
 // A plain value; guarded by its owner.
 #pragma once
@@ -26,7 +26,7 @@ struct Anchor {
 
 class LogIndex {
  public:
-  // The entry after the last one.
+  // Adds the entry after the last one.
   void add(Index index, uint64_t segment_id, uint64_t offset) {
     if (!truncated_ && !anchors_.empty()) {
       const Anchor& last = anchors_.back();

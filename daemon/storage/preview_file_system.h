@@ -1,9 +1,9 @@
-// A directory as a start of the node would find it, without touching it: for `connectctl recover`,
-// which has to know how a log ends before it may change anything.
+// A read-only view of a data directory as a starting node would see it, for `connectctl recover`,
+// which must know how a log ends before it changes anything.
 //
-// Reads go through; everything that changes the disk is taken and dropped. That is enough to open a
-// log or a snapshot store: what recovery writes are bytes that are there already, zeros behind the
-// log's end, a seal, and new or removed files that it does not read again.
+// Reads go through; all changes are accepted and dropped. That is enough to open a log or a
+// snapshot store: recovery writes only bytes that exist already, zeros after the log's end, a seal,
+// and new or removed files that it does not read again.
 //
 // Any thread. It must not outlive `under`.
 #pragma once
@@ -21,7 +21,7 @@ class PreviewFileSystem final : public FileSystem {
   Result<void> remove(const std::string&) override { return {}; }
   Result<void> sync_directory(const std::string&) override { return {}; }
   Result<void> make_directory(const std::string&) override { return {}; }
-  // Of a directory that is not there: empty, as if it had just been made.
+  // A missing directory is listed as empty, as if it had just been created.
   Result<std::vector<std::string>> list(const std::string& path) override;
   Result<bool> exists(const std::string& path) override { return under_.exists(path); }
   Result<uint64_t> free_bytes(const std::string& path) override { return under_.free_bytes(path); }

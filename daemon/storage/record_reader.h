@@ -28,33 +28,34 @@ enum class ReadStatus : uint8_t {
   kRecord,
   kEnd,      // the limit, or zeros where a record would begin
   kInvalid,  // neither; why() says what is wrong
-  kNewer,    // right by its checksums, but this build does not know its kind or one of its fields:
+  kNewer,    // correct checksums, but this build does not know its kind or one of its fields:
              // a newer connectd wrote it. why() says what; the Record has its place
 };
 
-// What a newer connectd wrote: kMismatch, with what an operator is to do. `what`: as why().
+// The error for a record of a newer connectd: kNewerVersion, with the remedy. `what`: from why().
 Error newer_record(const std::string& path, const Record& record, const std::string& what);
 
 class RecordReader {
  public:
-  // Reads [offset, limit) of the segment. `chunk_bytes` at a time; more for a longer record.
+  // Reads [offset, limit) of the segment, `chunk_bytes` at a time; more for a longer record.
   RecordReader(const File& file, uint64_t segment_id, uint64_t offset, uint64_t limit,
                size_t chunk_bytes);
 
-  // The record at offset(), which then moves after it (kRecord only). An Error is a failed read.
+  // Reads the record at offset(), and moves offset() after it (kRecord only). An Error is a failed
+  // read.
   Result<ReadStatus> next(Record& record);
-  // As next(), but leaves entries below `from` unchecked beyond their headers.
+  // From now on, next() checks only the headers of entries below `from`.
   void skip_entries_below(Index from) { skip_below_ = from; }
 
-  // Continues from there; what is in memory is used.
+  // Continues at `offset`; keeps the chunk in memory.
   void seek(uint64_t offset) { offset_ = offset; }
 
   uint64_t offset() const { return offset_; }
   const std::string& why() const { return why_; }
   uint64_t bytes_read() const { return bytes_read_; }
 
-  // Moves on by 8 bytes at a time to the next valid batch or seal (kRecord: after it), or to any
-  // record of a newer connectd (kNewer: in front of it). kEnd: there is none up to the limit.
+  // Searches, 8 bytes at a time, for the next valid batch or seal (kRecord: moves after it), or a
+  // record of a newer connectd (kNewer: stays before it). kEnd: there is none up to the limit.
   Result<ReadStatus> find_next(Record& record);
   // The bytes from offset() to the limit are all zero.
   Result<bool> rest_is_zero();
@@ -81,10 +82,10 @@ class RecordReader {
   size_t chunk_size_ = 0;  // valid bytes
 };
 
-// In a segment header that is right by its checksum: what only a newer connectd writes. Empty:
+// Describes what only a newer connectd writes in a segment header with a correct checksum. Empty:
 // nothing.
 std::string unknown_in_segment_header(const SegmentHeader& header, uint64_t segment_id);
-// Checks `bytes` (sizeof(SegmentHeader) of them) by the validity rule; empty: valid, else why not.
+// Checks a segment header by the validity rule. Empty: valid; otherwise the reason.
 std::string check_segment_header(const SegmentHeader& header, uint64_t segment_id,
                                  uint64_t file_bytes);
 

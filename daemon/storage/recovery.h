@@ -1,6 +1,6 @@
-// Reads a log directory back: which segments count, what is in them, where the log ends. It decides
-// between damage (refused) and a torn end (cut), and makes durable what it found. Start-up, one
-// thread. The rules are in docs/storage-format.md.
+// Recovers a log directory: finds the segments in use, their contents, and the end of the log. It
+// distinguishes damage (an error) from a torn end (cut), and makes its findings durable. Start-up,
+// one thread. The rules are in docs/storage-format.md.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Segment {
   uint64_t end = 0;
 };
 
-// All that is known of a log after recovery; the log continues from there.
+// The state of a log after recovery, from which the log continues.
 struct LogState {
   std::vector<Segment> segments;  // by id, without gaps; the last one takes appends
   LogIndex index;
@@ -43,7 +43,7 @@ std::string segment_name(uint64_t segment_id);
 // 0: not the name of a segment.
 uint64_t segment_id_of(const std::string& name);
 
-// No segments in `state` on return: the directory holds no log. Temporary files are removed.
+// `state` has no segments on return if the directory has no log. Removes temporary files.
 Result<void> recover_log(FileSystem& files, const std::string& directory, LogState& state,
                          std::vector<std::string>& warnings, uint64_t& bytes_read);
 

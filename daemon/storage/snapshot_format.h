@@ -4,16 +4,16 @@
 //
 //   block := BlockHeader | stored bytes
 //
-// First the blocks of the metadata, then those of the plugin's stream, then one trailer. A block's
-// bytes are stored as they are when `stored_bytes` equals `plain_bytes`, and are one zstd frame
-// when it is less; it is never more. All numbers are little-endian.
+// The metadata blocks come first, then those of the plugin's stream, then one trailer. A block is
+// stored uncompressed when `stored_bytes` equals `plain_bytes`, and as one zstd frame when it is
+// less; it is never more. All numbers are little-endian.
 //
-// Validity: the header's checksum fits; each block header's checksum (seeded with the block's
-// offset in the file) and its stored bytes' checksum fit; sizes are within their bounds; kinds come
-// in order; the metadata blocks hold together as many bytes as the header says; the trailer is the
-// last thing in the file and its counts and chain fit. The chain, XXH3 over each block header
-// seeded with the chain so far (at first the header's checksum), makes a block of another file, or
-// one left out, fail.
+// Validity: the header's checksum matches; each block header's checksum (seeded with the block's
+// offset in the file) and the checksum of its stored bytes match; sizes are within their limits;
+// kinds come in order; the metadata blocks have together as many bytes as the header states; the
+// trailer ends the file, and its counts and chain match. The chain is XXH3 over each block header,
+// seeded with the chain so far (at first the header's checksum); it detects missing blocks and
+// blocks of another file.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ namespace connectd::storage {
 
 inline constexpr uint32_t kSnapshotVersion = 1;
 inline constexpr char kSnapshotMagic[8] = {'C', 'O', 'N', 'N', 'S', 'N', 'A', 'P'};
-inline constexpr uint32_t kMaxBlockBytes = 1 << 20;  // plain; a file may state less
+inline constexpr uint32_t kMaxBlockBytes = 1 << 20;  // uncompressed; a file may state less
 
 struct SnapshotHeader {
   char magic[8];

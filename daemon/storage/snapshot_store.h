@@ -1,18 +1,16 @@
-// Snapshot files of one node, in one directory: taken here or received from the leader,
-// checksummed, compressed, published whole. A file has its final name only when all of it is
-// durable; temporary files are removed at open(). The newest valid one counts: a damaged one is
-// skipped, loudly.
+// The snapshot files of one node, in one directory: taken here or received from the leader,
+// checksummed and compressed. A file gets its final name only when all of it is durable; open()
+// removes temporary files. The newest valid file is used; damaged ones are skipped with a warning.
 //
-// One that is being received is kept across restarts, as a file whose name says which snapshot file
-// it is a part of; at most one is.
+// At most one partially received file is kept across restarts; its name identifies the snapshot
+// file that it is a part of.
 //
-// A snapshot is: the mark (last index and term it covers), metadata (opaque bytes of the node, in
-// one piece: sessions, membership, settings, digest), and the plugin's bytes as a stream. None of
-// it is held in memory whole. The bytes are in docs/storage-format.md and
-// storage/snapshot_format.h.
+// A snapshot consists of the mark (last index and term it covers), metadata (opaque bytes of the
+// node: sessions, membership, settings, digest), and the plugin's bytes as a stream, which is never
+// in memory as a whole. The format is in docs/storage-format.md and storage/snapshot_format.h.
 //
-// Threads: the store and what it hands out may be used from different threads; each Writer, Reader,
-// Source and Receiver by one at a time.
+// Threads: the store and the objects that it returns may be used from different threads; each
+// Writer, Reader, Source and Receiver by one at a time.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +30,12 @@
 namespace connectd::storage {
 
 inline constexpr size_t kMaxSnapshotMetadataBytes = 256 << 20;
-inline constexpr size_t kSnapshotChunkBytes = 256 << 10;  // of the stream, before compression
+inline constexpr size_t kSnapshotChunkBytes = 256 << 10;  // of the stream, uncompressed
 
 struct SnapshotOptions {
   size_t keep = 2;            // published files; at least 1
-  int compression_level = 1;  // zstd; 0: stored as they are
-  // Plain bytes of a block, at most kSnapshotChunkBytes: what can be checked by itself.
+  int compression_level = 1;  // zstd; 0: uncompressed
+  // Uncompressed bytes of a block, the unit of verification; at most kSnapshotChunkBytes.
   size_t block_bytes = kSnapshotChunkBytes;
 };
 
@@ -47,29 +45,29 @@ struct SnapshotInfo {
   std::string name;  // in the directory
 };
 
-// Takes a snapshot's bytes. Destroyed before finish(): nothing is left of it.
+// Writes a snapshot. If destroyed before finish(), no file remains.
 class SnapshotWriter {
  public:
   virtual ~SnapshotWriter() = default;
   virtual Result<void> write(ByteView bytes) = 0;
-  // Publishes it, durably, and drops what is over SnapshotOptions::keep.
+  // Publishes it durably, and removes the oldest files over SnapshotOptions::keep.
   virtual Result<SnapshotInfo> finish() = 0;
 };
 
-// Gives them back. Every byte was verified before open_*() returned, and is verified again as it is
-// read.
+// Reads a snapshot. open_*() verified every byte before it returned; each is verified again when it
+// is read.
 class SnapshotReader {
  public:
   virtual ~SnapshotReader() = default;
   virtual const SnapshotInfo& info() const = 0;
   virtual const std::string& metadata() const = 0;
-  // Of the whole stream, uncompressed: the plugin is told before it reads the first byte.
+  // Of the whole stream, uncompressed: the plugin gets this number before it reads.
   virtual uint64_t stream_bytes() const = 0;
   // The next bytes of the stream; 0: the end.
   virtual Result<size_t> read(std::span<uint8_t> to) = 0;
 };
 
-// The file as it is, for streaming to a follower. Stays readable when the store drops the file.
+// The raw file, for streaming to a follower. Remains readable after the store removes the file.
 class SnapshotSource {
  public:
   virtual ~SnapshotSource() = default;
@@ -79,21 +77,21 @@ class SnapshotSource {
   virtual Result<Slice> read(uint64_t offset, size_t length) const = 0;
 };
 
-// Receives a file as a SnapshotSource gave it. Destroyed: what came stays, for the next receiver of
-// the same file.
+// Receives the raw file of a SnapshotSource. When destroyed, the received part stays for the next
+// receiver of the same file.
 class SnapshotReceiver {
  public:
   virtual ~SnapshotReceiver() = default;
   virtual const wire::SnapshotFile& file() const = 0;
   virtual uint64_t received() const = 0;  // bytes from the start of the file
-  // Chunks in order. One that was received already is ignored; a gap is an error (kCorrupt).
+  // Chunks in order. A chunk that was already received is ignored; a gap is an error (kCorrupt).
   virtual Result<void> write(uint64_t offset, ByteView bytes) = 0;
-  // All bytes are there: reads every one of them. kCorrupt when they are not the snapshot that was
-  // announced.
+  // Once all bytes are received: reads and checks all of them. kCorrupt when they are not the
+  // announced snapshot.
   virtual Result<std::unique_ptr<SnapshotReader>> verify() = 0;
-  // After verify(): durable, and under its name.
+  // After verify(): makes it durable under its final name.
   virtual Result<SnapshotInfo> publish() = 0;
-  // Nothing is left of it.
+  // Removes the received part.
   virtual void discard() = 0;
 };
 
@@ -103,39 +101,39 @@ class SnapshotStore {
   SnapshotStore(const SnapshotStore&) = delete;
   SnapshotStore& operator=(const SnapshotStore&) = delete;
 
-  // Creates the directory when it is missing; removes half-written files. The store must outlive
-  // what it hands out.
+  // Creates the directory if it is missing; removes half-written files. The store must outlive the
+  // objects that it returns.
   static Result<std::unique_ptr<SnapshotStore>> open(FileSystem& files, std::string directory,
                                                      SnapshotOptions options);
 
-  // Published files, newest first. Their names only: nothing is verified.
+  // Published files, newest first. Only their names are read; nothing is verified.
   virtual std::vector<SnapshotInfo> list() const = 0;
 
   virtual Result<std::unique_ptr<SnapshotWriter>> begin(raft::SnapshotMark mark,
                                                         ByteView metadata) = 0;
-  // Continues where an earlier receiver of this very file ended, with what is whole of it: each
-  // block is checked, and what a power cut left half-written does not count. A part of another file
-  // is removed. One at a time.
+  // Continues after the complete blocks of an earlier receiver of the same file: each block is
+  // checked, and blocks that a power cut left half-written are dropped. A part of another file is
+  // removed. One at a time.
   virtual Result<std::unique_ptr<SnapshotReceiver>> receive(const wire::SnapshotFile& file) = 0;
-  // What is there in part, from this life or an earlier one.
+  // The partially received file, from this run or an earlier one.
   virtual std::optional<wire::SnapshotFile> partial() const = 0;
-  // Removes it. Without a receiver of it.
+  // Removes it. There must be no receiver of it.
   virtual void drop_partial() = 0;
-  // kNotFound when there is none; kCorrupt when it is damaged.
+  // kNotFound when it does not exist; kCorrupt when it is damaged.
   virtual Result<std::unique_ptr<SnapshotReader>> open_reader(raft::SnapshotMark mark) = 0;
-  // Null when there is no snapshot. A damaged one is skipped, with a line in `warnings`; when there
-  // are only damaged ones: kCorrupt.
+  // Null when there is no snapshot. Damaged ones are skipped, each with a line in `warnings`;
+  // kCorrupt when all are damaged.
   virtual Result<std::unique_ptr<SnapshotReader>> open_newest(
       std::vector<std::string>& warnings) = 0;
-  // Verified first, all of it: a follower would refuse a damaged one again and again. kCorrupt
-  // then.
+  // Verifies the whole file first, because a follower would reject a damaged one again and again:
+  // kCorrupt.
   virtual Result<std::unique_ptr<SnapshotSource>> open_source(raft::SnapshotMark mark) = 0;
 
  protected:
   SnapshotStore() = default;
 };
 
-// Reads one file from outside (connectctl inspect snapshot), verifying all of it.
+// Reads and verifies a whole file (connectctl inspect snapshot).
 struct SnapshotContent {
   SnapshotInfo info;
   std::string writer;  // program and version that took it
@@ -143,10 +141,10 @@ struct SnapshotContent {
   uint64_t stream_bytes = 0;  // of the plugin, uncompressed
   uint64_t chunks = 0;
 };
-// `metadata`: where to put that; may be null.
+// `metadata`: receives the metadata; may be null.
 Result<SnapshotContent> inspect_snapshot(FileSystem& files, const std::string& path,
                                          std::string* metadata = nullptr);
-// The same for who wants what is in it. As SnapshotStore::open_reader().
+// Opens a file for its contents. Errors as SnapshotStore::open_reader().
 Result<std::unique_ptr<SnapshotReader>> open_snapshot_file(FileSystem& files,
                                                            const std::string& path);
 

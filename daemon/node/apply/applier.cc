@@ -10,10 +10,10 @@
 namespace connectd::node {
 namespace {
 
-// Tasks that may wait for the apply thread. The loop hands out more only when the core's bound on
-// unapplied entries allows it, so this many are never there.
+// Tasks that may wait for the apply thread. The core's bound on unapplied entries keeps the loop
+// well below this number.
 constexpr size_t kMaxQueuedTasks = 1 << 20;
-// What the loop may do inline in one turn, in entries and reads.
+// How many entries and reads the loop may execute inline in one turn.
 constexpr size_t kInlineWeight = 512;
 
 int64_t thread_cpu_ns() {
@@ -98,8 +98,7 @@ void Applier::advance() {
 }
 
 bool Applier::try_inline() {
-  // All that is queued, not only this turn's: an earlier turn's snapshot may not have been taken
-  // yet.
+  // Counts all queued tasks, not only this turn's: an earlier turn's snapshot may still be queued.
   if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_)
     return false;
   std::unique_lock baton(baton_, std::try_to_lock);
@@ -151,7 +150,7 @@ void Applier::work(std::vector<Task>& tasks) {
                      capturing_ = false;
                    },
                    [&](RestoredState& restored) {
-                     // The loop hands out nothing behind a snapshot's mark before this.
+                     // Before this, the loop hands out nothing after a snapshot's mark.
                      CHECK(state_.applied <= restored.state.applied);
                      state_ = std::move(restored.state);
                      instance_ = std::move(restored.instance);
@@ -176,7 +175,7 @@ void Applier::work(std::vector<Task>& tasks) {
 void Applier::publish() {
   channel_.merge([this](ApplyResults& results, bool collected) {
     if (collected) return std::swap(results, fresh_);
-    // The loop has not come by: one more batch behind what waits.
+    // The loop has not fetched the previous results: append this batch to them.
     size_t shift = results.bytes.size();
     results.bytes += fresh_.bytes;
     for (ApplyResults::Item& item : fresh_.items) {
@@ -210,7 +209,7 @@ void Applier::look_at_deadline() {
   fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
 }
 
-// An operator's decision about this very entry: another one that has its index is not meant
+// An operator chose to skip exactly this entry, not another one with the same index
 // (docs/operations.md, "An entry that makes the plugin fail").
 bool Applier::is_skipped(const raft::Entry& entry) const {
   return std::ranges::binary_search(options_.skips,
@@ -227,7 +226,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
     failed_ = true;
     supervisor_.fail(std::move(error));
   };
-  // The plugin failed on this entry, and will at each start; so will every other replica's.
+  // The plugin failed on this entry and will fail on it at every start, on every replica.
   auto plugin_failed = [&](Error error) {
     error.text += fmt::format(
         ". If every member fails like this, none has applied the entry, and the plugin cannot be "
@@ -243,12 +242,12 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kCommand: {
       auto verdict = state_.sessions.admit(entry.session, entry.sequence, entry.acked_below);
       if (verdict != SessionTable::Verdict::kApply) {
-        // Not applied, on no node; the digest says so.
+        // No node applies it, which the digest records.
         status = -static_cast<int32_t>(verdict);
         break;
       }
       if (skipped) {
-        // The session continues after it, and its holder has a definite answer.
+        // The session continues after it, and its holder gets a definite answer.
         status = kSkippedStatus;
       } else {
         auto done = instance_->apply(context, entry.payload.view(), scratch_);
@@ -289,7 +288,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
       if (!members) return fail(members.error());
       state_.conf = conf;
       state_.members = std::move(*members);
-      // While the cluster is joint, who leaves still serves its clients.
+      // In a joint configuration, a leaving member still serves its clients.
       if (!conf.is_joint()) {
         for (NodeId id : state_.members.removed) state_.sessions.close_all_of(id);
       }
@@ -340,8 +339,7 @@ void Applier::read_one(ReadTask& task) {
   } else {
     fresh_.bytes += status.error().text;
     done.code = ReplyCode::kPlugin;
-    if (status.error().kind !=
-        ErrorKind::kRequestFailed) {  // the plugin says that its state is broken
+    if (status.error().kind != ErrorKind::kRequestFailed) {  // the plugin reports a broken state
       failed_ = true;
       supervisor_.fail(status.error());
     }
@@ -360,12 +358,12 @@ plugin::SnapshotContext Applier::snapshot_context() const {
   return context;
 }
 
-// The hash is not part of the digest chain: builds of the plugin may write other bytes for the same
-// state, and what cannot be compared must not look like a difference.
+// The hash is not part of the digest chain: builds of the plugin may write different bytes for the
+// same state, and incomparable hashes must not look like a divergence.
 Result<void> Applier::hash_state() {
   if (!instance_->plugin().has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) return {};
   if (options_.capturer != nullptr) {
-    // While something else is captured this member has no say at this index.
+    // While another capture is in progress, this member skips the comparison at this index.
     if (capturing_) return {};
     auto capture = options_.capturer->begin(instance_, snapshot_context());
     if (!capture) {
@@ -388,7 +386,8 @@ Result<void> Applier::hash_state() {
   return {};
 }
 
-// Mark, metadata and the plugin's bytes are of one moment: between two entries, on this thread.
+// Mark, metadata and the plugin's bytes are consistent: they are taken between two entries, on this
+// thread.
 void Applier::snapshot(How how) {
   const raft::SnapshotMark mark{state_.applied, state_.applied_term};
   state_.plugin_version = instance_->plugin().version();

@@ -1,10 +1,10 @@
 // The replicated state machine of one node: the plugin's instance, the sessions, the digest chain
-// and the applied index. Gets committed entries and reads in order, gives replies.
+// and the applied index. Executes committed entries and reads in order, and returns replies.
 //
-// Who holds the baton applies. Usually that is the apply thread (run()); when nothing is queued the
-// loop takes the baton and applies a small batch itself (advance()), which saves two thread
-// hand-overs on the path of a request. A plugin that is slow loses that privilege. The plugin sees
-// one call at a time in both cases. The simulator turns the crank with poll_once().
+// The thread that holds the mutex baton_ applies. Usually that is the apply thread (run()); when
+// nothing is queued, the loop applies a small batch itself (advance()), which saves two thread
+// switches per request. A slow plugin always runs on the apply thread. Either way the plugin sees
+// one call at a time. The simulator calls poll_once().
 #pragma once
 
 #include <atomic>
@@ -29,24 +29,24 @@
 
 namespace connectd::node {
 
-// What applying `entry` may depend on: the same on every node.
+// The context in which `entry` is applied: the same on every node.
 plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis);
 
-// Sees all that a replica applies, on the thread that applies: for the simulator's checkers.
+// Observes everything that a replica applies, on the applying thread. For the simulator's checkers.
 class ApplyObserver {
  public:
-  // `state` is as it is behind `entry`. A command that the sessions did not admit has a negative
+  // `state` is the state after `entry`. A command that the sessions did not admit has a negative
   // status and no reply.
   virtual void on_applied(const raft::Entry& entry, int32_t status, ByteView reply,
                           const ReplicatedState& state) = 0;
-  // A snapshot took the state's place: at start, or one from the leader.
+  // A snapshot replaced the state: at start, or one from the leader.
   virtual void on_restored(const ReplicatedState& state) = 0;
 
  protected:
   ~ApplyObserver() = default;
 };
 
-// What the applier tells the loop, in the order in which it happened.
+// Results for the loop, in the order in which they happened.
 struct ApplyResults {
   struct CommandApplied {  // of this node's own session
     SessionId session;
@@ -90,10 +90,10 @@ struct ApplyResults {
   std::string bytes;
   Index applied;
   uint64_t digest = 0;
-  // Of the entries up to `applied`, without gaps; what was before a replaced state is left out.
+  // Of the entries up to `applied`, without gaps; those before a replaced state are left out.
   std::vector<uint64_t> digests;
   int64_t stamp_ns = 0;
-  // The plugin wants a tick then (log time); INT64_MAX: none.
+  // When the plugin wants a tick (log time); INT64_MAX: never.
   int64_t next_deadline_ns = INT64_MAX;
 
   bool empty() const { return items.empty() && !applied; }
@@ -106,16 +106,16 @@ class Applier final {
     NodeId self;
     uint64_t incarnation = 0;
     bool allow_inline = true;
-    int64_t inline_ns_max = 200'000;  // CPU time; a turn that takes longer is the last one inline
+    int64_t inline_ns_max = 200'000;  // CPU time; after a longer turn, nothing runs inline any more
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
     ApplyObserver* observer = nullptr;
-    std::vector<raft::EntryId> skips{};  // entries that the plugin is not given; sorted
-    // How the state is captured; none: snapshots are written on the apply thread. Lives as long.
+    std::vector<raft::EntryId> skips{};  // entries not passed to the plugin; sorted
+    // Captures the state; null: snapshots are written on the apply thread. Outlives the applier.
     plugin::Capturer* capturer = nullptr;
   };
-  // `supervisor` is woken on the apply thread when there are results, and told when the replica
-  // must stop. `snapshots` is used on the applying thread only for writing.
+  // `supervisor` is woken from the apply thread when there are results, and notified when the
+  // replica must stop. The applying thread uses `snapshots` only for writing.
   Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
           Supervisor& supervisor);
 
@@ -125,11 +125,12 @@ class Applier final {
   using How = SnapshotHow;
   // SnapshotTaken, Captured or SnapshotFailed follows.
   void take_snapshot(How how = How::kCapture);
-  // What was captured has been written, or will not be: the next capture may begin.
+  // The capture has been written or dropped: the next one may begin.
   void release(std::unique_ptr<plugin::Capture> capture);
   void replace(RestoredState state);
-  // Called behind the five above: runs what is queued on the calling thread, if nobody else does,
-  // it is little and no snapshot; else wakes the apply thread.
+  // Call it after the five functions above. Runs the queued tasks on the calling thread if they are
+  // few, contain no snapshot, and no other thread is running them; otherwise wakes the apply
+  // thread.
   void advance();
   // Results since the last call; null: none. Valid until the next call.
   ApplyResults* take_results() { return channel_.take_results(taken_) ? &taken_ : nullptr; }
@@ -139,7 +140,7 @@ class Applier final {
   // ---- apply thread
   void run();                         // until close()
   void close() { channel_.close(); }  // any thread
-  // Does what is queued; false when there was nothing. (Simulator, tests.)
+  // Executes the queued tasks; false: there were none. (Simulator, tests.)
   bool poll_once();
   bool has_work() const { return channel_.has_work(); }
 
@@ -152,7 +153,7 @@ class Applier final {
   };
   struct Entries {
     std::vector<raft::Entry> entries;
-    size_t weight = 0;  // more than the loop may do inline when the state is hashed on the way
+    size_t weight = 0;  // above the inline limit if the state is to be hashed
   };
   using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, Release, RestoredState>;
 
@@ -176,8 +177,8 @@ class Applier final {
 
   WorkChannel<Task, ApplyResults> channel_;
   std::atomic<size_t> queued_bytes_{0};
-  std::atomic<size_t> queued_weight_{0};  // a snapshot weighs too much for inline
-  bool inline_allowed_;                   // loop thread, as the next
+  std::atomic<size_t> queued_weight_{0};  // a snapshot's weight is above the inline limit
+  bool inline_allowed_;                   // loop thread; also the next one
   bool pushed_ = false;                   // since the last advance()
   ApplyResults taken_;                    // loop thread; kept for its capacity
 
@@ -186,10 +187,10 @@ class Applier final {
   std::shared_ptr<plugin::Instance> instance_;
   SessionId local_session_;  // opened by this incarnation of this node
   bool failed_ = false;
-  bool capturing_ = false;  // a capture of this instance, or the one before, was not released yet
+  bool capturing_ = false;  // a capture of this or the previous instance is not released
   std::vector<Task> tasks_;
   std::string scratch_;
-  ApplyResults fresh_;  // of the present batch
+  ApplyResults fresh_;  // of the current batch
 };
 
 }  // namespace connectd::node

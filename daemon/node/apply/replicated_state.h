@@ -1,5 +1,5 @@
-// What the daemon itself replicates beside the plugin's state: equal on every node at equal index,
-// and the metadata of every snapshot.
+// The daemon's own replicated state, next to the plugin's: equal on every node at equal index. It
+// is also the metadata of every snapshot.
 #pragma once
 
 #include <cstdint>
@@ -21,15 +21,14 @@ struct ReplicatedState {
   Term applied_term;
   int64_t stamp_ns = 0;  // of that entry
   // Digest chain: digest_i = XXH3-64 of (digest_{i-1}, index, kind, status, XXH3-64 of the reply).
-  // Two nodes with equal digests at equal index gave equal answers ever since the cluster was
+  // Two nodes with equal digests at equal index have given equal answers since the cluster was
   // formed.
   uint64_t digest = 0;
   raft::ConfState conf;     // in force at `applied`
   MemberList members;       // likewise
   raft::Settings settings;  // likewise
   SessionTable sessions;
-  // Entries up to `applied` that were not given to the plugin: an operator had them skipped.
-  // Sorted.
+  // Entries up to `applied` that an operator skipped: the plugin did not get them. Sorted.
   std::vector<raft::EntryId> skipped;
   std::string plugin_version;  // text of the build that wrote a snapshot; differs between nodes
 

@@ -1,4 +1,4 @@
-// What a snapshot holds, loaded: the daemon's own replicated state and the plugin's.
+// The contents of a loaded snapshot: the daemon's own replicated state and the plugin's.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ struct RestoredState {
   std::shared_ptr<plugin::Instance> instance;
 };
 
-// Reads a snapshot into a fresh instance of the plugin: at start, and when one came from the
+// Reads a snapshot into a new instance of the plugin: at start, and for one received from the
 // leader. Any thread. kCorrupt: the file is damaged; kMismatch: it is of another plugin.
 Result<RestoredState> restore_snapshot(storage::SnapshotReader& reader,
                                        const std::shared_ptr<const plugin::Plugin>& plugin);

@@ -1,7 +1,6 @@
 // The sessions of the cluster: part of the replicated state, equal on every node at equal index,
-// and part of every snapshot. Within a session exactly the next sequence is applied, so that a
-// proposal that was lost, duplicated or overtaken on its way to the leader changes nothing (thesis
-// §6.3).
+// and part of every snapshot. Within a session only the next sequence is applied, so proposals that
+// are lost, duplicated or reordered on the way to the leader do no harm (thesis §6.3).
 //
 // Owner: the apply thread.
 #pragma once
@@ -20,24 +19,24 @@ class SessionTable final {
  public:
   struct Session {
     wire::SessionOwner owner;
-    Sequence last;         // applied last; none yet: 0
+    Sequence last;         // last applied; 0: none yet
     Sequence acked_below;  // the holder has the replies below this one
     bool operator==(const Session&) const = default;
   };
 
-  // Opens the session `id` and closes the one its node had.
+  // Opens the session `id` and closes the previous one of its node.
   void open(SessionId id, const wire::SessionOwner& owner);
 
-  // Closes those of a node that was removed: it opens no other, and its id is never used again.
+  // Closes the sessions of a removed node: it opens no more, and its id is never reused.
   void close_all_of(NodeId node);
 
   enum class Verdict {
     kApply,      // the next one: apply it
     kDuplicate,  // applied before
-    kGap,        // one before it is missing: not applied
+    kGap,        // an earlier one is missing: not applied
     kGone,       // closed or unknown: not applied
   };
-  // Decides about a command, and counts it when the verdict is kApply.
+  // Decides whether to apply a command, and advances the session when the verdict is kApply.
   Verdict admit(SessionId id, Sequence sequence, Sequence acked_below);
 
   const Session* find(SessionId id) const;

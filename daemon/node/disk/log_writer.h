@@ -1,8 +1,7 @@
-// The tail of the log: takes the core's batches, makes all that wait durable with one sync, and
-// keeps back the messages that may leave only then.
-// When there is no space for a new segment it waits for it, and everything behind waits with it: to
-// the rest of the node that looks like a disk that stalls, and ends by itself. Owner of the batches
-// in flight: the writer thread; of the messages kept back: the loop thread.
+// Writes the core's batches to the log: makes all queued batches durable with one sync, and holds
+// back the messages that may be sent only then. When there is no space for a new segment, it waits,
+// and all later batches wait too; the rest of the node sees a stalled disk that recovers by itself.
+// The writer thread owns the batches in flight, the loop thread the held messages.
 #pragma once
 
 #include <atomic>
@@ -23,29 +22,29 @@ namespace connectd::node {
 
 class LogWriter final {
  public:
-  // `supervisor` is woken when something is durable, and told when the disk failed.
+  // `supervisor` is woken when a batch is durable, and notified when the disk failed.
   LogWriter(storage::Log& log, Supervisor& supervisor);
 
   // ---- loop thread
   void submit(raft::AppendBatch batch);
-  // Begins an empty log after an installed snapshot, in order with the batches.
+  // Begins an empty log after an installed snapshot. Executed in order with the batches.
   void reset(raft::SnapshotMark mark, raft::HardState hard_state);
-  // The next batch that has become durable, in order: its messages may leave now, then the core
-  // learns of it. None: nothing new is durable.
+  // The next durable batch, in order: send its messages, then notify the core. None: no further
+  // batch is durable.
   struct Durable {
     uint64_t batch = 0;
     std::vector<raft::Envelope> messages;
   };
   std::optional<Durable> next_durable();
-  // Something was submitted that next_durable() has not given yet.
+  // A submitted batch was not yet returned by next_durable().
   bool is_behind() const { return !held_.empty(); }
-  // The last batch that is durable; 0: none yet. All before it are, too. Any thread.
+  // The last durable batch; 0: none yet. All earlier ones are durable too. Any thread.
   uint64_t durable_batch() const;
 
   // ---- writer thread
   void run();    // until close()
-  void close();  // any thread; what was submitted is still written
-  // Writes what waits; false when there was nothing. (Simulator, tests.)
+  void close();  // any thread; submitted batches are still written
+  // Writes the queued batches; false: there were none. (Simulator, tests.)
   bool poll_once();
   void idle(Time now);  // seals
   bool has_work() const { return !queue_.empty() || waits_for_space(); }
@@ -75,7 +74,7 @@ class LogWriter final {
   BoundedQueue<Task> queue_;
   bool failed_ = false;
   std::vector<Task> fresh_;
-  std::vector<Task> tasks_;  // not done: while there is no space they stay
+  std::vector<Task> tasks_;  // not written yet; kept while there is no space
   std::vector<storage::LogBatch> batches_;
   std::atomic<bool> waits_for_space_{false};
   std::atomic<uint64_t> durable_{0};

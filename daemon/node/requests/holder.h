@@ -39,7 +39,7 @@ class Holder final {
   // Forwarded requests may be lost.
   void forward_lost(NodeId peer) { writes_.forward_lost(peer); }
   void forward_refused(Term leader_term) { writes_.forward_refused(leader_term, now_); }
-  // This node applied a session open of its own.
+  // This node applied an entry that opens its own session.
   void session_opened(SessionId id, uint64_t incarnation) {
     writes_.session_opened(id, incarnation);
   }

@@ -1,12 +1,11 @@
-// One connection's requests in order. Runs of writes, of reads, and of local reads are pipelined
-// whole; a change of kind is a barrier: a read starts when the stream's earlier writes are
-// answered, a write when its earlier reads are. So effects and replies have the order of
-// submission.
+// One connection's requests in order. A run of writes, of reads, or of local reads is pipelined; a
+// change of kind is a barrier: a read starts when the stream's earlier writes are answered, and a
+// write when the earlier reads are. So effects and replies keep the order of submission.
 //
-// Slots in order of submission: the first `started_` ones are with the holder (or answered, waiting
-// for those before them); the others wait behind the barrier.
+// The slots are in order of submission: the holder has the first `started_` ones (or they are
+// answered, and earlier ones are not); the others wait at the barrier.
 //
-// It knows nothing of the holder, which moves it along: push(), start_next() until there is none,
+// It does not know the holder, which drives it: push(), start_next() until it returns none,
 // flush(). Owner: the loop thread.
 #pragma once
 
@@ -30,12 +29,13 @@ class Stream final {
   explicit Stream(ReplyHandler* handler) : handler_(handler) {}
 
   // ---- submission
-  // A request that needs no consensus: answered, when those before it are.
+  // A request that needs no consensus: its reply is delivered after the earlier ones.
   void push_answered(ReplyCode code, std::string text, size_t cost, bool plugin_refused = false);
   // `kind`: a write or a read.
   void push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
             size_t cost);
-  // What starts now, and is to be answered by answer(); none: nothing, or the barrier holds.
+  // The request that starts now, to be answered with answer(). None: no request is left, or the
+  // next one waits at the barrier.
   struct Started {
     uint64_t ordinal = 0;
     plugin::RequestKind kind = plugin::RequestKind::kReject;
@@ -44,26 +44,26 @@ class Stream final {
     Time deadline;
   };
   std::optional<Started> start_next();
-  // What has not started gets its whole time again: the client took it for itself.
+  // Restarts the timeout of requests that have not started: the client caused the delay.
   void renew(Time deadline);
 
   // ---- replies
-  // To a started request; what it cost is not held any more, and returned.
+  // Answers a started request; returns its cost, which is no longer held.
   size_t answer(uint64_t ordinal, const Reply& reply);
-  // Delivers what is answered and has nothing unanswered before it.
+  // Delivers the replies that have no unanswered request before them.
   void flush();
-  // Replies were delivered since the last end_replies(). True once: end_replies() is to follow.
+  // True once after replies were delivered: the caller then calls end_replies().
   bool take_replied();
   void end_replies();
 
-  // ---- reads whose index is reached
+  // ---- reads that have reached their index
   void add_ready(ReadTask task) { ready_reads_.push_back(std::move(task)); }
-  // It has some and is not in the queue of streams that do. True: put it there now.
+  // True: it has such reads and is not in the queue of ready streams; add it now.
   bool becomes_ready();
-  // Moves some into `out`, without naming the stream. False: none is left, or the client is
+  // Moves some reads into `out`, without naming the stream. False: none is left, or the client is
   // congested.
   bool take_ready(std::vector<ReadTask>& out);
-  // One that take_ready() gave was executed.
+  // A read from take_ready() was executed.
   void executed(size_t reply_bytes);
 
   // ---- the client
@@ -94,16 +94,16 @@ class Stream final {
   std::deque<Slot> slots_;
   uint64_t first_ = 0;  // ordinal of slots_.front()
   size_t started_ = 0;
-  size_t running_ = 0;  // started and not answered; all of one kind
+  size_t running_ = 0;  // started, not answered; all of one kind
   plugin::RequestKind running_kind_ = plugin::RequestKind::kWrite;
   ReadOptions running_read_;
   size_t bytes_ = 0;
   bool replied_ = false;  // since the last end_replies()
   bool replied_taken_ = false;
   std::deque<ReadTask> ready_reads_;
-  bool is_ready_ = false;  // in the queue of streams that have some
+  bool is_ready_ = false;  // in the queue of ready streams
   size_t executing_ = 0;   // reads given to the apply thread
-  // Of the reply to a read, as is likely. Much is assumed of a new client's.
+  // Estimated size of a reply to a read; high for a new client.
   size_t reply_bytes_ = 64 << 10;
 };
 

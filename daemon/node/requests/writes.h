@@ -1,10 +1,10 @@
-// The writes of this node's clients: numbers them in this node's session and hands them to the
-// leader; matches what this node applies with what it numbered.
+// The writes of this node's clients: numbers them in this node's session, sends them to the leader,
+// and matches the entries that this node applies with the numbered writes.
 //
-// The session is opened by a log entry. When the leader changes while numbered writes are out, a
-// new session is opened, which closes the old: when that entry is applied here, each old write
-// either was applied before it, and is answered, or never will be, and goes again under a new
-// number, in order (ADR 8).
+// A log entry opens the session. When the leader changes while numbered writes are in flight, a new
+// session is opened, which closes the old one. When this node applies that entry, each old write
+// has either been applied and answered, or never will be: those are sent again under new numbers,
+// in order (ADR 8).
 //
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
@@ -27,34 +27,34 @@ class Writes final {
   Writes(NodeId self, uint64_t incarnation, const HolderLimits& limits)
       : self_(self), incarnation_(incarnation), limits_(limits) {}
 
-  // ---- what happened
+  // ---- events
   void add(RequestRef ref, Slice request, Time deadline);
   void leader_changed(NodeId leader, Term term, bool takes_proposals);
-  // What was forwarded may be lost.
+  // Forwarded writes may be lost.
   void forward_lost(NodeId peer);
   void forward_refused(Term leader_term, Time now);
-  // This node applied a session open of its own.
+  // This node applied an entry that opens its own session.
   void session_opened(SessionId id, uint64_t incarnation);
-  // This node applied a command of `session`: whose it is. None: of another session, or answered
-  // before.
+  // This node applied a command of `session`: returns its request. None: it belongs to another
+  // session, or was answered before.
   std::optional<RequestRef> applied(SessionId session, Sequence sequence, Time now);
-  // A snapshot took the state's place. `last`: the last sequence of this session in its table;
-  // none: it does not know the session. Whose replies were never seen here:
+  // A snapshot replaced the state. `last`: the last sequence of this session in its table; none: it
+  // does not know the session. Returns the writes whose replies this node never saw.
   std::vector<RequestRef> state_replaced(std::optional<Sequence> last);
 
   // ---- the turn
-  // Gives numbers to what the credit allows and hands it on. `settle_only`: no session is opened
-  // but to learn what became of what is numbered.
+  // Numbers as many writes as the credit allows and sends them to the leader. `settle_only`: opens
+  // a session only to learn the outcome of numbered writes.
   void hand_on(Time now, bool settle_only, Outgoing& out);
-  // Everything that nobody was handed yet; it is to be refused.
+  // Moves out all writes that were not sent; the caller refuses them.
   std::vector<RequestRef> take_queued();
-  // Of those, what is over its time.
+  // Moves out the expired ones of these.
   std::vector<RequestRef> expire_queued(Time now);
-  // Numbered ones over their time: the outcome is not known. Each is given once.
+  // Expired numbered writes: their outcome is unknown. Each is returned once.
   std::vector<RequestRef> expire_numbered(Time now);
 
-  // ---- what it knows
-  // An answer is on its way that a timer must watch for: a session is being opened.
+  // ---- state
+  // A session is being opened: its answer needs a timer.
   bool is_opening() const { return open_sent_ && !session_open_; }
   bool has_session() const { return session_open_; }
   SessionId session() const { return session_; }
@@ -84,18 +84,18 @@ class Writes final {
   Term term_;
   bool leader_takes_proposals_ = false;
 
-  bool session_open_ = false;  // session_ is the one to number in
+  bool session_open_ = false;  // session_ can number writes
   SessionId session_;          // the last one opened by this incarnation
   bool open_sent_ = false;
-  NodeId sent_to_;  // whom the numbered writes went to, in which term
+  NodeId sent_to_;  // the leader that got the numbered writes, and its term
   Term sent_term_;
   Time open_sent_at_;
-  Time last_progress_;          // a number was settled, or the first one given out
-  Time refused_until_;          // a refusal is not answered with the same question at once
+  Time last_progress_;          // a number was settled, or the first one assigned
+  Time refused_until_;          // no immediate retry after a refusal
   Sequence next_sequence_{1};   // of session_
   std::deque<Write> numbered_;  // contiguous, up to next_sequence_ - 1
   size_t numbered_bytes_ = 0;
-  std::deque<Write> queued_;  // handed to nobody; by deadline
+  std::deque<Write> queued_;  // not sent; by deadline
 };
 
 }  // namespace connectd::node

@@ -1,5 +1,5 @@
-// A token bucket: so many bytes a second, and no more at once than what a short while brings.
-// Time comes from outside, so that a simulated node is limited in simulated time. Loop thread.
+// A token bucket, in bytes a second, with a small burst. The caller passes the time, so the
+// simulator can limit a node in virtual time. Loop thread.
 #pragma once
 
 #include <algorithm>
@@ -19,12 +19,12 @@ class RateLimit final {
   }
   uint64_t rate() const { return rate_; }
 
-  // No piece may be larger, or it would never pass.
+  // The largest piece that take() can grant.
   uint64_t largest(uint64_t wanted) const {
     return rate_ == 0 ? wanted : std::min(wanted, std::max(kSmallest, rate_ / kPiecesPerSecond));
   }
 
-  // Takes so much, or says no: then it can be had at next().
+  // False: not enough tokens yet; try again at next().
   bool take(uint64_t bytes, Time now) {
     if (rate_ == 0) return true;
     fill(now);
@@ -45,7 +45,7 @@ class RateLimit final {
   static constexpr uint64_t kPiecesPerSecond = 8;
   static constexpr uint64_t kSmallest = 64;
 
-  // Two of the largest pieces.
+  // The burst: two of the largest pieces.
   double depth() const { return 2 * static_cast<double>(largest(UINT64_MAX)); }
   void fill(Time now) {
     if (rate_ != 0 && now > filled_) {

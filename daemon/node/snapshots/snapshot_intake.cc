@@ -8,8 +8,8 @@ namespace connectd::node {
 namespace {
 using State = wire::SnapshotAck::State;
 
-// The leader takes "installed" for "durable". What is applied and not yet on the disk could be
-// lost, and must not be vouched for: then the leader asks again.
+// The leader treats "installed" as "durable". Entries that are applied but not yet on the disk
+// could still be lost, so they do not count; the leader retries.
 wire::SnapshotAck covered(const wire::SnapshotFile& file, Index durable) {
   const bool is_durable = durable >= file.mark.index;
   return {file, is_durable ? file.bytes : 0, is_durable ? State::kInstalled : State::kWorking};
@@ -27,7 +27,7 @@ void SnapshotIntake::on_offer(NodeId from, const wire::SnapshotOffer& offer, con
                               Effects& out) {
   if (has_it(from, offer.file, view, out)) return;
   if (offer.file == file_ && tasks_ > 0) {
-    // The worker is at it: it writes, or reads what is there, or restores, which takes long.
+    // The worker is writing, reading the partial file, or restoring, which takes long.
     out.send(from, wire::SnapshotAck{offer.file, 0, State::kWorking});
     return;
   }
@@ -41,7 +41,7 @@ void SnapshotIntake::on_chunk(NodeId from, wire::SnapshotChunk chunk, const View
                               Effects& out) {
   if (has_it(from, chunk.file, view, out)) return;
   if (!(chunk.file == file_)) {
-    // Of a stream that began before this node restarted: it must be offered again.
+    // The stream began before this node restarted: the leader must offer the file again.
     out.send(from, wire::SnapshotAck{chunk.file, 0, State::kRefused});
     return;
   }
@@ -74,7 +74,7 @@ void SnapshotIntake::on_restored(NodeId from, const wire::SnapshotFile& file, co
   CHECK_GT(tasks_, 0u);
   --tasks_;
   wire::SnapshotAck ack{file, file.bytes, State::kInstalled};
-  // Overtaken by appends that are not on the disk yet: it is asked for again.
+  // Overtaken by appends that are not on the disk yet: the leader retries.
   if (view.durable < file.mark.index) ack.state = State::kWorking;
   out.send(from, ack);
 }

@@ -1,8 +1,8 @@
-// The follower's side of a snapshot that the leader sends: which file comes in, what the worker was
-// given of it, and what the leader is answered.
+// The follower's side of a snapshot transfer: tracks the file being received, passes its chunks to
+// the worker, and answers the leader.
 //
-// The worker writes, verifies and restores, which takes long; meanwhile the leader is told that it
-// is being worked on. A file whose index is here already is answered at once.
+// The worker writes, verifies and restores the file, which takes long; until it is done, the leader
+// gets the answer "working". A file whose index this node already has is answered at once.
 //
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
@@ -18,36 +18,36 @@ namespace connectd::node {
 
 class SnapshotIntake final {
  public:
-  // Offers and chunks that the worker has and has not answered. What exceeds it is dropped; the
-  // leader asks again.
+  // Offers and chunks that the worker may hold unanswered. Further ones are dropped, and the leader
+  // retries.
   static constexpr size_t kMaxTasks = 64;
-  // What this node has.
+  // The state of this node.
   struct View {
-    Index handed;   // applied, or on its way to the plugin
+    Index handed;   // applied, or queued for the plugin
     Index durable;  // on this node's disk
   };
 
-  // ---- what arrives; of the leader of the present term
+  // ---- messages from the leader of the current term
   void on_offer(NodeId from, const wire::SnapshotOffer& offer, const View& view, Effects& out);
   void on_chunk(NodeId from, wire::SnapshotChunk chunk, const View& view, Effects& out);
 
   // ---- the worker's answers, one for each task
   void on(jobs::OfferTaken& taken, Effects& out);
   void on(jobs::ChunkReceived& received, Effects& out);
-  // The whole snapshot is durable and restored; it was put in place, or was not needed any more.
-  // `view` is of the state after it.
+  // The whole snapshot is durable and restored; it was installed, or was no longer needed. `view`
+  // is the state afterwards.
   void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out);
 
-  // Now and then. `partial`: what the store has of a snapshot that is not complete. It is dropped
-  // when the log came first.
+  // Periodically. `partial`: an incomplete snapshot in the store. It is dropped when the log has
+  // already brought this node past it.
   void advance(const std::optional<wire::SnapshotFile>& partial, Index handed, Effects& out);
 
  private:
   bool has_it(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out) const;
   void forget_if_refused(const wire::SnapshotAck& ack);
 
-  wire::SnapshotFile file_;  // the one that comes in
-  size_t tasks_ = 0;         // with the worker
+  wire::SnapshotFile file_;  // being received
+  size_t tasks_ = 0;         // held by the worker
   wire::SnapshotFile dropped_;
 };
 

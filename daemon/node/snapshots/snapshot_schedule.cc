@@ -35,7 +35,7 @@ SnapshotHow SnapshotSchedule::begin(Time now) {
   return SnapshotHow::kInline;
 }
 
-// A view that hangs cannot be ended, as a forked child can; the operator should know.
+// Unlike a forked child, a hanging view cannot be killed, so the operator must be told.
 void SnapshotSchedule::watch(Time now) {
   if (!in_progress_ || now < next_notice_) return;
   next_notice_ = now + kNotice;

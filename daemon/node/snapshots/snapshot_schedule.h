@@ -1,8 +1,8 @@
-// When this node takes a snapshot of its own: by how much was applied since the last one, when an
-// operator asks for one, and after a failure. One is in progress at a time.
+// Decides when this node takes a snapshot: after enough log was applied since the last one, on an
+// operator's request, and again after a failure. One is in progress at a time.
 //
-// A failed snapshot is retried after a pause that doubles; the log after it stays. After
-// kCaptureAttempts failures of the way of capturing in a row, the next one is written on the apply
+// A failed snapshot is retried after a pause that doubles; its log is kept until then. After
+// kCaptureAttempts consecutive failures of the capture itself, the next one is written on the apply
 // thread.
 //
 // Pure: events in, "due" out. Owner: the loop thread.
@@ -20,19 +20,19 @@
 namespace connectd::node {
 
 struct SnapshotPolicy {
-  // Taken when the log after the last one is larger than max(log_min, ratio * its size), times a
-  // random spread, so that members do not all take theirs at once.
+  // A snapshot is due when the log after the last one is larger than max(log_min, ratio * its
+  // size), times a random spread, so that the members do not all take one at once.
   uint64_t log_min_bytes = 64 << 20;
   double log_ratio = 4;
   size_t keep = 2;
   int compression_level = 1;
   size_t block_bytes = storage::kSnapshotChunkBytes;
-  // A snapshot that could not be captured twice in a row is written on the apply thread.
+  // After two failed captures in a row, write the next snapshot on the apply thread.
   bool falls_back = true;
-  // Entries kept in front of the older snapshot for followers that are a little behind.
+  // Entries kept before the older snapshot for followers that are slightly behind.
   uint64_t trailing_entries = 10'000;
-  // Log that is kept beyond that for followers that are sent a snapshot: this much, or twice the
-  // log that makes a snapshot due, if that is more.
+  // Additional log kept for followers that are receiving a snapshot: this much, or twice the log
+  // that makes a snapshot due, whichever is more.
   uint64_t held_log_bytes = 256 << 20;
 };
 
@@ -41,42 +41,44 @@ class SnapshotSchedule final {
   static constexpr int kCaptureAttempts = 2;
   static constexpr Duration kRetryMin = std::chrono::seconds(1);
   static constexpr Duration kRetryMax = std::chrono::minutes(1);
-  // A snapshot that takes longer than this is reported, repeatedly.
+  // A snapshot that takes longer than this is logged, repeatedly.
   static constexpr Duration kNotice = std::chrono::minutes(1);
 
-  // `spread`: 1 or a little more, drawn once for this node. `file_bytes`: of the newest snapshot
-  // at the start, 0: none.
+  // `spread`: 1 or slightly more, drawn once for this node. `file_bytes`: size of the newest
+  // snapshot at the start; 0: there is none.
   SnapshotSchedule(const SnapshotPolicy& policy, double spread, uint64_t file_bytes)
       : policy_(policy), spread_(spread), file_bytes_(file_bytes) {}
 
-  // ---- what happened
-  // Entries of this weight went to the apply thread.
+  // ---- events
+  // Entries of this total weight were handed to the apply thread.
   void handed(uint64_t bytes) { log_bytes_ += bytes; }
   // The one in progress is durable.
   void taken(uint64_t file_bytes);
   void failed(const SnapshotFailed& failed, Time now);
-  // One from the leader took the state's place.
+  // A snapshot from the leader replaced the state.
   void installed(uint64_t file_bytes) { file_bytes_ = file_bytes; }
-  // An operator wants one of at least this index; kept while another one is in progress.
+  // An operator requests a snapshot of at least this index; remembered while another one is in
+  // progress.
   void ask(Index index) { asked_ = index; }
 
-  // ---- what to do
+  // ---- actions
   bool is_due(Time now) const;
-  // The caller starts one now, in the way that is returned. Requires !in_progress().
+  // The caller starts a snapshot now, the way this returns. Requires !in_progress().
   SnapshotHow begin(Time now);
-  // Now and then while one is in progress: logs it when it takes long.
+  // Periodically while one is in progress: logs it when it takes long.
   void watch(Time now);
-  // What was asked for while the one that ended was in progress, if that one does not cover it.
+  // True: an operator's request came while the finished one was in progress, and that one does not
+  // cover it. Clears the request.
   bool take_asked(Index newest);
 
-  // ---- what it knows
+  // ---- state
   bool in_progress() const { return in_progress_; }
   bool is_wanted() const { return in_progress_ || retry_; }
   Duration since_begin(Time now) const { return now - began_; }
-  // Log of this size makes a snapshot due, without the floor and the spread.
+  // The log size that makes a snapshot due, before the minimum and the spread.
   uint64_t due_bytes() const;
   uint64_t failures() const { return failures_; }                    // since the start
-  const std::string& last_failure() const { return last_failure_; }  // empty: it succeeded
+  const std::string& last_failure() const { return last_failure_; }  // empty: last one succeeded
 
  private:
   bool falls_back() const { return policy_.falls_back && capture_failures_ >= kCaptureAttempts; }
@@ -92,10 +94,10 @@ class SnapshotSchedule final {
   uint64_t log_bytes_at_begin_ = 0;
   Index asked_;
 
-  bool retry_ = false;  // it was begun while something else was captured
+  bool retry_ = false;  // could not begin, another capture was running
   Time not_before_;
   int failures_in_a_row_ = 0;
-  int capture_failures_ = 0;  // of those: not the plugin's fault, but that of the way of capturing
+  int capture_failures_ = 0;  // of those, the ones that the capture caused, not the plugin
   uint64_t failures_ = 0;
   std::string last_failure_;
 };

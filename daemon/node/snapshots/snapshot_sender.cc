@@ -32,7 +32,7 @@ void SnapshotSender::begin(NodeId peer, Term term, Index first_index, Time now, 
 
 void SnapshotSender::source_opened(jobs::SourceOpened& opened, Time now, Effects& out) {
   auto found = streams_.find(opened.peer);
-  // A stream that was begun twice asked twice; the first answer counts.
+  // A stream that began twice made two requests; the first answer counts.
   if (found == streams_.end() || found->second.source || found->second.begin_at) return;
   if (!opened.source) return end(opened.peer, End::kBroken, now, out);
   found->second.source = std::move(opened.source);
@@ -102,7 +102,7 @@ bool SnapshotSender::wants_chunk(const Stream& stream) const {
          stream.read < stream.acked + kStreamWindowChunks * chunk_bytes_;
 }
 
-// A chunk to each in turn, as long as there is one to be sent and the limit allows it.
+// Reads one chunk for each stream in turn, while the rate limit allows it.
 void SnapshotSender::pump(Time now, Effects& out) {
   throttled_ = false;
   size_t idle = 0;
@@ -123,7 +123,7 @@ void SnapshotSender::pump(Time now, Effects& out) {
     }
     served_last_ = peer;
     idle = 0;
-    if (stream.read == stream.acked) stream.heard = now;  // from here on an answer is due
+    if (stream.read == stream.acked) stream.heard = now;  // an answer is due from now on
     out.tasks.push_back(jobs::ReadChunk{peer, stream.source, stream.read, length});
     stream.read += length;
   }
@@ -134,7 +134,7 @@ void SnapshotSender::chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out) 
   if (found == streams_.end() || found->second.source != chunk.source) return;
   Stream& stream = found->second;
   if (chunk.bytes.empty()) {
-    stream.source = nullptr;  // it is opened, and verified, again
+    stream.source = nullptr;  // to be opened and verified again
     return end(chunk.peer, End::kBroken, now, out);
   }
   stream.sent += chunk.bytes.size();
@@ -222,7 +222,7 @@ bool SnapshotSender::release(const LogView& log, Time now) {
     const char* why = nullptr;
     if (peer == log.peers.end() ||
         (peer->state == raft::PeerStatus::State::kReplicate && peer->match >= log.snapshot)) {
-      why = "";  // compaction does not reach what it needs
+      why = "";  // compaction does not reach the log it needs
     } else if (log.no_space) {
       why = "this node's disk is full";
     } else if (now - hold.progressed > kResumePatience) {

@@ -1,11 +1,11 @@
-// The leader's side of snapshots on their way to followers: which file goes to whom, how far it is,
-// how fast it may go, and how much of the log is kept for those who get one.
+// The leader's side of snapshot transfers: tracks which file each follower gets and how far it is,
+// limits the rate, and decides how much log is kept for the receiving followers.
 //
-// A stream offers a file; the follower says how much of it is on its disk, and the stream continues
-// there. So a stream that broke, because a connection or a process ended, costs what was in flight
-// and no more. The file stays open for a while after a break, though the store may have dropped it,
-// and so does the log after it: without that log a follower would have to take another snapshot as
-// soon as it has installed this one, and again (docs/adr/0020-resumable-transfer.md).
+// A stream offers a file; the follower answers how much of it is on its disk, and the stream
+// continues there. So a broken connection or a restart costs only what was in flight. After a break
+// the file stays open for a while, even if the store has dropped it, and the log after it is kept:
+// without that log, a follower would need another snapshot as soon as it has installed this one,
+// over and over (docs/adr/0020-resumable-transfer.md).
 //
 // Pure: events in, effects out. Owner: the loop thread. Files are opened and read by the worker.
 #pragma once
@@ -25,17 +25,17 @@
 
 namespace connectd::node {
 
-// Chunks to one follower that are not acknowledged yet.
+// Unacknowledged chunks to one follower.
 inline constexpr uint64_t kStreamWindowChunks = 4;
-// What is not answered for this long is asked for again: it, or its answer, may be lost. A follower
-// answers also while it restores, so a stream that hears nothing for longer expires, and the core
-// asks again.
+// A request is repeated after kStreamRetry without an answer: it or the answer may be lost. A
+// follower answers even while it restores, so a stream without any answer for kStreamTimeout
+// expires, and the core starts another one.
 inline constexpr Duration kStreamRetry = std::chrono::seconds(1);
 inline constexpr Duration kStreamTimeout = std::chrono::seconds(10);
-// A follower that makes no progress for this long has its file and its log kept no longer.
+// The file and the log are no longer kept for a follower that makes no progress for this long.
 inline constexpr Duration kResumePatience = std::chrono::seconds(60);
-// After a refusal, doubled with each: a follower without space, or whose plugin fails, is not sent
-// a file in a loop.
+// The pause after a refusal, doubled each time: without it, a follower that has no space, or whose
+// plugin fails, would be sent the file in a loop.
 inline constexpr Duration kRefusalPauseMin = std::chrono::seconds(1);
 inline constexpr Duration kRefusalPauseMax = std::chrono::seconds(30);
 
@@ -52,40 +52,40 @@ class SnapshotSender final {
   void chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out);
   void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out);
   void peer_lost(NodeId peer, Time now, Effects& out);
-  // Who leads no more must not continue: its chunks would speak for a leader that it is not.
+  // A deposed leader must stop sending: its chunks carry the authority of a leader.
   void lead(bool leads, Term term, Time now);
 
-  // Now and then, and at next_deadline().
+  // Periodically, and at next_deadline().
   void advance(Time now, Effects& out);
   Time next_deadline() const { return throttled_ ? rate_.next() : Time::max(); }
 
   struct LogView {
     std::vector<raft::PeerStatus> peers;
     Index snapshot;               // the newest of this node
-    uint64_t held_bytes_max = 0;  // of log that is kept for followers alone
-    bool no_space = false;        // of the disk: nothing is kept
+    uint64_t held_bytes_max = 0;  // limit of log kept only for followers
+    bool no_space = false;        // the disk is full: keep nothing
     std::function<uint64_t(Index)> bytes_from;
   };
   bool holds_log() const { return !holds_.empty(); }
-  // Lets go of what is not needed any more; true: of something.
+  // Drops what is no longer needed; true: something was dropped.
   bool release(const LogView& log, Time now);
-  // The log is kept from here on; none: nobody needs it.
+  // The first index of the log that followers need; none: no follower needs the log.
   std::optional<Index> keep_from() const;
 
-  uint64_t resumed() const { return resumed_; }        // streams that went on where one broke
+  uint64_t resumed() const { return resumed_; }        // streams that continued a broken one
   uint64_t bytes_sent() const { return bytes_sent_; }  // in chunks
 
  private:
   struct Stream {
     Term term;
     std::shared_ptr<storage::SnapshotSource> source;  // null: being opened, or not begun
-    std::optional<Time> begin_at;                     // it was refused lately, and waits
-    bool asked = false;                               // an offer is out, and the place not known
-    bool placed = false;                              // the place was known once
-    uint64_t read = 0;                                // asked of the disk so far
+    std::optional<Time> begin_at;                     // waits after a refusal
+    bool asked = false;                               // an offer is in flight, offset unknown
+    bool placed = false;                              // the offset was known once
+    uint64_t read = 0;                                // requested from the disk so far
     uint64_t acked = 0;
     uint64_t sent = 0;
-    Time heard;  // of the follower, about this stream
+    Time heard;  // last answer of the follower
     Time asked_at;
   };
   // The log from `from` on is kept for a follower.

@@ -25,7 +25,7 @@ void Snapshots::taken(const raft::SnapshotMark& mark, uint64_t file_bytes, const
   if (mark.index > newest_.index) {
     older_ = std::exchange(newest_, mark);
   } else if (mark.index < newest_.index && mark.index > older_.index) {
-    // One from the leader was installed while this one was written.
+    // A snapshot from the leader was installed while this one was written.
     older_ = mark;
   }
   out.events.push_back(raft::SnapshotTaken{mark});
@@ -47,12 +47,12 @@ void Snapshots::installed(const wire::SnapshotFile& file, Effects& out) {
   ++installed_count_;
   older_ = std::exchange(newest_, file.mark);
   schedule_.installed(file.bytes);
-  // One that is being written is older.
+  // A snapshot that is being written is older.
   if (schedule_.in_progress()) out.cancel_snapshot = true;
 }
 
 void Snapshots::on(jobs::SourceOpened& opened, const View& view, Effects& out) {
-  // The newest snapshot cannot be read, and the state is here: a new one takes its place.
+  // The newest snapshot is unreadable, but the state is intact: take a new one.
   if (opened.newest_is_damaged && !schedule_.in_progress()) begin(view.now, out);
   sender_.source_opened(opened, view.now, out);
 }
@@ -79,9 +79,9 @@ void Snapshots::advance(const Disk& disk, const View& view, Effects& out) {
 void Snapshots::compact(const View& view, Effects& out) const {
   if (!older_.index) return;
   uint64_t trailing = std::min(policy_.trailing_entries, older_.index.value());
-  // What was applied may be ahead of what is durable here; compaction never passes that.
+  // Applied entries may not be durable here yet: never compact beyond the durable index,
   Index keep_from = std::min(older_.index + 1 - trailing, view.durable + 1);
-  // Nor what a follower needs after the snapshot that it is sent.
+  // nor beyond the log that a follower needs after its snapshot.
   keep_from = std::min(keep_from, sender_.keep_from().value_or(keep_from));
   if (keep_from > view.first_index) out.tasks.push_back(jobs::Compact{keep_from});
 }

@@ -1,9 +1,8 @@
-// Snapshots of one node: those it takes (SnapshotSchedule), those it is sent (SnapshotIntake),
-// those it sends (SnapshotSender), which two are kept, and how far the log may be compacted after
-// them.
+// The snapshots of one node: taken (SnapshotSchedule), received (SnapshotIntake) and sent
+// (SnapshotSender). Also decides which two are kept, and how far the log may be compacted.
 //
-// What it does not do: capture (the apply thread, plugin/capture.h), write (Snapshotter), read and
-// restore (Worker), and put a restored state in place, which Node does between two turns.
+// It does not capture (the apply thread, plugin/capture.h), write (Snapshotter), read or restore
+// (Worker), nor install a restored state, which Node does between two turns.
 //
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
@@ -19,18 +18,18 @@ namespace connectd::node {
 
 class Snapshots final {
  public:
-  // What the store holds at the start; no index: nothing.
+  // The contents of the store at the start; no index: none.
   struct Start {
     raft::SnapshotMark newest;
     raft::SnapshotMark older;
     uint64_t newest_bytes = 0;
   };
-  // Of the node, at the moment.
+  // The current state of the node.
   struct View {
     Time now;
     Term term;
     bool leads = false;
-    Index handed;       // went to the plugin, or is in the state
+    Index handed;       // handed to the plugin, or in the state
     Index durable;      // of the log
     Index first_index;  // of the log
   };
@@ -43,17 +42,18 @@ class Snapshots final {
         older_(start.older) {}
 
   // ---- of this node
-  // An operator asks: at once, or behind the one in progress. `applied`: what is in the state.
+  // An operator requests a snapshot: it starts now, or after the one in progress. `applied`: the
+  // last index in the state.
   void ask(Index applied, const View& view, Effects& out);
-  // Entries of this weight went to the apply thread.
+  // Entries of this total weight were handed to the apply thread.
   void handed(uint64_t bytes) { schedule_.handed(bytes); }
-  // The state was captured for `mark`: false when one from the leader has overtaken it meanwhile.
+  // False: a snapshot from the leader is newer than this captured one.
   bool is_current(const raft::SnapshotMark& mark) const { return mark.index >= newest_.index; }
-  // It is durable. `cost`: what the capture cost, for the log; may be empty.
+  // The snapshot is durable. `cost`: the cost of the capture, for the log; may be empty.
   void taken(const raft::SnapshotMark& mark, uint64_t file_bytes, const std::string& cost,
              const View& view, Effects& out);
   void failed(const SnapshotFailed& failed, Time now) { schedule_.failed(failed, now); }
-  // The same, of one that the snapshotter wrote.
+  // The same for snapshots that the snapshotter wrote.
   void on(jobs::Written& written, const View& view, Effects& out);
   void on(jobs::NotWritten& not_written, const View& view, Effects& out);
 
@@ -66,9 +66,9 @@ class Snapshots final {
   }
   void on(jobs::OfferTaken& taken, const View&, Effects& out) { intake_.on(taken, out); }
   void on(jobs::ChunkReceived& received, const View&, Effects& out) { intake_.on(received, out); }
-  // A restored snapshot takes the state's place.
+  // A restored snapshot replaces the state.
   void installed(const wire::SnapshotFile& file, Effects& out);
-  // It was put in place, or was not needed; `view` is of the state after it.
+  // It was installed, or was not needed; `view` is the state afterwards.
   void on_restored(NodeId from, const wire::SnapshotFile& file, const View& view, Effects& out) {
     intake_.on_restored(from, file, {view.handed, view.durable}, out);
   }
@@ -91,18 +91,18 @@ class Snapshots final {
   // ---- the turn
   // Each turn, before the worker's results.
   void follow_role(const View& view, Effects& out);
-  // Now and then: takes the one that is due, resumes streams, lets go of what nobody needs.
+  // Periodically: begins a due snapshot, resumes streams, drops what is no longer needed.
   struct Disk {
-    std::optional<wire::SnapshotFile> partial;  // of a snapshot that came in part
+    std::optional<wire::SnapshotFile> partial;  // of an incomplete snapshot
     bool is_full = false;
-    std::vector<raft::PeerStatus> peers;  // of a leader that holds log for followers
+    std::vector<raft::PeerStatus> peers;  // only if a leader keeps log for followers
     std::function<uint64_t(Index)> log_bytes_from;
   };
   void advance(const Disk& disk, const View& view, Effects& out);
   Time next_deadline() const { return sender_.next_deadline(); }
   bool holds_log() const { return sender_.holds_log(); }
 
-  // ---- what it knows
+  // ---- state
   const raft::SnapshotMark& newest() const { return newest_; }  // durable; no index: none
   bool is_taking() const { return schedule_.is_wanted(); }
   uint64_t failures() const { return schedule_.failures(); }

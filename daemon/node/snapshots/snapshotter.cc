@@ -8,9 +8,9 @@
 
 namespace connectd::node {
 namespace {
-// The applier begins a capture when the one before was given back.
+// The applier begins a capture only when the previous one was returned.
 constexpr size_t kMaxQueuedTasks = 1;
-// Between two rests: as much as is synced at a time.
+// Written between two pauses: as much as is synced at a time.
 constexpr uint64_t kRestEveryBytes = 256 << 10;
 }  // namespace
 
@@ -23,7 +23,7 @@ void Snapshotter::submit(Task task) {
     CHECK(current_ == nullptr) << "two captures of the state at a time";
     current_ = std::visit([](auto& any) { return any.capture.get(); }, task);
   }
-  // Closed: the node ends, and the capture with it.
+  // Closed: the node is stopping, and drops the capture.
   if (!channel_.submit(std::move(task))) forget_capture();
 }
 
@@ -73,7 +73,7 @@ void Snapshotter::work(Task& task) {
 }
 
 void Snapshotter::write(jobs::WriteSnapshot& task) {
-  // Written only if all of it is there: what ends before finish() leaves nothing (SnapshotWriter).
+  // A capture that ends before finish() leaves no file (SnapshotWriter).
   auto attempt = [&]() -> tl::expected<uint64_t, plugin::CaptureFailure> {
     using Cause = plugin::CaptureFailure::Cause;
     auto output_failure = [](const Error& error) {

@@ -1,10 +1,10 @@
-// Writes what the applier has captured: a snapshot to its file, compressed and checksummed, or the
-// state's bytes into a hash. A thread of its own, so that neither the apply thread waits for it,
-// nor what the worker does for followers; one capture at a time.
+// Writes a captured state to a snapshot file, compressed and checksummed, or hashes its bytes. It
+// has a thread of its own, so that neither the apply thread nor the worker's transfers to followers
+// wait for it. One capture at a time.
 //
-// A snapshot that fails leaves nothing behind, and the node continues without it: the log keeps
-// what it would have covered. What must stop a node is a disk that cannot be trusted any more: a
-// write or sync that failed for another reason than space. It is the disk of the log.
+// A failed snapshot leaves no file, and the node continues: the log still has the entries. Only a
+// write or sync that fails for a reason other than space stops the node: the log is on the same
+// disk, which can no longer be trusted.
 #pragma once
 
 #include <condition_variable>
@@ -31,13 +31,13 @@ class Snapshotter final {
 
   // ---- loop thread
   void submit(Task task);
-  // The one that is being written, or waits to be, is not wanted any more.
+  // Drops the capture that is being written or is queued.
   void cancel();
   bool take_results(std::vector<Item>& out) { return channel_.take_results(out); }
 
   void run();    // snapshot thread, until close()
   void close();  // any thread; cancels
-  // After close(): whether run() returns within `limit`. A view that hangs cannot be ended.
+  // After close(): whether run() returns within `limit`. A hanging view cannot be interrupted.
   bool ends_within(Duration limit);
   bool poll_once();
   bool has_work() const { return channel_.has_work(); }
@@ -56,7 +56,7 @@ class Snapshotter final {
   std::mutex mutex_;
   std::condition_variable ended_;
   bool has_ended_ = false;
-  plugin::Capture* current_ = nullptr;  // submitted, and not given back
+  plugin::Capture* current_ = nullptr;  // submitted, not yet returned
 };
 
 }  // namespace connectd::node
