@@ -30,6 +30,12 @@ constexpr size_t kDrainBytes = 8 << 10;
 constexpr size_t kMaxDrained = 64 << 20;
 constexpr Duration kDrainTimeout = std::chrono::seconds(2);
 
+// An IPv4 address that a socket for both families shows as ::ffff:10.0.0.1.
+asio::ip::address without_mapping(const asio::ip::address& address) {
+  if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
+  return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+}
+
 class HttpConnection final : public Reply::Connection,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
@@ -110,16 +116,19 @@ class HttpConnection final : public Reply::Connection,
     Request request;
     request.method = std::string(message.method_string());
     request.target = std::string(message.target());
+    request.is_http_1_0 = message.version() == 10;
+    request.host_headers = message.count(http::field::host);
     for (const auto& field : message) {
       request.headers.emplace(lower_case(field.name_string()), field.value());
     }
     request.body = std::move(message.body());
     error_code ec;
+    error_code local_error;
     const tcp::endpoint remote = stream_.socket().remote_endpoint(ec);
-    request.from_this_machine = !ec && is_this_machine(remote.address());
-    const tcp::endpoint local = stream_.socket().local_endpoint(ec);
-    if (!ec) {
-      request.arrived_at = Address{local.address().to_string(), local.port()}.to_string();
+    const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
+    if (!local_error) {
+      request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
+      if (!ec) request.origin = origin_of(remote.address(), local.address());
     }
     is_head_ = request.method == "HEAD";
     stream_.expires_never();  // the answer may take as long as its handler says
@@ -218,6 +227,10 @@ void start_connection(ConnectionHost& host, tcp::socket socket) {
   std::make_shared<HttpConnection>(host, std::move(socket))->start();
 }
 
-bool is_this_machine(const asio::ip::address& address) { return address.is_loopback(); }
+Origin origin_of(const asio::ip::address& remote, const asio::ip::address& local) {
+  const asio::ip::address caller = without_mapping(remote);
+  if (caller.is_loopback()) return Origin::kLoopback;
+  return caller == without_mapping(local) ? Origin::kThisMachine : Origin::kOtherMachine;
+}
 
 }  // namespace connectd::admin

@@ -2,25 +2,32 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <utility>
 
 namespace connectd::admin {
 namespace {
 
 constexpr size_t kMaxHostShown = 128;
 
-std::optional<Response> refuse_pages(const Request& request,
-                                     const std::vector<std::string>& hosts) {
+// A Host that this server does not know. Requests of other machines may name it as http.hosts says.
+std::optional<Response> refuse_foreign_host(const Request& request,
+                                            const std::optional<Address>& asked,
+                                            const Access& access, bool own_only) {
+  const bool is_known = asked ? *asked == request.arrived_at || access.hosts.is_own(*asked) ||
+                                    (!own_only && access.hosts.is_further(*asked))
+                              : !own_only;
+  if (is_known) return std::nullopt;
+  const std::string named = asked ? asked->to_string().substr(0, kMaxHostShown) : "";
+  return problem(
+      403, "Forbidden",
+      fmt::format("the Host '{}' is not one of this server's addresses; use {}{}", named,
+                  request.arrived_at.to_string(),
+                  own_only ? "" : ", or add the name to http.hosts in the node's configuration"));
+}
+
+std::optional<Response> refuse_pages(const Request& request) {
   if (request.header("x-connect-request") != "1") {
     return problem(403, "Forbidden", "send the header 'X-Connect-Request: 1'");
-  }
-  const std::string host = lower_case(request.header("host"));
-  const bool known = !host.empty() &&
-                     (host == request.arrived_at || std::ranges::find(hosts, host) != hosts.end());
-  if (!known) {
-    return problem(403, "Forbidden",
-                   fmt::format("the Host '{}' is not one of this server's addresses; use {}",
-                               host.substr(0, kMaxHostShown), request.arrived_at));
   }
   std::string type = lower_case(request.header("content-type"));
   type = type.substr(0, type.find(';'));
@@ -38,24 +45,56 @@ std::optional<Response> refuse_pages(const Request& request,
   return std::nullopt;
 }
 
-std::optional<Response> refuse_other_machines(const Request& request) {
-  if (request.from_this_machine) return std::nullopt;
-  return problem(
-      403, "Forbidden",
-      fmt::format(
-          "{} is for this machine only: use 127.0.0.1, with connectctl on the node's machine",
-          request.target.substr(0, kMaxHostShown)));
+// The header by which a proxy says that it passes on what another machine asks.
+std::string_view proxy_header(const Request& request) {
+  for (const auto& [name, value] : request.headers) {
+    if (name == "forwarded" || name == "via" || name == "x-real-ip" ||
+        name.starts_with("x-forwarded-")) {
+      return name;
+    }
+  }
+  return {};
+}
+
+// In the text of every answer to a caller that this node will not take such a request from.
+Response not_from_here(std::string detail) {
+  return problem(403, "Forbidden", std::move(detail), kNotLocalCode);
+}
+
+std::optional<Response> refuse_other_machines(const Request& request, AdminFrom from) {
+  const std::string target = request.target.substr(0, kMaxHostShown);
+  if (from == AdminFrom::kNobody) {
+    return not_from_here(fmt::format("{} is off on this node (http.admin: off)", target));
+  }
+  if (const std::string_view header = proxy_header(request); !header.empty()) {
+    return not_from_here(fmt::format(
+        "{} does not take requests through a proxy (header {}): ask the node itself, with "
+        "connectctl on its machine",
+        target, header));
+  }
+  if (request.origin == Origin::kLoopback) return std::nullopt;
+  if (from == AdminFrom::kLoopback) {
+    return not_from_here(
+        fmt::format("{} is open over loopback only (http.admin: loopback): use 127.0.0.1, with "
+                    "connectctl on the node's machine",
+                    target));
+  }
+  if (request.origin == Origin::kThisMachine) return std::nullopt;
+  return not_from_here(
+      fmt::format("{} is for this machine only: use connectctl on the node's machine", target));
 }
 
 }  // namespace
 
 std::optional<Response> refusal(const Guard& guard, const Request& request,
-                                const std::vector<std::string>& hosts) {
+                                const std::optional<Address>& asked, const Access& access) {
+  const bool is_local_only = guard.callers() == Callers::kThisMachine;
   if (guard.pages() == Pages::kRefused) {
-    if (auto refused = refuse_pages(request, hosts)) return refused;
+    if (auto refused = refuse_foreign_host(request, asked, access, is_local_only)) return refused;
+    if (auto refused = refuse_pages(request)) return refused;
   }
-  if (guard.callers() == Callers::kThisMachine) {
-    if (auto refused = refuse_other_machines(request)) return refused;
+  if (is_local_only) {
+    if (auto refused = refuse_other_machines(request, access.admin)) return refused;
   }
   return std::nullopt;
 }

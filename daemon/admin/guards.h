@@ -4,11 +4,12 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <string_view>
-#include <vector>
 
+#include "admin/hooks.h"
+#include "admin/host_names.h"
 #include "admin/http_message.h"
+#include "base/address.h"
 
 namespace connectd::admin {
 
@@ -21,7 +22,7 @@ enum class Pages : uint8_t {
 };
 enum class Callers : uint8_t {
   kAnyMachine,
-  kThisMachine,
+  kThisMachine,  // as http.admin says, and not through a proxy that names itself
 };
 
 class Guard final {
@@ -40,10 +41,19 @@ inline constexpr Guard kForAll{Pages::kMayAsk, Callers::kAnyMachine};
 inline constexpr Guard kForPrograms{Pages::kRefused, Callers::kAnyMachine};
 inline constexpr Guard kForThisMachine{Pages::kRefused, Callers::kThisMachine};
 
-// The answer to a request that the guard refuses; none: it may pass. `hosts`: what is good in a
-// Host header, in lower case, beside the address that the request came to.
+// How the guards are kept here.
+struct Access {
+  AdminFrom admin = AdminFrom::kThisMachine;
+  HostNames hosts;
+};
+
+// The answer to a request that the guard refuses; none: it may pass. `asked`: the host that the
+// request names; none: an HTTP/1.0 request that names none.
 std::optional<Response> refusal(const Guard& guard, const Request& request,
-                                const std::vector<std::string>& hosts);
+                                const std::optional<Address>& asked, const Access& access);
+
+// The code of the problem that a caller on another machine gets: another node may be asked.
+inline constexpr std::string_view kNotLocalCode = "NOTLOCAL";
 
 // For docs: "anybody", ...
 std::string_view guard_text(const Guard& guard);

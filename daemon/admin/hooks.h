@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <tl/expected.hpp>
+#include <vector>
 
 #include "admin/answers.h"
 #include "base/address.h"
@@ -19,11 +20,15 @@
 
 namespace connectd::admin {
 
+// Who may ask for /v1/admin/.
+enum class AdminFrom : uint8_t { kThisMachine, kLoopback, kNobody };
+
 struct ServerOptions {
   Address listen;
-  // The address that others know this server by; beside it and `listen`, names of this machine are
-  // good in a Host header.
+  // The address that others know this server by.
   Address advertised;
+  AdminFrom admin = AdminFrom::kThisMachine;
+  std::vector<std::string> hosts;  // http.hosts: further names for /v1/call
   NodeId id;
   size_t max_request = 1 << 20;                     // bytes of one call
   Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout

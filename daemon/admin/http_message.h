@@ -2,6 +2,8 @@
 // (admin/connection.h makes the one and sends the other).
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -9,7 +11,16 @@
 #include <utility>
 #include <vector>
 
+#include "base/address.h"
+
 namespace connectd::admin {
+
+// Where a connection was made from.
+enum class Origin : uint8_t {
+  kOtherMachine,
+  kThisMachine,  // from the address that it was made to
+  kLoopback,
+};
 
 struct Request {
   std::string method = "GET";
@@ -17,9 +28,11 @@ struct Request {
   // Names in lower case; of a header that was sent twice, the first.
   std::map<std::string, std::string, std::less<>> headers;
   std::string body;
+  size_t host_headers = 1;  // how often Host was sent
+  bool is_http_1_0 = false;
 
-  bool from_this_machine = false;  // the connection comes from it
-  std::string arrived_at;          // the address that it was made to: "127.0.0.1:7301"
+  Origin origin = Origin::kOtherMachine;
+  Address arrived_at;  // the address that the connection was made to: 127.0.0.1:7301
 
   // Empty when there is none.
   std::string_view header(std::string_view lower_case_name) const;

@@ -70,12 +70,15 @@ class Server final : public HttpServer {
     auto listening = net::listen(acceptor_, address, net::kHttpPort);
     if (!listening) return listening;
     const uint16_t bound = port();
+    Access& access = shared_->context().access;
+    access.admin = shared_->options().admin;
     for (const Address& good :
          {Address{address.host, bound}, shared_->options().advertised, Address{"localhost", bound},
           Address{"127.0.0.1", bound}, Address{"::1", bound}}) {
       if (!good || good.is_wildcard()) continue;
-      shared_->context().hosts.push_back(lower_case(good.to_string()));
+      access.hosts.add_own(good);
     }
+    for (const std::string& host : shared_->options().hosts) access.hosts.add_further(host);
     return {};
   }
 

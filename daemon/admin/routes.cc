@@ -100,16 +100,44 @@ Response not_allowed(Verbs verbs) {
   return response;
 }
 
+Response allowed(int status, std::string_view verbs) {
+  Response response{status, "", ""};
+  response.headers.emplace_back("Allow", verbs);
+  return response;
+}
+
+// The host that a request names; none: an HTTP/1.0 request that names none. Else what is wrong.
+tl::expected<std::optional<Address>, std::string> asked_host(const Request& request,
+                                                             const HttpTarget& target) {
+  if (request.host_headers > 1) return tl::unexpected<std::string>("send one Host header");
+  if (request.host_headers == 0 && !request.is_http_1_0) {
+    return tl::unexpected<std::string>("HTTP/1.1 requires a Host header");
+  }
+  if (request.host_headers == 0 && !target.authority) return std::nullopt;
+  // The authority of an absolute target counts, whatever Host says.
+  const std::string_view text = target.authority.value_or(request.header("host"));
+  auto host = parse_host(text, kDefaultHttpPort);
+  if (!host) return tl::unexpected(fmt::format("Host: {}", host.error()));
+  return *host;
+}
+
 }  // namespace
 
 std::span<const Route> routes() { return kRoutes; }
 
 void dispatch(Context& context, Request&& request, const Reply& reply) {
-  const std::string_view path = parse_http_target(request.target).path;
-  auto route = std::ranges::find(kRoutes, path, &Route::path);
+  const HttpTarget target = parse_http_target(request.target);
+  auto asked = asked_host(request, target);
+  if (!asked) return reply.send(problem(400, "Bad request", asked.error()));
+  const bool is_options = request.method == "OPTIONS";
+  if (is_options && (target.path == "/" || target.path == "*")) {
+    return reply.send(allowed(204, "GET, HEAD, POST, OPTIONS"));
+  }
+  auto route = std::ranges::find(kRoutes, target.path, &Route::path);
   if (route == kRoutes.end()) return reply.send(not_found());
+  if (is_options) return reply.send(allowed(204, verbs_text(route->verbs)));
   if (!takes(route->verbs, request.method)) return reply.send(not_allowed(route->verbs));
-  if (auto refused = refusal(route->guard, request, context.hosts)) {
+  if (auto refused = refusal(route->guard, request, *asked, context.access)) {
     return reply.send(std::move(*refused));
   }
   route->handler(context, std::move(request), reply);

@@ -24,7 +24,7 @@ struct Context {
   const node::StatusBoard& board;
   const ServerHooks& hooks;
   ClusterQueries& cluster;
-  std::vector<std::string> hosts;  // good in a Host header, in lower case
+  Access access{};
 };
 
 enum class Verbs : uint8_t {
@@ -45,8 +45,9 @@ struct Route {
 
 std::span<const Route> routes();
 
-// Answers a request by its row: 404 when there is none, 405 for other verbs, then the guard, then
-// the handler.
+// Answers a request by its row: 400 when it does not say which host it asks (RFC 9112 §3.2), 404
+// when there is no row, what is allowed to OPTIONS, 405 for other verbs, then the guard, then the
+// handler.
 void dispatch(Context& context, Request&& request, const Reply& reply);
 
 // The table of docs/operations.md.

@@ -31,6 +31,9 @@ std::string text_of(const std::optional<T>& value) {
   return value ? text_of(*value) : "none";
 }
 std::string text_of(const Address& value) { return value.to_string(); }
+std::string text_of(const std::vector<std::string>& values) {
+  return fmt::format("{}", fmt::join(values, ";"));
+}
 std::string text_of(const std::map<std::string, std::string>& values) {
   std::string text;
   for (const auto& [key, value] : values) text += fmt::format("{}={};", key, value);
@@ -63,6 +66,18 @@ std::optional<node::Framing> framing(config::FramingChoice choice) {
       return node::Framing::kLength;
   }
   return std::nullopt;
+}
+
+admin::AdminFrom admin_from(config::HttpAdmin admin) {
+  switch (admin) {
+    case config::HttpAdmin::kLocal:
+      break;
+    case config::HttpAdmin::kLoopback:
+      return admin::AdminFrom::kLoopback;
+    case config::HttpAdmin::kOff:
+      return admin::AdminFrom::kNobody;
+  }
+  return admin::AdminFrom::kThisMachine;
 }
 
 plugin::CaptureMode capture(config::SnapshotMode mode) {
@@ -112,6 +127,8 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("cluster.bootstrap", bootstrap_mode(c.cluster.bootstrap), bootstrap.mode),
 
     CONNECTD_BIND("listen.http", c.listen.http, http.listen),
+    CONNECTD_BIND("http.admin", admin_from(c.http.admin), http.admin),
+    CONNECTD_BIND("http.hosts", c.http.hosts, http.hosts),
 
     CONNECTD_BIND("plugin.options", c.plugin.options, bootstrap.plugin_options),
     CONNECTD_BIND("plugin.compare_interval", c.plugin.compare_interval, node.compare_interval),

@@ -42,6 +42,30 @@ bool is_ipv4(std::string_view host) {
   return parts == 4;
 }
 
+// What is wrong with a host as it is written, in brackets or not; empty: nothing. `bare`: gets it
+// without its brackets.
+std::string check_host(std::string_view host, std::string_view text, std::string_view& bare) {
+  bare = host;
+  if (host.empty()) return fmt::format("'{}' has no host", text);
+  if (host.front() == '[') {
+    if (host.size() < 4 || host.back() != ']') return fmt::format("'{}' is not an address", text);
+    bare = host.substr(1, host.size() - 2);
+    if (!std::all_of(bare.begin(), bare.end(), is_ipv6_char) ||
+        bare.find(':') == std::string_view::npos) {
+      return fmt::format("'{}' has no IPv6 address in its brackets", text);
+    }
+    return {};
+  }
+  if (host.find(':') != std::string_view::npos) {
+    return fmt::format("'{}': an IPv6 address must be in brackets", text);
+  }
+  if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
+      (looks_like_ipv4(host) && !is_ipv4(host))) {
+    return fmt::format("invalid host '{}' in '{}'", host, text);
+  }
+  return {};
+}
+
 // 0: it is none. A leading zero would be octal to some readers.
 uint16_t parse_port(std::string_view text) {
   if (text.empty() || text[0] == '0' || !std::all_of(text.begin(), text.end(), is_digit)) return 0;
@@ -69,27 +93,26 @@ tl::expected<Address, std::string> parse_address(std::string_view text) {
     return tl::unexpected<std::string>(
         fmt::format("{}; must be host:port, such as 127.0.0.1:7101 or [::1]:7101", what));
   };
-  size_t colon = text.rfind(':');
+  const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return wrong(fmt::format("'{}' has no port", text));
-  std::string_view host = text.substr(0, colon);
-  if (host.empty()) return wrong(fmt::format("'{}' has no host", text));
-  if (host.front() == '[') {
-    if (host.size() < 4 || host.back() != ']') {
-      return wrong(fmt::format("'{}' is not an address", text));
-    }
-    host = host.substr(1, host.size() - 2);
-    if (!std::all_of(host.begin(), host.end(), is_ipv6_char) ||
-        host.find(':') == std::string_view::npos) {
-      return wrong(fmt::format("'{}' has no IPv6 address in its brackets", text));
-    }
-  } else if (host.find(':') != std::string_view::npos) {
-    return wrong(fmt::format("'{}': an IPv6 address must be in brackets", text));
-  } else if (host.size() > kMaxHost || !std::all_of(host.begin(), host.end(), is_host_char) ||
-             (looks_like_ipv4(host) && !is_ipv4(host))) {
-    return wrong(fmt::format("invalid host '{}' in '{}'", host, text));
-  }
-  uint16_t port = parse_port(text.substr(colon + 1));
+  std::string_view host;
+  std::string problem = check_host(text.substr(0, colon), text, host);
+  if (!problem.empty()) return wrong(std::move(problem));
+  const uint16_t port = parse_port(text.substr(colon + 1));
   if (port == 0) return wrong(fmt::format("the port of '{}' must be 1 to 65535", text));
+  return Address{std::string(host), port};
+}
+
+tl::expected<Address, std::string> parse_host(std::string_view text, uint16_t port) {
+  const size_t colon = text.rfind(':');
+  // The last colon of "[::1]" is none before a port.
+  const bool has_port = colon != std::string_view::npos && !text.ends_with(']');
+  if (has_port) return parse_address(text);
+  std::string_view host;
+  std::string problem = check_host(text, text, host);
+  if (!problem.empty()) {
+    return tl::unexpected(problem + "; must be a host, such as db1.example.org, or host:port");
+  }
   return Address{std::string(host), port};
 }
 

@@ -28,4 +28,7 @@ struct Address {
 // address. The error says what is wrong with the text and how to write it.
 tl::expected<Address, std::string> parse_address(std::string_view text);
 
+// The same, but a text without a port has `port`: of a name whose port is understood, as in a URL.
+tl::expected<Address, std::string> parse_host(std::string_view text, uint16_t port);
+
 }  // namespace connectd

@@ -26,6 +26,8 @@ enum class Bootstrap : uint8_t { kAuto, kNew, kJoin };
 enum class SyncMode : uint8_t { kAlways, kNone };
 enum class Compression : uint8_t { kZstd, kNone };
 enum class SnapshotMode : uint8_t { kAuto, kView, kFork, kInline };
+// Who may ask for /v1/admin/ over HTTP.
+enum class HttpAdmin : uint8_t { kLocal, kLoopback, kOff };
 enum class FramingChoice : uint8_t {
   kAuto,
   kLine,
@@ -49,6 +51,10 @@ struct Config {
     Address client;
     Address http;
   } listen;
+  struct Http {
+    HttpAdmin admin = HttpAdmin::kLocal;
+    std::vector<std::string> hosts;  // "name" (any port) or "name:port"
+  } http;
   struct Plugin {
     std::string path;      // as written; empty: none given
     std::string base_dir;  // what a relative path is relative to: the file's directory, or "." for

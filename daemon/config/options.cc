@@ -29,6 +29,30 @@ using TextList = std::vector<std::string>;
 using TextMap = std::map<std::string, std::string>;
 using MemberList = std::vector<Member>;
 
+std::vector<Option> http_options() {
+  return {
+      {.path = "http.admin",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(HttpAdmin, http.admin),
+       .default_text = "local",
+       .choices = {"local", "loopback", "off"},
+       .help = "Who may use `/v1/admin/`, which connectctl uses to change members, leadership and "
+               "settings and to save snapshots. `local`: callers on this machine, over loopback "
+               "or this node's own address. `loopback`: over loopback only. `off`: nobody. A "
+               "caller behind a proxy on this machine, or a container that shares its network, "
+               "is on this machine too."},
+      {.path = "http.hosts",
+       .type = Type::kTextList,
+       .field = CONNECTD_FIELD(TextList, http.hosts),
+       .default_text = "[]",
+       .pattern = "host",
+       .help = "Further names under which clients reach `/v1/call`: of a service, a proxy or a "
+               "mapped port. `db.example.org` allows any port, `db.example.org:8080` this one. "
+               "Other names are rejected, so that a web page cannot reach this port under a name "
+               "of its own. Does not open `/v1/admin/`."},
+  };
+}
+
 std::vector<Option> make_options() {
   std::vector<Option> table;
   auto add = [&](Option option) { table.push_back(std::move(option)); };
@@ -102,6 +126,8 @@ std::vector<Option> make_options() {
        .field = CONNECTD_FIELD(Address, listen.http),
        .default_note = "this member's `http` address",
        .help = "Bind address for HTTP. HTTP is not encrypted: use a trusted network."});
+
+  for (Option& option : http_options()) add(std::move(option));
 
   add({.path = "plugin.path",
        .type = Type::kText,
@@ -483,6 +509,7 @@ const std::vector<Section>& sections() {
       {"node", "This node."},
       {"cluster", "The members and their bootstrap."},
       {"listen", "Bind addresses, if they differ from the addresses that others dial."},
+      {"http", "Who may ask what of the HTTP port."},
       {"plugin", "The state machine that the cluster replicates."},
       {"raft", "Consensus."},
       {"storage", "The log on disk."},

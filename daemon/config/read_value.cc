@@ -35,6 +35,8 @@ std::string check_text(std::string_view pattern, std::string_view text) {
     if (text.size() > kMaxPath || text.find('\0') != std::string_view::npos) {
       return fmt::format("must be a path of at most {} bytes", kMaxPath);
     }
+  } else if (pattern == "host") {
+    if (auto host = parse_host(text, 1); !host) return host.error();
   } else if (pattern == "sha256") {
     auto hex = [](char c) {
       return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');

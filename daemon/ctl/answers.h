@@ -7,8 +7,10 @@
 #include <string>
 
 #include "admin/answers.h"
+#include "admin/guards.h"
 #include "admin/http_client.h"
 #include "base/address.h"
+#include "ctl/commands.h"
 
 namespace connectd::ctl {
 
@@ -21,6 +23,11 @@ inline std::string detail_of(const admin::HttpAnswer& answer) {
   auto problem = admin::from_json<admin::Problem>(answer.body);
   return problem && !problem->detail.empty() ? problem->detail
                                              : fmt::format("HTTP status {}", answer.status);
+}
+
+// Of several endpoints, which one took the request.
+inline void tell_which(const Context& context, const Address& endpoint) {
+  if (context.endpoints.size() > 1) context.streams.err << "asked " << endpoint.to_string() << "\n";
 }
 
 // Asks `endpoint` for /v1/cluster. Nothing when there is no such answer; then ", ENDPOINT: why" is

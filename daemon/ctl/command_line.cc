@@ -1,16 +1,16 @@
 // Arguments -> a command with its options. The only user of Boost.Program_options.
 #include <algorithm>
 #include <boost/program_options.hpp>
+#include <cstdlib>
 
 #include "config/values.h"
 #include "ctl/commands.h"
+#include "ctl/endpoints.h"
 
 namespace connectd::ctl {
 namespace {
 
 namespace po = boost::program_options;
-
-constexpr size_t kMaxEndpoints = 64;
 
 // The command whose words begin `words`; the longest.
 const Command* find_command(const std::vector<std::string>& words, size_t* length) {
@@ -30,19 +30,17 @@ const Command* find_command(const std::vector<std::string>& words, size_t* lengt
 // Fills in what the global options say; returns what is wrong with them.
 std::optional<std::string> take_globals(Context& context, const Command& command) {
   for (const std::string& list : context.options["endpoint"]) {
-    std::string_view rest = list;
-    while (!rest.empty()) {
-      size_t comma = std::min(rest.find(','), rest.size());
-      auto address = parse_address(rest.substr(0, comma));
-      if (!address) return "--endpoint: " + address.error();
-      context.endpoints.push_back(*address);
-      rest.remove_prefix(std::min(comma + 1, rest.size()));
-    }
+    auto taken = take_endpoints(list, "--endpoint", context.endpoints);
+    if (!taken) return taken.error().text;
   }
-  if (context.endpoints.size() > kMaxEndpoints) {
-    return fmt::format("--endpoint: must have at most {} addresses", kMaxEndpoints);
+  context.endpoints_origin = "set others with -e HOST:PORT";
+  const bool asks_nodes = command.timeout > Duration::zero();
+  if (context.endpoints.empty() && asks_nodes) {
+    auto found = find_endpoints(std::getenv(kEndpointsVariable), kConfigDirectory);
+    if (!found) return found.error().text;
+    context.endpoints = std::move(found->addresses);
+    context.endpoints_origin = std::move(found->origin);
   }
-  if (context.endpoints.empty()) context.endpoints.push_back({"127.0.0.1", 7301});
   if (context.has("output")) {
     std::string output = context.option("output");
     if (output != "table" && output != "json") {

@@ -310,7 +310,7 @@ const std::vector<OptionSpec>& global_options() {
   static const std::vector<OptionSpec> kOptions = {
       {.name = "endpoint",
        .value = "HOST:PORT,...",
-       .help = "HTTP addresses of any nodes, tried in turn [127.0.0.1:7301]",
+       .help = "HTTP addresses, tried in turn [those of /etc/connectd/*.yaml]",
        .letter = "e"},
       {.name = "output", .value = "table|json", .help = "output format [table]", .letter = "o"},
       {.name = "timeout",

@@ -31,6 +31,7 @@ struct Streams {
 struct Context {
   Streams streams;
   std::vector<Address> endpoints{};  // HTTP addresses; at least one
+  std::string endpoints_origin{};    // ctl/endpoints.h
   bool json = false;
   Duration timeout{};              // the command's own, unless --timeout is given
   std::optional<Time> deadline{};  // of the whole command, where --timeout is given
@@ -55,6 +56,11 @@ struct Context {
   ExitCode fail(ExitCode code, std::string_view text) const {
     streams.err << "connectctl: " << text << "\n";
     return code;
+  }
+  // "no node answers": none of the endpoints; `why` names each.
+  ExitCode fail_unreachable(std::string_view why, std::string_view what = "answers") const {
+    return fail(ExitCode::kUnavailable, fmt::format("no node {} ({}): {}, or check the nodes' logs",
+                                                    what, why, endpoints_origin));
   }
   ExitCode fail(const Error& error) const { return fail(exit_code(error.kind), error.text); }
 };

@@ -48,13 +48,6 @@ std::optional<View> look(const Context& context, std::string& why) {
   return std::nullopt;
 }
 
-ExitCode nobody(const Context& context, const std::string& why) {
-  return context.fail(
-      ExitCode::kUnavailable,
-      fmt::format("no node answers ({}). Set others with -e HOST:PORT, or check the nodes' logs",
-                  why));
-}
-
 ExitCode exit_code_of(node::ChangeCode code) {
   switch (code) {
     case node::ChangeCode::kDone:
@@ -71,9 +64,11 @@ ExitCode exit_code_of(node::ChangeCode code) {
   return ExitCode::kNegative;
 }
 
-// Asks the first endpoint that answers. kOk: taken; `index` is then the one of the change.
+// Asks the first endpoint that may take such a request. kOk: taken; `index` is then the one of the
+// change.
 ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
+  bool any_answered = false;
   for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
@@ -96,13 +91,21 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     auto answer = admin::from_json<admin::ChangeAnswer>(outcome->body);
     if (outcome->status == 200 && answer) {
       index = answer->index;
+      tell_which(context, endpoint);
       return ExitCode::kOk;
     }
     const std::string code = code_of(*outcome);
+    if (code == admin::kNotLocalCode && context.endpoints.size() > 1) {
+      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
+                         detail_of(*outcome));
+      any_answered = true;
+      continue;
+    }
     return context.fail(exit_code_of(node::change_code_of(code)),
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
   }
-  return nobody(context, why);
+  if (any_answered) return context.fail(ExitCode::kNegative, why);
+  return context.fail_unreachable(why);
 }
 
 // Polls until `done` returns true. Prints progress on err, each new line once.
@@ -223,7 +226,7 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
 ExitCode member_list_command(Context& context) {
   std::string why;
   auto view = look(context, why);
-  if (!view) return nobody(context, why);
+  if (!view) return context.fail_unreachable(why);
   if (context.json) {
     json::array members;
     for (const node::MemberStatus& member : view->members) {
@@ -287,7 +290,7 @@ ExitCode member_remove_command(Context& context) {
 ExitCode leader_show_command(Context& context) {
   std::string why;
   auto view = look(context, why);
-  if (!view) return nobody(context, why);
+  if (!view) return context.fail_unreachable(why);
   if (!view->leader) {
     return context.fail(ExitCode::kNegative, "no known leader. Try: connectctl status");
   }
@@ -300,7 +303,7 @@ ExitCode leader_show_command(Context& context) {
 ExitCode leader_transfer_command(Context& context) {
   std::string why;
   auto before = look(context, why);
-  if (!before) return nobody(context, why);
+  if (!before) return context.fail_unreachable(why);
   json::object body{{"action", "transfer"}};
   NodeId to;
   if (context.has("to")) {
@@ -329,7 +332,7 @@ ExitCode leader_transfer_command(Context& context) {
 ExitCode settings_list_command(Context& context) {
   std::string why;
   auto view = look(context, why);
-  if (!view) return nobody(context, why);
+  if (!view) return context.fail_unreachable(why);
   std::ranges::sort(view->settings);
   const bool committed = view->commit_index >= view->settings_index;
   if (context.json) {

@@ -325,10 +325,7 @@ ExitCode status_command(Context& context) {
         view.leader && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
     return serves ? ExitCode::kOk : ExitCode::kNegative;
   }
-  return context.fail(
-      ExitCode::kUnavailable,
-      fmt::format("no node answers ({}). Set others with -e HOST:PORT, or check the nodes' logs",
-                  why));
+  return context.fail_unreachable(why);
 }
 
 ExitCode call_command(Context& context) {
@@ -378,10 +375,7 @@ ExitCode call_command(Context& context) {
     if (code_of(*outcome) == "SHUTDOWN" && !last) continue;  // it was not handed on
     return call_failed(context, *outcome, endpoint.to_string());
   }
-  return context.fail(ExitCode::kUnavailable,
-                      fmt::format("no node accepts the request ({}). Set others with -e HOST:PORT, "
-                                  "or check the nodes' logs",
-                                  why));
+  return context.fail_unreachable(why, "accepts the request");
 }
 
 }  // namespace connectd::ctl

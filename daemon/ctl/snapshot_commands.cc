@@ -34,7 +34,7 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint, const j
   return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
 }
 
-// The answer's body. kUnreachable when nobody answers there.
+// The answer's body. kUnreachable: nobody answers there; kPermission: not from this machine.
 Result<std::string> ask(const Context& context, const Address& endpoint, const json::object& body) {
   admin::HttpOutcome outcome = post(context, endpoint, body);
   if (!outcome) {
@@ -46,6 +46,10 @@ Result<std::string> ask(const Context& context, const Address& endpoint, const j
   }
   if (outcome->status == 200) return std::move(outcome->body);
   const std::string code = code_of(*outcome);
+  if (code == admin::kNotLocalCode) {
+    return failure(ErrorKind::kPermission,
+                   fmt::format("{}: {}", endpoint.to_string(), detail_of(*outcome)));
+  }
   const bool later = outcome->status == 503 || outcome->status == 504 || outcome->status == 429;
   return failure(later ? ErrorKind::kNotNow : ErrorKind::kRefused,
                  fmt::format("{}: {}{}{}", endpoint.to_string(), code, code.empty() ? "" : ": ",
@@ -132,33 +136,76 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
   return (*file)->sync();
 }
 
+// A negative answer, also where a node does not take it from this machine.
+ExitCode fail(const Context& context, const Error& error) {
+  if (error.kind == ErrorKind::kPermission) return context.fail(ExitCode::kNegative, error.text);
+  return context.fail(error);
+}
+
+// What a command that asks every endpoint says of the whole: an endpoint that does not take it from
+// this machine counts only where none does.
+class Verdict final {
+ public:
+  void done() { is_done_ = true; }
+  void failed(const Context& context, const Error& error) {
+    const ExitCode code = fail(context, error);
+    if (error.kind == ErrorKind::kPermission) {
+      is_elsewhere_ = true;
+    } else {
+      worst_ = code;
+    }
+  }
+  ExitCode code() const {
+    return worst_ == ExitCode::kOk && is_elsewhere_ && !is_done_ ? ExitCode::kNegative : worst_;
+  }
+
+ private:
+  ExitCode worst_ = ExitCode::kOk;
+  bool is_done_ = false;
+  bool is_elsewhere_ = false;
+};
+
+// The newest snapshot at `endpoint`, or one that it takes now.
+Result<Listed> newest(const Context& context, const Address& endpoint) {
+  if (context.has("fresh")) return take(context, endpoint);
+  auto list = list_of(context, endpoint);
+  if (!list) return failure(list.error());
+  if (!list->snapshots.empty()) return list->snapshots.front();
+  return failure(ErrorKind::kRefused,
+                 fmt::format("{} has no snapshot yet; --fresh takes one", endpoint.to_string()));
+}
+
 }  // namespace
 
 ExitCode snapshot_take_command(Context& context) {
-  ExitCode worst = ExitCode::kOk;
+  Verdict verdict;
   for (const Address& endpoint : context.endpoints) {
     auto taken = take(context, endpoint);
     if (!taken) {
-      worst = context.fail(taken.error());
-    } else if (context.json) {
+      verdict.failed(context, taken.error());
+      continue;
+    }
+    verdict.done();
+    if (context.json) {
       context.streams.out << json::serialize(object_of(endpoint, *taken)) << "\n";
     } else {
       context.streams.out << fmt::format("{}: snapshot at index {}, {} bytes\n",
                                          endpoint.to_string(), taken->index, taken->bytes);
     }
   }
-  return worst;
+  return verdict.code();
 }
 
 ExitCode snapshot_list_command(Context& context) {
-  ExitCode worst = ExitCode::kOk;
+  Verdict verdict;
   std::vector<std::vector<std::string>> rows = {{"NODE", "INDEX", "TERM", "BYTES", "AGE", "NAME"}};
   for (const Address& endpoint : context.endpoints) {
     auto list = list_of(context, endpoint);
     if (!list) {
-      worst = context.fail(list.error());
+      verdict.failed(context, list.error());
       continue;
     }
+    verdict.done();
     for (const Listed& listed : list->snapshots) {
       if (context.json) {
         context.streams.out << json::serialize(object_of(endpoint, listed)) << "\n";
@@ -173,7 +220,7 @@ ExitCode snapshot_list_command(Context& context) {
     }
   }
   if (!context.json && rows.size() > 1) context.streams.out << table(rows);
-  return worst;
+  return verdict.code();
 }
 
 ExitCode snapshot_save_command(Context& context) {
@@ -184,21 +231,19 @@ ExitCode snapshot_save_command(Context& context) {
         ExitCode::kCannotCreate,
         fmt::format("{} exists already and is not overwritten; use another file", path));
   }
-  const Address& endpoint = context.endpoints.front();
+  // The first that answers, and takes it from this machine.
+  Address endpoint;
   Result<Listed> wanted = failure(ErrorKind::kInternal, "");
-  if (context.has("fresh")) {
-    wanted = take(context, endpoint);
-  } else {
-    auto list = list_of(context, endpoint);
-    if (!list) return context.fail(list.error());
-    if (list->snapshots.empty()) {
-      return context.fail(
-          ExitCode::kNegative,
-          fmt::format("{} has no snapshot yet; --fresh takes one", endpoint.to_string()));
-    }
-    wanted = list->snapshots.front();
+  for (const Address& next : context.endpoints) {
+    endpoint = next;
+    wanted = newest(context, endpoint);
+    const bool may_be_another = !wanted && (wanted.error().kind == ErrorKind::kPermission ||
+                                            wanted.error().kind == ErrorKind::kUnreachable);
+    if (!may_be_another) break;
+    if (next != context.endpoints.back()) context.streams.err << wanted.error().text << "\n";
   }
-  if (!wanted) return context.fail(wanted.error());
+  if (!wanted) return fail(context, wanted.error());
+  tell_which(context, endpoint);
 
   // The name is given to a whole and verified file only, as the node itself does it.
   auto files = storage::make_real_file_system();

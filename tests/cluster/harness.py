@@ -129,6 +129,8 @@ def scalar(value):
 class Node:
     def __init__(self, node_id, directory):
         self.id = node_id
+        self.host = "127.0.0.1"
+        self.wrap = []  # a command that runs its process: ["ip", "netns", "exec", ...]
         self.peer_port, self.client_port, self.http_port = free_ports(3)
         self.config_path = os.path.join(directory, f"node{node_id}.yaml")
         self.data_dir = os.path.join(directory, f"data{node_id}")
@@ -145,9 +147,9 @@ class Node:
     def member(self):
         return {
             "id": self.id,
-            "peer": f"127.0.0.1:{self.peer_port}",
-            "client": f"127.0.0.1:{self.client_port}",
-            "http": f"127.0.0.1:{self.http_port}",
+            "peer": f"{self.host}:{self.peer_port}",
+            "client": f"{self.host}:{self.client_port}",
+            "http": f"{self.host}:{self.http_port}",
         }
 
     def log(self):
@@ -203,7 +205,8 @@ class Cluster:
             with open(node.log_path, "ab") as log:
                 log.write(f"---- start {time.strftime('%H:%M:%S')}\n".encode())
                 log.flush()
-                node.process = subprocess.Popen([node.binary or CONNECTD, "--config", node.config_path],
+                node.process = subprocess.Popen([*node.wrap, node.binary or CONNECTD, "--config",
+                                                 node.config_path],
                                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 env={**os.environ, **node.environment})
 
@@ -261,7 +264,8 @@ class Cluster:
 
     def get(self, node_id, target, seconds=5.0):
         """(HTTP status, body), or None if the node does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.nodes[node_id].http_port, timeout=seconds)
+        connection = http.client.HTTPConnection(self.nodes[node_id].host, self.nodes[node_id].http_port,
+                                                timeout=seconds)
         try:
             connection.request("GET", target)
             answer = connection.getresponse()

@@ -490,7 +490,7 @@ TEST_F(HttpServerTest, BrowsersCannotCall) {
   EXPECT_THAT(std::string(problem_of(got)["detail"].as_string()),
               HasSubstr("X-Connect-Request: 1"));
 
-  for (const char* host : {"evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", ""}) {
+  for (const char* host : {"evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1"}) {
     request = call_request("incr");
     request.headers["Host"] = host;
     EXPECT_EQ(answer(request).status, 403) << host;

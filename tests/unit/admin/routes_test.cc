@@ -90,8 +90,8 @@ class RoutesTest : public ::testing::Test {
                        {"host", "127.0.0.1:7301"},
                        {"content-type", "application/json"}};
     request.body = body_of(route.path);
-    request.from_this_machine = true;
-    request.arrived_at = "127.0.0.1:7301";
+    request.origin = Origin::kLoopback;
+    request.arrived_at = {"127.0.0.1", 7301};
     return request;
   }
   static std::string body_of(std::string_view path) {
@@ -119,12 +119,30 @@ class RoutesTest : public ::testing::Test {
     return response->status;
   }
 
+  static HostNames hosts() {
+    HostNames names;
+    names.add_own({"db1.example", 7301});
+    names.add_further("db.example");
+    names.add_further("proxy.example:8080");
+    return names;
+  }
+
+  static const Route* call_route() {
+    return &*std::ranges::find(routes(), "/v1/call", &Route::path);
+  }
+  // The status of an answer that the guard gives; where the handler is reached instead: 0.
+  int refused_if(bool is_refused, Request request) {
+    if (is_refused) return refused(std::move(request));
+    auto response = ask(std::move(request));
+    return response && response->status < 500 && response->status >= 400 ? response->status : 0;
+  }
+
   boost::asio::io_context io_;
   ServerOptions options_;
   node::StatusBoard board_;
   ServerHooks hooks_;
   ClusterQueries cluster_{io_};
-  Context context_{options_, board_, hooks_, cluster_, {"db1.example:7301"}};
+  Context context_{options_, board_, hooks_, cluster_, {AdminFrom::kThisMachine, hosts()}};
   int asked_ = 0;
   SettingChange setting_;
 };
@@ -161,14 +179,14 @@ TEST_F(RoutesTest, GuardsAreKept) {
     without.headers.erase("x-connect-request");
     EXPECT_EQ(refused(std::move(without)) == 403, !pages);
 
-    for (const char* host : {"evil.example", "127.0.0.1", "127.0.0.1:1", ""}) {
+    for (const char* host : {"evil.example", "127.0.0.1", "127.0.0.1:1", "proxy.example"}) {
       Request request = good(route);
       request.headers["host"] = host;
       EXPECT_EQ(refused(std::move(request)) == 403, !pages) << host;
     }
-    Request nowhere = good(route);
-    nowhere.headers["host"] = nowhere.arrived_at = "";
-    EXPECT_EQ(refused(std::move(nowhere)) == 403, !pages);
+    Request further = good(route);
+    further.headers["host"] = "db.example";
+    EXPECT_EQ(refused_if(!others, std::move(further)), !others ? 403 : 0);
 
     for (const char* type : {"", "application/x-www-form-urlencoded", "Text/Plain;charset=UTF-8",
                              "multipart/form-data; boundary=x"}) {
@@ -178,8 +196,14 @@ TEST_F(RoutesTest, GuardsAreKept) {
     }
     if (others) continue;
     Request remote = good(route);
-    remote.from_this_machine = false;
+    remote.origin = Origin::kOtherMachine;
     EXPECT_EQ(refused(std::move(remote)), 403);
+    for (const char* header : {"forwarded", "via", "x-real-ip", "x-forwarded-for",
+                               "x-forwarded-host", "x-forwarded-proto"}) {
+      Request proxied = good(route);
+      proxied.headers[header] = "10.0.0.9";
+      EXPECT_EQ(refused(std::move(proxied)), 403) << header;
+    }
   }
 }
 
@@ -191,9 +215,124 @@ TEST_F(RoutesTest, HostsOfTheServerAreGood) {
   }
 }
 
+// RFC 9110 §7.2: a Host without a port means port 80.
+TEST_F(RoutesTest, HostWithoutPortMeansPort80) {
+  for (const char* host : {"10.0.0.1", "10.0.0.1:80"}) {
+    Request request = good(*call_route());
+    request.arrived_at = {"10.0.0.1", 80};
+    request.headers["host"] = host;
+    EXPECT_FALSE(ask(std::move(request))) << host;
+  }
+}
+
+TEST_F(RoutesTest, FurtherHostsOpenCallsOnly) {
+  for (const char* host : {"db.example", "db.example:81", "DB.Example:9", "proxy.example:8080"}) {
+    Request call = good(*call_route());
+    call.headers["host"] = host;
+    EXPECT_FALSE(ask(std::move(call))) << host;
+    Request admin = good(routes().back());
+    admin.headers["host"] = host;
+    EXPECT_EQ(refused(std::move(admin)), 403) << host;
+  }
+  Request foreign = good(*call_route());
+  foreign.headers["host"] = "evil.example";
+  auto response = ask(std::move(foreign));
+  ASSERT_TRUE(response);
+  EXPECT_THAT(response->body, HasSubstr("http.hosts"));
+}
+
+TEST_F(RoutesTest, AdminIsOpenAsConfigured) {
+  struct Case {
+    AdminFrom from;
+    Origin origin;
+    bool open;
+  };
+  for (const Case& c : {Case{AdminFrom::kThisMachine, Origin::kLoopback, true},
+                        Case{AdminFrom::kThisMachine, Origin::kThisMachine, true},
+                        Case{AdminFrom::kThisMachine, Origin::kOtherMachine, false},
+                        Case{AdminFrom::kLoopback, Origin::kLoopback, true},
+                        Case{AdminFrom::kLoopback, Origin::kThisMachine, false},
+                        Case{AdminFrom::kNobody, Origin::kLoopback, false}}) {
+    context_.access.admin = c.from;
+    for (const Route& route : routes()) {
+      Request request = good(route);
+      request.origin = c.origin;
+      const bool is_admin = route.guard.callers() == Callers::kThisMachine;
+      if (is_admin && !c.open) {
+        auto response = ask(std::move(request));
+        ASSERT_TRUE(response) << route.path;
+        EXPECT_EQ(response->status, 403);
+        EXPECT_EQ(from_json<Problem>(response->body)->code, kNotLocalCode);
+      } else {
+        EXPECT_NE(refused_if(false, std::move(request)), 403) << route.path;
+      }
+    }
+  }
+}
+
+// RFC 9112 §3.2.
+TEST_F(RoutesTest, EveryRequestNamesOneHost) {
+  for (const Route& route : routes()) {
+    SCOPED_TRACE(route.path);
+    Request none = good(route);
+    none.host_headers = 0;
+    none.headers.erase("host");
+    EXPECT_EQ(refused(none), 400);
+    none.is_http_1_0 = true;  // as simple probes ask
+    const bool is_admin = route.guard.callers() == Callers::kThisMachine;
+    EXPECT_EQ(refused_if(is_admin, none) == 403, is_admin);
+    Request two = good(route);
+    two.host_headers = 2;
+    EXPECT_EQ(refused(two), 400);
+    for (const char* host : {"", ":7301", "a b", "host:x", "user@127.0.0.1:7301", "[::1", "a,b"}) {
+      Request invalid = good(route);
+      invalid.headers["host"] = host;
+      EXPECT_EQ(refused(invalid), 400) << host;
+    }
+  }
+}
+
+TEST_F(RoutesTest, AuthorityOfAnAbsoluteTargetCounts) {
+  Request good_call = good(*call_route());
+  good_call.headers["host"] = "evil.example";
+  good_call.target = "http://127.0.0.1:7301/v1/call";
+  EXPECT_FALSE(ask(good_call));
+  Request bad_call = good(*call_route());
+  bad_call.target = "http://evil.example/v1/call";
+  EXPECT_EQ(refused(bad_call), 403);
+  Request health = good(routes().front());
+  health.target = "HTTP://db:1/livez?verbose";
+  auto response = ask(health);
+  ASSERT_TRUE(response);
+  EXPECT_NE(response->status, 404);
+  health.target = "http://";
+  EXPECT_EQ(refused(health), 400);
+  health.target = "http://db";
+  EXPECT_EQ(ask(health)->status, 404);
+}
+
+// HAProxy's check without an expectation is OPTIONS / over HTTP/1.0.
+TEST_F(RoutesTest, OptionsAreAnswered) {
+  Request check = good(routes().front());
+  check.method = "OPTIONS";
+  check.headers.clear();
+  check.host_headers = 0;
+  check.is_http_1_0 = true;
+  for (const char* target : {"/", "*", "/livez", "/v1/admin/members"}) {
+    check.target = target;
+    auto response = ask(check);
+    ASSERT_TRUE(response) << target;
+    EXPECT_EQ(response->status, 204) << target;
+    EXPECT_EQ(response->headers[0].first, "Allow");
+    EXPECT_EQ(response->headers.size(), 1u) << "no page gets a permission";
+  }
+  check.target = "/nothing";
+  EXPECT_EQ(ask(check)->status, 404);
+}
+
 TEST_F(RoutesTest, OtherVerbsAreNamed) {
   for (const Route& route : routes()) {
-    for (const char* method : {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get"}) {
+    for (const char* method : {"GET", "HEAD", "POST", "PUT", "DELETE", "get"}) {
       const bool taken = route.verbs == Verbs::kPost
                              ? method == std::string("POST")
                              : method == std::string("GET") || method == std::string("HEAD");
@@ -240,12 +379,20 @@ TEST(Routes, OperationsPageHasTheTable) {
       << routes_markdown();
 }
 
-TEST(IsThisMachine, LoopbackOnly) {
-  auto is_own = [](const char* text) {
-    return is_this_machine(boost::asio::ip::make_address(text));
+TEST(OriginOf, OwnAddressIsThisMachine) {
+  auto origin = [](const char* remote, const char* local) {
+    return origin_of(boost::asio::ip::make_address(remote), boost::asio::ip::make_address(local));
   };
-  EXPECT_TRUE(is_own("127.0.0.1") && is_own("127.8.9.10") && is_own("::1"));
-  EXPECT_FALSE(is_own("10.0.0.1") || is_own("0.0.0.0") || is_own("::") || is_own("fe80::1"));
+  for (const char* loopback : {"127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"}) {
+    EXPECT_EQ(origin(loopback, "10.0.0.1"), Origin::kLoopback) << loopback;
+  }
+  EXPECT_EQ(origin("10.0.0.1", "10.0.0.1"), Origin::kThisMachine);
+  EXPECT_EQ(origin("::ffff:10.0.0.1", "10.0.0.1"), Origin::kThisMachine);
+  EXPECT_EQ(origin("10.0.0.1", "::ffff:10.0.0.1"), Origin::kThisMachine);
+  EXPECT_EQ(origin("fd00::1", "fd00::1"), Origin::kThisMachine);
+  for (const char* other : {"10.0.0.2", "0.0.0.0", "::", "fe80::1", "::ffff:10.0.0.2"}) {
+    EXPECT_EQ(origin(other, "10.0.0.1"), Origin::kOtherMachine) << other;
+  }
 }
 
 // ---- deferred answers

@@ -37,7 +37,7 @@ std::vector<std::string> other_values(const Option& option) {
     case Type::kText:
       return {"other"};
     case Type::kTextList:
-      return {"[/other]"};
+      return {option.pattern == "host" ? "[other]" : "[/other]"};
     case Type::kTextMap:
       return {"{key: value}"};
     case Type::kMembers:

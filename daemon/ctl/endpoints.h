@@ -1,0 +1,32 @@
+// Which nodes a command asks: --endpoint, or else the variable CONNECTCTL_ENDPOINTS, or else the
+// nodes that the configurations of this machine name, or else the default. Reads files; any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.h"
+#include "base/error.h"
+
+namespace connectd::ctl {
+
+inline constexpr const char* kEndpointsVariable = "CONNECTCTL_ENDPOINTS";
+// Where the units of the package find their configurations.
+inline constexpr const char* kConfigDirectory = "/etc/connectd";
+
+struct Endpoints {
+  std::vector<Address> addresses;  // HTTP addresses; at least one, at most kMaxEndpoints
+  // For the text when none of them answers: where they come from, and how to set others.
+  std::string origin;
+};
+inline constexpr size_t kMaxEndpoints = 64;
+
+// "H:P,H:P" into `out`. kUsage: `name` and what is wrong.
+Result<void> take_endpoints(std::string_view list, std::string_view name,
+                            std::vector<Address>& out);
+
+// `variable`: the value of CONNECTCTL_ENDPOINTS, or null. kUsage: it is invalid.
+Result<Endpoints> find_endpoints(const char* variable, const std::string& directory);
+
+}  // namespace connectd::ctl
