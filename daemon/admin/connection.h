@@ -33,8 +33,8 @@ class ConnectionHost {
 // Kept alive by its own operations, until its io_context goes.
 void start_connection(ConnectionHost& host, boost::asio::ip::tcp::socket socket);
 
-// Where a connection from `remote` to `local` was made from. The kernel gives a connection to one of
-// its own addresses that address as its source, which no other machine can use.
+// Where a connection from `remote` to `local` was made from. The kernel gives a connection to one
+// of its own addresses that address as its source, which no other machine can use.
 Origin origin_of(const boost::asio::ip::address& remote, const boost::asio::ip::address& local);
 
 }  // namespace connectd::admin
