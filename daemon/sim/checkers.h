@@ -1,8 +1,8 @@
-// What must hold in every run, whatever breaks. Looks at each node after each event, at each vote
-// and acknowledgement that leaves it, at each entry that is applied, and at each reply.
+// The invariants that must hold in every run, whatever fails. Checks each node after each event,
+// each vote and acknowledgement that it sends, each applied entry, and each reply.
 //
-// The text of a violation begins with the name of the rule; tests and the table of mutants go by
-// that name.
+// The text of a violation begins with the name of the rule, which tests and the table of mutants
+// use.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct AppliedEntry {
 class Checkers {
  public:
   explicit Checkers(size_t nodes) : nodes_(nodes) {}
-  // No two writes of the run are the same bytes: exactly once can then be told from the log.
+  // No two writes of the run have the same bytes, so the log shows whether each is applied exactly
+  // once.
   void set_writes_are_unique(bool unique) { writes_are_unique_ = unique; }
 
   // The first rule that was broken; empty: none.
@@ -48,26 +49,26 @@ class Checkers {
   // Before a message leaves `node`.
   void sending(NodeId id, const node::Node& node, const raft::Envelope& envelope);
   void sending(NodeId id, const node::Node& node, const wire::SnapshotAck& ack);
-  // The disk is another one: what it promised is gone, and must never be missed.
+  // The disk was replaced: its promises are gone, and the cluster must not depend on them.
   void disk_lost(NodeId id);
 
-  // ---- what is applied
+  // ---- applied entries
   void applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,
                const node::ReplicatedState& state);
   void restored(NodeId id, const node::ReplicatedState& state);
 
   // ---- clients
-  // `operation` is about to be submitted: what it must not miss.
+  // `operation` is about to be submitted: sets what it must see.
   void called(Operation& operation);
-  // A stale read: it must see `min_index`, and what was shown to anybody by `fresh_since`.
+  // A stale read: it must see `min_index`, and everything shown to any client by `fresh_since`.
   void called_stale(Operation& operation, Index min_index, Time fresh_since);
   void replied(const Operation& operation);
-  // After the run: the index witness (sim/index_witness.h), and a replay of the log on one fresh
-  // instance gives every reply of the first replica.
+  // After the run: checks the index witness (sim/index_witness.h), and that replaying the log on a
+  // fresh instance gives every reply of the first replica.
   void check_history(const History& history, const node::Genesis& genesis,
                      const std::shared_ptr<const plugin::Plugin>& plugin);
 
-  // What was applied, as the witness of the whole history.
+  // The applied entries, as the witness of the whole history.
   WitnessLog log() const;
   Index shown() const { return shown_; }
   Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
@@ -85,7 +86,7 @@ class Checkers {
     // The log as it was last seen: its term at each index, from `log_first` on.
     std::vector<Term> log_terms;
     Index log_last;
-    // What was told to others, and so must be found again after a crash.
+    // Promised to other nodes, so it must survive a crash.
     Term promised_term;
     Index promised_index;
     Term promised_index_term;
@@ -93,7 +94,7 @@ class Checkers {
   };
   struct KnownEntry {
     uint64_t checksum = 0;
-    Term before;  // the term of the entry in front of it
+    Term before;  // the term of the entry before it
   };
 
   void look_at_log(NodeId id, NodeView& view, const raft::Core& core);
@@ -110,7 +111,7 @@ class Checkers {
   std::map<std::pair<Index, Term>, KnownEntry> entries_;
   struct Committed {
     Term term;    // of the entry; none: not seen
-    Term during;  // the term of the node that was the first to say so
+    Term during;  // the term of the first node that reported it
   };
   std::vector<Committed> committed_;  // by index
   Index highest_committed_;

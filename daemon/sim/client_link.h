@@ -2,9 +2,9 @@
 // protocol (client/conversation.h) at the node's end. Only the socket is replaced.
 //
 // The checkers need more of a reply than its bytes: the log index, the status, the kind of refusal.
-// So the link stands between the conversation and the node and records each node::Reply as it
-// passes. What the client then receives must be exactly the framing of those replies, in the order
-// of the requests, with the framing's own replies in their place.
+// So the link sits between the conversation and the node and records each node::Reply. The client
+// must then receive exactly these replies, framed, in the order of the requests, with the framing's
+// own replies in their places.
 #pragma once
 
 #include <cstddef>
@@ -30,13 +30,13 @@ class ClientLink final : private client::ConversationDriver,
  public:
   class Owner {
    public:
-    // The conversation hands this operation to the node now: with these options.
+    // The conversation submits this operation to the node now; returns its options.
     virtual node::ReadOptions submitting(size_t operation) = 0;
-    // The client takes its replies again: what waited for it has its whole time anew.
+    // The client reads again: the timeouts of requests that waited for it restart.
     virtual void resumed() = 0;
-    // The node answers the oldest operation that it was handed.
+    // The node answers its oldest operation.
     virtual void replied(const node::Reply& reply) = 0;
-    // Bytes wait to be carried, or the link has closed: carry() is to be called some time later.
+    // Bytes are waiting, or the link has closed: the owner calls carry() later.
     virtual void bytes_wait() = 0;
     virtual void violation(std::string text) = 0;
 
@@ -44,45 +44,46 @@ class ClientLink final : private client::ConversationDriver,
     ~Owner() = default;
   };
 
-  // All must outlive it. `socket_bytes`: what the node's socket takes that the client has not.
+  // All arguments must outlive it. `socket_bytes`: how many bytes the node's socket buffers for the
+  // client.
   ClientLink(node::Service& node, const client::ClientPortOptions& options, size_t socket_bytes,
              Random& random, Owner& owner, const Timeline& timeline);
   ~ClientLink();
 
   // ---- the client
-  // Sends a request; its reply must come after those of everything sent before.
+  // Sends a request; its reply must come after those of all earlier requests.
   void send(size_t operation, std::string_view request);
-  // Sends what the framing itself answers.
+  // Sends a request that the framing itself answers.
   void send_own();
-  // QUIT or a half-close: what was sent before is answered, then the link closes.
+  // QUIT or a half-close: earlier requests are answered, then the link closes.
   void end();
   bool is_ending() const { return is_ending_; }
 
   // ---- time passes
-  // Some bytes arrive at the node, and, if the client takes any, some at the client.
+  // Delivers some bytes to the node and, if the client reads, some to the client.
   void carry(bool client_takes);
   // carry() has something to do.
   bool has_bytes(bool client_takes) const;
   // Timeouts of the port.
   void sweep();
-  // The client has everything that it is owed.
+  // The client has received all its replies.
   bool is_settled() const;
-  // Nothing more comes of it.
+  // Closed, and nothing is in flight.
   bool is_closed() const { return is_closed_ && (in_flight_.empty() || has_failed_); }
-  // The node starts nothing, for the client does not take its replies.
+  // The node starts no requests because the client does not read its replies.
   bool is_congested() const { return conversation_->is_congested(); }
-  // Since the last call the node had replies that the socket did not take.
+  // True: since the last call, the socket was too full for some replies.
   bool take_waited() { return std::exchange(has_waited_, false); }
 
  private:
-  // The reply that is awaited next: of an operation, or of the framing itself.
+  // An expected reply: of an operation, or of the framing itself.
   struct Awaited {
     bool is_own = false;
     bool is_submitted = false;
     size_t operation = 0;
     std::string bytes;  // of the request; of the own reply
   };
-  // Hears the node's replies before the conversation does.
+  // Sees the node's replies before the conversation does.
   class Tap final : public node::ReplyHandler {
    public:
     explicit Tap(ClientLink& link) : link_(link) {}
@@ -93,7 +94,7 @@ class ClientLink final : private client::ConversationDriver,
    private:
     ClientLink& link_;
   };
-  // What the conversation holds; the link owns the stream of the node.
+  // Held by the conversation; the link owns the node's stream.
   class Handle;
 
   // node::Service
@@ -131,7 +132,7 @@ class ClientLink final : private client::ConversationDriver,
   const Timeline& timeline_;
   client::Shared shared_;
   const node::Framing framing_;
-  const std::unique_ptr<wire::FrameParser> framer_;  // makes the bytes that are expected
+  const std::unique_ptr<wire::FrameParser> framer_;  // makes the expected bytes
   Tap tap_{*this};
   node::ReplyHandler* conversation_handler_ = nullptr;
   std::unique_ptr<node::RequestStream> stream_;

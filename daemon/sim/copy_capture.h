@@ -1,6 +1,6 @@
-// Captures for the simulator: the state is copied at once and given out later, so that virtual time
-// passes between. Entries are applied meanwhile, the process ends in between, a snapshot from the
-// leader overtakes it. Now and then a capture fails, as views and forks do.
+// Captures for the simulator: the state is copied at once and written later, so that virtual time
+// passes in between, in which entries are applied, the process ends, or a snapshot from the leader
+// overtakes the capture. Some captures fail, as views and forks do.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct CaptureCounts {
 
 class CopyCapturer final : public plugin::Capturer {
  public:
-  // `counts` and `random` live longer than what is captured. `supervisor` is told when
-  // the plugin failed in snapshot(), for which no fault of the simulator is the reason.
+  // `counts` and `random` outlive the captures. `supervisor` is notified when the plugin fails in
+  // snapshot(), which no simulated fault causes.
   CopyCapturer(Random& random, CaptureCounts& counts, Supervisor& supervisor)
       : random_(random), counts_(counts), supervisor_(supervisor) {}
 

@@ -1,4 +1,5 @@
-// What the simulator can break, by name: one list for drawing, counting, --faults and the docs.
+// The faults that the simulator can inject, by name: one list for drawing, counting, --faults and
+// the docs.
 #pragma once
 
 #include <array>
@@ -65,7 +66,8 @@ class FaultSet {
   std::bitset<kFaults> bits_;
 };
 
-// A fault that was injected and that nobody could have noticed tests nothing: both are counted.
+// A fault that had no effect tests nothing, so injected and effective faults are counted
+// separately.
 struct FaultCount {
   uint64_t injected = 0;
   uint64_t bitten = 0;

@@ -1,13 +1,13 @@
-// A file system in memory that behaves as badly as a disk may: what was not synced can be lost, in
-// any subset of its sectors; names that were not synced can be lost on their own; any call can
-// fail; bits flip. Deterministic from its seed. One per simulated disk.
+// A file system in memory that fails as a disk may: any subset of the unsynced sectors can be lost,
+// and so can unsynced names; any call can fail; bits can flip. Deterministic, by its seed. One per
+// simulated disk.
 //
-// Model. A file has its cached content (what reads see) and its durable content. sync() makes the
-// cached content durable. crash() decides for each unsynced sector (512 bytes) of each file whether
-// its new bytes reached the disk, and for each unsynced change of a directory whether it did; then
-// everything that is cached is what is durable, open files are dead, and locks are free. A failed
-// sync() drops the dirty marks, as Linux does: reads still see the bytes, a later sync() succeeds,
-// and a crash loses them. restart_process() keeps the cache, but kills open files and locks.
+// Model: a file has its cached content, which reads see, and its durable content. sync() makes the
+// cached content durable. crash() decides for each unsynced sector (512 bytes) of each file, and
+// for each unsynced change of a directory, whether it reached the disk; then the cached content
+// becomes the durable content, open files fail, and locks are free. A failed sync() drops the dirty
+// marks, as Linux does: reads still see the bytes, a later sync() succeeds, and a crash loses them.
+// restart_process() keeps the cache, but kills open files and locks.
 #pragma once
 
 #include <array>
@@ -48,14 +48,14 @@ class FaultyFileSystem final : public storage::FileSystem {
     double keep_sector_percent = 50;  // an unsynced sector reaches the disk
     double keep_name_percent = 50;    // an unsynced change of a directory does
   };
-  // What a power cut did to what was not synced.
+  // What a power cut did to the unsynced data.
   struct CrashDamage {
     uint64_t sectors_kept = 0;
     uint64_t sectors_lost = 0;
     uint64_t names_kept = 0;
     uint64_t names_lost = 0;
   };
-  // The power goes. All files that are open fail from now on; open them again.
+  // A power cut. All open files fail from now on; open them again.
   CrashDamage crash(const CrashOptions& options);
   CrashDamage crash() { return crash(CrashOptions()); }
   // kill -9: the cache stays.
@@ -66,22 +66,23 @@ class FaultyFileSystem final : public storage::FileSystem {
   void fail_nth(FileCall call, uint64_t nth, int error_number, bool sticky = false);
   void fail_nth_change(uint64_t nth, int error_number, bool sticky = false);
   // The machine dies at the `nth` change from now on: that call and all later ones fail and change
-  // nothing, what was not synced before stays unsynced. crash() or restart_process() ends it.
+  // nothing; earlier unsynced data stays unsynced. crash() or restart_process() ends it.
   void power_off_at_change(uint64_t nth);
   void clear_failures();
-  // A failure that was asked for has happened.
+  // A planned failure has happened.
   bool failure_hit() const;
   uint64_t calls(FileCall call) const;
   uint64_t changes() const;  // calls that change the disk, so far
 
-  // Between power_off_at_change() having struck and the crash() or restart_process() that follows.
+  // The machine has died by power_off_at_change(), and crash() or restart_process() has not
+  // followed yet.
   bool is_off() const;
 
   // Writes over the limit fail with ENOSPC. Counts the sizes of all files.
   void set_capacity(uint64_t bytes);
   void set_free(uint64_t bytes);  // so much more fits
 
-  // ---- looking and meddling
+  // ---- inspecting and changing the disk
   std::string content(const std::string& path) const;
   bool has(const std::string& path) const;
   std::vector<std::string> names(const std::string& directory) const;

@@ -21,8 +21,8 @@ enum class OutcomeKind : uint8_t {
 struct Operation {
   uint64_t client = 0;  // a connection: its operations have program order
   bool is_write = false;
-  // A read that need not see all: its state is within its bounds, which `floor` stands for, and it
-  // has no place in the order of its connection.
+  // A read that may return an older state within its bounds, which set `floor`. It has no place in
+  // the order of its connection.
   bool is_stale = false;
   std::string request;
   Time called;
@@ -34,8 +34,8 @@ struct Operation {
   int32_t status = 0;
   std::string reply;
   Index index;  // of a write: its entry; of a read: the applied index that it saw
-  // The highest index that any reply had shown when it was called; of a stale read what it must see
-  // all the same.
+  // The highest index that any reply had shown when it was called; for a stale read, the index that
+  // it must see.
   Index floor;
 };
 

@@ -20,7 +20,7 @@
 
 namespace connectd::sim {
 
-// The committed log as it was applied: all of it, from index 1 on, without a gap.
+// The whole committed log as it was applied, from index 1 on, without gaps.
 struct WitnessEntry {
   raft::Entry entry;
   bool is_applied = false;  // a command, and the sessions admitted it

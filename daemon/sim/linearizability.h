@@ -1,19 +1,18 @@
-// Is what the clients of a run saw linearizable? Two methods that share nothing but the history.
+// Checks whether a history is linearizable, by two methods that share only the history.
 //
-// The index witness believes the index in each reply and the log, and shows that they explain the
-// replies: a few rules on indexes, and a replay. It is linear in the operations, so it looks at all
-// of them, and it names the rule that is broken. But it can be deceived by a label that is wrong in
-// the same way everywhere.
+// The index witness trusts the log and the index in each reply, and checks that they explain the
+// replies, with a few rules on indexes and a replay. It is fast, so it checks all operations, and
+// it names the broken rule. But an index that is wrong in the same way everywhere can deceive it.
 //
-// The search believes neither: indexes only say what it tries first. It looks for an order of the
-// operations that keeps real time and the order of each connection, and in which a model of the
-// plugin gives the replies that were seen: the algorithm of Wing and Gong with the memo of Lowe
-// ("Testing for linearizability", 2017). It can take exponential time, so it has a budget, and
-// running out of it is a result of its own.
+// The search trusts neither; it uses indexes only to choose what to try first. It looks for an
+// order of the operations that keeps real time and the order of each connection, and in which a
+// model of the plugin gives the replies that were seen: the algorithm of Wing and Gong with the
+// memo of Lowe ("Testing for linearizability", 2017). It can take exponential time, so it has a
+// budget, and running out of it is a result of its own.
 //
-// What both take for granted: requests of one connection take effect in the order in which they
-// were called, but for those of unknown outcome; these take effect at any time after their call and
-// after the earlier answered ones of their connection, or never.
+// Both assume that the requests of one connection take effect in the order of their calls, except
+// those of unknown outcome, which take effect at any time after their call and after the earlier
+// answered ones of their connection, or never.
 #pragma once
 
 #include <cstdint>
@@ -29,11 +28,12 @@ namespace connectd::sim {
 enum class Verdict {
   kLinearizable,
   kNotLinearizable,
-  kBudgetExhausted,  // not known; never to be counted as a pass
+  kBudgetExhausted,  // unknown; never counts as a pass
 };
 
-// What a search may cost, over all parts of the history. A step is one operation tried on one
-// state: 0.2 to 1 microseconds. Not time, so that the same history has the same verdict everywhere.
+// The limit of a search over all parts of the history. A step is one operation tried on one state,
+// 0.2 to 1 microseconds. Steps and not time, so that a history has the same verdict on every
+// machine.
 struct SearchBudget {
   uint64_t steps = 20'000'000;
 };
@@ -54,8 +54,8 @@ Result<SearchResult> check_linearizable(const History& history, const Model& mod
                                         const SearchBudget& budget = {});
 
 // Gives each write of unknown outcome the index at which the log has it, if it has it once: a hint
-// for the search. Hints and the indexes of replies say what is tried first, and so how long it
-// takes; they change no verdict. A long history with many unknown writes is hopeless without.
+// for the search. Hints and the indexes of replies decide what is tried first, and so how long it
+// takes, but never the verdict. A long history with many unknown writes needs them.
 void add_hints(History& history, const WitnessLog& log);
 
 // "client 3: 'incr 7' [#12, #15] -> '4\n'": for messages. The numbers are call_order and

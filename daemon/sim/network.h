@@ -1,8 +1,8 @@
-// The virtual network between the nodes of a run: it drives each node's transport::Peers as
+// The virtual network between the nodes of a run: it drives each node's transport::Peers, as
 // PeerNetwork does with sockets, and carries bytes with a delay. Readers get them in pieces of any
-// size, as from TCP. Raft's own messages may be lost, duplicated and reordered, a whole frame at a
-// time, which is more than TCP would do. All other frames keep the contract of wire::Transport: in
-// order, without gaps, until the connection breaks.
+// size, as from TCP. Whole frames of Raft messages may be lost, duplicated and reordered, which TCP
+// would not do. All other frames keep the contract of wire::Transport: in order, without gaps,
+// until the connection breaks.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ class Endpoints {
  public:
   // Its connections; null while it is down.
   virtual transport::Peers* peers_of(NodeId node) = 0;
-  // Does it now or, while the process is paused, later; never when its life has ended.
+  // Runs `action` now or, while the process is paused, later; never after the process has ended.
   virtual void arrive(NodeId node, std::function<void()> action) = 0;
 
  protected:
@@ -52,16 +52,16 @@ class Network {
 
   void set_knobs(const Knobs& knobs) { knobs_ = knobs; }
   const Knobs& knobs() const { return knobs_; }
-  // No more losses, doubles and late messages between these two.
+  // No more lost, duplicated or late messages between these two.
   void set_clean(NodeId a, NodeId b) { clean_.insert({std::min(a, b), std::max(a, b)}); }
 
-  // Does what the node's Peers wants. After every call into it, but for those that come from here.
+  // Carries out the effects of the node's Peers. Call it after every call into Peers from outside.
   void carry_out(NodeId node);
   // The process ends: its kernel closes every connection.
   void went_down(NodeId node);
-  // Both connections between these two; each side notices by itself.
+  // Breaks both connections between these two; each side notices by itself.
   void break_connection(NodeId a, NodeId b);
-  // Whether a connection that `from` dialled stands.
+  // Whether a connection that `from` dialled is established.
   bool is_connected(NodeId from, NodeId to) const;
 
   // Nothing passes in this direction until heal(episode).
@@ -104,7 +104,7 @@ class Network {
     Direction back;
     bool stands = true;
   };
-  // A connection lives on in the events of what is under way.
+  // Pending events keep a connection alive.
   using ConnectionPtr = std::shared_ptr<Connection>;
 
   Path& path(NodeId from, NodeId to) {
@@ -119,7 +119,7 @@ class Network {
   Duration draw(Random& random, Duration low, Duration high) {
     return low + Duration(random.below(static_cast<uint64_t>((high - low).count()) + 1));
   }
-  // Calls `action` with the node's Peers, and carries out what comes of it.
+  // Calls `action` with the node's Peers, and carries out the effects.
   void tell(NodeId node, std::function<void(transport::Peers&)> action);
   void connect(NodeId from, ChannelPtr channel, NodeId to);
   void establish(NodeId from, const ChannelPtr& channel, NodeId to);
@@ -139,7 +139,7 @@ class Network {
   Endpoints& endpoints_;
   FaultCounts& counts_;
   Knobs knobs_;
-  // One a purpose: that a fault is switched off changes nothing else.
+  // One for each purpose, so that switching off a fault changes nothing else.
   Random random_;
   Random loss_random_;
   Random duplicate_random_;
@@ -148,7 +148,7 @@ class Network {
   std::vector<Path> paths_;
   std::set<std::pair<NodeId, NodeId>> clean_;
   std::set<uint64_t> bitten_episodes_;
-  // Those that stand, by the node and its channel; each twice.
+  // Established ones, by node and channel; each is listed twice.
   std::map<std::pair<NodeId, uint64_t>, ConnectionPtr> connections_;
   uint64_t next_connection_ = 1;
   std::vector<Time> timers_;  // per node; Time::max(): none

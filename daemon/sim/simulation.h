@@ -1,6 +1,6 @@
 // A whole cluster in one thread: N real nodes (consensus, log, snapshots, sessions, plugin) around
-// a virtual network, virtual disks and virtual time. One seed decides everything, so a seed that
-// fails fails again, at the same event.
+// a virtual network, virtual disks and virtual time. One seed determines everything, so a failing
+// seed fails again, at the same event.
 //
 // What is replaced: sockets (sim/network.h between nodes, sim/client_link.h to clients), the disk
 // (sim/faulty_file_system.h), clocks (each node has its own, at its own rate) and threads (each
@@ -30,13 +30,13 @@ struct SimOptions {
   uint64_t seed = 0;
   size_t nodes = 3;  // 1 to 9
   size_t clients = 6;
-  // How long the safety phase is: that many events, or, when it is 0, that much virtual time.
+  // The length of the safety phase: `steps` events or, if 0, `faulty_time` of virtual time.
   uint64_t steps = 0;
   Duration faulty_time = std::chrono::seconds(20);
   FaultSet faults = FaultSet::all();  // those that may be drawn
   std::shared_ptr<const plugin::Plugin> plugin;
   std::vector<std::string> requests;  // sim/workload.h; empty: by the plugin's name
-  // Gets each line of the trace; none: no line is made.
+  // Receives each line of the trace; none: no trace.
   std::function<void(std::string_view line)> trace;
 };
 
@@ -53,25 +53,25 @@ struct SimReport {
   uint64_t connections_broken = 0;
   uint64_t snapshots_taken = 0;
   uint64_t snapshots_installed = 0;
-  uint64_t snapshots_resumed = 0;  // streams that went on where one broke
+  uint64_t snapshots_resumed = 0;  // streams that continued a broken one
   CaptureCounts captures;
   uint64_t log_cuts = 0;  // a suffix of a log that was replaced
   uint64_t acknowledged = 0;
   uint64_t unknown = 0;
   uint64_t refused = 0;
   uint64_t reads = 0;
-  // Histories that the search found linearizable, and those for which its budget did not do.
+  // Histories that the search found linearizable, and those that exhausted its budget.
   uint64_t searched = 0;
   uint64_t search_exhausted = 0;
   Duration slowest_recovery{};  // of the liveness phase
-  // Leaders whose disk stalled while nothing else was wrong, and who led no more ten election
+  // Leaders whose disk stalled without any other fault, and that had stepped down ten election
   // timeouts later.
   uint64_t stalled_leaders = 0;
 
   void add(const SimReport& other);
 };
 
-// One run. Not reentrant; two of them in one process do not know of each other.
+// One run. Not reentrant; two simulations in one process are independent.
 class Simulation final {
  public:
   // `options.nodes` and `options.plugin` must be set, and the requests fit the plugin
@@ -85,9 +85,8 @@ class Simulation final {
   std::unique_ptr<Impl> impl_;
 };
 
-// A shorter way to the same kind of failure: fault kinds that are not needed are left out, one
-// after the other, and fewer clients tried, as long as the run still breaks the same rule. At most
-// `runs` runs.
+// Shrinks a failing run: removes fault kinds one by one, and reduces the clients, as long as the
+// run still breaks the same rule. At most `runs` runs.
 SimOptions shrink(SimOptions options, const std::string& failure, size_t runs);
 
 }  // namespace connectd::sim

@@ -1,5 +1,5 @@
-// Virtual time: what happens, in which order, and the trace of it. Everything of a run goes through
-// here, so equal seeds give equal traces.
+// Virtual time: the queue of events and their trace. All events of a run go through here, so equal
+// seeds give equal traces.
 #pragma once
 
 #include <fmt/format.h>
@@ -29,7 +29,7 @@ class Timeline {
   static constexpr Time start() { return Time(std::chrono::seconds(1000)); }
   uint64_t events() const { return events_; }
 
-  // Events of one moment happen in the order in which they were asked for.
+  // Simultaneous events happen in the order in which they were scheduled.
   void at(Time time, Action action) {
     queue_.push(Event{std::max(time, now_), next_order_++, std::move(action)});
   }
@@ -55,7 +55,7 @@ class Timeline {
     hash_ = checksum64(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), hash_);
   }
   bool is_traced() const { return static_cast<bool>(sink_); }
-  // A line for people; what it says is in the hash by note().
+  // A line for people; note() adds its contents to the hash.
   template <class... Args>
   void trace(fmt::format_string<Args...> format, Args&&... args) {
     if (!sink_) return;

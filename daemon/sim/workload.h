@@ -1,5 +1,5 @@
-// What the clients of a run ask. For the plugins of this repository it knows their requests; for
-// any other it takes templates from a file.
+// The requests of a run's clients. It knows those of the plugins in this repository; for other
+// plugins it reads templates from a file.
 #pragma once
 
 #include <memory>
@@ -31,7 +31,7 @@ class Workload {
   static Result<std::vector<std::string>> parse_templates(std::string_view text);
 
   Request next(Random& random, double write_percent);
-  // Every write of the run differs from every other: exactly once can be told from the log.
+  // All writes of the run differ, so the log shows whether each is applied exactly once.
   bool writes_are_unique() const { return unique_; }
 
  private:
