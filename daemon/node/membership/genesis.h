@@ -36,7 +36,7 @@ struct Genesis {
   raft::Settings settings;  // in force until an entry changes them
   bool operator==(const Genesis&) const = default;
 
-  // docs/storage-format.md, "Founding document".
+  // docs/storage-format.md, "Genesis".
   std::string encode() const;
   static Result<Genesis> decode(ByteView bytes);
 
