@@ -121,7 +121,7 @@ void Conversation::parse() {
         break;
       case wire::ParseOutcome::kBadFrame:
         shared_.counters.bad_frames++;
-        append_own_error(node::ReplyCode::kBadFrame, as_text(parsed.bytes));
+        append_broken(as_text(parsed.bytes));
         end_requests();
         break;
     }
@@ -141,6 +141,12 @@ void Conversation::append_own(std::string bytes) {
   } else {
     own_replies_.push_back({submitted_, std::move(bytes)});
   }
+}
+
+void Conversation::append_broken(std::string_view text) {
+  std::string bytes;
+  parser_->append_broken(bytes, node::reply_code_name(node::ReplyCode::kBadFrame), text);
+  append_own(std::move(bytes));
 }
 
 void Conversation::append_own_error(node::ReplyCode code, std::string_view text) {

@@ -134,6 +134,7 @@ class Conversation final : public node::ReplyHandler {
   void resume_stream();
   bool is_native(ByteView start);
   void append_own(std::string bytes);
+  void append_broken(std::string_view text);
   void append_own_error(node::ReplyCode code, std::string_view text);
   void append_due_own_replies();
   void end_requests();

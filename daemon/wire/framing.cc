@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace connectd::wire {
@@ -33,6 +34,44 @@ Parsed need_more(size_t wanted, size_t consumed = 0) {
   return {.outcome = ParseOutcome::kNeedMore, .consumed = consumed, .wanted = wanted};
 }
 
+// ---- bytes that are meant for another port
+
+// A web page can have a browser send HTTP to any port, with a body of its choice: what follows such
+// a line must never be taken for requests.
+constexpr std::string_view kIsHttp =
+    "this port does not speak HTTP; HTTP has a port of its own, see listen.http";
+constexpr std::string_view kIsProxyHeader =
+    "the PROXY protocol is not supported: turn it off in the proxy that connects";
+constexpr std::string_view kHttpVersion = " HTTP/1.1";  // in its length and form
+
+// "POST / HTTP/1.1", or the end of such a line.
+bool ends_as_http(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  if (line.size() < kHttpVersion.size()) return false;
+  line.remove_prefix(line.size() - kHttpVersion.size());
+  auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  return line.starts_with(" HTTP/") && is_digit(line[6]) && line[7] == '.' && is_digit(line[8]);
+}
+
+bool is_host_header(std::string_view line) {
+  constexpr std::string_view kHost = "host:";
+  if (line.size() < kHost.size()) return false;
+  for (size_t i = 0; i < kHost.size(); i++) {
+    const char c = line[i] >= 'A' && line[i] <= 'Z' ? static_cast<char>(line[i] + 32) : line[i];
+    if (c != kHost[i]) return false;
+  }
+  return true;
+}
+
+// Why the first line of a connection cannot be a request; empty: it can be one.
+std::string_view why_foreign(std::string_view first_line) {
+  if (ends_as_http(first_line) || is_host_header(first_line)) return kIsHttp;
+  const bool is_proxy = first_line.starts_with("PROXY TCP4 ") ||
+                        first_line.starts_with("PROXY TCP6 ") ||
+                        first_line.starts_with("PROXY UNKNOWN");
+  return is_proxy ? kIsProxyHeader : std::string_view();
+}
+
 // ---- line
 
 class LineParser final : public FrameParser {
@@ -49,9 +88,17 @@ class LineParser final : public FrameParser {
       }
       skipping_ = true;
       searched_ = 0;
+      keep_tail(as_text(buffer));
       return need_more(1, buffer.size());
     }
     searched_ = 0;
+    if (is_first_line_) {
+      keep_tail(as_text(buffer.first(end)));
+      is_first_line_ = false;
+      const std::string_view why =
+          why_foreign(skipping_ ? std::string_view(tail_) : as_text(buffer.first(end)));
+      if (!why.empty()) return bad_frame(why);
+    }
     size_t length = end;
     if (length > 0 && buffer[length - 1] == '\r') length--;
     if (skipping_ || length > max_request_) {
@@ -68,9 +115,20 @@ class LineParser final : public FrameParser {
   }
 
  private:
+  // Of the first line, also where it is skipped.
+  void keep_tail(std::string_view piece) {
+    if (!is_first_line_) return;
+    tail_ += piece.substr(piece.size() - std::min(piece.size(), kTailBytes));
+    tail_.erase(0, tail_.size() - std::min(tail_.size(), kTailBytes));
+  }
+
+  static constexpr size_t kTailBytes = kHttpVersion.size() + 1;  // and a "\r"
+
   const size_t max_request_;
   size_t searched_ = 0;  // no "\n" before this place
   bool skipping_ = false;
+  bool is_first_line_ = true;
+  std::string tail_;
 };
 
 // ---- length
@@ -207,19 +265,18 @@ bool equals_ignoring_case(ByteView bytes, std::string_view upper) {
 }
 
 // What the framing answers itself.
-struct OwnCommand {
+enum class OwnCommand : uint8_t { kQuit, kReset, kMulti, kExec, kDiscard };
+struct OwnCommandRow {
   std::string_view name;
-  std::string_view reply;
-  ParseOutcome outcome;
+  std::string_view wrong_arity;  // the answer to arguments; empty: takes any
+  OwnCommand command;
 };
-constexpr OwnCommand kOwnCommands[] = {
-    {"QUIT", "+OK\r\n", ParseOutcome::kQuit},
-    {"RESET", "+RESET\r\n", ParseOutcome::kReply},
-    {"MULTI",
-     "-ERR MULTI is not supported by this version of connectd: send the commands one by one\r\n",
-     ParseOutcome::kReply},
-    {"EXEC", "-ERR EXEC without MULTI\r\n", ParseOutcome::kReply},
-    {"DISCARD", "-ERR DISCARD without MULTI\r\n", ParseOutcome::kReply},
+constexpr OwnCommandRow kOwnCommands[] = {
+    {"QUIT", "", OwnCommand::kQuit},
+    {"RESET", "-ERR wrong number of arguments for 'reset' command\r\n", OwnCommand::kReset},
+    {"MULTI", "-ERR wrong number of arguments for 'multi' command\r\n", OwnCommand::kMulti},
+    {"EXEC", "-ERR wrong number of arguments for 'exec' command\r\n", OwnCommand::kExec},
+    {"DISCARD", "-ERR wrong number of arguments for 'discard' command\r\n", OwnCommand::kDiscard},
 };
 
 // An array is read element by element: at_ is where the parse stands in the buffer, so that bytes
@@ -246,6 +303,7 @@ class RespParser final : public FrameParser {
         std::optional<int64_t> count = read_count(buffer, kMaxArrayElements);
         if (!text_.empty()) return bad_frame(text_);
         if (!count) return need_more(buffer.size() + 1, dropped);
+        is_first_line_ = false;
         if (*count <= 0) {
           dropped += at_;
           buffer = buffer.subspan(at_);
@@ -253,7 +311,7 @@ class RespParser final : public FrameParser {
           continue;
         }
         in_array_ = true;
-        elements_left_ = static_cast<size_t>(*count);
+        elements_left_ = elements_ = static_cast<size_t>(*count);
         is_first_ = true;
       }
       Parsed parsed = next_elements(buffer);
@@ -268,10 +326,14 @@ class RespParser final : public FrameParser {
     append_line_text(out, text);
     out.append("\r\n");
   }
+  // Clients know Redis' words.
+  void append_broken(std::string& out, std::string_view, std::string_view text) const override {
+    append_error(out, "ERR Protocol error:", text);
+  }
 
  private:
   // Reads "<c><number>\r\n" at at_. Nothing: more bytes are needed, or (text_ is set) it is broken.
-  // What may be: -1 (a nil) up to `limit`.
+  // At most `limit`. As in Redis: no leading zeros, no "+".
   std::optional<int64_t> read_count(ByteView buffer, size_t limit) {
     size_t end = find_byte(buffer, std::max(searched_, at_), '\n');
     if (end == kNotFound ? buffer.size() - at_ > kMaxCountBytes : end - at_ > kMaxCountBytes) {
@@ -288,9 +350,11 @@ class RespParser final : public FrameParser {
     if (digits.ends_with('\r')) {
       digits.remove_suffix(1);
       auto [rest, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
-      is_number = error == std::errc() && rest == digits.data() + digits.size();
+      const std::string_view unsigned_digits = digits.substr(digits.starts_with('-') ? 1 : 0);
+      is_number = error == std::errc() && rest == digits.data() + digits.size() &&
+                  (digits == "0" || !unsigned_digits.starts_with('0'));
     }
-    if (!is_number || count < -1 || count > static_cast<int64_t>(limit)) {
+    if (!is_number || count > static_cast<int64_t>(limit)) {
       text_ = fmt::format("invalid {} length", buffer[at_] == '*' ? "multibulk" : "bulk");
       return {};
     }
@@ -345,7 +409,7 @@ class RespParser final : public FrameParser {
     at_ = searched_ = 0;
     in_array_ = skipping_ = false;
     if (is_too_large) return {.outcome = ParseOutcome::kTooLarge, .consumed = length};
-    return whole(buffer.first(length), buffer.subspan(first_at_, first_size_), length);
+    return whole(buffer.first(length), buffer.subspan(first_at_, first_size_), elements_, length);
   }
 
   // While skipping, what has been looked at is dropped, and the buffer stays small.
@@ -369,13 +433,18 @@ class RespParser final : public FrameParser {
       return need_more(buffer.size() + 1);
     }
     searched_ = 0;
-    if (!split_inline(as_text(buffer.first(end)), words_)) {
-      return bad_frame("unbalanced quotes in request");
-    }
+    const std::string_view line = as_text(buffer.first(end));
+    // Headers of HTTP may come behind a first line that was none of a browser's.
+    const std::string_view why = is_first_line_         ? why_foreign(line)
+                                 : is_host_header(line) ? kIsHttp
+                                                        : std::string_view();
+    if (!why.empty()) return bad_frame(why);
+    if (!split_inline(line, words_)) return bad_frame("unbalanced quotes in request");
     if (words_.empty()) {
       empty_ = true;
       return need_more(1, end + 1);
     }
+    is_first_line_ = false;
     array_.clear();
     fmt::format_to(std::back_inserter(array_), "*{}\r\n", words_.size());
     for (const std::string& word : words_) {
@@ -385,18 +454,54 @@ class RespParser final : public FrameParser {
     if (array_.size() > max_request_) {
       return {.outcome = ParseOutcome::kTooLarge, .consumed = end + 1};
     }
-    return whole(as_bytes(array_), as_bytes(words_[0]), end + 1);
+    return whole(as_bytes(array_), as_bytes(words_[0]), words_.size(), end + 1);
   }
 
-  static Parsed whole(ByteView request, ByteView name, size_t consumed) {
+  Parsed whole(ByteView request, ByteView name, size_t words, size_t consumed) {
     if (name.size() >= 4 && name.size() <= 7) {
-      for (const OwnCommand& own : kOwnCommands) {
-        if (equals_ignoring_case(name, own.name)) {
-          return {.outcome = own.outcome, .consumed = consumed, .bytes = as_bytes(own.reply)};
-        }
+      for (const OwnCommandRow& own : kOwnCommands) {
+        if (!equals_ignoring_case(name, own.name)) continue;
+        if (words > 1 && !own.wrong_arity.empty()) return reply(own.wrong_arity, consumed);
+        return answer(own.command, consumed);
       }
     }
+    if (in_refused_multi_) {
+      return reply(
+          "-ERR not executed: MULTI is not supported by this version of connectd; EXEC, "
+          "DISCARD or RESET ends it\r\n",
+          consumed);
+    }
     return {.outcome = ParseOutcome::kRequest, .consumed = consumed, .bytes = request};
+  }
+
+  // The commands behind a MULTI are meant to happen together or not at all: as it is refused, so
+  // are they.
+  Parsed answer(OwnCommand command, size_t consumed) {
+    const bool was_in_multi = in_refused_multi_;
+    in_refused_multi_ = command == OwnCommand::kMulti;
+    switch (command) {
+      case OwnCommand::kQuit:
+        return {.outcome = ParseOutcome::kQuit, .consumed = consumed, .bytes = as_bytes("+OK\r\n")};
+      case OwnCommand::kReset:
+        return reply("+RESET\r\n", consumed);
+      case OwnCommand::kMulti:
+        if (was_in_multi) return reply("-ERR MULTI calls can not be nested\r\n", consumed);
+        return reply(
+            "-ERR MULTI is not supported by this version of connectd: send the commands one by "
+            "one\r\n",
+            consumed);
+      case OwnCommand::kExec:
+        if (!was_in_multi) return reply("-ERR EXEC without MULTI\r\n", consumed);
+        return reply("-EXECABORT Transaction discarded because of previous errors.\r\n", consumed);
+      case OwnCommand::kDiscard:
+        if (!was_in_multi) return reply("-ERR DISCARD without MULTI\r\n", consumed);
+        return reply("+OK\r\n", consumed);
+    }
+    return bad_frame("unknown command");
+  }
+
+  static Parsed reply(std::string_view text, size_t consumed) {
+    return {.outcome = ParseOutcome::kReply, .consumed = consumed, .bytes = as_bytes(text)};
   }
 
   const size_t max_request_;
@@ -407,6 +512,9 @@ class RespParser final : public FrameParser {
   bool is_first_ = false;
   bool skipping_ = false;
   bool empty_ = false;  // the inline command just read was an empty line
+  bool is_first_line_ = true;
+  bool in_refused_multi_ = false;
+  size_t elements_ = 0;  // of the array
   size_t elements_left_ = 0;
   size_t bulk_left_ = 0;
   size_t first_at_ = 0;  // the command's name
@@ -420,6 +528,11 @@ class RespParser final : public FrameParser {
 
 void FrameParser::append_reply(std::string& out, ByteView reply) const {
   out.append(as_text(reply));
+}
+
+void FrameParser::append_broken(std::string& out, std::string_view code,
+                                std::string_view text) const {
+  append_error(out, code, text);
 }
 
 std::unique_ptr<FrameParser> make_line_parser(size_t max_request) {

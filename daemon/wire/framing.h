@@ -62,6 +62,8 @@ class FrameParser {
   // Appends an error of the daemon itself. Line ends in `text` become spaces.
   virtual void append_error(std::string& out, std::string_view code,
                             std::string_view text) const = 0;
+  // The same after kBadFrame, in the words of the framing's own protocol if it has any.
+  virtual void append_broken(std::string& out, std::string_view code, std::string_view text) const;
 };
 
 // Requests of more than `max_request` bytes are skipped; a parser never wants a buffer of more than

@@ -226,7 +226,8 @@ TEST_F(ClientPortTest, BrokenFrameGetsReplyInOrderThenCloses) {
   write(client, std::string(300000, 'x'));
   service_.deliver_all();
   settle();
-  EXPECT_EQ(read_until_closed(client), "*1\r\n$4\r\nPING\r\n\n-BADFRAME expected '$', got ':'\r\n");
+  EXPECT_EQ(read_until_closed(client),
+            "*1\r\n$4\r\nPING\r\n\n-ERR Protocol error: expected '$', got ':'\r\n");
   client.close();
   ASSERT_TRUE(run_until([&] { return port_->connections() == 0; }));
   EXPECT_EQ(port_->counters().bad_frames, 1u);

@@ -536,7 +536,7 @@ TEST_F(ConversationTest, BadFrameWaitsForRepliesThatAreOwed) {
   driver_->give("PING\r\n*1\r\n:1\r\nPING\r\n");
   EXPECT_EQ(driver_->got, "");
   service_.deliver_all();
-  EXPECT_EQ(driver_->got, "*1\r\n$4\r\nPING\r\n\n-BADFRAME expected '$', got ':'\r\n");
+  EXPECT_EQ(driver_->got, "*1\r\n$4\r\nPING\r\n\n-ERR Protocol error: expected '$', got ':'\r\n");
   EXPECT_TRUE(driver_->is_shut_down);
   EXPECT_EQ(shared_->counters.bad_frames, 1u);
   EXPECT_EQ(service_.submitted, 1u);

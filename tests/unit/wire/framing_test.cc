@@ -168,7 +168,7 @@ TEST(RespFraming, NoCopyOfAnArray) {
 
 TEST(RespFraming, EmptyArraysAndEmptyLinesAreNothing) {
   std::string ping = bulk_array({"PING"});
-  EXPECT_EQ(lines_of(make_resp_parser, "*0\r\n\r\n\n*-1\r\n  \r\n" + ping + "*0\r\n"),
+  EXPECT_EQ(lines_of(make_resp_parser, "*0\r\n\r\n\n*-1\r\n*-10\r\n  \r\n" + ping + "*0\r\n"),
             (Lines{"R:" + ping}));
 }
 
@@ -216,6 +216,78 @@ TEST(RespFraming, WhatTheFramingAnswersItself) {
             (Lines{"R:" + bulk_array({"QUITE"})}));
 }
 
+TEST(RespFraming, ArgumentsOfOwnCommandsAreErrors) {
+  EXPECT_EQ(lines_of(make_resp_parser, bulk_array({"RESET", "x"}) + "multi 1\r\nEXEC 2\r\n"
+                                                                    "DISCARD 3\r\nQUIT now\r\n"),
+            (Lines{"A:-ERR wrong number of arguments for 'reset' command\r\n",
+                   "A:-ERR wrong number of arguments for 'multi' command\r\n",
+                   "A:-ERR wrong number of arguments for 'exec' command\r\n",
+                   "A:-ERR wrong number of arguments for 'discard' command\r\n", "Q:+OK\r\n"}));
+}
+
+// Half of a transaction must not happen.
+TEST(RespFraming, CommandsOfARefusedMultiDoNotRun) {
+  const std::string set = bulk_array({"SET", "k", "v"});
+  const std::string multi =
+      "A:-ERR MULTI is not supported by this version of connectd: send the commands one by one\r\n";
+  const std::string refused =
+      "A:-ERR not executed: MULTI is not supported by this version of connectd; EXEC, DISCARD or "
+      "RESET ends it\r\n";
+  const std::string aborted = "A:-EXECABORT Transaction discarded because of previous errors.\r\n";
+  EXPECT_EQ(lines_of(make_resp_parser, bulk_array({"MULTI"}) + set + "SET k w\r\n" +
+                                           bulk_array({"EXEC"}) + set + bulk_array({"EXEC"})),
+            (Lines{multi, refused, refused, aborted, "R:" + set, "A:-ERR EXEC without MULTI\r\n"}));
+  EXPECT_EQ(lines_of(make_resp_parser, "MULTI\r\n" + set + "DISCARD\r\n" + set),
+            (Lines{multi, refused, "A:+OK\r\n", "R:" + set}));
+  EXPECT_EQ(lines_of(make_resp_parser, "MULTI\r\nRESET\r\n" + set),
+            (Lines{multi, "A:+RESET\r\n", "R:" + set}));
+  EXPECT_EQ(
+      lines_of(make_resp_parser, "MULTI\r\nMULTI\r\n" + set + "MULTI 1\r\nEXEC\r\n" + set),
+      (Lines{multi, "A:-ERR MULTI calls can not be nested\r\n", refused,
+             "A:-ERR wrong number of arguments for 'multi' command\r\n", aborted, "R:" + set}));
+}
+
+// What a browser, or a proxy, sends to a port that it takes for HTTP's.
+TEST(Framing, WhatIsMeantForAnotherPortEndsTheConnection) {
+  const std::string body = "\r\nincr\r\nSET k theirs\r\n";
+  const std::string http =
+      "B:this port does not speak HTTP; HTTP has a port of its own, see "
+      "listen.http";
+  const std::string proxy =
+      "B:the PROXY protocol is not supported: turn it off in the proxy that "
+      "connects";
+  for (Maker maker : {make_line_parser, make_resp_parser}) {
+    for (const char* first : {"POST / HTTP/1.1", "GET /a?b HTTP/1.0", "PRI * HTTP/2.0",
+                              "OPTIONS * HTTP/1.1", "Host: h:7201", "HOST:h"}) {
+      EXPECT_EQ(lines_of(maker, first + body), Lines{http}) << first;
+      EXPECT_EQ(lines_of(maker, std::string(first) + "\n" + body), Lines{http}) << first;
+    }
+    for (const char* first :
+         {"PROXY TCP4 10.0.0.1 10.0.0.2 1 2", "PROXY TCP6 ::1 ::2 1 2", "PROXY UNKNOWN"}) {
+      EXPECT_EQ(lines_of(maker, first + body), Lines{proxy}) << first;
+    }
+  }
+  // A first line over the limit, in any pieces.
+  const std::string endless = "POST /" + std::string(500, 'a') + " HTTP/1.1" + body;
+  for (size_t piece : {1, 7, 100, 100000}) {
+    EXPECT_EQ(run(make_line_parser, endless, {piece}, 120).lines, Lines{http}) << piece;
+    EXPECT_EQ(run(make_resp_parser, endless, {piece}, 120).lines, Lines{http}) << piece;
+  }
+  // Redis' rule: such a header anywhere.
+  EXPECT_EQ(lines_of(make_resp_parser, "PING\r\nHost: h\r\nPING\r\n"),
+            (Lines{"R:" + bulk_array({"PING"}), http}));
+  // Not the first line, or not a request line.
+  EXPECT_EQ(lines_of(make_line_parser, "a\nPOST / HTTP/1.1\n"),
+            (Lines{"R:a", "R:POST / HTTP/1.1"}));
+  EXPECT_EQ(lines_of(make_line_parser, "set v HTTP/1\n"), (Lines{"R:set v HTTP/1"}));
+  // Four letters are an announced length over every limit.
+  for (const char* first : {"POST / HTTP/1.1", "GET / HTTP/1.1", "PROXY TCP4 a b 1 2"}) {
+    Lines lines = lines_of(make_length_parser, first + body);
+    ASSERT_EQ(lines.size(), 1u) << first;
+    EXPECT_EQ(lines[0].substr(0, 2), "B:") << first;
+  }
+}
+
 TEST(RespFraming, TooLargeIsSkippedInBoundedMemory) {
   std::string ok = bulk_array({"PING"});
   std::string stream = bulk_array({"SET", "k", std::string(70000, 'x')}) + ok;
@@ -246,7 +318,11 @@ TEST(RespFraming, BrokenFramesHaveTheirTexts) {
       {"*x\r\n", "invalid multibulk length"},
       {"*1\n$4\r\nPING\r\n", "invalid multibulk length"},
       {"*1048577\r\n", "invalid multibulk length"},
-      {"*-2\r\n", "invalid multibulk length"},
+      {"*01\r\n", "invalid multibulk length"},
+      {"*-0\r\n", "invalid multibulk length"},
+      {"*-01\r\n", "invalid multibulk length"},
+      {"*+1\r\n", "invalid multibulk length"},
+      {"*1\r\n$04\r\nPING\r\n", "invalid bulk length"},
       {"*99999999999999999999\r\n", "invalid multibulk length"},
       {"*1\r\n:4\r\n", "expected '$', got ':'"},
       {std::string("*1\r\n\0", 5), "expected '$', got byte 0"},
