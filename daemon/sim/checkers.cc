@@ -7,11 +7,11 @@
 
 namespace connectd::sim {
 namespace {
-// The whole replicated state is compared at every index that this divides: it costs more than an
-// entry.
+// The whole replicated state is compared at every multiple of this index, because that costs more
+// than an entry.
 constexpr uint64_t kStateEvery = 16;
 
-// Of what is equal on every node at equal index, beside the digest.
+// Hash of the state that is equal on every node at equal index, apart from the digest.
 uint64_t hash_of(const node::ReplicatedState& state) {
   std::string text = state.conf.encode();
   text += state.members.encode();
@@ -46,7 +46,8 @@ void Checkers::started(NodeId id, const node::Node& node) {
         "durable log: node {} comes back with entries up to {}, and acknowledged up to {}", id,
         core.last_index(), view.promised_index));
   }
-  // Unless it is in a snapshot, what it acknowledged is there, or what took its place later.
+  // The log must have what the node acknowledged, or its later replacement, unless a snapshot has
+  // it.
   Term term = core.term_at(view.promised_index);
   if (view.promised_index && term && term < view.promised_index_term) {
     return fail(fmt::format(
@@ -91,15 +92,15 @@ void Checkers::after_step(NodeId id, const node::Node& node) {
 void Checkers::look_at_log(NodeId id, NodeView& view, const raft::Core& core) {
   const Index last = core.last_index();
   if (last == view.log_last && last && core.term_at(last) == view.log_terms[last.value()]) return;
-  // Back to where it was the same.
+  // Go back to the last unchanged entry.
   Index same = std::min(last, view.log_last);
   while (same >= core.first_index() && same && view.log_terms[same.value()] != core.term_at(same)) {
     same = same - 1;
   }
   if (same < view.log_last && same + 1 >= core.first_index()) {
     ++log_cuts_;
-    // Entries were replaced: what was said of them was said of another log. (After a crash both
-    // may be there: the new ones need not be durable yet.)
+    // Entries were replaced: earlier promises were about another log. (After a crash both may
+    // exist: the new ones may not be durable yet.)
     if (view.promised_index > same) {
       view.promised_index = same;
       view.promised_index_term = core.term_at(same);
@@ -139,8 +140,8 @@ void Checkers::look_at_leader(NodeId id, const raft::Core& core) {
     return;
   }
   ++elections_;
-  // Leader completeness (paper §5.4): all that was committed in earlier terms is in its log. (Votes
-  // may arrive late: what a later term committed meanwhile is not its business.)
+  // Leader completeness (paper §5.4): its log has all entries committed in earlier terms. (Votes
+  // may arrive late, so entries that a later term has committed meanwhile are exempt.)
   for (Index i = core.first_index(); i <= highest_committed_; ++i) {
     const Committed& known = committed_[i.value()];
     if (known.term && known.during < core.term() && core.term_at(i) != known.term) {
@@ -213,12 +214,12 @@ void Checkers::promise(NodeView& view, const raft::Core& core, Index index) {
   view.promised_index_term = core.term_at(index);
 }
 
-// ---- what is applied
+// ---- applied entries
 
 void Checkers::applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,
                        const node::ReplicatedState& state) {
   const Index index = entry.index;
-  // The first replica is the first to get there, so nothing is left out.
+  // The first replica to reach an index records it, so there are no gaps.
   if (index.value() == applied_.size() || applied_.empty()) {
     applied_.resize(index.value() + 1);
     AppliedEntry& fresh = applied_[index.value()];
@@ -306,7 +307,7 @@ void Checkers::called_stale(Operation& operation, Index min_index, Time fresh_si
 void Checkers::replied(const Operation& operation) {
   if (operation.outcome != OutcomeKind::kOk) return;
   const char* what = operation.is_write ? "write" : "read";
-  // An answer of classify, which looks at no state, carries no index.
+  // An answer of classify, which uses no state, has no index.
   if (!operation.index) {
     if (operation.is_write) fail("labelled reply: an acknowledged write without an index");
     return;
@@ -330,7 +331,7 @@ void Checkers::replied(const Operation& operation) {
                               quoted(entry.reply)));
     }
   }
-  // Real time: what was shown to anybody before the call is seen.
+  // Real time: it sees everything shown to any client before the call.
   bool seen =
       operation.is_write ? operation.index > operation.floor : operation.index >= operation.floor;
   if (!seen) {
@@ -351,7 +352,7 @@ void Checkers::replied(const Operation& operation) {
   shown_ = std::max(shown_, operation.index);
 }
 
-// Replays the log, and holds each reply against what the first replica said.
+// Replays the log, and compares each reply with that of the first replica.
 class Checkers::ComparingReplayer final : public Replayer {
  public:
   ComparingReplayer(Checkers& checkers, Replayer& replayer)

@@ -91,7 +91,7 @@ void ClientLink::end() {
   }
 }
 
-// What arrives must be what the replies are in their framing, and nothing else.
+// The received bytes must be exactly the framed replies.
 void ClientLink::take(size_t bytes) {
   expect_own_replies();
   const std::string_view taken = std::string_view(in_flight_).substr(0, bytes);
@@ -182,7 +182,7 @@ bool ClientLink::step() {
   if (wants.read) space_ = conversation_->begin_read();
   if (space_.empty()) return false;
   if (!at_node_.empty()) {
-    // A read brings what is there, or what one packet brought.
+    // A read returns all buffered bytes, or those of one packet.
     size_t bytes = std::min(space_.size(), at_node_.size());
     if (random_.chance(30)) bytes = random_.between(1, bytes);
     std::memcpy(std::exchange(space_, {}).data(), at_node_.data(), bytes);
@@ -190,7 +190,7 @@ bool ClientLink::step() {
     conversation_->received(bytes, steady_now());
     return true;
   }
-  // The client closes what the node has shut down, once it has all.
+  // The client closes the connection that the node has shut down, once it has read everything.
   const bool client_closes = is_shut_down_ && in_flight_.empty();
   if (!client_closes && !(is_half_closed_ && to_node_.empty())) return false;
   space_ = {};

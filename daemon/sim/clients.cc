@@ -13,13 +13,13 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 namespace {
-// A request is answered this long after its deadline at the latest, by its node's clock, pauses
-// left out.
+// The latest answer to a request: this long after its deadline, by its node's clock, without
+// pauses.
 constexpr Duration kAnswerSlack = seconds(1);
 constexpr size_t kMaxOutstanding = 40;
 }  // namespace
 
-// The limits of the client port, often so small that they hold.
+// The limits of the client port, often so small that they are reached.
 void Simulation::Impl::draw_client_limits() {
   Random& random = link_random_;
   if (!options_.requests.empty()) port_.framing = node::Framing::kLength;  // may be any bytes
@@ -96,7 +96,7 @@ void Simulation::Impl::submit(Client& client) {
       checkers_.called_stale(operation, read.min_index, fresh_since);
     }
   }
-  // Before the submission: the reply may come from within.
+  // Before the submission, because the reply may come during it.
   client.outstanding.push_back(history_.size());
   history_.push_back(std::move(operation));
   waiting_.emplace_back().read = read;
@@ -115,7 +115,7 @@ node::ReadOptions Simulation::Impl::submitting(Client& client, size_t operation)
   return waiting.read;
 }
 
-// ---- bytes on their way
+// ---- bytes in flight
 
 Simulation::Impl::Client* Simulation::Impl::client_on(uint64_t connection) {
   for (auto* clients : {&clients_, &probes_}) {
@@ -175,21 +175,21 @@ void Simulation::Impl::slow_down(Client& client, Duration length) {
   timeline_.trace("client {} takes nothing for {} ms", client.number, length / milliseconds(1));
 }
 
-// What the client did not let the node answer gets its whole time again.
+// Requests that the client prevented the node from answering get a new timeout.
 void Simulation::Impl::give_time_again(Client& client) {
   for (size_t at : client.outstanding) {
     if (waiting_[at].process != nullptr) submitting(client, at);
   }
 }
 
-// ---- what they ask
+// ---- requests
 
 void Simulation::Impl::client_act(Client& client) {
   if (stopped() || !clients_on_) return;
   Random& random = client_random_;
   const bool hurries = client.only_reads && clocks_are_wild_;
   if (client.link && random.chance(hurries ? 30 : client.only_reads ? 10 : 1)) {
-    // At a leader that is cut off, a reader that waited for its replies would ask nothing more.
+    // On a partitioned leader, a reader that waited for its replies would send no more requests.
     hurries ? drop(client) : close(client);
   }
   if (!client.link && client.outstanding.empty() && !client.only_reads && random.chance(20)) {
@@ -206,8 +206,8 @@ void Simulation::Impl::client_act(Client& client) {
     for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
     schedule_turn(p, now());
   }
-  // Behind the safety phase less is asked than the smallest limits can bear: what is demanded then
-  // is an end to the faults' effects, not to a queue.
+  // After the safety phase, the load is below the smallest limits: the check is that the effects of
+  // the faults end, not that a queue drains.
   const int slower = faults_on_ ? 1 : 10;
   timeline_.after(slower * draw(random, microseconds(500), milliseconds(30)),
                   [this, at = &client] { client_act(*at); });

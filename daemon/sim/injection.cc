@@ -11,7 +11,8 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 namespace {
-// A leader whose disk stalls, in a cluster that is otherwise well, leads no more after so many.
+// A leader whose disk stalls in an otherwise healthy cluster steps down within this many election
+// timeouts.
 constexpr int kStalledLeaderTimeouts = 10;
 }  // namespace
 
@@ -28,12 +29,12 @@ void Simulation::Impl::every(Fault fault, Duration low, Duration high,
   timeline_.after(draw(random, low / 2, high), [again] { (*again)(); });
 }
 
-// A wiped or damaged disk may have held the second copy of what was acknowledged: fewer of them
-// than a quorum, for good.
+// A wiped or damaged disk may have had the second copy of acknowledged data: at most a minority of
+// disks, over the whole run.
 bool Simulation::Impl::may_lose_one(const Process& p) const {
   if (p.is_gone()) return false;
   for (const auto& [index, conf] : confs_) {
-    // A learner may become a voter in this very moment.
+    // A learner may become a voter at this moment.
     std::vector<NodeId> with_learners = conf.voters;
     with_learners.insert(with_learners.end(), conf.learners.begin(), conf.learners.end());
     for (const auto* voters :
@@ -62,7 +63,7 @@ void Simulation::Impl::cut_groups(const std::vector<bool>& side, uint64_t episod
       if (side[a] == side[b]) continue;
       network_.cut(NodeId(a + 1), NodeId(b + 1), episode, why);
       if (a > b) continue;
-      // At first nobody notices.
+      // Not detected at first.
       timeline_.after(draw(phase_random_, milliseconds(0), milliseconds(3000)), [this, a, b] {
         NodeId from(a + 1);
         NodeId to(b + 1);
@@ -100,7 +101,7 @@ void Simulation::Impl::power_cut(Process& p) {
   end(p, true, "the power goes");
 }
 
-// Where disks that stall are all that is wrong, and this one is the leader's.
+// If stalled disks are the only fault, and this is the leader's disk.
 void Simulation::Impl::expect_another_leader(Process& stalled) {
   FaultSet others = active_;
   for (Fault harmless : {Fault::kDiskStall, Fault::kClockJump, Fault::kTinyLimits,
@@ -131,7 +132,7 @@ void Simulation::Impl::expect_another_leader(Process& stalled) {
 }
 
 void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
-  // What was sealed long ago: segments but the last two, and snapshots.
+  // Files sealed long ago: all segments but the last two, and snapshots.
   std::vector<std::string> paths;
   std::vector<std::string> segments;
   for (const std::string& name : p.files->names("data/log")) {
@@ -142,7 +143,8 @@ void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
   for (const std::string& name : p.files->names("data/snapshots")) {
     if (!name.ends_with(".tmp")) snapshots.push_back("data/snapshots/" + name);
   }
-  // There are few snapshots among many segments, and a damaged one has more ways to do harm.
+  // Prefer snapshots: they are few among many segments, and damage to one has more possible
+  // effects.
   if (paths.empty() || (!snapshots.empty() && random.chance(50))) paths = std::move(snapshots);
   if (paths.empty()) return;
   const std::string& path = paths[random.below(paths.size())];
@@ -163,7 +165,7 @@ void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
     p.files->copy_sector(path, from, to);
     timeline_.trace("node {}: in {} sector {} is written over sector {}", p.id, path, from, to);
   }
-  // It shows when the node starts, at the latest.
+  // Detected at the next start of the node, at the latest.
   if (p.up()) {
     end(p, random.chance(50), "to look at its disk again");
     restart_later(p, milliseconds(10), milliseconds(1000));
@@ -181,7 +183,7 @@ void Simulation::Impl::wipe(Process& p) {
   restart_later(p, milliseconds(10), milliseconds(1000));
 }
 
-// A machine's rate may change while it runs; its time never goes back.
+// The rate of a machine's clock may change while it runs; its time never goes back.
 void Simulation::Impl::change_rate(Process& p, uint64_t permille) {
   count(Fault::kClockRate);
   const Time world_turn = p.turn_at;
@@ -298,7 +300,7 @@ void Simulation::Impl::arm_faults() {
       timeline_.after(cut_at, [this, i, episode] {
         if (faults_on_) cut_off(*processes_[i], episode, Fault::kPartitionSwizzle);
       });
-      // Drawn apart from the order in which they were cut off.
+      // Drawn independently of the order in which they were cut off.
       heal_later(episode, heal_at + draw(r, milliseconds(0), milliseconds(2500)));
     }
   });
@@ -349,7 +351,7 @@ void Simulation::Impl::arm_faults() {
     pause(p, draw(r, kElectionTimeout / 2, kElectionTimeout * (r.chance(20) ? 20 : 4)));
   });
   if (leases_) {
-    // As far apart as they may be.
+    // As far apart as the bound allows.
     for (auto& p : processes_) {
       p->clock.set_rate(now(),
                         lease_random_.chance(50) ? slowest_tame_clock_ : fastest_tame_clock_);
@@ -363,7 +365,7 @@ void Simulation::Impl::arm_faults() {
   }
   every(Fault::kClockRate, milliseconds(2000), milliseconds(10000), [this](Random& r) {
     Process& p = victim(r);
-    // More often than not within the bound, for else no leader holds a lease.
+    // Usually within the bound, otherwise no leader holds a lease.
     const bool tame = clocks_are_wild_ && r.chance(60);
     change_rate(p, tame ? r.between(slowest_tame_clock_, fastest_tame_clock_)
                         : r.between(slowest_clock_, fastest_clock_));
@@ -405,7 +407,7 @@ void Simulation::Impl::arm_faults() {
   });
   every(Fault::kDiskFull, milliseconds(2000), milliseconds(10000), [this](Random& r) {
     Process& one = victim(r);
-    // Often so many at a time that no quorum has space.
+    // Often so many at once that no quorum has space.
     const bool all = r.chance(40);
     for (auto& process : processes_) {
       Process& p = *process;
@@ -436,7 +438,7 @@ void Simulation::Impl::arm_faults() {
   });
 }
 
-// What an operator does, through any node.
+// An operator's actions, through any node.
 void Simulation::Impl::operate(Random& random) {
   Process& via = victim(random);
   if (!via.up() || via.paused) return;
@@ -510,7 +512,8 @@ void Simulation::Impl::operate(Random& random) {
   schedule_turn(via, now());
 }
 
-// Leases are turned on and off while everything breaks, and the timeout that they rest on moves.
+// Leases are turned on and off during faults, and the election timeout on which they depend
+// changes.
 void Simulation::Impl::arm_settings() {
   if (!leases_) return;
   timeline_.after(draw(lease_random_, milliseconds(500), milliseconds(6000)), [this] {
@@ -520,8 +523,8 @@ void Simulation::Impl::arm_settings() {
   });
 }
 
-// What a lease must stand, and random faults seldom bring about: the others elect as soon as they
-// may while the leader does not know it.
+// A hard case for leases that random faults rarely cause: the others elect a leader as soon as they
+// may, and the old one does not know it.
 void Simulation::Impl::arm_tests_of_leases() {
   if (!leases_ || !options_.faults.has(Fault::kPartition)) return;
   timeline_.after(draw(lease_random_, milliseconds(600), milliseconds(3000)), [this] {
@@ -540,7 +543,7 @@ void Simulation::Impl::test_lease() {
   const uint64_t episode = next_episode_++;
   count(Fault::kPartition);
   if (lease_random_.chance(60)) {
-    // It is alone, and the others may hear at once that it cannot be reached.
+    // It is isolated, and the others may learn at once that it is unreachable.
     const bool is_told = lease_random_.chance(50);
     timeline_.trace("test of a lease: node {} is cut off{}", leader->id,
                     is_told ? ", and lost" : "");
@@ -577,8 +580,8 @@ void Simulation::Impl::test_lease() {
   });
 }
 
-// No answer tells the leader that its clock runs slow, and its lease outlasts the promises. Those
-// who ask it only read: behind a write, which it cannot commit, they would soon be waiting.
+// No answer shows the leader that its clock is slow, and its lease outlasts the promises. Its
+// clients only read: a write, which it cannot commit, would block them.
 void Simulation::Impl::turn_clocks_wild(Process& leader) {
   timeline_.trace("test of a lease: the clock of node {} runs slow", leader.id);
   for (auto& p : processes_) {
@@ -606,7 +609,7 @@ void Simulation::Impl::change_setting() {
     change.key = "raft.lease_reads";
     change.value = lease_random_.chance(70) ? "true" : "false";
   } else {
-    // Never more than the bounds of the liveness phase are made for.
+    // Never more than the bounds of the liveness phase allow for.
     change.key = "raft.election_timeout";
     change.value =
         fmt::format("{}ms", lease_random_.between(250, kElectionTimeout / milliseconds(1)));

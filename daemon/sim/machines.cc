@@ -36,10 +36,10 @@ void Simulation::Impl::draw_options(Process& p) {
   options.incarnation = random.next();
   options.raft.election_timeout = kElectionTimeout;
   options.raft.heartbeat_interval = kElectionTimeout / 10;
-  // None is 0: a quorum whose newest log lies where nobody campaigns has no leader.
+  // Never 0: a quorum whose newest log is on a node that never campaigns has no leader.
   if (leases_) options.raft.priority = static_cast<uint8_t>(50 * (1 + p.id.value() % 3));
   options.apply_inline = random.chance(50);
-  options.apply_inline_ns_max = INT64_MAX;  // a busy machine must not decide where a run goes
+  options.apply_inline_ns_max = INT64_MAX;  // the load of the machine must not affect a run
   options.holder.request_timeout = kRequestTimeout;
   options.log.segment_bytes = 64 << 10;
   options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
@@ -87,7 +87,7 @@ void Simulation::Impl::start(Process& p) {
   host.data_dir = "data";
   host.plugin = options_.plugin;
   host.transport = &p;
-  // On the apply thread, or by a copy: half of the lives each.
+  // Snapshots on the apply thread in half of the runs of a process, by a copy in the others.
   p.capturer.reset();
   if (capture_random_.chance(50)) {
     p.capturer = std::make_unique<CopyCapturer>(capture_random_, report_.captures, p);
@@ -96,7 +96,7 @@ void Simulation::Impl::start(Process& p) {
   host.supervisor = &p;
   auto node = node::Node::open(p.options, genesis_, std::move(host), p.clock.now(now()));
   timeline_.note('S', p.id.value(), node.has_value());
-  if (p.files->is_off()) {  // the power went again while it recovered
+  if (p.files->is_off()) {  // the power failed again during recovery
     if (node) node->reset();
     p.off_planned = false;
     p.files->crash();
@@ -110,8 +110,8 @@ void Simulation::Impl::start(Process& p) {
       bite(p.damage);
       return;
     }
-    // A full disk alone is no reason, but for a log that has to begin: for the first time, or anew
-    // behind a snapshot.
+    // A full disk alone is no reason, unless a log must begin, for the first time or after a
+    // snapshot.
     const bool begins = !p.has_run || node.error().kind == ErrorKind::kNoSpaceToBegin;
     const bool is_full = p.disk_is_full && begins;
     if ((p.error_planned || is_full) && is_of_disk(node.error().kind)) {
@@ -144,8 +144,8 @@ void Simulation::Impl::start(Process& p) {
   schedule_turn(p, now());
 }
 
-// An empty disk: the process comes up without a cluster, and its hellos say so. Under an id that
-// the cluster knows with another disk it is refused, until an operator has it replaced.
+// An empty disk: the process starts without a cluster, as its hellos show. If the cluster knows its
+// id with another disk, it is refused until an operator replaces the member.
 void Simulation::Impl::knock(Process& p) {
   for (auto& other : processes_) {
     if (other.get() == &p || !other->up()) continue;
@@ -210,7 +210,7 @@ std::vector<Simulation::Impl::Process*> Simulation::Impl::members_now() {
   if (newest == nullptr) return members;
   for (NodeId id : newest->conf().members()) {
     Process& p = process(id);
-    // Not one that was let in by a change that came to nothing: it needs another one.
+    // Not one that was added by a change that failed: it needs another change.
     const node::GenesisMember* listed = leader->node->members().find(id);
     if (p.up() && listed != nullptr && listed->disk_id == p.disk_id) members.push_back(&p);
   }
@@ -301,7 +301,7 @@ void Simulation::Impl::repair(Process& p) {
   p.files->set_capacity(UINT64_MAX);
   p.disk_is_full = p.error_planned = p.off_planned = false;
   if (!p.up()) return;
-  // What a stall holds up is done now; its own event then finds nothing.
+  // Delayed operations complete now; the event at the end of the stall then finds nothing.
   p.writer_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
   schedule_workers(p);
 }
@@ -346,7 +346,7 @@ bool Simulation::Impl::stands(Process& p) {
   return true;
 }
 
-// The process says that it must end. Only for a reason that was given to it; a full disk is none.
+// The process reports that it must end. Valid only for an injected reason; a full disk is none.
 void Simulation::Impl::handle_fatal(Process& p) {
   Error error = *p.fatal;
   timeline_.trace("node {} stops: {}", p.id, error.text);
@@ -395,7 +395,7 @@ void Simulation::Impl::schedule_workers(Process& p) {
   arrange(&Process::worker_scheduled, node.worker().has_work(), true, p.disk_low, p.disk_high,
           [&node] { node.worker().poll_once(); });
   if (!p.snapshotter_scheduled && node.snapshotter().has_work()) {
-    // A snapshot takes long, compared with all else.
+    // A snapshot takes long compared with everything else.
     Duration longest = capture_random_.chance(50) ? milliseconds(500) : p.disk_high;
     arrange(&Process::snapshotter_scheduled, true, true, p.disk_low, std::max(longest, p.disk_high),
             [&node] { node.snapshotter().poll_once(); });
@@ -479,7 +479,7 @@ void Simulation::Impl::open_peers(Process& p) {
   follow_members(p);
 }
 
-// As in production: whom the list names is dialled, at the address that an operator's file has.
+// As in production, the listed members are dialled at the addresses in the operator's file.
 void Simulation::Impl::follow_members(Process& p) {
   const raft::Core& core = p.node->core();
   const std::pair now_in_force{core.conf_index() + 1, core.conf_is_settled()};
@@ -528,7 +528,7 @@ void Simulation::Impl::lost(Process& p, NodeId peer) {
   schedule_turn(p, now());
 }
 
-// As in production, the process ends where the node says so: here only who was removed may hear it.
+// As in production, the process ends when the node requires it: here only removed nodes may.
 void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& refusal) {
   timeline_.trace("node {} is refused by node {}: {}", p.id, peer, refusal.text);
   const std::optional<Error> error = p.refusals->refused(peer, refusal, true);

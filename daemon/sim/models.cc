@@ -16,7 +16,7 @@
 namespace connectd::sim {
 namespace {
 
-// Reads without an answer and refused requests say nothing; they are in no part.
+// Reads without an answer and refused requests are irrelevant; they are in no part.
 bool says_something(const Operation& operation) {
   return operation.outcome == OutcomeKind::kOk ||
          (operation.outcome == OutcomeKind::kUnknown && operation.is_write);
@@ -51,7 +51,7 @@ class CounterEffect final : public Effect {
 struct ChainState {
   uint64_t hash = 0;
   uint64_t writes = 0;
-  bool open = false;  // a write of unknown index made `hash`: it can be anything
+  bool open = false;  // a write of unknown index made `hash`: any value is possible
 
   static ChainState decode(std::string_view bytes) {
     ByteReader in(as_bytes(bytes));
@@ -117,7 +117,7 @@ class ChainRead final : public Effect {
   void step(std::string_view bytes, std::vector<Next>& next) const override {
     ChainState state = ChainState::decode(bytes);
     if (state.open) {
-      // It tells the state. For every other read of the same state the same.
+      // It shows the state, and every other read of the same state must agree.
       std::from_chars(operation_.reply.data(), operation_.reply.data() + operation_.reply.size(),
                       state.hash, 16);
       state.open = false;
@@ -177,12 +177,12 @@ std::optional<int64_t> integer_of(std::string_view text) {
   return number;
 }
 
-// One command may look at all keys of a part, each expired or not: that many bits of states.
+// One command may read all keys of a part, each expired or not: this many bits of states.
 constexpr size_t kConnectedKeysMax = 12;
 
 struct KvValue {
   enum class Kind : uint8_t { kAbsent, kLasting, kExpires } kind = Kind::kAbsent;
-  // Somebody's unknown write made it, and no reply shows it whole: its bytes do not matter.
+  // A write of unknown outcome made it, and no reply shows it whole: its bytes do not matter.
   bool is_open = false;
   std::string bytes;
 
@@ -429,9 +429,9 @@ class KvCommand {
 
 // Which values of a key a reply can have shown, whole or as their beginning (what APPEND leaves).
 //
-// A value that is none of these, and that a write of unknown outcome made, is seen by nobody whole
-// before it is overwritten or gone: it is told by its existence, its length and by not being an
-// integer. So one open value stands for all of them.
+// If a write of unknown outcome made another value, no reply shows it whole before it is
+// overwritten or gone: only its existence, its length, and that it is no integer are visible. So
+// one open value represents all of them.
 class ShownValues {
  public:
   void add(std::string value) { values_.insert(std::move(value)); }
@@ -488,7 +488,7 @@ class KvEffect final : public Effect {
 
   void step(std::string_view state, std::vector<Next>& next) const override {
     const KvValues values = decode_values(state, shown_->size());
-    // Each key that is looked at and may have expired: it has, or it has not.
+    // Each key that is read and may have expired: try both cases.
     std::vector<size_t> may_expire;
     auto look = [&](size_t at) {
       if (values[at].kind == KvValue::Kind::kExpires &&
@@ -547,7 +547,7 @@ class KvEffect final : public Effect {
   const std::shared_ptr<const std::vector<const ShownValues*>> shown_;
 };
 
-// A command on several keys as commands on one: what its reply says of each.
+// Splits a command on several keys into commands on one key, with the part of the reply for each.
 struct Piece {
   Words words;
   std::optional<std::string> seen;
@@ -590,7 +590,7 @@ std::vector<Piece> cut_up(const KvCommand& command, const std::optional<std::str
   return pieces;
 }
 
-// Looks at no state, whatever it answers.
+// Uses no state, whatever it answers.
 bool is_about_the_connection(const Words& words) {
   static const std::set<std::string, std::less<>> kNames = {"PING", "ECHO", "HELLO", "COMMAND"};
   return kNames.contains(upper(words[0]));
@@ -613,7 +613,7 @@ Result<std::vector<Model::Part>> CounterModel::split(const History& history) con
       uint64_t value = 0;
       const std::string& reply = operation.reply;
       std::from_chars(reply.data(), reply.data() + reply.size(), value);
-      // What is no number at all is a value that no counter reaches.
+      // A value that is no number is one that no counter reaches.
       seen = reply == fmt::format("{}\n", value) ? value : UINT64_MAX;
     }
     part.items.push_back(
@@ -660,7 +660,7 @@ Result<std::vector<Model::Part>> KvModel::split(const History& history) const {
     while (joined[id] != id) id = joined[id] = joined[joined[id]];
     return id;
   };
-  // What the model knows of each key: lives as long as its effects.
+  // The model's data of each key: lives as long as its effects.
   auto shown = std::make_shared<std::map<std::string, ShownValues, std::less<>>>();
   bool all_joined = keys_ == Keys::kTogether;
   auto compile = [&](size_t at, KvCommand command, std::optional<std::string> seen) {

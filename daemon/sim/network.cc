@@ -13,7 +13,7 @@ using std::chrono::milliseconds;
 using transport::Channel;
 using transport::Peers;
 
-// What the buffers of both sockets hold before the sender's is full.
+// Bytes that the buffers of both sockets hold before the sender's is full.
 constexpr size_t kSocketBytes = size_t{256} << 10;
 
 wire::FrameType type_of(std::string_view frame) {
@@ -22,12 +22,12 @@ wire::FrameType type_of(std::string_view frame) {
   return header->type;
 }
 
-// Raft's own: what it must be able to lose.
+// Raft messages, which may be lost.
 bool is_raft(wire::FrameType type) {
   return type >= wire::FrameType::kPreVoteRequest && type <= wire::FrameType::kReadIndexResponse;
 }
 
-// Whether a run can tell that this message did not come: heartbeats come again by themselves.
+// Whether the loss of this message has an effect: heartbeats are repeated anyway.
 bool matters(wire::FrameType type) {
   return type != wire::FrameType::kHeartbeat && type != wire::FrameType::kHeartbeatResponse;
 }
@@ -48,7 +48,7 @@ Network::Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& end
       paths_(nodes * nodes),
       timers_(nodes, Time::max()) {}
 
-// ---- what Peers wants
+// ---- effects of Peers
 
 void Network::tell(NodeId node, std::function<void(Peers&)> action) {
   endpoints_.arrive(node, [this, node, action = std::move(action)] {
@@ -90,7 +90,7 @@ void Network::connect(NodeId from, ChannelPtr channel, NodeId to) {
                   [this, from, to, channel = std::move(channel)] {
                     if (channel->is_closed() || endpoints_.peers_of(from) == nullptr) return;
                     if (is_cut(from, to) || is_cut(to, from)) {
-                      // Asks again, until Peers gives the attempt up.
+                      // Retries until Peers aborts the attempt.
                       timeline_.after(draw(random_, milliseconds(10), milliseconds(200)),
                                       [this, from, to, channel] { connect(from, channel, to); });
                       return;
@@ -111,7 +111,7 @@ void Network::establish(NodeId from, const ChannelPtr& channel, NodeId to) {
   connection->there.from = connection->back.to = from;
   connection->there.to = connection->back.from = to;
   connection->there.source = connection->back.sink = channel;
-  // The kernel accepts; the process, which may be paused, hears of it in its turn.
+  // The kernel accepts; the process, which may be paused, learns of it later.
   const ChannelPtr accepted = acceptor->accepted(fmt::format("node {}", from), timeline_.now());
   if (!accepted) {
     return tell(from, [this, channel](Peers& p) {
@@ -146,7 +146,7 @@ void Network::write(NodeId node, const ChannelPtr& channel) {
   pump(connection, connection->there.source == channel ? connection->there : connection->back);
 }
 
-// Takes what the channel has to send as far as there is room, frame by frame.
+// Takes the channel's output frame by frame, as long as there is space.
 void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   Channel& channel = *direction.source;
   while (connection->stands && !channel.unsent().empty() && direction.in_flight < kSocketBytes) {
@@ -164,7 +164,7 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
         auto header = wire::decode_frame_header(as_bytes(rest));
         CHECK(header) << "a node sends a header that it would not take";
         length = wire::kFrameHeaderBytes + header->length;
-        // One that is larger than the buffers: they take it as a whole.
+        // A frame larger than the buffers is taken as a whole.
         if (rest.size() < length && direction.in_flight >= kSocketBytes) {
           const size_t more = std::min(length - rest.size(), channel.unsent().size());
           direction.in_flight += more;
@@ -182,7 +182,7 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   }
   if (!connection->stands || !channel.is_closing() || !channel.unsent().empty()) return;
   if (std::exchange(direction.has_ended, true)) return;
-  // The end, behind the last byte. The other side closes, and so does this one.
+  // The end of the stream, after the last byte. The other side closes, and so does this one.
   const Duration left =
       std::max(direction.ordered_until - timeline_.now(), Duration(0)) + microseconds(100);
   timeline_.after(left, [this, connection, &direction] {
@@ -292,7 +292,7 @@ void Network::read(const ConnectionPtr& connection, Direction& direction, size_t
 
 // ---- ending
 
-// By its own process: what it has sent still arrives, then the other side notices.
+// Closed by its own process: sent data still arrives, then the other side notices.
 void Network::close(NodeId node, const ChannelPtr& channel) {
   auto at = connections_.find({node, channel->id()});
   if (at == connections_.end()) return;

@@ -15,13 +15,12 @@ using std::chrono::seconds;
 namespace {
 // A busy cluster has a hundredth of it.
 constexpr uint64_t kEventsOfSecondMax = 2'000'000;
-// The quorum of the liveness phase has this long, in election timeouts, for a leader and a write
-// through every one of its nodes. Ten are promised for a cluster whose disks and clocks are
-// ordinary; a disk that still has to finish what it was given, a snapshot to be sent, and a clock
-// at half the rate take their time.
+// In the liveness phase, the quorum must elect a leader and acknowledge a write through each of its
+// nodes within this many election timeouts. Ten are enough with ordinary disks and clocks; a disk
+// with pending operations, a snapshot transfer, and a clock at half the rate take longer.
 constexpr int kRecoveryTimeouts = 40;
 constexpr Duration kConvergence = seconds(60);
-// Of a calm run's history, what the search for a linearization looks at, and may cost.
+// The part of a calm run's history that the linearizability search covers, and its budget.
 constexpr size_t kSearchedOperations = 4000;
 constexpr uint64_t kSearchSteps = 300'000;
 }  // namespace
@@ -96,7 +95,7 @@ Simulation::Impl::Impl(SimOptions options)
   leases_ = lease_random_.chance(40);
   if (leases_) {
     genesis_.settings.lease_reads = lease_random_.chance(60);
-    // Where clocks are good, a lease leaves little room for other mistakes.
+    // With a small bound, the lease is nearly as long as the promise, so small errors show.
     genesis_.settings.max_clock_drift_percent = lease_random_.chance(50) ? 1 : 10;
     if (genesis_.settings.lease_reads) {
       genesis_.settings.confirmed_timeout = genesis_.settings.election_timeout;
@@ -127,7 +126,7 @@ bool Simulation::Impl::run_until(Time end, const std::function<bool()>& done) {
   while (!stopped()) {
     if (done()) return true;
     if (!timeline_.run_next(end)) return done();
-    // Nodes that answer one another forever, at the speed of the network.
+    // Nodes may answer each other forever, at the speed of the network.
     if (now() - second_began_ >= seconds(1)) {
       second_began_ = now();
       events_of_second_ = 0;
@@ -155,7 +154,7 @@ std::string Simulation::Impl::states() const {
   return text;
 }
 
-// Within `bound`, a write is acknowledged through each of these nodes.
+// A write must be acknowledged through each of these nodes within `bound`.
 bool Simulation::Impl::demand_progress(const std::vector<Process*>& nodes, Duration bound) {
   probes_.clear();
   for (Process* p : nodes) {
@@ -204,10 +203,10 @@ void Simulation::Impl::safety() {
 
 void Simulation::Impl::liveness() {
   stop_faults();
-  // A quorum of nodes that can come back.
+  // Choose a quorum of nodes that can come back.
   std::vector<Process*> good;
   for (auto& p : processes_) {
-    // Damage that has not shown yet shows now: it starts, or refuses to.
+    // Undetected damage shows now: the node starts or refuses to.
     if (p->damaged && !p->lost) {
       end(*p, false, "to look at its disk again");
       repair(*p);
@@ -324,9 +323,9 @@ void Simulation::Impl::finish() {
   }
   if (!demand_progress(good, kConvergence)) return;
   report_.slowest_recovery = slowest_recovery;
-  // Nothing is asked any more: all that is outstanding is answered, and all come to the same end.
-  // A node that no leader knows rejects its clients' requests one pipeline after the other, each
-  // after the request timeout: that may take longer.
+  // No more requests: all outstanding ones must be answered, and all nodes must reach the same
+  // state. A node that no leader knows rejects its clients' requests one pipeline after the other,
+  // each after the request timeout: that may take longer.
   bool settled = run_until(now() + kConvergence, [&] {
     for (auto& client : clients_) {
       if (std::ranges::find(good, client->process) == good.end()) continue;
@@ -358,11 +357,11 @@ void Simulation::Impl::finish() {
   }
 }
 
-// The second method, which believes no index: on the first part of a calm history.
+// The second method, which trusts no index, on the first part of a calm history.
 void Simulation::Impl::search() {
   if (!calm_) return;
   std::unique_ptr<Model> model = make_model(options_.plugin->name());
-  // Key by key comes to an end most often; what it cannot see, the witness does.
+  // Searching key by key terminates most often; the index witness covers what it misses.
   if (std::string_view(options_.plugin->name()) == "kv")
     model = std::make_unique<KvModel>(KvModel::Keys::kEach);
   if (!model || !options_.requests.empty()) return;
@@ -372,7 +371,7 @@ void Simulation::Impl::search() {
   std::erase_if(part, [](const Operation& operation) { return operation.is_stale; });
   std::erase_if(part, [&](Operation& operation) {
     if (operation.return_order <= end) return operation.outcome == OutcomeKind::kRefused;
-    // What it became is not known yet.
+    // Its outcome is not known yet.
     operation.outcome = OutcomeKind::kUnknown;
     operation.returned = Time::max();
     operation.return_order = UINT64_MAX;
