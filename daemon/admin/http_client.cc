@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "admin/limits.h"
 #include "base/address.h"
 
 namespace connectd::admin {
@@ -19,7 +20,6 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
-constexpr uint32_t kMaxHeaderBytes = 16 << 10;
 // Beast reads as much at once as the buffer has room for.
 constexpr size_t kReadBytes = 64 << 10;
 

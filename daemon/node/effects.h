@@ -18,12 +18,12 @@ struct Effects {
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
   std::vector<jobs::WorkerTask> tasks;  // for the worker thread
+  // Finished captures, to be released on the apply thread. First: one capture at a time.
+  std::vector<std::unique_ptr<plugin::Capture>> releases;
   // Capture the state, or write it on the apply thread.
   std::optional<SnapshotHow> take_snapshot;
   // Cancel the snapshot in progress.
   bool cancel_snapshot = false;
-  // Finished captures, to be released on the apply thread.
-  std::vector<std::unique_ptr<plugin::Capture>> releases;
   // A decision outside a turn requires a turn.
   bool wake = false;
 

@@ -27,8 +27,11 @@ constexpr int kMaxRounds = 4;
 //   apply      the plugin applies it
 //   reply      its client is answered, by the node that holds the connection
 //
-// On a follower it begins with replicate, which arrives as a message, and ends with apply. Each
-// step takes all that is there, for many writes at a time; a write is at another step in each turn.
+// A write that a follower's client sends goes through the same steps, except that append sends it to
+// the leader, and that it comes back as a message. A write of another node goes through replicate (a
+// message), persist, commit and apply here. What is committed is counted in the core, by this node's
+// durable batches (commit) and by each follower's response (on_message). Each step takes all that is
+// there, for many writes at a time; a write is at another step in each turn.
 
 void Node::turn(const Now& now) {
   set_now(now);
@@ -40,6 +43,7 @@ void Node::turn(const Now& now) {
     if (!reply() && round > 0) break;
     Divergence::Effects comparison;
     compare_replicas(comparison);
+    react_to_disks();
     submit();
     carry_out(core_->take_ready());  // replicate, persist, apply
     // Behind what Raft has to say.
@@ -60,7 +64,7 @@ void Node::turn(const Now& now) {
 
 // Requests that may go are numbered and handed to the leader.
 void Node::submit() {
-  tell_holder();
+  update_holder();
   Outgoing& out = holder_->advance(now_.time);
   for (Outgoing::Handed& writes : out.proposals) append(writes);
   for (const Outgoing::Question& read : out.questions) {
@@ -179,7 +183,7 @@ bool Node::reply() {
 
 // Reads whose index is reached go to the plugin; reply() answers them.
 void Node::read() {
-  tell_holder();
+  update_holder();
   std::vector<ReadTask> reads;
   holder_->take_reads(handed_, reads);
   if (!reads.empty()) threads_->applier.read(std::move(reads));
@@ -289,7 +293,7 @@ void Node::carry_out(Effects& effects) {
   effects = Effects();
 }
 
-void Node::tell_holder() {
+void Node::update_holder() {
   const NodeId leader = core_->leader();
   holder_->leader_changed(leader, core_->term(),
                           leader == self_ ? takes_proposals() : leader != NodeId());
@@ -311,6 +315,9 @@ void Node::compare_replicas(Divergence::Effects& comparison) {
   if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
     holder_->refuse_writes(divergence_->reason());
   }
+}
+
+void Node::react_to_disks() {
   Effects out;
   disks_->react(*core_, threads_->log->has_reserve(), now_.time, out);
   carry_out(out);

@@ -3,14 +3,18 @@
 // those are drivers around it. Production turns it with Asio and four threads (app/), the simulator
 // with a loop. Two can live in one process.
 //
-// The parts, each in its own directory: requests/ pending requests of this node's clients apply/
-//   the plugin, the sessions and the digest, on the apply thread snapshots/ taken, sent, received
-//   membership/ members and settings of the cluster disk/ the log's writer and the worker, full and
-//   stalled disks divergence/ whether the replicas are equal
+// The parts, each in its own directory:
 //
-// The turn (loop thread): on_message(), streams and the threads deliver events; turn() steps the
-// core once with all of them and carries out its Ready. node.cc shows the path of a write from top
-// to bottom.
+//   requests/    pending requests of this node's clients
+//   apply/       the plugin, the sessions and the digest, on the apply thread
+//   snapshots/   taken, sent, received
+//   membership/  members and settings of the cluster
+//   disk/        the log's writer and the worker; full and stalled disks
+//   divergence/  whether the replicas are equal
+//
+// The turn (loop thread): on_message(), streams and the threads deliver events; turn() carries out
+// what the core, the parts and the threads have decided, in up to four rounds. node.cc shows the
+// path of a write from top to bottom.
 #pragma once
 
 #include <cstdint>
@@ -161,9 +165,10 @@ class Node final : public Service, public wire::TransportHandler {
   void on_restored(Worker::Restored& restored);
   void install(Worker::Restored& restored, Effects& out);
   void compare_replicas(Divergence::Effects& out);
+  void react_to_disks();
   void housekeeping();
   void propose_own();
-  void tell_holder();
+  void update_holder();
   void carry_out(Effects& effects);
   ChangeOutcome carry_out(const Membership::Decision& decision);
   Snapshots::View snapshot_view() const;

@@ -1,4 +1,4 @@
-// The parts of a node and their options.
+// The parts of a node.
 #pragma once
 
 #include <memory>

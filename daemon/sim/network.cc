@@ -62,11 +62,11 @@ void Network::tell(NodeId node, std::function<void(Peers&)> action) {
 void Network::carry_out(NodeId node) {
   Peers* peers = endpoints_.peers_of(node);
   if (peers == nullptr) return;
-  transport::Effects effects;
-  peers->take_effects(effects);
-  for (auto& [channel, address] : effects.dial) connect(node, channel, NodeId(address.port));
-  for (auto& channel : effects.write) write(node, channel);
-  for (auto& channel : effects.close) close(node, channel);
+  transport::SocketWork work;
+  peers->take_work(work);
+  for (auto& [channel, address] : work.dial) connect(node, channel, NodeId(address.port));
+  for (auto& channel : work.write) write(node, channel);
+  for (auto& channel : work.close) close(node, channel);
   set_timer(node);
 }
 

@@ -93,7 +93,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
   Time timer_is_for_ = Time::max();
   Peers peers_;
   std::unordered_map<uint64_t, std::shared_ptr<Link>> links_;  // by the channel's id
-  Effects effects_;                                            // empty but in carry_out()
+  SocketWork work_;                                            // empty but in carry_out()
   bool is_stopped_ = false;
 };
 
@@ -129,21 +129,21 @@ void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
 // ---- what Peers wants
 
 void PeerNetwork::Impl::carry_out() {
-  peers_.take_effects(effects_);
-  for (const auto& [channel, address] : effects_.dial) {
+  peers_.take_work(work_);
+  for (const auto& [channel, address] : work_.dial) {
     if (channel->is_closed()) continue;
     auto link = std::make_shared<Link>(channel, io_, *this);
     links_.emplace(channel->id(), link);
     link->dial(address);
   }
-  for (const auto& channel : effects_.write) {
+  for (const auto& channel : work_.write) {
     if (auto at = links_.find(channel->id()); at != links_.end()) at->second->write();
   }
-  for (const auto& channel : effects_.close) {
+  for (const auto& channel : work_.close) {
     auto node = links_.extract(channel->id());
     if (!node.empty()) node.mapped()->close();
   }
-  effects_.clear();
+  work_.clear();
   set_timer();
 }
 

@@ -80,7 +80,7 @@ void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool
   channel->set_phase(Phase::kClosing);
   channel->set_deadline(now + options_.handshake_timeout);
   loose_.emplace(channel->id(), channel);
-  effects_.write.push_back(channel);
+  work_.write.push_back(channel);
 }
 
 void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& handshake, Time now) {
@@ -137,14 +137,12 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   }
   channel->set_peer(peer->id);
   peer->in = channel;
-  if (auto hint = parse_address(hello.peer_address)) {
-    peer->hint = *hint;
-  }
+  if (auto hint = parse_address(hello.peer_address)) peer->hint = *hint;
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), mine);
   channel->set_phase(Phase::kMessages);
   channel->set_deadline(Time::max());
-  effects_.write.push_back(channel);
+  work_.write.push_back(channel);
   LOG_DEBUG("transport", "peer connected node={} address={}", peer->id, channel->remote());
   if (peer->is_out_up) {
     tell_reached(peer);
@@ -234,13 +232,13 @@ void Peers::dial(Peer& peer, Time now) {
   if (peer.hint && std::ranges::find(addresses, *peer.hint) == addresses.end()) {
     addresses.push_back(*peer.hint);
   }
+  peer.redial_at = Time::max();
   if (is_stopped_ || addresses.empty()) return;
   CHECK(!peer.out) << "one connection to a peer at a time";
-  peer.redial_at = Time::max();
   peer.dialled = addresses[peer.next_address++ % addresses.size()];
   peer.out = std::make_shared<Channel>(next_channel_++, peer.id, peer.dialled.to_string());
   peer.out->set_deadline(now + options_.handshake_timeout);
-  effects_.dial.push_back({peer.out, peer.dialled});
+  work_.dial.push_back({peer.out, peer.dialled});
 }
 
 void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
@@ -251,7 +249,7 @@ void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
   channel->set_deadline(now + options_.handshake_timeout);
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), hello_to(peer->id));
-  effects_.write.push_back(channel);
+  work_.write.push_back(channel);
 }
 
 void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time now) {
@@ -279,6 +277,7 @@ Time Peers::next_deadline() const {
   Time next = Time::max();
   for (const auto& [id, channel] : loose_) next = std::min(next, channel->deadline());
   for (const auto& [id, peer] : peers_) {
+    if (peer->is_overflowing) return Time();
     next = std::min(next, peer->redial_at);
     if (peer->out) next = std::min(next, peer->out->deadline());
   }
@@ -288,21 +287,26 @@ Time Peers::next_deadline() const {
 void Peers::advance(Time now) {
   if (now < next_deadline()) return;
   std::vector<ChannelPtr> late;
+  std::vector<ChannelPtr> overflowing;
   for (const auto& [id, channel] : loose_) {
     if (channel->deadline() <= now) late.push_back(channel);
   }
   for (const auto& [id, peer] : peers_) {
-    if (peer->out && peer->out->deadline() <= now) late.push_back(peer->out);
+    if (peer->is_overflowing) {
+      overflowing.push_back(peer->out);
+    } else if (peer->out && peer->out->deadline() <= now) {
+      late.push_back(peer->out);
+    }
     if (peer->redial_at <= now && !peer->out) dial(*peer, now);
   }
+  for (const ChannelPtr& channel : overflowing) {
+    broken(channel,
+           fmt::format("the peer is too slow: more than {} bytes are queued",
+                       options_.output_bytes_max),
+           now);
+  }
   for (const ChannelPtr& channel : late) {
-    const PeerPtr peer = find_out(channel);
-    if (peer && peer->is_overflowing) {
-      broken(channel,
-             fmt::format("the peer is too slow: more than {} bytes are queued",
-                         options_.output_bytes_max),
-             now);
-    } else if (channel->phase() == Phase::kDialling) {
+    if (channel->phase() == Phase::kDialling) {
       dial_failed(channel, "no answer in time", now);
     } else {
       broken(channel, "no handshake in time", now);
@@ -331,7 +335,7 @@ void Peers::close(const ChannelPtr& channel) {
   if (channel->is_closed()) return;
   channel->set_phase(Phase::kClosed);
   channel->set_deadline(Time::max());
-  effects_.close.push_back(channel);
+  work_.close.push_back(channel);
 }
 
 void Peers::drop_out(Peer& peer) {
@@ -341,6 +345,7 @@ void Peers::drop_out(Peer& peer) {
 
 void Peers::drop_in(Peer& peer) {
   if (peer.in) close(std::exchange(peer.in, nullptr));
+  peer.hint.reset();
 }
 
 void Peers::forget_if_unlisted(const PeerPtr& peer) {
@@ -439,7 +444,6 @@ void Peers::send(NodeId to, wire::PeerMessage message) {
     // handler is never told from inside send().
     peer.counters.messages_dropped++;
     peer.is_overflowing = true;
-    peer.out->set_deadline(Time());
     return;
   }
   peer.counters.messages_sent++;
@@ -450,7 +454,7 @@ void Peers::send(NodeId to, wire::PeerMessage message) {
 void Peers::flush() {
   for (auto& [id, peer] : peers_) {
     if (!std::exchange(peer->needs_flush, false)) continue;
-    effects_.write.push_back(peer->out);
+    work_.write.push_back(peer->out);
   }
 }
 

@@ -4,15 +4,15 @@
 // Each node dials every peer and sends on the connection it dialled; it receives on the connections
 // that its peers dialled. Both sides of each connection say who they are first (wire/handshake.h),
 // and either may refuse. A dialled connection that breaks is dialled again, with back-off and
-// jitter, at the peer's addresses in turn; a peer that dials us is dialled back at once, also where
-// it says that it wants to be dialled: so a new member that is dialled by one it does not know can
-// answer.
+// jitter, at the peer's addresses in turn. A peer that dials this node is dialled back at once, also
+// at the address that its hello gives: this lets a new member answer a node that it does not know
+// yet.
 //
-// A peer is reached when the connection dialled to it is accepted, and lost when either direction
-// breaks: a killed leader is noticed by whichever end hears of it first. After a loss it is reached
-// again when both stand again.
+// A peer is reached whenever a dialled connection is accepted. It is lost when either direction
+// breaks: a killed leader is noticed by whichever end hears of it first. If only the accepted one
+// broke, it is reached again when the peer dials again.
 //
-// The driver reports what happens to connections, and after each call carries out take_effects().
+// The driver reports what happens to connections, and after each call carries out take_work().
 // Output that a peer does not take is bounded: beyond the bound the connection breaks, so that what
 // arrives has no gaps. One thread.
 #pragma once
@@ -74,7 +74,7 @@ struct PeersHooks {
 };
 
 // What the driver has to do, in this order.
-struct Effects {
+struct SocketWork {
   struct Dial {
     std::shared_ptr<Channel> channel;
     Address address;  // a name is resolved anew
@@ -103,11 +103,12 @@ class Peers final : public wire::Transport {
   Peers(const PeersOptions& options, wire::TransportHandler& handler, PeersHooks hooks)
       : options_(options), handler_(handler), hooks_(std::move(hooks)), random_(options.seed) {}
 
-  // All peers, without this node, each with the addresses to try in turn. Who is no longer in the
-  // list is disconnected; a connection that stands is kept when addresses change.
+  // All peers, without this node, each with the addresses to try in turn. Peers that are no longer
+  // listed are disconnected; a connection is kept when addresses change.
   void set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time now);
-  // What this node says of itself has changed: a peer that would be refused now is disconnected.
-  // It is told why when it connects again.
+  // This node's hello has changed. Disconnects peers whose hello no longer fits it
+  // (wire::check_hello), and all that have dialled this node and are not reached yet; they are told
+  // why when they connect again. Membership is not asked: set_peers() sees to that.
   void recheck_peers(Time now);
 
   void send(NodeId to, wire::PeerMessage message) override;
@@ -129,7 +130,7 @@ class Peers final : public wire::Transport {
   Time next_deadline() const;
 
   // Swaps what is to be done into `out`, which must be empty.
-  void take_effects(Effects& out) { std::swap(effects_, out); }
+  void take_work(SocketWork& out) { std::swap(work_, out); }
 
   // Closes everything; no call to the handler or the hooks comes after.
   void stop();
@@ -153,7 +154,7 @@ class Peers final : public wire::Transport {
     ChannelPtr in;            // accepted, handshake done
     bool is_reached = false;  // what the handler was told last
     bool needs_flush = false;
-    bool is_overflowing = false;  // `out` is about to break: see send()
+    bool is_overflowing = false;  // `out` breaks at the next advance(): see send()
     PeerCounters counters;
     LogGate gate;
   };
@@ -175,7 +176,7 @@ class Peers final : public wire::Transport {
   void close(const ChannelPtr& channel);
   void drop_out(Peer& peer);
   void drop_in(Peer& peer);
-  // Of what it was called for, the handler has been told.
+  // To be called after the handler was told.
   void forget_if_unlisted(const PeerPtr& peer);
   void tell_reached(const PeerPtr& peer);
   void tell_lost(const PeerPtr& peer);
@@ -193,7 +194,7 @@ class Peers final : public wire::Transport {
   std::map<uint64_t, ChannelPtr> loose_;
   uint64_t next_channel_ = 1;
   LogGate accept_gate_;
-  Effects effects_;
+  SocketWork work_;
   bool is_stopped_ = false;
 };
 

@@ -44,9 +44,10 @@ class Disks final {
     bool is_behind = false;  // something was submitted and is not durable
     uint64_t done = 0;       // rises with all that becomes durable
   };
-  // Evaluates and reports the events since the last call.
+  // If anything was learned since the last call: judges and reports again. Each round.
   void react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out);
-  // At least every 50 ms. `stopping`: this node transfers leadership anyway.
+  // Judges in any case, asks the worker for the free space, hands leadership over. At least every
+  // 50 ms. `stopping`: this node transfers leadership anyway.
   void advance(const raft::Core& core, const LogView& log, bool stopping, Time now, Effects& out);
 
   // ---- what it decides

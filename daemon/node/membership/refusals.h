@@ -1,5 +1,4 @@
-// What it means for this node that a peer refuses to talk to it: some reasons say that it must not
-// run, most say that it should try again.
+// Judges refusals by peers: some mean that this node must not run, most that it should try again.
 //
 // Pure: events in, a verdict out. Owner: the loop thread.
 #pragma once

@@ -181,7 +181,7 @@ Outgoing& Holder::advance(Time now) {
   expire();
   // Also what has just come back, because its session was closed before it was applied.
   if (!disk_full_.empty()) refuse_queued(ReplyCode::kDiskFull, disk_full_);
-  writes_.hand_on(now, !disk_full_.empty(), outgoing_);
+  writes_.forward_queued(now, !disk_full_.empty(), outgoing_);
   reads_.ask(has_leader_, now, outgoing_);
   return outgoing_;
 }

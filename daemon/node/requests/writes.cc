@@ -92,7 +92,7 @@ std::vector<RequestRef> Writes::state_replaced(std::optional<Sequence> last) {
 
 // ---- the turn
 
-void Writes::hand_on(Time now, bool settle_only, Outgoing& out) {
+void Writes::forward_queued(Time now, bool settle_only, Outgoing& out) {
   if (session_open_ && !numbered_.empty() && now - last_progress_ > limits_.stuck_timeout) reopen();
   if (!leader_ || !leader_takes_proposals_ || now < refused_until_) return;
   if (!session_open_) {

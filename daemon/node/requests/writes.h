@@ -45,7 +45,7 @@ class Writes final {
   // ---- the turn
   // Numbers as many writes as the credit allows and sends them to the leader. `settle_only`: opens
   // a session only to learn the outcome of numbered writes.
-  void hand_on(Time now, bool settle_only, Outgoing& out);
+  void forward_queued(Time now, bool settle_only, Outgoing& out);
   // Moves out all writes that were not sent; the caller refuses them.
   std::vector<RequestRef> take_queued();
   // Moves out the expired ones of these.

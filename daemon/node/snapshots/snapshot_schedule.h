@@ -31,8 +31,8 @@ struct SnapshotPolicy {
   bool falls_back = true;
   // Entries kept before the older snapshot for followers that are slightly behind.
   uint64_t trailing_entries = 10'000;
-  // Additional log kept for followers that are receiving a snapshot: this much, or twice the log
-  // that makes a snapshot due, whichever is more.
+  // Additional log kept for followers that are receiving a snapshot: this much, or twice log_ratio
+  // times the newest snapshot, whichever is more.
   uint64_t held_log_bytes = 256 << 20;
 };
 

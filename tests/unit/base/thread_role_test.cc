@@ -49,8 +49,10 @@ TEST(Condition, WaitEndsAtItsDeadline) {
   Mutex mutex;
   Condition condition;
   MutexLock lock(mutex);
-  while (condition.wait_until(lock, std::chrono::steady_clock::now())) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  while (condition.wait_until(lock, deadline)) {
   }
+  EXPECT_GE(std::chrono::steady_clock::now(), deadline);
 }
 
 }  // namespace

@@ -105,9 +105,9 @@ class WritesTest : public ::testing::Test {
     writes.add({stream, next++}, Slice::copy_of(text), now + deadline);
   }
   // "open", or "sequence:payload", of what is handed on.
-  std::vector<std::string> hand_on(bool settle_only = false) {
+  std::vector<std::string> forward_queued(bool settle_only = false) {
     Outgoing out;
-    writes.hand_on(now, settle_only, out);
+    writes.forward_queued(now, settle_only, out);
     std::vector<std::string> texts;
     for (const Outgoing::Handed& handed : out.proposals) {
       for (const raft::Proposal& proposal : handed.proposals) {
@@ -119,7 +119,7 @@ class WritesTest : public ::testing::Test {
     return texts;
   }
   void open() {
-    EXPECT_THAT(hand_on(), ElementsAre("open"));
+    EXPECT_THAT(forward_queued(), ElementsAre("open"));
     writes.session_opened(SessionId(10), kIncarnation);
   }
 
@@ -133,8 +133,8 @@ TEST_F(WritesTest, OpensASessionThenNumbers) {
   add("a");
   open();
   add("b");
-  EXPECT_THAT(hand_on(), ElementsAre("1:a", "2:b"));
-  EXPECT_THAT(hand_on(), IsEmpty());
+  EXPECT_THAT(forward_queued(), ElementsAre("1:a", "2:b"));
+  EXPECT_THAT(forward_queued(), IsEmpty());
   auto ref = writes.applied(SessionId(10), Sequence(1), now);
   ASSERT_TRUE(ref);
   EXPECT_EQ(ref->ordinal, 0u);
@@ -144,18 +144,18 @@ TEST_F(WritesTest, NewLeaderMeansNewSessionAndNewNumbers) {
   open();
   add("a");
   add("b");
-  hand_on();
+  forward_queued();
   EXPECT_TRUE(writes.applied(SessionId(10), Sequence(1), now));
   writes.leader_changed(NodeId(3), Term(6), true);
-  EXPECT_THAT(hand_on(), ElementsAre("open"));
+  EXPECT_THAT(forward_queued(), ElementsAre("open"));
   writes.session_opened(SessionId(20), kIncarnation);
-  EXPECT_THAT(hand_on(), ElementsAre("1:b"));
+  EXPECT_THAT(forward_queued(), ElementsAre("1:b"));
 }
 
 TEST_F(WritesTest, TellingTheSameLeaderAgainChangesNothing) {
   open();
   add("a");
-  hand_on();
+  forward_queued();
   writes.leader_changed(NodeId(1), Term(5), true);
   EXPECT_TRUE(writes.has_session());
 }
@@ -163,7 +163,7 @@ TEST_F(WritesTest, TellingTheSameLeaderAgainChangesNothing) {
 TEST_F(WritesTest, ExpiredNumberedIsGivenOnceAndSettledLater) {
   open();
   add("a");
-  hand_on();
+  forward_queued();
   EXPECT_THAT(writes.expire_numbered(now), IsEmpty());
   now += seconds(5);
   EXPECT_EQ(writes.expire_numbered(now).size(), 1u);
@@ -173,14 +173,14 @@ TEST_F(WritesTest, ExpiredNumberedIsGivenOnceAndSettledLater) {
 
 TEST_F(WritesTest, SettleOnlyOpensNoSessionForNothing) {
   add("a");
-  EXPECT_THAT(hand_on(true), IsEmpty());
+  EXPECT_THAT(forward_queued(true), IsEmpty());
 }
 
 TEST_F(WritesTest, OlderDeadlinesGoFirst) {
   open();
   add("late", seconds(5));
   add("early", seconds(1));
-  EXPECT_THAT(hand_on(), ElementsAre("1:early", "2:late"));
+  EXPECT_THAT(forward_queued(), ElementsAre("1:early", "2:late"));
 }
 
 // ---- Reads
