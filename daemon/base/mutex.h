@@ -13,6 +13,9 @@ class CAPABILITY("mutex") Mutex final {
  public:
   void lock() ACQUIRE() { mutex_.lock(); }
   void unlock() RELEASE() { mutex_.unlock(); }
+  [[nodiscard]] bool try_lock() TRY_ACQUIRE(true) { return mutex_.try_lock(); }
+  // Tells the analysis, which does not look into closures, that the caller of this one holds it.
+  void assert_held() const ASSERT_CAPABILITY(this) {}
 
  private:
   friend class MutexLock;
@@ -23,6 +26,8 @@ class CAPABILITY("mutex") Mutex final {
 class SCOPED_CAPABILITY MutexLock final {
  public:
   explicit MutexLock(Mutex& mutex) ACQUIRE(mutex) : lock_(mutex.mutex_) {}
+  // Takes over a mutex that try_lock() has locked.
+  MutexLock(Mutex& mutex, std::adopt_lock_t held) REQUIRES(mutex) : lock_(mutex.mutex_, held) {}
   ~MutexLock() RELEASE() {}
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;

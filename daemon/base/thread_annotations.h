@@ -18,6 +18,7 @@
 #define REQUIRES(...) CONNECTD_ANNOTATION(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) CONNECTD_ANNOTATION(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) CONNECTD_ANNOTATION(acquire_capability(__VA_ARGS__))
+#define TRY_ACQUIRE(...) CONNECTD_ANNOTATION(try_acquire_capability(__VA_ARGS__))
 #define RELEASE(...) CONNECTD_ANNOTATION(release_capability(__VA_ARGS__))
 // After a call of this function, `x` is known to be held.
 #define ASSERT_CAPABILITY(x) CONNECTD_ANNOTATION(assert_capability(x))

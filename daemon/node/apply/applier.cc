@@ -69,6 +69,7 @@ size_t Applier::weight_of(const Task& task) {
 }
 
 void Applier::push(Task task) {
+  loop_.check();
   queued_weight_.fetch_add(weight_of(task), std::memory_order_relaxed);
   pushed_ = true;
   CHECK(channel_.submit_quietly(std::move(task)))
@@ -94,6 +95,7 @@ void Applier::release(std::unique_ptr<plugin::Capture> capture) {
 void Applier::replace(RestoredState state) { push(std::move(state)); }
 
 void Applier::advance() {
+  loop_.check();
   if (std::exchange(pushed_, false) && !try_inline()) channel_.wake_worker();
 }
 
@@ -101,8 +103,8 @@ bool Applier::try_inline() {
   // Counts all queued tasks, not only this turn's: an earlier turn's snapshot may still be queued.
   if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_)
     return false;
-  std::unique_lock baton(baton_, std::try_to_lock);
-  if (!baton.owns_lock()) return false;
+  if (!baton_.try_lock()) return false;
+  MutexLock baton(baton_, std::adopt_lock);
   if (!channel_.drain(tasks_)) return true;
   int64_t before = thread_cpu_ns();
   work(tasks_);
@@ -116,7 +118,7 @@ bool Applier::try_inline() {
 }
 
 bool Applier::poll_once() {
-  std::lock_guard baton(baton_);
+  MutexLock baton(baton_);
   if (!channel_.drain(tasks_)) return false;
   work(tasks_);
   return true;
@@ -132,6 +134,7 @@ void Applier::work(std::vector<Task>& tasks) {
     if (failed_) break;
     std::visit(Overloaded{
                    [&](Entries& batch) {
+                     baton_.assert_held();
                      size_t bytes = 0;
                      for (const raft::Entry& entry : batch.entries) {
                        bytes += entry.weight();
@@ -140,16 +143,22 @@ void Applier::work(std::vector<Task>& tasks) {
                      queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
                    },
                    [&](std::vector<ReadTask>& reads) {
+                     baton_.assert_held();
                      for (ReadTask& read : reads) {
                        if (!failed_) read_one(read);
                      }
                    },
-                   [&](TakeSnapshot& take) { snapshot(take.how); },
+                   [&](TakeSnapshot& take) {
+                     baton_.assert_held();
+                     snapshot(take.how);
+                   },
                    [&](Release& release) {
+                     baton_.assert_held();
                      release.capture.reset();
                      capturing_ = false;
                    },
                    [&](RestoredState& restored) {
+                     baton_.assert_held();
                      // Before this, the loop hands out nothing after a snapshot's mark.
                      CHECK(state_.applied <= restored.state.applied);
                      state_ = std::move(restored.state);
@@ -174,6 +183,7 @@ void Applier::work(std::vector<Task>& tasks) {
 
 void Applier::publish() {
   channel_.merge([this](ApplyResults& results, bool collected) {
+    baton_.assert_held();
     if (collected) return std::swap(results, fresh_);
     // The loop has not fetched the previous results: append this batch to them.
     size_t shift = results.bytes.size();
@@ -202,8 +212,7 @@ void Applier::publish() {
 void Applier::look_at_deadline() {
   auto deadline = instance_->next_deadline();
   if (!deadline) {
-    failed_ = true;
-    supervisor_.fail(deadline.error());
+    fail(deadline.error());
     return;
   }
   fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
@@ -216,18 +225,20 @@ bool Applier::is_skipped(const raft::Entry& entry) const {
                                     raft::EntryId{entry.index, entry.term, entry.checksum});
 }
 
+void Applier::fail(Error error) {
+  failed_ = true;
+  supervisor_.fail(std::move(error));
+}
+
 void Applier::apply_entry(const raft::Entry& entry) {
   CHECK_EQ(entry.index.value(), state_.applied.value() + 1) << "entries are applied in order";
   CHECK_EQ(entry.checksum, raft::entry_checksum(entry))
       << "entry " << entry.index.value() << " changed in memory before it was applied";
   int32_t status = 0;
   size_t reply_offset = fresh_.bytes.size();
-  auto fail = [&](Error error) {
-    failed_ = true;
-    supervisor_.fail(std::move(error));
-  };
   // The plugin failed on this entry and will fail on it at every start, on every replica.
   auto plugin_failed = [&](Error error) {
+    baton_.assert_held();
     error.text += fmt::format(
         ". If every member fails like this, none has applied the entry, and the plugin cannot be "
         "fixed, skip the entry at index {} on every member: connectctl recover --data-dir DIR "
@@ -340,8 +351,7 @@ void Applier::read_one(ReadTask& task) {
     fresh_.bytes += status.error().text;
     done.code = ReplyCode::kPlugin;
     if (status.error().kind != ErrorKind::kRequestFailed) {  // the plugin reports a broken state
-      failed_ = true;
-      supervisor_.fail(status.error());
+      fail(status.error());
     }
   }
   done.reply_size = fresh_.bytes.size() - done.reply_offset;
@@ -413,8 +423,7 @@ void Applier::snapshot(How how) {
     fresh_.items.emplace_back(
         SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
   } else {
-    failed_ = true;
-    supervisor_.fail(taken.error());
+    fail(taken.error());
   }
 }
 

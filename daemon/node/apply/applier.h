@@ -11,13 +11,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/supervisor.h"
+#include "base/thread_role.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
 #include "node/jobs.h"
@@ -133,7 +134,10 @@ class Applier final {
   // thread.
   void advance();
   // Results since the last call; null: none. Valid until the next call.
-  ApplyResults* take_results() { return channel_.take_results(taken_) ? &taken_ : nullptr; }
+  ApplyResults* take_results() {
+    loop_.check();
+    return channel_.take_results(taken_) ? &taken_ : nullptr;
+  }
   bool has_results() const { return channel_.has_results(); }
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
@@ -159,17 +163,18 @@ class Applier final {
 
   static size_t weight_of(const Task& task);
   void push(Task task);
-  bool try_inline();
-  void work(std::vector<Task>& tasks);
-  void publish();
-  void look_at_deadline();
-  void apply_entry(const raft::Entry& entry);
+  bool try_inline() REQUIRES(loop_);
+  void work(std::vector<Task>& tasks) REQUIRES(baton_);
+  void publish() REQUIRES(baton_);
+  void look_at_deadline() REQUIRES(baton_);
+  void fail(Error error) REQUIRES(baton_);
+  void apply_entry(const raft::Entry& entry) REQUIRES(baton_);
   bool is_skipped(const raft::Entry& entry) const;
-  void read_one(ReadTask& task);
-  plugin::SnapshotContext snapshot_context() const;
-  void snapshot(How how);
-  Result<uint64_t> write_snapshot();
-  Result<void> hash_state();
+  void read_one(ReadTask& task) REQUIRES(baton_);
+  plugin::SnapshotContext snapshot_context() const REQUIRES(baton_);
+  void snapshot(How how) REQUIRES(baton_);
+  Result<uint64_t> write_snapshot() REQUIRES(baton_);
+  Result<void> hash_state() REQUIRES(baton_);
 
   const Options options_;
   storage::SnapshotStore& snapshots_;
@@ -178,19 +183,22 @@ class Applier final {
   WorkChannel<Task, ApplyResults> channel_;
   std::atomic<size_t> queued_bytes_{0};
   std::atomic<size_t> queued_weight_{0};  // a snapshot's weight is above the inline limit
-  bool inline_allowed_;                   // loop thread; also the next one
-  bool pushed_ = false;                   // since the last advance()
-  ApplyResults taken_;                    // loop thread; kept for its capacity
 
-  std::mutex baton_;  // held while the state below is in use
-  ReplicatedState state_;
-  std::shared_ptr<plugin::Instance> instance_;
-  SessionId local_session_;  // opened by this incarnation of this node
-  bool failed_ = false;
-  bool capturing_ = false;  // a capture of this or the previous instance is not released
-  std::vector<Task> tasks_;
-  std::string scratch_;
-  ApplyResults fresh_;  // of the current batch
+  ThreadRole loop_{"loop"};
+  bool inline_allowed_ GUARDED_BY(loop_);
+  bool pushed_ GUARDED_BY(loop_) = false;  // since the last advance()
+  ApplyResults taken_ GUARDED_BY(loop_);   // kept for its capacity
+
+  Mutex baton_;
+  ReplicatedState state_ GUARDED_BY(baton_);
+  std::shared_ptr<plugin::Instance> instance_ GUARDED_BY(baton_);
+  SessionId local_session_ GUARDED_BY(baton_);  // opened by this incarnation of this node
+  bool failed_ GUARDED_BY(baton_) = false;
+  // A capture of this or the previous instance is not released.
+  bool capturing_ GUARDED_BY(baton_) = false;
+  std::vector<Task> tasks_ GUARDED_BY(baton_);
+  std::string scratch_ GUARDED_BY(baton_);
+  ApplyResults fresh_ GUARDED_BY(baton_);  // of the current batch
 };
 
 }  // namespace connectd::node

@@ -15,12 +15,14 @@ LogWriter::LogWriter(storage::Log& log, Supervisor& supervisor)
     : log_(log), supervisor_(supervisor), queue_(kMaxQueuedBatches) {}
 
 void LogWriter::submit(raft::AppendBatch batch) {
+  loop_.check();
   held_.push_back({batch.id, std::move(batch.after_durable)});
   CHECK(queue_.push(
       Batch{batch.id, batch.hard_state, batch.replaces_from, std::move(batch.entries)}));
 }
 
 std::optional<LogWriter::Durable> LogWriter::next_durable() {
+  loop_.check();
   if (held_.empty() || held_.front().batch > durable_batch()) return std::nullopt;
   Durable durable = std::move(held_.front());
   held_.pop_front();
@@ -28,6 +30,7 @@ std::optional<LogWriter::Durable> LogWriter::next_durable() {
 }
 
 void LogWriter::reset(raft::SnapshotMark mark, raft::HardState hard_state) {
+  loop_.check();
   CHECK(queue_.push(Reset{mark, hard_state}));
 }
 
@@ -39,6 +42,7 @@ void LogWriter::take(std::vector<Task>& fresh) {
 }
 
 bool LogWriter::poll_once() {
+  writer_.check();
   queue_.drain(fresh_);
   take(fresh_);
   if (tasks_.empty()) return false;
@@ -47,23 +51,31 @@ bool LogWriter::poll_once() {
 }
 
 void LogWriter::run() {
+  writer_.hand_over();  // this thread is the writer now, not the one that polled
+  writer_.check();
   Time retry_at{};
   while (queue_.wait_and_drain_for(fresh_, kIdleInterval)) {
     take(fresh_);
     const Time now = read_clocks().time;
     if (tasks_.empty()) {
-      idle(now);
+      seal_if_idle(now);
     } else if (!waits_for_space() || now >= retry_at) {
       work();
       retry_at = now + kSpaceRetryInterval;
       supervisor_.wake();
     }
   }
+  writer_.hand_over();
 }
 
 void LogWriter::close() { queue_.close(); }
 
 void LogWriter::idle(Time now) {
+  writer_.check();
+  seal_if_idle(now);
+}
+
+void LogWriter::seal_if_idle(Time now) {
   if (failed_ || !tasks_.empty() || !log_.wants_seal()) return;
   auto sealed = log_.seal_if_idle(now);
   if (!sealed) {

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/queue.h"
 #include "base/supervisor.h"
+#include "base/thread_role.h"
 #include "raft/core.h"
 #include "storage/log.h"
 
@@ -37,7 +38,10 @@ class LogWriter final {
   };
   std::optional<Durable> next_durable();
   // A submitted batch was not yet returned by next_durable().
-  bool is_behind() const { return !held_.empty(); }
+  bool is_behind() const {
+    loop_.check();
+    return !held_.empty();
+  }
   // The last durable batch; 0: none yet. All earlier ones are durable too. Any thread.
   uint64_t durable_batch() const;
 
@@ -63,19 +67,22 @@ class LogWriter final {
     raft::HardState hard_state;
   };
   using Task = std::variant<Batch, Reset>;
-  void take(std::vector<Task>& fresh);
-  void work();
-  bool write_batches(size_t from, size_t to);
-  bool settle(const Result<void>& written);
+  void take(std::vector<Task>& fresh) REQUIRES(writer_);
+  void seal_if_idle(Time now) REQUIRES(writer_);
+  void work() REQUIRES(writer_);
+  bool write_batches(size_t from, size_t to) REQUIRES(writer_);
+  bool settle(const Result<void>& written) REQUIRES(writer_);
 
   storage::Log& log_;
   Supervisor& supervisor_;
-  std::deque<Durable> held_;  // loop thread: submitted, in order
+  ThreadRole loop_{"loop"};
+  ThreadRole writer_{"writer"};
+  std::deque<Durable> held_ GUARDED_BY(loop_);  // submitted, in order
   BoundedQueue<Task> queue_;
-  bool failed_ = false;
-  std::vector<Task> fresh_;
-  std::vector<Task> tasks_;  // not written yet; kept while there is no space
-  std::vector<storage::LogBatch> batches_;
+  bool failed_ GUARDED_BY(writer_) = false;
+  std::vector<Task> fresh_ GUARDED_BY(writer_);
+  std::vector<Task> tasks_ GUARDED_BY(writer_);  // not written yet; kept while there is no space
+  std::vector<storage::LogBatch> batches_ GUARDED_BY(writer_);
   std::atomic<bool> waits_for_space_{false};
   std::atomic<uint64_t> durable_{0};
 };

@@ -34,7 +34,9 @@ bool Worker::poll_once() {
 }
 
 void Worker::run() {
+  worker_.hand_over();  // this thread is the worker now, not the one that polled
   channel_.run([this](Task& task) { work(task); });
+  worker_.hand_over();
 }
 
 void Worker::work(Task& task) {
@@ -60,6 +62,7 @@ void Worker::work(Task& task) {
             }
           },
           [&](jobs::PrepareSegment&) {
+            worker_.check();
             auto prepared = log_.prepare_next_segment();
             // The log continues without: append() makes a small segment itself.
             if (!prepared && !preparing_failed_) {
@@ -95,9 +98,16 @@ void Worker::work(Task& task) {
             put(jobs::ChunkRead{read.peer, std::move(read.source), read.offset,
                                 bytes ? std::move(*bytes) : Slice()});
           },
-          [&](jobs::TakeOffer& offer) { take_offer(offer); },
-          [&](jobs::ReceiveChunk& receive_chunk) { receive(receive_chunk); },
+          [&](jobs::TakeOffer& offer) {
+            worker_.check();
+            take_offer(offer);
+          },
+          [&](jobs::ReceiveChunk& receive_chunk) {
+            worker_.check();
+            receive(receive_chunk);
+          },
           [&](jobs::DropPartial& drop) {
+            worker_.check();
             auto part = snapshots_.partial();
             if (!part || part->mark.index > drop.covered) return;
             receiver_.reset();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/supervisor.h"
+#include "base/thread_role.h"
 #include "base/work_channel.h"
 #include "node/apply/restored_state.h"
 #include "node/jobs.h"
@@ -56,9 +57,9 @@ class Worker final {
 
  private:
   void work(Task& task);
-  void take_offer(const jobs::TakeOffer& task);
-  void receive(jobs::ReceiveChunk& task);
-  bool install(NodeId from, wire::SnapshotAck& ack);
+  void take_offer(const jobs::TakeOffer& task) REQUIRES(worker_);
+  void receive(jobs::ReceiveChunk& task) REQUIRES(worker_);
+  bool install(NodeId from, wire::SnapshotAck& ack) REQUIRES(worker_);
   void put(Item item) { channel_.put(std::move(item)); }
 
   const Options options_;
@@ -67,8 +68,9 @@ class Worker final {
   const std::shared_ptr<const plugin::Plugin> plugin_;
   Supervisor& supervisor_;
   WorkChannel<Task, std::vector<Item>> channel_;
-  std::unique_ptr<storage::SnapshotReceiver> receiver_;
-  bool preparing_failed_ = false;  // the last time, and it was said
+  ThreadRole worker_{"worker"};
+  std::unique_ptr<storage::SnapshotReceiver> receiver_ GUARDED_BY(worker_) PT_GUARDED_BY(worker_);
+  bool preparing_failed_ GUARDED_BY(worker_) = false;  // the last time, and it was said
 };
 
 }  // namespace connectd::node

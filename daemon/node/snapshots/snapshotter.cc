@@ -1,5 +1,6 @@
 #include "node/snapshots/snapshotter.h"
 
+#include <chrono>
 #include <utility>
 
 #include "base/checksum.h"
@@ -19,7 +20,7 @@ Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervis
 
 void Snapshotter::submit(Task task) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     CHECK(current_ == nullptr) << "two captures of the state at a time";
     current_ = std::visit([](auto& any) { return any.capture.get(); }, task);
   }
@@ -28,12 +29,12 @@ void Snapshotter::submit(Task task) {
 }
 
 void Snapshotter::cancel() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (current_ != nullptr) current_->cancel();
 }
 
 void Snapshotter::forget_capture() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   current_ = nullptr;
 }
 
@@ -45,14 +46,18 @@ void Snapshotter::put(Item item) {
 
 void Snapshotter::run() {
   channel_.run([this](Task& task) { work(task); });
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   has_ended_ = true;
   ended_.notify_all();
 }
 
 bool Snapshotter::ends_within(Duration limit) {
-  std::unique_lock lock(mutex_);
-  return ended_.wait_for(lock, limit, [this] { return has_ended_; });
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  MutexLock lock(mutex_);
+  while (!has_ended_) {
+    if (!ended_.wait_until(lock, deadline)) return has_ended_;
+  }
+  return true;
 }
 
 void Snapshotter::close() {

@@ -7,14 +7,13 @@
 // disk, which can no longer be trusted.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <variant>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/supervisor.h"
 #include "base/work_channel.h"
 #include "node/jobs.h"
@@ -53,10 +52,10 @@ class Snapshotter final {
   Supervisor& supervisor_;
   WorkChannel<Task, std::vector<Item>> channel_;
 
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  bool has_ended_ = false;
-  plugin::Capture* current_ = nullptr;  // submitted, not yet returned
+  Mutex mutex_;
+  Condition ended_;
+  bool has_ended_ GUARDED_BY(mutex_) = false;
+  plugin::Capture* current_ GUARDED_BY(mutex_) = nullptr;  // submitted, not yet returned
 };
 
 }  // namespace connectd::node
