@@ -61,6 +61,10 @@ void Checkers::stopped(NodeId id) { nodes_[id.value() - 1].up = false; }
 
 void Checkers::disk_lost(NodeId id) { nodes_[id.value() - 1] = NodeView(); }
 
+void Checkers::disk_bound(NodeId id) {
+  std::erase_if(votes_, [id](const auto& vote) { return vote.first.first == id; });
+}
+
 void Checkers::after_step(NodeId id, const node::Node& node) {
   NodeView& view = nodes_[id.value() - 1];
   const raft::Core& core = node.core();

@@ -51,6 +51,9 @@ class Checkers {
   void sending(NodeId id, const node::Node& node, const wire::SnapshotAck& ack);
   // The disk was replaced: its promises are gone, and the cluster must not depend on them.
   void disk_lost(NodeId id);
+  // The committed members name the new disk: it votes as another voter would. What its former disk
+  // voted for cannot win any more without a node that has the replacement in its log.
+  void disk_bound(NodeId id);
 
   // ---- applied entries
   void applied(NodeId id, const raft::Entry& entry, int32_t status, ByteView reply,

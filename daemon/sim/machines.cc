@@ -183,7 +183,8 @@ void Simulation::Impl::note_conf(const node::Node& node) {
     settled_conf_ = at;
     for (const node::GenesisMember& member : node.members().members) {
       Process& p = process(member.id);
-      if (p.disk_id == member.disk_id) p.unbound = false;
+      if (p.disk_id != member.disk_id) continue;
+      if (std::exchange(p.unbound, false)) checkers_.disk_bound(p.id);
     }
     std::erase_if(confs_, [&](const auto& known) { return known.first < at; });
   }
