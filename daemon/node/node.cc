@@ -27,11 +27,8 @@ constexpr int kMaxRounds = 4;
 //   apply      the plugin applies it
 //   reply      its client is answered, by the node that holds the connection
 //
-// A write that a follower's client sends goes through the same steps, except that append sends it to
-// the leader, and that it comes back as a message. A write of another node goes through replicate (a
-// message), persist, commit and apply here. What is committed is counted in the core, by this node's
-// durable batches (commit) and by each follower's response (on_message). Each step takes all that is
-// there, for many writes at a time; a write is at another step in each turn.
+// A follower's append sends it to the leader; it comes back as a message, as writes of others do.
+// The core counts this node's durable batches (commit) and the responses of others (on_message).
 
 void Node::turn(const Now& now) {
   set_now(now);
@@ -125,9 +122,7 @@ void Node::commit() {
 void Node::apply(std::vector<raft::Entry> committed) {
   CHECK_EQ(committed.front().index.value(), handed_.value() + 1);
   handed_ = committed.back().index;
-  uint64_t bytes = 0;
-  for (const raft::Entry& entry : committed) bytes += entry.weight();
-  snapshots_->handed(bytes);
+  snapshots_->handed(committed);
   threads_->applier.apply(std::move(committed));
 }
 
@@ -401,12 +396,12 @@ void Node::take_worker_results() {
 
 // It is durable, and of this cluster.
 void Node::on_restored(Worker::Restored& restored) {
-  const Index index = restored.file.mark.index;
-  // The core's present effects come first: they speak of the old log.
-  if (index > handed_) carry_out(core_->take_ready());
   Effects out;
-  if (index > handed_) install(restored, out);
-  carry_out(out);
+  if (restored.file.mark.index > handed_) {
+    carry_out(core_->take_ready());  // first: these effects are of the old log
+    install(restored, out);
+    carry_out(out);
+  }
   snapshots_->on_restored(restored.from, restored.file, snapshot_view(), out);
   carry_out(out);
 }

@@ -1,8 +1,8 @@
 // The kinds of log entries, one row for each: its name, who writes it, and what every part of the
 // daemon must know about it. To add a kind: a number in the enum, a row in the table, and a case in
-// Applier::apply_entry (the compiler asks for it). A kind whose payload the daemon reads is named there
-// too: where a follower takes entries (raft/replication.cc), where the core appends them (core.cc),
-// and where the log is read back (node/opening.cc, offline/recover.cc).
+// Applier::apply_entry (the compiler asks for it). A kind whose payload the daemon reads is named
+// besides where a follower takes entries (raft/replication.cc), where the core appends them
+// (core.cc), and where the log is read back (node/opening.cc, offline/recover.cc).
 //
 // Pure values. The numbers are part of the formats (docs/storage-format.md, docs/protocol.md).
 #pragma once

@@ -8,8 +8,8 @@
 //
 // Output: one growing buffer. The driver writes unsent() as far as the socket takes it.
 //
-// The channel passes from kMagic to kHandshake; Peers, which owns it, decides every other phase. The
-// driver holds it as long as it reads or writes. One thread.
+// The channel passes from kMagic to kHandshake; Peers, which owns it, decides every other phase.
+// The driver holds it as long as it reads or writes. One thread.
 #pragma once
 
 #include <cstdint>

@@ -4,9 +4,9 @@
 // Each node dials every peer and sends on the connection it dialled; it receives on the connections
 // that its peers dialled. Both sides of each connection say who they are first (wire/handshake.h),
 // and either may refuse. A dialled connection that breaks is dialled again, with back-off and
-// jitter, at the peer's addresses in turn. A peer that dials this node is dialled back at once, also
-// at the address that its hello gives: this lets a new member answer a node that it does not know
-// yet.
+// jitter, at the peer's addresses in turn. A peer that dials this node is dialled back at once,
+// also at the address that its hello gives: this lets a new member answer a node that it does not
+// know yet.
 //
 // A peer is reached whenever a dialled connection is accepted. It is lost when either direction
 // breaks: a killed leader is noticed by whichever end hears of it first. If only the accepted one

@@ -79,19 +79,7 @@ void Worker::work(Task& task) {
               LOG_WARNING("storage", "{}", free_bytes.error().text);
             }
           },
-          [&](jobs::OpenSource& open) {
-            jobs::SourceOpened opened{open.peer, nullptr, false};
-            for (const storage::SnapshotInfo& info : snapshots_.list()) {
-              auto source = snapshots_.open_source(info.mark);
-              if (source) {
-                opened.source = std::move(*source);
-                break;
-              }
-              opened.newest_is_damaged = true;
-              LOG_WARNING("snapshot", "{}", source.error().text);
-            }
-            put(std::move(opened));
-          },
+          [&](jobs::OpenSource& open) { open_source(open); },
           [&](jobs::ReadChunk& read) {
             auto bytes = read.source->read(read.offset, read.length);
             if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
@@ -117,6 +105,20 @@ void Worker::work(Task& task) {
           },
       },
       task);
+}
+
+void Worker::open_source(const jobs::OpenSource& task) {
+  jobs::SourceOpened opened{task.peer, nullptr, false};
+  for (const storage::SnapshotInfo& info : snapshots_.list()) {
+    auto source = snapshots_.open_source(info.mark);
+    if (source) {
+      opened.source = std::move(*source);
+      break;
+    }
+    opened.newest_is_damaged = true;
+    LOG_WARNING("snapshot", "{}", source.error().text);
+  }
+  put(std::move(opened));
 }
 
 void Worker::take_offer(const jobs::TakeOffer& task) {

@@ -57,6 +57,7 @@ class Worker final {
 
  private:
   void work(Task& task);
+  void open_source(const jobs::OpenSource& task);
   void take_offer(const jobs::TakeOffer& task) REQUIRES(worker_);
   void receive(jobs::ReceiveChunk& task) REQUIRES(worker_);
   bool install(NodeId from, wire::SnapshotAck& ack) REQUIRES(worker_);

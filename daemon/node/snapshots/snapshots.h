@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "node/snapshots/snapshot_intake.h"
 #include "node/snapshots/snapshot_schedule.h"
@@ -45,8 +46,12 @@ class Snapshots final {
   // An operator requests a snapshot: it starts now, or after the one in progress. `applied`: the
   // last index in the state.
   void ask(Index applied, const View& view, Effects& out);
-  // Entries of this total weight were handed to the apply thread.
-  void handed(uint64_t bytes) { schedule_.handed(bytes); }
+  // Entries were handed to the apply thread.
+  void handed(const std::vector<raft::Entry>& entries) {
+    uint64_t bytes = 0;
+    for (const raft::Entry& entry : entries) bytes += entry.weight();
+    schedule_.handed(bytes);
+  }
   // False: a snapshot from the leader is newer than this captured one.
   bool is_current(const raft::SnapshotMark& mark) const { return mark.index >= newest_.index; }
   // The snapshot is durable. `cost`: the cost of the capture, for the log; may be empty.

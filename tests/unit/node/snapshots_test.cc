@@ -181,7 +181,9 @@ TEST_F(SnapshotsTest, PartialOfWhatIsMissingStays) {
 }
 
 TEST_F(SnapshotsTest, DueOneIsTakenWhenItsTimeComes) {
-  snapshots.handed(1001);
+  raft::Entry entry;
+  entry.payload = Slice::copy_of(std::string(1001, 'x'));
+  snapshots.handed({entry});
   snapshots.advance({}, view, out);
   EXPECT_EQ(out.take_snapshot, SnapshotHow::kCapture);
   EXPECT_TRUE(snapshots.is_taking());
