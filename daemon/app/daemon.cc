@@ -45,6 +45,9 @@ constexpr Duration kSnapshotRestMax = milliseconds(200);
 constexpr Duration kSnapshotEnd = std::chrono::seconds(5);
 constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
+// What a turn of the loop spends on what has arrived, before consensus comes: much less than a
+// heartbeat interval.
+constexpr Duration kEventsOfATurn = milliseconds(2);
 // Calls over HTTP that were handed to the loop and are not answered.
 constexpr size_t kMaxCalls = 1024;
 constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
@@ -133,6 +136,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   }
 
   // ---- the loop
+  void take_events();
   void loop();
   void turn_bootstrap();
   void follow_members();
@@ -596,16 +600,24 @@ void Daemon::Impl::advance_shutdown() {
   clients_->drain(patience, [this] { done_ = true; });
 }
 
+// Some connections always have something: whatever they send, consensus gets its turn. Asio takes
+// the handlers in the order in which they became ready, so what is left over comes first next time.
+void Daemon::Impl::take_events() {
+  const auto end = std::chrono::steady_clock::now() + kEventsOfATurn;
+  while (io_.poll_one() > 0 && std::chrono::steady_clock::now() < end) {
+  }
+}
+
 void Daemon::Impl::loop() {
   while (!done_) {
     Time now = read_clocks().time;
     Time deadline = next_status_;
     if (node_) deadline = std::min(deadline, node_->next_deadline());
     if (bootstrap_) deadline = std::min(deadline, next_bootstrap_);
-    // Waits for a socket, a worker, a signal, or the deadline; then takes all that is ready.
+    // Waits for a socket, a worker, a signal, or the deadline; then takes what is ready.
     if (deadline > now) io_.run_one_for(deadline - now);
     io_.restart();
-    io_.poll();
+    take_events();
     io_.restart();
     if (bootstrap_) turn_bootstrap();
     Now clocks = read_clocks();

@@ -13,6 +13,8 @@ namespace connectd::client {
 struct ClientPortOptions {
   std::optional<node::Framing> framing;  // none: what the plugin declares
   size_t max_connections = 10000;
+  // Of one connection in one turn: then others come first.
+  size_t requests_per_turn = 128;
   // Of one connection: while one of these is reached, nothing more is read from it.
   size_t pipelined_max = 4096;                  // requests without a reply
   size_t pending_bytes_max = size_t{8} << 20;   // of those requests

@@ -1,5 +1,6 @@
 #include "client/connection.h"
 
+#include <boost/asio/post.hpp>
 #include <chrono>
 #include <utility>
 
@@ -52,6 +53,7 @@ void Connection::turn() {
   if (is_in_turn_ || is_closed_) return;
   auto keep = shared_from_this();
   is_in_turn_ = true;
+  conversation_.begin_turn();
   Conversation::Wants wants = conversation_.next();
   while (wants.send && !is_waiting_writable_) {
     send();
@@ -62,6 +64,16 @@ void Connection::turn() {
   if (wants.close) return close();
   if (wants.shut_down) return shut_down();
   if (wants.read) read();
+  if (wants.again) turn_later();
+}
+
+// Behind everybody else who has something to do.
+void Connection::turn_later() {
+  if (std::exchange(has_turn_later_, true)) return;
+  boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    self->has_turn_later_ = false;
+    self->turn();
+  });
 }
 
 void Connection::send() {

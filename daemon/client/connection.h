@@ -48,6 +48,7 @@ class Connection final : public ConversationDriver,
   void send();
   void wait_writable();
   void shut_down();
+  void turn_later();
   void read();
   void on_read(boost::system::error_code error, size_t bytes);
 
@@ -57,6 +58,7 @@ class Connection final : public ConversationDriver,
   Conversation conversation_;
 
   bool is_in_turn_ = false;
+  bool has_turn_later_ = false;
   bool is_shrinking_ = false;  // the read was cancelled for a smaller buffer
   bool is_waiting_writable_ = false;
   bool is_closed_ = false;

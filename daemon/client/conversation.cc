@@ -49,12 +49,15 @@ Conversation::Wants Conversation::next() {
   parse();
   resume_stream();
   if (is_failed_) return {.close = true};
-  if (owes_nothing() && (has_ended_ || is_draining_)) {
+  const bool again = may_parse();
+  if (owes_nothing() && (has_ended_ || (is_draining_ && !again))) {
     return {.close = is_eof_, .shut_down = !is_eof_};
   }
   Wants wants;
-  wants.read = !is_reading_ && !has_ended_ && !is_blocked() && prepare_read();
-  wants.send = unsent() > 0;
+  wants.again = again;
+  wants.read = !again && !is_reading_ && !has_ended_ && !is_blocked() && prepare_read();
+  // Replies of several turns leave together, as long as they fit a buffer that is kept.
+  wants.send = unsent() > 0 && (!again || unsent() >= kKeepOutputBytes);
   return wants;
 }
 
@@ -93,10 +96,11 @@ void Conversation::parse() {
     wanted_ = held() + 1;
     return;
   }
-  while (held() >= wanted_ && !has_ended_ && !is_blocked()) {
+  while (may_parse() && turn_requests_ < shared_.options.requests_per_turn) {
     wire::Parsed parsed = parser_->next({input_.get() + begin_, held()});
     begin_ += parsed.consumed;
     wanted_ = 1;
+    if (parsed.outcome != wire::ParseOutcome::kNeedMore) ++turn_requests_;
     switch (parsed.outcome) {
       case wire::ParseOutcome::kNeedMore:
         wanted_ = parsed.wanted;

@@ -81,7 +81,10 @@ class Conversation final : public node::ReplyHandler {
     bool shut_down = false;  // the sending side, then call was_shut_down(); all output is sent
     bool send = false;       // output()
     bool read = false;       // into begin_read(); false while a read is in progress
+    bool again = false;      // more requests are there than one turn takes: have another one soon
   };
+  // The driver begins to call next(), until that wants nothing more, or only another turn.
+  void begin_turn() { turn_requests_ = 0; }
   // Submits the requests that are there, as far as the limits allow, and says what comes next. Not
   // reentrant.
   Wants next();
@@ -139,6 +142,7 @@ class Conversation final : public node::ReplyHandler {
   void append_due_own_replies();
   void end_requests();
   bool is_blocked() const;
+  bool may_parse() const { return held() >= wanted_ && !has_ended_ && !is_blocked(); }
   bool owes_nothing() const;
   bool prepare_read();
   void resize_input(size_t capacity);
@@ -159,6 +163,7 @@ class Conversation final : public node::ReplyHandler {
   std::string output_;
   size_t sent_ = 0;
   std::vector<OwnReply> own_replies_;
+  size_t turn_requests_ = 0;  // taken in this turn
   uint64_t submitted_ = 0;
   uint64_t replied_ = 0;
 

@@ -165,6 +165,7 @@ void ClientLink::turn() {
 }
 
 bool ClientLink::step() {
+  conversation_->begin_turn();
   client::Conversation::Wants wants = conversation_->next();
   if (wants.close) {
     close();
@@ -179,6 +180,7 @@ bool ClientLink::step() {
     send_output();
     return true;
   }
+  if (wants.again) return true;
   if (wants.read) space_ = conversation_->begin_read();
   if (space_.empty()) return false;
   if (!at_node_.empty()) {

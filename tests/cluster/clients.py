@@ -1,6 +1,9 @@
 """Clients that misbehave: they cost bounded memory, are told what is wrong, and disturb nobody else."""
 
+import os
+import signal
 import socket
+import subprocess
 import time
 
 import harness
@@ -107,6 +110,32 @@ def test_slow_senders_do_not_block_others(context):
         check(values == set(range(value + 1, value + 201)), "the tricklers' increments are not each counted once")
     for trickler in tricklers:
         trickler.close()
+
+
+def test_floods_do_not_stop_others(context):
+    """One connection a node that always has a request, and reads what it gets: consensus and others come in between."""
+    cluster = context.cluster("kv")
+    cluster.start()
+    leader = cluster.leader()
+    term = cluster.status(leader)["term"]
+    floods = [subprocess.Popen(["sh", "-c", f"exec yes PING | exec nc 127.0.0.1 {node.client_port} >/dev/null"],
+                               start_new_session=True, stderr=subprocess.DEVNULL) for node in cluster.nodes.values()]
+    try:
+        time.sleep(1)
+        took = {}
+        for node_id in cluster.nodes:
+            with cluster.resp_client(node_id) as client:
+                for number in range(20):
+                    started = time.monotonic()
+                    check(client.call("SET", f"k{number}", "v") == b"OK", f"a write at node {node_id}")
+                    took[node_id, number] = time.monotonic() - started
+        check(all(flood.poll() is None for flood in floods), "a flood has ended")
+    finally:
+        for flood in floods:
+            os.killpg(flood.pid, signal.SIGKILL)
+            flood.wait()
+    check(cluster.status(cluster.leader())["term"] == term, "the leader lost its leadership")
+    print(f"60 writes beside three floods: the slowest took {max(took.values()) * 1000:.0f} ms")
 
 
 def test_giant_requests_are_refused(context):

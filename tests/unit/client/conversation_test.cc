@@ -61,6 +61,7 @@ class Driver final : public ConversationDriver {
   void turn() {
     if (is_in_turn || is_closed) return;
     is_in_turn = true;
+    conversation->begin_turn();
     while (step()) {
     }
     is_in_turn = false;
@@ -85,6 +86,8 @@ class Driver final : public ConversationDriver {
   int sends = 0;
   int relieved = 0;
   int shrunk = 0;
+  int turns_wanted = 0;
+  bool takes_turns = true;
   bool is_reading = false;
   bool is_shut_down = false;
   bool is_closed = false;
@@ -92,6 +95,7 @@ class Driver final : public ConversationDriver {
  private:
   bool step() {
     Conversation::Wants wants = conversation->next();
+    turns_wanted += wants.again;
     if (wants.close) {
       close();
       return false;
@@ -113,6 +117,8 @@ class Driver final : public ConversationDriver {
       space_bytes = space.size();
       is_reading = true;
     }
+    if (wants.again && takes_turns) conversation->begin_turn();
+    if (wants.again) return takes_turns;
     if (!is_reading || (input.empty() && !is_half_closed)) return false;
     is_reading = false;
     if (input.empty()) {
@@ -294,6 +300,36 @@ TEST_F(ConversationTest, PipeliningStopsAtItsLimit) {
   while (driver_->got.size() < 2020) service_.deliver_all(2);
   EXPECT_EQ(driver_->got, lines(10) + lines(1000));
   EXPECT_EQ(service_.pending_max, 3u);
+}
+
+// However much is there, others get their turn in between.
+TEST_F(ConversationTest, ATurnTakesSoManyRequests) {
+  options_.requests_per_turn = 3;
+  open();
+  driver_->takes_turns = false;
+  driver_->give(lines(5));
+  EXPECT_EQ(service_.submitted, 3u);
+  EXPECT_EQ(driver_->turns_wanted, 1);
+  EXPECT_EQ(driver_->got, "") << "sent with those of the next turn";
+  EXPECT_FALSE(driver_->is_reading) << "not while there is something to parse";
+  driver_->turn();
+  EXPECT_EQ(service_.submitted, 5u);
+  EXPECT_EQ(driver_->got, lines(5));
+  EXPECT_TRUE(driver_->is_reading);
+}
+
+TEST_F(ConversationTest, ADrainTakesWhatIsThere) {
+  options_.requests_per_turn = 3;
+  open();
+  driver_->takes_turns = false;
+  driver_->give(lines(10));
+  driver_->conversation->drain();
+  for (int turn = 0; turn < 3; ++turn) {
+    EXPECT_FALSE(driver_->is_shut_down);
+    driver_->turn();
+  }
+  EXPECT_EQ(driver_->got, lines(10));
+  EXPECT_TRUE(driver_->is_shut_down);
 }
 
 TEST_F(ConversationTest, OwnRepliesCountAsPipelined) {
