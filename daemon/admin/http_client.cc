@@ -49,16 +49,16 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
       if (ec) return;
       self->finish(tl::unexpected(HttpFailure{"no answer in time", self->sent_}));
     });
-    resolver_.async_resolve(
-        address.host, std::to_string(address.port),
-        [self = shared_from_this()](beast::error_code ec, tcp::resolver::results_type results) {
-          if (ec) return self->fail("cannot resolve the name", ec);
-          self->connect(std::move(results));
-        });
+    resolver_.async_resolve(address.host, std::to_string(address.port),
+                            [self = shared_from_this()](
+                                beast::error_code ec, const tcp::resolver::results_type& results) {
+                              if (ec) return self->fail("cannot resolve the name", ec);
+                              self->connect(results);
+                            });
   }
 
  private:
-  void connect(tcp::resolver::results_type results) {
+  void connect(const tcp::resolver::results_type& results) {
     asio::async_connect(socket_, results,
                         [self = shared_from_this()](beast::error_code ec, const tcp::endpoint&) {
                           if (ec) return self->fail("", ec);
