@@ -13,6 +13,7 @@
 #include "admin/routes.h"
 #include "base/address.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "net/tcp.h"
 
 namespace connectd::admin {
@@ -82,9 +83,12 @@ class Server final : public HttpServer {
     return {};
   }
 
-  void start() override {
+  Result<void> start() override {
     accept();
-    thread_ = std::thread([this] { shared_->io().run(); });
+    auto thread = start_thread("HTTP", [this] { shared_->io().run(); });
+    if (!thread) return failure(thread.error());
+    thread_ = std::move(*thread);
+    return {};
   }
 
   uint16_t port() const override {

@@ -25,7 +25,7 @@ class HttpServer {
                                                   const node::StatusBoard& board,
                                                   ServerHooks hooks);
   // Starts its thread. Once.
-  virtual void start() = 0;
+  virtual Result<void> start() = 0;
   // The port it listens on.
   virtual uint16_t port() const = 0;
   // Closes everything and joins the thread.

@@ -22,6 +22,7 @@
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/thread.h"
 #include "client/client_port.h"
 #include "net/tcp.h"
 #include "node/membership/bootstrap.h"
@@ -52,22 +53,6 @@ constexpr Duration kEventsOfATurn = milliseconds(2);
 constexpr size_t kMaxCalls = 1024;
 constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
 
-// Signals belong to the loop thread: other threads are started while this lives.
-class BlockedSignals final {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    // A crash is reported by the thread that crashes.
-    for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, number);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
-
 // One request over HTTP: a stream of its own, which goes with its only reply.
 class Call final : public node::ReplyHandler {
  public:
@@ -95,6 +80,7 @@ class Call final : public node::ReplyHandler {
 // Ends the process at once: from here on nothing that it says could be trusted.
 [[noreturn]] void die(const Error& error) {
   LOG_ERROR("connectd", "{}", error.text);
+  finish_log();
   _exit(exit_status(error.kind));
 }
 
@@ -117,7 +103,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   // ---- start
   Result<void> open_node(const node::Genesis& genesis);
   Result<void> open_ports();
-  void start_threads();
+  Result<void> start_threads();
 
   // ---- wire::TransportHandler
   void on_message(NodeId from, wire::PeerMessage message) override;
@@ -253,27 +239,38 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
   if (auto listening = clients_->listen(config_.listen.client); !listening) return listening;
   LOG_INFO("connectd", "listening for clients address={}", config_.listen.client.to_string());
-  start_threads();
-  return {};
+  return start_threads();
 }
 
-void Daemon::Impl::start_threads() {
-  auto thread = [](auto body) {
-    return std::thread([body] {
+Result<void> Daemon::Impl::start_threads() {
+  auto start = [](std::string_view name, auto body) {
+    return start_thread(name, [body] {
       plugin::install_crash_stack();
       body();
     });
   };
-  BlockedSignals blocked;
-  threads_.push_back(thread([node = node_.get()] { node->writer().run(); }));
-  threads_.push_back(thread([node = node_.get()] { node->applier().run(); }));
-  threads_.push_back(thread([node = node_.get()] { node->worker().run(); }));
-  snapshot_thread_ = thread([node = node_.get()] {
+  node::Node* node = node_.get();
+  Result<std::thread> started[] = {start("log writer", [node] { node->writer().run(); }),
+                                   start("apply", [node] { node->applier().run(); }),
+                                   start("worker", [node] { node->worker().run(); })};
+  Result<void> all;
+  for (Result<std::thread>& thread : started) {
+    if (thread) {
+      threads_.push_back(std::move(*thread));
+    } else {
+      all = failure(thread.error());
+    }
+  }
+  if (!all) return all;
+  auto snapshot = start("snapshot", [node] {
     // It compresses for seconds; whoever serves requests goes first. In Linux the priority is the
     // calling thread's. The hardened unit refuses it, and that is no matter.
     ::setpriority(PRIO_PROCESS, 0, kSnapshotNice);
     node->snapshotter().run();
   });
+  if (!snapshot) return failure(snapshot.error());
+  snapshot_thread_ = std::move(*snapshot);
+  return {};
 }
 
 Result<void> Daemon::Impl::open_ports() {
@@ -549,6 +546,10 @@ void Daemon::Impl::wait_for_signal() {
 }
 
 void Daemon::Impl::on_signal(int number) {
+  if (number == SIGUSR1) {
+    LOG_INFO("connectd", "SIGUSR1 ignored: it has no meaning; SIGUSR2 logs the state");
+    return;
+  }
   if (number == SIGUSR2) {
     if (node_) {
       log_state(*node_, *status_maker_.make(*node_, stopping_), *network_, *clients_);
@@ -629,6 +630,7 @@ void Daemon::Impl::loop() {
     if (clocks.time >= next_status_) {
       next_status_ = clocks.time + kStatusInterval;
       publish_status();
+      systemd_.retry();
       if (systemd_.watchdog_timeout() > Duration::zero() && clocks.time >= next_watchdog_) {
         next_watchdog_ = clocks.time + systemd_.watchdog_timeout() / 3;
         systemd_.notify("WATCHDOG=1");
@@ -640,7 +642,7 @@ void Daemon::Impl::loop() {
 
 Result<void> Daemon::Impl::run() {
   signals_ = std::make_unique<asio::signal_set>(io_);
-  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) signals_->add(number);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) signals_->add(number);
   wait_for_signal();
   auto directory = open_data_directory(*files_, config_);
   if (!directory) return failure(directory.error());
@@ -655,11 +657,9 @@ Result<void> Daemon::Impl::run() {
     if (auto opened = open_node(*genesis); !opened) return opened;
   }
   publish_status();
-  {
-    BlockedSignals blocked;
-    snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
-    http_->start();
-  }
+  snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
+  if (auto started = snapshot_port_->start(); !started) return started;
+  if (auto started = http_->start(); !started) return started;
   LOG_INFO("connectd", "listening for http address={}", config_.listen.http.to_string());
   systemd_.notify("READY=1\nSTATUS=ready");
   loop();

@@ -6,6 +6,7 @@
 #include "app/command_line.h"
 #include "app/daemon.h"
 #include "app/node_setup.h"
+#include "app/process.h"
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "config/load.h"
@@ -16,11 +17,11 @@ namespace connectd::app {
 namespace {
 
 int exit_with(const Error& error) {
-  fmt::print(stderr, "{}{}", error.text, error.text.ends_with('\n') ? "" : "\n");
+  print_to_stderr(LogLevel::kError, error.text);
   return exit_status(error.kind);
 }
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   auto line = parse_command_line(argc, argv);
   if (!line) return exit_with(line.error());
   if (line->help) {
@@ -31,15 +32,16 @@ int main(int argc, char** argv) {
     fmt::print("{}", version_text());
     return 0;
   }
+  init_logging(argv[0]);
+  if (auto started = start_log_thread(); !started) return exit_with(started.error());
   auto loaded = config::load(line->load);
   if (!loaded) return exit_with(loaded.error());
-  if (!loaded->warnings.empty()) fmt::print(stderr, "{}", loaded->warnings);
+  if (!loaded->warnings.empty()) print_to_stderr(LogLevel::kWarning, loaded->warnings);
   if (line->print_config) {
     fmt::print("{}", config::print_config(*loaded));
     return 0;
   }
   const config::Config& config = loaded->config;
-  init_logging(argv[0]);
   set_log_level(config.log.level);
   plugin::install_crash_handler();
   // Memory that a burst needed is kept for the next one: giving it back and taking it again costs a
@@ -57,7 +59,7 @@ int main(int argc, char** argv) {
     }
     problems += check_environment(config);
     if (!problems.empty()) {
-      fmt::print(stderr, "{}", problems);
+      print_to_stderr(LogLevel::kError, problems);
       return exit_status(plugin ? ErrorKind::kBadConfig : plugin.error().kind);
     }
     fmt::print("ok: node {} of cluster '{}', plugin {} {}\n", config.node.id, config.cluster.name,
@@ -77,6 +79,14 @@ int main(int argc, char** argv) {
 }
 
 }  // namespace
+
+int main(int argc, char** argv) {
+  prepare_process();
+  const int code = run(argc, argv);
+  finish_log();
+  return code;
+}
+
 }  // namespace connectd::app
 
 int main(int argc, char** argv) { return connectd::app::main(argc, argv); }

@@ -1,11 +1,10 @@
 #include "app/node_setup.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "app/option_bindings.h"
 #include "base/address.h"
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "node/membership/settings.h"
@@ -160,8 +159,7 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
     case plugin::CaptureMode::kFork: {
       plugin::ForkOptions fork = set_up(config).fork;
       if (fork.growth_bytes_max == 0) {
-        fork.growth_bytes_max = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                                static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 4;
+        fork.growth_bytes_max = usable_memory() / 4;
       }
       LOG_INFO("snapshot",
                "capture=fork memory_mib={} timeout_ms={}: entries are applied meanwhile; a child "

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/thread.h"
 #include "plugin/crash.h"
 
 namespace connectd::app {
@@ -28,11 +29,18 @@ tl::unexpected<admin::SnapshotRefusal> refusal(int http_status, std::string code
 }
 
 SnapshotPort::SnapshotPort(storage::FileSystem& files, std::string directory)
-    : files_(files), directory_(std::move(directory)), thread_([this] { run(); }) {}
+    : files_(files), directory_(std::move(directory)) {}
+
+Result<void> SnapshotPort::start() {
+  auto thread = start_thread("snapshot file", [this] { run(); });
+  if (!thread) return failure(thread.error());
+  thread_ = std::move(*thread);
+  return {};
+}
 
 SnapshotPort::~SnapshotPort() {
   queue_.close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 bool SnapshotPort::submit(Task task) { return queue_.push(std::move(task)); }

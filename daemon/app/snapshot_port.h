@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "admin/hooks.h"
+#include "base/error.h"
 #include "base/queue.h"
 #include "storage/file_system.h"
 
@@ -31,6 +32,8 @@ class SnapshotPort final {
   ~SnapshotPort();
   SnapshotPort(const SnapshotPort&) = delete;
   SnapshotPort& operator=(const SnapshotPort&) = delete;
+  // Starts its thread. Once, before the functions below.
+  Result<void> start();
 
   // Any thread. `done` is called on the port's thread, or at once when too much is asked for.
   // Adds the ages of the files.

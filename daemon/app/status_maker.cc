@@ -20,6 +20,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
   status->cluster_name = config_.cluster.name;
   status->version = kVersion;
   status->started_wall_ns = started_wall_ns_;
+  status->log_lines_dropped = dropped_log_lines();
   status->plugin_name = plugin_.name();
   status->plugin_version = plugin_.version();
   return status;

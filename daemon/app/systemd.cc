@@ -11,6 +11,10 @@
 #include "base/log.h"
 
 namespace connectd::app {
+namespace {
+// While systemd reads nothing, READY=1 and the like wait here.
+constexpr size_t kMaxUnsent = 32;
+}  // namespace
 
 Systemd::Systemd() {
   if (const char* path = std::getenv("NOTIFY_SOCKET"); path != nullptr && path[0] != '\0') {
@@ -31,15 +35,29 @@ Systemd::~Systemd() {
   if (socket_ >= 0) close(socket_);
 }
 
-void Systemd::notify(std::string_view message) {
+void Systemd::notify(std::string message) {
+  if (socket_ < 0) return;
+  // Of messages of one kind, such as STATUS=, the newest that waits replaces the one before it.
+  auto kind = [](const std::string& text) { return text.substr(0, text.find('=')); };
+  if (!unsent_.empty() && kind(unsent_.back()) == kind(message)) unsent_.pop_back();
+  if (unsent_.size() < kMaxUnsent) unsent_.push_back(std::move(message));
+  retry();
+}
+
+void Systemd::retry() {
   if (socket_ < 0) return;
   sockaddr_un to{};
   to.sun_family = AF_UNIX;
   std::memcpy(to.sun_path, address_.data(), address_.size());
   if (to.sun_path[0] == '@') to.sun_path[0] = '\0';  // abstract
-  auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
-  if (sendto(socket_, message.data(), message.size(), MSG_NOSIGNAL,
-             reinterpret_cast<const sockaddr*>(&to), length) < 0) {
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  for (; !unsent_.empty(); unsent_.pop_front()) {
+    const std::string& message = unsent_.front();
+    if (::sendto(socket_, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+                 reinterpret_cast<const sockaddr*>(&to), length) >= 0) {
+      continue;
+    }
+    if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) return;
     LOG_WARNING("systemd", "cannot notify: {}", errno_text(errno));
   }
 }

@@ -1,9 +1,10 @@
 // What connectd tells systemd: the notification protocol of sd_notify(3), one datagram a message,
-// without a library. Does nothing when the process was not started by systemd. Loop thread.
+// without a library. Does nothing when the process was not started by systemd. Never waits for
+// systemd: what it does not take yet is kept, and sent in order later. Loop thread.
 #pragma once
 
+#include <deque>
 #include <string>
-#include <string_view>
 
 #include "base/clock.h"
 
@@ -18,7 +19,9 @@ class Systemd final {
   Systemd& operator=(const Systemd&) = delete;
 
   // "READY=1", "STATUS=...", "STOPPING=1"; several lines in one message.
-  void notify(std::string_view message);
+  void notify(std::string message);
+  // Sends what is kept, as far as systemd takes it. To be called now and then.
+  void retry();
   // How often the watchdog wants to hear of us at the least; zero: it does not.
   Duration watchdog_timeout() const { return watchdog_; }
 
@@ -26,6 +29,7 @@ class Systemd final {
   int socket_ = -1;
   std::string address_;
   Duration watchdog_{};
+  std::deque<std::string> unsent_;
 };
 
 }  // namespace connectd::app

@@ -3,15 +3,23 @@
 //   LOG_INFO("raft", "became leader term={} last_index={}", term, index);
 //   CHECK(a <= b) << "why this cannot be";
 //
-// A line goes to stderr as one write: a priority prefix "<6>" that journald understands (left out
-// on a terminal), the level, the component, the text. glog's own prefix and files are off. Any
-// thread. Nothing logs per entry or per request.
+// A line has a time stamp, the level, the component, the text. A text of several lines becomes
+// several lines. Unless standard error is a terminal, each begins with a priority, "<6>", as in
+// sd-daemon(3). If it is the journal, which has its own time stamps, there is no other.
+//
+// After start_log_thread() nobody who logs waits for the reader of standard error (line_writer.h).
+// Whatever ends the process then calls finish_log() first, or ends by a CHECK or a signal that the
+// crash handler reports. Before that, and in other programs, a line is written at once. Any thread.
+// Nothing logs per entry or per request.
 #pragma once
 
 #include <fmt/format.h>
 #include <glog/logging.h>
 
+#include <cstdint>
 #include <string_view>
+
+#include "base/error.h"
 
 namespace connectd {
 
@@ -19,10 +27,23 @@ enum class LogLevel : int { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 };
 
 // Once, at the start of main(), before any other thread. `program` is argv[0] and must stay alive.
 void init_logging(const char* program);
+// Once, later. Also reports uncaught exceptions and failed CHECKs through the log.
+Result<void> start_log_thread();
 // Lines below `level` are dropped. Any thread.
 void set_log_level(LogLevel level);
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view component, std::string_view text);
+// The text as it is, for what is printed rather than logged; in the journal each line has the
+// priority of `level`.
+void print_to_stderr(LogLevel level, std::string_view text);
+
+// Before the process ends: writes what is queued. Waits for the reader for at most 200 ms, in all
+// calls of this and the next function together.
+void finish_log();
+// The same, then one more line. Safe in a signal handler.
+void write_last_line(std::string_view line);
+// Lines that were lost because nobody read them, since the start of the process.
+uint64_t dropped_log_lines();
 
 }  // namespace connectd
 

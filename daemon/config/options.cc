@@ -363,8 +363,8 @@ std::vector<Option> make_options() {
        .help =
            "Maximum memory of a forked child. While the child runs, modified pages are copied, up "
            "to the size of the state. A child that uses more is killed, and its snapshot fails; "
-           "the check runs once a second. `0B`: a quarter of the machine's memory; set a value "
-           "when the process is limited to less than the machine has (MemoryMax=, containers)."});
+           "the check runs once a second. `0B`: a quarter of the machine's memory, or of the limit "
+           "of the control group (MemoryMax=, containers) if that is smaller."});
 
   add({.path = "client.framing",
        .type = Type::kChoice,

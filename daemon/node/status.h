@@ -79,6 +79,8 @@ struct StatusSnapshot {
   uint64_t disk_free_bytes = 0;
   bool writes_stopped = false;  // no quorum has space: DISKFULL
 
+  uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
+
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
   bool operator==(const StatusSnapshot&) const = default;

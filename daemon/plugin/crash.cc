@@ -45,8 +45,7 @@ class Line {
   }
   void write_to_stderr() {
     buffer_[used_++] = '\n';
-    // A failing write leaves nobody to tell.
-    [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, buffer_, used_);
+    write_last_line({buffer_, used_});
   }
 
  private:

@@ -5,7 +5,8 @@
 //   connectd crashed (signal 6, SIGABRT)
 //
 // The handler is async-signal-safe: it formats into a buffer on its own stack and writes to stderr,
-// then lets the signal do what it does by default (core dump, exit by signal).
+// behind the lines of the log that are queued (base/log.h), then lets the signal do what it does by
+// default (core dump, exit by signal).
 #pragma once
 
 namespace connectd::plugin {

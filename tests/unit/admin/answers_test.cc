@@ -53,6 +53,7 @@ node::StatusSnapshot full_status() {
   status.disk_state = "no room";
   status.disk_free_bytes = 123;
   status.writes_stopped = true;
+  status.log_lines_dropped = 4;
   status.ready = true;
   status.reason = "why";
   return status;
@@ -210,6 +211,7 @@ TEST(Status, HasTheFieldsThatToolsRead) {
   status.disk_state = "full";
   status.disk_free_bytes = 123;
   status.writes_stopped = true;
+  status.log_lines_dropped = 4;
   status.ready = true;
 
   json::object object = json::parse(to_json(status)).as_object();

@@ -130,7 +130,7 @@ class HttpServerTest : public ::testing::Test {
     auto server = HttpServer::open(options, board_, std::move(hooks));
     ASSERT_TRUE(server) << server.error().text;
     server_ = std::move(*server);
-    server_->start();
+    ASSERT_TRUE(server_->start());
   }
 
   template <class Value>

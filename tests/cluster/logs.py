@@ -1,0 +1,176 @@
+"""Standard error, signals and systemd's socket: nobody outside holds up a node, and what ends one is written first."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import harness
+from harness import EXIT_CANNOT_CREATE, EXIT_CONFIG, CONNECTD, check, wait_until
+
+F_SETPIPE_SZ = 1031
+
+
+class Pipe:
+    """A pipe of one page as the standard error of a node. It is read only when the test asks for it."""
+
+    def __init__(self):
+        self.reader, self.writer = os.pipe()
+        fcntl.fcntl(self.writer, F_SETPIPE_SZ, 4096)
+
+    def fill(self):
+        flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(self.writer, b"x")
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
+
+    def read(self):
+        """What there is now."""
+        os.set_blocking(self.reader, False)
+        text = b""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self.reader, 65536):
+                text += piece
+        return text.decode()
+
+    def close(self):
+        for end in (self.reader, self.writer):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+def start(cluster, node_id, stderr, **more):
+    node = cluster.nodes[node_id]
+    node.end_seen = False
+    node.process = subprocess.Popen([CONNECTD, "--config", node.config_path], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.DEVNULL, stderr=stderr, **more)
+    return node
+
+
+def incr(cluster, node_id):
+    with cluster.line_client(node_id) as client:
+        return int(client.call(b"incr"))
+
+
+def test_unread_stderr_holds_up_nobody(context):
+    cluster = context.cluster("counter", nodes=1)
+    pipe = Pipe()
+    start(cluster, 1, pipe.writer)
+    cluster.leader()
+    flags = fcntl.fcntl(pipe.writer, fcntl.F_GETFL)
+    dropped = lambda: cluster.status(1)["log_lines_dropped"]
+    check(dropped() == 0, "lines are dropped from the start")
+
+    def log_until_dropped():
+        for _ in range(200):
+            cluster.signal(1, signal.SIGUSR2)
+        return dropped() > 0
+
+    wait_until(log_until_dropped, "no line was dropped", 60)
+    for count in range(1, 21):
+        check(incr(cluster, 1) == count, "an increment was lost")
+    check(cluster.status(1)["ready"], "the node is not ready")
+    check(fcntl.fcntl(pipe.writer, fcntl.F_GETFL) == flags, "the node changed the flags of the pipe")
+    text = []
+    wait_until(lambda: text.append(pipe.read()) or "dropped lines=" in "".join(text), "the loss is not logged")
+    pipe.fill()
+    begin = time.monotonic()
+    check(cluster.terminate(1, 10) == 0, "TERM does not end it with 0")
+    print(f"ended in {time.monotonic() - begin:.2f} s")
+    pipe.close()
+
+
+def test_log_reader_that_goes_away(context):
+    cluster = context.cluster("counter")
+    for node_id in cluster.nodes:
+        pipe = Pipe()
+        start(cluster, node_id, pipe.writer)
+        os.close(pipe.writer)
+        os.close(pipe.reader)
+    leader = cluster.leader()
+    for node_id in cluster.nodes:
+        cluster.signal(node_id, signal.SIGUSR2)
+    check(incr(cluster, leader) == 1, "the first increment")
+    wait_until(lambda: cluster.status(leader)["log_lines_dropped"] > 5, "lost lines are not counted")
+    for node_id in cluster.nodes:
+        check(cluster.terminate(node_id) == 0, "TERM does not end it with 0")
+
+
+def test_errors_end_it_with_unread_stderr(context):
+    """The exit code says what was wrong, though the text finds no reader."""
+    cluster = context.cluster("counter", nodes=1)
+    cluster.start()
+    cluster.leader()
+    other = context.cluster("counter", nodes=1)
+    other.nodes[1].data_dir = cluster.nodes[1].data_dir
+    other.write_config(other.nodes[1])
+    pipe = Pipe()
+    pipe.fill()
+    start(other, 1, pipe.writer)
+    code = other.wait_exit(1, 10)
+    check(code == EXIT_CANNOT_CREATE, f"a locked directory ended it with {code}")
+    with open(other.nodes[1].config_path, "a", encoding="utf-8") as file:
+        file.write("unknown: 1\n")
+    start(other, 1, pipe.writer)
+    code = other.wait_exit(1, 10)
+    check(code == EXIT_CONFIG, f"an unknown key ended it with {code}")
+    pipe.close()
+
+
+def test_closed_stderr_is_no_data_file(context):
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    node.end_seen = False
+    node.process = subprocess.Popen(["sh", "-c", 'exec "$0" --config "$1" 0<&- 1>&- 2>&-', CONNECTD, node.config_path])
+    cluster.leader()
+    targets = [os.readlink(f"/proc/{node.process.pid}/fd/{number}") for number in (0, 1, 2)]
+    check(targets == ["/dev/null"] * 3, f"the standard descriptors are {targets}")
+    check(incr(cluster, 1) == 1, "the first increment")
+    check(cluster.terminate(1) == 0, "TERM does not end it with 0")
+
+
+def test_signals_without_meaning_are_ignored(context):
+    cluster = context.cluster("counter", nodes=1)
+    cluster.start()
+    cluster.leader()
+    names = ("PIPE", "USR1", "ALRM", "VTALRM", "PROF", "IO", "STKFLT", "PWR", "XFSZ", "URG", "WINCH", "CHLD", "CONT")
+    for number in [*(getattr(signal, f"SIG{name}") for name in names), signal.SIGRTMIN, signal.SIGRTMAX]:
+        cluster.signal(1, number)
+    wait_until(lambda: "SIGUSR1 ignored" in cluster.nodes[1].log(), "USR1 is not named")
+    check(incr(cluster, 1) == 1, "the first increment")
+
+
+def test_unread_notify_socket_holds_up_nobody(context):
+    cluster = context.cluster("counter", nodes=1)
+    path = os.path.join(cluster.directory, "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        cluster.nodes[1].environment = {"NOTIFY_SOCKET": path}
+        cluster.start()
+        cluster.leader()
+        # Each new commit index is a new STATUS=: many more than a socket's queue holds.
+        for count in range(1, 60):
+            check(incr(cluster, 1) == count, "an increment was lost")
+            time.sleep(0.06)
+        systemd.settimeout(5)
+        seen = []
+
+        def has(text):
+            seen.append(systemd.recv(4096).decode())
+            return text in seen[-1]
+
+        newest = f"commit_index={cluster.status(1)['commit_index']}"
+        wait_until(lambda: has(newest), lambda: f"the newest status does not arrive: {seen[-3:]}")
+        check(any("READY=1" in message for message in seen), f"no READY=1 in {seen}")
+        cluster.signal(1, signal.SIGTERM)
+        wait_until(lambda: has("STOPPING=1"), "STOPPING=1 does not arrive")
+        check(cluster.wait_exit(1) == 0, "TERM does not end it with 0")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
