@@ -1,4 +1,4 @@
-// What connectctl makes of the nodes' answers; their fields are read by admin/answers.h alone.
+// Texts and values from the nodes' answers; only admin/answers.h reads their fields.
 #pragma once
 
 #include <fmt/format.h>
@@ -14,7 +14,7 @@
 
 namespace connectd::ctl {
 
-// Of an answer that is a problem; else empty.
+// Of a problem answer; else empty.
 inline std::string code_of(const admin::HttpAnswer& answer) {
   auto problem = admin::from_json<admin::Problem>(answer.body);
   return problem ? problem->code : "";
@@ -25,13 +25,13 @@ inline std::string detail_of(const admin::HttpAnswer& answer) {
                                              : fmt::format("HTTP status {}", answer.status);
 }
 
-// Of several endpoints, which one took the request.
+// Prints which one of several endpoints accepted the request.
 inline void tell_which(const Context& context, const Address& endpoint) {
   if (context.endpoints.size() > 1) context.streams.err << "asked " << endpoint.to_string() << "\n";
 }
 
-// Asks `endpoint` for /v1/cluster. Nothing when there is no such answer; then ", ENDPOINT: why" is
-// appended to `why`. `body`: gets the answer as it came.
+// Asks `endpoint` for /v1/cluster. Without a valid answer it returns nothing, and appends
+// ", ENDPOINT: why" to `why`. `body`: gets the unparsed answer.
 inline std::optional<admin::ClusterAnswer> ask_cluster(const Address& endpoint, Duration timeout,
                                                        std::string& why,
                                                        std::string* body = nullptr) {

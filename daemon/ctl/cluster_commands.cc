@@ -24,8 +24,8 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxNodes = 9;
 constexpr Duration kPoll = std::chrono::milliseconds(50);
-constexpr Duration kReadyTimeout = std::chrono::seconds(2);  // of one question
-constexpr size_t kLogLines = 8;                              // shown of a node that ended
+constexpr Duration kReadyTimeout = std::chrono::seconds(2);  // of one request
+constexpr size_t kLogLines = 8;                              // shown when a node has ended
 
 struct LocalNode {
   uint64_t number = 0;
@@ -120,7 +120,7 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
     return failure(ErrorKind::kCannotCreate,
                    fmt::format("cannot create {}: {}", directory.string(), ec.message()));
   }
-  // The last one first: node1.yaml stands for a directory that was written whole.
+  // Last one first: node1.yaml exists only if all the others do.
   for (uint64_t number = count; number >= 1; --number) {
     LocalNode node = local_node(directory, number);
     std::ofstream out(node.config_file, std::ios::trunc);
@@ -176,7 +176,7 @@ Readiness ask_ready(const LocalNode& node) {
   return {outcome->status == 200, first};
 }
 
-// "exited with 78", when it is our child and has ended.
+// "exited with exit code 78", if it is our child and has ended.
 std::optional<std::string> ended(int pid) {
   int status = 0;
   if (waitpid(pid, &status, WNOHANG) != pid) return std::nullopt;
@@ -192,7 +192,7 @@ std::string endpoints_of(const std::vector<LocalNode>& nodes) {
   return text;
 }
 
-// All nodes of DIR that run, and a row for each node.
+// Prints a row for each node. kOk: all of them run.
 ExitCode print_nodes(Context& context, const std::vector<LocalNode>& nodes) {
   std::vector<std::vector<std::string>> rows = {
       {"NODE", "PROCESS", "PEER", "CLIENT", "HTTP", "LOG"}};

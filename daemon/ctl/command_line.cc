@@ -27,7 +27,7 @@ const Command* find_command(const std::vector<std::string>& words, size_t* lengt
   return found;
 }
 
-// Fills in what the global options say; returns what is wrong with them.
+// Copies the global options into `context`; returns an error text if one is invalid.
 std::optional<std::string> take_globals(Context& context, const Command& command) {
   for (const std::string& list : context.options["endpoint"]) {
     auto taken = take_endpoints(list, "--endpoint", context.endpoints);
@@ -82,7 +82,7 @@ Result<Parsed> parse(const std::vector<std::string>& arguments,
   }
   Parsed result;
   try {
-    // No abbreviations: an option that is new tomorrow must not change what a script means today.
+    // No abbreviations: a future option must not change the meaning of an existing script.
     int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
     po::parsed_options parsed =
         po::command_line_parser(arguments).options(known).style(style).allow_unregistered().run();
@@ -137,7 +137,7 @@ ExitCode unknown_command(const Context& context, const std::vector<std::string>&
 
 ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) {
   Context context{streams};
-  // The command first: its options are its own.
+  // The command first, because options belong to commands.
   Result<Parsed> first = parse(arguments, {});
   if (!first) return context.fail(ExitCode::kUsage, with_help(first.error().text));
   size_t length = 0;
@@ -155,7 +155,7 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
   }
   Result<Parsed> parsed = parse(arguments, command->options);
   if (!parsed) return context.fail(ExitCode::kUsage, with_help(parsed.error().text));
-  // An option of the command that stands before its words could take one of them as its value.
+  // An option of the command in front of its words could take one of them as its value.
   const Command* again = find_command(parsed->words, &length);
   if (again != command) {
     return context.fail(

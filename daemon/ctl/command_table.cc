@@ -171,7 +171,7 @@ const std::vector<Command> kCommands = {
      .help = "Create a new cluster from a saved snapshot (offline)",
      .details = "Creates the data directory of its only member; add others while it runs. The "
                 "state, the plugin's options and the other settings are the old cluster's; the "
-                "identity is new, so that the two never talk to each other, and the sessions of "
+                "identity is new, so that the two never communicate, and the sessions of "
                 "the old cluster are closed."},
     {.words = "cluster start",
      .arguments = "DIR",
@@ -212,10 +212,10 @@ const std::vector<Command> kCommands = {
                   .help = "data directory of a node that does not run"},
                  {.name = "members",
                   .value = "SURVIVOR,...",
-                  .help = "members of the recovered cluster, as the first form prints them"},
+                  .help = "survivors, as this command prints them without --members"},
                  {.name = "skip-entry",
                   .value = "INDEX",
-                  .help = "entry that the plugin is not given; or INDEX:TERM:CHECKSUM"},
+                  .help = "entry that the plugin will not get; or INDEX:TERM:CHECKSUM"},
                  {.name = "yes", .help = "no question before the change"}},
      .run = recover_command,
      .help = "Recover a lost majority or skip an entry (offline)",

@@ -1,6 +1,6 @@
-// connectctl: the command table, and what a command gets to work with. The table drives parsing,
+// connectctl: the command table, and the context of a command. The table drives parsing,
 // help, the manual page, the completions and the list in docs/operations.md. One thread; a command
-// waits for what it asks.
+// waits for the answers to its requests.
 #pragma once
 
 #include <fmt/format.h>
@@ -21,7 +21,7 @@
 
 namespace connectd::ctl {
 
-// Where a command reads and writes: data on `out`, talk on `err`.
+// The standard streams of a command: data on `out`, diagnostics on `err`.
 struct Streams {
   std::istream& in;
   std::ostream& out;
@@ -39,25 +39,25 @@ struct Context {
   std::map<std::string, std::vector<std::string>> options{};  // of the command, by long name
 
   bool has(const std::string& option) const { return options.count(option) > 0; }
-  // The last one given; empty when none was.
+  // The last value given; empty: none.
   std::string option(const std::string& name) const {
     auto it = options.find(name);
     return it == options.end() ? std::string() : it->second.back();
   }
-  // When a wait that begins now must end.
+  // The end of a wait that begins now.
   Time end_of_wait() const { return deadline.value_or(read_clocks().time + timeout); }
-  // For one answer: `usual`, or where --timeout is given what is left of it, shared among `tries`.
+  // For one answer: `usual`; with --timeout, its remaining time divided by `tries`.
   Duration answer_timeout(Duration usual, size_t tries = 1) const {
     if (!deadline) return usual;
     constexpr Duration kLeast = std::chrono::milliseconds(1);
     return std::max(kLeast, (*deadline - read_clocks().time) / static_cast<int64_t>(tries));
   }
-  // "connectctl: TEXT" on err; returns `code`. `text` says what to do next.
+  // Prints "connectctl: TEXT" on err; returns `code`. `text` says what to do next.
   ExitCode fail(ExitCode code, std::string_view text) const {
     streams.err << "connectctl: " << text << "\n";
     return code;
   }
-  // "no node answers": none of the endpoints; `why` names each.
+  // "no node answers": no endpoint does; `why` names each.
   ExitCode fail_unreachable(std::string_view why, std::string_view what = "answers") const {
     return fail(ExitCode::kUnavailable, fmt::format("no node {} ({}): {}, or check the nodes' logs",
                                                     what, why, endpoints_origin));
@@ -79,7 +79,7 @@ struct Command {
   size_t max_arguments = 0;
   std::vector<OptionSpec> options = {};
   ExitCode (*run)(Context&) = nullptr;
-  // How long it waits unless --timeout says otherwise; zero: it waits for nothing.
+  // Default of --timeout; zero: the command never waits.
   Duration timeout{};
   std::string_view help;          // one line, an imperative
   std::string_view details = {};  // one paragraph
@@ -103,9 +103,9 @@ std::string completion(std::string_view shell);  // bash, zsh or fish; else empt
 
 // ---- running
 
-// All of connectctl but the process: `arguments` without the program's name.
+// Runs connectctl. `arguments`: without the program's name.
 ExitCode run(const std::vector<std::string>& arguments, const Streams& streams);
-// What `words` lack to be a command. kUsage.
+// Prints why `words` are not a command. kUsage.
 ExitCode unknown_command(const Context& context, const std::vector<std::string>& words);
 
 // ---- the commands
@@ -140,7 +140,7 @@ ExitCode completion_command(Context& context);
 ExitCode version_command(Context& context);
 ExitCode help_command(Context& context);
 
-// Columns padded to their widest cell; the first row is the head.
+// Columns padded to their widest cell; the first row is the header.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
 }  // namespace connectd::ctl

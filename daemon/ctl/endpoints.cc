@@ -26,7 +26,7 @@ std::vector<std::string> configurations_in(const std::string& directory) {
   return files;
 }
 
-// Where a node that listens at `address` is found from its own machine.
+// The address at which a node that listens at `address` is reached from its own machine.
 Address from_here(Address address) {
   if (address.host == "0.0.0.0") address.host = "127.0.0.1";
   if (address.host == "::") address.host = "::1";
@@ -58,7 +58,7 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
   if (variable != nullptr && *variable != '\0') {
     auto taken = take_endpoints(variable, kEndpointsVariable, found.addresses);
     if (!taken) return failure(taken.error());
-    found.origin = fmt::format("the addresses are of {}; {}", kEndpointsVariable, kOthers);
+    found.origin = fmt::format("the addresses come from {}; {}", kEndpointsVariable, kOthers);
     return found;
   }
   std::string files;
@@ -80,16 +80,17 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
     files += fmt::format("{}{}", files.empty() ? "" : ", ", file);
   }
   if (!found.addresses.empty()) {
-    found.origin = fmt::format("{} of {}; {}",
+    found.origin = fmt::format("{} from {}; {}",
                                found.addresses.size() == 1 ? "the address is" : "the addresses are",
                                files, kOthers);
     return found;
   }
   found.addresses = {kDefaultEndpoint};
-  found.origin = unread.empty()
-                     ? fmt::format("the address is the default, as {} has no configuration; {}",
-                                   directory, kOthers)
-                     : fmt::format("the address is the default, as {}; {}", unread, kOthers);
+  found.origin =
+      unread.empty()
+          ? fmt::format("the address is the default, because {} has no configuration; {}",
+                        directory, kOthers)
+          : fmt::format("the address is the default, because {}; {}", unread, kOthers);
   return found;
 }
 

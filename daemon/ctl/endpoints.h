@@ -1,5 +1,5 @@
-// Which nodes a command asks: --endpoint, or else the variable CONNECTCTL_ENDPOINTS, or else the
-// nodes that the configurations of this machine name, or else the default. Reads files; any thread.
+// The nodes that a command asks: those of --endpoint, else of the variable CONNECTCTL_ENDPOINTS,
+// else of the configurations on this machine, else the default. Reads files; any thread.
 #pragma once
 
 #include <string>
@@ -17,12 +17,12 @@ inline constexpr const char* kConfigDirectory = "/etc/connectd";
 
 struct Endpoints {
   std::vector<Address> addresses;  // HTTP addresses; at least one, at most kMaxEndpoints
-  // For the text when none of them answers: where they come from, and how to set others.
+  // For the text when no node answers: where the addresses come from, and how to set others.
   std::string origin;
 };
 inline constexpr size_t kMaxEndpoints = 64;
 
-// "H:P,H:P" into `out`. kUsage: `name` and what is wrong.
+// Parses "H:P,H:P" into `out`. kUsage: invalid; the text begins with `name`.
 Result<void> take_endpoints(std::string_view list, std::string_view name,
                             std::vector<Address>& out);
 

@@ -16,14 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-// Where a node keeps its parts in its data directory.
+// The parts of a data directory.
 constexpr const char* kLogDirectory = "log";
 constexpr const char* kSnapshotDirectory = "snapshots";
 constexpr std::string_view kSnapshotSuffix = ".snapshot";
 
 std::string number_or_dash(uint64_t number) { return number == 0 ? "-" : std::to_string(number); }
 
-// A part of the data directory; or the directory itself when it is the part.
+// A part of the data directory; or the directory itself if it is that part.
 Result<std::string> part_of(const std::string& directory, const char* part) {
   std::error_code ec;
   if (fs::is_directory(fs::path(directory) / part, ec)) {
@@ -198,7 +198,7 @@ ExitCode inspect_identity_command(Context& context) {
         found.cluster_id ? found.cluster_id.to_string() : "none: no cluster formed yet",
         found.genesis.size());
     for (const ClusterId& id : found.former_cluster_ids) {
-      context.streams.out << fmt::format("before   {}, until it was recovered\n", id.to_string());
+      context.streams.out << fmt::format("former   {}, before a recovery\n", id.to_string());
     }
     for (const raft::EntryId& skip : found.skips) {
       context.streams.out << fmt::format("skips    the entry {}\n", offline::entry_text(skip));

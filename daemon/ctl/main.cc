@@ -1,4 +1,4 @@
-// connectctl: asks and steers running nodes over their HTTP ports, and looks at files offline.
+// connectctl: queries and controls running nodes over their HTTP ports, and inspects files offline.
 #include <csignal>
 #include <iostream>
 

@@ -1,4 +1,4 @@
-// What the command table looks like: help, the manual page and the shells' completions.
+// Texts made from the command table: help, the manual page and the shells' completions.
 #include <set>
 
 #include "ctl/commands.h"
@@ -53,7 +53,7 @@ std::string timeout_line(const Command& command) {
 
 // ---- the manual page
 
-// Text of a roff page: no line of it is a request, and its dashes can be copied.
+// Escapes text for roff: no line is taken for a request, and dashes can be copied.
 std::string roff(std::string_view text) {
   std::string out;
   for (char c : text) {
@@ -119,7 +119,7 @@ std::vector<std::string> value_patterns() {
   return patterns;
 }
 
-// 'a pattern*|b' for a shell whose quotes take away the meaning of '*': the star stands outside.
+// 'a pattern*|b' quoted for a shell: the star is outside the quotes, so it keeps its meaning.
 std::string shell_pattern(const std::string& pattern) {
   const size_t star = pattern.find('*');
   const std::string before = pattern.substr(0, star);
@@ -132,7 +132,7 @@ std::string option_words(const std::vector<OptionSpec>& options) {
   return text;
 }
 
-// The loop that finds out which command is being typed, and the words that fit there; the same in
+// The loop that determines which command is being typed, and the words that fit there; the same in
 // bash and zsh. `words`: an array with the words before the cursor.
 std::string shell_body() {
   std::string out =
@@ -328,7 +328,7 @@ std::string manual_page() {
       ".SH EXIT STATUS\n"
       ".TP\n0\nsuccess\n"
       ".TP\n1\na negative answer: no quorum, refused, damaged\n"
-      ".TP\n64\nwrong use\n"
+      ".TP\n64\nusage error\n"
       ".TP\n69\nno node can be reached\n"
       ".TP\n75\ntry again later; after \\fBcall\\fR, the text says whether the request may have "
       "been executed\n"

@@ -15,11 +15,11 @@ namespace {
 
 namespace json = boost::json;
 
-// Of one node, unless --timeout says otherwise.
+// For one node, unless --timeout is given.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
 constexpr Duration kLookInterval = std::chrono::milliseconds(100);
 
-// What one node says of the cluster.
+// The cluster as one node reports it.
 using View = node::StatusSnapshot;
 
 const node::MemberStatus* find_member(const View& view, NodeId id) {
@@ -27,7 +27,7 @@ const node::MemberStatus* find_member(const View& view, NodeId id) {
   return found == view.members.end() ? nullptr : &*found;
 }
 
-// What the leader knows, or failing that whoever knows the newest members; none: nobody answers.
+// The leader's view, or else that of the node with the newest member list; none: no node answers.
 std::optional<View> look(const Context& context, std::string& why) {
   why.clear();
   size_t tries = context.endpoints.size();
@@ -64,7 +64,7 @@ ExitCode exit_code_of(node::ChangeCode code) {
   return ExitCode::kNegative;
 }
 
-// Asks the first endpoint that may take such a request. kOk: taken; `index` is then the one of the
+// Asks the first endpoint that may accept the request. kOk: accepted; `index` is that of the
 // change.
 ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
@@ -138,7 +138,7 @@ std::optional<uint64_t> id_of(const std::string& text) {
   return id;
 }
 
-// The body that all actions have in common; false: told what is wrong.
+// The fields that all actions have in common; false: an error was printed.
 bool body_of(Context& context, std::string_view action, json::object& body, NodeId& id) {
   auto number = id_of(context.arguments.at(0));
   if (!number) {
@@ -178,7 +178,7 @@ std::string progress_of(const View& view, NodeId id) {
   }
   auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
   if (peer == view.peers.end()) return fmt::format("node {} is catching up", id);
-  // A bar would not tell more: the log grows meanwhile.
+  // No progress bar: the log grows meanwhile.
   return fmt::format("node {} is catching up: {} entries behind", id, peer->lag);
 }
 
@@ -186,7 +186,7 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   json::object body;
   NodeId id;
   if (!body_of(context, action, body, id)) return ExitCode::kUsage;
-  // The lost disk must not be mistaken for the new one.
+  // The list may still have the lost disk.
   std::string why;
   std::string old_disk;
   if (auto before = look(context, why); before && action == "replace") {
@@ -247,7 +247,7 @@ ExitCode member_list_command(Context& context) {
     if (member.id == view->leader) kind += ", leads";
     rows.push_back({fmt::format("n{}", member.id), kind, std::to_string(member.priority),
                     member.peer, member.client, member.http,
-                    member.disk.empty() ? "to come" : member.disk});
+                    member.disk.empty() ? "pending" : member.disk});
   }
   context.streams.out << fmt::format("members of index {}{}\n", view->members_index,
                                      view->members_settled ? "" : ", a change is in progress")

@@ -60,7 +60,7 @@ Result<Process> start_process(const std::string& program, const std::vector<std:
     return failure(error == ENOENT ? ErrorKind::kNotFound : ErrorKind::kCannotCreate,
                    fmt::format("cannot start {}: {}", program, errno_text(error)));
   }
-  // It may have ended already; then it still is a process until somebody waits for it.
+  // If it has ended already, it remains a process until its parent waits for it.
   if (auto process = look_at_process(pid)) return *process;
   return Process{pid, 0};
 }
@@ -86,7 +86,7 @@ std::optional<Process> running_process(const std::string& pid_file) {
 }
 
 Result<void> signal_process(const Process& process, int signal) {
-  // The descriptor pins the process: between the look and the signal its id cannot change owner.
+  // The descriptor refers to this very process: its id cannot be reused between check and signal.
   int descriptor = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
   if (descriptor < 0) {
     return failure(errno == ESRCH ? ErrorKind::kNotFound : ErrorKind::kPermission,

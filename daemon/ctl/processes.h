@@ -1,6 +1,6 @@
-// The node processes of one directory that `cluster start` began: starting them, and knowing them
-// again. A pid file holds the process id and the moment the process began, so that a pid that the
-// system has given to somebody else is never taken for ours.
+// The node processes that `cluster start` started for one directory: starts them and identifies
+// them later. A pid file holds the process id and the start time of the process, so that a reused
+// pid is never taken for one of ours.
 #pragma once
 
 #include <cstdint>
@@ -17,16 +17,16 @@ struct Process {
   uint64_t started = 0;  // clock ticks since boot, field 22 of /proc/PID/stat
 };
 
-// Nothing: no such process, or it has ended and nobody has asked for its exit code yet.
+// Nothing: no such process, or a zombie.
 std::optional<Process> look_at_process(int pid);
 
-// Starts `program` with its output appended to `log_file`, in a session of its own, so that it
-// outlives this one and its terminal.
+// Starts `program` with its output appended to `log_file`, in a new session, so that it outlives
+// this process and its terminal.
 Result<Process> start_process(const std::string& program, const std::vector<std::string>& arguments,
                               const std::string& log_file);
 
 Result<void> write_pid_file(const std::string& path, const Process& process);
-// The process that the file names, when it still runs.
+// The process that the file names, if it still runs.
 std::optional<Process> running_process(const std::string& pid_file);
 
 // Signals the process if it is still the same one; kNotFound when it has ended.

@@ -1,4 +1,4 @@
-// recover: what offline/recover.h does, with everything told before and asked for.
+// recover: prints what offline/recover.h would do, asks for confirmation, and does it.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,7 +23,7 @@ std::string list_of(const std::vector<NodeId>& ids) {
   return text.empty() ? "none" : text;
 }
 
-// The entry's first bytes: in hex, and as text with a dot for what is none.
+// The entry's first bytes: in hex, and as text with a dot for each unprintable byte.
 std::string shown_bytes(ByteView bytes) {
   std::string hex;
   std::string text;
@@ -35,15 +35,15 @@ std::string shown_bytes(ByteView bytes) {
   return fmt::format("{}{}  |{}|", hex, bytes.size() > kShownBytes ? " ..." : "", text);
 }
 
-// Asks on a terminal; elsewhere --yes is the answer. Nothing: go on.
+// Asks on a terminal; without one, --yes is required. Nothing: continue.
 std::optional<ExitCode> ask(Context& context, const std::string& what) {
   if (context.has("yes")) return std::nullopt;
   if (::isatty(STDIN_FILENO) == 0) {
     return context.fail(
         ExitCode::kUsage,
-        fmt::format("nothing was changed: {} needs --yes, or a terminal for the question", what));
+        fmt::format("nothing was changed: {} needs --yes, or a terminal to ask on", what));
   }
-  context.streams.err << "Type yes to go on: " << std::flush;
+  context.streams.err << "Type yes to continue: " << std::flush;
   std::string answer;
   std::getline(context.streams.in, answer);
   if (answer == "yes") return std::nullopt;
@@ -53,7 +53,7 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
 ExitCode report(Context& context, const offline::Survivor& survivor) {
   const std::string text = offline::survivor_text(survivor.end, survivor.cluster);
   for (const std::string& warning : survivor.warnings) {
-    context.streams.err << "a start would first do this: " << warning << "\n";
+    context.streams.err << "the next start would first do this: " << warning << "\n";
   }
   if (context.json) {
     json::array voters;
@@ -74,14 +74,16 @@ ExitCode report(Context& context, const offline::Survivor& survivor) {
   }
   std::string voters = list_of(survivor.conf.voters);
   if (survivor.conf.is_joint()) {
-    voters += fmt::format(" (and still {})", list_of(survivor.conf.voters_outgoing));
+    voters += fmt::format(" (joint with {})", list_of(survivor.conf.voters_outgoing));
   }
   context.streams.out << fmt::format(
-      "node      {}\ncluster   {}, id {}\nlog       ends with index {} of term {}; committed up to "
-      "{} "
-      "or more\nterm      {}\nmembers   voters {}, learners {}; since index {}\nsnapshot  up to "
-      "index "
-      "{}\nsurvivor  {}\n",
+      "node      {}\n"
+      "cluster   {}, id {}\n"
+      "log       ends with index {} of term {}; committed at least up to index {}\n"
+      "term      {}\n"
+      "members   voters {}, learners {}; since index {}\n"
+      "snapshot  up to index {}\n"
+      "survivor  {}\n",
       survivor.identity.node_id, survivor.genesis.cluster_name, survivor.cluster.to_string(),
       survivor.end.last_index, survivor.end.last_term, survivor.commit, survivor.end.term, voters,
       list_of(survivor.conf.learners), survivor.members_index, survivor.snapshot.index, text);
@@ -92,7 +94,7 @@ ExitCode report(Context& context, const offline::Survivor& survivor) {
   }
   if (survivor.cluster != survivor.identity.cluster_id) {
     context.streams.out << fmt::format(
-        "to be recovered as id {}; its log does not have the record of that yet\n",
+        "recovery to id {} is not complete: the log does not have its record yet\n",
         survivor.identity.cluster_id.to_string());
   }
   for (const raft::EntryId& skip : survivor.identity.skips) {
@@ -100,17 +102,17 @@ ExitCode report(Context& context, const offline::Survivor& survivor) {
   }
   context.streams.err
       << (survivor.is_interrupted()
-              ? "A recovery of this directory was interrupted: run it again, with "
-                "the same arguments.\n"
-              : "Nothing was changed. When a majority of the members is lost for "
-                "good: run this on every\nsurvivor, then on every survivor, with all "
-                "that was printed:\n  connectctl recover --data-dir DIR --members "
+              ? "A recovery of this directory was interrupted: run it again with the same "
+                "arguments.\n"
+              : "Nothing was changed. If a majority of the members is permanently lost, run this "
+                "command on\nevery survivor. Then run, on every survivor, with all the survivor "
+                "lines that were printed:\n  connectctl recover --data-dir DIR --members "
                 "SURVIVOR,SURVIVOR,...\n");
   return ExitCode::kOk;
 }
 
-void tell_what_is_lost(const Context& context, const offline::Survivor& survivor,
-                       const offline::RecoveryPlan& plan) {
+void print_losses(const Context& context, const offline::Survivor& survivor,
+                  const offline::RecoveryPlan& plan) {
   std::string text = fmt::format(
       "RECOVERY OF CLUSTER {} (id {}) FROM THE LOSS OF A MAJORITY\n\n"
       "The log of node {}{} becomes the cluster's log: it ends with index {} of term {}.\n",
@@ -120,34 +122,32 @@ void tell_what_is_lost(const Context& context, const offline::Survivor& survivor
     text += fmt::format("It is known to be committed up to index {}.\n", survivor.commit);
     if (survivor.commit < plan.best.last_index) {
       text += fmt::format(
-          "- Entries {} to {} become committed, which they may not be yet: their clients may have "
-          "got "
-          "no\n  reply, or UNKNOWN.\n",
+          "- Entries {} to {} become committed. They may not have been committed before: their "
+          "clients may\n  have got no reply, or UNKNOWN.\n",
           survivor.commit + 1, plan.best.last_index);
     }
   } else {
     text += fmt::format(
-        "This node's own log ends with index {} of term {}; the log of the other node replaces it "
-        "where they differ.\n",
+        "This node's own log ends with index {} of term {}. Where it differs, the other node's "
+        "log replaces it.\n",
         survivor.end.last_index, survivor.end.last_term);
   }
   text += fmt::format(
       "- WRITES THAT THE LOST NODES ACKNOWLEDGED AND THAT ARE NOT IN THAT LOG ARE GONE: "
       "everything\n"
-      "  after index {}. This node cannot know their number.\n"
-      "- Given up for good: {}. Their ids are never reused. If one of them returns with its disk, "
-      "it\n"
-      "  is rejected and stops. MAKE SURE THAT THEY DO NOT SERVE MEANWHILE: if they are a "
-      "majority, "
-      "they\n  are the cluster, and nothing is lost.\n",
+      "  after index {}. This node cannot know how many they are.\n"
+      "- Permanently removed: {}. Their ids are never reused. If one of them returns with its "
+      "disk, it\n"
+      "  is rejected and stops. MAKE SURE THAT THEY DO NOT RUN: if they still run and are a "
+      "majority,\n  they are the cluster, and nothing is lost.\n",
       plan.best.last_index, list_of(plan.lost));
   if (plan.is_best) {
     text += fmt::format(
         "- Node {} becomes the only voter; the other survivors become voters when they have its "
-        "log.\n  Until then a write is on one disk only.\n",
+        "log.\n  Until then each write is on one disk only.\n",
         plan.best.node);
   }
-  text += fmt::format("- The cluster gets the id {}.\n\n", plan.id.to_string());
+  text += fmt::format("- The new cluster id is {}.\n\n", plan.id.to_string());
   context.streams.err << text;
 }
 
@@ -172,7 +172,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
   }
   const std::string name = fmt::format("node {}", survivor.identity.node_id);
   if (!plan->is_done) {
-    tell_what_is_lost(context, survivor, *plan);
+    print_losses(context, survivor, *plan);
     if (auto stop = ask(context, "recover --members")) return *stop;
   }
   if (auto done = offline::carry_out(files, directory, survivor, *plan); !done) {
@@ -214,7 +214,7 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
   }
   const std::string text = offline::entry_text(plan->id);
   if (!plan->is_done) {
-    context.streams.err << fmt::format("THE ENTRY AT INDEX {} WILL NOT BE GIVEN TO THE PLUGIN\n\n",
+    context.streams.err << fmt::format("THE PLUGIN WILL NOT GET THE ENTRY AT INDEX {}\n\n",
                                        plan->id.index);
     if (plan->entry) {
       const raft::Entry& entry = *plan->entry;
@@ -226,13 +226,11 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
     }
     if (!plan->notice.empty()) context.streams.err << "Note: " << plan->notice << ".\n";
     context.streams.err << fmt::format(
-        "- Its effect never happens, on no member, for ever. If one member could apply it, its "
-        "client "
-        "may have\n  been told so, and an acknowledged write is lost: then do not do this, mend "
-        "the "
-        "member that fails.\n"
-        "- Run the same on EVERY member; members that skip it and members that do not refuse each "
-        "other:\n  connectctl recover --data-dir DIR --skip-entry {}\n\n",
+        "- The entry will never take effect, on any member. If some member has applied it, its "
+        "client may\n  have the reply, and an acknowledged write would be lost: then do not skip "
+        "it, but repair the\n  member that fails.\n"
+        "- Run this command on EVERY member. Members that skip the entry and members that do not "
+        "reject\n  each other:\n  connectctl recover --data-dir DIR --skip-entry {}\n\n",
         text);
     if (auto stop = ask(context, "recover --skip-entry")) return *stop;
   }
@@ -246,8 +244,8 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
                                                         {"was_done", plan->is_done}})
                         << "\n";
   } else {
-    context.streams.out << fmt::format("node {} {} the entry {}\n", survivor.identity.node_id,
-                                       plan->is_done ? "skips already" : "skips from now on", text);
+    context.streams.out << fmt::format("node {} {} entry {}\n", survivor.identity.node_id,
+                                       plan->is_done ? "already skips" : "now skips", text);
   }
   return ExitCode::kOk;
 }
@@ -265,7 +263,7 @@ ExitCode recover_command(Context& context) {
     return context.fail(ExitCode::kUsage, "--members and --skip-entry exclude each other");
   }
   auto files = storage::make_real_file_system();
-  // Before the lock, which would make its file in any directory.
+  // Checked before locking, because the lock creates its file in any directory.
   auto identity = storage::load_identity(*files, directory);
   std::unique_ptr<storage::FileLock> held;
   if (identity && *identity) {
@@ -278,8 +276,8 @@ ExitCode recover_command(Context& context) {
     }
     held = std::move(*lock);
   }
-  // What is written belongs to whoever writes it: the node could not read its own identity any
-  // more.
+  // New files belong to the user that runs this command: the node could no longer read its own
+  // identity file.
   struct stat status {};
   const bool changes = context.has("members") || context.has("skip-entry");
   if (changes && ::stat(directory.c_str(), &status) == 0 && status.st_uid != ::geteuid()) {

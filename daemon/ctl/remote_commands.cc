@@ -1,4 +1,4 @@
-// status and call: over the HTTP ports of running nodes.
+// status and call, over the HTTP ports of running nodes.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <fstream>
@@ -28,13 +28,13 @@ std::string with_thousands(uint64_t number) {
 struct ClusterView {
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> problems;
-  NodeId leader;  // none: nobody leads
+  NodeId leader;  // none: no known leader
   uint64_t term = 0;
   Index leader_last;  // the leader's last index
   size_t voters = 0;
   size_t serving = 0;     // voters that answer
-  bool diverged = false;  // the replicas are not equal, and no writes are taken
-  bool no_space = false;  // no quorum has disk space, and no writes are taken
+  bool diverged = false;  // the replicas have diverged, and writes are rejected
+  bool no_space = false;  // no quorum has disk space, and writes are rejected
   std::string name, cluster_id, plugin;
 };
 
@@ -46,7 +46,7 @@ struct AskedNode {
   bool leads() const { return status->role == raft::Role::kLeader; }
 };
 
-// Who leads: the one that says so in the highest term. And what all have in common.
+// Finds the leader (the node that claims it in the highest term) and the common fields.
 void find_leader(const std::vector<AskedNode>& nodes, ClusterView& view) {
   for (const AskedNode& asked : nodes) {
     if (!asked.status) continue;
@@ -66,7 +66,7 @@ void find_leader(const std::vector<AskedNode>& nodes, ClusterView& view) {
   }
 }
 
-// Learners count for nothing. The leader knows who they are; without one, who knows the newest
+// Learners do not count. They are taken from the leader's list; without a leader, from the newest
 // list.
 std::set<NodeId> learners_of(const std::vector<AskedNode>& nodes, NodeId leader) {
   const node::StatusSnapshot* best = nullptr;
@@ -329,7 +329,7 @@ ExitCode status_command(Context& context) {
 }
 
 ExitCode call_command(Context& context) {
-  // One text for the header and for what is wrong with it: the nodes read it by the same rules.
+  // The header's text is parsed here by the rules of the nodes, so errors are the same.
   std::string read = context.has("read") ? context.option("read") : "linearizable";
   if (read.empty() || read.find(';') != std::string::npos) {
     return context.fail(ExitCode::kUsage,
@@ -364,7 +364,7 @@ ExitCode call_command(Context& context) {
                       endpoint.to_string(), outcome.error().text,
                       join_addresses(context.endpoints)));
     }
-    if (!outcome) {  // nothing was sent: the next one may take it
+    if (!outcome) {  // nothing was sent: try the next one
       why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
                          outcome.error().text);
       continue;
@@ -372,7 +372,7 @@ ExitCode call_command(Context& context) {
     bool plugins_own = outcome->header("x-connect-status") != "";
     if (outcome->status == 200 || plugins_own) return print_reply(context, *outcome);
     bool last = &endpoint == &context.endpoints.back();
-    if (code_of(*outcome) == "SHUTDOWN" && !last) continue;  // it was not handed on
+    if (code_of(*outcome) == "SHUTDOWN" && !last) continue;  // it was not forwarded
     return call_failed(context, *outcome, endpoint.to_string());
   }
   return context.fail_unreachable(why, "accepts the request");

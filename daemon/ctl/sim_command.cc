@@ -1,4 +1,4 @@
-// `connectctl sim`: the simulator, for the plugin of whoever asks.
+// `connectctl sim`: runs the simulator with a user's plugin.
 #include <signal.h>
 #include <unistd.h>
 
@@ -28,7 +28,7 @@ constexpr size_t kShrinkRuns = 60;
 constexpr size_t kMaxRequestsFile = 1 << 20;
 constexpr auto kProgressInterval = std::chrono::seconds(10);
 
-// What a broken invariant (CHECK) or a crash of the plugin leaves on stderr: how to see it again.
+// After a broken invariant (CHECK) or a crash of the plugin: prints to stderr how to replay it.
 char g_replay[1024];
 extern "C" void tell_replay(int number) {
   ssize_t ignored = write(STDERR_FILENO, g_replay, std::strlen(g_replay));
@@ -109,7 +109,7 @@ Result<Plan> make_plan(const Context& context) {
   return plan;
 }
 
-// Three nodes, and five every fifth time, if it was not said.
+// Without --nodes: three, and five every fifth time.
 sim::SimOptions options_of(const Plan& plan, uint64_t seed) {
   sim::SimOptions options = plan.options;
   options.seed = seed;
@@ -174,10 +174,10 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
       "seeds {}..{}: {} events, {:.0f} simulated seconds in {:.1f} s ({:.2f} million events "
       "a second of one core)\n"
       "{} elections, {} crashes, {} partitions, {} connections broken, {} snapshots taken, {} "
-      "installed, {} transfers resumed, {} log cuts\n"
+      "installed, {} transfers resumed, {} log truncations\n"
       "{} writes acknowledged, {} unknown, {} refused, {} reads; slowest recovery {} ms\n"
-      "linearizability: index witness and replay on all; searched {} histories, {} more were too "
-      "large for the search\n",
+      "linearizability: all histories checked by the index witness and by replay; {} also "
+      "searched, {} too large for the search\n",
       first, first + seeds - 1, sum.events, simulated, wall_seconds,
       static_cast<double>(sum.events) / std::max(core_seconds, 1e-9) / 1e6, sum.elections,
       sum.crashes, sum.partitions, sum.connections_broken, sum.snapshots_taken,
@@ -193,7 +193,7 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
   out << table(rows) << fmt::format("violations: {}\n", violations);
 }
 
-// The same run once more, for its last lines, and a shorter one that breaks the same rule.
+// Repeats the run to print its last lines, and finds a shorter one that breaks the same rule.
 void explain(const Context& context, const sim::SimOptions& options, const sim::SimReport& report) {
   std::ostream& err = context.streams.err;
   err << fmt::format("connectctl {}: seed {}: {}\n", connectd::kVersion, options.seed,

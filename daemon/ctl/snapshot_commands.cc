@@ -1,4 +1,4 @@
-// snapshot take, list and save, through a node's HTTP port; inspect and restore, with a file alone.
+// snapshot take, list and save, through a node's HTTP port; inspect and restore, on a file only.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-// Of one node, unless --timeout says otherwise.
+// For one node, unless --timeout is given.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(35);
 constexpr Duration kLookInterval = std::chrono::milliseconds(50);
 
@@ -34,7 +34,7 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint, const j
   return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
 }
 
-// The answer's body. kUnreachable: nobody answers there; kPermission: not from this machine.
+// The answer's body. kUnreachable: no answer; kPermission: refused from this machine.
 Result<std::string> ask(const Context& context, const Address& endpoint, const json::object& body) {
   admin::HttpOutcome outcome = post(context, endpoint, body);
   if (!outcome) {
@@ -66,7 +66,7 @@ Result<admin::SnapshotList> list_of(const Context& context, const Address& endpo
                              endpoint.to_string()));
 }
 
-// Asks for one, and waits until it is durable.
+// Requests a snapshot, and waits until it is durable.
 Result<Listed> take(const Context& context, const Address& endpoint) {
   auto body = ask(context, endpoint, {{"action", "take"}});
   if (!body) return failure(body.error());
@@ -80,12 +80,12 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
       return list->snapshots.front();
     }
     if (!list->taking) {
-      return failure(ErrorKind::kRefused,
-                     fmt::format("{} failed to take a snapshot: {}. It retries automatically; see: "
-                                 "connectctl -e {} snapshot list",
-                                 endpoint.to_string(),
-                                 list->failure.empty() ? "its log says why" : list->failure,
-                                 endpoint.to_string()));
+      return failure(
+          ErrorKind::kRefused,
+          fmt::format("{} failed to take a snapshot: {}. It retries automatically; see: "
+                      "connectctl -e {} snapshot list",
+                      endpoint.to_string(), list->failure.empty() ? "see its log" : list->failure,
+                      endpoint.to_string()));
     }
     if (read_clocks().time >= end) {
       return failure(
@@ -111,7 +111,7 @@ json::object object_of(const Address& endpoint, const Listed& listed) {
   return object;
 }
 
-// All of the file, piece by piece, into `path`.
+// Downloads the whole file, piece by piece, into `path`.
 Result<void> download(const Context& context, const Address& endpoint, const Listed& wanted,
                       storage::FileSystem& files, const std::string& path) {
   auto file = files.open(path, storage::OpenMode::kCreate);
@@ -136,14 +136,14 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
   return (*file)->sync();
 }
 
-// A negative answer, also where a node does not take it from this machine.
+// A node that refuses the request from this machine is a negative answer, too.
 ExitCode fail(const Context& context, const Error& error) {
   if (error.kind == ErrorKind::kPermission) return context.fail(ExitCode::kNegative, error.text);
   return context.fail(error);
 }
 
-// What a command that asks every endpoint says of the whole: an endpoint that does not take it from
-// this machine counts only where none does.
+// The exit code of a command that asks every endpoint. An endpoint that refuses the request from
+// this machine counts only if no endpoint accepts it.
 class Verdict final {
  public:
   void done() { is_done_ = true; }
@@ -165,7 +165,7 @@ class Verdict final {
   bool is_elsewhere_ = false;
 };
 
-// The newest snapshot at `endpoint`, or one that it takes now.
+// The newest snapshot at `endpoint`, or with --fresh one that it takes now.
 Result<Listed> newest(const Context& context, const Address& endpoint) {
   if (context.has("fresh")) return take(context, endpoint);
   auto list = list_of(context, endpoint);
@@ -214,7 +214,7 @@ ExitCode snapshot_list_command(Context& context) {
                       fmt::format("{}", listed.term), std::to_string(listed.bytes),
                       age_text(listed.age_seconds), listed.name});
     }
-    if (list->taking) context.streams.err << endpoint.to_string() << " is taking one\n";
+    if (list->taking) context.streams.err << endpoint.to_string() << " is taking a snapshot\n";
     if (list->snapshots.empty()) {
       context.streams.err << endpoint.to_string() << " has no snapshot yet\n";
     }
@@ -231,7 +231,7 @@ ExitCode snapshot_save_command(Context& context) {
         ExitCode::kCannotCreate,
         fmt::format("{} exists already and is not overwritten; use another file", path));
   }
-  // The first that answers, and takes it from this machine.
+  // The first endpoint that answers, and accepts the request from this machine.
   Address endpoint;
   Result<Listed> wanted = failure(ErrorKind::kInternal, "");
   for (const Address& next : context.endpoints) {
@@ -245,7 +245,7 @@ ExitCode snapshot_save_command(Context& context) {
   if (!wanted) return fail(context, wanted.error());
   tell_which(context, endpoint);
 
-  // The name is given to a whole and verified file only, as the node itself does it.
+  // Only a complete and verified file gets the name, as in the node itself.
   auto files = storage::make_real_file_system();
   const std::string temporary = path + ".tmp";
   auto saved = download(context, endpoint, *wanted, *files, temporary);
@@ -322,7 +322,7 @@ ExitCode snapshot_inspect_command(Context& context) {
       "digest    {:016x}\n"
       "size      {} bytes, {} of them metadata; {} bytes of state\n"
       "writer    {}\n"
-      "verdict   all checksums fit\n",
+      "verdict   all checksums are valid\n",
       file.info.mark.index, file.info.mark.term, state.genesis.cluster_name,
       state.genesis.cluster_id.to_string(), members, state.genesis.plugin_name,
       state.plugin_version, state.genesis.plugin_level, state.sessions.size(), state.digest,

@@ -41,7 +41,7 @@ void insert(std::vector<NodeId>& ids, NodeId id) {
 
 std::string log_directory(const std::string& directory) { return directory + "/log"; }
 
-// As the node itself makes its segments, so that a spare one stays in use.
+// The same as for the node itself, so that a spare segment stays usable.
 storage::LogOptions log_options(storage::FileSystem& files, const std::string& directory) {
   storage::LogOptions options;
   auto spare = files.open(log_directory(directory) + "/spare", storage::OpenMode::kRead);
@@ -69,8 +69,8 @@ SurvivorEnd end_of(NodeId node, const storage::Recovered& recovered, raft::Snaps
   return end;
 }
 
-// Thesis §3.6.1. Equal ends are equal logs (log matching): then the lower id, so that all runs
-// choose the same.
+// Thesis §3.6.1. Equal ends mean equal logs (log matching): then the lower id, so that all runs
+// choose the same node.
 bool is_better(const SurvivorEnd& a, const SurvivorEnd& b) {
   if (a.last_term != b.last_term) return a.last_term > b.last_term;
   if (a.last_index != b.last_index) return a.last_index > b.last_index;
@@ -110,7 +110,7 @@ bool is_majority(const std::vector<NodeId>& voters, const std::vector<SurvivorEn
   return static_cast<size_t>(there) >= voters.size() / 2 + 1;
 }
 
-// The members from now on: the best one alone votes, the others follow when they have its log.
+// The new configuration: only the best node votes; the others become voters when they have its log.
 raft::Entry make_record(const Survivor& survivor, const RecoveryPlan& plan,
                         const std::vector<SurvivorEnd>& ends, int64_t wall_ns) {
   const NodeId best = plan.best.node;
@@ -135,7 +135,7 @@ raft::Entry make_record(const Survivor& survivor, const RecoveryPlan& plan,
       continue;
     }
     insert(conf.learners, member.id);
-    // A learner that was meant to stay one stays one.
+    // A permanent learner remains one.
     if (survivor.conf.is_voter(member.id) || survivor.members.will_promote(member.id)) {
       insert(list.promote, member.id);
     }
@@ -145,7 +145,7 @@ raft::Entry make_record(const Survivor& survivor, const RecoveryPlan& plan,
   for (const SurvivorEnd& end : ends) record.term = std::max(record.term, end.term);
   ++record.term;
   record.kind = raft::EntryKind::kRecovery;
-  // The log's time does not follow the clock of whoever types a command.
+  // The clock of the machine that runs the command must not move the log's time.
   record.stamp_ns = survivor.last_stamp_ns + 1;
   record.payload = Slice::copy_of(conf.encode() + list.encode());
   record.checksum = raft::entry_checksum(record);
@@ -168,7 +168,8 @@ std::vector<std::string_view> split(std::string_view text, char by) {
   }
 }
 
-// Nothing of a level that this version does not support: it would not know what it leaves out.
+// Refuses settings of a level that this version does not support: it could miss something in the
+// log.
 Result<void> check_level(const ReplicatedState& state, const storage::Recovered& recovered,
                          const std::string& directory) {
   const uint32_t highest = raft::highest_feature_level();
@@ -232,7 +233,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   auto log = open_log(files, directory, survivor.snapshot, recovered);
   if (!log) return failure(log.error());
   std::ranges::move(recovered.warnings, std::back_inserter(survivor.warnings));
-  // As in Node::open: others may count on what a damaged snapshot covered.
+  // As in Node::open: other nodes may rely on the entries that a damaged snapshot covered.
   for (const storage::SnapshotInfo& info : (*snapshots)->list()) {
     if (info.mark.index <= survivor.snapshot.index) break;
     if (info.mark.index <= recovered.last_index &&
@@ -274,7 +275,7 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   }
   survivor.cluster = survivor.identity.cluster_id;
   survivor.former = survivor.identity.former_cluster_ids;
-  // What an interrupted run wrote does not count yet.
+  // The record of an interrupted run does not count yet.
   const auto& records = survivor.members.recoveries;
   const ClusterId belongs_to = survivor.is_interrupted() && !records.empty()
                                    ? records.back().former
@@ -352,8 +353,7 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   RecoveryPlan plan;
   plan.best = *std::ranges::min_element(ends, is_better);
   plan.is_best = plan.best.node == identity.node_id;
-  // The same command again, after it was done: here the log has the record, or it has not got it
-  // yet.
+  // The command is repeated after it was completed: this log has the record, or will get it.
   const bool has_record = survivor.cluster == identity.cluster_id;
   if (!survivor.is_interrupted() && !(has_record && survivor.former.empty())) {
     const ClusterId& before = has_record ? survivor.former.back() : survivor.cluster;
@@ -373,14 +373,14 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
     if (!survivor.cluster.to_string().starts_with(one.cluster)) {
       return refuse(
           fmt::format("node {} was seen in cluster id {}..., this directory belongs to {}: the "
-                      "survivors are of different clusters, or some were recovered already. Run "
+                      "survivors are of different clusters, or some were already recovered. Run "
                       "again on each survivor: connectctl recover --data-dir DIR",
                       one.end.node, one.cluster, survivor.cluster.to_string()));
     }
   }
   if (survivor.is_interrupted()) {
     const RecoveryRecord& record = survivor.members.recoveries.back();
-    // The ends are those before the record.
+    // The ends in the record are those before it was appended.
     if (own->only_id && record.survivors.size() == 1) {
       ends = record.survivors;
       plan.best = ends.front();
@@ -420,7 +420,7 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
       plan.lost.push_back(member.id);
     }
   }
-  // The others' lists may be older than the best one's.
+  // Only the best node checks the members: the lists of the others may be older.
   if (!plan.is_best) return plan;
   for (const SurvivorEnd& end : ends) {
     if (survivor.members.find(end.node) == nullptr || survivor.members.is_removed(end.node)) {
@@ -443,10 +443,10 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
 
 Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
                        const Survivor& survivor, const RecoveryPlan& plan) {
-  // What an earlier run wrote is there to be read, and its last sync may have failed all the same.
+  // An earlier run's file can be read, but its last sync may have failed.
   if (plan.is_done) return storage::save_identity(files, directory, survivor.identity);
   if (plan.is_best) {
-    // What an interrupted run wrote was perhaps never durable: opening the log makes it so.
+    // The record of an interrupted run may not be durable yet: opening the log makes it so.
     storage::Recovered recovered;
     auto log = open_log(files, directory, survivor.snapshot, recovered);
     if (!log) return failure(log.error());
@@ -456,14 +456,14 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
     }
     if (!plan.log_is_done) {
       storage::LogBatch batch;
-      // As if this node had won an election in the record's term, of which it is the only voter: no
-      // other vote in it is ever given, and all up to the record is committed.
+      // As if this node, the only voter, had won an election in the record's term: it never gives
+      // another vote in that term, and everything up to the record is committed.
       batch.hard_state = {plan.record.term, survivor.end.node, plan.record.index};
       batch.entries = std::span(&plan.record, 1);
       if (auto done = (*log)->append(std::span(&batch, 1)); !done) return done;
     }
   }
-  // Behind the record: a node whose log has it and whose identity does not name it refuses to
+  // After the record: a node whose log has it and whose identity file does not name it refuses to
   // start.
   storage::Identity identity = survivor.identity;
   identity.former_cluster_ids = survivor.former;
@@ -472,7 +472,7 @@ Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
   return storage::save_identity(files, directory, identity);
 }
 
-// ---- an entry that the plugin is not given
+// ---- an entry that the plugin does not get
 
 std::string entry_text(const raft::EntryId& id) {
   return fmt::format("{}:{}:{:016x}", id.index, id.term, id.checksum);

@@ -1,21 +1,21 @@
-// What an operator does to the data directory of a node that does not run, when Raft alone goes no
-// further: the cluster restarts with the log of one survivor after the loss of a majority, or an
-// entry that makes the plugin fail is skipped. `connectctl recover` is the face of it.
+// Changes the data directory of a stopped node when Raft alone cannot continue: after the loss of
+// a majority the cluster restarts with the log of one survivor, or an entry that makes the plugin
+// fail is skipped. `connectctl recover` is its command.
 //
-// The loss of a majority (docs/adr/0021). Which of the survivors' logs is the best is what an
-// election would say: the highest last term, then the highest last index (thesis §3.6.1). It holds
-// all that any survivor knows to be committed. On that one an entry of kind kRecovery is appended,
-// in a term above all that the survivors have seen: it makes the survivor the only voter, the
-// others learners that become voters when they have caught up, the lost ones removed, and commits
-// all before it. Then, and on the other survivors that is all, the identity file gets another
-// cluster id, which follows from the former id and from the survivors: equal on all of them, and
-// unknown to those that were lost. Until a survivor's log has the record it does not vote (Node::
-// follow_members), so none but the best one's log counts.
+// The loss of a majority (docs/adr/0021). The best log of the survivors is the one that would win
+// an election: the highest last term, then the highest last index (thesis §3.6.1). It has
+// everything that any survivor knows to be committed. This code appends an entry of kind kRecovery
+// to it, in a term above all that the survivors have seen. The entry makes that survivor the only
+// voter, the others learners that become voters when they have caught up, and the lost members
+// removed; and it commits everything before it. Then, on this and all other survivors, the identity
+// file gets another cluster id, computed from the former id and the survivors: the same on all of
+// them, and unknown to the lost members. A survivor does not vote until its log has the record
+// (Membership::follow), so only the best log counts.
 //
-// A crash in between: the log has the record and the identity file does not name it. The node
-// refuses to start, and the same command again completes it.
+// After a crash in between, the log has the record and the identity file does not name it. The node
+// refuses to start, and repeating the command completes the recovery.
 //
-// Nothing here asks or prints. One thread. The caller holds the lock of the directory.
+// Does not ask or print. One thread. The caller holds the lock of the directory.
 #pragma once
 
 #include <optional>
@@ -32,24 +32,25 @@
 
 namespace connectd::offline {
 
-// What a data directory holds, as a start of its node would find it. Nothing is changed by looking.
+// The contents of a data directory, as a start of its node would find them. Reading changes
+// nothing.
 struct Survivor {
   storage::Identity identity;
   node::Genesis genesis;
-  // The cluster that the log belongs to, and what that was called before. Not always the identity
-  // file's: a survivor that has not got the record of a recovery yet has had no part in it, and a
-  // wrong one, by a list that was mistyped, can be done again.
+  // The cluster that the log belongs to, and its former ids. Not always those of the identity file:
+  // a survivor without the record of a recovery has had no part in it, so a wrong recovery (the
+  // list was mistyped) can be repeated.
   ClusterId cluster;
   std::vector<ClusterId> former;
   node::SurvivorEnd end;
   Index commit;  // everything up to here is known to be committed; more may be
   raft::SnapshotMark snapshot;
-  std::vector<raft::EntryId> skipped;  // that the snapshot is without
+  std::vector<raft::EntryId> skipped;  // not part of the snapshot
   int64_t last_stamp_ns = 0;
   raft::ConfState conf;  // the newest in the log, committed or not, and its list
   node::MemberList members;
   Index members_index;
-  std::vector<std::string> warnings;  // of what a start would do first
+  std::vector<std::string> warnings;  // what a start would do first
 
   // The log has the record of a recovery that the identity file does not know.
   bool is_interrupted() const;
@@ -65,7 +66,7 @@ struct GivenSurvivor {
   std::string cluster;  // the beginning of its id
   bool only_id = false;
 };
-// Also a node's id alone. kUsage with what is wrong.
+// Also a node's id alone. kUsage: invalid; the text says why.
 Result<GivenSurvivor> parse_survivor(std::string_view text);
 
 struct RecoveryPlan {
@@ -78,22 +79,22 @@ struct RecoveryPlan {
   raft::Entry record;        // is_best
 };
 
-// kUsage: the list of survivors is invalid; kRefused: it does not fit this directory, or there is a
-// majority and nothing to recover.
+// kUsage: the list of survivors is invalid; kRefused: it does not match this directory, or it is a
+// majority, and there is nothing to recover.
 Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
                                    int64_t wall_ns);
 
-// Durable on return. After an error the directory is as before, or is_interrupted(): the same again
-// completes it.
+// Durable on return. After an error the directory is unchanged, or is_interrupted(): repeating the
+// call completes it.
 Result<void> carry_out(storage::FileSystem& files, const std::string& directory,
                        const Survivor& survivor, const RecoveryPlan& plan);
 
-// ---- an entry that the plugin is not given
+// ---- an entry that the plugin does not get
 
 struct SkipPlan {
   raft::EntryId id;
-  bool is_done = false;              // it is skipped already
-  std::optional<raft::Entry> entry;  // where the log has it
+  bool is_done = false;              // it is already skipped
+  std::optional<raft::Entry> entry;  // if the log has it
   std::string notice;                // for the operator; may be empty
 };
 
@@ -105,7 +106,7 @@ struct GivenEntry {
 Result<GivenEntry> parse_entry(std::string_view text);
 std::string entry_text(const raft::EntryId& id);
 
-// kRefused: it cannot be skipped here, and why.
+// kRefused: it cannot be skipped here; the text says why.
 Result<SkipPlan> plan_skip(storage::FileSystem& files, const std::string& directory,
                            const Survivor& survivor, const GivenEntry& given);
 Result<void> carry_out(storage::FileSystem& files, const std::string& directory,

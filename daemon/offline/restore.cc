@@ -51,14 +51,14 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   auto lock = files.lock(data_dir + "/lock");
   if (!lock) return failure(lock.error());
 
-  // Settings that change results are the state's: they stay what they were.
+  // Options and settings that affect results belong to the state, and do not change.
   state->genesis.cluster_id = options.cluster_id;
   if (!options.cluster_name.empty()) state->genesis.cluster_name = options.cluster_name;
   state->genesis.members = {options.founder};
   state->conf = state->genesis.conf();
   state->members = MemberList::of(state->genesis);
   state->sessions = SessionTable();
-  state->skipped.clear();  // their log is not part of this cluster
+  state->skipped.clear();  // that log is not part of this cluster
 
   auto store = storage::SnapshotStore::open(files, data_dir + "/snapshots", {});
   if (!store) return failure(store.error());
@@ -76,7 +76,7 @@ Result<ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
   auto published = (*writer)->finish();
   if (!published) return failure(published.error());
 
-  // A log that begins after it. Nobody of the new cluster has voted yet.
+  // A log that begins after the snapshot. In the new cluster nobody has voted yet.
   storage::Recovered nothing;
   auto log = storage::Log::open(files, data_dir + "/log", {}, raft::SnapshotMark(), nothing);
   if (!log) return failure(log.error());

@@ -1,5 +1,5 @@
-// A snapshot as the beginning of a new cluster: what was saved of an old one continues, under
-// another identity. Offline, with nothing but the file.
+// Starts a new cluster from a snapshot: the saved state of an old cluster continues under another
+// identity. Offline; needs only the file.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace connectd::offline {
 
-// What is in a snapshot file, all of it verified.
+// The contents of a snapshot file, completely verified.
 struct SnapshotDescription {
   storage::SnapshotContent file;
   node::ReplicatedState state;
@@ -22,15 +22,15 @@ Result<SnapshotDescription> describe_snapshot(storage::FileSystem& files, const 
 struct RestoreOptions {
   node::GenesisMember founder;  // with its disk's id and its addresses
   ClusterId cluster_id;         // a fresh one
-  std::string cluster_name;     // empty: as the old cluster's
+  std::string cluster_name;     // empty: that of the old cluster
 };
 
 // Makes `data_dir`, which must be empty or missing, the data directory of a cluster of one member.
 // The plugin's state, its options and the other settings of the old cluster, the applied index, its
-// term, the log's time and the digest go on from the snapshot; the sessions are closed, so that
-// nobody's old request is taken for a new one's repetition. Who belonged to the old cluster is
-// refused by its cluster id. The identity file is written last: without it the directory is none of
-// a node.
+// term, the log's time and the digest continue from the snapshot. The sessions are closed, so that
+// no request of the new cluster is taken for a repetition of an old one. Nodes of the old cluster
+// are refused because of their cluster id. The identity file is written last: without it the
+// directory is not that of a node.
 Result<node::ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
                                                        const std::string& snapshot,
                                                        const std::string& data_dir,

@@ -119,7 +119,7 @@ def test_three_of_five_are_lost_under_load(context):
     check(content(cluster.nodes[best].data_dir) == before, "a question changed the directory")
     text = recover(cluster.nodes[best], "--members", listed, "--yes")
     check(f"The log of node {best}, in this directory, becomes the cluster's log" in text and "ARE GONE" in text and
-          f"Given up for good: {', '.join(map(str, sorted(lost)))}" in text, f"it does not say what is lost: {text}")
+          f"Permanently removed: {', '.join(map(str, sorted(lost)))}" in text, f"it does not say what is lost: {text}")
 
     # The one that was recovered runs, the other was forgotten: it is told so, and stops.
     cluster.start(*alive)
@@ -310,7 +310,7 @@ def skip_on_all(cluster, index):
             continue
         text = recover(node, "--skip-entry", index, "--yes")
         check("66 61 69 6c  |fail|" in text, f"it says {text}")
-        given = re.search(rf"skips from now on the entry ({index}:\d+:\w+)", text)[1]
+        given = re.search(rf"now skips entry ({index}:\d+:\w+)", text)[1]
     check(given is not None, "a majority has what is committed")
     for node in late:
         check("does not have the entry" in recover(node, "--skip-entry", index, "--yes", code=EXIT_NO), "it is told")
@@ -327,7 +327,7 @@ def test_skip_entry_that_fails_the_plugin(context):
     with cluster.line_client(cluster.leader()) as client:
         check(client.call(b"incr") == b"6", "the count goes on")
     cluster.wait_equal()
-    check("skips already" in recover_of_a_stopped(cluster, 1, index), "again")
+    check("already skips" in recover_of_a_stopped(cluster, 1, index), "again")
     # From the log again, and a new member that gets the whole log.
     for node_id in cluster.running():
         cluster.terminate(node_id)
@@ -357,7 +357,7 @@ def test_skip_entry_that_fails_the_plugin(context):
     cluster.terminate(5)
     # What a snapshot covers is part of the state.
     text = recover(cluster.nodes[5], "--skip-entry", index, "--yes")
-    check("skips already" in text, f"of an entry that its snapshot is without: {text}")
+    check("already skips" in text, f"of an entry that its snapshot is without: {text}")
     text = recover(cluster.nodes[5], "--skip-entry", index - 1, "--yes", code=EXIT_NO)
     check("cannot be undone" in text and "member replace 5" in text, f"of one that its snapshot has: {text}")
     cluster.start(5)

@@ -168,7 +168,7 @@ TEST_F(MemberTest, ListShowsTheIndexTheKindsAndTheDisks) {
   EXPECT_THAT(outcome.out, HasSubstr("members of index 7\n"));
   EXPECT_THAT(outcome.out, HasSubstr("n1    voter, leads"));
   EXPECT_THAT(outcome.out, HasSubstr("n3    learner, to be promoted  100       p:3"));
-  EXPECT_THAT(outcome.out, HasSubstr("to come"));
+  EXPECT_THAT(outcome.out, HasSubstr("pending"));
 }
 
 TEST_F(MemberTest, AddWaitsUntilItIsAVoter) {
