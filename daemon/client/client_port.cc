@@ -47,7 +47,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
 
   Result<> listen(const Address& address);
   uint16_t listen_port() const {
-    error_code ignored;  // not open: no port
+    error_code ignored;  // if it is not open there is no port
     return acceptor_.local_endpoint(ignored).port();
   }
   void drain(std::chrono::milliseconds patience, std::function<void()> done);
@@ -79,8 +79,8 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   boost::asio::steady_timer sweep_timer_;
   boost::asio::steady_timer drain_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;
-  // Given up for a moment when no descriptor is left, to accept a connection and close it: what is
-  // not accepted would be reported ready for ever.
+  // A spare descriptor, closed for a moment when none is left, so that a connection can be accepted
+  // and closed: otherwise the socket would be reported ready forever.
   int reserve_ = -1;
   SteadyTime last_warning_{};
   std::function<void()> drained_;
@@ -154,7 +154,7 @@ void ClientPort::Impl::turn_away_one() {
   reserve_ = open_reserve();
 }
 
-// With a word, if the socket takes it at once.
+// With an error text, if the socket accepts it at once.
 void ClientPort::Impl::turn_away(tcp::socket socket) {
   shared_->counters.rejected++;
   warn(fmt::format("client rejected: too many connections open={} client.max_connections={}",
@@ -162,7 +162,7 @@ void ClientPort::Impl::turn_away(tcp::socket socket) {
   std::string text;
   make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
                                       "this node has too many connections");
-  error_code ignored;  // the client is turned away either way
+  error_code ignored;  // the client is rejected in any case
   socket.non_blocking(true, ignored);
   socket.write_some(boost::asio::buffer(text), ignored);
   socket.shutdown(tcp::socket::shutdown_send, ignored);
@@ -189,7 +189,7 @@ void ClientPort::Impl::sweep_later() {
   sweep_timer_.async_wait([self = shared_from_this()](error_code aborted) {
     if (aborted || self->is_stopped_) return;
     SteadyTime now = std::chrono::steady_clock::now();
-    // From the back: who closes is replaced by one that was looked at.
+    // From the end: a connection that closes is replaced by one that was already checked.
     for (size_t i = self->connections_.size(); i-- > 0;) {
       auto connection = self->connections_[i];
       connection->sweep(now);

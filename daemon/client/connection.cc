@@ -11,7 +11,7 @@ namespace {
 
 using boost::system::error_code;
 
-// A client that has gone without a word gives its place back after two minutes.
+// A client that vanished without closing frees its place after two minutes.
 constexpr net::KeepAlive kKeepAlive{.idle_seconds = 60, .interval_seconds = 10, .probes = 6};
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
@@ -47,8 +47,8 @@ void Connection::drain() {
   turn();
 }
 
-// Does all that the conversation wants, and sees to it that something calls this again. Replies may
-// come while requests are submitted; they are sent at this turn's end.
+// Does everything that the conversation wants, and ensures that this is called again. Replies may
+// arrive while requests are submitted; they are sent at the end of this turn.
 void Connection::turn() {
   if (is_in_turn_ || is_closed_) return;
   auto keep = shared_from_this();
@@ -57,7 +57,7 @@ void Connection::turn() {
   Conversation::Wants wants = conversation_.next();
   while (wants.send && !is_waiting_writable_) {
     send();
-    // What was sent may let the conversation go on.
+    // After a send, the conversation may be able to continue.
     wants = conversation_.next();
   }
   is_in_turn_ = false;
@@ -67,7 +67,7 @@ void Connection::turn() {
   if (wants.again) turn_later();
 }
 
-// Behind everybody else who has something to do.
+// After all other connections that have work to do.
 void Connection::turn_later() {
   if (std::exchange(has_turn_later_, true)) return;
   boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {

@@ -56,7 +56,7 @@ Conversation::Wants Conversation::next() {
   Wants wants;
   wants.again = again;
   wants.read = !again && !is_reading_ && !has_ended_ && !is_blocked() && prepare_read();
-  // Replies of several turns leave together, as long as they fit a buffer that is kept.
+  // Replies of several turns are sent together, as long as they fit into the buffer that is kept.
   wants.send = unsent() > 0 && (!again || unsent() >= kKeepOutputBytes);
   return wants;
 }
@@ -81,7 +81,7 @@ bool Conversation::is_native(ByteView start) {
     may_be_native_ = false;
     return false;
   }
-  if (length < magic.size()) return true;  // not yet known
+  if (length < magic.size()) return true;  // not known yet
   shared_.counters.bad_frames++;
   append_own_error(node::ReplyCode::kBadFrame,
                    "this version of connectd does not support the native protocol; use the "
@@ -224,7 +224,7 @@ void Conversation::received(size_t bytes, SteadyTime now) {
   is_reading_ = false;
   last_read_ = now;
   if (is_lingering_) return;
-  // A read that fills the buffer says that more is there than it holds.
+  // A read that fills the buffer indicates that more input is available.
   was_full_ = bytes == capacity_ - end_;
   end_ += bytes;
 }
@@ -240,15 +240,15 @@ void Conversation::read_cancelled() {
   if (held() == 0) resize_input(kIdleInputBytes);
 }
 
-// Makes room for the next read. False: one is in progress, or there is no memory for it, and the
-// connection ends.
+// Makes room for the next read. False: a read is in progress; or there is no memory for it, and
+// the connection ends.
 bool Conversation::prepare_read() {
   if (is_reading_) return false;
   if (begin_ == end_) begin_ = end_ = 0;
   size_t capacity = std::max(capacity_, was_full_ ? kBusyInputBytes : kIdleInputBytes);
   if (held() == 0) capacity = std::min(capacity, kBusyInputBytes);
   if (held() == capacity) {
-    // It grows with what has come, not with what is announced.
+    // The buffer grows with the received bytes, not with an announced length.
     capacity *= 2;
     size_t more = large_part(capacity) - large_part(capacity_);
     if (shared_.large_input_bytes + more > shared_.options.input_bytes_max) {
@@ -300,7 +300,7 @@ void Conversation::close() {
 Conversation::Sweep Conversation::sweep(SteadyTime now) {
   const ClientPortOptions& options = shared_.options;
   if (is_lingering_) {
-    // Also while the client still sends: it has been told, and has had its time.
+    // Even if the client still sends: it has got the error, and its time is over.
     return now - last_send_ > options.linger_time ? Sweep::kClose : Sweep::kNothing;
   }
   if (unsent() > 0 && now - last_send_ > options.stall_timeout) {

@@ -183,9 +183,9 @@ class RealFileSystem final : public FileSystem {
 };
 
 // A classic fcntl() lock: a forked child does not inherit it, where flock() and
-// open-file-description locks go with the descriptor. Its two drawbacks are met here: a process
-// does not exclude itself (locked_ does), and closing any descriptor of the file drops the lock
-// (nobody else opens it).
+// open-file-description locks go with the descriptor. It has two drawbacks: a process does not
+// exclude itself (so locked_ does), and closing any descriptor of the file drops the lock (so
+// nothing else opens it).
 class RealFileSystem::Lock final : public FileLock {
  public:
   Lock(RealFileSystem& files, int descriptor, FileKey key)

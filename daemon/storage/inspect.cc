@@ -116,7 +116,7 @@ Result<void> inspect_segment(const File& file, const std::string& name, uint64_t
     bad.bytes = (more ? record.offset : *size) - bad.offset;
     visitor.on_record(bad);
     if (!more) return {};
-    // A newer one is in front of the reader: the next turn shows it.
+    // The reader is at a newer record: the next iteration shows it.
     if (*next == ReadStatus::kRecord) visitor.on_record(describe(name, record));
   }
 }

@@ -18,19 +18,19 @@
 namespace connectd::storage {
 namespace {
 
-// A longer LogBatch is written as several batches: a prefix of its entries is a state of the log
-// that may stand on the disk, since nothing was acknowledged of it yet.
+// A longer LogBatch is written as several batches: a prefix of its entries is a valid state of the
+// log on disk, because nothing of the batch was acknowledged yet.
 constexpr uint64_t kMaxBatchBytes = 1 << 20;
-// The encoding buffer is written out when it would grow over this.
+// The encoding buffer is written before it would grow beyond this.
 constexpr size_t kMaxBufferBytes = 4 << 20;
 constexpr size_t kMinReadChunkBytes = 64 << 10;
 constexpr size_t kMaxReadChunkBytes = 1 << 20;
-// A new segment is filled and synced by pieces, so that the log's own syncs do not wait for all of
-// it.
+// A new segment is filled and synced in pieces, so that the log's own syncs do not wait for the
+// whole.
 constexpr uint64_t kFillBytes = 4 << 20;
-// Places looked up for one read(): bounds the work under the mutex; read() may return less for it.
+// Anchors looked up for one read(): bounds the work under the mutex, so read() may return less.
 constexpr size_t kMaxAnchorsPerRead = 256;
-// Runs of terms kept before those of compacted entries are dropped.
+// Maximum of term runs before those of compacted entries are dropped.
 constexpr size_t kMaxStaleTermRuns = 256;
 
 constexpr const char* kSpareName = "spare";
@@ -41,7 +41,7 @@ class SegmentedLog final : public Log {
   SegmentedLog(FileSystem& files, std::string directory, LogOptions options)
       : files_(files), directory_(std::move(directory)), options_(options) {}
 
-  // Before any other thread has the log.
+  // No other thread has the log yet.
   Result<void> start(raft::SnapshotMark snapshot, Recovered& recovered) NO_THREAD_SAFETY_ANALYSIS;
 
   Result<void> append(std::span<const LogBatch> batches) override;
@@ -86,11 +86,11 @@ class SegmentedLog final : public Log {
     return reserve_.file == nullptr && !reserve_in_use_;
   }
   Result<void> adopt(const char* name, uint64_t bytes, Segment& segment);
-  // `segment`: spare_ or reserve_, which is set under mutex_.
+  // `segment`: spare_ or reserve_; set under mutex_.
   Result<void> prepare(const char* name, uint64_t bytes, Segment SegmentedLog::*segment);
   Result<Segment> make_segment(const std::string& temporary, uint64_t bytes);
-  // Makes the next segment the current one. `replaced`: what is before it does not count any more;
-  // gets the segments to remove.
+  // Makes the next segment the current one. `replaced`: not null if the log begins anew there; gets
+  // the earlier segments, to be removed.
   Result<void> roll(uint64_t record_bytes, std::vector<uint64_t>* replaced);
   Result<void> append_all(std::span<const LogBatch> batches);
   Result<void> append_part(raft::HardState hard_state, Index replaces_from,
@@ -112,23 +112,23 @@ class SegmentedLog final : public Log {
   const LogOptions options_;
 
   // ---- writer thread
-  Segment current_;              // end: where the next record goes, buffered ones counted
+  Segment current_;              // end: place of the next record, after the buffered ones
   uint64_t durable_offset_ = 0;  // in current_
   Index last_index_;
   raft::HardState hard_state_;
-  std::vector<raft::TermRun> terms_;  // begins with the run of the entry before the first
+  std::vector<raft::TermRun> terms_;  // first: the run of the entry before the first one
   std::vector<uint8_t> buffer_;       // encoded, not written
   size_t buffer_bytes_ = 0;
-  uint64_t buffer_offset_ = 0;  // where it goes
+  uint64_t buffer_offset_ = 0;  // its place in the segment
   bool unsynced_ = false;
   bool sealed_ = true;
   std::optional<Time> idle_since_;
   std::optional<Error> failure_;
-  // append() stopped for want of space: in front of this batch, and this entry of it.
+  // append() stopped for lack of space, before this batch, and this entry of it.
   bool waits_for_space_ = false;
   size_t resume_batch_ = 0;
   size_t resume_entry_ = 0;
-  // Changes of the index since the last sync, in order. A truncation has no place.
+  // Changes of the index since the last sync, in order. A truncation has no offset.
   struct IndexChange {
     Index index;
     uint64_t offset = 0;
@@ -136,17 +136,17 @@ class SegmentedLog final : public Log {
   };
   std::vector<IndexChange> index_changes_;
   // ---- shared
-  Mutex maintenance_mutex_;  // one of compact(), reset() at a time; taken before mutex_
-  // Segments to remove that are no part of the log any more.
+  Mutex maintenance_mutex_;  // for compact() and reset(); locked before mutex_
+  // Segments that no longer belong to the log and must be removed.
   std::vector<uint64_t> removals_left_ GUARDED_BY(maintenance_mutex_);
-  Mutex spare_mutex_;  // one prepare_next_segment() at a time
+  Mutex spare_mutex_;  // for prepare_next_segment()
   mutable Mutex mutex_;
   std::vector<Segment> segments_ GUARDED_BY(mutex_);  // end: durable
   LogIndex index_ GUARDED_BY(mutex_);
   Index first_index_ GUARDED_BY(mutex_){1};
   Index durable_last_ GUARDED_BY(mutex_);
   Segment spare_ GUARDED_BY(mutex_);
-  // roll() has taken it, and its name is still that of the spare.
+  // roll() has taken it, but it still has the name of the spare.
   bool spare_in_use_ GUARDED_BY(mutex_) = false;
   Segment reserve_ GUARDED_BY(mutex_);
   bool reserve_in_use_ GUARDED_BY(mutex_) = false;  // likewise
@@ -203,7 +203,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     }
   }
   if (!sealed_) {
-    // All of it is durable now; without a seal the last batch would stay ambiguous.
+    // Everything is durable now; without a seal the last batch would remain ambiguous.
     idle_since_ = Time{};
     if (auto done = seal_if_idle(Time{} + kSealAfter); !done) return done;
   }
@@ -253,7 +253,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   return {};
 }
 
-// One that an earlier run made is as good as a new one: it was synced before it had its name.
+// A file from an earlier run is as good as a new one: it was synced before it got its name.
 Result<void> SegmentedLog::adopt(const char* name, uint64_t bytes, Segment& segment) {
   auto there = files_.exists(path(name));
   if (!there) return failure(there.error());
@@ -282,7 +282,7 @@ Result<Segment> SegmentedLog::make_segment(const std::string& temporary, uint64_
     if (done) done = (*file)->sync();
   }
   if (!done) {
-    // Most likely the disk is full: give back what was taken. The first error is the one to tell.
+    // Most likely the disk is full: free the space. The first error is the one to report.
     auto removed = files_.remove(temporary);
     (void)removed;
     return failure(done.error());
@@ -313,7 +313,7 @@ Result<void> SegmentedLog::prepare_next_segment() {
   return prepare(kSpareName, options_.segment_bytes, &SegmentedLog::spare_);
 }
 
-// Only making a new file needs space, and only that may fail for want of it with nothing changed.
+// Only creating a file needs space; if that fails for lack of space, nothing has changed.
 Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* replaced) {
   const uint64_t needed = sizeof(SegmentHeader) + record_bytes + kSealRecordBytes;
   Segment next;
@@ -395,14 +395,14 @@ Result<void> SegmentedLog::check_usable() const {
 
 Result<void> SegmentedLog::fail(Error error) {
   if (std::exchange(waits_for_space_, false)) return failure(std::move(error));
-  // In the middle of something: only recovery tells what is on the disk.
+  // In the middle of a change: only recovery can tell what is on disk.
   if (error.kind != ErrorKind::kSyncFailed) error.kind = ErrorKind::kDisk;
   failure_ = error;
   return failure(std::move(error));
 }
 
 uint8_t* SegmentedLog::grow_buffer(size_t bytes) {
-  // Grows to its working size within a few batches; then nothing is allocated any more.
+  // Reaches its working size within a few batches, and then allocates nothing.
   if (buffer_.size() < buffer_bytes_ + bytes) {
     buffer_.resize(std::max(buffer_bytes_ + bytes, buffer_.size() * 2));
   }
@@ -471,7 +471,7 @@ Result<void> SegmentedLog::sync_and_publish() {
   return {};
 }
 
-// One batch on the disk. `replaces_from`: none, or the index of its first entry.
+// Writes one batch. `replaces_from`: none, or the index of its first entry.
 Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replaces_from,
                                        std::span<const raft::Entry> entries, uint64_t entry_bytes) {
   const uint64_t bytes = kBatchRecordBytes + entry_bytes;
@@ -485,8 +485,8 @@ Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replace
   const uint64_t offset = current_.end;
   if (replaces_from) {
     last_index_ = replaces_from - 1;
-    // The run of the entry before the log's first stays; it is lowered only when a suffix is
-    // replaced that begins before it, which the committed entries there forbid.
+    // The run of the entry before the log's first one stays: entries before it are committed, so no
+    // replaced suffix begins there.
     while (terms_.size() > 1 && terms_.back().first >= replaces_from) terms_.pop_back();
     CHECK(terms_.front().first <= last_index_)
         << "entries from " << replaces_from.value() << " are replaced, but the log begins later";
@@ -562,7 +562,7 @@ Result<void> SegmentedLog::append(std::span<const LogBatch> batches) {
   if (auto usable = check_usable(); !usable) return usable;
   if (auto done = append_all(batches); !done) return fail(done.error());
   if (terms_.size() > kMaxStaleTermRuns) {
-    // Of compacted entries one run is enough, the one of the entry before the first.
+    // For compacted entries one run is enough, that of the entry before the first one.
     const Index before_first = first_index() - 1;
     size_t keep = 0;
     while (keep + 1 < terms_.size() && terms_[keep + 1].first <= before_first) ++keep;
@@ -604,8 +604,8 @@ Result<void> SegmentedLog::reset(raft::SnapshotMark mark, raft::HardState hard_s
 
 // ---- compaction
 
-// Removes `ids` and what an earlier failure left. `in_order`: later segments stay, so that no crash
-// may leave a gap: the oldest first, each one durably.
+// Removes `ids`, and those that an earlier failure left. `in_order`: later segments remain, and a
+// crash must not leave a gap, so the oldest is removed first, and each removal is made durable.
 Result<void> SegmentedLog::remove_segments(std::vector<uint64_t> ids, bool in_order) {
   removals_left_.insert(removals_left_.end(), ids.begin(), ids.end());
   while (!removals_left_.empty()) {
@@ -629,7 +629,7 @@ Result<Index> SegmentedLog::compact(Index keep_from) {
     size_t drop = 0;
     Index new_first = first_index_;
     while (drop + 1 < segments_.size()) {
-      // The first entry behind segment `drop`.
+      // The first entry after segment `drop`.
       Index behind = durable_last_ + 1;
       for (size_t i = 0; i < index_.size(); ++i) {
         if (index_.at(i).segment_id > segments_[drop].id) {
@@ -680,7 +680,7 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
   const size_t chunk = std::clamp(max_bytes, kMinReadChunkBytes, kMaxReadChunkBytes);
   std::vector<Range> ranges = ranges_of(from, to);
   if (!ranges.empty()) {
-    // As many as small entries can be; not more than there are.
+    // An upper bound: the number of small entries that fit, and not more than exist.
     const uint64_t there = ranges.back().end - from;
     entries.reserve(std::min<uint64_t>(there, max_bytes / (2 * raft::Entry::kHeaderBytes) + 1));
   }

@@ -9,12 +9,12 @@ namespace connectd::storage {
 namespace {
 
 bool all_zero(const uint8_t* bytes, size_t size) {
-  // A byte equal to its neighbour all along, and the first one zero.
+  // The first byte is zero, and each byte equals the next one.
   return size == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
-// In a record header that is right by its checksum: what only a newer connectd writes. Empty:
-// nothing.
+// Of a record header with a valid checksum: the part that only a newer connectd writes. Empty:
+// none.
 std::string unknown_in_header(const RecordHeader& header) {
   if (header.group != kGroup) return fmt::format("a record of group {}", header.group);
   size_t least = 0;
@@ -65,7 +65,7 @@ Result<bool> RecordReader::ensure(size_t bytes) {
   if (offset_ > limit_ || limit_ - offset_ < bytes) return false;
   if (offset_ >= chunk_offset_ && offset_ + bytes <= chunk_offset_ + chunk_size_) return true;
   size_t wanted = std::min<uint64_t>(std::max(bytes, chunk_bytes_), limit_ - offset_);
-  // Entries that were handed out may still share the old chunk: then it is theirs.
+  // Returned entries may still share the old chunk: then it must not be overwritten.
   if (chunk_ == nullptr || chunk_.use_count() > 1 || chunk_capacity_ < wanted) {
     chunk_ = std::make_shared_for_overwrite<uint8_t[]>(wanted);
     chunk_capacity_ = wanted;
@@ -89,7 +89,7 @@ ReadStatus RecordReader::newer(std::string what) {
 }
 
 Result<ReadStatus> RecordReader::next(Record& record) {
-  record.entry.payload = Slice();  // gives up its share in the chunk
+  record.entry.payload = Slice();  // releases its share of the chunk
   auto there = ensure(sizeof(RecordHeader));
   if (!there) return failure(there.error());
   if (!*there) return ReadStatus::kEnd;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kRecoveryChunkBytes = 1 << 20;
 
-// What a batch changes, held back until all of it is known to be valid.
+// A batch's changes, not applied until the whole batch is known to be valid.
 struct PendingBatch {
   raft::HardState hard_state;
   Index replaces_from;
@@ -27,7 +27,7 @@ struct PendingBatch {
   uint32_t seen = 0;
   uint64_t seen_bytes = 0;
   Term last_term;
-  std::vector<Anchor> places;  // of its entries, thinned out
+  std::vector<Anchor> places;  // of some of its entries
   std::vector<raft::TermRun> terms;
   std::vector<RecoveredEntry> special_entries;
 };
@@ -50,12 +50,12 @@ class Recovery {
     SegmentHeader header{};
     std::string why_invalid;
   };
-  // Where the valid records of a segment end, and what stands after them.
+  // Where the valid records of a segment end, and what follows them.
   struct Tail {
     bool clean = true;  // zeros to the segment's end
     uint64_t offset = 0;
     std::string why;
-    std::string lost;  // which entries an incomplete batch was to hold
+    std::string lost;  // the entries of an incomplete batch
   };
 
   std::string path(uint64_t id) const { return directory_ + "/" + segment_name(id); }
@@ -69,8 +69,8 @@ class Recovery {
   bool begin_batch(const Record& record, PendingBatch& batch) const;
   static bool add_entry(const Record& record, PendingBatch& batch, uint64_t segment_id);
   void finish_batch(PendingBatch& batch, uint64_t segment_id);
-  // A valid batch or seal behind `offset` says that this place was durable. kMismatch: a newer
-  // connectd wrote there; what its records say of it, this one cannot read.
+  // True if a later valid batch or seal shows that this place was durable. kMismatch: a newer
+  // connectd wrote there, and this version cannot read its records.
   Result<bool> was_durable(const Found& found, uint64_t scan_from, uint64_t offset);
   Result<void> make_durable(const Tail& tail);
 
@@ -119,7 +119,7 @@ Result<void> Recovery::open_segment(uint64_t id, Found& found) {
   return {};
 }
 
-// Segments from the newest one that begins a log to the last; removes what does not count.
+// Finds the segments from the newest one that begins a log to the last; removes older ones.
 Result<void> Recovery::find_segments() {
   auto names = files_.list(directory_);
   if (!names) return failure(names.error());
@@ -143,7 +143,7 @@ Result<void> Recovery::find_segments() {
     if (!found.why_invalid.empty() && !is_last) {
       return damage(found.segment.id, 0, found.why_invalid);
     }
-    // A file whose size is not what its valid header says was not left so by a crash.
+    // A crash does not leave a file whose size differs from that in its valid header.
     if (!found.why_invalid.empty() && found.header.checksum != 0 &&
         found.header.checksum ==
             struct_checksum(found.header, position_seed(found.segment.id, 0))) {
@@ -156,7 +156,7 @@ Result<void> Recovery::find_segments() {
     --first;
     if (begins) break;
   }
-  // Older than where the log begins: left over from a replacement by a snapshot.
+  // Before the beginning of the log: left over when a snapshot replaced the log.
   for (size_t i = 0; i < first; ++i) {
     if (auto done = files_.remove(path(ids[i])); !done) return done;
     removed = true;
@@ -166,7 +166,7 @@ Result<void> Recovery::find_segments() {
 }
 
 // The last segment's header is unreadable. It was durable before the file had its name; so this is
-// damage if anything after it says that it was in use, and otherwise a segment that was never used.
+// damage if a record after it shows that the segment was in use; otherwise it was never used.
 Result<void> Recovery::drop_torn_last_segment() {
   if (found_.empty() || found_.back().why_invalid.empty()) return {};
   Found& last = found_.back();
@@ -232,7 +232,7 @@ bool Recovery::add_entry(const Record& record, PendingBatch& batch, uint64_t seg
   }
   const raft::EntryKind kind = record.entry.kind;
   if (raft::row_of(kind).payload != raft::EntryPayload::kOpaque) {
-    // A copy: a share would keep the reader's whole chunk.
+    // A copy, because a shared slice would keep the reader's whole chunk.
     batch.special_entries.push_back(
         {record.index, record.term, kind, Slice::copy_of(record.entry.payload.view())});
   }
@@ -250,7 +250,7 @@ void Recovery::finish_batch(PendingBatch& batch, uint64_t segment_id) {
     std::erase_if(state_.special_entries,
                   [&](const RecoveredEntry& entry) { return entry.index >= batch.first; });
     if (batch.first < state_.first_index) {
-      // What stood here was in segments that are compacted away.
+      // The replaced entries were in segments that compaction has removed.
       state_.first_index = batch.first;
       state_.before_first_term = batch.previous_term;
       state_.terms = {{batch.first - 1, batch.previous_term}};
@@ -366,8 +366,8 @@ Result<bool> Recovery::was_durable(const Found& found, uint64_t scan_from, uint6
   }
 }
 
-// What was read may be in the page cache only: a write whose sync failed stays readable there until
-// it is dropped. Writing it again makes it dirty again.
+// The data may be in the page cache only: after a failed sync it stays readable there until the
+// page is dropped. Writing it again makes the page dirty again.
 Result<void> Recovery::make_durable(const Tail& tail) {
   Segment& last = state_.segments.back();
   std::vector<uint8_t> bytes;
@@ -399,7 +399,7 @@ Result<void> Recovery::run() {
   state_.first_index = state_.last_index + 1;
   state_.before_first_term = Term(origin.last_term);
   state_.hard_state = {Term(origin.hard_term), NodeId(origin.hard_vote), Index(origin.hard_commit)};
-  // The entry before the first stands in the list of terms while the log is read.
+  // While the log is read, the list of terms includes the entry before the first one.
   state_.terms = {{state_.last_index, Term(origin.last_term)}};
 
   Tail tail;
@@ -422,8 +422,8 @@ Result<void> Recovery::run() {
         tail.lost.empty() ? "no complete entry is lost" : tail.lost + " are dropped"));
   }
   for (Found& found : found_) state_.segments.push_back(std::move(found.segment));
-  // Terms of the log's own entries only: the run of the entry before the first is shortened or
-  // goes.
+  // Keep only the terms of the log's own entries: shorten or remove the run of the entry before the
+  // first one.
   if (!state_.terms.empty() && state_.terms.front().first < state_.first_index) {
     const bool reaches_in =
         state_.last_index >= state_.first_index &&

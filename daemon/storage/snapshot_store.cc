@@ -18,8 +18,8 @@
 namespace connectd::storage {
 namespace {
 
-// A snapshot is synced bit by bit as it is written: a sync of the log waits behind one of these.
-// The own one by so little that who writes meanwhile hardly notices (docs/performance.md).
+// A snapshot is synced in small pieces while it is written, because a sync of the log waits for
+// the sync in progress. A local snapshot uses the smallest ones (docs/performance.md).
 constexpr uint64_t kSyncEveryBytes = 256 << 10;
 constexpr uint64_t kSyncReceivedBytes = 4 << 20;
 
@@ -38,7 +38,7 @@ std::string snapshot_name(raft::SnapshotMark mark) {
   return fmt::format("{:016x}-{:016x}.snapshot", mark.index.value(), mark.term.value());
 }
 
-// Numbers of 16 hexadecimal digits with '-' between, then the suffix; nothing else.
+// Parses numbers of 16 hexadecimal digits separated by '-', followed by the suffix.
 template <size_t kCount>
 std::optional<std::array<uint64_t, kCount>> numbers_of(std::string_view name,
                                                        std::string_view suffix) {
@@ -69,7 +69,7 @@ std::optional<raft::SnapshotMark> mark_of(std::string_view name) {
   return raft::SnapshotMark{Index((*numbers)[0]), Term((*numbers)[1])};
 }
 
-// The name of a part says what it is a part of: there is no second file to be kept in step.
+// The name of a part identifies the whole file, so no second file has to be kept consistent.
 std::string partial_name(const wire::SnapshotFile& file) {
   return fmt::format("{:016x}-{:016x}-{:016x}-{:016x}.partial", file.mark.index.value(),
                      file.mark.term.value(), file.bytes, file.checksum);
@@ -84,7 +84,7 @@ std::optional<wire::SnapshotFile> partial_of(std::string_view name) {
 
 // ---- reading
 
-// Walks through the blocks of a file and checks each.
+// Iterates over the blocks of a file and verifies each.
 class BlockReader {
  public:
   BlockReader(std::unique_ptr<File> file, std::string path)
@@ -120,10 +120,11 @@ class BlockReader {
     return {};
   }
 
-  // Whether next() gives the plain bytes. Without, it only checks the stored ones.
+  // Whether next() decompresses. If not, it only verifies the stored bytes.
   void set_unpacks(bool on) { unpacks_ = on; }
 
-  // The next block of metadata or stream, in plain(); false: the trailer was read, all is well.
+  // Reads the next block of metadata or stream into plain(); false: the trailer was read, the file
+  // is valid.
   Result<bool> next() {
     BlockHeader block{};
     auto got = file_->read_at(offset_,
@@ -189,11 +190,11 @@ class BlockReader {
   uint64_t stream_blocks() const { return stream_blocks_; }
   uint64_t metadata_bytes() const { return metadata_seen_; }
   raft::SnapshotMark mark() const { return {Index(header_.index), Term(header_.term)}; }
-  // Once the trailer was read.
+  // Valid after the trailer was read.
   wire::SnapshotFile file() const { return {mark(), file_bytes_, chain_}; }
-  uint64_t offset() const { return offset_; }  // behind the blocks that were read
+  uint64_t offset() const { return offset_; }  // after the blocks that were read
 
-  // To the beginning, to read it all again.
+  // Returns to the beginning.
   void rewind() {
     offset_ = sizeof header_;
     chain_ = header_.checksum;
@@ -208,7 +209,7 @@ class BlockReader {
                                path_, what, offset_, path_));
   }
 
-  // Right by its checksum, and unknown.
+  // The checksum is valid, but the kind is unknown.
   tl::unexpected<Error> newer(std::string_view what) const {
     return failure(
         ErrorKind::kNewerVersion,
@@ -250,7 +251,7 @@ class BlockReader {
   std::vector<uint8_t> plain_;
 };
 
-// Opens a file and reads all of it. `metadata`: where to put that; may be null.
+// Opens and verifies a whole file. `metadata`: gets the metadata; may be null.
 Result<std::unique_ptr<BlockReader>> open_verified(FileSystem& files, const std::string& path,
                                                    std::string* metadata) {
   auto file = files.open(path, OpenMode::kRead);
@@ -341,7 +342,7 @@ class Store final : public SnapshotStore {
   Store(FileSystem& files, std::string directory, SnapshotOptions options)
       : files_(files), directory_(std::move(directory)), options_(options) {}
 
-  // Before any other thread has the store.
+  // No other thread has the store yet.
   Result<void> start() NO_THREAD_SAFETY_ANALYSIS;
 
   std::vector<SnapshotInfo> list() const override {
@@ -365,7 +366,7 @@ class Store final : public SnapshotStore {
   size_t block_bytes() const { return options_.block_bytes; }
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
   std::string temporary_path() { return path(fmt::format("{}.tmp", next_temporary_++)); }
-  // Gives a finished, synced file its name, and drops the oldest over the limit.
+  // Gives a finished and synced file its name, and removes the oldest ones beyond the limit.
   Result<SnapshotInfo> publish(const std::string& temporary, raft::SnapshotMark mark,
                                uint64_t file_bytes);
 
@@ -388,7 +389,7 @@ class TemporaryFile {
   ~TemporaryFile() {
     if (file_ == nullptr) return;
     file_.reset();
-    // What cannot be removed now is removed at the next start.
+    // If this fails, the next start removes it.
     auto removed = store_.files().remove(path_);
     (void)removed;
   }
@@ -524,7 +525,7 @@ class Writer final : public SnapshotWriter {
   const int level_;
   const size_t block_bytes_;
   std::unique_ptr<ZSTD_CCtx, FreeCompressor> context_;
-  std::vector<uint8_t> plain_;  // of the stream, less than a block
+  std::vector<uint8_t> plain_;  // of the stream, less than one block
   std::vector<uint8_t> compressed_;
   uint64_t chain_ = 0;
   uint64_t stream_bytes_ = 0;
@@ -533,7 +534,7 @@ class Writer final : public SnapshotWriter {
 
 class Receiver final : public SnapshotReceiver {
  public:
-  // `received` bytes of the file are there and good.
+  // `received`: valid bytes that the file already has.
   Receiver(Store& store, std::unique_ptr<File> file, const wire::SnapshotFile& identity,
            uint64_t received)
       : store_(store),
@@ -601,8 +602,8 @@ class Receiver final : public SnapshotReceiver {
   uint64_t synced_;
 };
 
-// How much of the file is whole, by the checksums of its blocks. What is behind that was cut off by
-// the end of the process, or lost with the power; it comes again.
+// The size of the valid beginning of the file, by the checksums of its blocks. What follows was cut
+// off by the end of the process or by a power failure, and is sent again.
 uint64_t whole_bytes(FileSystem& files, const std::string& path) {
   auto file = files.open(path, OpenMode::kRead);
   if (!file) return 0;
@@ -622,7 +623,7 @@ Result<void> Store::start() {
   if (!names) return failure(names.error());
   for (const std::string& name : *names) {
     auto part = partial_of(name);
-    // Of two parts, which a crash between two steps of receive() may leave, the newer one counts.
+    // A crash between two steps of receive() may leave two parts: the newer one counts.
     if (part && (!partial_ || partial_->mark.index < part->mark.index)) std::swap(part, partial_);
     if (name.ends_with(".tmp")) {
       if (auto done = files_.remove(path(name)); !done) return done;
@@ -641,8 +642,8 @@ Result<void> Store::start() {
   std::sort(published_.begin(), published_.end(), [](const SnapshotInfo& a, const SnapshotInfo& b) {
     return a.mark.index > b.mark.index;
   });
-  // A name that is seen need not be on the disk: the sync behind its rename may have failed. The
-  // log will be cut on the strength of it.
+  // A visible name is not always on disk: the sync after its rename may have failed. And the log is
+  // compacted because the snapshot exists.
   return files_.sync_directory(directory_);
 }
 
@@ -708,7 +709,7 @@ Result<std::unique_ptr<SnapshotReceiver>> Store::receive(const wire::SnapshotFil
 void Store::drop_partial() {
   std::optional<wire::SnapshotFile> part = partial();
   if (!part) return;
-  // What cannot be removed now is removed when the next one comes, or at the next start.
+  // If this fails, the next part or the next start removes it.
   if (auto removed = files_.remove(path(partial_name(*part))); !removed) return;
   MutexLock lock(mutex_);
   partial_.reset();

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kNotFound = static_cast<size_t>(-1);
 
-// Where `byte` is in buffer[from..], or kNotFound.
+// The position of `byte` in buffer[from..], or kNotFound.
 size_t find_byte(ByteView buffer, size_t from, char byte) {
   if (from >= buffer.size()) return kNotFound;
   const void* found = std::memchr(buffer.data() + from, byte, buffer.size() - from);
@@ -21,7 +21,7 @@ size_t find_byte(ByteView buffer, size_t from, char byte) {
   return static_cast<size_t>(static_cast<const uint8_t*>(found) - buffer.data());
 }
 
-// One line, for a protocol whose errors end at the line's end.
+// Makes the text one line, for a protocol in which the end of a line ends an error.
 void append_line_text(std::string& out, std::string_view text) {
   for (char c : text) out.push_back(c == '\r' || c == '\n' ? ' ' : c);
 }
@@ -36,13 +36,13 @@ Parsed need_more(size_t wanted, size_t consumed = 0) {
 
 // ---- bytes that are meant for another port
 
-// A web page can have a browser send HTTP to any port, with a body of its choice: what follows such
+// A web page can make a browser send HTTP to any port, with a body of its choice: what follows such
 // a line must never be taken for requests.
 constexpr std::string_view kIsHttp =
     "this port does not speak HTTP; HTTP has a port of its own, see listen.http";
 constexpr std::string_view kIsProxyHeader =
     "the PROXY protocol is not supported: turn it off in the proxy that connects";
-constexpr std::string_view kHttpVersion = " HTTP/1.1";  // in its length and form
+constexpr std::string_view kHttpVersion = " HTTP/1.1";  // this form and length
 
 // "POST / HTTP/1.1", or the end of such a line.
 bool ends_as_http(std::string_view line) {
@@ -115,7 +115,7 @@ class LineParser final : public FrameParser {
   }
 
  private:
-  // Of the first line, also where it is skipped.
+  // The end of the first line, even if that is skipped.
   void keep_tail(std::string_view piece) {
     if (!is_first_line_) return;
     tail_ += piece.substr(piece.size() - std::min(piece.size(), kTailBytes));
@@ -125,7 +125,7 @@ class LineParser final : public FrameParser {
   static constexpr size_t kTailBytes = kHttpVersion.size() + 1;  // and a "\r"
 
   const size_t max_request_;
-  size_t searched_ = 0;  // no "\n" before this place
+  size_t searched_ = 0;  // no "\n" before this position
   bool skipping_ = false;
   bool is_first_line_ = true;
   std::string tail_;
@@ -264,11 +264,11 @@ bool equals_ignoring_case(ByteView bytes, std::string_view upper) {
   return true;
 }
 
-// What the framing answers itself.
+// Commands that the framing answers itself.
 enum class OwnCommand : uint8_t { kQuit, kReset, kMulti, kExec, kDiscard };
 struct OwnCommandRow {
   std::string_view name;
-  std::string_view wrong_arity;  // the answer to arguments; empty: takes any
+  std::string_view wrong_arity;  // the answer if there are arguments; empty: any are accepted
   OwnCommand command;
 };
 constexpr OwnCommandRow kOwnCommands[] = {
@@ -279,9 +279,9 @@ constexpr OwnCommandRow kOwnCommands[] = {
     {"DISCARD", "-ERR wrong number of arguments for 'discard' command\r\n", OwnCommand::kDiscard},
 };
 
-// An array is read element by element: at_ is where the parse stands in the buffer, so that bytes
-// that trickle in are looked at once. Over max_request the rest of the array is skipped as it
-// comes.
+// An array is parsed element by element: at_ is the position in the buffer, so that bytes that
+// trickle in are parsed only once. Beyond max_request the rest of the array is skipped as it
+// arrives.
 class RespParser final : public FrameParser {
  public:
   explicit RespParser(size_t max_request) : max_request_(max_request) {}
@@ -326,14 +326,14 @@ class RespParser final : public FrameParser {
     append_line_text(out, text);
     out.append("\r\n");
   }
-  // Clients know Redis' words.
+  // Clients know the texts of Redis.
   void append_broken(std::string& out, std::string_view, std::string_view text) const override {
     append_error(out, "ERR Protocol error:", text);
   }
 
  private:
-  // Reads "<c><number>\r\n" at at_. Nothing: more bytes are needed, or (text_ is set) it is broken.
-  // At most `limit`. As in Redis: no leading zeros, no "+".
+  // Reads "<c><number>\r\n" at at_. Nothing: more bytes are needed, or (text_ is set) it is
+  // invalid. At most `limit`. As in Redis: no leading zeros, no "+".
   std::optional<int64_t> read_count(ByteView buffer, size_t limit) {
     size_t end = find_byte(buffer, std::max(searched_, at_), '\n');
     if (end == kNotFound ? buffer.size() - at_ > kMaxCountBytes : end - at_ > kMaxCountBytes) {
@@ -412,7 +412,7 @@ class RespParser final : public FrameParser {
     return whole(buffer.first(length), buffer.subspan(first_at_, first_size_), elements_, length);
   }
 
-  // While skipping, what has been looked at is dropped, and the buffer stays small.
+  // While skipping, parsed bytes are dropped, so that the buffer stays small.
   Parsed need_more_of(ByteView buffer, size_t wanted) {
     if (!skipping_ && wanted <= max_request_ + kFrameSlackBytes) return need_more(wanted);
     skipping_ = true;
@@ -434,7 +434,7 @@ class RespParser final : public FrameParser {
     }
     searched_ = 0;
     const std::string_view line = as_text(buffer.first(end));
-    // Headers of HTTP may come behind a first line that was none of a browser's.
+    // HTTP headers may follow a first line that did not look like a browser's.
     const std::string_view why = is_first_line_         ? why_foreign(line)
                                  : is_host_header(line) ? kIsHttp
                                                         : std::string_view();
@@ -474,8 +474,8 @@ class RespParser final : public FrameParser {
     return {.outcome = ParseOutcome::kRequest, .consumed = consumed, .bytes = request};
   }
 
-  // The commands behind a MULTI are meant to happen together or not at all: as it is refused, so
-  // are they.
+  // The commands after a MULTI must be executed together or not at all: MULTI is refused, so they
+  // are, too.
   Parsed answer(OwnCommand command, size_t consumed) {
     const bool was_in_multi = in_refused_multi_;
     in_refused_multi_ = command == OwnCommand::kMulti;
@@ -505,7 +505,7 @@ class RespParser final : public FrameParser {
   }
 
   const size_t max_request_;
-  size_t at_ = 0;        // everything before it in the buffer is understood
+  size_t at_ = 0;        // everything before it is parsed
   size_t searched_ = 0;  // no "\n" between at_ and here
   bool in_array_ = false;
   bool in_bulk_ = false;

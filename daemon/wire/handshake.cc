@@ -34,7 +34,7 @@ bool contains(const std::vector<ClusterId>& ids, const ClusterId& id) {
   return std::ranges::find(ids, id) != ids.end();
 }
 
-// The cluster of `behind` was recovered, and it belongs to what the cluster was before.
+// `behind` belongs to the former id of a cluster that was recovered.
 std::string recovered_text(const Hello& behind, const Hello& ahead) {
   return fmt::format(
       "cluster \"{}\" lost its majority and was recovered, as cluster id {}. Node {} belongs to "
@@ -112,7 +112,7 @@ std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
                               "{} {}: install a version of the plugin that covers both",
                               mine.plugin_name, them, levels_text(theirs), me, levels_text(mine)));
   }
-  // Only who is behind is refused: the other side must not be told that it does not fit.
+  // Only a node that is behind is refused. It must not refuse the other side.
   if (mine.feature_level > theirs.feature_level_max) {
     return refuse(
         RefusalCode::kPluginLevel,

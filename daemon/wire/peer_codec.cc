@@ -35,14 +35,14 @@ tl::unexpected<Error> malformed_handshake(std::string_view what, const ByteReade
 
 // ---- writing
 
-// Room for the header; what follows is the body.
+// Reserves the header; the body follows.
 size_t begin_frame(std::string& out) {
   size_t start = out.size();
   out.append(kFrameHeaderBytes, '\0');
   return start;
 }
 
-// Fills in the header. False, and the frame is gone, when the body is over `limit`.
+// Fills in the header. False: the body exceeds `limit`, and the frame was removed.
 bool end_frame(std::string& out, size_t start, FrameType type, size_t limit) {
   size_t length = out.size() - start - kFrameHeaderBytes;
   if (length > limit) {
@@ -199,7 +199,7 @@ FrameType write(Writer& out, const DiskReport& m) {
   return FrameType::kDiskReport;
 }
 
-// What the body will be, roughly: enough to grow `out` once for a large frame.
+// Estimates the size of the body, so that `out` grows only once for a large frame.
 size_t payload_bytes(const PeerMessage& message) {
   size_t total = 0;
   if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
@@ -222,7 +222,7 @@ size_t payload_bytes(const PeerMessage& message) {
 
 // ---- reading
 
-// A ByteReader over a Slice, which can hand out parts of it.
+// A ByteReader over a Slice that can return parts of it.
 class Reader {
  public:
   explicit Reader(const Slice& body) : body_(body), reader_(body.view()) {}
@@ -282,7 +282,7 @@ std::string newer_text() {
       CONNECTD_VERSION, raft::highest_feature_level());
 }
 
-// Why the header, in front of what is left, is not taken. Checksum first, then kind.
+// Why the entry whose header was just read is rejected. Checksum first, then kind.
 std::string refused_entry(const Reader& in, ByteView header) {
   const size_t length = load_le<uint32_t>(header.data() + 52);
   if (length > in.left()) return "invalid entry header";
@@ -292,7 +292,7 @@ std::string refused_entry(const Reader& in, ByteView header) {
                      what, newer_text());
 }
 
-// Empty: fine, as far as it goes. (What is too short shows in in.ok().)
+// Empty: no error so far. (If bytes are missing, in.ok() is false.)
 std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
   auto count = in.number<uint32_t>();
   if (count > in.left() / kEntryHeaderBytes) return "the entry count is larger than the frame";
@@ -659,7 +659,7 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   hello.cluster_name = in.counted(kMaxNameBytes);
   hello.plugin_name = in.counted(kMaxNameBytes);
   if (!in.ok()) return malformed_handshake("hello", in);
-  // They may be missing: then nothing is said.
+  // Optional: they may be missing.
   if (in.left() > 0) {
     hello.peer_address = in.counted(kMaxNameBytes);
     hello.client_address = in.counted(kMaxNameBytes);

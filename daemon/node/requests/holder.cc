@@ -8,7 +8,7 @@
 namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
-// Reads that the apply thread has at a time, of all streams: so many that they never hold up the
+// Maximum of reads on the apply thread, of all streams together: so few that they never delay the
 // writes for long.
 constexpr size_t kReadsExecuting = 4096;
 constexpr std::string_view kStopping = "this node is stopping; use another one";
@@ -26,7 +26,7 @@ Holder::~Holder() { *link_ = nullptr; }
 
 // ---- streams
 
-// What a client's connection has of its stream.
+// The part of a stream that a client's connection has.
 class Holder::StreamHandle final : public RequestStream {
  public:
   StreamHandle(std::shared_ptr<Holder*> link, StreamPtr stream)
@@ -100,12 +100,12 @@ void Holder::submit(const StreamPtr& stream, ByteView request, const ReadOptions
 
 void Holder::resume(const StreamPtr& stream) {
   note_ready(stream);
-  // The time that the client took for itself is not the cluster's.
+  // The time for which the client did not read its replies does not count.
   stream->renew(now_ + limits_.request_timeout);
   move_along(stream);
 }
 
-// Starts what the barrier lets through, and delivers what is answered.
+// Starts the requests that the barrier permits, and delivers replies.
 void Holder::move_along(const StreamPtr& stream) {
   while (auto started = stream->start_next()) {
     RequestRef ref{stream, started->ordinal};
@@ -153,7 +153,7 @@ void Holder::applied(SessionId session, Sequence sequence, Index index, int32_t 
 }
 
 void Holder::state_replaced(std::optional<Sequence> last) {
-  // The replies of what the snapshot covers were never seen here.
+  // This node never saw the replies of the writes that the snapshot covers.
   answer_all(writes_.state_replaced(last), ReplyCode::kUnknown,
              "the node caught up by a snapshot and lost track of the outcome");
 }
@@ -166,7 +166,7 @@ void Holder::read_done(const RequestRef& ref, const Reply& reply) {
   note_ready(ref.stream);
 }
 
-// An answer lets its stream start what waited behind the barrier, which may be another write.
+// A reply lets its stream start the next request, which may be another write.
 void Holder::refuse_queued(ReplyCode code, std::string_view text) {
   for (auto refs = writes_.take_queued(); !refs.empty(); refs = writes_.take_queued()) {
     answer_all(std::move(refs), code, text);
@@ -179,7 +179,7 @@ Outgoing& Holder::advance(Time now) {
   now_ = now;
   outgoing_.clear();
   expire();
-  // Also what has just come back, because its session was closed before it was applied.
+  // Including writes just returned because their session was closed before they were applied.
   if (!disk_full_.empty()) refuse_queued(ReplyCode::kDiskFull, disk_full_);
   writes_.forward_queued(now, !disk_full_.empty(), outgoing_);
   reads_.ask(has_leader_, now, outgoing_);
@@ -197,7 +197,7 @@ void Holder::expire() {
   expire_queued();
   if (now_ < next_expiry_) return;
   next_expiry_ = now_ + kExpiryInterval;
-  // An answer starts what waited after it on its connection, and that may be over its time, too.
+  // A reply starts the next request of its connection, which may have expired, too.
   size_t before = 0;
   do {
     before = held_;
@@ -235,7 +235,7 @@ void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
 }
 
 void Holder::end_replies() {
-  // A handler may close its stream, or submit again; what that replies to comes next turn.
+  // A handler may close its stream, or submit a request; replies to those follow in the next turn.
   std::vector<StreamPtr> streams;
   streams.swap(replied_);
   for (auto& stream : streams) stream->end_replies();
@@ -258,7 +258,7 @@ void Holder::refuse_writes(const std::string& why) {
 
 void Holder::shut_down() {
   stopping_ = true;
-  // An answer lets its stream start what waited behind the barrier, which is refused in its turn.
+  // A reply lets its stream start the next request, which is rejected in the next iteration.
   for (bool any = true; any;) {
     auto writes = writes_.take_queued();
     auto reads = reads_.take_unasked();

@@ -8,10 +8,11 @@
 
 namespace connectd::node {
 namespace {
-// Read indexes that were learned and not reached yet; beyond them the newest takes the last place.
+// Maximum of read indexes that are known and not reached yet; beyond it the newest one is merged
+// into the last.
 constexpr size_t kMaxComing = 64;
 
-// Moves what is over its time out of `tasks`.
+// Moves expired reads out of `tasks`.
 std::vector<ReadTask> take_late(std::vector<ReadTask>& tasks, Time now) {
   auto late = std::stable_partition(tasks.begin(), tasks.end(),
                                     [&](const ReadTask& task) { return task.deadline > now; });
@@ -51,7 +52,7 @@ void Reads::add(ReadTask task, bool local) {
 
 void Reads::ask(bool has_leader, Time now, Outgoing& out) {
   for (auto& [context, batch] : batches_) {
-    // The question or its answer was lost.
+    // The request or its answer was lost.
     if (has_leader && now - batch.asked >= limits_.retry_interval) {
       batch.asked = now;
       out.questions.push_back({context, batch.lease});
@@ -59,13 +60,13 @@ void Reads::ask(bool has_leader, Time now, Outgoing& out) {
   }
   for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now);
   if (!has_leader) return;
-  // First those that a lease may answer: the answer to a round is good for them, too.
+  // Lease reads first: the answer to a later round is valid for them, too.
   if (!new_lease_reads_.empty()) ask_for(std::exchange(new_lease_reads_, {}), true, now, out);
   if (!new_reads_.empty()) ask_for(std::exchange(new_reads_, {}), false, now, out);
   bool too_old = false;
   for (ReadTask& task : stale_reads_) too_old |= !is_fresh(task);
   if (age_context_ != 0 || !too_old) return;
-  // One question for all of them; its answer makes the state fresh when it is reached.
+  // One request for all of them; the state is fresh when it reaches the answer's index.
   age_context_ = next_context_;
   ask_for({}, false, now, out);
 }
@@ -78,16 +79,16 @@ void Reads::ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Outgoing&
 
 void Reads::read_index(uint64_t context, Index index) {
   auto found = batches_.find(context);
-  if (found == batches_.end()) return;  // answered twice, or given up
-  // An index that a lease may have given is worth what clocks are worth. It answers lease reads and
-  // tells nothing else: neither how fresh this state is, nor what waits for a round.
+  if (found == batches_.end()) return;  // answered twice, or expired
+  // An index that may come from a lease depends on clocks. It answers lease reads only: neither the
+  // age of this state nor reads that wait for a round may depend on it.
   const bool lease = found->second.lease;
   if (!lease) {
     learn_age(found->second.first_asked, index);
     if (context >= age_context_) age_context_ = 0;
   }
-  // An index is good for all reads that were asked for before it, too. So reads are executed in the
-  // order in which they came, and no stream sees an older state after a newer one.
+  // An index is valid for all earlier batches, too. So reads are executed in the order in which
+  // they arrived, and no stream sees an older state after a newer one.
   if (!indexed_reads_.empty()) index = std::max(index, indexed_reads_.rbegin()->first);
   std::vector<ReadTask> tasks;
   for (auto it = batches_.begin(); it != batches_.end() && it->first <= context;) {
@@ -104,7 +105,7 @@ void Reads::read_index(uint64_t context, Index index) {
 void Reads::read_dropped(uint64_t context, Time now) {
   auto found = batches_.find(context);
   if (found == batches_.end()) return;
-  // Asked again at the next turn with a leader, no sooner than a little later.
+  // Repeated at the next turn with a leader, after a short pause.
   found->second.asked = now - limits_.retry_interval + limits_.tick;
 }
 
@@ -121,7 +122,7 @@ void Reads::take_reached(Index handed, std::vector<ReadTask>& out) {
 // Once `index` is reached, the state has every write that was acknowledged before `asked`.
 void Reads::learn_age(Time asked, Index index) {
   if (coming_.size() >= kMaxComing || (!coming_.empty() && coming_.back().index >= index)) {
-    // The later of the two covers both, as soon as it is reached.
+    // The later of the two covers both when it is reached.
     coming_.back() = {asked, std::max(coming_.back().index, index)};
   } else {
     coming_.push_back({asked, index});

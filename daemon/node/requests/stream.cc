@@ -7,8 +7,8 @@
 
 namespace connectd::node {
 namespace {
-// Reads of one stream that the apply thread has at a time: as many as are likely to give this many
-// bytes of replies, so that a client that does not take them is noticed before there are many.
+// Limits the reads of one stream on the apply thread to about this many bytes of replies, so that
+// a client that does not read its replies is noticed early.
 constexpr size_t kReplyBytes = 256 << 10;
 constexpr size_t kReadsMax = 256;
 }  // namespace
@@ -34,8 +34,8 @@ void Stream::push(plugin::RequestKind kind, Slice request, const ReadOptions& re
   bytes_ += cost;
 }
 
-// Reads of one level, with the same bounds, are executed in the order in which they came. Those
-// of others go ways of their own, and a later one could meet an older state.
+// Reads of one level and with the same bounds are executed in the order in which they arrived.
+// Between different levels there is no order, and a later read could see an older state.
 bool Stream::runs_with(const Slot& slot) const {
   if (running_kind_ != slot.kind) return false;
   return slot.kind != plugin::RequestKind::kRead || running_read_ == slot.read;

@@ -9,8 +9,8 @@
 namespace connectd::node {
 
 void Writes::add(RequestRef ref, Slice request, Time deadline) {
-  // By deadline: one that waited behind its stream's barrier goes before younger ones. Within a
-  // stream deadlines rise, so its order stays.
+  // Ordered by deadline: a write that waited at its stream's barrier precedes newer ones. Within a
+  // stream the deadlines rise, so its order does not change.
   auto place = queued_.end();
   while (place != queued_.begin() && std::prev(place)->deadline > deadline) --place;
   queued_.insert(place, Write{std::move(ref), std::move(request), deadline});
@@ -43,7 +43,7 @@ void Writes::reopen() {
 
 void Writes::session_opened(SessionId id, uint64_t incarnation) {
   if (incarnation != incarnation_) {
-    // A former life of this node. Its open came late: it closed the session of this one.
+    // A late open from before a restart of this node: it closed the current session.
     if (session_open_) reopen();
     return;
   }
@@ -52,8 +52,8 @@ void Writes::session_opened(SessionId id, uint64_t incarnation) {
   open_sent_ = false;
   next_sequence_ = Sequence(1);
   numbered_bytes_ = 0;
-  // All earlier sessions of this node are closed: what was not applied so far never will be. It
-  // goes again, before what came after it.
+  // All earlier sessions of this node are closed: writes not applied so far never will be. They are
+  // sent again, before all newer ones.
   while (!numbered_.empty()) {
     Write& last = numbered_.back();
     if (!last.answered) queued_.push_front(std::move(last));
@@ -117,7 +117,7 @@ void Writes::open_session(Time now, Outgoing& out) {
   hand_to_leader(std::move(proposals), out);
 }
 
-// As many as one message takes and the credit allows.
+// As many as fit into one message and the credit allows.
 std::vector<raft::Proposal> Writes::number_next() {
   std::vector<raft::Proposal> proposals;
   size_t bytes = 0;
