@@ -5,7 +5,7 @@
     scripts/check-clang.py threads            who may touch what on which thread, and under which lock:
                                               -Wthread-safety on daemon/{base,node,raft,storage,...}
     scripts/check-clang.py tidy               clang-tidy on what has changed since the merge base with
-                                              origin/main (where that is HEAD itself: since ten commits ago)
+                                              origin/main (where that is HEAD itself: since fifty commits ago)
     scripts/check-clang.py tidy --all         clang-tidy on all files but the tests
     scripts/check-clang.py self-test          format and threads catch a deliberate violation
 
@@ -119,11 +119,15 @@ def changed_since(base):
     if not base:
         head, base = git("rev-parse", "HEAD"), git("merge-base", "origin/main", "HEAD")
         if not base or base == head:
-            base = git("rev-list", "--max-count=11", "HEAD").splitlines()[-1:]
+            base = git("rev-list", "--max-count=51", "HEAD").splitlines()[-1:]
             base = base[0] if base else ""
     if not base:
         sys.exit("check-clang.py: no commit to compare with: --base COMMIT, or --all")
-    return base, set(git("diff", "--name-only", "--diff-filter=d", base).splitlines())
+    changed = git("diff", "--name-only", "--diff-filter=d", base).splitlines()
+    # What changed last comes first: a run that ends early has seen the newest files.
+    newest = git("log", "--format=", "--name-only", f"{base}..HEAD").splitlines()
+    uncommitted = git("diff", "--name-only", "--diff-filter=d", "HEAD").splitlines()
+    return base, sorted(changed, key=(uncommitted + newest + changed).index)
 
 
 def check_tidy(arguments):
@@ -133,7 +137,8 @@ def check_tidy(arguments):
         print(f"clang-tidy: all {len(chosen)} files")
     else:
         base, changed = changed_since(arguments.base)
-        chosen = sorted(file for file in commands if file.endswith(".cc") and file in changed and not file.startswith("tests/"))
+        chosen = [file for file in changed
+                  if file in commands and file.endswith(".cc") and not file.startswith("tests/")]
         print(f"clang-tidy: {len(chosen)} files have changed since {base[:12]}")
     clang_tidy, begun, left = tool("clang-tidy"), time.monotonic(), []
 
