@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread_role.h"
 #include "node/parts.h"
 #include "wire/transport.h"
 
@@ -42,6 +43,7 @@ class Node final : public Service, public wire::TransportHandler {
 
   // ---- Service, TransportHandler (loop thread)
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override {
+    loop_.check();
     return holder_->open_stream(handler);
   }
   Framing framing() const override { return framing_of(*host_.plugin); }
@@ -53,6 +55,7 @@ class Node final : public Service, public wire::TransportHandler {
   // Call it with the time of arrival before delivering events. Then turn(), with the same or a
   // later time.
   void set_now(const Now& now) {
+    loop_.check();
     now_ = now;
     holder_->set_now(now.time);
   }
@@ -142,7 +145,10 @@ class Node final : public Service, public wire::TransportHandler {
 
  private:
   Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts);
-  void step(raft::Event event) { core_->step(std::move(event), now_); }
+  void step(raft::Event event) {
+    loop_.check();
+    core_->step(std::move(event), now_);
+  }
   void propose(raft::EntryKind kind);
 
   // The path of a write.
@@ -173,6 +179,7 @@ class Node final : public Service, public wire::TransportHandler {
   ChangeOutcome carry_out(const Membership::Decision& decision);
   Snapshots::View snapshot_view() const;
 
+  const ThreadRole loop_{"loop"};
   const NodeId self_;
   const Genesis genesis_;
   const Host host_;

@@ -5,12 +5,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/types.h"
 #include "raft/types.h"
 
@@ -92,18 +92,18 @@ class StatusBoard {
  public:
   // The loop publishes on every change that people wait for and at least once a second.
   void publish(std::shared_ptr<const StatusSnapshot> status) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_ = std::move(status);
   }
   // Null until the first publish().
   std::shared_ptr<const StatusSnapshot> read() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return status_;
   }
 
  private:
-  mutable std::mutex mutex_;
-  std::shared_ptr<const StatusSnapshot> status_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const StatusSnapshot> status_ GUARDED_BY(mutex_);
 };
 
 }  // namespace connectd::node

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace connectd::sim {
 namespace {
 
@@ -100,7 +102,7 @@ struct FaultyFileSystem::State {
     bool sticky = false;
   };
 
-  std::mutex mutex;
+  Mutex mutex;  // guards all that follows
   Random random;
   std::map<std::string, Directory> directories;
   std::vector<Change> changes;  // not synced, in order
@@ -158,7 +160,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
         writable_(writable) {}
 
   Result<size_t> read_at(uint64_t offset, std::span<uint8_t> to) const override {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (int e = begin(FileCall::kRead)) return io_failure("read", path_, e);
     if (offset >= inode_->cached.size()) return size_t{0};
     size_t size = std::min<uint64_t>(to.size(), inode_->cached.size() - offset);
@@ -172,7 +174,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
     return write(FileCall::kFill, offset, nullptr, bytes);
   }
   Result<void> sync() override {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (int e = begin(FileCall::kSync)) {
       if (!state_->is_off()) inode_->clear_dirty();
       return io_failure("sync", path_, e, ErrorKind::kSyncFailed);
@@ -181,7 +183,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
     return {};
   }
   Result<uint64_t> size() const override {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (epoch_ != state_->epoch) return io_failure("read the status of", path_, EBADF);
     return inode_->cached.size();
   }
@@ -193,7 +195,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
   }
   // A failing write leaves a random part of itself.
   Result<void> write(FileCall call, uint64_t offset, const uint8_t* bytes, uint64_t size) {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     int error_number = begin(call);
     if (error_number == EBADF) return io_failure("write to", path_, error_number);
     if (!writable_) return io_failure("write to", path_, EBADF);
@@ -223,7 +225,7 @@ class FaultyFileSystem::HeldLock final : public storage::FileLock {
   HeldLock(std::shared_ptr<State> state, std::string path)
       : state_(std::move(state)), path_(std::move(path)), epoch_(state_->epoch) {}
   ~HeldLock() override {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (epoch_ == state_->epoch) state_->locks.erase(path_);
   }
 
@@ -244,7 +246,7 @@ FaultyFileSystem::~FaultyFileSystem() = default;
 FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& options) {
   State& s = *state_;
   CrashDamage damage;
-  std::lock_guard lock(s.mutex);
+  MutexLock lock(s.mutex);
   for (const Change& change : s.changes) {
     if (!s.random.chance(options.keep_name_percent)) {
       ++damage.names_lost;
@@ -285,83 +287,83 @@ FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& option
 }
 
 void FaultyFileSystem::restart_process() {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   ++state_->epoch;
   state_->power_off_at = 0;
   state_->locks.clear();
 }
 
 void FaultyFileSystem::fail_nth(FileCall call, uint64_t nth, int error_number, bool sticky) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   const auto i = static_cast<size_t>(call);
   state_->failures[i] = {state_->calls[i] + nth, error_number, sticky};
   state_->failure_hit = false;
 }
 
 void FaultyFileSystem::fail_nth_change(uint64_t nth, int error_number, bool sticky) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->change_failure = {state_->change_calls + nth, error_number, sticky};
   state_->failure_hit = false;
 }
 
 void FaultyFileSystem::clear_failures() {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->failures = {};
   state_->change_failure = {};
   if (!state_->is_off()) state_->power_off_at = 0;
 }
 
 void FaultyFileSystem::power_off_at_change(uint64_t nth) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->power_off_at = state_->change_calls + nth;
   state_->failure_hit = false;
 }
 
 bool FaultyFileSystem::failure_hit() const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->failure_hit;
 }
 
 uint64_t FaultyFileSystem::calls(FileCall call) const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->calls[static_cast<size_t>(call)];
 }
 
 uint64_t FaultyFileSystem::changes() const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->change_calls;
 }
 
 void FaultyFileSystem::set_capacity(uint64_t bytes) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->capacity = bytes;
 }
 
 void FaultyFileSystem::set_free(uint64_t bytes) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->capacity = state_->used + bytes;
 }
 
 bool FaultyFileSystem::is_off() const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->is_off();
 }
 
 // ---- looking and meddling
 
 std::string FaultyFileSystem::content(const std::string& path) const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   auto inode = state_->find(path);
   return inode ? inode->cached : std::string();
 }
 
 bool FaultyFileSystem::has(const std::string& path) const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->find(path) != nullptr;
 }
 
 std::vector<std::string> FaultyFileSystem::names(const std::string& directory) const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   std::vector<std::string> names;
   for (const auto& [name, inode] : state_->directories[clean(directory)].cached) {
     names.push_back(name);
@@ -370,7 +372,7 @@ std::vector<std::string> FaultyFileSystem::names(const std::string& directory) c
 }
 
 void FaultyFileSystem::put(const std::string& path, std::string content) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   auto inode = std::make_shared<Inode>();
   inode->durable = content;
   inode->cached = std::move(content);
@@ -382,7 +384,7 @@ void FaultyFileSystem::put(const std::string& path, std::string content) {
 }
 
 void FaultyFileSystem::erase(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (auto old = state_->find(path)) state_->used -= old->cached.size();
   auto& directory = state_->directories[parent_of(path)];
   directory.cached.erase(name_of(path));
@@ -390,7 +392,7 @@ void FaultyFileSystem::erase(const std::string& path) {
 }
 
 void FaultyFileSystem::flip(const std::string& path, uint64_t offset, uint8_t mask) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   auto inode = state_->find(path);
   if (!inode) return;
   if (offset < inode->cached.size()) {
@@ -402,7 +404,7 @@ void FaultyFileSystem::flip(const std::string& path, uint64_t offset, uint8_t ma
 }
 
 void FaultyFileSystem::copy_sector(const std::string& path, uint64_t from, uint64_t to) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   auto inode = state_->find(path);
   if (!inode) return;
   for (std::string* content : {&inode->cached, &inode->durable}) {
@@ -414,7 +416,7 @@ void FaultyFileSystem::copy_sector(const std::string& path, uint64_t from, uint6
 
 std::unique_ptr<FaultyFileSystem> FaultyFileSystem::clone(uint64_t seed) const {
   auto copy = std::make_unique<FaultyFileSystem>(seed);
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   std::map<Inode*, std::shared_ptr<Inode>> copies;
   auto copied = [&](const std::shared_ptr<Inode>& inode) {
     auto& slot = copies[inode.get()];
@@ -439,7 +441,7 @@ std::unique_ptr<FaultyFileSystem> FaultyFileSystem::clone(uint64_t seed) const {
 
 Result<std::unique_ptr<storage::File>> FaultyFileSystem::open(const std::string& path,
                                                               storage::OpenMode mode) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (int e = state_->count(FileCall::kOpen)) return io_failure("open", path, e);
   auto directory = state_->directories.find(parent_of(path));
   if (directory == state_->directories.end()) return io_failure("open", path, ENOENT);
@@ -461,7 +463,7 @@ Result<std::unique_ptr<storage::File>> FaultyFileSystem::open(const std::string&
 
 // Within one directory, which is all that is used.
 Result<void> FaultyFileSystem::rename(const std::string& from, const std::string& to) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (int e = state_->count(FileCall::kRename)) return io_failure("rename", from, e);
   auto inode = state_->find(from);
   if (!inode) return io_failure("rename", from, ENOENT);
@@ -475,7 +477,7 @@ Result<void> FaultyFileSystem::rename(const std::string& from, const std::string
 }
 
 Result<void> FaultyFileSystem::remove(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (int e = state_->count(FileCall::kRemove)) return io_failure("remove", path, e);
   auto inode = state_->find(path);
   if (!inode) return io_failure("remove", path, ENOENT);
@@ -486,7 +488,7 @@ Result<void> FaultyFileSystem::remove(const std::string& path) {
 }
 
 Result<void> FaultyFileSystem::sync_directory(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   const std::string directory = clean(path);
   const int error_number = state_->count(FileCall::kSyncDirectory);
   if (error_number != 0)
@@ -501,7 +503,7 @@ Result<void> FaultyFileSystem::sync_directory(const std::string& path) {
 }
 
 Result<void> FaultyFileSystem::make_directory(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (int e = state_->count(FileCall::kMakeDirectory))
     return io_failure("create directory", path, e);
   for (std::string part = clean(path); part != "/" && part != "."; part = parent_of(part)) {
@@ -511,7 +513,7 @@ Result<void> FaultyFileSystem::make_directory(const std::string& path) {
 }
 
 Result<std::vector<std::string>> FaultyFileSystem::list(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (int e = state_->count(FileCall::kList)) return io_failure("list", path, e);
   auto found = state_->directories.find(clean(path));
   if (found == state_->directories.end()) return io_failure("list", path, ENOENT);
@@ -521,17 +523,17 @@ Result<std::vector<std::string>> FaultyFileSystem::list(const std::string& path)
 }
 
 Result<bool> FaultyFileSystem::exists(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->find(path) != nullptr || state_->directories.contains(clean(path));
 }
 
 Result<uint64_t> FaultyFileSystem::free_bytes(const std::string&) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->capacity - std::min(state_->capacity, state_->used);
 }
 
 Result<std::unique_ptr<storage::FileLock>> FaultyFileSystem::lock(const std::string& path) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (!state_->locks.insert(path).second) {
     return failure(ErrorKind::kLocked, fmt::format("{} is locked by this process already", path));
   }

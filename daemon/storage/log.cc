@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/thread_role.h"
 #include "storage/format.h"
 #include "storage/log_index.h"
 #include "storage/record_reader.h"
@@ -46,7 +47,10 @@ class SegmentedLog final : public Log {
 
   Result<void> append(std::span<const LogBatch> batches) override;
   Result<void> seal_if_idle(Time now) override;
-  bool wants_seal() const override { return !sealed_; }
+  bool wants_seal() const override {
+    writer_.check();
+    return !sealed_;
+  }
   Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) override;
 
   Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const override;
@@ -91,18 +95,19 @@ class SegmentedLog final : public Log {
   Result<Segment> make_segment(const std::string& temporary, uint64_t bytes);
   // Makes the next segment the current one. `replaced`: not null if the log begins anew there; gets
   // the earlier segments, to be removed.
-  Result<void> roll(uint64_t record_bytes, std::vector<uint64_t>* replaced);
-  Result<void> append_all(std::span<const LogBatch> batches);
+  Result<void> roll(uint64_t record_bytes, std::vector<uint64_t>* replaced) REQUIRES(writer_);
+  Result<void> append_all(std::span<const LogBatch> batches) REQUIRES(writer_);
   Result<void> append_part(raft::HardState hard_state, Index replaces_from,
-                           std::span<const raft::Entry> entries, uint64_t entry_bytes);
-  void encode_entry(const raft::Entry& entry);
-  uint8_t* grow_buffer(size_t bytes);
+                           std::span<const raft::Entry> entries, uint64_t entry_bytes)
+      REQUIRES(writer_);
+  void encode_entry(const raft::Entry& entry) REQUIRES(writer_);
+  uint8_t* grow_buffer(size_t bytes) REQUIRES(writer_);
   void encode_header(uint8_t* at, RecordKind kind, uint64_t offset, Index index, Term term,
-                     size_t body_bytes) const;
-  Result<void> write_buffer();
-  Result<void> sync_and_publish();
-  Result<void> check_usable() const;
-  Result<void> fail(Error error);
+                     size_t body_bytes) const REQUIRES(writer_);
+  Result<void> write_buffer() REQUIRES(writer_);
+  Result<void> sync_and_publish() REQUIRES(writer_);
+  Result<void> check_usable() const REQUIRES(writer_);
+  Result<void> fail(Error error) REQUIRES(writer_);
   Result<void> remove_segments(std::vector<uint64_t> ids, bool in_order)
       REQUIRES(maintenance_mutex_);
   std::vector<Range> ranges_of(Index from, Index to) const;
@@ -111,30 +116,32 @@ class SegmentedLog final : public Log {
   const std::string directory_;
   const LogOptions options_;
 
-  // ---- writer thread
-  Segment current_;              // end: place of the next record, after the buffered ones
-  uint64_t durable_offset_ = 0;  // in current_
-  Index last_index_;
-  raft::HardState hard_state_;
-  std::vector<raft::TermRun> terms_;  // first: the run of the entry before the first one
-  std::vector<uint8_t> buffer_;       // encoded, not written
-  size_t buffer_bytes_ = 0;
-  uint64_t buffer_offset_ = 0;  // its place in the segment
-  bool unsynced_ = false;
-  bool sealed_ = true;
-  std::optional<Time> idle_since_;
-  std::optional<Error> failure_;
+  // ---- of the writer thread
+  ThreadRole writer_{"log writer"};
+  Segment current_ GUARDED_BY(writer_);  // end: place of the next record, after the buffered ones
+  uint64_t durable_offset_ GUARDED_BY(writer_) = 0;  // in current_
+  Index last_index_ GUARDED_BY(writer_);
+  raft::HardState hard_state_ GUARDED_BY(writer_);
+  // First: the run of the entry before the first one.
+  std::vector<raft::TermRun> terms_ GUARDED_BY(writer_);
+  std::vector<uint8_t> buffer_ GUARDED_BY(writer_);  // encoded, not written
+  size_t buffer_bytes_ GUARDED_BY(writer_) = 0;
+  uint64_t buffer_offset_ GUARDED_BY(writer_) = 0;  // its place in the segment
+  bool unsynced_ GUARDED_BY(writer_) = false;
+  bool sealed_ GUARDED_BY(writer_) = true;
+  std::optional<Time> idle_since_ GUARDED_BY(writer_);
+  std::optional<Error> failure_ GUARDED_BY(writer_);
   // append() stopped for lack of space, before this batch, and this entry of it.
-  bool waits_for_space_ = false;
-  size_t resume_batch_ = 0;
-  size_t resume_entry_ = 0;
+  bool waits_for_space_ GUARDED_BY(writer_) = false;
+  size_t resume_batch_ GUARDED_BY(writer_) = 0;
+  size_t resume_entry_ GUARDED_BY(writer_) = 0;
   // Changes of the index since the last sync, in order. A truncation has no offset.
   struct IndexChange {
     Index index;
     uint64_t offset = 0;
     bool truncates = false;
   };
-  std::vector<IndexChange> index_changes_;
+  std::vector<IndexChange> index_changes_ GUARDED_BY(writer_);
   // ---- shared
   Mutex maintenance_mutex_;  // for compact() and reset(); locked before mutex_
   // Segments that no longer belong to the log and must be removed.
@@ -559,6 +566,7 @@ Result<void> SegmentedLog::append_all(std::span<const LogBatch> batches) {
 }
 
 Result<void> SegmentedLog::append(std::span<const LogBatch> batches) {
+  writer_.check();
   if (auto usable = check_usable(); !usable) return usable;
   if (auto done = append_all(batches); !done) return fail(done.error());
   if (terms_.size() > kMaxStaleTermRuns) {
@@ -572,6 +580,7 @@ Result<void> SegmentedLog::append(std::span<const LogBatch> batches) {
 }
 
 Result<void> SegmentedLog::seal_if_idle(Time now) {
+  writer_.check();
   if (auto usable = check_usable(); !usable) return usable;
   if (sealed_) return {};
   if (!idle_since_) idle_since_ = now;
@@ -591,6 +600,7 @@ Result<void> SegmentedLog::seal_if_idle(Time now) {
 }
 
 Result<void> SegmentedLog::reset(raft::SnapshotMark mark, raft::HardState hard_state) {
+  writer_.check();
   if (auto usable = check_usable(); !usable) return usable;
   MutexLock one_at_a_time(maintenance_mutex_);
   last_index_ = mark.index;
