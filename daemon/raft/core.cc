@@ -366,6 +366,9 @@ void Core::truncate_log(Index from) {
 void Core::conf_changed() {
   if (Leader* leader = leading()) {
     leader->set_members(conf(), log_.last_index() + 1, now_.time);
+  } else if (campaigning() != nullptr && !may_campaign()) {
+    // The snapshot that was installed during the campaign says that this node is no voter.
+    leave_role();
   }
 }
 

@@ -1003,6 +1003,31 @@ TEST(Snapshot, AnOlderOneChangesNothing) {
   EXPECT_EQ(host.core->last_index(), Index(3));
 }
 
+// Thesis §4.2.1. A transfer goes on while its receiver campaigns: nobody told it of the new leader.
+TEST(Snapshot, EndsTheCampaignOfANodeThatIsNoVoter) {
+  const ConfState others{{NodeId(2), NodeId(3)}, {}, {NodeId(1)}};
+  Host pre({1}, 1);
+  pre.time_out();
+  ASSERT_EQ(pre.core->role(), Role::kPreCandidate);
+  pre.step(SnapshotInstalled{{Index(3), Term(1)}, others, 2});
+  EXPECT_EQ(pre.core->role(), Role::kFollower);
+
+  Host host({1}, 1);
+  host.time_out();
+  host.receive(2, 2, PreVoteResponse{true});
+  host.persist();
+  ASSERT_EQ(host.core->role(), Role::kCandidate);
+  host.step(SnapshotInstalled{{Index(3), Term(1)}, others, 2});
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  host.receive(2, 2, VoteResponse{true, 1});
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+
+  Host voter({1}, 1);
+  voter.time_out();
+  voter.step(SnapshotInstalled{{Index(3), Term(1)}, three(), 2});
+  EXPECT_EQ(voter.core->role(), Role::kPreCandidate);
+}
+
 // Catalogue B31: an append that reaches back into what the snapshot covers.
 TEST(Snapshot, AnAppendMayBeginBehindTheSnapshot) {
   Host host({}, 2);
