@@ -52,6 +52,7 @@ class SegmentedLog final : public Log {
     return !sealed_;
   }
   Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) override;
+  void become_writer() override { writer_.hand_over(); }
 
   Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const override;
 

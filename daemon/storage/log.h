@@ -109,6 +109,8 @@ class Log {
   // Drops all entries and begins an empty log after an installed snapshot. Durable on return. It
   // waits for a running compact(). Writer thread. After kNoSpace: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
+  // The calling thread is the writer thread from now on: no other one is in a function above.
+  virtual void become_writer() {}
 
   // Reads durable entries `[from, to)`: at least one, then at most `max_bytes` (by Entry::weight),
   // with verified checksums. Stops at the end of the log. Empty when `from` is compacted or

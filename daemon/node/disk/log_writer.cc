@@ -51,8 +51,9 @@ bool LogWriter::poll_once() {
 }
 
 void LogWriter::run() {
-  writer_.hand_over();  // this thread is the writer now, not the one that polled
+  writer_.hand_over();  // this thread is the writer now, not the one that polled or opened the log
   writer_.check();
+  log_.become_writer();
   Time retry_at{};
   while (queue_.wait_and_drain_for(fresh_, kIdleInterval)) {
     take(fresh_);
