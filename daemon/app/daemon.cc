@@ -133,7 +133,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   void publish_status();
   void call(std::string request, const node::ReadOptions& read,  // HTTP thread
             std::function<void(admin::CallResult)> done);
-  void start_call(std::string request, const node::ReadOptions& read,
+  void start_call(const std::string& request, const node::ReadOptions& read,
                   std::function<void(admin::CallResult)> done);
   admin::ServerHooks http_hooks();
   void change_members(node::MemberChange change,  // HTTP thread
@@ -292,10 +292,12 @@ Result<void> Daemon::Impl::open_ports() {
 
 admin::ServerHooks Daemon::Impl::http_hooks() {
   admin::ServerHooks hooks;
-  hooks.call = [this](std::string request, const node::ReadOptions& read, auto done) {
+  hooks.call = [this](std::string request, const node::ReadOptions& read,
+                      std::function<void(admin::CallResult)> done) {
     call(std::move(request), read, std::move(done));
   };
-  hooks.change_members = [this](node::MemberChange change, auto done) {
+  hooks.change_members = [this](node::MemberChange change,
+                                std::function<void(node::ChangeOutcome)> done) {
     change_members(std::move(change), std::move(done));
   };
   hooks.change_setting = [this](admin::SettingChange setting, auto done) {
@@ -308,8 +310,9 @@ admin::ServerHooks Daemon::Impl::http_hooks() {
   };
   hooks.snapshots.take = [this](auto done) { take_snapshot(std::move(done)); };
   hooks.snapshots.list = [this](auto done) { list_snapshots(std::move(done)); };
-  hooks.snapshots.read = [this](admin::SnapshotPiece piece, auto done) {
-    snapshot_port_->read(std::move(piece), std::move(done));
+  hooks.snapshots.read = [this](admin::SnapshotPiece piece,
+                                const admin::SnapshotDone<std::string>& done) {
+    snapshot_port_->read(std::move(piece), done);
   };
   return hooks;
 }
@@ -463,7 +466,7 @@ void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
     return;
   }
   asio::post(io_, [this, request = std::move(request), read, done = std::move(done)]() mutable {
-    start_call(std::move(request), read, std::move(done));
+    start_call(request, read, std::move(done));
   });
 }
 
@@ -499,11 +502,11 @@ void Daemon::Impl::list_snapshots(admin::SnapshotDone<admin::SnapshotList> done)
     for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
       list.snapshots.push_back({info.name, info.mark.index, info.mark.term, info.file_bytes, 0});
     }
-    snapshot_port_->list(std::move(list), std::move(done));
+    snapshot_port_->list(std::move(list), done);
   });
 }
 
-void Daemon::Impl::start_call(std::string request, const node::ReadOptions& read,
+void Daemon::Impl::start_call(const std::string& request, const node::ReadOptions& read,
                               std::function<void(admin::CallResult)> done) {
   auto counted = [this, done = std::move(done)](admin::CallResult result) {
     calls_.fetch_sub(1);

@@ -45,7 +45,8 @@ SnapshotPort::~SnapshotPort() {
 
 bool SnapshotPort::submit(Task task) { return queue_.push(std::move(task)); }
 
-void SnapshotPort::list(admin::SnapshotList list, admin::SnapshotDone<admin::SnapshotList> done) {
+void SnapshotPort::list(admin::SnapshotList list,
+                        const admin::SnapshotDone<admin::SnapshotList>& done) {
   const bool taken = submit([this, list = std::move(list), done]() mutable {
     for (admin::SnapshotList::Listed& snapshot : list.snapshots) {
       std::error_code ec;
@@ -60,7 +61,7 @@ void SnapshotPort::list(admin::SnapshotList list, admin::SnapshotDone<admin::Sna
   if (!taken) done(overloaded());
 }
 
-void SnapshotPort::read(admin::SnapshotPiece piece, admin::SnapshotDone<std::string> done) {
+void SnapshotPort::read(admin::SnapshotPiece piece, const admin::SnapshotDone<std::string>& done) {
   const bool taken = submit([this, piece = std::move(piece), done] { done(read_piece(piece)); });
   if (!taken) done(overloaded());
 }

@@ -37,8 +37,8 @@ class SnapshotPort final {
 
   // Any thread. `done` is called on the port's thread, or at once when too much is asked for.
   // Adds the ages of the files.
-  void list(admin::SnapshotList list, admin::SnapshotDone<admin::SnapshotList> done);
-  void read(admin::SnapshotPiece piece, admin::SnapshotDone<std::string> done);
+  void list(admin::SnapshotList list, const admin::SnapshotDone<admin::SnapshotList>& done);
+  void read(admin::SnapshotPiece piece, const admin::SnapshotDone<std::string>& done);
 
  private:
   struct Reader {

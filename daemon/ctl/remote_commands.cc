@@ -369,7 +369,7 @@ ExitCode call_command(Context& context) {
                          outcome.error().text);
       continue;
     }
-    bool plugins_own = outcome->header("x-connect-status") != "";
+    bool plugins_own = !outcome->header("x-connect-status").empty();
     if (outcome->status == 200 || plugins_own) return print_reply(context, *outcome);
     bool last = &endpoint == &context.endpoints.back();
     if (code_of(*outcome) == "SHUTDOWN" && !last) continue;  // it was not forwarded

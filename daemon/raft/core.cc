@@ -126,7 +126,8 @@ void Core::on(Propose& event) {
     return;
   }
   for (Proposal& proposal : event.proposals) {
-    append_own(*leader, proposal.kind, std::move(proposal));
+    const EntryKind kind = proposal.kind;
+    append_own(*leader, kind, std::move(proposal));
   }
 }
 

@@ -48,7 +48,7 @@ class ClientLink final : private client::ConversationDriver,
   // client.
   ClientLink(node::Service& node, const client::ClientPortOptions& options, size_t socket_bytes,
              Random& random, Owner& owner, const Timeline& timeline);
-  ~ClientLink();
+  ~ClientLink() override;
 
   // ---- the client
   // Sends a request; its reply must come after those of all earlier requests.

@@ -21,7 +21,7 @@ void Simulation::Impl::every(Fault fault, Duration low, Duration high,
   if (!active_.has(fault)) return;
   Random& random = fault_random_[static_cast<size_t>(fault)];
   auto again = std::make_shared<std::function<void()>>();
-  *again = [this, &random, low, high, inject, self = std::weak_ptr(again)] {
+  *again = [this, &random, low, high, inject = std::move(inject), self = std::weak_ptr(again)] {
     if (!faults_on_ || stopped()) return;
     inject(random);
     timeline_.after(draw(random, low, high), [next = self.lock()] { (*next)(); });

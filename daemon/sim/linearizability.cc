@@ -237,7 +237,8 @@ void PartSearch::put_hinted_unknown_first(Frame& frame, uint64_t before) {
   if (best == kNone || !may_take_effect(unknown_[best])) return;
   size_t known_moves = frame.moves.size();
   try_effect(frame, best, false);
-  std::ranges::rotate(frame.moves, frame.moves.begin() + static_cast<ptrdiff_t>(known_moves));
+  std::rotate(frame.moves.begin(), frame.moves.begin() + static_cast<ptrdiff_t>(known_moves),
+              frame.moves.end());
 }
 
 // Whether an unknown write was called before the first open operation returned, and is not behind
@@ -284,7 +285,7 @@ void PartSearch::make_unknown_moves(Frame& frame) {
     return !next_states_.empty();
   };
   CHECK_EQ(frame.next, 0u);
-  std::ranges::stable_partition(frame.moves, makes_way);
+  std::stable_partition(frame.moves.begin(), frame.moves.end(), makes_way);
 }
 
 void PartSearch::use(uint32_t kind, int change) {

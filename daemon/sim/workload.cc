@@ -93,8 +93,8 @@ Result<std::vector<std::string>> Workload::parse_templates(std::string_view text
   return templates;
 }
 
-Result<std::unique_ptr<Workload>> Workload::make(std::shared_ptr<const plugin::Plugin> plugin,
-                                                 std::vector<std::string> templates) {
+Result<std::unique_ptr<Workload>> Workload::make(
+    const std::shared_ptr<const plugin::Plugin>& plugin, std::vector<std::string> templates) {
   if (templates.empty()) {
     auto found = known().find(plugin->name());
     if (found == known().end()) {

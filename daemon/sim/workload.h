@@ -24,7 +24,7 @@ class Workload {
   // `templates`: requests in which {n} becomes a number that no other request of the run has, and
   // {k} one of a few small numbers. Empty: those for this plugin, by its name. kUsage when there
   // are none for it, kPlugin when the plugin fails to classify one.
-  static Result<std::unique_ptr<Workload>> make(std::shared_ptr<const plugin::Plugin> plugin,
+  static Result<std::unique_ptr<Workload>> make(const std::shared_ptr<const plugin::Plugin>& plugin,
                                                 std::vector<std::string> templates);
   // Lines of a file, with \r, \n, \t, \xHH and \\ understood; empty lines and those that begin
   // with '#' are skipped. kMalformed with the line's number.

@@ -129,7 +129,7 @@ Result<void> inspect_log(FileSystem& files, const std::string& directory, Record
   for (const std::string& name : *names) {
     const uint64_t id = segment_id_of(name);
     if (id == 0) continue;
-    auto file = files.open(directory + "/" + name, OpenMode::kRead);
+    auto file = files.open(fmt::format("{}/{}", directory, name), OpenMode::kRead);
     if (!file) return failure(file.error());
     if (auto done = inspect_segment(**file, name, id, visitor); !done) return done;
   }

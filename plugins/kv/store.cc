@@ -19,6 +19,7 @@ constexpr size_t kSlackBytesMax = 1024;
 // The random bytes the kernel gives every process at its start.
 uint64_t process_seed() {
   uint64_t seed = 0;
+  // getauxval() gives addresses as numbers. NOLINTNEXTLINE(performance-no-int-to-ptr)
   if (const auto* bytes = reinterpret_cast<const void*>(getauxval(AT_RANDOM))) {
     std::memcpy(&seed, bytes, sizeof seed);
   }

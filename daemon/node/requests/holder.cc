@@ -136,7 +136,8 @@ void Holder::answer(const RequestRef& ref, const Reply& reply) {
   move_along(ref.stream);
 }
 
-void Holder::answer_all(std::vector<RequestRef> refs, ReplyCode code, std::string_view text) {
+void Holder::answer_all(const std::vector<RequestRef>& refs, ReplyCode code,
+                        std::string_view text) {
   for (const RequestRef& ref : refs) answer(ref, Reply{code, as_bytes(text), false, 0, Index()});
 }
 
@@ -169,7 +170,7 @@ void Holder::read_done(const RequestRef& ref, const Reply& reply) {
 // A reply lets its stream start the next request, which may be another write.
 void Holder::refuse_queued(ReplyCode code, std::string_view text) {
   for (auto refs = writes_.take_queued(); !refs.empty(); refs = writes_.take_queued()) {
-    answer_all(std::move(refs), code, text);
+    answer_all(refs, code, text);
   }
 }
 
@@ -188,7 +189,7 @@ Outgoing& Holder::advance(Time now) {
 
 void Holder::expire_queued() {
   for (auto refs = writes_.expire_queued(now_); !refs.empty(); refs = writes_.expire_queued(now_)) {
-    answer_all(std::move(refs), ReplyCode::kNoLeader,
+    answer_all(refs, ReplyCode::kNoLeader,
                "no leader accepted the request within client.request_timeout; it was not executed");
   }
 }
@@ -263,8 +264,8 @@ void Holder::shut_down() {
     auto writes = writes_.take_queued();
     auto reads = reads_.take_unasked();
     any = !writes.empty() || !reads.empty();
-    answer_all(std::move(writes), ReplyCode::kShutdown, kStopping);
-    answer_all(std::move(reads), ReplyCode::kShutdown, kStopping);
+    answer_all(writes, ReplyCode::kShutdown, kStopping);
+    answer_all(reads, ReplyCode::kShutdown, kStopping);
   }
 }
 

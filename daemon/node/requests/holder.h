@@ -90,7 +90,7 @@ class Holder final {
   void note_replies(const StreamPtr& stream);
   void note_ready(const StreamPtr& stream);
   void answer(const RequestRef& ref, const Reply& reply);
-  void answer_all(std::vector<RequestRef> refs, ReplyCode code, std::string_view text);
+  void answer_all(const std::vector<RequestRef>& refs, ReplyCode code, std::string_view text);
   void refuse_queued(ReplyCode code, std::string_view text);
   void expire();
   void expire_queued();
