@@ -5,8 +5,8 @@
     scripts/check-layering.py --self-test  show that each rule catches a deliberate violation
 
 The rules are the tables below. Modules of daemon/ include strictly downward, and so do the rooms of
-daemon/node; each third-party library has one door; the consensus core knows nothing but base/ and pure standard headers; a
-plugin knows nothing of the daemon but connect/plugin.h.
+daemon/node; each third-party library is included only by the listed modules; the consensus core
+includes only base/ and pure standard headers; a plugin includes only connect/plugin.h.
 """
 import pathlib
 import re
@@ -41,7 +41,8 @@ ONLY_FOR = {
     "base/exit_code.h": ["app", "ctl"],
 }
 
-# The rooms of daemon/node, and the face of each: the headers that the node's other files may include.
+# The rooms of daemon/node, and the public headers of each: those that the node's other files may
+# include.
 ROOMS = {
     "requests": ["holder.h", "limits.h", "request.h"],
     "apply": ["applier.h", "replicated_state.h", "restored_state.h", "ticks.h"],
@@ -50,8 +51,8 @@ ROOMS = {
     "disk": ["disks.h", "log_writer.h", "worker.h"],
     "divergence": ["divergence.h"],
 }
-# What rooms may include of daemon/node itself: words that they share. All else there is above them.
-NODE_WORDS = ["effects.h", "jobs.h", "service.h"]
+# The headers of daemon/node itself that all rooms may include. All others there are above them.
+NODE_SHARED = ["effects.h", "jobs.h", "service.h"]
 
 # Files that may include less than their module does: nothing that leads to a socket.
 FILE_MAY_INCLUDE = {
@@ -66,9 +67,9 @@ NETWORK = ["net", "transport/link.h", "transport/link.cc", "transport/peer_netwo
            "transport/peer_network.cc", "client/connection.h", "client/connection.cc",
            "client/client_port.h", "client/client_port.cc", "admin", "app", "ctl"]
 # Third-party or system header (a prefix) -> modules or files of daemon/ that may include it.
-# The first prefix that fits counts.
-DOORS = [
-    # 10 seconds of compiling: in two files.
+# The first matching prefix counts.
+LIBRARIES = [
+    # Takes 10 seconds to compile: in two files only.
     ("boost/beast", ["admin/connection.cc", "admin/http_client.cc"]),
     ("boost/json", ["admin", "ctl"]),
     ("boost/program_options", ["app", "ctl"]),
@@ -100,7 +101,7 @@ SUFFIXES = {".h", ".hpp", ".cc", ".cpp", ".c", ".inc"}
 
 
 def covers(entry, module, name):
-    """Does a table's entry, a module or one of its files, fit this file?"""
+    """Whether a table's entry, a module or one of its files, covers this file."""
     return name == entry if "/" in entry else module == entry
 
 
@@ -122,7 +123,7 @@ def daemon_violation(module, name, quoted, header):
             return None
         allowed = ", ".join(MAY_INCLUDE[module]) or "nothing"
         return f"{module}/ may include only itself and: {allowed}"
-    for prefix, places in DOORS:
+    for prefix, places in LIBRARIES:
         if header.startswith(prefix):
             if any(covers(place, module, name) for place in places):
                 break
@@ -144,22 +145,22 @@ def node_violation(name, header):
     here, there = room_of(name), room_of(header)
     for room in (here, there):
         if room and room not in ROOMS:
-            return f"node/{room} is no room known to the layering check"
+            return f"node/{room} is not a room known to the layering check"
     leaf = header.split("/")[-1]
     if there == here:
         return None
     if not there:
-        return None if leaf in NODE_WORDS else (
-            f"a room includes nothing above it; of daemon/node itself only: {', '.join(NODE_WORDS)}")
-    if not here and name.split("/")[-1].replace(".cc", ".h") in NODE_WORDS:
+        return None if leaf in NODE_SHARED else (
+            f"a room includes nothing above it; of daemon/node itself only: {', '.join(NODE_SHARED)}")
+    if not here and name.split("/")[-1].replace(".cc", ".h") in NODE_SHARED:
         return "the rooms include this, so it includes none of them"
     if leaf not in ROOMS[there]:
-        return f"inside of another room; its face is: {', '.join(ROOMS[there])}"
+        return f"private to another room, whose public headers are: {', '.join(ROOMS[there])}"
     return None
 
 
-def circle(edges):
-    """A circle in {(from, to): where}, as a list of rooms that begins and ends with the same one."""
+def cycle(edges):
+    """A cycle in {(from, to): where}, as a list of rooms that begins and ends with the same one."""
     def walk(path):
         for origin, target in sorted(edges):
             if origin != path[-1]:
@@ -194,8 +195,8 @@ def sources(folder):
 
 
 def check(root):
-    """All violations, as "file:line: text"; and the number of includes looked at."""
-    violations, seen, doors = [], 0, {}
+    """All violations, as "file:line: text"; and the number of includes checked."""
+    violations, seen, uses = [], 0, {}
     for top in ("daemon", "plugins", "sdk/include"):
         base = root / top
         for path in sources(base):
@@ -220,13 +221,13 @@ def check(root):
                     why = node_violation(name, header)
                     here, there = room_of(name), room_of(header)
                     if here and there and here != there:
-                        doors.setdefault((here, there), f"{where}:{number}")
+                        uses.setdefault((here, there), f"{where}:{number}")
                 if why:
                     violations.append(f"{where}:{number}: includes {header}: {why}")
-    around = circle(doors)
+    around = cycle(uses)
     if around:
-        steps = ", ".join(doors[step] for step in zip(around, around[1:]))
-        violations.append(f"daemon/node: rooms in a circle: {' -> '.join(around)} ({steps})")
+        steps = ", ".join(uses[step] for step in zip(around, around[1:]))
+        violations.append(f"daemon/node: rooms in a cycle: {' -> '.join(around)} ({steps})")
     return violations, seen
 
 

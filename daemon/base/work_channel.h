@@ -1,6 +1,6 @@
 // The two ends of a worker thread: a bounded queue of tasks in, and the results that wait until the
 // other side collects them. A worker class owns one, keeps its own `submit`, `run` and
-// `take_results` as its public face, and has no queue, mutex or loop of its own.
+// `take_results` as its public interface, and has no queue, mutex or loop of its own.
 //
 // Thread roles: the owner submits and collects, the worker runs. close() is for any thread. In the
 // simulator and in tests one thread plays both roles with poll().

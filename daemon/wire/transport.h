@@ -1,5 +1,5 @@
-// The seam between a node and its peers: sockets in production, a virtual network in the simulator.
-// Loop thread, both ways.
+// The interface between a node and its connections to peers: sockets in production, a virtual
+// network in the simulator. Loop thread, in both directions.
 #pragma once
 
 #include "base/types.h"
@@ -12,20 +12,21 @@ class Transport {
  public:
   virtual ~Transport() = default;
   // Never waits and never fails: a message to a peer that is not connected, or whose queue is full,
-  // is dropped; Raft sends again. Messages to one peer arrive in order, without gaps, until its
+  // is dropped; Raft repeats it. Messages to one peer arrive in order, without gaps, until its
   // connection breaks.
   virtual void send(NodeId to, PeerMessage message) = 0;
   // After the last send of a turn: the moment to write to the sockets.
   virtual void flush() = 0;
 };
 
-// What the transport tells its node, always from the loop: never from inside send() or flush().
+// What the transport reports to its node, always from the loop, never from inside send() or
+// flush().
 class TransportHandler {
  public:
   virtual void on_message(NodeId from, PeerMessage message) = 0;
-  // A connection to the peer stands, and both sides' hellos agree.
+  // This node's connection to the peer is up: each side has accepted the hello of the other.
   virtual void on_peer_reached(NodeId peer, const Hello& hello) = 0;
-  // It broke, or the peer closed it. What was sent since may or may not have arrived.
+  // A connection to or from it broke or was closed. Recent messages may or may not have arrived.
   virtual void on_peer_lost(NodeId peer) = 0;
 
  protected:

@@ -130,15 +130,15 @@ void Disks::log_changes(bool log_is_full) {
   }
 }
 
-// A leader hands over what its disk is no good for, to one whose disk is; no more than once in a
-// while, so that what helps nobody is not done again and again.
+// A leader with a full or stalled disk transfers leadership to a node with a good one; not more
+// often than kHandOverInterval, so that useless transfers are not repeated continually.
 void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
   if (core.role() != raft::Role::kLeader || core.is_transferring()) return;
   const DiskWatch::View view = view_of(core);
   const bool because_stalled = watch_.is_stalled() && watch_.others_suffice(view);
   if (because_stalled && stalled_hand_over_ == core.term()) {
-    // What the others lack may be on this very disk only, and then nobody can be brought far enough
-    // to take over; they do better without.
+    // The entries that the others lack may be on this disk only: then no target can catch up, and
+    // the others are better off without this leader.
     LOG_WARNING("raft", "log disk stalled and no transfer succeeded: stepping down");
     out.events.push_back(raft::StepDown{});
     out.wake = true;
@@ -158,11 +158,11 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
 
 // ---- what it decides
 
-// The log's reserve is used up. What keeps elections and membership changes going is small and is
-// taken; all else waits at the leader, as if it were lost, until there is space.
+// The log has no space. Entries for elections and membership changes are small and are accepted;
+// all others wait at the leader, as if they were lost, until there is space.
 bool Disks::take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now) {
-  // What follows entries that were not taken does not fit; each refusal would make the leader send
-  // its window again. A new leader needs one to find where the logs match.
+  // Entries after rejected ones leave a gap, and each rejection would make the leader resend its
+  // window. A new leader needs one rejection to find where the logs match.
   if (append.prev_index > core.last_index()) {
     if (now < next_gap_answer_) return false;
     next_gap_answer_ = now + core.settings().election_timeout;
@@ -179,7 +179,7 @@ bool Disks::take_what_fits(raft::AppendRequest& append, const raft::Core& core, 
   return !append.entries.empty();
 }
 
-// Opening a session stays possible: that is how a node learns what became of what it had numbered.
+// Opening a session remains possible: a node needs it to learn the outcome of its numbered writes.
 bool Disks::refuses(const wire::ForwardProposals& forward) const {
   return watch_.writes_stopped() &&
          std::ranges::any_of(forward.proposals, [](const raft::Proposal& proposal) {

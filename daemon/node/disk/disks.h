@@ -42,11 +42,11 @@ class Disks final {
     bool has_reserve = true;
     bool wants_segment = false;
     bool is_behind = false;  // something was submitted and is not durable
-    uint64_t done = 0;       // rises with all that becomes durable
+    uint64_t done = 0;       // rises with each batch that becomes durable
   };
-  // If anything was learned since the last call: judges and reports again. Each round.
+  // If something changed since the last call: judges and reports again. In each round.
   void react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out);
-  // Judges in any case, asks the worker for the free space, hands leadership over. At least every
+  // Always judges, requests the free space from the worker, transfers leadership. At least every
   // 50 ms. `stopping`: this node transfers leadership anyway.
   void advance(const raft::Core& core, const LogView& log, bool stopping, Time now, Effects& out);
 
@@ -71,10 +71,10 @@ class Disks final {
   const uint64_t min_free_bytes_;
   DiskWatch watch_;
   DiskWatch::Messages reports_;  // scratch
-  bool changed_ = false;         // something was learned since the last judgement
+  bool changed_ = false;         // something changed since the last judgement
   std::string_view refusal_;
 
-  // What was logged, or told to the core, last.
+  // The state that was last logged, or reported to the core.
   bool was_full_ = false;
   bool was_stalled_ = false;
   bool writes_were_stopped_ = false;
