@@ -1,5 +1,5 @@
-// What only all values together show: defaults that follow from other values, and values that
-// contradict each other.
+// Checks of all values together: defaults that follow from other values, and values that contradict
+// each other.
 #pragma once
 
 #include "config/draft.h"
@@ -7,7 +7,7 @@
 
 namespace connectd::config {
 
-// Fills in what was not given and depends on what was.
+// Fills in values that were not given and depend on other values.
 void complete(Draft& draft, const LoadRequest& request);
 // Required keys that are missing, and values that contradict each other.
 void check(Draft& draft, const LoadRequest& request);

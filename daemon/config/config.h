@@ -1,6 +1,6 @@
 // The configuration of one node, as plain values: everything in it has been checked, and everything
-// that was left out has its default. What each key means, its unit and its range stand in the
-// option table (config/options.cc), once. Values; any thread.
+// that was left out has its default. The option table (config/options.cc) has the meaning, the unit
+// and the range of each key. Values; any thread.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ enum class Bootstrap : uint8_t { kAuto, kNew, kJoin };
 enum class SyncMode : uint8_t { kAlways, kNone };
 enum class Compression : uint8_t { kZstd, kNone };
 enum class SnapshotMode : uint8_t { kAuto, kView, kFork, kInline };
-// Who may ask for /v1/admin/ over HTTP.
+// The machines that may use /v1/admin/ over HTTP.
 enum class HttpAdmin : uint8_t { kLocal, kLoopback, kOff };
 enum class FramingChoice : uint8_t {
   kAuto,
@@ -108,7 +108,7 @@ struct Config {
     Duration drain_timeout{};
   } shutdown;
 
-  // The member with node.id. Ends the process when there is none, which load() rules out.
+  // The member with node.id. CHECKs that there is one; load() ensures it.
   const Member& self() const;
 };
 

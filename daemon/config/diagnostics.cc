@@ -68,7 +68,7 @@ std::string Diagnostics::render_one(const Place& place, std::string_view what,
   size_t column = static_cast<size_t>(std::max(place.at.column, 1)) - 1;  // in bytes
   out += fmt::format("{:>5} | {}\n", place.at.line, shown);
   if (column > shown.size()) return out;
-  // Tabs stay tabs, so that the caret stands under its token however wide a tab is shown.
+  // Tabs stay tabs, so that the caret is below its token for any tab width.
   std::string pad;
   for (char c : shown.substr(0, column)) {
     if (c == '\t') {

@@ -1,5 +1,5 @@
-// Collects everything that is wrong with a configuration and renders it for people: where, what,
-// the line of the source and a caret under it. One owner; no thread of its own.
+// Collects the errors of a configuration and renders them for people: place, text, the source line
+// and a caret below the token. One owner; no thread of its own.
 #pragma once
 
 #include <string>

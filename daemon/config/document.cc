@@ -53,7 +53,7 @@ class DocumentReader final {
       : draft_(draft), values_(draft), diagnostics_(draft.diagnostics) {}
 
   void set_defaults();
-  // False: it was not understood at all.
+  // False: it could not be parsed at all.
   bool read_file(const std::string& source);
   void apply_overrides(const LoadRequest& request);
 
@@ -87,7 +87,7 @@ bool DocumentReader::read_file(const std::string& source) {
     diagnostics_.error(place, problem.text);
   }
   if (!document.problems.empty()) {
-    return false;  // what was understood would only lead to errors that are none
+    return false;  // the parsed part would only lead to false errors
   }
   if (document.root.kind == YamlNode::Kind::kNull) {
     diagnostics_.error(file_place(), "is empty; `connectctl config reference` prints an example");

@@ -1,5 +1,5 @@
-// Where values come from: the table's defaults, a YAML document, and the command line, in this
-// order. Finds the option of each and has it read (read_value.h); unknown and duplicate keys are
+// Collects the values from the table's defaults, a YAML document and the command line, in this
+// order. Finds the option of each and parses it (read_value.h); unknown and duplicate keys are
 // errors.
 #pragma once
 
@@ -11,7 +11,7 @@
 namespace connectd::config {
 
 void set_defaults(Draft& draft);
-// False: nothing of it was understood, and there is no more to say than the diagnostics.
+// False: it could not be parsed; the diagnostics have the reason.
 bool read_document(Draft& draft, const std::string& source);
 // --set, --node, --data-dir, --plugin.
 void apply_overrides(Draft& draft, const LoadRequest& request);

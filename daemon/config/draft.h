@@ -1,5 +1,5 @@
-// A configuration that is being read: the values so far, where each came from, and what is wrong
-// with them. Filled by read_value.h and document.h, completed and checked by checks.h. One owner.
+// A configuration that is being read: the values so far, the source of each, and their errors.
+// Filled by read_value.h and document.h, completed and checked by checks.h. One owner.
 #pragma once
 
 #include <map>

@@ -29,16 +29,16 @@ struct LoadRequest {
 
 struct Loaded {
   Config config;
-  // Rendered warnings, each ending with a line end; empty when there are none.
+  // Rendered warnings, each ending with a newline; empty: none.
   std::string warnings;
 
-  // What stands behind the value of `path`: "default", "conf/node1.yaml:9", "--set", "--node".
+  // The source of the value of `path`: "default", "conf/node1.yaml:9", "--set", "--node".
   std::string source(std::string_view path) const;
-  // An error about the value of `path` that only its use brought to light ("plugin not found"),
-  // with its position, the line and a caret where it came from the file.
+  // An error about the value of `path` that was found when it was used ("plugin not found"), with
+  // its position, the line and a caret if the value is from the file.
   std::string complain(std::string_view path, std::string text) const;
 
-  std::map<std::string, Place, std::less<>> places;  // of every value that is no default
+  std::map<std::string, Place, std::less<>> places;  // of every value that is not a default
   std::string file;
   std::string source_text;
 };
@@ -47,14 +47,14 @@ struct Loaded {
 // 64 a --set that is not KEY=VALUE, 78 all else.
 Result<Loaded> load(const LoadRequest& request);
 
-// What SIGHUP does: loads again, all or nothing.
+// For SIGHUP: loads again, all or nothing.
 struct Reloaded {
   Config config;  // the running one, with the live keys that changed
   // "raft.tick: 10ms -> 20ms", in the order of the table.
   std::vector<std::string> applied;
   std::vector<std::string> need_restart;
 };
-// An error as of load(): then nothing changes.
+// On an error, which is that of load(), nothing changes.
 Result<Reloaded> reload(const LoadRequest& request, const Config& running);
 
 }  // namespace connectd::config

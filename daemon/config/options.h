@@ -32,7 +32,7 @@ struct ChoiceField {
   void (*set)(Config&, size_t);
   size_t (*get)(const Config&);
 };
-// Where a value lies. monostate: there is one possible value, so nothing is stored.
+// Where a value is stored. monostate: there is one possible value, so nothing is stored.
 using Field =
     std::variant<std::monostate, bool& (*)(Config&), uint64_t& (*)(Config&), NodeId& (*)(Config&),
                  Duration& (*)(Config&), std::string& (*)(Config&), Address& (*)(Config&),
@@ -44,14 +44,14 @@ struct Option {
   std::string_view path;  // "section.key"
   Type type;
   Field field;
-  // As it would be written; empty: none. `default_note` says in words what stands in for it.
+  // As written in a file; empty: none. Then `default_note` describes the effective default.
   std::string_view default_text = {};
   std::string_view default_note = {};
-  // For kInteger, kDuration and kSize: as they would be written, both included.
+  // For kInteger, kDuration and kSize: as written in a file, both inclusive.
   std::string_view min = {};
   std::string_view max = {};
   std::vector<std::string_view> choices = {};  // kChoice
-  // Values that are known and not served by this version; refused with a text that says so.
+  // Known values that this version does not support; the error text says so.
   std::vector<std::string_view> later = {};
   std::string_view pattern =
       {};  // kText: "" any, or one of the names in check_text() (read_value.cc)
@@ -70,7 +70,7 @@ struct Section {
   std::string_view name;
   std::string_view help;
 };
-// A section that is known and not served by this version.
+// A known section that this version does not support.
 struct LaterSection {
   std::string_view name;
   std::string_view text;
@@ -83,10 +83,10 @@ const std::vector<LaterSection>& later_sections();
 // nullptr: no such key.
 const Option* find_option(std::string_view path);
 
-// It has no value, and none to fill in either: `default_note` says what it follows at run time.
+// It has no value and no static default: `default_note` says what it follows at run time.
 bool is_unset(const Option& option, const Config& config);
 
-// The value in `config` as it would be written in a file, in one line; default_note if it is unset.
+// The value in `config` as written in a file, in one line; default_note if it is unset.
 std::string format_value(const Option& option, const Config& config);
 // A text as a YAML scalar, quoted when it has to be.
 std::string format_text(std::string_view text);

@@ -19,7 +19,7 @@ constexpr size_t kMaxPluginOptions = 256;
 constexpr size_t kMaxPluginKey = 128;
 constexpr size_t kMaxPluginValue = 4096;
 
-// What is wrong with a text of this pattern; empty: nothing.
+// Why a text does not match this pattern; empty: it does.
 std::string check_text(std::string_view pattern, std::string_view text) {
   if (pattern == "name") {
     auto fits = [](char c) {
@@ -100,7 +100,7 @@ bool ValueReader::take_key(const YamlNode& key, std::string_view prefix, Places&
   return fresh;
 }
 
-// `label`: for a value that is not from the file, the place that stands in for every position.
+// `label`: replaces the position of a value that is not from the file.
 void ValueReader::set_value(const Option& option, const YamlNode& node, const Place& place,
                             const Place* label) {
   size_t before = diagnostics_.errors();

@@ -1,5 +1,5 @@
 // One value: a node of the file, or a text from the command line, checked by its option's type and
-// range, and stored in the draft. All that is wrong with it goes to the draft's diagnostics.
+// range, and stored in the draft. Errors go to the draft's diagnostics.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@ class ValueReader final {
   explicit ValueReader(Draft& draft)
       : draft_(draft), diagnostics_(draft.diagnostics), config_(draft.config) {}
 
-  // `label`: for a value that is not from the file, the place that stands in for every position.
+  // `label`: replaces the position of a value that is not from the file.
   void set_value(const Option& option, const YamlNode& node, const Place& place,
                  const Place* label);
   void set_plugin_option(const Option& option, const std::string& name, const YamlNode& value,

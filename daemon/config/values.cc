@@ -125,7 +125,7 @@ std::string format_duration(Duration value) {
 std::string format_size(uint64_t value) { return format_with_unit(value, kSizeUnits); }
 
 size_t edit_distance(std::string_view from, std::string_view to) {
-  constexpr size_t kLongest = 64;  // longer texts are no typing errors of a key
+  constexpr size_t kLongest = 64;  // a longer text is not a misspelt key
   from = from.substr(0, kLongest);
   to = to.substr(0, kLongest);
   std::vector<std::vector<size_t>> d(from.size() + 1, std::vector<size_t>(to.size() + 1));

@@ -12,7 +12,7 @@
 
 namespace connectd::config {
 
-// The value, or what is wrong with the text and how to write it.
+// The value, or an error that says how to write it.
 template <class T>
 using Parsed = tl::expected<T, std::string>;
 
@@ -27,9 +27,9 @@ Parsed<uint64_t> parse_size(std::string_view text);
 std::string format_duration(Duration value);
 std::string format_size(uint64_t value);
 
-// How many insertions, deletions, replacements and swaps of neighbours lead from one to the other.
+// The edit distance: insertions, deletions, replacements and swaps of neighbours.
 size_t edit_distance(std::string_view from, std::string_view to);
-// The nearest of `known`, when it is near enough to be meant; else empty.
+// The nearest of `known` if it is near enough to be a typing error; else empty.
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
 // "a, b or c"
 std::string joined(const std::vector<std::string_view>& words);

@@ -25,7 +25,7 @@ struct TooMuch {
   std::string text;
 };
 
-// Builds the tree out of the parser's events. Children are finished before they are moved into
+// Builds the tree from the parser's events. Children are finished before they are moved into
 // their parent, so no pointer into a vector is ever kept.
 class TreeBuilder final : public YAML::EventHandler {
  public:
@@ -71,7 +71,7 @@ class TreeBuilder final : public YAML::EventHandler {
  private:
   struct Open {
     YamlNode node;
-    YamlNode key;  // of the value that comes next
+    YamlNode key;  // of the next value
     bool has_key;
   };
 
@@ -127,8 +127,7 @@ class TreeBuilder final : public YAML::EventHandler {
   size_t nodes_ = 0;
 };
 
-// Things that yaml-cpp takes for something else than the writer meant, or complains about in its
-// own words.
+// Input that yaml-cpp would misinterpret, or report with unclear texts.
 void check_characters(const std::string& text, std::vector<YamlProblem>& problems) {
   Position at{1, 1};
   bool indent = true;

@@ -1,5 +1,5 @@
-// The only user of yaml-cpp: text -> a tree that keeps what yaml-cpp's own drops, namely the
-// position of everything, duplicate keys in their order, and whether a scalar was quoted. Pure; any
+// The only user of yaml-cpp: parses text to a tree that keeps what yaml-cpp's own tree drops: all
+// positions, duplicate keys in their order, and whether a scalar was quoted. Pure; any
 // thread.
 #pragma once
 
@@ -41,12 +41,12 @@ struct YamlProblem {
 
 struct YamlDocument {
   YamlNode root;
-  // When not empty, the tree is what was understood until then, or nothing.
+  // If not empty, the tree has the part that was parsed before, or nothing.
   std::vector<YamlProblem> problems;
 };
 
-// Exactly one document. Anchors, aliases and tags are problems: a configuration says what it means
-// where it says it.
+// Exactly one document. Anchors, aliases and tags are problems: each value must be visible at its
+// place.
 YamlDocument parse_yaml(const std::string& text);
 
 }  // namespace connectd::config

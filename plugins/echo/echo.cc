@@ -1,4 +1,4 @@
-// The echo plugin: keeps nothing, so that a measurement sees connectd alone. A request that begins
+// The echo plugin: keeps no state, so that benchmarks measure connectd alone. A request that begins
 // with "read" is a read, every other one a write; the reply to both is the request and a line end.
 #include <connect/plugin.hpp>
 

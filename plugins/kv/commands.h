@@ -1,10 +1,10 @@
-// The commands: one table gives name, arity, kind, function, and what COMMAND tells about it.
+// The commands: one table has name, arity, kind, function, and the data that COMMAND reports.
 //
 // A command is of one of four kinds, by which function it has:
 //   write       changes the store
 //   read        looks at the store
-//   local       looks at the store, and any replica's present state will do
-//   connection  depends on its arguments alone, and can be answered without the store
+//   local       looks at the store; the present state of any replica is good enough
+//   connection  depends only on its arguments, and is answered without the store
 // Every function writes exactly one reply, errors included, with the texts of Redis 7.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace connectd::kv {
 
-// What bounds the state. They are the same on all replicas.
+// Limits of the state; the same on all replicas.
 struct Limits {
   // Under the longest reply a plugin may give (64 MiB): what can be stored can be read.
   uint64_t value_bytes = uint64_t{63} << 20;
@@ -35,8 +35,8 @@ struct WriteCall {
 
 struct ReadCall {
   const Store& store;
-  int64_t now_ms;     // decides what has expired
-  int64_t report_ms;  // only to tell the time left
+  int64_t now_ms;     // keys with an earlier expiry are expired
+  int64_t report_ms;  // only to report the remaining time
   const Arguments& arguments;
   Reply& reply;
 };
@@ -50,14 +50,14 @@ struct Command {
   enum class Kind { kWrite, kRead, kLocal, kConnection };
 
   std::string_view name;  // lower case
-  int arity;              // with the name; negative: at least so many
+  int arity;              // with the name; negative: at least this many
   Kind kind;
   union {
     void (*write)(const WriteCall&);
     void (*read)(const ReadCall&);
     void (*connection)(const ConnectionCall&);
   };
-  // Whether it may make the state larger, and so is refused at the limit of memory.
+  // It may enlarge the state, so it is refused at the memory limit.
   bool grows;
   // Which arguments are keys: first, last (negative: from the end), step.
   int first_key, last_key, key_step;

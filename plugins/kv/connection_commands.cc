@@ -42,7 +42,7 @@ bool reply_user_error(std::string_view user, Reply& reply) {
   return true;
 }
 
-// `*` for any bytes and `?` for one; the rest stands for itself, in either case.
+// `*` matches any bytes and `?` one; all others match themselves, ignoring case.
 bool matches(std::string_view text, std::string_view pattern) {
   size_t t = 0, p = 0;
   size_t star = std::string_view::npos, resume = 0;

@@ -1,11 +1,11 @@
 // Requests against the store: which kind a request is, and what happens on it.
 //
-// A request is one command, or several, one behind the other: those are one write, applied whole
-// or, when it cannot be understood to its end, not at all; the reply is then an array of their
+// A request is one command, or several in sequence: those are one write, which is applied
+// completely or, if it cannot be parsed to its end, not at all. Its reply is an array of their
 // replies.
 //
-// Every byte string gets an answer. Nothing but the request, the state and the times handed in
-// enters into one.
+// Every byte string gets an answer, which depends only on the request, the state and the given
+// times.
 #pragma once
 
 #include <cstdint>

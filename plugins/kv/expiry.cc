@@ -17,7 +17,7 @@ bool to_log_time(int64_t& value, TimeForm form, int64_t now_ms) {
   if (form.base == TimeBase::kRelative && __builtin_add_overflow(value, now_ms, &value)) {
     return false;
   }
-  value = std::min(value, kNever - 1);  // the last millisecond stands for no expiry
+  value = std::min(value, kNever - 1);  // the last millisecond means no expiry
   return true;
 }
 

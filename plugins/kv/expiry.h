@@ -19,12 +19,11 @@ struct TimeForm {
 
 void reply_invalid_expiry(std::string_view command, Reply& reply);
 
-// The expiry that SET and its like give: must be positive. Replies the error itself when there is
-// one.
+// The expiry of SET and similar commands: must be positive. Replies the error itself.
 std::optional<int64_t> parse_expiry(std::string_view text, TimeForm form, int64_t now_ms,
                                     std::string_view command, Reply& reply);
 
-// The expiry that EXPIRE and its like give: may be zero or negative, for a time gone by.
+// The expiry of EXPIRE and similar commands: may be zero or negative, for a time in the past.
 std::optional<int64_t> parse_deadline(std::string_view text, TimeForm form, int64_t now_ms,
                                       std::string_view command, Reply& reply);
 

@@ -143,7 +143,7 @@ void dbsize(const ReadCall& call) {
   call.reply.integer(static_cast<int64_t>(call.store.size(call.now_ms)));
 }
 
-// ASYNC and SYNC are the same here: the keys are gone when the reply comes.
+// ASYNC and SYNC are the same here: the keys are removed before the reply.
 void flush(const WriteCall& call) {
   if (call.arguments.size() > 2 ||
       (call.arguments.size() == 2 && !same_word(call.arguments[1], "async") &&

@@ -138,8 +138,8 @@ Float round_ratio(bool negative, Natural numerator, Natural denominator, int exp
   Float result;
   result.negative = negative;
   if (numerator.is_zero()) return result;
-  // Scaled so that the quotient has 66 or 67 bits: more than the significand, and what is lost
-  // behind them is kept as one sticky bit.
+  // Scaled so that the quotient has 66 or 67 bits: more than the significand. Further bits are
+  // combined into one sticky bit.
   constexpr int kQuotientBits = kSignificandBits + 3;
   int shift = kQuotientBits - 1 - (numerator.bits() - denominator.bits());
   if (shift >= 0) {

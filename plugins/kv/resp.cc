@@ -6,7 +6,7 @@
 namespace connectd::kv {
 namespace {
 
-// "$0\r\n\r\n": the least that one argument takes.
+// "$0\r\n\r\n": the shortest argument.
 constexpr size_t kArgumentBytesMin = 6;
 
 }  // namespace
@@ -21,7 +21,7 @@ void Arguments::reset(size_t size) {
   size_ = size;
 }
 
-// Takes "<type><number>\r\n". A number is digits only: no sign, and no more of them than fit.
+// Parses "<type><number>\r\n". A number has only digits: no sign, and no more than fit.
 bool RequestReader::header(char type, size_t& number) {
   if (rest_.empty() || rest_.front() != type) return false;
   const char* first = rest_.data() + 1;

@@ -45,7 +45,7 @@ class RequestReader {
 
   explicit RequestReader(std::string_view request) : rest_(request) {}
 
-  // After kMalformed, what() says what was wrong.
+  // After kMalformed: what() is the error.
   Step next(Arguments& arguments);
   bool at_end() const { return rest_.empty(); }
   const char* what() const { return what_; }
@@ -61,8 +61,8 @@ class RequestReader {
   const char* what_ = "";
 };
 
-// Builds one reply. Small parts are gathered, large ones go to the output uncopied. What is left
-// goes out with flush(), or on destruction.
+// Builds one reply. Small parts are collected, large ones go to the output uncopied. flush(), or
+// the destructor, writes the rest.
 class Reply {
  public:
   explicit Reply(const Output& output) : output_(output) {}

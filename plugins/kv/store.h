@@ -3,13 +3,13 @@
 // A hash table with open addressing (linear probing, deletion by shifting back) of pointers to
 // entries, each with its hash beside it, so that growing never touches an entry. Beside it an index
 // of the keys that expire, in the order (time, key). The order of the hash table is never shown:
-// whatever lists keys goes through sorted(). So the hash may be seeded per process, which makes
-// colliding keys hard to choose, and still nothing a client can see depends on the seed.
+// all lists of keys use sorted(). So the hash can be seeded per process, which makes colliding keys
+// hard to choose, and still no reply depends on the seed.
 //
 // Times are milliseconds of the log's clock, handed in by the caller. A key whose time has passed
-// is absent to every function that takes `now_ms`, whether it has been removed yet or not.
+// is absent for every function that takes `now_ms`, even if it has not been removed yet.
 //
-// Thread: reads (const) may run beside reads; changes run alone.
+// Thread: reads (const) may run concurrently with reads; changes run alone.
 #pragma once
 
 #include <cstddef>

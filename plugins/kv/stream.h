@@ -6,7 +6,7 @@
 
 namespace connectd::kv {
 
-// Takes all bytes. Whoever owns it keeps the note of a failure.
+// Accepts all bytes. Its owner records a failure.
 struct Output {
   void* context;
   void (*write)(void* context, const void* data, size_t size);

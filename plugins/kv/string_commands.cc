@@ -27,7 +27,7 @@ bool length_fits(const WriteCall& call, uint64_t offset, uint64_t size) {
   return false;
 }
 
-// A key whose expiry lies in the past is as good as removed.
+// A key with an expiry in the past counts as removed.
 void store(const WriteCall& call, std::string_view key, std::string_view value,
            int64_t expire_at_ms) {
   if (expire_at_ms < call.now_ms) {
@@ -66,7 +66,7 @@ void add_to_integer(const WriteCall& call, int64_t increment) {
   call.reply.integer(value);
 }
 
-// The words behind the value of SET, and behind the key of GETEX.
+// The words after the value of SET, and after the key of GETEX.
 struct SetOptions {
   bool if_absent = false, if_present = false, get = false, keep_expiry = false, persist = false;
   std::optional<TimeForm> expiry_form;

@@ -1,4 +1,4 @@
-"""Snapshots that are captured while commands are applied, and what goes wrong with them."""
+"""Snapshots that are captured while commands are applied, and their failures."""
 
 import glob
 import os

@@ -67,7 +67,7 @@ def test_kv_follower_catches_up_by_snapshot(context):
 
 
 def test_counter_follower_is_away_again_and_again(context):
-    """While the load goes on: the follower is killed, left behind, and comes back, many times."""
+    """Under load, the follower is killed, left behind and restarted, many times."""
     rng = context.random
     cluster = context.cluster("counter", settings=SMALL_LOG)
     cluster.start()

@@ -1,4 +1,4 @@
-"""Clients that misbehave: they cost bounded memory, are told what is wrong, and disturb nobody else."""
+"""Clients that misbehave: they cost bounded memory, get an error, and do not disturb others."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def raw(cluster, node_id, receive_buffer=None):
 
 
 def read_to_end(client):
-    """What the server said until it closed the connection."""
+    """Everything that the server sent until it closed the connection."""
     data = b""
     try:
         while True:
@@ -40,7 +40,7 @@ def read_to_end(client):
 
 
 def offer(client, data):
-    """Sends as much as the server takes; it may close in the midst."""
+    """Sends as much as the server accepts; the server may close at any time."""
     try:
         client.sendall(data)
     except OSError:
@@ -68,7 +68,7 @@ def test_slow_readers_cost_bounded_memory(context):
         stuck_since = time.monotonic()
 
         def all_stuck():
-            """Nobody could send anything for a second: the server has stopped to read from them."""
+            """No client could send anything for a second: the server has stopped reading."""
             nonlocal stuck_since
             for reader, rest in left.items():
                 try:
@@ -119,7 +119,7 @@ def processor_seconds(node):
 
 
 def test_floods_do_not_stop_others(context):
-    """One connection a node that always has a request, and reads what it gets: consensus and others come in between."""
+    """One connection per node always has a request and reads its replies: consensus and other clients get their share."""
     cluster = context.cluster("kv")
     cluster.start()
     leader = cluster.leader()
@@ -243,7 +243,7 @@ def test_too_many_connections(context):
 
 
 def test_no_leader(context):
-    """Without a quorum: reads and writes wait for the request timeout, then say what is known."""
+    """Without a quorum, reads and writes wait for the request timeout, then report their outcome."""
     cluster, leader = running(context, "counter", request_timeout="1s")
     cluster.kill(*[node_id for node_id in cluster.nodes if node_id != leader])
     with cluster.line_client(leader) as client:

@@ -28,7 +28,7 @@ def run(*command):
 
 
 class Disks:
-    """A file system of its own under the data directory of each node."""
+    """A separate file system under the data directory of each node."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -54,7 +54,7 @@ class Disks:
         self.mounted.append(place)
 
     def fill(self, node_id, leave=0):
-        """A ballast file takes all that is free, but `leave` bytes."""
+        """A ballast file uses all free space but `leave` bytes."""
         place = self.cluster.nodes[node_id].data_dir
         free = os.statvfs(place)
         left = free.f_bavail * free.f_frsize - leave
@@ -109,7 +109,7 @@ def disks_of(cluster):
 
 
 def write(cluster, node_id, load):
-    """One increment more, beside those of the load and counted with them: its value, or the error's text."""
+    """One more increment, counted with those of the load: its value, or the error's text."""
     key = load.keys["counter"]
     with load.lock:
         key.sent += 1
@@ -140,7 +140,7 @@ def progress(load, count=200):
 
 
 def one_full_disk(context, is_leader):
-    """Clients of the others see nothing of it; it keeps up while its log has room, and later catches up."""
+    """Clients of the others notice nothing; the node keeps up while its log has space, and catches up later."""
     cluster = context.cluster("counter", settings={"storage": STORAGE, "snapshot": NO_SNAPSHOTS, "client": SMALL_REQUESTS})
     with disks_of(cluster) as disks:
         disks.tmpfs()
@@ -184,7 +184,7 @@ def test_full_disk_of_a_follower(context):
 
 
 def test_no_quorum_has_space(context):
-    """DISKFULL everywhere, reads and elections go on, also after kill -9 and a start; then all is well again."""
+    """DISKFULL everywhere; reads and elections continue, also after kill -9 and a restart; then everything recovers."""
     cluster = context.cluster("counter", settings={"storage": STORAGE, "client": SMALL_REQUESTS})
     with disks_of(cluster) as disks:
         disks.tmpfs()
@@ -238,7 +238,7 @@ def test_no_quorum_has_space(context):
 
 
 def test_disks_fill_up_to_the_last_byte(context):
-    """Without a limit the log itself fills all disks. Nobody dies, and all start while there is nothing left."""
+    """Without a limit the log itself fills all disks. No node ends, and all can start on a full disk."""
     cluster = context.cluster("kv", settings={"storage": {"segment_size": "1MiB", "min_free_disk": "0B"},
                                               "snapshot": NO_SNAPSHOTS, "client": {**SMALL_REQUESTS, "request_timeout": "2s"}})
     with disks_of(cluster) as disks:
@@ -372,7 +372,7 @@ def test_frozen_disk_of_a_follower_is_not_noticed(context):
 
 
 def test_read_only_disk(context):
-    """The kernel gives up on the file system: the node ends with 74, and comes back when it is repaired."""
+    """The kernel makes the file system read-only: the node ends with 74, and starts when it is repaired."""
     cluster = context.cluster("counter", settings={"storage": STORAGE, "client": SMALL_REQUESTS})
     with disks_of(cluster) as disks:
         disks.ext4()

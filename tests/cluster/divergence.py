@@ -1,5 +1,5 @@
-"""Replicas that are not equal: the minority stops and names the first index, the majority goes on, and
-without a majority no writes are taken. The plugin is a counter that is wrong once (tests/plugins)."""
+"""Diverged replicas: the minority stops and names the first index, the majority continues, and
+without a majority writes are rejected. The plugin is a counter that is wrong once (tests/plugins)."""
 
 import http.client
 import json
@@ -153,7 +153,7 @@ def test_wrong_state(context):
 
 
 def refuses_writes(cluster, index=None):
-    """All nodes refuse writes with a text, are not ready, say why, and serve reads; nobody ends."""
+    """All nodes reject writes with a text, are not ready, report why, and serve reads; none ends."""
     where = f"the first different answer is at index {index} (" if index else "the first different answer is at index "
     for node_id in cluster.running():
         def says():
@@ -204,7 +204,7 @@ def test_two_of_two(context):
 
 
 def test_third_node_decides(context):
-    """Two of three differ while the third is down: no writes until it is back, and makes a majority."""
+    """Two of three differ while the third is down: no writes until it returns and makes a majority."""
     cluster = start(context, {2: {"WRONG_REPLY": f"{WRONG_AT}:two"}})
     cluster.leader()
     count_up(cluster, 1, WRONG_AT - 10)

@@ -137,7 +137,7 @@ def test_ports_in_use(context):
 
 
 def test_one_node_without_a_file(context):
-    """connectd --plugin libcounter.so: a first try."""
+    """connectd --plugin libcounter.so, without a configuration file."""
     directory = tempfile.mkdtemp(dir=context.cluster("counter", nodes=1).directory)
     process = subprocess.Popen([CONNECTD, "--plugin", plugin_path("counter")], cwd=directory,
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

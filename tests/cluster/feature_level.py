@@ -1,5 +1,5 @@
-"""Two builds in one cluster: connectd, and connectd_next, which stands in for the next version. It supports one
-feature level more, and one kind of entry that came with it."""
+"""Two builds in one cluster: connectd, and connectd_next, which represents the next version. It supports one more
+feature level, and one kind of entry of that level."""
 
 import http.client
 import json
@@ -80,7 +80,7 @@ def to_next_level(cluster):
 
 
 def test_rolling_upgrade(context):
-    """One node after the other; until the level is raised each may go back, and from then on none may."""
+    """One node after the other; until the level is raised each can return to the old build, and then none can."""
     cluster = start(context)
     raise_level(cluster, 1, "node 1 supports levels up to 1", "node 2 supports levels up to 1")
     restart(cluster, 1, NEXT)
@@ -160,7 +160,7 @@ def test_old_build_is_refused_by_its_disk(context):
 
 
 def test_level_alone_refuses_an_old_build_by_its_disk(context):
-    """No new kind was written yet, but the log says that it may be."""
+    """No new kind was written yet, but the level in the log permits it."""
     cluster = start(context)
     to_next_level(cluster)
     cluster.wait_equal()
@@ -172,7 +172,7 @@ def test_level_alone_refuses_an_old_build_by_its_disk(context):
 
 
 def test_old_build_is_refused_at_the_handshake(context):
-    """A member that was down, with the data of before, and one that joins."""
+    """A member that was down, with old data, and a joining one."""
     cluster = start(context)
     for node_id in cluster.nodes:
         restart(cluster, node_id, NEXT)

@@ -47,11 +47,11 @@ _ports_claimed = []
 
 
 class Failure(Exception):
-    """What the test set out to show is not so."""
+    """A check of the test failed."""
 
 
 class Skip(Exception):
-    """The test cannot be run here, for a reason that is no fault of the daemon's."""
+    """The test cannot run here, for a reason outside of the daemon."""
 
 
 SKIPPED = 77  # exit code, when nothing failed and something was skipped
@@ -63,7 +63,7 @@ def check(condition, text):
 
 
 def wait_until(condition, what, seconds=START_SECONDS):
-    """Polls until the condition gives something true, and returns that."""
+    """Polls until the condition returns a true value, and returns that."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -75,8 +75,8 @@ def wait_until(condition, what, seconds=START_SECONDS):
 
 
 def free_ports(count):
-    """Ports below the range that the kernel gives to clients, so that none is taken in between. Of no
-    other test that runs beside this one, either: a node that was killed leaves its ports free for a while."""
+    """Ports below the range that the kernel assigns to clients, so that no client takes them. They also differ from those
+    of tests that run at the same time, because a killed node leaves its ports free for a while."""
     ports = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(15000, 32000)
@@ -98,7 +98,7 @@ def plugin_path(name):
 
 
 def to_yaml(value, indent=0):
-    """Maps of maps, lists and scalars, which is all that a configuration has."""
+    """Supports maps of maps, lists and scalars, which is enough for a configuration."""
     lines = []
     for key, item in value.items():
         space = " " * indent
@@ -161,7 +161,7 @@ class Node:
 
 
 class Cluster:
-    """`settings` are sections of the configuration, laid over the harness's own."""
+    """`settings`: sections of the configuration that override those of the harness."""
 
     def __init__(self, plugin="counter", nodes=3, settings=None, directory=None):
         check(os.path.exists(CONNECTD), f"{CONNECTD} is not there: build it, or set CONNECTD_BUILD_DIR")
@@ -238,7 +238,7 @@ class Cluster:
             raise Failure(f"node {node_id} did not end within {seconds:g} s") from None
 
     def check_alive(self):
-        """Whoever ended though nobody told it to, and nobody waited for it, has failed."""
+        """Fails if a node has ended without being told to, and no test waited for it."""
         for node in self.nodes.values():
             if not node.end_seen and node.process is not None and node.process.poll() is not None:
                 raise Failure(f"node {node.id} ended by itself with {node.process.returncode}")
@@ -335,7 +335,7 @@ class Cluster:
 
     def wait_for_compaction_past(self, node_id, index, write_more):
         """Writes until the node's log on disk begins after `index`. Two snapshots are kept, and the log
-        behind the older one; a slow machine takes few of them."""
+        after the older one; a slow machine takes few of them."""
         seen = set()
 
         def far_enough():

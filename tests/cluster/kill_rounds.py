@@ -68,7 +68,7 @@ def run_rounds(context, plugin, speech):
 
 
 def test_clients_of_living_nodes_count_exactly(context):
-    """The leader is killed, all clients are with the others: no error, nothing unknown, nothing twice."""
+    """The leader is killed, all clients are connected to other nodes: no error, no unknown outcome, no duplicate."""
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT, "client": {"request_timeout": "15s"}})
     cluster.start()
     total = 0

@@ -27,7 +27,7 @@ def number(reply):
 
 
 class Key:
-    """What is known of one key, under the load's lock."""
+    """The knowledge about one key, under the load's lock."""
 
     def __init__(self):
         self.sent = 0

@@ -30,7 +30,7 @@ class Pipe:
         fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
 
     def read(self):
-        """What there is now."""
+        """The bytes that are available now."""
         os.set_blocking(self.reader, False)
         text = b""
         with contextlib.suppress(BlockingIOError):
@@ -102,7 +102,7 @@ def test_log_reader_that_goes_away(context):
 
 
 def test_errors_end_it_with_unread_stderr(context):
-    """The exit code says what was wrong, though the text finds no reader."""
+    """The exit code is right even if nobody reads the text."""
     cluster = context.cluster("counter", nodes=1)
     cluster.start()
     cluster.leader()

@@ -1,4 +1,4 @@
-"""Several machines: a network namespace for each node, joined by a bridge, every node at an address of its own.
+"""Several machines: a network namespace for each node, joined by a bridge, each node with its own address.
 
 Needs root, for the namespaces; without it every test says so and counts as skipped. The test itself moves into
 the namespace of the bridge, which stands for a further machine. All namespaces end with the test.
@@ -169,7 +169,7 @@ def disk_of(cluster, member):
 
 
 def test_other_machines_change_nothing(context):
-    """The admin routes are closed to other machines; of several nodes connectctl asks the one that is here."""
+    """The admin routes are closed to other machines; of several nodes connectctl asks the local one."""
     cluster = context.cluster("counter")
     with machines_of(cluster) as machines:
         cluster.start()

@@ -1,4 +1,4 @@
-"""Members come and go while clients write, with kill -9 in between; disks are exchanged, addresses change."""
+"""Members are added and removed while clients write, with kill -9 in between; disks are replaced, addresses change."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def ctl(cluster, *words, seconds=60, codes=(0,)):
 
 
 def patiently(cluster, *words):
-    """A change meets elections and other changes: then it says that it is to be tried again."""
+    """Repeats a change that is rejected because of an election or another change."""
     last = None
 
     def attempt():
@@ -39,7 +39,7 @@ def members(cluster):
 
 
 def new_node(cluster, node_id):
-    """Its file lists itself and some who may be members no more."""
+    """Its file lists itself and some nodes that may have been removed."""
     node = Node(node_id, cluster.directory)
     cluster.nodes[node_id] = node
     cluster.write_config(node)
@@ -59,7 +59,7 @@ def serves(cluster, value):
 
 
 def test_three_five_three_under_load(context):
-    """Each cycle adds a member and removes the oldest one; somebody is killed on the way, leaders too."""
+    """Each cycle adds a member and removes the oldest one; nodes are killed meanwhile, leaders too."""
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT, "client": {"request_timeout": "15s"}})
     cluster.start()
     cluster.leader()

@@ -1,4 +1,4 @@
-"""What a node holds on to, after a million writes."""
+"""The memory, descriptors and threads of a node after a million writes."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Read levels, leases and the settings that they rest on, with real processes."""
+"""Read levels, leases and the settings that they depend on, with real processes."""
 
 import http.client
 import json
@@ -60,8 +60,8 @@ class HttpClient:
 
 
 class Counted:
-    """The history of one counter. Its value only grows, so an answer is judged at once: it is not below
-    what anybody had seen when it was asked, and not above the number of increments that were sent."""
+    """The history of one counter. Its value only grows, so each answer is checked at once: it is not below
+    any value seen before the request, and not above the number of increments that were sent."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -114,7 +114,7 @@ class Writer(threading.Thread):
 
 def hunt(context, level, lease):
     """The leader is stopped for 0.5 to 5 election timeouts with reads queued on it, while writes go on
-    elsewhere. What it answers when it comes to itself is not older than what was acknowledged by then."""
+    elsewhere. Its answers after it resumes are not older than the writes acknowledged by then."""
     rounds = HUNT_ROUNDS if context.options.rounds == 100 else context.options.rounds
     cluster = context.cluster(settings={"raft": {**FAST_RAFT, "lease_reads": lease}})
     cluster.start()

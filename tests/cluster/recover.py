@@ -1,4 +1,4 @@
-"""When Raft alone goes no further: a majority is lost for good, or an entry makes the plugin fail."""
+"""When Raft alone cannot continue: a majority is permanently lost, or an entry makes the plugin fail."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def recover(node, *words, code=0):
 
 
 def content(directory):
-    """Of every file in it, as one hash."""
+    """One hash over every file in it."""
     total = hashlib.sha256()
     for path, _, names in sorted(os.walk(directory)):
         for name in sorted(names):
@@ -38,7 +38,7 @@ def content(directory):
 
 
 def survivor(node):
-    """How its log ends, in the words of --members: node:last term:last index:term:cluster."""
+    """The end of its log, in the format of --members: node:last term:last index:term:cluster."""
     return re.search(r"^survivor +(\S+)$", recover(node), re.M)[1]
 
 
@@ -52,7 +52,7 @@ def give_up(cluster, *ids):
 
 
 def comes_back(cluster, node, *words):
-    """A node that was lost starts with its old disk: it ends with 76, and says why."""
+    """A lost node starts with its old disk: it ends with 76, and logs why."""
     cluster.nodes[node.id] = node
     cluster.start(node.id)
     code = cluster.wait_exit(node.id)
@@ -275,7 +275,7 @@ def poison(cluster, word):
 
 
 def majority_ends(cluster, ids, expected):
-    """At the poisoned entry. When a majority is gone, the last one may not have heard that it is committed."""
+    """At the poisoned entry. When a majority has ended, the last node may not know that it is committed."""
     ended = set()
     for _ in range(len(cluster.nodes) // 2 + 1):
         node_id = wait_until(lambda: next((i for i in ids if i not in ended and not cluster.nodes[i].running), None),
@@ -302,7 +302,7 @@ def poisoned_cluster(context, **settings):
 
 
 def skip_on_all(cluster, index):
-    """A follower may have applied the entry before its own disk had it: there it is given as the others print it."""
+    """A follower may have applied the entry before it was on its disk: there the full name of the entry is passed."""
     given, late = None, []
     for node in cluster.nodes.values():
         if rank(survivor(node))[1] < index:
@@ -398,7 +398,7 @@ def test_skip_entry_that_crashes_the_plugin(context):
 
 
 def test_a_mix_of_skips_is_refused_by_both_sides(context):
-    """One member alone skips an entry that did nobody any harm."""
+    """One member alone skips a harmless entry."""
     cluster = poisoned_cluster(context)
     victim = context.random.choice(list(cluster.nodes))
     rest = [node_id for node_id in cluster.nodes if node_id != victim]

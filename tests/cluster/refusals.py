@@ -1,4 +1,4 @@
-"""What must not take part is refused: with a line that says why, and without harm to the rest."""
+"""Nodes that must not take part are refused, with a line that says why, and without harm to the others."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from harness import (EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
 
 
 def refused(cluster, node_id, codes, *words):
-    """The node ends with one of the codes, and says each of the words on its way."""
+    """The node ends with one of the codes, and has logged each of the words."""
     code = cluster.wait_exit(node_id)
     log = last_run(cluster, node_id)
     check(code in codes, f"node {node_id} ended with {code}, not with one of {codes}")
@@ -99,7 +99,7 @@ def test_another_plugin_over_existing_data(context):
 
 
 def test_another_plugin_on_an_empty_disk(context):
-    """Before the cluster forms: the two that fit wait, and say whom they refused."""
+    """Before the cluster forms: the two matching nodes wait, and log which node they refused."""
     cluster = context.cluster("counter")
     cluster.write_config(cluster.nodes[3], plugin={"path": plugin_path("kv")})
     cluster.start()

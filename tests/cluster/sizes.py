@@ -1,4 +1,4 @@
-"""Clusters of other sizes than three and five, even ones too: what they bear, and that they come back."""
+"""Clusters of other sizes than three and five, even ones too: which failures they tolerate, and that they recover."""
 
 import harness
 from harness import FAST_RAFT, ErrorReply, check, wait_until

@@ -40,7 +40,7 @@ def snapshots_of(node):
 
 
 class Proxy:
-    """Passes connections on to a port, and breaks all of them when it is told to."""
+    """Passes connections on to a port, and breaks all of them on request."""
 
     def __init__(self, to_port):
         self.to_port = to_port
@@ -111,7 +111,7 @@ def fill(cluster, node_id, megabytes, rng, first=0):
 
 
 def partial_bytes(node):
-    """Of the snapshot that is coming in. The name of the file says how large it will be."""
+    """Progress of the incoming snapshot. The name of the file has its full size."""
     for path in glob.glob(os.path.join(node.data_dir, "snapshots", "*.partial")):
         try:
             return os.path.getsize(path), int(os.path.basename(path).split("-")[2], 16)
@@ -310,7 +310,7 @@ def test_damaged_newest_snapshot_costs_nothing(context):
 
 
 def restored_node(cluster, old, file, name="restored", **ports):
-    """A new cluster, of the same name, of one node out of `file`, on the ports of `ports` or on new ones."""
+    """A new cluster of the same name, with one node, from `file`, on the ports of `ports` or on new ones."""
     node = Node(old.id, cluster.directory)
     for port, value in ports.items():
         setattr(node, port, value)

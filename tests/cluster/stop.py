@@ -1,4 +1,4 @@
-"""Stopping and freezing nodes: nothing that was sent to the other nodes is lost."""
+"""Stopping and freezing nodes: no request to the other nodes is lost."""
 
 import signal
 

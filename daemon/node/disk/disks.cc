@@ -158,8 +158,8 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
 
 // ---- what it decides
 
-// The log has no space. Entries for elections and membership changes are small and are accepted;
-// all others wait at the leader, as if they were lost, until there is space.
+// The log already uses its reserve. Entries for elections and membership changes are small and are
+// accepted; all others wait at the leader, as if they were lost, until there is space.
 bool Disks::take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now) {
   // Entries after rejected ones leave a gap, and each rejection would make the leader resend its
   // window. A new leader needs one rejection to find where the logs match.

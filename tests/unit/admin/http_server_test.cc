@@ -25,7 +25,7 @@ namespace json = boost::json;
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-// Stands for the loop thread: takes calls, and answers when the test says what.
+// Replaces the loop thread: accepts calls, and answers when the test tells it what.
 class FakeLoop {
  public:
   struct Call {
@@ -61,7 +61,7 @@ class FakeLoop {
   std::deque<Call> calls_;
 };
 
-// A connection that sends what it is told, right or wrong.
+// A connection that sends any bytes, valid or not.
 class RawClient {
  public:
   explicit RawClient(uint16_t port) {
@@ -196,7 +196,7 @@ class HttpServerTest : public ::testing::Test {
   }
 
   node::StatusBoard board_;
-  std::vector<node::MemberChange> changes_;  // of the server's thread; read behind an answer
+  std::vector<node::MemberChange> changes_;  // of the server's thread; read after an answer
   node::ChangeOutcome outcome_{node::ChangeCode::kDone, "appended", Index(9)};
   std::vector<SettingChange> settings_;
   int snapshot_verbs_ = 0;
@@ -576,11 +576,11 @@ TEST_F(HttpServerTest, TooLargeIsRefusedBeforeItIsRead) {
   ServerOptions options;
   options.max_request = 1000;
   open(options);
-  // The length is told: nothing of the body needs to be there.
+  // With a length in the header, the body need not have arrived.
   RawClient told(server_->port());
   told.send("POST /v1/call HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
   EXPECT_THAT(told.read_until("TOOLARGE"), HasSubstr("413"));
-  // It is not told.
+  // Without a length.
   RawClient chunked(server_->port());
   chunked.send("POST /v1/call HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
   for (int i = 0; i < 3; ++i) chunked.send("200\r\n" + std::string(0x200, 'a') + "\r\n");

@@ -1,4 +1,4 @@
-// The route table without sockets: every route with every guard, and what is made of the table.
+// The route table without sockets: every route with every guard, and the texts made from the table.
 #include "admin/routes.h"
 
 #include <gmock/gmock.h>
@@ -36,7 +36,7 @@ static_assert(!std::is_default_constructible_v<Guard> && !std::is_constructible_
 
 // ---- a server without a connection
 
-// Keeps what is answered, and what another thread would have posted.
+// Keeps the answers, and the tasks that another thread would have posted.
 class FakeConnection final : public Reply::Connection {
  public:
   void answer(uint64_t request, Response response) override {

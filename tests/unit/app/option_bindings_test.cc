@@ -75,7 +75,7 @@ config::Config with_other(const Option& option) {
   return defaults();
 }
 
-// Options that are used as they are, not copied, and by whom.
+// Options that are used without a copy, and their users.
 struct UsedDirectly {
   std::string_view path;
   std::string_view by;
@@ -138,7 +138,7 @@ TEST(OptionBindings, RowsNameOptionsThatExist) {
 
 // The parts have defaults of their own, which tests and the simulator use. They are the table's.
 TEST(OptionBindings, DefaultsAreThoseOfTheTable) {
-  // Off, or none, unless the configuration says so.
+  // Off, or none, by default.
   const std::set<std::string_view> neutral = {"node.id",
                                               "cluster.name",
                                               "listen.http",

@@ -5,7 +5,7 @@
 namespace connectd {
 namespace {
 
-// A seed in a bug report must mean the same run for ever.
+// A seed in a bug report must always give the same run.
 TEST(Random, ASeedAlwaysMeansTheSameNumbers) {
   Random a(1);
   Random b(1);

@@ -11,7 +11,7 @@
 
 namespace connectd {
 
-// Keeps what it is told. `error` is the first one; read it when the threads have ended.
+// Records the calls. `error` is the first one; read it when the threads have ended.
 struct RecordingSupervisor final : Supervisor {
   void wake() override { ++wakes; }
   void fail(Error told) override {

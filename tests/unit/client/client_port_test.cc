@@ -1,4 +1,4 @@
-// Real sockets on loopback, a node that is a fake: it answers at once, or when the test says so.
+// Real sockets on loopback and a fake node, which answers at once or when the test tells it to.
 // Nothing sleeps: the loop runs until a condition holds, or the test fails.
 #include "client/client_port.h"
 
@@ -67,7 +67,7 @@ class ClientPortTest : public testing::Test {
       return bytes.empty();
     }));
   }
-  // Reads what is there; true when the other side has closed.
+  // Reads the available bytes; true when the other side has closed.
   bool read_some(tcp::socket& socket, std::string& got) {
     char part[65536];
     boost::system::error_code error;

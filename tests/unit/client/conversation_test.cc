@@ -22,7 +22,7 @@ using std::chrono::seconds;
 const std::string kTooLarge =
     "ERR TOOLARGE the request is larger than client.max_request (10 bytes)\n";
 
-// What a socket does, as far as the test lets it.
+// Does what a socket would do, as far as the test permits.
 class Driver final : public ConversationDriver {
  public:
   explicit Driver(Shared& shared)
@@ -39,7 +39,7 @@ class Driver final : public ConversationDriver {
     is_half_closed = true;
     turn();
   }
-  // The client takes so many more bytes.
+  // The client reads this many more bytes.
   void take(size_t bytes) {
     room += bytes;
     turn();

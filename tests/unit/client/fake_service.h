@@ -1,4 +1,4 @@
-// A node that answers at once, or when the test says so.
+// A fake node that answers at once, or when the test tells it to.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -32,7 +32,7 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-// A file that is gone with the test.
+// A file that is removed at the end of the test.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& text) {
@@ -297,7 +297,7 @@ TEST(Load, AFileThatIsTooLarge) {
 }
 
 // Each file in broken/ has the whole text of its errors beside it, with its name without a folder.
-// CONNECTD_UPDATE_EXPECTED=1 writes the texts anew.
+// CONNECTD_UPDATE_EXPECTED=1 rewrites the texts.
 TEST(Load, BrokenFilesGiveTheirMessages) {
   int count = 0;
   for (const auto& entry :
@@ -464,7 +464,7 @@ TEST(Reference, TheExampleLoadsToTheDefaults) {
 }
 
 TEST(Reference, TheExampleStaysGoodWithItsCommentsTakenAway) {
-  // Each "  # key: default" of an option is a line that can be used as it stands.
+  // Each "  # key: default" of an option is a line that can be used without a change.
   std::istringstream in(annotated_example());
   std::string text;
   for (std::string line; std::getline(in, line);) {

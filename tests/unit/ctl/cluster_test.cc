@@ -35,7 +35,7 @@ bool port_is_free(uint16_t port) {
 class ClusterTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    // HTTP ports that nobody has at the moment.
+    // HTTP ports that are free at the moment.
     for (port_ = 21000 + static_cast<uint16_t>(getpid() % 20000); port_ < 60000; port_ += 10) {
       if (port_is_free(port_ + 200) && port_is_free(port_ + 201) && port_is_free(port_ + 202))
         break;
@@ -93,7 +93,7 @@ TEST_F(ClusterTest, StartsShowsAndStops) {
   EXPECT_EQ(connectctl({"cluster", "start", directory_, "--connectd", kFake}).code, ExitCode::kOk);
   EXPECT_EQ(running_process(pid_file(2))->pid, before);
 
-  // One that is gone is started again.
+  // A stopped node is started again.
   ASSERT_TRUE(signal_process(*running_process(pid_file(2)), SIGKILL));
   ASSERT_EQ(waitpid(before, nullptr, 0), before);
   Outcome status = connectctl({"cluster", "status", directory_});

@@ -1,4 +1,4 @@
-// Whom connectctl asks when it is not told.
+// The nodes that connectctl asks without --endpoint.
 #include "ctl/endpoints.h"
 
 #include <fstream>

@@ -23,7 +23,7 @@ std::string run_bash(const std::string& script) {
   return out;
 }
 
-// What bash offers behind these words, the last of which is being typed.
+// The completions that bash offers after these words, the last of which is being typed.
 std::vector<std::string> offered(const std::vector<std::string>& words) {
   std::string script = completion("bash") + "COMP_WORDS=(connectctl";
   for (const std::string& word : words) script += " '" + word + "'";

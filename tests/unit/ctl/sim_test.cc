@@ -1,4 +1,4 @@
-// `connectctl sim`: what it says, and what it refuses.
+// `connectctl sim`: its output, and its errors.
 #include <filesystem>
 #include <fstream>
 

@@ -1,4 +1,4 @@
-// What the tests of connectctl share: running it, and a directory that is gone with the test.
+// Shared by the tests of connectctl: running it, and a directory that is removed with the test.
 #pragma once
 
 #include <gmock/gmock.h>

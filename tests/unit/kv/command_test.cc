@@ -321,7 +321,8 @@ TEST(Commands, TheKindOfEach) {
   EXPECT_EQ(plugin.classify("PING\r\n").result, CONNECTD_REJECT);
   EXPECT_EQ(plugin.classify(command("GET a") + command("GET b")).result, CONNECTD_WRITE);
   EXPECT_EQ(plugin.classify(command("GET a") + "x").result, CONNECTD_REJECT);
-  // What is decided by the arguments alone is no write and no read; the rest has an empty reply.
+  // classify answers a command that depends only on its arguments; for the others its reply is
+  // empty.
   EXPECT_EQ(plugin.classify(command("SET a b")).reply, "");
   EXPECT_EQ(plugin.classify(command("GET a")).reply, "");
 }

@@ -29,7 +29,7 @@ TEST(Expiry, InAReadGoesByTheAppliedTimeAndNotByTheClock) {
   EXPECT_EQ(plugin.read(command("GET a"), applied, applied + 100 * kSecond).reply, "$1\r\n1\r\n");
   EXPECT_EQ(plugin.read(command("EXISTS a"), applied, applied + 100 * kSecond).reply, ":1\r\n");
   EXPECT_EQ(plugin.read(command("DBSIZE"), applied, applied + 100 * kSecond).reply, ":1\r\n");
-  // Only what is told of the time left goes by the clock, and never below nothing.
+  // Only the reported remaining time depends on the clock, and it is never negative.
   EXPECT_EQ(plugin.read(command("TTL a"), applied, applied + 4 * kSecond).reply, ":6\r\n");
   EXPECT_EQ(plugin.read(command("PTTL a"), applied, applied + 4 * kSecond).reply, ":6000\r\n");
   EXPECT_EQ(plugin.read(command("TTL a"), applied, applied + 100 * kSecond).reply, ":0\r\n");

@@ -25,7 +25,7 @@ inline std::string command(std::span<const std::string> words) {
 inline std::string command(std::initializer_list<std::string> words) {
   return command(std::span<const std::string>(words.begin(), words.size()));
 }
-// Words parted by spaces; '' is the empty word.
+// Words separated by spaces; '' is the empty word.
 inline std::string command(std::string_view line) {
   std::vector<std::string> words;
   while (!line.empty()) {

@@ -344,7 +344,7 @@ TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
   EXPECT_TRUE(bench.take().empty());
 }
 
-// What the comparison of replicas lives on: one value for each entry, in order, none twice.
+// The comparison of replicas requires this: one value for each entry, in order, none twice.
 TEST(Applier, TellsTheDigestBehindEachEntry) {
   std::vector<raft::Entry> log = some_log(9);
   std::vector<uint64_t> one_by_one;

@@ -157,7 +157,7 @@ TEST(Bootstrap, OffersUntilEachHasAccepted) {
 TEST(Bootstrap, AnyFounderOffersToThoseThatMissedIt) {
   Founder founder;
   Bootstrap second(options(2));
-  second.resume(*founder.bootstrap.decided());  // restarted; node 1 is gone for good
+  second.resume(*founder.bootstrap.decided());  // restarted; node 1 never returns
   EXPECT_TRUE(second.is_durable());
   second.peer_reached(NodeId(3), hello(3));
   second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
@@ -229,7 +229,7 @@ TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
     ASSERT_TRUE(joiner.decided());
     EXPECT_EQ(*joiner.decided(), genesis);
   }
-  // The document goes to everyone who has none and whose disk fits, if that is known.
+  // The genesis is offered to every member without one, if its disk matches or is not known.
   GenesisMember fresh;
   fresh.id = NodeId(4);
   founder.bootstrap.durable();

@@ -1,4 +1,4 @@
-// Who says what of whose disk, and what follows from it.
+// The reports about disks, and the conclusions of the nodes.
 #include "node/disk/disk_watch.h"
 
 #include <gmock/gmock.h>
@@ -15,7 +15,7 @@ using ::testing::UnorderedElementsAre;
 
 constexpr uint64_t kLimit = 1600;
 
-// Node 1 of `voters`; the others are near unless a test takes them away.
+// Node 1 of `voters`; the others are reachable unless a test changes that.
 class Bench {
  public:
   explicit Bench(uint64_t voters, uint64_t limit = kLimit)
@@ -89,7 +89,7 @@ TEST(DiskWatch, ADiskIsFullBelowTheLimitAndHasSpaceALittleAboveIt) {
   EXPECT_FALSE(unlimited.watch.is_full());
 }
 
-// That a quorum is missing is the quorum check's business, and no reason to say DISKFULL.
+// A missing quorum is no reason for DISKFULL: the quorum check handles it.
 TEST(DiskWatch, WhoCannotBeReachedIsNotFull) {
   Bench bench(3);
   bench.view.near.clear();
@@ -194,7 +194,7 @@ TEST(DiskWatch, FirstCompletionEndsTheStall) {
     for (int j = 0; j < 18; ++j) EXPECT_FALSE(look(true, milliseconds(50)));
     ++done;
   }
-  // The process stood still, and the disk had no time to show what it can.
+  // The process was paused, so the disk had no time to complete anything.
   EXPECT_FALSE(look(true, seconds(30)));
   for (int i = 0; i < 19; ++i) EXPECT_FALSE(look(true, milliseconds(50)));
   EXPECT_TRUE(look(true, milliseconds(50)));
@@ -236,7 +236,7 @@ TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {
   EXPECT_THAT(bench.watch.unfit(bench.conf), ElementsAre(NodeId(2)));
 }
 
-// Its log could not take what it would be given.
+// Its log has no space for the entries of a leader.
 TEST(DiskWatch, LeaderWithFullLogAcceptsNothing) {
   Bench bench(3, 0);
   EXPECT_FALSE(bench.stopped());

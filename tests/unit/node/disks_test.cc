@@ -37,7 +37,7 @@ class DisksTest : public ::testing::Test {
     out = Effects();
     disks.advance(*raft.core, log, stopping, raft.now.time, out);
   }
-  // The disk completes nothing for so long. The process itself does not stand still.
+  // The disk completes nothing for this long. The process itself is not paused.
   void stall(Duration time) {
     log.is_behind = true;
     for (Duration t{}; t <= time; t += milliseconds(50)) advance(milliseconds(50));
@@ -95,7 +95,7 @@ TEST_F(DisksTest, StalledLeaderStepsDownWhenNobodyTookOver) {
   EXPECT_EQ(count<raft::TransferLeadership>(), 1u);
   disks.hand_over_began();
   advance(milliseconds(50));
-  disks.hand_over_began();  // the node says so as long as it lasts
+  disks.hand_over_began();  // the node reports it as long as it lasts
   EXPECT_EQ(count<raft::StepDown>(), 1u);
   advance(milliseconds(50));
   EXPECT_EQ(count<raft::StepDown>(), 1u);

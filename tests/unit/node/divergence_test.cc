@@ -46,7 +46,7 @@ TEST(DigestRing, KeepsTheLastValuesAndNoMore) {
 TEST(DigestRing, BeginsAnewBehindAGap) {
   DigestRing ring;
   for (uint64_t i = 0; i <= 20; ++i) ring.record(Index(i), i);
-  ring.record(Index(20), 20);  // a snapshot of what is here already
+  ring.record(Index(20), 20);  // a snapshot of known entries
   EXPECT_EQ(ring.first(), Index(0));
   ring.record(Index(100), 7);
   EXPECT_EQ(ring.first(), Index(100));
@@ -432,7 +432,7 @@ TEST(Divergence, ACaseIsNotForgottenWhenTheOtherSideGoesAway) {
   fleet.crash(NodeId(2));
   fleet.turns(200);
   EXPECT_EQ(fleet[1].writes(), Writes::kRefused);
-  // It comes back as it was, and then without its mistake: that ends the case.
+  // It returns with the same state, and then with a correct one: that ends the case.
   fleet.start(NodeId(2), Index(100));
   fleet.turns(200);
   EXPECT_EQ(fleet[1].writes(), Writes::kRefused);
@@ -450,7 +450,7 @@ TEST(Divergence, WhatAnEarlierLifeOfANodeAnsweredDoesNotCount) {
   Fleet fleet(3);
   fleet.apply_to(100);
   fleet.turns(20);
-  // It comes back so fast that nobody sees a connection break, and is wrong this time.
+  // It returns so quickly that no connection is seen to break, and its state is wrong this time.
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.start(NodeId(2), Index(10), false);
   fleet.apply_to(200);
@@ -531,7 +531,7 @@ TEST(Divergence, ANewLeaderStartsAnewAndOldWordsDoNotCount) {
   EXPECT_EQ(fleet[2].writes(), Writes::kRefused);
   EXPECT_THAT(fleet[2].reason(), HasSubstr(exactly(60)));
 
-  // What an earlier term's leader said of this node stops nobody.
+  // A verdict of an earlier term's leader stops nobody.
   wire::DivergenceVerdict verdict;
   verdict.leader_term = fleet.term;
   verdict.index = Index(100);
@@ -545,7 +545,7 @@ TEST(Divergence, ANewLeaderStartsAnewAndOldWordsDoNotCount) {
   fleet[1].on_message(NodeId(3), verdict);  // not the leader
   fleet.turns(2);
   EXPECT_THAT(fleet.stops, IsEmpty());
-  verdict.digest += 1;  // of another life, or another state
+  verdict.digest += 1;  // from before a restart, or of another state
   fleet[1].on_message(NodeId(2), verdict);
   fleet.turns(2);
   EXPECT_THAT(fleet.stops, IsEmpty());
@@ -564,7 +564,7 @@ TEST(Divergence, LostMessagesDelayTheVerdictAndDoNotChangeIt) {
     uint64_t victim = 1 + fleet.random.below(5);
     fleet.at(NodeId(victim)).wrong[Index(wrong)] = 9;
     uint64_t index = 0;
-    // Something is applied now and then: what is lost of an idle cluster is not said again.
+    // Entries are applied now and then: an idle cluster does not repeat lost reports.
     ASSERT_TRUE(fleet.until(
         [&] {
           index += fleet.random.below(20);
@@ -661,7 +661,7 @@ TEST(Divergence, LaterCompareEntryDecidesWithoutMajority) {
                                            "before it"));
   ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Writes::kRefused; }));
   EXPECT_FALSE(fleet[1].wants_compare()) << "node 3 may still come to index 100";
-  // It starts from a snapshot behind index 100: it never hashes its state there.
+  // It starts from a snapshot after index 100, so it never hashes its state there.
   fleet.start(NodeId(3), Index(100));
   ASSERT_TRUE(fleet.until([&] { return fleet[1].wants_compare(); }));
   EXPECT_EQ(fleet[1].writes(), Writes::kRefused);

@@ -22,7 +22,7 @@ class Chaos {
 
   void run() {
     for (int i = 0; i < 600; ++i) act(random_.below(100));
-    // All heals; whoever waits is answered.
+    // Everything heals; every waiting request is answered.
     bench_.holder.leader_changed(NodeId(1), ++term_, true);
     for (int i = 0; i < 400; ++i) {
       bench_.advance(milliseconds(20));
@@ -115,7 +115,7 @@ class Chaos {
     client.recorder->submit(asked.text);
   }
 
-  // What the holder sent goes on its way.
+  // The holder's messages are sent.
   void collect() {
     for (auto& message : std::exchange(bench_.sent, {})) {
       on_the_way_.push_back({std::move(message.proposals)});

@@ -1,4 +1,4 @@
-// The holder of requests, one rule a test. What it does under random loss is in
+// The holder of requests, one rule per test. Its behaviour under random loss is in
 // holder_random_test.cc.
 #include <gmock/gmock.h>
 
@@ -171,7 +171,7 @@ TEST(Stream, DivergedReplicasRejectWritesServeReads) {
   auto client = bench.connect();
   auto late = bench.connect();
   bench.holder.leader_changed(NodeId(), Term(9), false);
-  // One waits for a leader, one behind it for its barrier.
+  // One waits for a leader, the next one for its barrier.
   client->submit("w1");
   client->submit("w2");
   bench.advance();
@@ -280,7 +280,7 @@ TEST(Stream, OfACongestedClientStandsStillAndGoesOnWhereItWas) {
   bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("one"), false, 0, Index(10)});
   bench.advance();
   EXPECT_EQ(bench.numbered(), "10/1:w2");
-  bench.advance(milliseconds(4000));  // the time that the client took is not the cluster's
+  bench.advance(milliseconds(4000));  // the time of the client does not count
   EXPECT_EQ(client->codes.size(), 1u);
   bench.applied(10, 1, 11, "two");
   EXPECT_THAT(client->texts, ElementsAre("one", "two"));
@@ -582,7 +582,7 @@ TEST(HolderSession, NewLeaderRenumbersUnappliedWritesInOrder) {
   bench.sent.clear();
   bench.advance();
   EXPECT_EQ(bench.numbered(), "12/1:w2 12/2:w3 12/3:w4");
-  // An answer of the old session is nobody's.
+  // A result of the old session belongs to no request.
   bench.applied(10, 2, 13, "ghost");
   EXPECT_EQ(client->codes.size(), 1u);
   bench.applied(12, 1, 14, "two");

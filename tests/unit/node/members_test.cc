@@ -1,4 +1,4 @@
-// Lists of members and what a change makes of them.
+// Member lists and changes of them.
 #include "node/membership/members.h"
 
 #include <gmock/gmock.h>
@@ -203,7 +203,7 @@ TEST(HasCaughtUp, WhoLacksLittleAndKnowsThatItsDiskIsBound) {
   EXPECT_FALSE(has_caught_up(Index(990), Index(1000), Index(991)));
 }
 
-// A stale list must not turn away whom a newer one has let in.
+// A node with an older list must not reject a member that a newer list has.
 TEST(CheckMember, WhoGoesByANewerListIsNotJudgedByAnOlderOne) {
   Cluster cluster(3);
   wire::Hello hello;

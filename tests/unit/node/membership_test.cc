@@ -55,7 +55,7 @@ class MembershipTest : public ::testing::Test {
     follow();
     return outcome;
   }
-  // The next step that follows by itself. False: there is none.
+  // The next automatic step. False: there is none.
   bool advance() {
     Effects out;
     membership.advance(*raft.core, raft.now.time, out);
@@ -167,7 +167,7 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
 }
 
-// What the leader knows of a follower's log is true of the disk that answered.
+// The leader's knowledge about a follower's log is valid for the disk that answered.
 TEST_F(MembershipTest, OtherDiskOfALearnerIsSentItAll) {
   lead();
   MemberChange learner = add(4);
@@ -228,7 +228,7 @@ TEST_F(MembershipTest, AskedLeaderAnswersOrTimesOut) {
   EXPECT_EQ(answers[0].code, ChangeCode::kNoLeader);
   EXPECT_THAT(out.messages, IsEmpty());
 
-  lead();  // it asks itself; what counts is that somebody leads
+  lead();  // it asks itself; the test only needs a leader
   for (int i = 0; i < 2; ++i) {
     membership.ask_leader(add(4), *raft.core, raft.now.time, done, out);
   }
@@ -238,7 +238,7 @@ TEST_F(MembershipTest, AskedLeaderAnswersOrTimesOut) {
       {request.number, ChangeOutcome{ChangeCode::kDone, "appended", Index(5)}.encode()});
   ASSERT_EQ(answers.size(), 2u);
   EXPECT_EQ(answers[1].index, Index(5));
-  membership.on_answer({request.number, ""});  // late: nobody waits for it
+  membership.on_answer({request.number, ""});  // late: no request waits for it
   raft.now.time += Membership::kAnswerTimeout;
   Effects ignored;
   membership.advance(*raft.core, raft.now.time, ignored);

@@ -169,7 +169,7 @@ class Cluster {
       EXPECT_EQ(call(*m, "r"), "OK " + acknowledged) << "node " << m->id.value();
     }
   }
-  // Of those that are under way.
+  // Of the requests in flight.
   size_t refusals_by(NodeId from) const {
     return static_cast<size_t>(std::ranges::count_if(under_way_, [&](const Message& m) {
       const auto* envelope = std::get_if<raft::Envelope>(&m.message);
@@ -267,7 +267,7 @@ TEST(NodeOnAFullDisk, OneOfThreeIsNotMissedAndComesBack) {
     ASSERT_LT(i, 200);
     EXPECT_THAT(cluster.call(*cluster.leader(), fmt::format("a{}", i)), StartsWith("OK"));
   }
-  // From here on it takes no entries, says so to its own, and votes and hears as ever.
+  // From here on it rejects entries, tells its own clients, and votes and follows as before.
   Index had = full.node->core().last_index();
   cluster.pass(100);
   EXPECT_THAT(cluster.call(full, "no"), StartsWith("DISKFULL this node's disk is full"));
@@ -352,7 +352,7 @@ TEST(NodeOnAFullDisk, AFullLeaderHandsOverToAVoterWithSpace) {
   EXPECT_TRUE(last.leads()) << "it stays there";
 }
 
-// Sent before the leader's word came. The sender learns what became of it by a new session.
+// Sent before the leader's report arrived. The sender learns the outcome by a new session.
 TEST(NodeOnAFullDisk, LeaderRejectsForwardedWritesOpensSessions) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
@@ -396,7 +396,7 @@ TEST(NodeOnAFullDisk, ASingleNodeStopsAndGoesOn) {
   EXPECT_EQ(cluster.call(m, "two"), "OK 2");
 }
 
-// The disk fills up faster than anybody can look: what is under way waits, and then is there.
+// The disk fills up faster than it is checked: writes in flight wait, and then complete.
 TEST(NodeOnAFullDisk, WhatIsUnderWayWaitsForSpaceAndIsNotLost) {
   Cluster cluster(1);
   cluster.await_leader();
@@ -454,7 +454,7 @@ TEST(NodeOnAStalledDisk, TheLeaderHandsOverWithinThreeTimeoutsAndStaysAway) {
   Cluster::Member& first = cluster.await_leader();
   EXPECT_EQ(cluster.call(first, "one"), "OK 1");
   first.stalled = true;
-  // The others are a quorum: writes go on, and show that the disk stands.
+  // The others are a quorum: writes continue, and reveal the stalled disk.
   EXPECT_EQ(cluster.call(first, "two"), "OK 2");
   ASSERT_TRUE(
       cluster.until([&] { return cluster.leader() && cluster.leader() != &first; }, 3 * kTimeout));
@@ -488,7 +488,7 @@ TEST(NodeOnAStalledDisk, IsPassedOverWhenLeadershipIsHandedOver) {
   EXPECT_NE(cluster.leader(), &sick);
 }
 
-// In an idle cluster nobody can know that a disk stalls until it is given something.
+// In an idle cluster a stalled disk is not detected before a write.
 TEST(NodeOnAStalledDisk, ATargetThatDoesNotTakeOverIsNotAskedTwiceInARow) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
@@ -496,7 +496,7 @@ TEST(NodeOnAStalledDisk, ATargetThatDoesNotTakeOverIsNotAskedTwiceInARow) {
   for (auto& m : cluster.members) m->stalled = m.get() == &cluster.follower();
   Cluster::Member& sick = cluster.follower();
   leader.node->shut_down();
-  // Sooner than anybody could say that its disk stalls.
+  // Before the stall of its disk is detected.
   ASSERT_TRUE(
       cluster.until([&] { return cluster.leader() != nullptr && cluster.leader() != &leader; },
                     3 * kTimeout / 2));

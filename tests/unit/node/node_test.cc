@@ -141,7 +141,7 @@ class NodeBench final : public Supervisor {
   NodeOptions options;
   Time now{seconds(1000)};
   uint64_t turns = 0;
-  uint64_t writer_every = 1;  // the disk takes this many turns
+  uint64_t writer_every = 1;  // the disk needs this many turns
   uint64_t life = 0;
   bool has_run = false;
   std::optional<Error> fatal;
@@ -212,7 +212,7 @@ TEST(Node, TakesSnapshotsDropsItsLogAndComesBackFromThem) {
   ASSERT_TRUE(bench.open()) << bench.fatal->text;
   EXPECT_EQ(bench.node->snapshot_index(), snapshot);
   EXPECT_EQ(bench.node->applied_index(), snapshot);
-  // The digest goes on where it was: two entries follow by themselves.
+  // The digest continues from its value: two entries follow automatically.
   ReplicatedState state;
   state.digest = digest;
   state.extend_digest(applied + 1, raft::EntryKind::kNoop, 0, {});
@@ -545,7 +545,7 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
   EXPECT_THAT(bench.fatal->text, HasSubstr("different clusters"));
 }
 
-// A disk that was given up may be the one that was seen last; the new one is another.
+// The disk that was seen last may be the replaced one; the new one has another id.
 TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
@@ -616,7 +616,7 @@ TEST(Node, ShutDownFinishesWhatIsOutAndTakesNothingNew) {
 }
 
 // A follower fed by hand: node 2, whose leader is node 1.
-// Entries of term 2 that nobody asked for.
+// Entries of term 2 that were not requested.
 std::vector<raft::Entry> noops(uint64_t from, uint64_t to) {
   std::vector<raft::Entry> entries;
   for (uint64_t index = from; index <= to; ++index) {
@@ -746,7 +746,7 @@ TEST_F(CapturingFollower, OneThatIsCapturedAfterTheLeadersCameIsGivenUp) {
   expect_the_leaders();
 }
 
-// It told the leader that it has everything up to 100. The older snapshot and the log go to 40.
+// It acknowledged everything up to 100. The older snapshot and the log end at 40.
 TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
   send_all();
   for (int i = 0; i < 5; ++i) turn(false);
@@ -818,7 +818,7 @@ struct Mischief {
   sim::FileCall call{};  // kCall
   bool sticky = false;
   int error_number = EIO;
-  // While the node recovers what a good life left; else while it begins, writes and snapshots.
+  // During recovery after a run without faults; else while it begins, writes and takes snapshots.
   bool in_recovery = false;
 
   void arm(FaultyFileSystem& files, uint64_t nth) const {
@@ -849,12 +849,12 @@ void write_all(NodeBench& bench, std::vector<std::string>& acknowledged) {
   }
 }
 
-// Runs a life of the node in which the disk misbehaves at one point, then one in which it does not.
+// Runs the node with a disk that misbehaves at one point, then again with a good disk.
 // Returns whether the point was reached. Everything acknowledged must be there, once, in order.
 bool survives(uint64_t nth, const Mischief& mischief) {
   NodeBench bench(nth);
   snapshot_often(bench);
-  bench.writer_every = 5;  // whoever does not wait for the disk is found out
+  bench.writer_every = 5;  // reveals code that does not wait for the disk
   bench.space_returns = mischief.error_number == ENOSPC;
   std::vector<std::string> acknowledged;
   if (mischief.in_recovery) {
@@ -886,12 +886,12 @@ bool survives(uint64_t nth, const Mischief& mischief) {
     expected += fmt::format("w{:03};", acknowledged.size());
     EXPECT_EQ(tape, expected);
   }
-  // It is whole again: it takes a write, and keeps it.
+  // It works again: it accepts a write, and keeps it.
   EXPECT_THAT(bench.call("after"), StartsWith("OK "));
   return hit;
 }
 
-// Every N, until a life makes fewer calls than N. Returns how many there were.
+// Every N, until a run makes fewer calls than N. Returns their number.
 uint64_t survives_every_call(const Mischief& mischief, const std::string& what) {
   uint64_t nth = 1;
   for (; survives(nth, mischief); ++nth) {

@@ -245,7 +245,7 @@ TEST(ReadLevels, LeaseIndexTellsNoAge) {
   bench.open_session();
   auto client = bench.connect();
   auto other = bench.connect();
-  // One that comes after the lease's answer, and one that waits already.
+  // One read arrives after the lease's answer, one is already waiting.
   submit(*other, "r1", kLease);
   bench.advance();
   bench.holder.read_index(bench.asked[0], Index(5));
@@ -275,7 +275,7 @@ TEST(ReadLevels, AnAnswerIsOnlyAsFreshAsTheFirstQuestion) {
   auto other = bench.connect();
   submit(*client, "r1", stale(0, milliseconds(0)));
   bench.advance();
-  bench.advance(milliseconds(400));  // asked again: which of the two is answered, nobody knows
+  bench.advance(milliseconds(400));  // asked again: either of the two may be answered
   submit(*other, "r2", stale(0, milliseconds(300)));
   bench.advance();
   ASSERT_EQ(bench.asked.size(), 2u);

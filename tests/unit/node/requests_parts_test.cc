@@ -104,7 +104,7 @@ class WritesTest : public ::testing::Test {
   void add(std::string_view text, Duration deadline = seconds(5)) {
     writes.add({stream, next++}, Slice::copy_of(text), now + deadline);
   }
-  // "open", or "sequence:payload", of what is handed on.
+  // "open", or "sequence:payload", of each forwarded proposal.
   std::vector<std::string> forward_queued(bool settle_only = false) {
     Outgoing out;
     writes.forward_queued(now, settle_only, out);

@@ -15,7 +15,7 @@ class ScriptedCapturer final : public plugin::Capturer {
   using Cause = plugin::CaptureFailure::Cause;
   enum class Step : uint8_t { kWell, kNotBegun, kNotWritten };
 
-  // What the next captures come to; behind them all goes well.
+  // The results of the next captures; all later ones succeed.
   void plan(Step step, Cause cause) { plan_.emplace_back(step, cause); }
   int begun() const { return begun_; }
   int alive() const { return alive_; }

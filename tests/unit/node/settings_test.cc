@@ -1,4 +1,5 @@
-// The cluster's settings: their bytes, their texts, and what a change does to what is confirmed.
+// The cluster's settings: their bytes, their texts, and the effect of a change on the confirmed
+// ones.
 #include "node/membership/settings.h"
 
 #include <gmock/gmock.h>
@@ -220,7 +221,7 @@ TEST(Settings, WhatIsWrongIsNamed) {
 
 TEST(Settings, AConfigurationThatDiffersIsToldWhatToDo) {
   raft::Settings configured = sample();
-  configured.confirmed_timeout = Duration();  // no file says it
+  configured.confirmed_timeout = Duration();  // not in any file
   EXPECT_THAT(setting_differences(configured, sample()), ElementsAre());
   configured.lease_reads = false;
   EXPECT_THAT(setting_differences(configured, sample()),

@@ -1,4 +1,4 @@
-// When a node takes a snapshot of its own.
+// When a node takes a local snapshot.
 #include "node/snapshots/snapshot_schedule.h"
 
 #include <gtest/gtest.h>

@@ -29,7 +29,7 @@ class SnapshotsTest : public ::testing::Test {
     policy.trailing_entries = 5;
     return policy;
   }
-  // What was sent, which is one acknowledgement.
+  // The sent message, which is one acknowledgement.
   wire::SnapshotAck ack() {
     EXPECT_EQ(out.messages.size(), 1u);
     EXPECT_EQ(out.messages.at(0).first, kLeader);

@@ -85,12 +85,12 @@ class Transfer : public ::testing::Test {
     change.learner_only = true;
     leader.node->change_members(change, [](ChangeOutcome o) { ASSERT_TRUE(o.done()) << o.text; });
     ASSERT_TRUE(until([&] { return leader.node->core().conf_is_settled(); }));
-    // Two snapshots, so that the log behind the follower's back is gone.
+    // Two snapshots, so that the log that the follower needs is compacted.
     for (int i = 0; i < 3; ++i) fill();
     ASSERT_GT(leader.node->core().first_index(), Index(5));
   }
 
-  // Writes, and a snapshot behind them.
+  // Writes, then a snapshot.
   void fill() {
     write(40);
     Index asked = leader.node->begin_snapshot();
@@ -216,7 +216,7 @@ TEST_F(Transfer, GoesOnWhereItBroke) {
   ASSERT_TRUE(until([&] { return caught_up(); }));
   EXPECT_EQ(follower.node->snapshots_installed(), 1u);
   EXPECT_EQ(follower.node->digest(), leader.node->digest());
-  // What was under way at each break went twice, and nothing else.
+  // Only the chunks in flight at each break were sent twice.
   EXPECT_LE(chunk_bytes,
             size + breaks * (kStreamWindowChunks + 1) * leader.options.chunk_bytes + breaks * 300);
   EXPECT_FALSE(follower.node->snapshots().partial());
@@ -227,7 +227,7 @@ TEST_F(Transfer, GoesOnWhereItBroke) {
   EXPECT_EQ(follower.node->snapshots_installed(), 0u);
 }
 
-// The leader has taken a newer snapshot meanwhile, and the store has dropped the one under way.
+// The leader has taken a newer snapshot meanwhile, and the store has dropped the one in transfer.
 TEST_F(Transfer, GoesOnInTheFileThatItBeganWith) {
   start(follower);
   ASSERT_TRUE(until([&] { return received() >= file_bytes() / 2; }));
@@ -240,7 +240,7 @@ TEST_F(Transfer, GoesOnInTheFileThatItBeganWith) {
   ASSERT_TRUE(until([&] { return follower.node->snapshots_installed() == 1; }));
   EXPECT_EQ(follower.node->snapshot_index(), began);
   EXPECT_GT(chunks[sent], 0u);
-  // ... and the log behind it was kept, so that this was the only one.
+  // ... and the log after it was kept, so that this was the only one.
   ASSERT_TRUE(until([&] { return caught_up(); }));
   EXPECT_EQ(follower.node->snapshots_installed(), 1u);
 }

@@ -139,7 +139,7 @@ class NoPeers final : public wire::Transport {
   void flush() override {}
 };
 
-// Whose sessions are open behind each entry.
+// The nodes whose sessions are open after each entry.
 struct SeenSessions final : ApplyObserver {
   void on_applied(const raft::Entry& entry, int32_t, ByteView,
                   const ReplicatedState& state) override {
@@ -209,7 +209,7 @@ struct RunningNode final : Supervisor {
   std::unique_ptr<Node> node;
 };
 
-// What the node of a directory says in a handshake.
+// The hello of the node of a directory.
 wire::Hello hello_of(FaultyFileSystem& files, uint64_t node, uint64_t to) {
   wire::Hello hello;
   auto identity = storage::load_identity(files, directory(node));
@@ -261,7 +261,7 @@ TEST(Recover, ATornEndIsLookedOverAndStays) {
   const std::string path = "n2/log/0000000000000001.wal";
   std::string content = two.files.content(path);
   const size_t end = content.find_last_not_of('\0') + 1;
-  // The last entry's checksum: the batch is not whole, and nothing says that it was durable.
+  // The last entry's checksum: the batch is incomplete, and nothing shows that it was durable.
   two.files.flip(path, end - 20, 0xff);
   const std::string before = two.all(2);
   const Survivor survivor = two.look(2);
@@ -572,7 +572,7 @@ TEST(Recover, WhateverFailsTheSameAgainCompletesIt) {
           ++interrupted;
           EXPECT_EQ(between.identity, before.identity);
           EXPECT_EQ(between.end.last_index, before.end.last_index + 1);
-          // On a copy: a start makes durable what it reads.
+          // On a copy, because a start makes everything that it reads durable.
           auto copy = two.files.clone(nth);
           RunningNode refused(*copy, node);
           EXPECT_FALSE(refused.node) << "it must not run as the cluster that it was";

@@ -87,7 +87,7 @@ int32_t snapshot(void* self, const connectd_snapshot* context, const connectd_si
   if (text == "chatter") {
     while (true) notebook.host->log(notebook.host, CONNECTD_LOG_DEBUG, "still here", 10);
   }
-  if (text == "drip") {  // garbage, slowly, for ever
+  if (text == "drip") {  // garbage, slowly, forever
     while (put(out, std::string(100'000, '\x7f')) == CONNECTD_OK) ::usleep(1000);
     return CONNECTD_E_IO;
   }
@@ -316,7 +316,7 @@ TEST(ForkCapture, ChildOverMemoryLimitIsKilled) {
   auto capture = begin(*capturer, instance);
   EXPECT_THAT(written(*capture),
               AllOf(StartsWith("!means: "), HasSubstr("snapshot.fork_memory is 16 MiB")));
-  // What the parent writes to is copied as well.
+  // Pages that the parent writes to are copied as well.
   apply(*instance, 2, "drip");
   capture = begin(*capturer, instance);
   std::fill(newest->ballast.begin(), newest->ballast.end(), '\3');
@@ -355,7 +355,7 @@ bool ends(pid_t process) {
   ::close(handle);
   return events == 1;
 }
-// The first child of this process; 0: there is none.
+// The first child of this process; 0: none.
 pid_t some_child(pid_t parent) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     std::string name = entry.path().filename();
@@ -454,7 +454,7 @@ TEST(ViewCapture, FailedBeginHasNoEnd) {
   EXPECT_EQ(capture.error().cause, Cause::kPlugin);
   EXPECT_THAT(capture.error().error.text, HasSubstr("no view now"));
   EXPECT_THAT(newest->calls, ElementsAre("begin 7"));
-  // The instance is none the worse for it.
+  // The instance still works.
   apply(*instance, 2, "fine");
   EXPECT_EQ(written(*begin(*capturer, instance)), "fine@7");
 }
@@ -493,7 +493,7 @@ TEST(ViewCapture, SinkFailureIsReturnedUnchanged) {
   EXPECT_EQ(done.error().error.kind, ErrorKind::kNoSpace);
 }
 
-// Row 58: a view that takes its time holds up nobody.
+// Row 58: a slow view delays nobody.
 TEST(ViewCapture, ApplyContinuesDuringSave) {
   auto capturer = make_view_capturer();
   auto instance = notebook(kViewing, "wait");
@@ -515,7 +515,7 @@ TEST(ViewCapture, ApplyContinuesDuringSave) {
   EXPECT_EQ(bytes, "wait@7");
 }
 
-// A snapshot from the leader takes the instance's place: its view keeps it alive.
+// A snapshot from the leader replaces the instance: its view keeps it alive.
 TEST(ViewCapture, InstanceLivesUntilViewEnds) {
   auto capturer = make_view_capturer();
   auto instance = notebook(kViewing, "old");

@@ -1,4 +1,4 @@
-// The last line of a crashing process names the plugin call, or says that it was none.
+// The last line of a crashing process names the plugin call, or says that it was not in one.
 #include "plugin/crash.h"
 
 #include <gtest/gtest.h>

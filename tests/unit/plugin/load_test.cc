@@ -132,7 +132,7 @@ TEST_F(Load, MatchingHashLoadsInEitherCase) {
   EXPECT_TRUE(Plugin::load(pinned).has_value());
 }
 
-// What is mapped is the copy that was hashed: changing the file afterwards changes nothing.
+// The hashed copy is mapped: a later change of the file has no effect.
 TEST_F(Load, HashedBytesAreLoadedNotTheFile) {
   LoadOptions pinned = options(install("first/libpinned.so"));
   std::ifstream in(pinned.path, std::ios::binary);

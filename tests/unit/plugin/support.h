@@ -1,4 +1,4 @@
-// What the tests of the plugin host share: loading, and snapshots in memory.
+// Shared by the tests of the plugin host: loading, and snapshots in memory.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -15,7 +15,7 @@ void Cluster::Disk::write(const AppendBatch& batch) {
     log.resize(*batch.replaces_from - first);
   }
   for (const Entry& entry : batch.entries) {
-    if (entry.index < first) continue;  // written late, behind a snapshot
+    if (entry.index < first) continue;  // written late, after a snapshot
     log.push_back(entry);
   }
 }
@@ -111,7 +111,7 @@ void Cluster::run_for(Duration duration) {
 void Cluster::crash(NodeId id) {
   Node& node = nodes_.at(id);
   if (!node.core) return;
-  // Some of the batches under way reached the disk, the others did not.
+  // Some of the batches in flight reached the disk, the others did not.
   uint64_t survive = random_.below(node.writing.size() + 1);
   for (uint64_t i = 0; i < survive; ++i) node.disk.write(node.writing[i]);
   node.writing.clear();
@@ -371,7 +371,7 @@ void Cluster::send(Envelope envelope) {
   }
 }
 
-// The oldest batch under way is durable: its messages leave, and the core hears of it.
+// The oldest batch in flight is durable: its messages are sent, and the core is informed.
 void Cluster::sync_one(NodeId id) {
   Node& node = nodes_.at(id);
   uint64_t life = node.life;
@@ -460,7 +460,7 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
       if (mark.index >= sender.disk.first && mark.index <= sender.disk.last()) {
         stamp = sender.disk.log[mark.index - sender.disk.first].stamp_ns;
       }
-      // What waits for the disk is written first; then the log is kept or begins anew.
+      // Queued batches are written first; then the log is kept or restarts.
       for (const AppendBatch& batch : receiver.writing) receiver.disk.write(batch);
       bool keeps = receiver.core->term_at(mark.index) == mark.term;
       if (!keeps) {
@@ -474,7 +474,7 @@ void Cluster::send_snapshot(NodeId from, NodeId to) {
       receiver.applied = sender.disk.snapshot_state;
       receiver.applied_index = mark.index;
       receiver.to_apply.clear();
-      ++receiver.life;  // what was under way is done
+      ++receiver.life;  // discards what was in flight
       ++snapshots_installed_;
       if (last != 0) step(to, AppendDone{last});
       step(to,
@@ -505,7 +505,7 @@ void Cluster::check(NodeId id) {
               fmt::format("leader {} of term {} lacks committed entry {}", id, core.term(), index));
         }
       }
-      // Whoever leads, nobody of an older term may hold a lease (thesis §6.4.1).
+      // While a leader exists, no node of an older term may hold a lease (thesis §6.4.1).
       for (const auto& [other, node] : nodes_) {
         if (!node.core || node.core->term() >= core.term()) continue;
         auto lease = node.core->lease_until();

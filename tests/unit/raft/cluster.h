@@ -110,15 +110,15 @@ class Cluster final {
     Options options;
     Disk disk;
     std::unique_ptr<Core> core;
-    uint64_t life = 0;    // rises also when a snapshot makes void what was under way
-    uint64_t starts = 0;  // loads are answered as long as the process lives
+    uint64_t life = 0;    // also rises when a snapshot voids what was in flight
+    uint64_t starts = 0;  // a load is answered unless the process restarted
     int64_t wall_offset = 0;
     Time clock_base;  // what its clock said when its rate was set, and when that was
     Time clock_since;
     uint64_t clock_permille = 1000;
     Time paused_until;
     bool reads_first = false;
-    std::vector<Event> held;  // what came while it was paused
+    std::vector<Event> held;  // arrived while it was paused
     std::deque<AppendBatch> writing;
     Time disk_free;
     std::vector<std::string> applied;  // payloads of commands

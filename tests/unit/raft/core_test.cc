@@ -33,7 +33,7 @@ Entry entry(uint64_t index, uint64_t term, EntryKind kind = EntryKind::kCommand,
   return e;
 }
 
-// A core and its host: keeps every effect until the test takes it.
+// A core and its host, which keeps every effect until the test takes it.
 class Host {
  public:
   explicit Host(std::vector<uint64_t> log = {}, uint64_t term = 0, ConfState conf = three(),
@@ -647,7 +647,7 @@ TEST(Thesis1021, AStalledDiskIsSentOneWindow) {
           highest = e.index;
           sent += e.weight();
         }
-        if (append->entries.empty()) {  // a probe says what is durable there: the no-op
+        if (append->entries.empty()) {  // a probe reveals the durable entries there: the no-op
           AppendResponse response;
           response.success = true;
           response.index = Index(1);
@@ -693,7 +693,7 @@ TEST(Paper53, AResponseWaitsForTheDisk) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {entry(2, 1)});
   EXPECT_TRUE(host.take<AppendResponse>().empty());
-  host.append(2, 1, 2, 1, {});  // says what is durable by now
+  host.append(2, 1, 2, 1, {});  // reports the durable index
   auto response = host.take<AppendResponse>().at(0);
   EXPECT_TRUE(response.success);
   EXPECT_EQ(response.index, Index(1));
@@ -744,7 +744,7 @@ TEST(Paper53, TheNewCommitIndexLeavesAtOnce) {
   EXPECT_EQ(host.take<AppendRequest>(3).at(0).commit, Index(2));
 }
 
-// Catalogue B24: three writes of index 2 are under way; only the last one makes it durable.
+// Catalogue B24: three writes of index 2 are in flight; only the last one makes it durable.
 TEST(AcknowledgementRule, RestoredEntryIsNotDurableByItsFirstWrite) {
   Host host({1}, 1);
   host.append(2, 2, 1, 1, {entry(2, 2)});
@@ -1028,7 +1028,7 @@ TEST(Snapshot, EndsTheCampaignOfANodeThatIsNoVoter) {
   EXPECT_EQ(voter.core->role(), Role::kPreCandidate);
 }
 
-// Catalogue B31: an append that reaches back into what the snapshot covers.
+// Catalogue B31: an append that begins within the snapshot.
 TEST(Snapshot, AnAppendMayBeginBehindTheSnapshot) {
   Host host({}, 2);
   host.step(SnapshotInstalled{{Index(5), Term(2)}, three(), 2});

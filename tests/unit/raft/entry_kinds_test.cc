@@ -40,7 +40,7 @@ TEST(EntryKinds, EachHasANameOfItsOwn) {
   }
 }
 
-// What the rows say today, column by column: a new row that does not fit is seen here.
+// The present rows, column by column: a wrong new row fails here.
 TEST(EntryKinds, ColumnsHoldTheExpectedKinds) {
   using enum EntryKind;
   using Kinds = std::vector<EntryKind>;

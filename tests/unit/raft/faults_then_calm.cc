@@ -39,7 +39,7 @@ std::string states(Cluster& cluster) {
   return text;
 }
 
-// Lease reads at whoever believes to lead.
+// Lease reads at each node that believes it leads.
 void run_and_read(Cluster& cluster, Duration length) {
   constexpr int kSlices = 4;
   for (int slice = 0; slice < kSlices; ++slice) {
@@ -68,7 +68,7 @@ void cut_leader_off(Cluster& cluster, Random& random) {
   cluster.heal();
 }
 
-// TimeoutNow comes when the leader has long given the transfer up.
+// TimeoutNow arrives long after the leader has aborted the transfer.
 void hand_over_to_one_that_stands_still(Cluster& cluster, Random& random, NodeId to) {
   cluster.step(cluster.leader(), TransferLeadership{to});
   run_and_read(cluster, milliseconds(random.between(1, 50)));
@@ -233,7 +233,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   cluster.weather = Weather();
   for (NodeId id : ids) cluster.resume(id);
   for (NodeId id : ids) cluster.restart(id);
-  cluster.run_for(milliseconds(200));  // what is still on its way arrives
+  cluster.run_for(milliseconds(200));  // messages in flight arrive
   bool ready = cluster.run_until(timeout * 10, [&] {
     return cluster.leader() && cluster.core(cluster.leader()).leader_is_ready();
   });
@@ -241,7 +241,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   NodeId leader = cluster.leader();
   if (!ready || !leader) return "liveness: no leader" + states(cluster);
   cluster.step(leader, Propose{std::vector<Proposal>(1)});
-  // A change that is under way ends, and may end this leadership.
+  // A change in progress ends, and may end this leadership.
   bool settled = cluster.run_until(timeout * 20, [&] {
     leader = cluster.leader();
     return leader && cluster.core(leader).conf_is_settled() &&
@@ -249,7 +249,7 @@ std::string run_faults_then_calm(uint64_t seed) {
   });
   if (!cluster.failures.empty()) return cluster.failures.front();
   if (!settled) return "liveness: a change of members does not come to its end" + states(cluster);
-  // Who is no member is not told.
+  // Nodes that are not members are not informed.
   ids = cluster.core(leader).conf().members();
   Index last = cluster.core(leader).last_index();
   bool caught_up = cluster.run_until(timeout * 20, [&] {

@@ -59,7 +59,7 @@ TEST(ClockWatch, LateAnswerDoesNotReplaceASharpBase) {
   Other other;
   other.rate = 2;
   EXPECT_TRUE(other.answers(milliseconds(1), milliseconds(1)));
-  // Read early and long on its way: by itself it shows nothing.
+  // Read early and delivered late: alone it shows nothing.
   EXPECT_TRUE(other.answers(milliseconds(1), seconds(3)));
   EXPECT_LE(other.until_wild(), milliseconds(10));
 }

@@ -51,7 +51,7 @@ TEST(Log, AnEmptyLogMatchesAtZero) {
   EXPECT_FALSE(log.holds(Index(1), Term(0)));
 }
 
-// Thesis §3.5: conflicts are truncated; what the writer has been given, it is told of.
+// Thesis §3.5: conflicts are truncated; the writer is told if it already has the entries.
 TEST(Log, ReportsTruncationOnlyOfSubmittedEntries) {
   Log log(Initial(), 1000);
   for (uint64_t i = 1; i <= 4; ++i) log.append(entry(i, 1));

@@ -52,7 +52,7 @@ TEST(LogTime, TheOwnClockMayJump) {
   EXPECT_EQ(time.stamp(moment(6, 3 * kSecond)), first + 6 * kSecond);
 }
 
-// Towards the median of what the others show, by at most 0.05 %.
+// Towards the median of the others' clocks, by at most 0.05 %.
 TEST(LogTime, SlewsTowardsTheMedian) {
   LogTime time;
   time.start(kSelf, moment(0, 1000 * kSecond));

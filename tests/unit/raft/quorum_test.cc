@@ -1,4 +1,4 @@
-// Majorities, by brute force: what quorum_value() says is compared with its definition.
+// Majorities, by brute force: quorum_value() is compared with its definition.
 
 #include "raft/quorum.h"
 

@@ -337,7 +337,7 @@ void Stage::cluster(const Arguments& arguments) {
   if (founding_.lease_reads) founding_.confirmed_timeout = founding_.election_timeout;
   for (NodeId id : all) start(id, {});
   if (!named.contains("priorities")) return;
-  // All are connected, and say who they are.
+  // All are connected, and have exchanged hellos.
   for (NodeId id : all) {
     for (NodeId peer : all) {
       if (id != peer) step(id, PeerReached{peer, node(peer).options.priority});
@@ -493,7 +493,7 @@ void Stage::settle() {
   say("this does not settle");
 }
 
-// Everything goes by itself, and only what changes is told.
+// Everything happens automatically, and only changes are printed.
 void Stage::run_for(Duration duration) {
   terse_ = true;
   settle();
@@ -576,7 +576,7 @@ void Stage::turn(NodeId id) {
   if (broken.empty()) broken = checker_.after_step(*n.core);
   if (broken_.empty()) broken_ = broken;
   Core& core = *n.core;
-  // Whoever leads, nobody of an older term may hold a lease.
+  // While a leader exists, no node of an older term may hold a lease.
   for (const auto& [other, o] : nodes_) {
     if (!o.core || core.role() != Role::kLeader || o.core->term() >= core.term()) continue;
     auto lease = o.core->lease_until();

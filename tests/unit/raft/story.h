@@ -10,7 +10,7 @@ namespace connectd::raft {
 std::vector<std::string> story_names(const std::string& folder);
 
 // Plays a file. What is wrong, with file and line; empty: each trace is as it is written there.
-// `rewrite`: writes what was played into the file instead.
+// `rewrite`: writes the actual trace into the file instead.
 std::string play_story(const std::string& path, bool rewrite);
 
 }  // namespace connectd::raft

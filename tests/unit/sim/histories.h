@@ -105,7 +105,7 @@ inline Operation unanswered(uint64_t client, const Request& request, uint64_t ca
 struct DrawOptions {
   size_t operations = 6;
   size_t clients = 3;
-  size_t pipelined_max = 3;  // operations that a connection has under way
+  size_t pipelined_max = 3;  // operations in flight on a connection
   double unknown_percent = 15;
   double refused_percent = 5;
   std::function<Request(Random&)> request;
@@ -177,7 +177,7 @@ inline Drawn draw_history(Random& random, const DrawOptions& options) {
           operation.return_order = ++order;
         } else if (operation.is_write && random.chance(options.unknown_percent)) {
           if (random.chance(50)) floating.push_back(at);
-          // The connection is gone, and what it had under way with it.
+          // The connection is lost, and its operations in flight with it.
           for (size_t lost : client.called) {
             if (drawn.history[lost].is_write && random.chance(50)) floating.push_back(lost);
           }

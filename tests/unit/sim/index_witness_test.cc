@@ -69,7 +69,7 @@ std::vector<WitnessRule> rules_broken(const History& history, const WitnessLog& 
 TEST(Witness, AGoodHistoryBreaksNoRule) {
   EXPECT_THAT(rules_broken({}, log_of({})), IsEmpty());
   History history = {answered(1, kA, 1, 2, "1\n", 2),
-                     answered(2, kGet, 3, 6, "1\n", 2),  // sees what was there, and waits
+                     answered(2, kGet, 3, 6, "1\n", 2),  // sees the earlier value, and waits
                      answered(1, kB, 4, 5, "2\n", 3),
                      unanswered(3, kC, 7),
                      answered(1, kGet, 8, 9, "3\n", 4),
@@ -155,14 +155,14 @@ TEST(Witness, WhatIsCalledAfterAReplyComesAfterIt) {
   EXPECT_THAT(rules_broken({answered(1, kB, 1, 2, "2\n", 3), answered(2, kA, 3, 4, "1\n", 2)},
                            log_of({kA, kB})),
               ElementsAre(WitnessRule::kRealTime));
-  // A stale read; beside the write it is none.
+  // A stale read; it is not stale if it overlaps the write.
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "1\n", 2), answered(2, kGet, 3, 4, "0\n", 1)},
                            log_of({kA})),
               ElementsAre(WitnessRule::kRealTime));
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 3, "1\n", 2), answered(2, kGet, 2, 4, "0\n", 1)},
                            log_of({kA})),
               IsEmpty());
-  // Reads that go back, beside a write; a write that comes behind a read that saw it.
+  // Later reads with older values during a write; a write after a read that saw it.
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 9, "1\n", 2), answered(2, kGet, 2, 3, "1\n", 2),
                             answered(3, kGet, 4, 5, "0\n", 1)},
                            log_of({kA})),

@@ -69,7 +69,7 @@ TEST(SearchByHand, OneConnectionKeepsItsOrder) {
   };
   EXPECT_TRUE(counter_allows(pipelined(1, 2)));
   EXPECT_FALSE(counter_allows(pipelined(1, 1)));
-  // A read behind a write, a write behind a read: the barrier, in both directions.
+  // A read after a write, a write after a read: the barrier, in both directions.
   EXPECT_FALSE(counter_allows({answered(1, kIncr, 1, 3, "1\n"), answered(1, kGet, 2, 4, "0\n")}));
   EXPECT_TRUE(counter_allows({answered(1, kIncr, 1, 3, "1\n"), answered(2, kGet, 2, 4, "0\n")}));
   EXPECT_FALSE(counter_allows({answered(1, kGet, 1, 3, "1\n"), answered(1, kIncr, 2, 4, "1\n")}));
@@ -565,7 +565,7 @@ TEST(Models, TheKvIsThePlugin) {
     history.push_back(std::move(operation));
   }
   // What one client saw is right by any model.
-  std::vector<History> stretches;  // from one FLUSHALL to the next all keys begin anew
+  std::vector<History> stretches;  // each FLUSHALL resets all keys
   for (const Operation& operation : history) {
     if (stretches.empty() || operation.request == resp({"FLUSHALL"})) stretches.emplace_back();
     if (operation.request != resp({"FLUSHALL"})) stretches.back().push_back(operation);

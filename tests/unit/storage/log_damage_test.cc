@@ -98,7 +98,7 @@ class LogDamageTest : public ::testing::Test {
       const std::string bytes = files_.content(path_of(record.file));
       const auto* at = reinterpret_cast<const uint8_t*>(bytes.data()) + record.offset;
       if (record.kind == "segment") {
-        // The name itself says that the header is durable; so only what is before is claimed by it.
+        // The name shows that the header is durable, so the header claims only what precedes it.
         claims_.push_back({id, 0, sizeof(SegmentHeader), {id, 0}});
       } else if (record.kind == "batch" || record.kind == "seal") {
         const uint64_t durable = load_le<uint64_t>(at + sizeof(RecordHeader) + 8);
@@ -150,7 +150,7 @@ TEST_F(LogDamageTest, CutAtEveryByte) {
       ASSERT_TRUE(log) << log.error().text;
       ASSERT_TRUE(agrees(recovered, expected));
       ASSERT_TRUE(holds(**log, expected));
-      // Bytes of a record that is not whole are left: that is said, with indexes.
+      // Bytes of an incomplete record remain: the warning names the indexes.
       const bool left = std::any_of(steps_.begin(), steps_.end(), [&](const Step& step) {
         return step.end == Place{id_of(names[s]), missing};
       });
@@ -164,7 +164,7 @@ TEST_F(LogDamageTest, CutAtEveryByte) {
         }
       }
       if (cut % 8 != 0) continue;
-      // It goes on from there, and stays so over a crash.
+      // It continues from there, and a crash does not change that.
       auto entries = make_entries(expected.last().value() + 1, 3, 50, 40);
       LogBatch batch{{Term(50), NodeId(1), Index(1)}, std::nullopt, entries};
       ASSERT_TRUE((*log)->append(std::span(&batch, 1)));

@@ -20,7 +20,7 @@ constexpr LogOptions kSmall{.segment_bytes = 4096};
 // rolls with and without a spare, seals, compaction, a snapshot from the leader.
 class Script {
  public:
-  // The states the disk may be in: [0] is what was reported durable, the others what was under way.
+  // Possible states of the disk: [0] was reported durable, the others were in progress.
   std::vector<Model> candidates{Model()};
   raft::SnapshotMark snapshot;
   raft::SnapshotMark snapshot_under_way;
@@ -50,7 +50,7 @@ class Script {
       if (round == 9) reset(log);
     }
     if (!failed) return;
-    // After a failed write or sync nothing more is taken; nothing is written either.
+    // After a failed write or sync nothing more is accepted, and nothing is written.
     const Model& model = candidates.back();
     auto entries = make_entries(model.last().value() + 1, 1, 99);
     LogBatch batch{{Term(99), NodeId(1), Index(0)}, std::nullopt, entries};
@@ -94,7 +94,7 @@ class Script {
   void reset(Log& log) {
     if (failed) return;
     const Model& model = candidates[0];
-    // The snapshot is durable before the log is told.
+    // The snapshot is durable before the log is reset.
     snapshot = {model.last() + 20, Term(9)};
     const raft::HardState hard_state{Term(9), NodeId(1), snapshot.index};
     candidates.push_back(Model{hard_state, snapshot.index + 1, {}});
@@ -331,7 +331,7 @@ TEST(LogFaultTest, ItStartsWhileTheDiskIsFull) {
     EXPECT_NE(recovered.warnings[0].find("no space for the log's reserve"), std::string::npos);
     EXPECT_FALSE((*log)->has_reserve());
   }
-  // Compaction frees space, and the log goes on.
+  // Compaction frees space, and the log continues.
   ASSERT_TRUE((*log)->compact(Index(next)));
   ASSERT_TRUE((*log)->prepare_next_segment());
   EXPECT_TRUE((*log)->has_reserve());

@@ -1,4 +1,4 @@
-// What the tests of the log share: entries made from a number, and a model to compare with.
+// Shared by the tests of the log: entries made from a number, and a model to compare with.
 #pragma once
 
 #include <gtest/gtest.h>

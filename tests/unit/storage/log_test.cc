@@ -1,4 +1,4 @@
-// The log on the faulty file system: what it keeps, what it refuses, what it cuts.
+// The log on the faulty file system: what it keeps, refuses and truncates.
 #include "storage/log.h"
 
 #include <gtest/gtest.h>
@@ -92,7 +92,7 @@ TEST_P(LogModelTest, RandomOperationsWithCrashes) {
             break;
           case 2:
             if (model.last() >= snapshot.index + 1) {
-              // A snapshot somewhere in what is committed, then compaction behind it.
+              // A snapshot at some committed index, then compaction before it.
               Index at = snapshot.index + 1 + random.below(model.last() - snapshot.index);
               at = std::min(at, model.hard_state.commit);
               if (at <= snapshot.index) break;

@@ -51,7 +51,7 @@ class NewerLogTest : public ::testing::Test {
   // The numbers of the records that write_log() makes.
   enum : size_t { kSegment, kBatch1, kEntry1, kEntry2, kBatch2, kEntry3, kSeal };
 
-  // Changes the header of a record, and makes its checksum right again.
+  // Changes the header of a record, and corrects its checksum.
   void change_header(size_t number, const std::function<void(RecordHeader&)>& change) {
     const uint64_t at = record(number).offset;
     std::string bytes = files_.content(path_);
@@ -160,7 +160,7 @@ TEST_F(NewerLogTest, SegmentHeaderFieldIsNotRemovedAsTorn) {
   expect_refused("more fields in its header");
 }
 
-// An older build cannot tell what the records behind the torn place say of it.
+// An older build cannot interpret the records after the torn place.
 TEST_F(NewerLogTest, TornPlaceBeforeNewerRecordIsNotCut) {
   write_log(entry_of_new_kind(), false);
   const InspectedRecord torn = record(kBatch2);

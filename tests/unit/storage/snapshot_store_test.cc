@@ -345,7 +345,8 @@ class PartOfASnapshot : public ::testing::Test {
   std::string bytes;
 };
 
-// Catalogue row 52: the receiver ends at any place, and goes on with all whole blocks that it has.
+// Catalogue row 52: the receiver ends at any point, and resumes with all complete blocks that it
+// has.
 TEST_F(PartOfASnapshot, IsWhereANewProcessGoesOn) {
   uint64_t most = 0;
   for (size_t length = 1; length < bytes.size(); length += bytes.size() / 40) {
@@ -381,7 +382,7 @@ TEST_F(PartOfASnapshot, IsGoodAfterAPowerCutOrIsSentAgain) {
   }
 }
 
-// Another file of the same mark, as another node with another compression takes it.
+// Another file with the same mark, as a node with another compression would take it.
 TEST_F(PartOfASnapshot, IsNotGoneOnWithInAnotherFile) {
   FaultyFileSystem other_files;
   auto other = open_store(other_files, {.keep = 1, .compression_level = 0});

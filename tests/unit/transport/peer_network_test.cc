@@ -34,7 +34,7 @@ using ::testing::HasSubstr;
 
 constexpr auto kPatience = std::chrono::seconds(20);
 
-// A node as far as the network knows it: writes down what it is told.
+// The part of a node that the network uses: records the calls.
 struct TestNode final : wire::TransportHandler {
   TestNode(boost::asio::io_context& context, NodeId node_id, PeersOptions network_options = {})
       : io(context), id(node_id), options(network_options) {
@@ -140,7 +140,7 @@ class PeerNetworkTest : public testing::Test {
     socket.connect({boost::asio::ip::address_v4::loopback(), port});
     return socket;
   }
-  // What the other side sends until it closes.
+  // Everything that the other side sends until it closes.
   std::string read_all(tcp::socket& socket) {
     std::string got;
     char part[4096];
@@ -517,7 +517,7 @@ TEST_F(PeerNetworkTest, WhatTheSocketDoesNotTakeFollowsLater) {
   wire::SnapshotChunk chunk;
   chunk.file.bytes = size_t{1} << 20;
   chunk.bytes = Slice::copy_of(std::string(size_t{1} << 20, 'x'));
-  for (int i = 0; i < 40; i++) a.send(b.id, chunk);  // nobody reads meanwhile
+  for (int i = 0; i < 40; i++) a.send(b.id, chunk);  // not read meanwhile
   a.send(b.id, heartbeat(a.id, b.id, 5));
   ASSERT_TRUE(run_until([&] { return b.messages.size() == 41; }));
   EXPECT_EQ(round_of(b.messages[40].second), 5u);

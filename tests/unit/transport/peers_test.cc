@@ -97,7 +97,7 @@ class PeersTest : public testing::Test {
     return nullptr;
   }
 
-  // Carries out everything that anybody wants, until nobody wants anything, and no byte is left.
+  // Carries out all effects until there are none, and no byte is left.
   void settle() {
     for (bool again = true; again;) {
       again = false;
@@ -158,7 +158,7 @@ class PeersTest : public testing::Test {
     }
     return nullptr;
   }
-  // Lets the time go on, deadline by deadline.
+  // Advances the time, deadline by deadline.
   void pass(Duration time) {
     const Time end = now_ + time;
     while (true) {
@@ -199,7 +199,7 @@ TEST_F(PeersTest, EverybodyReachesEverybody) {
   EXPECT_EQ(nodes_[0]->peers->next_deadline(), Time::max()) << "nothing is due any more";
 }
 
-// The one who dials refuses the answer it gets, and says so before it closes.
+// The dialler refuses the answer, and sends its refusal before it closes.
 TEST_F(PeersTest, ADiallersRefusalIsWrittenBeforeItCloses) {
   TestNode& a = add(1);
   TestNode& b = add(2);
@@ -304,7 +304,7 @@ TEST_F(PeersTest, AnOverflowBreaksOutsideOfSend) {
     a.send(NodeId(2), ++round);
   }
   EXPECT_EQ(a.lost[NodeId(2)], 0);
-  a.send(NodeId(2), ++round);  // and nothing goes behind the gap
+  a.send(NodeId(2), ++round);  // and nothing is sent after the gap
   is_clogged_ = false;
   a.peers->advance(now_);
   EXPECT_EQ(a.lost[NodeId(2)], 1);
@@ -334,7 +334,7 @@ TEST_F(PeersTest, SilentConnectionsAreBounded) {
   EXPECT_NE(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
 }
 
-// Those who are refused and do not take the refusal.
+// Refused peers that do not read the refusal.
 TEST_F(PeersTest, RefusedConnectionsAreBounded) {
   TestNode& a = add(1);
   a.refuses = NodeId(9);
@@ -382,7 +382,7 @@ TEST_F(PeersTest, APeerThatBreaksAtOnceIsNotHurried) {
   EXPECT_EQ(a.reached[NodeId(2)], reached + 1);
 }
 
-// Strangers that were let in leave nothing behind, and are not dialled any more.
+// Accepted strangers leave no state, and are no longer dialled.
 TEST_F(PeersTest, AStrangerIsForgottenWhenItLeaves) {
   TestNode& a = add(1);
   for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {

@@ -483,7 +483,7 @@ TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
   EXPECT_EQ(std::get<Hello>(*back).feature_level, 4u);
   for (size_t length = 0; length < body.size(); length++) {
     if (length == without_addresses || length == without_history || length == without_levels)
-      continue;  // that is how a node says nothing of them
+      continue;  // a hello may omit them
     std::string cut = with_body(bytes, body.substr(0, length));
     header = decode_frame_header(as_bytes(cut));
     ASSERT_TRUE(header);
@@ -491,7 +491,7 @@ TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
   }
 }
 
-// So a cluster of builds that know no levels and of this one exchange the same bytes as ever.
+// So builds without levels and this one exchange the same bytes as before.
 TEST(Handshake, HelloOfFirstLevelHasNoLevelFields) {
   Hello hello = sample_hello();
   hello.feature_level_max = hello.feature_level = raft::kFirstFeatureLevel;
@@ -612,7 +612,7 @@ TEST_F(CheckHello, BothSidesRejectUnrecoveredNode) {
   EXPECT_NE(refusal->text.find("If node 1 is one of the survivors"), std::string::npos)
       << refusal->text;
   EXPECT_LE(refusal->text.size(), kMaxRefusalBytes);
-  // The one left behind judges by what the other says of itself.
+  // The node that was left behind judges by the hello of the other.
   std::swap(mine_, theirs_);
   std::swap(mine_.node_id, theirs_.node_id);
   std::swap(mine_.to, theirs_.to);
