@@ -46,9 +46,8 @@ struct ClusterQueries::Query {
   std::function<void(const ClusterAnswer&)> done;
 };
 
-bool ClusterQueries::ask(const node::StatusSnapshot& own, const Address& advertised,
+void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& advertised,
                          std::function<void(const ClusterAnswer&)> done) {
-  if (under_way_ >= kMaxClusterQueries) return false;
   auto query = std::make_shared<Query>();
   query->answer.asked = own.id;
   query->done = std::move(done);
@@ -69,24 +68,17 @@ bool ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
     query->answer.nodes.push_back(std::move(node));
   }
   if (!listed) query->answer.nodes.push_back(self);
-  if (others.empty()) {
-    query->done(query->answer);
-    return true;
-  }
-  ++under_way_;
+  if (others.empty()) return query->done(query->answer);
   query->waiting = others.size();
   for (auto& [place, address] : others) {
     HttpRequest request;
     request.target = "/v1/status";
     fetch(io_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
-          [this, query, place = place](const HttpOutcome& outcome) {
+          [query, place = place](const HttpOutcome& outcome) {
             take_answer(query->answer.nodes[place], outcome);
-            if (--query->waiting > 0) return;
-            --under_way_;
-            query->done(query->answer);
+            if (--query->waiting == 0) query->done(query->answer);
           });
   }
-  return true;
 }
 
 }  // namespace connectd::admin

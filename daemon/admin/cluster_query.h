@@ -23,16 +23,15 @@ class ClusterQueries final {
   ClusterQueries& operator=(const ClusterQueries&) = delete;
 
   // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
-  // answered or failed, perhaps at once. False when kMaxClusterQueries are in progress; then `done`
-  // is never called. `advertised`: where this node is found, if it is no member.
-  bool ask(const node::StatusSnapshot& own, const Address& advertised,
+  // answered or failed, perhaps at once. `advertised`: where this node is found, if it is no
+  // member.
+  void ask(const node::StatusSnapshot& own, const Address& advertised,
            std::function<void(const ClusterAnswer&)> done);
 
  private:
   struct Query;
 
   boost::asio::io_context& io_;
-  size_t under_way_ = 0;
 };
 
 }  // namespace connectd::admin

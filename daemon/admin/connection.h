@@ -8,12 +8,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "admin/http_message.h"
 #include "admin/reply.h"
 #include "base/clock.h"
 
 namespace connectd::admin {
+
+// A connection as its server sees it when it needs room for another.
+class OpenConnection {
+ public:
+  struct Waiting {
+    bool has_begun = false;  // a part of the request is here, or its answer is being sent
+    Time since;
+    auto operator<=>(const Waiting&) const = default;
+  };
+  // None: a request with a place in the shares is in progress.
+  virtual std::optional<Waiting> waiting() const = 0;
+  virtual void close_for_another() = 0;
+
+ protected:
+  ~OpenConnection() = default;
+};
 
 // What all connections of a server share, and outlives them.
 class ConnectionHost {
@@ -23,8 +40,12 @@ class ConnectionHost {
   virtual size_t max_request() const = 0;  // bytes of a body
   virtual std::function<void(std::function<void()>)> poster() = 0;
 
-  virtual void opened() = 0;  // a connection began, or
-  virtual void closed() = 0;  // ended
+  // For a body of so many bytes. False: too many are in progress. give_back() with the same number.
+  virtual bool reserve_body(size_t bytes) = 0;
+  virtual void give_back_body(size_t bytes) = 0;
+
+  virtual void opened(OpenConnection& connection) = 0;  // it began, or
+  virtual void closed(OpenConnection& connection) = 0;  // ended
 
  protected:
   ~ConnectionHost() = default;

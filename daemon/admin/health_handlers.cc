@@ -81,14 +81,9 @@ void handle_status(Context& context, Request&&, const Reply& reply) {
 void handle_cluster(Context& context, Request&&, const Reply& reply) {
   auto status = context.board.read();
   if (status == nullptr) return reply.send(problem(503, "Service unavailable", kStarting));
-  const bool begun = context.cluster.ask(
-      *status, context.options.advertised,
-      [reply](const ClusterAnswer& answer) { reply.send(json_response(to_json(answer))); });
-  if (begun) return;
-  const CallOutcome outcome = call_outcome(node::ReplyCode::kOverloaded);
-  reply.send(problem(outcome.http_status, outcome.title,
-                     fmt::format("{} of these are in progress; try again", kMaxClusterQueries),
-                     outcome.code));
+  context.cluster.ask(*status, context.options.advertised, [reply](const ClusterAnswer& answer) {
+    reply.send(json_response(to_json(answer)));
+  });
 }
 
 }  // namespace connectd::admin

@@ -3,6 +3,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -24,6 +26,7 @@ using tcp = asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+constexpr Duration kWarningInterval = std::chrono::minutes(1);
 
 // What all connections share. It outlives the server while another thread still holds a function
 // of a Reply, so that a late answer meets an io_context that is stopped, not one that is gone.
@@ -32,7 +35,7 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   Shared(ServerOptions options, const node::StatusBoard& board, ServerHooks hooks)
       : options_(std::move(options)),
         hooks_(std::move(hooks)),
-        context_{options_, board, hooks_, cluster_, {}} {}
+        context_{options_, board, hooks_, cluster_, shares_} {}
 
   // ---- ConnectionHost
   void handle(Request&& request, const Reply& reply) override {
@@ -44,18 +47,53 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
       asio::post(keep->io_, std::move(work));
     };
   }
-  void opened() override { ++connections_; }
-  void closed() override { --connections_; }
+  bool reserve_body(size_t bytes) override {
+    const bool is_only_one = body_bytes_ == 0;
+    if (!is_only_one && body_bytes_ + bytes > kMaxBodyBytes) return false;
+    body_bytes_ += bytes;
+    return true;
+  }
+  void give_back_body(size_t bytes) override { body_bytes_ -= bytes; }
+  void opened(OpenConnection& connection) override { connections_.insert(&connection); }
+  void closed(OpenConnection& connection) override { connections_.erase(&connection); }
 
-  size_t connections() const { return connections_; }
+  // Makes room for one more connection. False: all are in use, which the shares rule out.
+  bool make_room() {
+    if (connections_.size() < kMaxConnections) return true;
+    warn_of_full();
+    OpenConnection* idlest = nullptr;
+    std::optional<OpenConnection::Waiting> longest;
+    for (OpenConnection* connection : connections_) {
+      const auto waiting = connection->waiting();
+      if (!waiting || (longest && !(*waiting < *longest))) continue;
+      idlest = connection;
+      longest = waiting;
+    }
+    if (idlest == nullptr) return false;
+    connections_.erase(idlest);  // its operations end in a moment
+    idlest->close_for_another();
+    return true;
+  }
   const ServerOptions& options() const { return options_; }
   Context& context() { return context_; }
   asio::io_context& io() { return io_; }
 
  private:
+  void warn_of_full() {
+    const Time now = read_clocks().time;
+    if (now < next_warning_) return;
+    next_warning_ = now + kWarningInterval;
+    LOG_WARNING("admin",
+                "{} HTTP connections are open: a new one closes the one that has been idle longest",
+                kMaxConnections);
+  }
+
   ServerOptions options_;
   ServerHooks hooks_;
-  size_t connections_ = 0;
+  std::set<OpenConnection*> connections_;
+  Shares shares_;
+  size_t body_bytes_ = 0;  // of requests in progress
+  Time next_warning_;
   asio::io_context io_{1};  // connections die with it, and tell closed()
   ClusterQueries cluster_{io_};
   Context context_;
@@ -114,10 +152,8 @@ class Server final : public HttpServer {
         });
         return;
       }
-      if (shared_->connections() < kMaxConnections) {
-        socket.set_option(tcp::no_delay(true), ec);
-        start_connection(*shared_, std::move(socket));
-      }
+      socket.set_option(tcp::no_delay(true), ec);
+      if (shared_->make_room()) start_connection(*shared_, std::move(socket));
       accept();
     });
   }

@@ -10,8 +10,12 @@ namespace connectd::admin {
 
 // ---- connections
 
-// Further connections are closed at once.
+// When so many are open, the one that has waited longest for a request is closed for a new one.
 inline constexpr size_t kMaxConnections = 128;
+// So many of them can always be closed for another, whatever is in progress (admin/shares.h).
+inline constexpr size_t kMinWaiting = 8;
+// Bodies of all requests in progress; one request may always have max_request.
+inline constexpr size_t kMaxBodyBytes = 128 << 20;
 inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
 // A client that is slower with one request, or to read one answer, is closed.
 inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);
@@ -30,6 +34,11 @@ inline constexpr Duration kMemberTimeout = std::chrono::seconds(2);
 inline constexpr size_t kMaxMemberAnswer = 1 << 20;
 // Requests in progress; each asks all other members.
 inline constexpr size_t kMaxClusterQueries = 8;
+
+// ---- /v1/call and /v1/admin/: requests in progress
+
+inline constexpr size_t kMaxCalls = 96;
+inline constexpr size_t kMaxAdminRequests = 16;
 
 // ---- what the loop answers
 

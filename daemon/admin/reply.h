@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "admin/http_message.h"
+#include "admin/shares.h"
 #include "base/clock.h"
 
 namespace connectd::admin {
@@ -26,6 +27,8 @@ class Reply final {
     // A function for any thread: what it is given runs on the server's thread. It may be called
     // when the server is gone; what it was given does not run then.
     virtual std::function<void(std::function<void()>)> poster() = 0;
+    // Keeps the place until the answer to `request` is sent, or the connection ends.
+    virtual void hold(uint64_t request, Shares::Place place) = 0;
 
    protected:
     ~Connection() = default;
@@ -34,6 +37,7 @@ class Reply final {
   Reply(std::shared_ptr<Connection> connection, uint64_t request)
       : connection_(std::move(connection)), request_(request) {}
 
+  void hold(Shares::Place place) const { connection_->hold(request_, std::move(place)); }
   void send(Response response) const { connection_->answer(request_, std::move(response)); }
 
   // For answers that another thread makes: the function may be called there, once, or dropped, also

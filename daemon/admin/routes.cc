@@ -15,11 +15,13 @@ constexpr std::array kRoutes = {
     Route{.path = "/livez",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .share = Share::kNone,
           .handler = handle_livez,
           .help = "200 unless the node hangs: would a restart help?"},
     Route{.path = "/readyz",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .share = Share::kNone,
           .handler = handle_readyz,
           .help = "200 when the node can serve: it knows a leader, has applied what was committed "
                   "when it started, and the replicas are not known to [differ without a "
@@ -27,21 +29,25 @@ constexpr std::array kRoutes = {
     Route{.path = "/leaderz",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .share = Share::kNone,
           .handler = handle_leaderz,
           .help = "200 on the leader only"},
     Route{.path = "/v1/status",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .share = Share::kNone,
           .handler = handle_status,
           .help = "[this node](#v1status), as JSON"},
     Route{.path = "/v1/cluster",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .share = Share::kQueries,
           .handler = handle_cluster,
           .help = "the status of all members, asked by this node; needs no leader"},
     Route{.path = "/v1/call",
           .verbs = Verbs::kPost,
           .guard = kForPrograms,
+          .share = Share::kCalls,
           .handler = handle_call,
           .help = "[one request to the plugin](#v1call); the body is the request, the answer's "
                   "body the reply"},
@@ -74,10 +80,12 @@ constexpr bool rows_are_safe() {
     if (changes_something && route.guard.pages() != Pages::kRefused) return false;
     const bool is_admin = route.path.starts_with("/v1/admin/");
     if (is_admin && route.guard.callers() != Callers::kThisMachine) return false;
+    if (changes_something && route.share == Share::kNone) return false;
   }
   return true;
 }
-static_assert(rows_are_safe(), "a POST refuses pages, /v1/admin/ refuses other machines");
+static_assert(rows_are_safe(),
+              "a POST refuses pages and has a share, /v1/admin/ refuses other machines");
 
 std::string_view verbs_text(Verbs verbs) { return verbs == Verbs::kGet ? "GET, HEAD" : "POST"; }
 
@@ -103,6 +111,15 @@ Response not_allowed(Verbs verbs) {
 Response allowed(int status, std::string_view verbs) {
   Response response{status, "", ""};
   response.headers.emplace_back("Allow", verbs);
+  return response;
+}
+
+Response too_many(Share share) {
+  Response response = problem(
+      503, "Service unavailable",
+      fmt::format("{} requests of this kind are in progress; try again", Shares::limit_of(share)),
+      "OVERLOADED");
+  response.headers.emplace_back("Retry-After", "1");
   return response;
 }
 
@@ -140,6 +157,9 @@ void dispatch(Context& context, Request&& request, const Reply& reply) {
   if (auto refused = refusal(route->guard, request, *asked, context.access)) {
     return reply.send(std::move(*refused));
   }
+  auto place = context.shares.take(route->share);
+  if (!place) return reply.send(too_many(route->share));
+  reply.hold(std::move(*place));
   route->handler(context, std::move(request), reply);
 }
 

@@ -14,6 +14,7 @@
 #include "admin/hooks.h"
 #include "admin/http_message.h"
 #include "admin/reply.h"
+#include "admin/shares.h"
 #include "node/status.h"
 
 namespace connectd::admin {
@@ -24,6 +25,7 @@ struct Context {
   const node::StatusBoard& board;
   const ServerHooks& hooks;
   ClusterQueries& cluster;
+  Shares& shares;
   Access access{};
 };
 
@@ -39,6 +41,7 @@ struct Route {
   std::string_view path;
   Verbs verbs;
   Guard guard;  // has no default: a row without one does not compile
+  Share share = Share::kAdmin;
   Handler handler;
   std::string_view help;  // for docs: one line of Markdown
 };
@@ -46,8 +49,8 @@ struct Route {
 std::span<const Route> routes();
 
 // Answers a request by its row: 400 when it does not say which host it asks (RFC 9112 §3.2), 404
-// when there is no row, what is allowed to OPTIONS, 405 for other verbs, then the guard, then the
-// handler.
+// when there is no row, what is allowed to OPTIONS, 405 for other verbs, then the guard, 503 when
+// the share of the route is used up, then the handler.
 void dispatch(Context& context, Request&& request, const Reply& reply);
 
 // The table of docs/operations.md.

@@ -34,6 +34,7 @@
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "transport/peer_network.h"
+#include "wire/framing.h"
 
 namespace connectd::app {
 namespace {
@@ -58,9 +59,9 @@ class Call final : public node::ReplyHandler {
  public:
   explicit Call(std::function<void(admin::CallResult)> done) : done_(std::move(done)) {}
 
-  void start(node::Service& service, std::string_view request, const node::ReadOptions& read) {
+  void start(node::Service& service, ByteView request, const node::ReadOptions& read) {
     stream_ = service.open_stream(*this);
-    stream_->submit(as_bytes(request), read);
+    stream_->submit(request, read);
   }
   void on_reply(const node::Reply& reply) override {
     result_ = {reply.code, std::string(as_text(reply.bytes)), reply.plugin_refused, reply.status,
@@ -516,7 +517,14 @@ void Daemon::Impl::start_call(const std::string& request, const node::ReadOption
     counted({node::ReplyCode::kNoLeader, bootstrap_->waiting_for(), false, 0, Index()});
     return;
   }
-  (new Call(std::move(counted)))->start(*node_, request, read);  // deletes itself with its reply
+  std::optional<ByteView> whole = as_bytes(request);
+  if (node_->framing() == node::Framing::kLine) whole = wire::one_line(*whole);
+  if (!whole) {
+    counted({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false, 0,
+             Index()});
+    return;
+  }
+  (new Call(std::move(counted)))->start(*node_, *whole, read);  // deletes itself with its reply
 }
 
 void Daemon::Impl::reload() {

@@ -545,4 +545,13 @@ std::unique_ptr<FrameParser> make_length_parser(size_t max_request) {
   return std::make_unique<LengthParser>(max_request);
 }
 
+std::optional<ByteView> one_line(ByteView body) {
+  if (!body.empty() && body.back() == '\n') {
+    body = body.first(body.size() - 1);
+    if (!body.empty() && body.back() == '\r') body = body.first(body.size() - 1);
+  }
+  if (std::ranges::find(body, '\n') != body.end()) return std::nullopt;
+  return body;
+}
+
 }  // namespace connectd::wire

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -72,5 +73,9 @@ inline constexpr size_t kFrameSlackBytes = 128;
 std::unique_ptr<FrameParser> make_line_parser(size_t max_request);
 std::unique_ptr<FrameParser> make_resp_parser(size_t max_request);
 std::unique_ptr<FrameParser> make_length_parser(size_t max_request);
+
+// The one request that is all of `body`, as line framing has it: without its line end. None: there
+// is more than one line.
+std::optional<ByteView> one_line(ByteView body);
 
 }  // namespace connectd::wire

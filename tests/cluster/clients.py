@@ -1,5 +1,6 @@
 """Clients that misbehave: they cost bounded memory, get an error, and do not disturb others."""
 
+import http.client
 import os
 import signal
 import socket
@@ -259,6 +260,39 @@ def test_no_leader(context):
     check(cluster.get(leader, "/readyz")[0] == 503, "/readyz says yes without a quorum")
     check(cluster.get(leader, "/leaderz")[0] != 200, "/leaderz says yes without a quorum")
     check(cluster.status(leader) is not None, "/v1/status needs a quorum")
+
+
+
+def call_over_http(cluster, node_id, body):
+    """(status, code, answer) of one POST /v1/call."""
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.nodes[node_id].http_port, timeout=30)
+    try:
+        connection.request("POST", "/v1/call", body=body,
+                           headers={"X-Connect-Request": "1", "Content-Type": "application/octet-stream"})
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer.status, answer.getheader("X-Connect-Code"), text
+    finally:
+        connection.close()
+
+
+def test_a_call_is_one_request(context):
+    """The body of a call is one request: lines are not run one by one; RESP commands are, as one."""
+    cluster, leader = running(context, "counter")
+    for body, expected in ((b"incr", b"1\n"), (b"incr\n", b"2\n"), (b"incr\r\n", b"3\n")):
+        status, _, answer = call_over_http(cluster, leader, body)
+        check((status, answer) == (200, expected), f"{body!r} was answered {status} {answer!r}")
+    for body in (b"incr\nincr", b"incr\nincr\n", b"\nincr"):
+        status, _, answer = call_over_http(cluster, leader, body)
+        check(status == 400 and b"BADFRAME" in answer, f"{body!r} was answered {status} {answer!r}")
+    check(call_over_http(cluster, leader, b"get")[2] == b"3\n", "a refused body had an effect")
+
+    cluster, leader = running(context, "kv")
+    two = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n5\r\n*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n6\r\n"
+    status, _, answer = call_over_http(cluster, leader, two)
+    check((status, answer) == (200, b"*2\r\n+OK\r\n+OK\r\n"), f"two commands were answered {status} {answer!r}")
+    status, _, answer = call_over_http(cluster, leader, b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n")
+    check(answer == b"*2\r\n$1\r\n5\r\n$1\r\n6\r\n", f"the two were not both run: {answer!r}")
 
 
 if __name__ == "__main__":

@@ -50,11 +50,16 @@ class FakeConnection final : public Reply::Connection {
     return [posted = posted_](std::function<void()> work) { posted->push_back(std::move(work)); };
   }
 
+  void hold(uint64_t request, Shares::Place place) override {
+    if (request == 1) place_ = std::move(place);
+  }
+
   void run_posted() {
     for (auto& work : *posted_) work();
     posted_->clear();
   }
 
+  Shares::Place place_;
   std::optional<Response> response_;
   Duration limit_{};
   std::function<Response()> late_;
@@ -142,7 +147,8 @@ class RoutesTest : public ::testing::Test {
   node::StatusBoard board_;
   ServerHooks hooks_;
   ClusterQueries cluster_{io_};
-  Context context_{options_, board_, hooks_, cluster_, {AdminFrom::kThisMachine, hosts()}};
+  Shares shares_;
+  Context context_{options_, board_, hooks_, cluster_, shares_, {AdminFrom::kThisMachine, hosts()}};
   int asked_ = 0;
   SettingChange setting_;
 };

@@ -104,6 +104,22 @@ TEST(LineFraming, ARequestIsTheBytesBeforeTheLineEnd) {
   EXPECT_EQ(run(make_line_parser, "incr\nrest", {100}).left, 4u);
 }
 
+TEST(LineFraming, ABodyIsOneLine) {
+  auto line = [](std::string_view body) -> std::string {
+    auto found = one_line(as_bytes(body));
+    return found ? std::string(as_text(*found)) : "none";
+  };
+  EXPECT_EQ(line("incr"), "incr");
+  EXPECT_EQ(line("incr\n"), "incr");
+  EXPECT_EQ(line("incr\r\n"), "incr");
+  EXPECT_EQ(line(""), "");
+  EXPECT_EQ(line("\n"), "");
+  EXPECT_EQ(line("a\rb\r"), "a\rb\r");
+  EXPECT_EQ(line("incr\nincr"), "none");
+  EXPECT_EQ(line("incr\nincr\n"), "none");
+  EXPECT_EQ(line("\n\n"), "none");
+}
+
 TEST(LineFraming, ExactlyTheLimitIsARequestAndOneMoreIsTooLarge) {
   EXPECT_EQ(lines_of(make_line_parser, "12345\n12345\r\n123456\n123456\r\nx\n", 5),
             (Lines{"R:12345", "R:12345", "L", "L", "R:x"}));
