@@ -150,7 +150,8 @@ struct Fields<ClusterAnswer::Node> {
   using S = ClusterAnswer::Node;
   static constexpr auto kTable =
       std::tuple(field("id", &S::id), field("http", &S::http), field("reachable", &S::reachable),
-                 field<NullWhenNone>("error", &S::error), field("status", &S::status));
+                 field<NullWhenNone>("error", &S::error), field("stranger", &S::stranger),
+                 field("status", &S::status));
 };
 template <>
 struct Fields<ClusterAnswer> {

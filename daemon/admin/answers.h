@@ -25,7 +25,8 @@ struct ClusterAnswer {
     NodeId id;
     std::string http;  // where it was asked
     bool reachable = false;
-    std::string error;  // why it is not; null in the JSON when empty
+    std::string error;      // why it is not; null in the JSON when empty
+    bool stranger = false;  // another node, or one of another cluster, answers there
     // As that node wrote it, so that what only newer builds know is handed on; null: none.
     boost::json::value status;
 

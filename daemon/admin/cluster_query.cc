@@ -14,8 +14,29 @@
 namespace connectd::admin {
 namespace {
 
+// Of the node that was asked.
+struct Cluster {
+  std::string name;
+  ClusterId id;
+};
+
+// Who answers at a member's address: that member, or somebody else. Empty: the member. A node that
+// belongs to no cluster yet is judged by the name.
+std::string stranger_text(const Cluster& own, NodeId expected, const node::StatusSnapshot& status) {
+  const bool both_belong = own.id && status.cluster_id;
+  if (status.cluster_name != own.name || (both_belong && status.cluster_id != own.id)) {
+    return fmt::format(
+        "a node of another cluster answers at this address: node {} of cluster '{}', id {}",
+        status.id, status.cluster_name, status.cluster_id ? status.cluster_id.to_string() : "none");
+  }
+  if (status.id != expected) {
+    return fmt::format("another node answers at this address: node {}", status.id);
+  }
+  return {};
+}
+
 // What came of asking `node`.
-void take_answer(ClusterAnswer::Node& node, const HttpOutcome& outcome) {
+void take_answer(const Cluster& own, ClusterAnswer::Node& node, const HttpOutcome& outcome) {
   if (!outcome) {
     node.error = outcome.error().text;
     return;
@@ -30,10 +51,9 @@ void take_answer(ClusterAnswer::Node& node, const HttpOutcome& outcome) {
                                                      : fmt::format("answered {}", outcome->status);
     return;
   }
-  if (status->id != node.id) {
-    node.error = "another node answers at this address";
-    return;
-  }
+  node.error = stranger_text(own, node.id, *status);
+  node.stranger = !node.error.empty();
+  if (node.stranger) return;
   node.reachable = true;
   node.status = std::move(answered.status);
 }
@@ -42,6 +62,7 @@ void take_answer(ClusterAnswer::Node& node, const HttpOutcome& outcome) {
 
 struct ClusterQueries::Query {
   ClusterAnswer answer;
+  Cluster cluster;
   size_t waiting = 0;
   std::function<void(const ClusterAnswer&)> done;
 };
@@ -50,12 +71,13 @@ void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
                          std::function<void(const ClusterAnswer&)> done) {
   auto query = std::make_shared<Query>();
   query->answer.asked = own.id;
+  query->cluster = {own.cluster_name, own.cluster_id};
   query->done = std::move(done);
-  const ClusterAnswer::Node self{own.id, advertised.to_string(), true, "", to_value(own)};
+  const ClusterAnswer::Node self{own.id, advertised.to_string(), true, "", false, to_value(own)};
   std::vector<std::pair<size_t, Address>> others;
   bool listed = false;
   for (const node::MemberStatus& member : own.members) {
-    ClusterAnswer::Node node{member.id, member.http, false, "", nullptr};
+    ClusterAnswer::Node node{member.id, member.http, false, "", false, nullptr};
     if (member.id == own.id) {
       listed = true;
       node.reachable = true;
@@ -75,7 +97,7 @@ void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
     request.target = "/v1/status";
     fetch(io_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
           [query, place = place](const HttpOutcome& outcome) {
-            take_answer(query->answer.nodes[place], outcome);
+            take_answer(query->cluster, query->answer.nodes[place], outcome);
             if (--query->waiting == 0) query->done(query->answer);
           });
   }

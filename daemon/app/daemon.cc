@@ -112,7 +112,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   void on_peer_lost(NodeId peer) override;
   wire::Hello hello() const;
   std::optional<wire::Refusal> check(const wire::Hello& hello) const;
-  void refused(NodeId peer, const wire::Refusal& refusal);
+  void refused(NodeId peer, const wire::Refusal& refusal, Time hello_at);
 
   // ---- Supervisor
   void wake() override;
@@ -173,7 +173,8 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::pair<Index, bool> followed_members_{};
   uint32_t followed_level_ = raft::kFirstFeatureLevel;
   std::optional<Error> removed_;
-  node::Refusals refusals_{config_.cluster.members.size()};
+  node::Refusals refusals_{listed_members(config_)};
+  bool peers_tried_ = false;
   bool arrived_ = false;
   bool done_ = false;
   bool stopping_ = false;
@@ -280,9 +281,11 @@ Result<void> Daemon::Impl::open_ports() {
   options.seed = random_seed();
   network_ = std::make_unique<transport::PeerNetwork>(
       io_, options, *this,
-      transport::PeersHooks{
-          [this] { return hello(); }, [this](const wire::Hello& hello) { return check(hello); },
-          [this](NodeId peer, const wire::Refusal& refusal) { refused(peer, refusal); }});
+      transport::PeersHooks{[this] { return hello(); },
+                            [this](const wire::Hello& hello) { return check(hello); },
+                            [this](NodeId peer, const wire::Refusal& refusal, Time hello_at) {
+                              refused(peer, refusal, hello_at);
+                            }});
   if (auto listening = network_->listen(config_.listen.peer); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
   auto server = admin::HttpServer::open(http_options(config_), board_, http_hooks());
@@ -375,10 +378,13 @@ std::optional<wire::Refusal> Daemon::Impl::check(const wire::Hello& hello) const
   return node_->check_peer(hello);
 }
 
-void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal) {
+void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal, Time hello_at) {
   const bool has_node = node_ != nullptr;
-  if (auto error = refusals_.refused(peer, refusal, has_node)) die(*error);
-  if (!has_node && refusal.code == wire::RefusalCode::kNotMember) bootstrap_->turned_away(peer);
+  arrive();
+  const node::Refusals::Standing standing{has_node,
+                                          has_node && node_->has_had_quorum_since(hello_at)};
+  if (auto error = refusals_.refused(peer, refusal, standing)) die(*error);
+  if (!has_node) bootstrap_->turned_away(peer, refusal.code);
 }
 
 // ---- the loop
@@ -390,6 +396,11 @@ void Daemon::Impl::wake() {
 
 // Who is dialled, whether this node still belongs here, and who may not talk to it any more.
 void Daemon::Impl::follow_members() {
+  if (!peers_tried_ && network_->has_tried_all()) {
+    peers_tried_ = true;
+    arrive();
+    node_->peers_tried();
+  }
   const uint32_t level = node_->core().settings().feature_level;
   if (level != std::exchange(followed_level_, level)) network_->recheck_peers();
   const std::pair now{node_->core().conf_index(), node_->core().conf_is_settled()};
@@ -450,6 +461,9 @@ void Daemon::Impl::publish_status() {
     return;
   }
   auto status = status_maker_.make(*node_, stopping_);
+  if (!status->leader && !stopping_ && !refusals_.text().empty()) {
+    status->reason += "; " + refusals_.text();
+  }
   std::string text =
       "STATUS=" + admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   board_.publish(std::move(status));

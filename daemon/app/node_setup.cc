@@ -113,9 +113,16 @@ node::NodeOptions node_options(const config::Config& config, const storage::Iden
   options.http_address = config.self().http.to_string();
   options.seed = random_seed();
   options.incarnation = random_seed();
+  options.raft.awaits_peers = true;
   options.wall_clock = [] { return read_clocks().wall_ns; };
   options.may_begin_log = !identity.log_begun;
   return options;
+}
+
+std::set<NodeId> listed_members(const config::Config& config) {
+  std::set<NodeId> ids;
+  for (const config::Member& member : config.cluster.members) ids.insert(member.id);
+  return ids;
 }
 
 client::ClientPortOptions client_options(const config::Config& config) {

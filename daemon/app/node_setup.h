@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "admin/http_server.h"
@@ -40,6 +41,8 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
                                 const plugin::Plugin& plugin);
 
 node::NodeOptions node_options(const config::Config& config, const storage::Identity& identity);
+// The ids in the file.
+std::set<NodeId> listed_members(const config::Config& config);
 client::ClientPortOptions client_options(const config::Config& config);
 admin::ServerOptions http_options(const config::Config& config);
 

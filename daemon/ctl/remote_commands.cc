@@ -91,12 +91,23 @@ std::string_view disk_problem(std::string_view state) {
                               : "its disk is full";
 }
 
-void add_node(const AskedNode& asked, bool is_voter, std::map<Index, uint64_t>& digest_at,
-              ClusterView& view) {
+// Where the others have it listed for peers: a node that is down cannot say it.
+std::string listed_peer(const std::vector<AskedNode>& nodes, NodeId id) {
+  for (const AskedNode& asked : nodes) {
+    if (!asked.status) continue;
+    const auto& members = asked.status->members;
+    auto member = std::ranges::find(members, id, &node::MemberStatus::id);
+    if (member != members.end() && !member->peer.empty()) return member->peer;
+  }
+  return "-";
+}
+
+void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool is_voter,
+              std::map<Index, uint64_t>& digest_at, ClusterView& view) {
   const NodeId id = asked.node.id;
   if (!asked.status) {
-    view.rows.push_back(
-        {fmt::format("n{}", id), asked.node.http, "-", "DOWN", "-", "-", "-", "-", "-"});
+    view.rows.push_back({fmt::format("n{}", id), listed_peer(nodes, id), "-",
+                         asked.node.stranger ? "STRANGER" : "DOWN", "-", "-", "-", "-", "-"});
     view.problems.push_back(fmt::format("node {} ({}): {}", id, asked.node.http, asked.node.error));
     return;
   }
@@ -148,7 +159,7 @@ ClusterView view_of(const admin::ClusterAnswer& answer) {
   for (const AskedNode& asked : nodes) {
     const bool is_voter = !learners.contains(asked.node.id);
     view.voters += is_voter;
-    add_node(asked, is_voter, digest_at, view);
+    add_node(nodes, asked, is_voter, digest_at, view);
   }
   return view;
 }

@@ -95,6 +95,14 @@ class Node final : public Service, public wire::TransportHandler {
     hello.members_index = core_->conf_index();
   }
 
+  // Each peer has answered or failed once since the start: from here on this node may campaign.
+  void peers_tried() { step(raft::PeersTried{}); }
+  // Led or followed with a live quorum, without a break, since `time`.
+  bool has_had_quorum_since(Time time) const {
+    const auto since = core_->quorum_since();
+    return since && *since <= time;
+  }
+
   // Transfers leadership and accepts no new requests.
   void shut_down() {
     if (std::exchange(stopping_, true)) return;

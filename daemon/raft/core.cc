@@ -24,6 +24,7 @@ Core::Core(const Options& options, const Initial& initial, Now now)
       term_(initial.hard_state.term),
       vote_(initial.hard_state.vote),
       log_(initial, options.cache_bytes),
+      awaits_peers_(options.awaits_peers),
       batches_(initial.hard_state.term, initial.hard_state.vote),
       applies_(initial.applied),
       priority_(options.priority),

@@ -104,6 +104,9 @@ class Core final {
   // This node leads and has committed an entry of its own term: reads and changes may begin.
   bool leader_is_ready() const;
   bool is_transferring() const;
+  // Since when this node has led, or followed a leader, that had a quorum, without a break of an
+  // election timeout. None: it does not, or the check of the quorum is off.
+  std::optional<Time> quorum_since() const;
   // Appended and not yet durable here.
   size_t unstable_bytes() const { return log_.unstable_bytes(); }
   // Leader: all members but itself; else empty.
@@ -135,6 +138,7 @@ class Core final {
   void on(const Unfit& event) { unfit_ = event.peers; }
   void on(const ChangeSettings& event);
   void on(const Retire&) { priority_ = 0; }
+  void on(const PeersTried&) { awaits_peers_ = false; }
   void on(const StepDown&) {
     if (leading() != nullptr) become_follower(term_, NodeId());
   }
@@ -248,6 +252,7 @@ class Core final {
   std::deque<SettingsAtIndex> settings_;
   bool may_vote_ = true;
   bool may_lead_ = true;
+  bool awaits_peers_;          // see PeersTried
   std::vector<NodeId> unfit_;  // peers, see Unfit
   std::variant<Follower, Candidate, Leader> role_;
 

@@ -72,6 +72,16 @@ bool Core::leader_is_near() const {
   return self != nullptr && self->heard_at && now_.time - *self->heard_at < election_timeout();
 }
 
+// A leader without a quorum steps down by itself within two election timeouts (thesis §6.2).
+std::optional<Time> Core::quorum_since() const {
+  if (!options_.check_quorum) return std::nullopt;
+  if (const Leader* leader = leading()) return leader->elected_at;
+  const Follower* self = following();
+  if (self == nullptr || !self->heard_at) return std::nullopt;
+  if (now_.time - *self->heard_at >= election_timeout()) return std::nullopt;
+  return self->heard_since;
+}
+
 void Core::heard_from_leader(NodeId leader) {
   CHECK(leading() == nullptr) << "two leaders in term " << term_.value() << ": " << leader.value()
                               << " and this node";
@@ -79,7 +89,9 @@ void Core::heard_from_leader(NodeId leader) {
   CHECK(self == nullptr || !self->leader || self->leader == leader)
       << "two leaders in term " << term_.value();
   if (self == nullptr || self->leader != leader) become_follower(term_, leader);
+  if (!quorum_since()) following()->heard_since = now_.time;
   following()->heard_at = now_.time;
+  awaits_peers_ = false;
   leader_spoke_ = true;
   is_needed_ = false;
   quick_timeouts_ = 0;
@@ -142,7 +154,7 @@ void Core::check_timers(Leader& leader) {
 // ---- campaigns
 
 bool Core::may_campaign() const {
-  if (!may_vote_ || !may_lead_ || priority_ == 0) return false;
+  if (!may_vote_ || !may_lead_ || awaits_peers_ || priority_ == 0) return false;
   if (is_voter() || is_needed_) return true;
   return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
          confs_[confs_.size() - 2].conf.is_voter(options_.id);
@@ -313,6 +325,7 @@ void Core::become_leader() {
   Leader& leader = role_.emplace<Leader>(options_.id, next, std::move(log_time));
   leader.set_members(conf(), next, now_.time);
   leader.begin_quorum_period(now_.time);
+  leader.elected_at = now_.time;
   leader.next_heartbeat = now_.time + options_.heartbeat_interval;
   // Thesis §6.4 and paper §8: no entry of an earlier term is known to be committed until one of
   // this term is.

@@ -60,6 +60,10 @@ struct Candidacy {
 struct Unfit {
   std::vector<NodeId> peers;
 };
+// Each peer has answered or failed once since this node started. Until then a node with
+// Options::awaits_peers that has heard no leader does not campaign: one of the peers may know that
+// the cluster was recovered without this node (docs/adr/0021-disaster-recovery.md).
+struct PeersTried {};
 // The connection broke.
 struct PeerLost {
   NodeId peer;
@@ -117,6 +121,6 @@ struct SnapshotSent {
 using Event = std::variant<TimePassed, Received, Propose, ReadRequest, TransferLeadership, PeerLost,
                            PeerReached, AppendDone, ApplyDone, Loaded, SnapshotInstalled,
                            SnapshotTaken, Compacted, SnapshotSent, ChangeConf, Suffrage, Candidacy,
-                           Unfit, ChangeSettings, Retire, StepDown>;
+                           Unfit, ChangeSettings, Retire, StepDown, PeersTried>;
 
 }  // namespace connectd::raft

@@ -146,7 +146,7 @@ void Fingerprint::add(const Core& core) {
     for (NodeId id : ids) add(id.value());
   };
   add(c.may_vote_);
-  add(c.may_lead_);
+  add(uint64_t{c.may_lead_ && !c.awaits_peers_});
   add(c.is_needed_);
   add(c.unfit_.size());
   for (NodeId id : c.unfit_) add(id);

@@ -92,6 +92,7 @@ class Leader final {
   LogTime log_time;
   Index term_start;  // the no-op
   ReadRounds reads;
+  Time elected_at{};
   Time next_heartbeat;
   bool heartbeat_is_due = false;
   bool round_is_needed = false;  // a read round was opened: send to all followers

@@ -25,6 +25,8 @@ struct Options {
   size_t inflight_bytes = 16 << 20;  // unacknowledged per follower in replicate state
   size_t cache_bytes = 16 << 20;     // durable, applied entries kept in memory for followers
   size_t apply_bytes = 1 << 20;      // of one Ready::committed
+  // Do not campaign before PeersTried, unless a leader was heard.
+  bool awaits_peers = false;
   // The highest level that this node supports: it accepts no settings of a higher one.
   uint32_t feature_level_max = highest_feature_level();
 };

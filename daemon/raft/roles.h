@@ -14,6 +14,7 @@ namespace connectd::raft {
 struct Follower {
   NodeId leader;                 // of the term; none: unknown, or its connection was lost
   std::optional<Time> heard_at;  // from `leader`, while its connection lasts
+  Time heard_since{};            // no pause of an election timeout since then
 };
 
 struct Candidate {

@@ -34,6 +34,7 @@ void Simulation::Impl::draw_options(Process& p) {
   options.may_begin_log = !p.has_run;
   options.seed = random.next();
   options.incarnation = random.next();
+  options.raft.awaits_peers = true;
   options.raft.election_timeout = kElectionTimeout;
   options.raft.heartbeat_interval = kElectionTimeout / 10;
   // Never 0: a quorum whose newest log is on a node that never campaigns has no leader.
@@ -323,6 +324,10 @@ void Simulation::Impl::turn(Process& p) {
   after_step(p);
   if (!stands(p)) return;
   follow_members(p);
+  if (!p.peers_tried && p.peers->has_tried_all()) {
+    p.peers_tried = true;
+    p.node->peers_tried();
+  }
   if (p.node->is_removed()) {
     p.lost = true;
     return end(p, false, "it was removed");
@@ -471,12 +476,15 @@ void Simulation::Impl::open_peers(Process& p) {
   Process* at = &p;
   hooks.hello = [this, at] { return hello_of(*at, NodeId()); };
   hooks.check = [at](const wire::Hello& hello) { return at->node->check_peer(hello); };
-  hooks.on_refused = [this, at](NodeId peer, const wire::Refusal& refusal) {
-    refused(*at, peer, refusal);
+  hooks.on_refused = [this, at](NodeId peer, const wire::Refusal& refusal, Time hello_at) {
+    refused(*at, peer, refusal, hello_at);
   };
   p.peers = std::make_unique<transport::Peers>(options, p, std::move(hooks));
-  p.refusals.emplace(options_.nodes);
+  std::set<NodeId> listed;
+  for (const node::GenesisMember& member : genesis_.members) listed.insert(member.id);
+  p.refusals.emplace(std::move(listed));
   p.followed_members = {};
+  p.peers_tried = false;
   follow_members(p);
 }
 
@@ -530,9 +538,12 @@ void Simulation::Impl::lost(Process& p, NodeId peer) {
 }
 
 // As in production, the process ends when the node requires it: here only removed nodes may.
-void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& refusal) {
+void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& refusal,
+                               Time hello_at) {
   timeline_.trace("node {} is refused by node {}: {}", p.id, peer, refusal.text);
-  const std::optional<Error> error = p.refusals->refused(peer, refusal, true);
+  p.node->set_now(p.clock.now(now()));
+  const node::Refusals::Standing standing{true, p.node->has_had_quorum_since(hello_at)};
+  const std::optional<Error> error = p.refusals->refused(peer, refusal, standing);
   if (!error) return;
   if (refusal.code != wire::RefusalCode::kRemoved) {
     return checkers_.fail(fmt::format("refusal: node {} ends: {}", p.id, error->text));

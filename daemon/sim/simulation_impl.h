@@ -86,6 +86,7 @@ class Simulation::Impl final : public Endpoints {
     std::unique_ptr<node::Node> node;
     std::unique_ptr<transport::Peers> peers;  // while it is up
     std::optional<node::Refusals> refusals;
+    bool peers_tried = false;                 // its node was told so
     std::pair<Index, bool> followed_members;  // the configuration that `peers` dials, and settled
     bool has_run = false;
     uint64_t life = 1;  // rises at each start and end: what was arranged for an older one is void
@@ -169,7 +170,7 @@ class Simulation::Impl final : public Endpoints {
   void deliver(Process& p, NodeId from, wire::PeerMessage message);
   void reached(Process& p, NodeId peer, const wire::Hello& hello);
   void lost(Process& p, NodeId peer);
-  void refused(Process& p, NodeId peer, const wire::Refusal& refusal);
+  void refused(Process& p, NodeId peer, const wire::Refusal& refusal, Time hello_at);
 
   Process& process(NodeId id) { return *processes_[id.value() - 1]; }
   const Process& process(NodeId id) const { return *processes_[id.value() - 1]; }

@@ -76,6 +76,10 @@ class Channel final {
   Time deadline() const { return deadline_; }
   void set_deadline(Time deadline) { deadline_ = deadline; }
 
+  // When this side's hello was written.
+  Time hello_at() const { return hello_at_; }
+  void set_hello_at(Time at) { hello_at_ = at; }
+
   // ---- input
   // Where the next bytes go; never empty. Valid until the next call of anything below.
   std::span<uint8_t> read_space();
@@ -101,6 +105,7 @@ class Channel final {
   std::string remote_;
   Phase phase_ = Phase::kDialling;
   Time deadline_ = Time::max();
+  Time hello_at_{};
 
   std::shared_ptr<uint8_t[]> block_;
   size_t capacity_ = 0;

@@ -60,6 +60,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
   }
   void stop();
   std::map<NodeId, PeerCounters> counters() const { return peers_.counters(); }
+  bool has_tried_all() const { return peers_.has_tried_all(); }
 
  private:
   // LinkOwner
@@ -190,5 +191,6 @@ void PeerNetwork::send(NodeId to, wire::PeerMessage message) {
 void PeerNetwork::flush() { impl_->flush(); }
 void PeerNetwork::stop() { impl_->stop(); }
 std::map<NodeId, PeerCounters> PeerNetwork::counters() const { return impl_->counters(); }
+bool PeerNetwork::has_tried_all() const { return impl_->has_tried_all(); }
 
 }  // namespace connectd::transport

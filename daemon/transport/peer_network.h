@@ -46,6 +46,7 @@ class PeerNetwork final : public wire::Transport {
   void stop();
 
   std::map<NodeId, PeerCounters> counters() const;
+  bool has_tried_all() const;
 
  private:
   class Impl;

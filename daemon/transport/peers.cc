@@ -105,6 +105,7 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
       fmt::format("refused by node={} address={}: {}", peer->id, channel->remote(), copy.text);
   if (peer->gate.opens(copy.text, now)) LOG_WARNING("transport", "{}", text);
   if (out) {
+    out->was_tried = true;
     drop_out(*out);
     dial_later(*out, options_.reconnect_max, now);
   } else {
@@ -112,7 +113,7 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
   }
   tell_lost(peer);
   forget_if_unlisted(peer);
-  if (!is_stopped_) hooks_.on_refused(peer->id, copy);
+  if (!is_stopped_) hooks_.on_refused(peer->id, copy, channel->hello_at());
 }
 
 // A peer that dialled us says hello.
@@ -140,6 +141,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   if (auto hint = parse_address(hello.peer_address)) peer->hint = *hint;
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), mine);
+  channel->set_hello_at(now);
   channel->set_phase(Phase::kMessages);
   channel->set_deadline(Time::max());
   work_.write.push_back(channel);
@@ -155,6 +157,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
 // A peer that we dialled answers.
 void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   const ChannelPtr channel = peer->out;
+  peer->was_tried = true;
   std::optional<wire::Refusal> refusal;
   if (hello.node_id != peer->id) {
     refusal = wire::Refusal{
@@ -249,6 +252,7 @@ void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
   channel->set_deadline(now + options_.handshake_timeout);
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), hello_to(peer->id));
+  channel->set_hello_at(now);
   work_.write.push_back(channel);
 }
 
@@ -258,6 +262,7 @@ void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time 
   std::string text = fmt::format("peer unreachable node={} address={}: {}", peer->id,
                                  peer->dialled.to_string(), why);
   if (peer->gate.opens(text, now)) LOG_WARNING("transport", "{}; retrying", text);
+  peer->was_tried = true;
   drop_out(*peer);
   dial_later(*peer, milliseconds(0), now);
 }
@@ -366,6 +371,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     return;
   }
   if (PeerPtr peer = find_out(channel)) {
+    peer->was_tried = true;
     // A connection that breaks as soon as it stands is no reason to hurry, nor news.
     if (peer->is_out_up && now - peer->up_since >= options_.reconnect_max) {
       peer->back_off = milliseconds(0);
@@ -483,6 +489,12 @@ void Peers::stop() {
     drop_in(*peer);
     peer->redial_at = Time::max();
   }
+}
+
+bool Peers::has_tried_all() const {
+  return std::ranges::all_of(peers_, [](const auto& peer) {
+    return peer.second->addresses.empty() || peer.second->was_tried;
+  });
 }
 
 std::map<NodeId, PeerCounters> Peers::counters() const {

@@ -69,8 +69,9 @@ struct PeersHooks {
   // What the node has against a peer beyond wire::check_hello(): its disk, its membership. Nothing:
   // welcome.
   std::function<std::optional<wire::Refusal>(const wire::Hello&)> check;
-  // A peer refused this node. Some reasons mean that this node must not run: the node decides.
-  std::function<void(NodeId peer, const wire::Refusal&)> on_refused;
+  // A peer refused the hello that this node wrote at `hello_at`. Some reasons mean that this node
+  // must not run: the node decides.
+  std::function<void(NodeId peer, const wire::Refusal&, Time hello_at)> on_refused;
 };
 
 // What the driver has to do, in this order.
@@ -136,6 +137,8 @@ class Peers final : public wire::Transport {
   void stop();
 
   std::map<NodeId, PeerCounters> counters() const;
+  // Every listed peer has answered, refused or failed at least once.
+  bool has_tried_all() const;
 
  private:
   struct Peer {
@@ -149,6 +152,7 @@ class Peers final : public wire::Transport {
     Time redial_at = Time::max();
     ChannelPtr out;          // dialled; before and after its handshake
     bool is_out_up = false;  // its handshake is done
+    bool was_tried = false;  // an attempt to reach it has ended, whatever came of it
     Time up_since;           // then
     wire::Hello out_hello;
     ChannelPtr in;            // accepted, handshake done

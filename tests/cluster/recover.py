@@ -13,7 +13,7 @@ from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, EXIT_NO_INPUT, EXIT_PE
                      Disconnected, check, wait_until)
 from load import CounterSpeech, Load
 from membership import CONNECTCTL, add, members, new_node
-from refusals import last_run
+from refusals import last_run, waits
 
 POISONED = os.path.join(BUILD_DIR, "tests", "plugins", "libpoisoned.so")
 EXIT_NO, EXIT_TRY_AGAIN = 1, 75
@@ -203,6 +203,34 @@ def test_one_of_three_is_left(context):
     check(len({status["cluster_id"] for status in cluster.statuses().values()}) == 1, "one id")
 
 
+def test_recovery_of_a_copy_ends_nobody(context):
+    """Somebody rehearses a recovery on a member's disk, and starts it while the others serve."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"1", "the count begins")
+    cluster.wait_equal()
+    away = context.random.choice(list(cluster.nodes))
+    rest = [node_id for node_id in cluster.nodes if node_id != away]
+    cluster.kill(away)
+    cluster.leader()
+    copy = cluster.nodes[away].data_dir + "-copy"
+    shutil.copytree(cluster.nodes[away].data_dir, copy)
+    recover(cluster.nodes[away], "--members", survivor(cluster.nodes[away]), "--yes")
+    cluster.start(away)
+    wait_until(lambda: all("lost its majority and was recovered" in last_run(cluster, node_id) for node_id in rest),
+               "both members are told of the recovery")
+    with cluster.line_client(rest[0]) as client:
+        check(client.call(b"incr") == b"2", "the members go on")
+    check(all(cluster.nodes[node_id].running for node_id in rest), "a member ended")
+    cluster.terminate(away)
+    shutil.rmtree(cluster.nodes[away].data_dir)
+    os.rename(copy, cluster.nodes[away].data_dir)
+    cluster.start(away)
+    cluster.wait_equal()
+    check(value_of(cluster, away) == 2, "the node with its disk of before")
+
+
 def test_wrong_use_is_refused_and_changes_nothing(context):
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
     cluster.start()
@@ -385,10 +413,11 @@ def test_skip_entry_that_crashes_the_plugin(context):
         check(client.call(b"incr") == b"6", "the count goes on")
     # The one that was down does not know the entry: it is refused, and told what to run.
     cluster.start(away)
-    check(cluster.wait_exit(away) == EXIT_MISMATCH, "the end of the one that was down")
+    waits(cluster, away, "the entry at index", "--skip-entry")
     found = re.search(rf"Run on node {away}, while it is stopped: .*--skip-entry ({index}:\d+:[0-9a-f]{{16}})",
                       last_run(cluster, away))
     check(found is not None, "it is told the whole name of the entry")
+    cluster.terminate(away)
     text = recover(cluster.nodes[away], "--skip-entry", index, "--yes", code=EXIT_NO)
     check("INDEX:TERM:CHECKSUM" in text, f"of an entry that is to come: {text}")
     recover(cluster.nodes[away], "--skip-entry", found[1], "--yes")
@@ -409,7 +438,8 @@ def test_a_mix_of_skips_is_refused_by_both_sides(context):
                 if record["kind"] == "entry" and record["text"].startswith("command"))
     recover(cluster.nodes[victim], "--skip-entry", index, "--yes")
     cluster.start(victim)
-    check(cluster.wait_exit(victim) == EXIT_MISMATCH, "the end of the one that skips alone")
+    waits(cluster, victim, f"node {victim} skips the entry")
+    cluster.terminate(victim)
     log = last_run(cluster, victim)
     check(f"node {victim} skips the entry at index {index}" in log and "--skip-entry" in log, "it is told why")
     wait_until(lambda: any(f"node {victim} skips the entry" in cluster.nodes[node_id].log() for node_id in rest),

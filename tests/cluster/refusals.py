@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import subprocess
 
 import harness
-from harness import (EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
+from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
+
+CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 
 
 def refused(cluster, node_id, codes, *words):
@@ -14,6 +17,15 @@ def refused(cluster, node_id, codes, *words):
     check(code in codes, f"node {node_id} ended with {code}, not with one of {codes}")
     for word in words:
         check(word in log, f"node {node_id} does not say '{word}'")
+
+
+def waits(cluster, node_id, *words):
+    """The node runs, is not ready, and its status says each of the words."""
+    def reason():
+        return (cluster.status(node_id) or {}).get("reason", "")
+    wait_until(lambda: all(word in reason() for word in words),
+               lambda: f"the status of node {node_id} says {words}: {reason()}")
+    check(cluster.nodes[node_id].running and not cluster.status(node_id)["ready"], f"node {node_id} waits")
 
 
 def last_run(cluster, node_id):
@@ -59,7 +71,7 @@ def test_wiped_disk(context):
     cluster.kill(victim)
     shutil.rmtree(cluster.nodes[victim].data_dir)
     cluster.start(victim)
-    refused(cluster, victim, (EXIT_DATA, EXIT_MISMATCH), "member replace")
+    waits(cluster, victim, f"member replace {victim}")
     survivor = cluster.leader()
     wait_until(lambda: "disk" in cluster.nodes[survivor].log(), f"node {survivor} says whom it refused and why")
     still_serves(cluster, survivor, b"2")
@@ -122,6 +134,43 @@ def test_data_of_another_node(context):
     cluster.write_config(cluster.nodes[1])
     cluster.start()
     still_serves(cluster, cluster.leader(), b"2")
+
+
+def strangers(cluster, *ids):
+    """Each of these members is gone, and a cluster of one with another name has its addresses."""
+    for node_id in ids:
+        node = cluster.nodes[node_id]
+        cluster.kill(node_id)
+        node.data_dir += "-stranger"
+        cluster.write_config(node, cluster={"name": f"other{node_id}", "bootstrap": "new", "members": [node.member()]})
+        cluster.start(node_id)
+    wait_until(lambda: all((cluster.status(node_id) or {}).get("ready") for node_id in ids), "the strangers serve")
+
+
+def test_strangers_at_members_addresses_end_nobody(context):
+    """First at one of three, then at two: the last member has no quorum, and waits."""
+    cluster = counting(context)
+    ids = list(cluster.nodes)
+    context.random.shuffle(ids)
+    strangers(cluster, ids[2])
+    wait_until(lambda: f"other{ids[2]}" in cluster.nodes[ids[0]].log(), "the stranger is named")
+    def shown():
+        done = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[ids[0]].http_port}", "status"],
+                              capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+    text = shown()
+    check("CLUSTER test" in text and "STRANGER" in text and f"cluster 'other{ids[2]}'" in text, f"status shows {text}")
+    with cluster.line_client(ids[0]) as client:
+        check(client.call(b"incr") == b"2", "the two that are left do not go on")
+    strangers(cluster, ids[1])
+    waits(cluster, ids[0], "no known leader", "refused by node", "cluster.name")
+    check(cluster.nodes[ids[0]].running, "the last member ended")
+    for node_id in ids[1:]:
+        cluster.terminate(node_id)
+        cluster.nodes[node_id].data_dir = cluster.nodes[node_id].data_dir.removesuffix("-stranger")
+        cluster.write_config(cluster.nodes[node_id])
+        cluster.start(node_id)
+    still_serves(cluster, cluster.leader(), b"3")
 
 
 def test_forming_waits_for_all_members_and_says_so(context):

@@ -21,6 +21,11 @@ void Bootstrap::peer_reached(NodeId peer, const wire::Hello& hello) {
   if (!hello.cluster_id) accepted_.erase(peer);  // a new disk, perhaps, which has nothing yet
 }
 
+void Bootstrap::turned_away(NodeId by, wire::RefusalCode code) {
+  if (code == wire::RefusalCode::kNotMember) unknown_to_ = by;
+  if (code == wire::RefusalCode::kDiskId) other_disk_at_ = by;
+}
+
 void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
 
 void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
@@ -164,9 +169,16 @@ std::map<NodeId, wire::Hello> Bootstrap::connected() const {
 
 std::string Bootstrap::waiting_for() const {
   if (decided_) return {};
-  NodeId known = turned_away_by_;
+  NodeId known = unknown_to_;
   for (const auto& [id, peer] : peers_) {
     if (peer.connected && peer.hello.cluster_id) known = id;
+  }
+  if (!known && other_disk_at_) {
+    return fmt::format(
+        "cluster '{}' knows node {} with another disk, node {} says: its data directory was wiped "
+        "or exchanged. Waiting, without a vote, to be let in with this one; run: connectctl member "
+        "replace {}",
+        options_.cluster_name, options_.id, other_disk_at_, options_.id);
   }
   if (known) {
     return fmt::format(

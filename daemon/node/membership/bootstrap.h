@@ -52,8 +52,9 @@ class Bootstrap final {
 
   void peer_reached(NodeId peer, const wire::Hello& hello);
   void peer_lost(NodeId peer);
-  // A member of a running cluster does not know this node.
-  void turned_away(NodeId by) { turned_away_by_ = by; }
+  // A peer refused this node: a member of a running cluster may not know it, or know it with
+  // another disk.
+  void turned_away(NodeId by, wire::RefusalCode code);
   void message(NodeId from, const wire::PeerMessage& message);
 
   // Evaluates the state. Call after each event, then take the effects.
@@ -90,7 +91,8 @@ class Bootstrap final {
 
   const Options options_;
   std::map<NodeId, Peer> peers_;
-  NodeId turned_away_by_;
+  NodeId unknown_to_;     // the last member that did not know this node
+  NodeId other_disk_at_;  // the last one that knew it with another disk
   std::map<NodeId, bool> accepted_;
   std::optional<Genesis> decided_;
   Lineage lineage_;

@@ -4,16 +4,20 @@
 
 namespace connectd::node {
 
-std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal, bool has_node) {
+void Refusals::reached(NodeId peer) {
+  by_.erase(peer);
+  texts_.erase(peer);
+}
+
+std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal,
+                                       Standing standing) {
+  texts_[peer] = refusal.text;
   switch (refusal.code) {
-    case wire::RefusalCode::kDiskId:
-      // Who was let in with this disk is refused only by those who have not heard of it yet, or if
-      // the change came to nothing: then another `member replace` lets it in again.
-      if (has_node) return std::nullopt;
-      [[fallthrough]];
     case wire::RefusalCode::kRemoved:
     case wire::RefusalCode::kRecovered:
-      // Only a member of this very cluster says this.
+      // Only a member of this very cluster says this. It may be wrong: somebody who ran `connectctl
+      // recover` on a copy of a member's disk must not end a cluster that works.
+      if (standing.has_quorum) return std::nullopt;
       return Error{ErrorKind::kNotAdmitted,
                    fmt::format("refused by node {}: {}", peer, refusal.text)};
     case wire::RefusalCode::kClusterName:
@@ -21,14 +25,16 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
     case wire::RefusalCode::kPluginName:
     case wire::RefusalCode::kPluginLevel:
     case wire::RefusalCode::kSkips:
-      // One stranger at a peer's address must not stop a healthy node; a majority is right.
+      // Whoever answers at a member's address may be of another cluster. An empty node has nothing
+      // to lose; others retry.
+      if (standing.has_log || !listed_.contains(peer)) return std::nullopt;
       by_.insert(peer);
-      if (by_.size() < members_ / 2 + 1 && (by_.size() + 1 < members_ || members_ == 1)) {
-        return std::nullopt;
-      }
+      if (by_.size() < listed_.size() / 2 + 1) return std::nullopt;
       return Error{ErrorKind::kNotAdmitted,
                    fmt::format("refused by {} of {} members; node {} says: {}", by_.size(),
-                               members_, peer, refusal.text)};
+                               listed_.size(), peer, refusal.text)};
+    case wire::RefusalCode::kDiskId:
+      // `member replace` lets it in, or has done so already and this peer has not heard of it.
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
     case wire::RefusalCode::kWrongNode:
@@ -37,6 +43,14 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
       break;  // the transport has logged it, and tries again
   }
   return std::nullopt;
+}
+
+std::string Refusals::text() const {
+  std::string text;
+  for (const auto& [peer, said] : texts_) {
+    text += fmt::format("{}refused by node {}: {}", text.empty() ? "" : "; ", peer, said);
+  }
+  return text;
 }
 
 }  // namespace connectd::node

@@ -1,11 +1,14 @@
 // Judges refusals by peers: some mean that this node must not run, most that it should try again.
+// A node that belongs to a cluster is not ended by the word of others while that cluster works
+// (docs/adr/0010-when-a-refused-node-exits.md).
 //
 // Pure: events in, a verdict out. Owner: the loop thread.
 #pragma once
 
-#include <cstddef>
+#include <map>
 #include <optional>
 #include <set>
+#include <string>
 
 #include "base/error.h"
 #include "base/types.h"
@@ -15,17 +18,28 @@ namespace connectd::node {
 
 class Refusals final {
  public:
-  // `members`: how many the configuration file lists, this node among them.
-  explicit Refusals(size_t members) : members_(members) {}
+  // How this node stands when it is refused.
+  struct Standing {
+    bool has_log = false;  // it belongs to a cluster, and its log has begun
+    // It has led or followed with a live quorum, without a break, since before the hello that was
+    // refused.
+    bool has_quorum = false;
+  };
+
+  // `listed`: the members in the configuration file, this node among them.
+  explicit Refusals(std::set<NodeId> listed) : listed_(std::move(listed)) {}
 
   // The peer and this node agree again.
-  void reached(NodeId peer) { by_.erase(peer); }
-  // `has_node`: this node belongs to a cluster. An error: the process ends with it.
-  std::optional<Error> refused(NodeId peer, const wire::Refusal& refusal, bool has_node);
+  void reached(NodeId peer);
+  // An error: the process ends with it.
+  std::optional<Error> refused(NodeId peer, const wire::Refusal& refusal, Standing standing);
+  // The refusals that stand, for the status: "refused by node 2: ...". Empty: none.
+  std::string text() const;
 
  private:
-  const size_t members_;
-  std::set<NodeId> by_;  // for reasons that one peer alone does not decide
+  const std::set<NodeId> listed_;
+  std::set<NodeId> by_;  // listed ones, for reasons that one peer alone does not decide
+  std::map<NodeId, std::string> texts_;  // of all that refuse
 };
 
 }  // namespace connectd::node

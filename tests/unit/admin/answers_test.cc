@@ -145,10 +145,11 @@ TEST(ClusterAnswer, KeepsWhatOnlyNewerBuildsKnow) {
   cluster.asked = NodeId(1);
   json::value newer = to_value(full_status());
   newer.get_object()["tls"] = true;
-  cluster.nodes = {{NodeId(2), "h:1", true, "", newer}, {NodeId(3), "h:2", false, "why", nullptr}};
+  cluster.nodes = {{NodeId(2), "h:1", true, "", false, newer},
+                   {NodeId(3), "h:2", false, "why", true, nullptr}};
   const std::string text = to_json(cluster);
   EXPECT_THAT(text, HasSubstr(R"("tls":true)"));
-  EXPECT_THAT(text, HasSubstr(R"("error":null,"status":{"id":2)"));
+  EXPECT_THAT(text, HasSubstr(R"("error":null,"stranger":false,"status":{"id":2)"));
   auto back = from_json<ClusterAnswer>(text);
   ASSERT_TRUE(back);
   EXPECT_EQ(to_json(*back), text);

@@ -824,25 +824,42 @@ TEST_F(HttpServerTest, ClusterAsksTheOthers) {
   other.role = raft::Role::kFollower;
   second_board.publish(std::make_shared<const node::StatusSnapshot>(other));
 
+  node::StatusBoard foreign_board;
+  auto foreign = HttpServer::open(options, foreign_board, {.call = loop_.function()});
+  ASSERT_TRUE(foreign);
+  (*foreign)->start();
+  other.id = NodeId(6);
+  other.cluster_id.bytes[0] = 2;
+  foreign_board.publish(std::make_shared<const node::StatusSnapshot>(other));
+  std::string foreign_address = "127.0.0.1:" + std::to_string((*foreign)->port());
+
   std::string second_address = "127.0.0.1:" + std::to_string((*second)->port());
   node::StatusSnapshot status = good_status();
   status.members = {{NodeId(1), true, "", "", address().to_string()},
                     {NodeId(2), true, "", "", second_address},
                     {NodeId(3), true, "", "", "127.0.0.1:1"},
                     {NodeId(4), true, "", "", second_address},
-                    {NodeId(5), true, "", "", "nonsense"}};
+                    {NodeId(5), true, "", "", "nonsense"},
+                    {NodeId(6), true, "", "", foreign_address}};
+  status.cluster_id.bytes[0] = 1;
   publish(status);
   json::object object = json::parse(get("/v1/cluster").body).as_object();
   EXPECT_EQ(object["asked"].to_number<int>(), 1);
   json::array nodes = object["nodes"].as_array();
-  ASSERT_EQ(nodes.size(), 5u);
+  ASSERT_EQ(nodes.size(), 6u);
   auto at = [&](size_t i, const char* name) { return nodes[i].as_object()[name]; };
   EXPECT_EQ(at(0, "status").as_object()["role"].as_string(), "leader");
   EXPECT_EQ(at(1, "reachable").as_bool(), true);
   EXPECT_EQ(at(1, "status").as_object()["role"].as_string(), "follower");
   EXPECT_EQ(at(2, "reachable").as_bool(), false);
   EXPECT_EQ(at(2, "error").as_string(), "connection refused");
-  EXPECT_EQ(at(3, "error").as_string(), "another node answers at this address");
+  EXPECT_EQ(at(3, "error").as_string(), "another node answers at this address: node 2");
+  EXPECT_EQ(at(3, "stranger").as_bool(), true);
+  EXPECT_EQ(at(3, "reachable").as_bool(), false);
+  // Node 6 of another cluster of the same name.
+  EXPECT_THAT(std::string(at(5, "error").as_string()), HasSubstr("a node of another cluster"));
+  EXPECT_EQ(at(5, "stranger").as_bool(), true);
+  EXPECT_TRUE(at(5, "status").is_null());
   EXPECT_EQ(at(4, "error").as_string(), "unknown http address");
 }
 

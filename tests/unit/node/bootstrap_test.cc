@@ -341,6 +341,15 @@ TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
   EXPECT_FALSE(first.decided());
 }
 
+TEST(Bootstrap, OtherDiskWaitsForReplace) {
+  Bootstrap third(options(3));
+  third.turned_away(NodeId(2), wire::RefusalCode::kDiskId);
+  third.advance();
+  EXPECT_FALSE(third.decided());
+  EXPECT_THAT(third.waiting_for(), HasSubstr("node 2 says"));
+  EXPECT_THAT(third.waiting_for(), HasSubstr("connectctl member replace 3"));
+}
+
 TEST(Bootstrap, JoinNeverForms) {
   Bootstrap first(options(1, Mode::kJoin));
   EXPECT_EQ(first.waiting_for(), "waiting for a member of a running cluster to answer");

@@ -7,55 +7,106 @@ namespace {
 
 using wire::RefusalCode;
 
+constexpr Refusals::Standing kEmpty{false, false};
+constexpr Refusals::Standing kHasLog{true, false};
+constexpr Refusals::Standing kHasQuorum{true, true};
+
 wire::Refusal refusal(RefusalCode code) { return {code, "because"}; }
 
-TEST(RefusalsTest, WhoWasRemovedEndsAtOnce) {
+Refusals of_members(uint64_t count) {
+  std::set<NodeId> listed;
+  for (uint64_t id = 1; id <= count; ++id) listed.insert(NodeId(id));
+  return Refusals(listed);
+}
+
+TEST(RefusalsTest, RemovedOrRecoveredEndsWithoutQuorum) {
   for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered}) {
-    for (bool has_node : {false, true}) {
-      auto error = Refusals(3).refused(NodeId(2), refusal(code), has_node);
+    for (Refusals::Standing standing : {kEmpty, kHasLog}) {
+      auto error = of_members(3).refused(NodeId(2), refusal(code), standing);
       ASSERT_TRUE(error);
       EXPECT_EQ(error->text, "refused by node 2: because");
     }
   }
 }
 
-TEST(RefusalsTest, ADiskEndsOnlyANodeWithoutACluster) {
-  EXPECT_TRUE(Refusals(3).refused(NodeId(2), refusal(RefusalCode::kDiskId), false));
-  EXPECT_FALSE(Refusals(3).refused(NodeId(2), refusal(RefusalCode::kDiskId), true));
+// Somebody who rehearses a recovery with a copy of a member's disk.
+TEST(RefusalsTest, LiveQuorumOutweighsOneRefusal) {
+  for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered}) {
+    EXPECT_FALSE(of_members(3).refused(NodeId(2), refusal(code), kHasQuorum));
+  }
 }
 
-TEST(RefusalsTest, AMajorityIsBelieved) {
-  for (RefusalCode code :
-       {RefusalCode::kClusterName, RefusalCode::kClusterId, RefusalCode::kPluginName,
-        RefusalCode::kPluginLevel, RefusalCode::kSkips}) {
-    Refusals refusals(5);
-    EXPECT_FALSE(refusals.refused(NodeId(2), refusal(code), true));
-    EXPECT_FALSE(refusals.refused(NodeId(2), refusal(code), true)) << "the same one again";
-    EXPECT_FALSE(refusals.refused(NodeId(3), refusal(code), true));
+// Until `member replace`: an empty node waits, and one that was let in is behind in the others.
+TEST(RefusalsTest, OtherDiskEndsNobody) {
+  for (Refusals::Standing standing : {kEmpty, kHasLog, kHasQuorum}) {
+    Refusals refusals = of_members(3);
+    for (uint64_t peer : {2, 3}) {
+      EXPECT_FALSE(refusals.refused(NodeId(peer), refusal(RefusalCode::kDiskId), standing));
+    }
+  }
+}
+
+constexpr RefusalCode kOfAMajority[] = {RefusalCode::kClusterName, RefusalCode::kClusterId,
+                                        RefusalCode::kPluginName, RefusalCode::kPluginLevel,
+                                        RefusalCode::kSkips};
+
+TEST(RefusalsTest, MajorityEndsAnEmptyNode) {
+  for (RefusalCode code : kOfAMajority) {
+    Refusals refusals = of_members(5);
+    EXPECT_FALSE(refusals.refused(NodeId(2), refusal(code), kEmpty));
+    EXPECT_FALSE(refusals.refused(NodeId(2), refusal(code), kEmpty)) << "the same one again";
+    EXPECT_FALSE(refusals.refused(NodeId(3), refusal(code), kEmpty));
     refusals.reached(NodeId(2));
-    EXPECT_FALSE(refusals.refused(NodeId(4), refusal(code), true)) << "node 2 agrees again";
-    auto error = refusals.refused(NodeId(5), refusal(code), true);
+    EXPECT_FALSE(refusals.refused(NodeId(4), refusal(code), kEmpty)) << "node 2 agrees again";
+    auto error = refusals.refused(NodeId(5), refusal(code), kEmpty);
     ASSERT_TRUE(error);
     EXPECT_EQ(error->text, "refused by 3 of 5 members; node 5 says: because");
   }
 }
 
-TEST(RefusalsTest, AllOthersOfASmallClusterAreBelieved) {
-  EXPECT_TRUE(Refusals(2).refused(NodeId(2), refusal(RefusalCode::kClusterId), true));
-  Refusals alone(1);
-  EXPECT_TRUE(alone.refused(NodeId(2), refusal(RefusalCode::kClusterId), true));
-}
-
-TEST(RefusalsTest, OtherReasonsEndNobody) {
-  Refusals refusals(3);
-  for (RefusalCode code : {RefusalCode::kOther, RefusalCode::kProtocol, RefusalCode::kWrongNode,
-                           RefusalCode::kLeftBehind, RefusalCode::kNotMember}) {
-    for (uint64_t peer : {2, 3, 4}) {
-      for (bool has_node : {false, true}) {
-        EXPECT_FALSE(refusals.refused(NodeId(peer), refusal(code), has_node));
+TEST(RefusalsTest, NobodyEndsANodeWithALog) {
+  for (RefusalCode code : kOfAMajority) {
+    for (Refusals::Standing standing : {kHasLog, kHasQuorum}) {
+      Refusals refusals = of_members(5);
+      for (uint64_t peer : {2, 3, 4, 5}) {
+        EXPECT_FALSE(refusals.refused(NodeId(peer), refusal(code), standing));
       }
     }
   }
+}
+
+// At the other member's address a stranger answers: one of two is no majority.
+TEST(RefusalsTest, OneOfTwoIsNoMajority) {
+  EXPECT_FALSE(of_members(2).refused(NodeId(2), refusal(RefusalCode::kClusterId), kEmpty));
+}
+
+// A founder that is not in the file is dialled where the genesis says; a stranger may answer.
+TEST(RefusalsTest, UnlistedPeersDoNotCount) {
+  Refusals refusals(std::set{NodeId(1), NodeId(4)});
+  for (uint64_t peer : {7, 8, 9}) {
+    EXPECT_FALSE(refusals.refused(NodeId(peer), refusal(RefusalCode::kClusterName), kEmpty));
+  }
+}
+
+TEST(RefusalsTest, OtherReasonsEndNobody) {
+  Refusals refusals = of_members(3);
+  for (RefusalCode code : {RefusalCode::kOther, RefusalCode::kProtocol, RefusalCode::kWrongNode,
+                           RefusalCode::kLeftBehind, RefusalCode::kNotMember}) {
+    for (uint64_t peer : {2, 3, 4}) {
+      for (Refusals::Standing standing : {kEmpty, kHasLog}) {
+        EXPECT_FALSE(refusals.refused(NodeId(peer), refusal(code), standing));
+      }
+    }
+  }
+}
+
+TEST(RefusalsTest, TextNamesWhoRefuses) {
+  Refusals refusals = of_members(3);
+  EXPECT_EQ(refusals.text(), "");
+  refusals.refused(NodeId(2), refusal(RefusalCode::kSkips), kHasLog);
+  EXPECT_EQ(refusals.text(), "refused by node 2: because");
+  refusals.reached(NodeId(2));
+  EXPECT_EQ(refusals.text(), "");
 }
 
 }  // namespace

@@ -529,6 +529,51 @@ TEST(Thesis421, ALearnerDoesNotCampaign) {
   EXPECT_EQ(host.core->term(), Term(1));
 }
 
+// One of the peers may know that the cluster was recovered without this node.
+TEST(Recovered, NoCampaignBeforePeersAreTried) {
+  Options options;
+  options.awaits_peers = true;
+  Host host({1}, 1, three(), options);
+  for (int i = 0; i < 5; ++i) host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  host.receive(3, 2, VoteRequest{Index(1), Term(1)});
+  host.persist();
+  EXPECT_TRUE(host.take<VoteResponse>(3).at(0).granted) << "it votes meanwhile";
+  host.step(PeersTried{});
+  host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate);
+
+  Host follower({1}, 1, three(), options);
+  follower.append(2, 1, 1, 1, {});
+  follower.time_out();
+  EXPECT_EQ(follower.core->role(), Role::kPreCandidate) << "it has heard a leader";
+}
+
+TEST(Recovered, QuorumCountsWithoutABreak) {
+  Host host({1}, 1);
+  EXPECT_FALSE(host.core->quorum_since());
+  const Time heard = host.now.time;
+  host.append(2, 1, 1, 1, {});
+  host.pass(milliseconds(499));
+  host.append(2, 1, 1, 1, {});
+  EXPECT_EQ(host.core->quorum_since(), heard);
+  host.pass(milliseconds(500));
+  host.step(ApplyDone{});  // the time passes, and nothing else
+  EXPECT_FALSE(host.core->quorum_since());
+  host.append(2, 1, 1, 1, {});
+  EXPECT_EQ(host.core->quorum_since(), host.now.time) << "after a break it counts anew";
+  host.step(PeerLost{NodeId(2)});
+  EXPECT_FALSE(host.core->quorum_since());
+  host.lead();
+  EXPECT_EQ(host.core->quorum_since(), host.now.time);
+
+  Options options;
+  options.check_quorum = false;
+  Host unchecked({1}, 1, three(), options);
+  unchecked.append(2, 1, 1, 1, {});
+  EXPECT_FALSE(unchecked.core->quorum_since()) << "its leader may be alone";
+}
+
 // ---- replication
 
 TEST(Paper53, ProposalsOfATurnLeaveInOneAppend) {

@@ -49,7 +49,7 @@ struct TestNode final : wire::TransportHandler {
     PeersHooks hooks;
     hooks.hello = [this] { return hello; };
     hooks.check = [this](const wire::Hello& theirs) { return check(theirs); };
-    hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal) {
+    hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal, Time) {
       refusals.emplace_back(peer, refusal);
     };
     network = std::make_unique<PeerNetwork>(io, options, *this, std::move(hooks));

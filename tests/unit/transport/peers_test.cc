@@ -39,8 +39,9 @@ struct TestNode final : wire::TransportHandler {
       }
       return std::nullopt;
     };
-    hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal) {
+    hooks.on_refused = [this](NodeId peer, const wire::Refusal& refusal, Time hello_at) {
       refusals.emplace_back(peer, refusal.text);
+      refused_hello_at = hello_at;
     };
     peers = std::make_unique<Peers>(options, *this, std::move(hooks));
   }
@@ -70,6 +71,7 @@ struct TestNode final : wire::TransportHandler {
   std::function<void()> on_lost;
   std::vector<std::pair<NodeId, uint64_t>> rounds;
   std::vector<std::pair<NodeId, std::string>> refusals;
+  Time refused_hello_at{};
   std::map<NodeId, int> reached;
   std::map<NodeId, int> lost;
 };
@@ -238,6 +240,25 @@ TEST_F(PeersTest, ADialWithoutAnAnswerIsGivenUp) {
   silent_.clear();
   pass(milliseconds(100));
   EXPECT_EQ(a.reached[NodeId(2)], 1);
+}
+
+// A node campaigns only when each peer has had its chance to refuse it.
+TEST_F(PeersTest, TriedAllWhenEachAnsweredOrFailed) {
+  TestNode& a = add(1);
+  EXPECT_TRUE(a.peers->has_tried_all()) << "it has no peers";
+  TestNode& b = add(2);
+  add(3);
+  add(4);
+  b.refuses = NodeId(1);
+  unreachable_.insert(NodeId(3));
+  silent_.insert(NodeId(4));
+  introduce();
+  EXPECT_FALSE(a.peers->has_tried_all());
+  settle();
+  EXPECT_FALSE(a.peers->has_tried_all()) << "node 4 has not answered";
+  EXPECT_EQ(a.refused_hello_at, now_);
+  pass(a.options.handshake_timeout);
+  EXPECT_TRUE(a.peers->has_tried_all());
 }
 
 TEST_F(PeersTest, APeerThatDialsIsDialledAtOnce) {
