@@ -129,6 +129,7 @@ struct Fields<node::StatusSnapshot> {
                        field("state", &S::disk_state),                    //
                        field("free_bytes", &S::disk_free_bytes),          //
                        field("writes_stopped", &S::writes_stopped)),      //
+                 field<NullWhenNone>("stuck", &S::stuck),                 //
                  field("log_lines_dropped", &S::log_lines_dropped),       //
                  field("ready", &S::ready),                               //
                  field("reason", &S::reason),                             //

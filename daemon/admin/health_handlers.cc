@@ -35,7 +35,9 @@ void handle_livez(Context& context, Request&& request, const Reply& reply) {
     return reply.send(health(request, true, check_line(true, "starting"), ""));
   }
   const Duration age = read_clocks().time - status->made;
-  const bool good = age < kLoopHangs;
+  // A call that applies the log would hang again after a restart.
+  const bool hangs_in_log = status->stuck.starts_with("apply") || status->stuck.starts_with("on_");
+  const bool good = age < kLoopHangs || hangs_in_log;
   const std::string text =
       fmt::format("the main loop last reported its status {} ms ago",
                   std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
@@ -48,15 +50,19 @@ void handle_readyz(Context& context, Request&& request, const Reply& reply) {
     constexpr const char* kReading = "starting: reading the log";
     return reply.send(health(request, false, check_line(false, kReading), kReading));
   }
-  const std::string why = status->reason.empty() ? "not ready" : status->reason;
-  std::string checks = check_line(status->ready, status->ready ? "ready" : why);
+  const bool loop_hangs = read_clocks().time - status->made >= kLoopHangs;
+  const bool ready = status->ready && !loop_hangs;
+  const std::string why = !status->stuck.empty() || !loop_hangs
+                              ? (status->reason.empty() ? "not ready" : status->reason)
+                              : "the main loop hangs";
+  std::string checks = check_line(ready, ready ? "ready" : why);
   checks +=
       check_line(static_cast<bool>(status->leader),
                  status->leader ? fmt::format("leader {} in term {}", status->leader, status->term)
                                 : fmt::format("no known leader in term {}", status->term));
   checks += check_line(
       true, fmt::format("applied {} of {}", status->applied_index, status->commit_index));
-  reply.send(health(request, status->ready, checks, why));
+  reply.send(health(request, ready, checks, why));
 }
 
 void handle_leaderz(Context& context, Request&& request, const Reply& reply) {

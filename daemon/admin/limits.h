@@ -25,7 +25,7 @@ inline constexpr Duration kIdleTimeout = std::chrono::seconds(60);
 // ---- /livez
 
 // The loop has published no status for this long: /livez fails.
-inline constexpr Duration kLoopHangs = std::chrono::seconds(10);
+inline constexpr Duration kLoopHangs = std::chrono::seconds(5);
 
 // ---- /v1/cluster
 

@@ -9,7 +9,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <thread>
 
@@ -90,13 +89,17 @@ class Call final : public node::ReplyHandler {
 class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
  public:
   Impl(config::Config config, config::LoadRequest request,
-       std::shared_ptr<const plugin::Plugin> plugin)
+       std::shared_ptr<const plugin::Plugin> plugin, Watchdog& watchdog)
       : config_(std::move(config)),
         request_(std::move(request)),
         plugin_(std::move(plugin)),
+        watchdog_(watchdog),
         files_(storage::make_real_file_system()) {}
 
-  ~Impl() { stop_everything(); }
+  ~Impl() {
+    stop_everything();
+    watchdog_.unfollow();
+  }
 
   Result<void> run();
 
@@ -128,7 +131,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   void turn_bootstrap();
   void follow_members();
   void stop(const char* why);
-  void wait_for_signal();
+  void follow_signals();
   void on_signal(int number);
   void advance_shutdown();
   void publish_status();
@@ -148,6 +151,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   config::Config config_;
   const config::LoadRequest request_;
   const std::shared_ptr<const plugin::Plugin> plugin_;
+  Watchdog& watchdog_;
   const std::unique_ptr<storage::FileSystem> files_;
   std::unique_ptr<storage::FileLock> lock_;
   storage::Identity identity_;
@@ -155,7 +159,6 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
 
   asio::io_context io_{1};
   std::atomic<bool> wake_posted_{false};
-  std::unique_ptr<asio::signal_set> signals_;
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<transport::PeerNetwork> network_;
   std::unique_ptr<node::Bootstrap> bootstrap_;
@@ -550,6 +553,7 @@ void Daemon::Impl::reload() {
     LOG_ERROR("config", "reload rejected, nothing was changed:\n{}", reloaded.error().text);
   } else {
     config_ = std::move(reloaded->config);
+    follow_signals();
     apply_live_options(config_, node_.get());
     for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
@@ -562,12 +566,9 @@ void Daemon::Impl::reload() {
   systemd_.notify("READY=1");
 }
 
-void Daemon::Impl::wait_for_signal() {
-  signals_->async_wait([this](const boost::system::error_code& error, int number) {
-    if (error) return;
-    on_signal(number);
-    wait_for_signal();
-  });
+void Daemon::Impl::follow_signals() {
+  watchdog_.follow({[this](int number) { asio::post(io_, [this, number] { on_signal(number); }); },
+                    &board_, config_.shutdown.drain_timeout});
 }
 
 void Daemon::Impl::on_signal(int number) {
@@ -666,9 +667,7 @@ void Daemon::Impl::loop() {
 }
 
 Result<void> Daemon::Impl::run() {
-  signals_ = std::make_unique<asio::signal_set>(io_);
-  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) signals_->add(number);
-  wait_for_signal();
+  follow_signals();
   auto directory = open_data_directory(*files_, config_);
   if (!directory) return failure(directory.error());
   lock_ = std::move(directory->lock);
@@ -722,8 +721,9 @@ void Daemon::Impl::stop_everything() {
 }
 
 Daemon::Daemon(config::Config config, config::LoadRequest request,
-               std::shared_ptr<const plugin::Plugin> plugin)
-    : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin))) {}
+               std::shared_ptr<const plugin::Plugin> plugin, Watchdog& watchdog)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin),
+                                   watchdog)) {}
 Daemon::~Daemon() = default;
 Result<void> Daemon::run() { return impl_->run(); }
 

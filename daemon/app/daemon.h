@@ -8,12 +8,14 @@
 //   PeerNetwork ───────┤
 //   ClientPort ────────┤
 //   HttpServer (admin thread) ── status values, calls
+//   Watchdog (a thread of its own) ── signals, plugin calls that do not come back
 //
 // Before there is a cluster, Bootstrap stands in the node's place.
 #pragma once
 
 #include <memory>
 
+#include "app/watchdog.h"
 #include "base/error.h"
 #include "config/config.h"
 #include "config/load.h"
@@ -23,9 +25,9 @@ namespace connectd::app {
 
 class Daemon final {
  public:
-  // `request` is what `config` was loaded with: SIGHUP loads it again.
+  // `request` is what `config` was loaded with: SIGHUP loads it again. `watchdog` outlives this.
   Daemon(config::Config config, config::LoadRequest request,
-         std::shared_ptr<const plugin::Plugin> plugin);
+         std::shared_ptr<const plugin::Plugin> plugin, Watchdog& watchdog);
   ~Daemon();
 
   // Until a signal ends it. The error's code is the process's exit code.

@@ -7,11 +7,13 @@
 #include "app/daemon.h"
 #include "app/node_setup.h"
 #include "app/process.h"
+#include "app/watchdog.h"
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "config/load.h"
 #include "config/reference.h"
 #include "plugin/crash.h"
+#include "plugin/misuse.h"
 
 namespace connectd::app {
 namespace {
@@ -44,11 +46,15 @@ int run(int argc, char** argv) {
   const config::Config& config = loaded->config;
   set_log_level(config.log.level);
   plugin::install_crash_handler();
+  plugin::install_misuse_guard(exit_status(ErrorKind::kPluginFailed));
   // Memory that a burst needed is kept for the next one: giving it back and taking it again costs a
   // system call each.
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   mallopt(M_TOP_PAD, 1 << 20);
 
+  // Threads that a plugin starts, as it is loaded or later, take no signal of the process.
+  auto watchdog = Watchdog::start();
+  if (!watchdog) return exit_with(watchdog.error());
   auto plugin = plugin::Plugin::load(
       {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
   if (!plugin && !line->check) return exit_with(plugin.error());
@@ -69,7 +75,7 @@ int run(int argc, char** argv) {
 
   if (auto mode = capture_mode(config, **plugin); !mode) return exit_with(mode.error());
 
-  Daemon daemon(config, line->load, *plugin);
+  Daemon daemon(config, line->load, *plugin, **watchdog);
   auto ended = daemon.run();
   if (!ended) {
     LOG_ERROR("connectd", "{}", ended.error().text);
@@ -84,6 +90,7 @@ int main(int argc, char** argv) {
   prepare_process();
   const int code = run(argc, argv);
   finish_log();
+  plugin::expect_exit();
   return code;
 }
 

@@ -79,6 +79,9 @@ struct StatusSnapshot {
   uint64_t disk_free_bytes = 0;
   bool writes_stopped = false;  // no quorum has space: DISKFULL
 
+  // A plugin call that does not come back: "apply at 812". Empty: none.
+  std::string stuck;
+
   uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
 
   bool ready = false;  // it can serve
@@ -86,8 +89,9 @@ struct StatusSnapshot {
   bool operator==(const StatusSnapshot&) const = default;
 };
 
-// Where the loop leaves its newest status. Any thread. Under a mutex that is held for a copy of one
-// pointer.
+// Where the loop leaves its newest status, and another thread what it knows of plugin calls that do
+// not come back: the loop itself may be in one. Any thread. Under a mutex that is held for short
+// copies.
 class StatusBoard {
  public:
   // The loop publishes on every change that people wait for and at least once a second.
@@ -95,15 +99,26 @@ class StatusBoard {
     MutexLock lock(mutex_);
     status_ = std::move(status);
   }
+  // "apply at 812"; empty: no call is stuck. Shown in every status from now on.
+  void set_stuck(std::string call) {
+    MutexLock lock(mutex_);
+    stuck_ = std::move(call);
+  }
   // Null until the first publish().
   std::shared_ptr<const StatusSnapshot> read() const {
     MutexLock lock(mutex_);
-    return status_;
+    if (stuck_.empty() || status_ == nullptr) return status_;
+    auto status = std::make_shared<StatusSnapshot>(*status_);
+    status->stuck = stuck_;
+    status->ready = false;
+    status->reason = "STUCK in " + stuck_;
+    return status;
   }
 
  private:
   mutable Mutex mutex_;
   std::shared_ptr<const StatusSnapshot> status_ GUARDED_BY(mutex_);
+  std::string stuck_ GUARDED_BY(mutex_);
 };
 
 }  // namespace connectd::node

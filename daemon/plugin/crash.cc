@@ -1,21 +1,23 @@
 #include "plugin/crash.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
-#include <cstring>
 #include <memory>
 
 #include "base/log.h"
 #include "plugin/call.h"
+#include "plugin/signal_line.h"
 
 namespace connectd::plugin {
 namespace {
 
 // Room for the handler and for what a sanitizer's runtime puts below it.
 constexpr size_t kCrashStackBytes = 64 * 1024;
-constexpr size_t kMaxLine = 512;
 
 struct NamedSignal {
   int number;
@@ -27,70 +29,47 @@ constexpr NamedSignal kSignals[] = {{SIGSEGV, "SIGSEGV"},
                                     {SIGILL, "SIGILL"},
                                     {SIGABRT, "SIGABRT"}};
 
-// Text in a fixed buffer, by means that are safe in a signal handler. What does not fit is cut.
-class Line {
- public:
-  void text(const char* text) {
-    while (*text != '\0' && used_ < kMaxLine - 1) buffer_[used_++] = *text++;
-  }
-  void number(uint64_t value) {
-    char digits[21];
-    size_t at = sizeof digits;
-    digits[--at] = '\0';
-    do {
-      digits[--at] = static_cast<char>('0' + value % 10);
-      value /= 10;
-    } while (value != 0);
-    text(digits + at);
-  }
-  void write_to_stderr() {
-    buffer_[used_++] = '\n';
-    write_last_line({buffer_, used_});
-  }
+// The thread that crashed first; none: 0.
+std::atomic<pid_t> g_crashed{0};
 
- private:
-  char buffer_[kMaxLine];
-  size_t used_ = 0;
-};
+// What the signal does by default: in here, because whoever called this handler may be a handler
+// that the plugin installed later and that the kernel would call again.
+[[noreturn]] void die_of(int number) {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  ::sigaction(number, &action, nullptr);
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, number);
+  ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+  ::raise(number);
+  // The first process of a container does not die so.
+  ::syscall(SYS_exit_group, 128 + number);
+  __builtin_unreachable();
+}
 
 void on_crash(int number) {
-  Line line;
+  const auto self = static_cast<pid_t>(::syscall(SYS_gettid));
+  pid_t first = 0;
+  if (!g_crashed.compare_exchange_strong(first, self)) {
+    // A crash in this handler, or one that the first one caused on another thread.
+    if (first != self) ::sleep(1);
+    die_of(number);
+  }
+  SignalLine line;
   const CallScope* call = CallScope::current();
   if (call != nullptr) {
-    line.text("plugin ");
-    line.text(call->name());
-    if (call->version()[0] != '\0') line.text(" ");
-    line.text(call->version());
-    line.text(" crashed in ");
-    line.text(call->function());
-    if (call->index() != 0) {
-      line.text(" at index ");
-      line.number(call->index());
-    }
+    line.plugin_of(*call).text(" crashed").place_of(*call);
   } else {
     line.text("connectd crashed");
   }
-  line.text(" (signal ");
-  line.number(static_cast<uint64_t>(number));
+  line.text(" (signal ").number(static_cast<uint64_t>(number));
   for (const NamedSignal& signal : kSignals) {
-    if (signal.number != number) continue;
-    line.text(", ");
-    line.text(signal.name);
+    if (signal.number == number) line.text(", ").text(signal.name);
   }
-  line.text(")");
-  line.write_to_stderr();
-  if (call != nullptr && (std::strcmp(call->function(), "apply") == 0 ||
-                          std::strcmp(call->function(), "on_tick") == 0)) {
-    // It will happen again at each start.
-    Line hint;
-    hint.text(
-        "if every member crashes so, and none has applied it, the entry can be skipped, on every "
-        "member: connectctl recover --data-dir DIR --skip-entry ");
-    hint.number(call->index());
-    hint.write_to_stderr();
-  }
-  // SA_RESETHAND has put the default action back; the signal is blocked until the handler returns.
-  ::raise(number);
+  line.text(")").write_to_stderr();
+  if (call != nullptr) write_skip_hint(*call);
+  die_of(number);
 }
 
 class CrashStack {
@@ -121,7 +100,7 @@ void install_crash_handler() {
   install_crash_stack();
   struct sigaction action {};
   action.sa_handler = on_crash;
-  action.sa_flags = SA_ONSTACK | static_cast<int>(SA_RESETHAND);
+  action.sa_flags = SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   for (const NamedSignal& signal : kSignals) {
     CHECK_EQ(::sigaction(signal.number, &action, nullptr), 0) << "cannot handle " << signal.name;

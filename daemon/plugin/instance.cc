@@ -246,7 +246,7 @@ Instance::~Instance() {
 Result<RequestKind> Instance::classify(ByteView request, std::string& reply) const {
   const connectd_plugin& table = plugin_->table();
   if (table.classify == nullptr) return RequestKind::kWrite;
-  CallScope call(table.name, table.version, "classify");
+  CallScope call(table.name, table.version, "classify", 0, request);
   ReplySink sink(reply, ReplySink::Excess::kRefuse);
   int32_t result = table.classify(self_, to_c(request), sink.sink());
   if (sink.too_big() || sink.no_memory()) {
@@ -286,7 +286,7 @@ Result<int32_t> Instance::read(const ReadContext& context, ByteView request,
                              context.applied_time_ns,
                              context.now_ns,
                              context.session.value()};
-  CallScope call(table.name, table.version, "read", c.applied_index);
+  CallScope call(table.name, table.version, "read", c.applied_index, request);
   ReplySink sink(reply, ReplySink::Excess::kRefuse);
   int32_t result = table.read(self_, &c, to_c(request), sink.sink());
   if (result >= 0 && sink.too_big()) result = CONNECTD_E_TOO_BIG;
@@ -301,7 +301,7 @@ Result<int32_t> Instance::apply(const ApplyContext& context, ByteView command, s
   CHECK(!failed_) << "a call into a failed plugin instance";
   const connectd_plugin& table = plugin_->table();
   connectd_apply_context c = to_c(context);
-  CallScope call(table.name, table.version, "apply", c.index);
+  CallScope call(table.name, table.version, "apply", c.index, command);
   ReplySink sink(reply, ReplySink::Excess::kDrop);
   int32_t result = table.apply(self_, &c, to_c(command), sink.sink());
   // Too little memory for a reply is this machine's fault alone: no result may come of it.

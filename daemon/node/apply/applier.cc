@@ -1,7 +1,6 @@
 #include "node/apply/applier.h"
 
 #include <algorithm>
-#include <ctime>
 
 #include "base/checksum.h"
 #include "base/log.h"
@@ -15,12 +14,6 @@ namespace {
 constexpr size_t kMaxQueuedTasks = 1 << 20;
 // How many entries and reads the loop may execute inline in one turn.
 constexpr size_t kInlineWeight = 512;
-
-int64_t thread_cpu_ns() {
-  timespec ts{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-  return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
-}
 
 uint64_t mix(uint64_t z) {  // splitmix64's finalizer
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -55,7 +48,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
       snapshots_(snapshots),
       supervisor_(supervisor),
       channel_(kMaxQueuedTasks, supervisor),
-      inline_allowed_(options.allow_inline),
+      inline_(options.allow_inline, options.inline_ns_max),
       state_(std::move(start.state)),
       instance_(std::move(start.instance)) {
   if (options_.observer && state_.applied) options_.observer->on_restored(state_);
@@ -81,7 +74,8 @@ void Applier::apply(std::vector<raft::Entry> entries) {
   size_t weight = entries.size();
   for (const raft::Entry& entry : entries) {
     bytes += entry.weight();
-    if (raft::row_of(entry.kind).is_slow_to_apply) weight = kInlineWeight + 1;
+    const bool is_replay = entry.index <= options_.replay_to;
+    if (is_replay || raft::row_of(entry.kind).is_slow_to_apply) weight = kInlineWeight + 1;
   }
   queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   push(Entries{std::move(entries), weight});
@@ -101,18 +95,16 @@ void Applier::advance() {
 
 bool Applier::try_inline() {
   // Counts all queued tasks, not only this turn's: an earlier turn's snapshot may still be queued.
-  if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight || !inline_allowed_)
-    return false;
+  if (queued_weight_.load(std::memory_order_relaxed) > kInlineWeight) return false;
+  if (!inline_.is_granted(read_clocks().time)) return false;
   if (!baton_.try_lock()) return false;
   MutexLock baton(baton_, std::adopt_lock);
   if (!channel_.drain(tasks_)) return true;
-  int64_t before = thread_cpu_ns();
+  const TurnUsage before = TurnUsage::of_this_thread();
   work(tasks_);
-  if (thread_cpu_ns() - before > options_.inline_ns_max) {
-    inline_allowed_ = false;
-    LOG_INFO("apply",
-             "plugin call slower than limit_us={}; from now on it runs only on the apply thread",
-             options_.inline_ns_max / 1000);
+  if (auto why = inline_.judge(before)) {
+    LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread", *why,
+             inline_.penalty() / std::chrono::seconds(1));
   }
   return true;
 }

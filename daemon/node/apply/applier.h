@@ -3,8 +3,9 @@
 //
 // The thread that holds the mutex baton_ applies. Usually that is the apply thread (run()); when
 // nothing is queued, the loop applies a small batch itself (advance()), which saves two thread
-// switches per request. A slow plugin always runs on the apply thread. Either way the plugin sees
-// one call at a time. The simulator calls poll_once().
+// switches per request. A slow plugin runs on the apply thread, and so does the replay of the log
+// after a start: an entry that made the loop hang before must not do so again. Either way the
+// plugin sees one call at a time. The simulator calls poll_once().
 #pragma once
 
 #include <atomic>
@@ -20,6 +21,7 @@
 #include "base/supervisor.h"
 #include "base/thread_role.h"
 #include "base/work_channel.h"
+#include "node/apply/inline_privilege.h"
 #include "node/apply/restored_state.h"
 #include "node/jobs.h"
 #include "node/requests/request.h"
@@ -107,11 +109,12 @@ class Applier final {
     NodeId self;
     uint64_t incarnation = 0;
     bool allow_inline = true;
-    int64_t inline_ns_max = 200'000;  // CPU time; after a longer turn, nothing runs inline any more
+    int64_t inline_ns_max = 200'000;  // CPU time of a turn; a longer one ends the privilege
     // Unix time for reads that report a time left; never decides anything.
     std::function<int64_t()> wall_clock;
     ApplyObserver* observer = nullptr;
     std::vector<raft::EntryId> skips{};  // entries not passed to the plugin; sorted
+    Index replay_to{};                   // the log's end at the start; nothing up to it runs inline
     // Captures the state; null: snapshots are written on the apply thread. Outlives the applier.
     plugin::Capturer* capturer = nullptr;
   };
@@ -157,7 +160,7 @@ class Applier final {
   };
   struct Entries {
     std::vector<raft::Entry> entries;
-    size_t weight = 0;  // above the inline limit if the state is to be hashed
+    size_t weight = 0;  // above the inline limit if they must not be applied inline
   };
   using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, Release, RestoredState>;
 
@@ -185,7 +188,7 @@ class Applier final {
   std::atomic<size_t> queued_weight_{0};  // a snapshot's weight is above the inline limit
 
   ThreadRole loop_{"loop"};
-  bool inline_allowed_ GUARDED_BY(loop_);
+  InlinePrivilege inline_ GUARDED_BY(loop_);
   bool pushed_ GUARDED_BY(loop_) = false;  // since the last advance()
   ApplyResults taken_ GUARDED_BY(loop_);   // kept for its capacity
 

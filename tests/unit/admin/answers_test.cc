@@ -53,6 +53,7 @@ node::StatusSnapshot full_status() {
   status.disk_state = "no room";
   status.disk_free_bytes = 123;
   status.writes_stopped = true;
+  status.stuck = "apply at 812";
   status.log_lines_dropped = 4;
   status.ready = true;
   status.reason = "why";

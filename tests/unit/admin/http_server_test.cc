@@ -393,6 +393,28 @@ TEST_F(HttpServerTest, AHangingLoopIsNotAlive) {
   status.made = read_clocks().time - kLoopHangs - 1s;
   publish(status);
   EXPECT_EQ(get("/livez").status, 503);
+  EXPECT_EQ(get("/readyz").status, 503);
+  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[-] the main loop hangs\n"));
+}
+
+TEST_F(HttpServerTest, StuckPluginCallIsShown) {
+  publish(good_status());
+  board_.set_stuck("apply at 812");
+  EXPECT_EQ(get("/livez").status, 200);
+  HttpAnswer ready = get("/readyz");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(problem_of(ready)["detail"].as_string(), "STUCK in apply at 812");
+  EXPECT_THAT(get("/v1/status").body, HasSubstr("\"stuck\":\"apply at 812\""));
+  // It holds the loop: a restart would hang at the same entry; but not so for classify.
+  node::StatusSnapshot status = good_status();
+  status.made = read_clocks().time - kLoopHangs - 1s;
+  publish(status);
+  EXPECT_EQ(get("/livez").status, 200);
+  board_.set_stuck("classify");
+  EXPECT_EQ(get("/livez").status, 503);
+  board_.set_stuck("");
+  publish(good_status());
+  EXPECT_EQ(get("/readyz").status, 200);
 }
 
 TEST_F(HttpServerTest, StatusIsTheSnapshot) {

@@ -2,6 +2,7 @@
 #include "plugin/crash.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -120,6 +121,28 @@ TEST_F(Crash, CrashOutsideCallsNamesConnectd) {
         std::abort();
       },
       ::testing::KilledBySignal(SIGABRT), "connectd crashed \\(signal 6, SIGABRT\\)\n");
+}
+
+struct sigaction g_chained {};
+void pass_on(int number, siginfo_t*, void*) { g_chained.sa_handler(number); }
+
+// As crash reporters do, and the Go runtime.
+TEST_F(Crash, HandlerThatPassesOnIsNotCalledAgain) {
+  EXPECT_EXIT(
+      {
+        install_crash_handler();
+        struct sigaction theirs {};
+        theirs.sa_sigaction = pass_on;
+        theirs.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        ::sigaction(SIGSEGV, &theirs, &g_chained);
+        ::alarm(20);
+        auto instance = make_instance(Plugin::wrap(&kCrasher));
+        apply(*instance, 812, "segv");
+        std::_Exit(0);
+      },
+      ::testing::KilledBySignal(SIGSEGV),
+      "^plugin crasher 2.5.0 crashed in apply at index 812 \\(signal 11, SIGSEGV\\)\n"
+      "if this happens on every member[^\n]*\n$");
 }
 
 TEST_F(Crash, InnerCallRestoresOuterCall) {

@@ -1,0 +1,169 @@
+#include "app/watchdog.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "base/exit_code.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+namespace connectd::app {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr Duration kInterval = std::chrono::milliseconds(100);
+constexpr Duration kStuck = seconds(5);
+constexpr Duration kStuckWithState = seconds(60);
+constexpr Duration kLineInterval = seconds(60);
+// A call that takes this long when the process must end is not waited for.
+constexpr Duration kPatience = seconds(1);
+// How long the loop gets to end by itself after the second signal, or after the drain timeout.
+constexpr Duration kOwnEnd = seconds(2);
+
+sigset_t our_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&set, number);
+  return set;
+}
+
+bool is_of_log(const plugin::RunningCall& call) {
+  return call.function == "apply" || call.function == "on_tick";
+}
+
+Duration limit_of(const plugin::RunningCall& call) {
+  const bool is_short = is_of_log(call) || call.function == "next_deadline" ||
+                        call.function == "read" || call.function == "classify";
+  return is_short ? kStuck : kStuckWithState;
+}
+
+int64_t in_seconds(Duration duration) { return duration / seconds(1); }
+
+// "apply at index 812"
+std::string place_of(const plugin::RunningCall& call) {
+  return call.index == 0 ? call.function : fmt::format("{} at index {}", call.function, call.index);
+}
+
+std::string skip_hint(const plugin::RunningCall& call) {
+  return fmt::format(
+      "if this happens on every member, and none has applied it, the entry can be skipped, on "
+      "every "
+      "member, while it is stopped: connectctl recover --data-dir DIR --skip-entry {}",
+      call.index);
+}
+
+void log_stuck(const plugin::RunningCall& call) {
+  LOG_ERROR("plugin", "plugin {} is STUCK in {} for {} s{}", call.plugin, place_of(call),
+            in_seconds(call.duration),
+            call.request.empty() ? "" : fmt::format("; request \"{}\"", call.request));
+  if (is_of_log(call)) LOG_ERROR("plugin", "{}", skip_hint(call));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Watchdog>> Watchdog::start() {
+  const sigset_t set = our_signals();
+  CHECK_EQ(::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  std::unique_ptr<Watchdog> watchdog(new Watchdog);
+  auto thread = start_thread("watchdog", [self = watchdog.get()] { self->run(); });
+  if (!thread) return failure(thread.error());
+  watchdog->thread_ = std::move(*thread);
+  return watchdog;
+}
+
+Watchdog::~Watchdog() {
+  stopping_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+void Watchdog::follow(Daemon daemon) {
+  MutexLock lock(mutex_);
+  daemon_ = std::move(daemon);
+}
+
+void Watchdog::run() {
+  const sigset_t set = our_signals();
+  while (!stopping_) {
+    const timespec wait{0, std::chrono::nanoseconds(kInterval).count()};
+    const int number = ::sigtimedwait(&set, nullptr, &wait);
+    const Time now = read_clocks().time;
+    if (number > 0) take_signal(number, now);
+    look_at_calls(now);
+    end_if_told(now);
+  }
+}
+
+void Watchdog::take_signal(int number, Time now) {
+  const bool ends = number == SIGTERM || number == SIGINT;
+  MutexLock lock(mutex_);
+  if (daemon_.on_signal) {
+    if (ends) {
+      const Duration patience = told_to_end_++ == 0 ? daemon_.drain_timeout : Duration::zero();
+      end_by_ = std::min(end_by_, now + patience + kOwnEnd);
+    }
+    daemon_.on_signal(number);
+  } else if (ends) {
+    finish_log();
+    ::signal(number, SIG_DFL);
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+    ::raise(number);
+    ::_exit(128 + number);  // the first process of a container does not die so
+  }
+}
+
+void Watchdog::look_at_calls(Time now) {
+  calls_ = watch_.poll(now);
+  auto runs = [&](const Stuck& stuck) {
+    return std::ranges::any_of(calls_, [&](const plugin::RunningCall& call) {
+      return call.thread == stuck.call.thread && call.number == stuck.call.number;
+    });
+  };
+  for (auto at = stuck_.begin(); at != stuck_.end();) {
+    if (runs(at->second)) {
+      ++at;
+      continue;
+    }
+    LOG_WARNING("plugin", "plugin {} came back from {} after {} s", at->second.call.plugin,
+                place_of(at->second.call), in_seconds(at->second.call.duration));
+    at = stuck_.erase(at);
+  }
+  std::string shown;
+  for (const plugin::RunningCall& call : calls_) {
+    if (call.duration < limit_of(call)) continue;
+    Stuck& stuck = stuck_[call.thread];
+    if (now >= stuck.next_line) {
+      stuck.next_line = now + kLineInterval;
+      log_stuck(call);
+    }
+    stuck.call = call;
+    if (shown.empty() || is_of_log(call)) {
+      shown = call.index == 0 ? call.function : fmt::format("{} at {}", call.function, call.index);
+    }
+  }
+  MutexLock lock(mutex_);
+  if (daemon_.board != nullptr) daemon_.board->set_stuck(std::move(shown));
+}
+
+void Watchdog::end_if_told(Time now) {
+  if (now < end_by_) return;
+  for (const plugin::RunningCall& call : calls_) {
+    // The daemon waits for a view itself, and knows for how long (stop_everything()).
+    if (call.duration < kPatience || call.function == "save of a view") continue;
+    LOG_ERROR("connectd", "plugin {} hangs in {}, and the process must end: it ends without it",
+              call.plugin, place_of(call));
+    if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
+    finish_log();
+    ::_exit(exit_status(ErrorKind::kPluginFailed));
+  }
+}
+
+}  // namespace connectd::app

@@ -1,0 +1,177 @@
+"""Plugins that do not return, and plugins that do to the process what they must not."""
+
+import os
+import signal
+import subprocess
+import time
+
+import harness
+from harness import BUILD_DIR, CONNECTD, EXIT_PLUGIN, FAST_RAFT, Disconnected, check, wait_until
+from recover import recover
+from refusals import last_run
+
+UNRULY = os.path.join(BUILD_DIR, "tests", "plugins", "libunruly.so")
+CROWDED = os.path.join(BUILD_DIR, "tests", "plugins", "libcrowded.so")
+HINT = "connectctl recover --data-dir DIR --skip-entry"
+
+
+def ask(cluster, node_id, request, seconds=2.0):
+    """The reply, or None when there is none."""
+    try:
+        with cluster.line_client(node_id, seconds) as client:
+            return client.call(request).decode()
+    except (Disconnected, harness.Failure):
+        return None
+
+
+def send(cluster, node_id, request):
+    """Without waiting for the reply. The connection must be kept: a request of a closed one is dropped."""
+    client = cluster.line_client(node_id)
+    client.send(request + b"\n")
+    return client
+
+
+def exports():
+    listed = subprocess.run(["nm", "-D", "--defined-only", CONNECTD], capture_output=True, text=True, check=True).stdout
+    # Versioned ones are the C and C++ library's own data, which the linker puts into the program.
+    return {line.split()[-1] for line in listed.splitlines() if "@" not in line}
+
+
+def test_each_misuse_is_named(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT})
+    kinds = {"exit": "called exit(0)", "_exit": "called _exit(0)", "_Exit": "called _Exit(3)",
+             "quick_exit": "called quick_exit(0)", "errx": "ended the process",
+             "pthread_exit": "called pthread_exit()", "thrd_exit": "called thrd_exit()",
+             "close": "called close(", "close_range": "called close_range(", "closefrom": "called closefrom(",
+             "stderr": "called close(2)", "dup2": "called dup2(", "chdir": "called chdir()", "fchdir": "called fchdir("}
+    for kind, text in kinds.items():
+        cluster.start()
+        cluster.leader()
+        index = cluster.status(1)["last_index"]
+        client = send(cluster, 1, f"do {kind}".encode())
+        code = cluster.wait_exit(1)
+        client.close()
+        log = last_run(cluster, 1)
+        check(code == EXIT_PLUGIN, f"after {kind} the node ended with {code}")
+        check(f"plugin unruly 1.0.0 {text}" in log, f"{kind} is not named: {log.splitlines()[-3:]}")
+        skipped = max(index, 1) + 1
+        check(f"in apply at index {skipped}" in log and f"{HINT} {skipped}" in log, f"{kind}: {log.splitlines()[-3:]}")
+        recover(cluster.nodes[1], "--skip-entry", skipped, "--yes")
+    cluster.start()
+    cluster.leader()
+    check(ask(cluster, 1, b"honest") == "1", "a plugin that keeps to its own was stopped")
+    check(ask(cluster, 1, b"get") == "1", "the node does not go on")
+
+
+def test_misuse_outside_apply_is_named(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT})
+    for request, text in ((b"classify exit", "plugin unruly 1.0.0 called exit(0) in classify: "),
+                          (b"classify thread", "libunruly.so")):
+        cluster.start()
+        cluster.leader()
+        client = send(cluster, 1, request)
+        code = cluster.wait_exit(1)
+        client.close()
+        log = last_run(cluster, 1)
+        check(code == EXIT_PLUGIN, f"after {request} the node ended with {code}")
+        check(text in log and "must not end the process" in log, f"{request} is not named: {log.splitlines()[-3:]}")
+        check(HINT not in log, "an entry is blamed")
+
+
+def test_misuse_in_create_is_named(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"plugin": {"options": {"on": "_exit"}}})
+    cluster.start()
+    check(cluster.wait_exit(1) == EXIT_PLUGIN, "another exit code")
+    check("plugin unruly 1.0.0 called _exit(0) in create: " in last_run(cluster, 1), "the call is not named")
+
+
+def test_nothing_of_the_daemon_is_exported(context):
+    expected = {"exit", "_exit", "_Exit", "quick_exit", "pthread_exit", "thrd_exit", "close", "close_range", "closefrom",
+                "dup2", "dup3", "chdir", "fchdir"}
+    check(exports() == expected, f"connectd exports {exports() ^ expected}")
+    cluster = context.cluster(CROWDED, nodes=1)
+    cluster.start()
+    cluster.leader()
+    reply = ask(cluster, 1, b"x", 10)
+    check(reply == "7 ok", f"the plugin does not find its own functions: {reply}")
+    check(cluster.terminate(1) == 0, "the node did not end as told")
+
+
+def stuck(cluster, node_id):
+    """What the status says is stuck, once it says so."""
+    return wait_until(lambda: (cluster.status(node_id) or {}).get("stuck"), f"node {node_id} shows nothing stuck")
+
+
+def check_stuck(cluster, node_id, index):
+    check(stuck(cluster, node_id) == f"apply at {index}", f"{stuck(cluster, node_id)}, not at {index}")
+    check(cluster.status(node_id)["reason"] == f"STUCK in apply at {index}", "the reason is another")
+    check(cluster.get(node_id, "/readyz")[0] == 503, f"node {node_id} is ready")
+    check(cluster.get(node_id, "/livez")[0] == 200, f"node {node_id} is not live: a restart would hang again")
+    log = last_run(cluster, node_id)
+    check(f"plugin unruly 1.0.0 is STUCK in apply at index {index} for" in log, "the log does not name the call")
+    check(f"{HINT} {index}" in log, "the log does not say how to go on")
+
+
+def test_apply_that_does_not_return(context):
+    """It holds the loop first, and the apply thread after a start; recover gets past it."""
+    cluster = context.cluster(UNRULY, nodes=3, settings={"raft": FAST_RAFT, "shutdown": {"drain_timeout": "2s"}})
+    cluster.start()
+    leader = cluster.leader()
+    check(ask(cluster, leader, b"incr", 20) == "1", "no write succeeded")
+    cluster.wait_equal()
+    client = send(cluster, leader, b"do loop")
+    index = int(stuck(cluster, leader).split()[-1])
+    check_stuck(cluster, leader, index)
+    check('request "do loop"' in last_run(cluster, leader), "the request is not shown")
+    for node_id in (1, 2, 3):
+        cluster.signal(node_id, signal.SIGTERM)
+    for node_id in (1, 2, 3):
+        code = cluster.wait_exit(node_id)
+        check(code == EXIT_PLUGIN, f"node {node_id} ended with {code}")
+        check(f"hangs in apply at index {index}" in last_run(cluster, node_id), "the end does not name the call")
+    client.close()
+    # The replay hangs on the apply thread: the loop elects a leader, and answers.
+    cluster.start()
+    for node_id in (1, 2, 3):
+        check_stuck(cluster, node_id, index)
+        cluster.signal(node_id, signal.SIGTERM)
+        time.sleep(0.2)
+        cluster.signal(node_id, signal.SIGINT)
+    for node_id in (1, 2, 3):
+        check(cluster.wait_exit(node_id) == EXIT_PLUGIN, f"node {node_id} did not end by the second signal")
+        recover(cluster.nodes[node_id], "--skip-entry", index, "--yes")
+    cluster.start()
+    value = wait_until(lambda: ask(cluster, cluster.leader(), b"incr"), "no write succeeds after the entry is skipped")
+    check(int(value) >= 2, f"the counter lost a write: {value}")
+    cluster.wait_equal()
+
+
+def test_classify_that_does_not_return(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT, "shutdown": {"drain_timeout": "2s"}})
+    cluster.start()
+    cluster.leader()
+    client = send(cluster, 1, b"classify loop")
+    check(stuck(cluster, 1) == "classify", f"stuck is {stuck(cluster, 1)}")
+    check(cluster.get(1, "/readyz")[0] == 503, "the node is ready")
+    wait_until(lambda: cluster.get(1, "/livez")[0] == 503, "a node whose loop hangs is live")
+    cluster.signal(1, signal.SIGTERM)
+    check(cluster.wait_exit(1) == EXIT_PLUGIN, "another exit code")
+    check("hangs in classify" in last_run(cluster, 1), "the end does not name the call")
+    client.close()
+
+
+def test_call_that_comes_back_is_forgotten(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    client = send(cluster, 1, b"do wait")
+    check(stuck(cluster, 1).startswith("apply at "), "the call is not seen")
+    check(client.read_reply() == b"1", "the write failed")
+    wait_until(lambda: cluster.get(1, "/readyz")[0] == 200, "the node is not ready again")
+    check("came back from apply at index" in last_run(cluster, 1), "its end is not logged")
+    client.close()
+    check(cluster.terminate(1) == 0, "the node did not end as told")
+
+
+if __name__ == "__main__":
+    harness.main(globals())

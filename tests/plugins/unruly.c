@@ -1,0 +1,123 @@
+/* A counter that does to its process what it must not, when a command or plugin.options.on says so.
+ *   incr               adds one, replies the value
+ *   get                replies the value
+ *   do KIND            in apply
+ *   classify KIND      in classify
+ *   honest             opens and closes a file and ends a thread of its own; replies the value */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <connect/plugin.h>
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <threads.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct counter {
+  const connectd_host* host;
+  uint64_t value;
+} counter;
+
+static int is(connectd_bytes r, const char* text) {
+  return r.len >= strlen(text) && !memcmp(r.ptr, text, strlen(text));
+}
+static int says(connectd_bytes r, const char* kind) {
+  return r.len == strlen(kind) && !memcmp(r.ptr, kind, r.len);
+}
+static void* end_the_process(void* unused) {
+  (void)unused;
+  exit(0);
+}
+static void* end_this_thread(void* unused) { pthread_exit(unused); }
+static void misbehave(connectd_bytes kind) {
+  static atomic_int forever = 1;
+  pthread_t thread;
+  if (says(kind, "exit")) exit(0);
+  if (says(kind, "_exit")) _exit(0);
+  if (says(kind, "_Exit")) _Exit(3);
+  if (says(kind, "quick_exit")) quick_exit(0);
+  if (says(kind, "errx")) errx(1, "no way to go on"); /* exit() is called by the C library */
+  if (says(kind, "pthread_exit")) pthread_exit(NULL);
+  if (says(kind, "thrd_exit")) thrd_exit(0);
+  if (says(kind, "thread") && !pthread_create(&thread, NULL, end_the_process, NULL)) {
+    pthread_join(thread, NULL);
+  }
+  if (says(kind, "close")) {
+    for (int fd = 3; fd < 64; ++fd) close(fd);
+  }
+  if (says(kind, "close_range")) close_range(3, ~0U, 0);
+  if (says(kind, "closefrom")) closefrom(3);
+  if (says(kind, "stderr")) close(2);
+  if (says(kind, "dup2")) {
+    int other = open("/dev/null", O_RDONLY);
+    for (int fd = 3; fd < other; ++fd) dup2(other, fd);
+  }
+  if (says(kind, "chdir") && chdir("/")) return;
+  if (says(kind, "fchdir") && fchdir(open("/", O_RDONLY))) return;
+  while (says(kind, "loop") && forever) {
+  }
+  if (says(kind, "wait")) {
+    struct timespec second = {7, 0};
+    nanosleep(&second, NULL);
+  }
+}
+static void be_honest(void) {
+  pthread_t thread;
+  int fd = open("/dev/null", O_RDONLY);
+  close(fd);
+  FILE* file = fopen("/dev/null", "r");
+  if (file) fclose(file);
+  if (!pthread_create(&thread, NULL, end_this_thread, NULL)) pthread_join(thread, NULL);
+}
+
+static int32_t create(const connectd_host* h, void** self) {
+  const char* kind = h->option(h, "on");
+  counter* c = calloc(1, sizeof *c);
+  if (!c) return CONNECTD_E_NOMEM;
+  c->host = h;
+  *self = c;
+  if (kind) misbehave((connectd_bytes){(const uint8_t*)kind, strlen(kind)});
+  return CONNECTD_OK;
+}
+static void destroy(void* self) { free(self); }
+static int32_t answer(const counter* c, const connectd_sink* reply) {
+  char text[24];
+  int length = snprintf(text, sizeof text, "%" PRIu64 "\n", c->value);
+  return connectd_put(reply, text, (size_t)length);
+}
+static int32_t classify(const void* self, connectd_bytes r, const connectd_sink* reply) {
+  (void)self, (void)reply;
+  if (is(r, "classify ")) misbehave((connectd_bytes){r.ptr + 9, r.len - 9});
+  return is(r, "get") ? CONNECTD_READ : CONNECTD_WRITE;
+}
+static int32_t read_value(const void* self, const connectd_read_context* context, connectd_bytes r,
+                          const connectd_sink* reply) {
+  (void)context, (void)r;
+  return answer(self, reply);
+}
+static int32_t apply(void* self, const connectd_apply_context* context, connectd_bytes r,
+                     const connectd_sink* reply) {
+  counter* c = self;
+  (void)context;
+  if (is(r, "do ")) misbehave((connectd_bytes){r.ptr + 3, r.len - 3});
+  if (is(r, "honest")) be_honest();
+  ++c->value;
+  return answer(c, reply);
+}
+static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_sink* out) {
+  (void)s;
+  return connectd_put_u64(out, ((counter*)self)->value);
+}
+static int32_t restore(void* self, const connectd_snapshot* s, const connectd_source* in) {
+  (void)s;
+  return connectd_get_u64(in, &((counter*)self)->value);
+}
+CONNECTD_EXPORT_PLUGIN(CONNECTD_PLUGIN_HEAD("unruly", "1.0.0", 1, 1, 0, CONNECTD_FRAMING_LINE),
+                       create, destroy, classify, read_value, apply, snapshot, restore, NULL);
