@@ -131,6 +131,7 @@ struct Fields<node::StatusSnapshot> {
                        field("writes_stopped", &S::writes_stopped)),      //
                  field<NullWhenNone>("stuck", &S::stuck),                 //
                  field("log_lines_dropped", &S::log_lines_dropped),       //
+                 field<NullWhenNone>("hang", &S::hang),                   //
                  field("ready", &S::ready),                               //
                  field("reason", &S::reason),                             //
                  field("members", &S::members),                           //

@@ -95,7 +95,7 @@ void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
   for (auto& [place, address] : others) {
     HttpRequest request;
     request.target = "/v1/status";
-    fetch(io_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
+    fetch(io_, names_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
           [query, place = place](const HttpOutcome& outcome) {
             take_answer(query->cluster, query->answer.nodes[place], outcome);
             if (--query->waiting == 0) query->done(query->answer);

@@ -7,6 +7,7 @@
 #include "admin/answers.h"
 #include "base/address.h"
 #include "config/config.h"
+#include "net/names.h"
 #include "node/status.h"
 
 namespace boost::asio {
@@ -18,7 +19,7 @@ namespace connectd::admin {
 class ClusterQueries final {
  public:
   // `io` is run by the server's thread.
-  explicit ClusterQueries(boost::asio::io_context& io) : io_(io) {}
+  explicit ClusterQueries(boost::asio::io_context& io) : io_(io), names_(io) {}
   ClusterQueries(const ClusterQueries&) = delete;
   ClusterQueries& operator=(const ClusterQueries&) = delete;
 
@@ -32,6 +33,7 @@ class ClusterQueries final {
   struct Query;
 
   boost::asio::io_context& io_;
+  net::Names names_;
 };
 
 }  // namespace connectd::admin

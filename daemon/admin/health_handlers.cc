@@ -37,10 +37,12 @@ void handle_livez(Context& context, Request&& request, const Reply& reply) {
   const Duration age = read_clocks().time - status->made;
   // A call that applies the log would hang again after a restart.
   const bool hangs_in_log = status->stuck.starts_with("apply") || status->stuck.starts_with("on_");
-  const bool good = age < kLoopHangs || hangs_in_log;
+  const bool good = (age < kLoopHangs || hangs_in_log) && status->hang.empty();
   const std::string text =
-      fmt::format("the main loop last reported its status {} ms ago",
-                  std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
+      status->hang.empty()
+          ? fmt::format("the main loop last reported its status {} ms ago",
+                        std::chrono::duration_cast<std::chrono::milliseconds>(age).count())
+          : status->hang;
   reply.send(health(request, good, check_line(good, text), text));
 }
 

@@ -23,17 +23,24 @@ using tcp = asio::ip::tcp;
 // Beast reads as much at once as the buffer has room for.
 constexpr size_t kReadBytes = 64 << 10;
 
+std::string lower_first(std::string text) {
+  if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') {
+    text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  }
+  return text;
+}
+
 // Lives as long as one of its operations is in progress. One timer covers all of them.
 class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(asio::io_context& io, size_t max_answer, std::function<void(HttpOutcome)> done)
-      : resolver_(io), socket_(io), timer_(io), done_(std::move(done)) {
+      : socket_(io), timer_(io), done_(std::move(done)) {
     parser_.body_limit(max_answer);
     parser_.header_limit(kMaxHeaderBytes);
     buffer_.reserve(kReadBytes);
   }
 
-  void start(const Address& address, HttpRequest request, Duration timeout) {
+  void start(const Address& address, net::Names& names, HttpRequest request, Duration timeout) {
     request_.method_string(request.method);
     request_.target(request.target);
     request_.version(11);
@@ -49,19 +56,23 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
       if (ec) return;
       self->finish(tl::unexpected(HttpFailure{"no answer in time", self->sent_}));
     });
-    resolver_.async_resolve(address.host, std::to_string(address.port),
-                            [self = shared_from_this()](
-                                beast::error_code ec, const tcp::resolver::results_type& results) {
-                              if (ec) return self->fail("cannot resolve the name", ec);
-                              self->connect(results);
-                            });
+    names.find(address.host,
+               [self = shared_from_this(), port = address.port](const net::Names::Found& found) {
+                 if (!self->done_) return;
+                 if (!found)
+                   return self->fail("cannot resolve the name: " + lower_first(found.error()));
+                 self->connect(*found, port);
+               });
   }
 
  private:
-  void connect(const tcp::resolver::results_type& results) {
-    asio::async_connect(socket_, results,
+  void connect(const net::Names::Addresses& addresses, uint16_t port) {
+    std::vector<tcp::endpoint> endpoints;
+    endpoints.reserve(addresses.size());
+    for (const auto& address : addresses) endpoints.emplace_back(address, port);
+    asio::async_connect(socket_, endpoints,
                         [self = shared_from_this()](beast::error_code ec, const tcp::endpoint&) {
-                          if (ec) return self->fail("", ec);
+                          if (ec) return self->fail(ec);
                           self->write();
                         });
   }
@@ -71,7 +82,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         socket_, request_, [self = shared_from_this()](beast::error_code ec, std::size_t) {
           // The server may have refused early and closed: its answer is there.
           if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset) {
-            return self->fail("", ec);
+            return self->fail(ec);
           }
           self->read();
         });
@@ -79,7 +90,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void read() {
     http::async_read(socket_, buffer_, parser_,
                      [self = shared_from_this()](beast::error_code ec, std::size_t) {
-                       if (ec) return self->fail("", ec);
+                       if (ec) return self->fail(ec);
                        HttpAnswer answer;
                        answer.status = static_cast<int>(self->parser_.get().result_int());
                        for (const auto& field : self->parser_.get()) {
@@ -92,28 +103,20 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
                        self->finish(std::move(answer));
                      });
   }
-  void fail(const std::string& what, beast::error_code ec) {
-    if (ec == http::error::end_of_stream) {
-      finish(tl::unexpected(HttpFailure{"connection closed without an answer", sent_}));
-      return;
-    }
-    std::string reason = ec.message();
-    if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z') {
-      reason[0] = static_cast<char>(reason[0] - 'A' + 'a');
-    }
-    finish(tl::unexpected(HttpFailure{what.empty() ? reason : what + ": " + reason, sent_}));
+  void fail(beast::error_code ec) {
+    const bool is_end = ec == http::error::end_of_stream;
+    fail(is_end ? "connection closed without an answer" : lower_first(ec.message()));
   }
+  void fail(std::string text) { finish(tl::unexpected(HttpFailure{std::move(text), sent_})); }
   void finish(HttpOutcome outcome) {
     if (!done_) return;
     auto done = std::exchange(done_, nullptr);
     beast::error_code ignored;
     timer_.cancel();
-    resolver_.cancel();
     socket_.close(ignored);
     done(std::move(outcome));
   }
 
-  tcp::resolver resolver_;
   tcp::socket socket_;
   asio::steady_timer timer_;
   beast::flat_buffer buffer_;
@@ -125,19 +128,19 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
 }  // namespace
 
-void fetch(asio::io_context& io, const Address& address, HttpRequest request, Duration timeout,
-           size_t max_answer, std::function<void(HttpOutcome)> done) {
+void fetch(asio::io_context& io, net::Names& names, const Address& address, HttpRequest request,
+           Duration timeout, size_t max_answer, std::function<void(HttpOutcome)> done) {
   std::make_shared<Exchange>(io, max_answer, std::move(done))
-      ->start(address, std::move(request), timeout);
+      ->start(address, names, std::move(request), timeout);
 }
 
 HttpOutcome fetch(const Address& address, HttpRequest request, Duration timeout,
                   size_t max_answer) {
   asio::io_context io;
+  net::Names names(io);
   std::optional<HttpOutcome> outcome;
-  fetch(io, address, std::move(request), timeout, max_answer,
+  fetch(io, names, address, std::move(request), timeout, max_answer,
         [&](HttpOutcome o) { outcome = std::move(o); });
-  // Name resolution cannot be interrupted: do not wait for its end.
   while (!outcome && io.run_one() > 0) {
   }
   if (!outcome) return tl::unexpected(HttpFailure{"request ended without an outcome", true});

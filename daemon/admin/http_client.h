@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
+#include "net/names.h"
 
 namespace boost::asio {
 class io_context;
@@ -47,9 +48,11 @@ struct HttpFailure {
 
 using HttpOutcome = tl::expected<HttpAnswer, HttpFailure>;
 
-// `done` is called once, on a thread that runs `io`; never when `io` is destroyed before.
-void fetch(boost::asio::io_context& io, const Address& address, HttpRequest request,
-           Duration timeout, size_t max_answer, std::function<void(HttpOutcome)> done);
+// `done` is called once, on the thread that runs `io`; never when `io` is destroyed before. `names`
+// must live as long as `io` is run.
+void fetch(boost::asio::io_context& io, net::Names& names, const Address& address,
+           HttpRequest request, Duration timeout, size_t max_answer,
+           std::function<void(HttpOutcome)> done);
 
 // Waits for it.
 HttpOutcome fetch(const Address& address, HttpRequest request, Duration timeout,

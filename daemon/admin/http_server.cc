@@ -104,9 +104,9 @@ class Server final : public HttpServer {
   explicit Server(std::shared_ptr<Shared> shared)
       : shared_(std::move(shared)), acceptor_(shared_->io()), pause_(shared_->io()) {}
 
-  Result<void> listen() {
+  Result<void> listen(std::optional<net::BoundPort> own) {
     const Address& address = shared_->options().listen;
-    auto listening = net::listen(acceptor_, address, net::kHttpPort);
+    auto listening = own ? own->listen(acceptor_) : net::listen(acceptor_, address, net::kHttpPort);
     if (!listening) return listening;
     const uint16_t bound = port();
     Access& access = shared_->context().access;
@@ -166,14 +166,28 @@ class Server final : public HttpServer {
 
 }  // namespace
 
+namespace {
+Result<std::unique_ptr<HttpServer>> open_server(ServerOptions options,
+                                                const node::StatusBoard& board, ServerHooks hooks,
+                                                std::optional<net::BoundPort> port) {
+  auto server = std::make_unique<Server>(
+      std::make_shared<Shared>(std::move(options), board, std::move(hooks)));
+  Result<void> listening = server->listen(std::move(port));
+  if (!listening) return failure(listening.error());
+  return server;
+}
+}  // namespace
+
 Result<std::unique_ptr<HttpServer>> HttpServer::open(ServerOptions options,
                                                      const node::StatusBoard& board,
                                                      ServerHooks hooks) {
-  auto server = std::make_unique<Server>(
-      std::make_shared<Shared>(std::move(options), board, std::move(hooks)));
-  Result<void> listening = server->listen();
-  if (!listening) return failure(listening.error());
-  return server;
+  return open_server(std::move(options), board, std::move(hooks), std::nullopt);
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::open(ServerOptions options,
+                                                     const node::StatusBoard& board,
+                                                     ServerHooks hooks, net::BoundPort port) {
+  return open_server(std::move(options), board, std::move(hooks), std::move(port));
 }
 
 }  // namespace connectd::admin

@@ -13,6 +13,7 @@
 
 #include "admin/hooks.h"
 #include "base/error.h"
+#include "net/tcp.h"
 #include "node/status.h"
 
 namespace connectd::admin {
@@ -24,6 +25,10 @@ class HttpServer {
   static Result<std::unique_ptr<HttpServer>> open(ServerOptions options,
                                                   const node::StatusBoard& board,
                                                   ServerHooks hooks);
+  // The same on a port that is bound already.
+  static Result<std::unique_ptr<HttpServer>> open(ServerOptions options,
+                                                  const node::StatusBoard& board, ServerHooks hooks,
+                                                  net::BoundPort port);
   // Starts its thread. Once.
   virtual Result<void> start() = 0;
   // The port it listens on.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -13,8 +14,10 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/loading.h"
 #include "app/node_setup.h"
 #include "app/option_bindings.h"
+#include "app/own_port.h"
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
 #include "app/systemd.h"
@@ -23,6 +26,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "client/client_port.h"
+#include "net/names.h"
 #include "net/tcp.h"
 #include "node/membership/bootstrap.h"
 #include "node/membership/refusals.h"
@@ -32,6 +36,7 @@
 #include "plugin/crash.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
+#include "storage/watched_file_system.h"
 #include "transport/peer_network.h"
 #include "wire/framing.h"
 
@@ -44,6 +49,11 @@ constexpr int kSnapshotNice = 10;
 constexpr Duration kSnapshotRestMax = milliseconds(200);
 // How long the end of the process waits for a snapshot that was given up.
 constexpr Duration kSnapshotEnd = std::chrono::seconds(5);
+// How long a start may read nothing before /livez fails and systemd gives it up.
+constexpr Duration kLoadHangs = std::chrono::minutes(10);
+// How long a signal waits for a plugin that restores its state.
+constexpr Duration kLoadEnd = std::chrono::seconds(1);
+constexpr Duration kExtensionInterval = std::chrono::seconds(10);
 constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
 // What a turn of the loop spends on what has arrived, before consensus comes: much less than a
@@ -94,7 +104,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
         request_(std::move(request)),
         plugin_(std::move(plugin)),
         watchdog_(watchdog),
-        files_(storage::make_real_file_system()) {}
+        files_(std::make_unique<storage::WatchedFileSystem>(storage::make_real_file_system())) {}
 
   ~Impl() {
     stop_everything();
@@ -105,8 +115,27 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
 
  private:
   // ---- start
-  Result<void> open_node(const node::Genesis& genesis);
+  // What a node is made from, but for what its directory holds.
+  struct Plan {
+    node::NodeOptions options;
+    node::Genesis genesis;
+    node::Node::Host host;
+  };
+  Result<void> start();
   Result<void> open_ports();
+  Result<net::BoundPort> bind_port(net::Names& names, const Address& address,
+                                   const net::Port& port);
+  void make_network();
+  Result<Plan> prepare_node(const node::Genesis& genesis);
+  static Loading::Opened read_directory(const Plan& plan);
+  Result<void> open_node(const node::Genesis& genesis);
+  Result<void> load_node(const node::Genesis& genesis);
+  Result<void> begin_node(const Plan& plan, node::Opened opened);
+  void wait_while_starting(const std::string& text, bool moves);
+  // Why there is no node to ask.
+  std::string waiting_for() const {
+    return starting_.empty() ? bootstrap_->waiting_for() : starting_;
+  }
   Result<void> start_threads();
 
   // ---- wire::TransportHandler
@@ -135,6 +164,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   void on_signal(int number);
   void advance_shutdown();
   void publish_status();
+  void tell_systemd(std::string status);
   void call(std::string request, const node::ReadOptions& read,  // HTTP thread
             std::function<void(admin::CallResult)> done);
   void start_call(const std::string& request, const node::ReadOptions& read,
@@ -152,12 +182,14 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   const config::LoadRequest request_;
   const std::shared_ptr<const plugin::Plugin> plugin_;
   Watchdog& watchdog_;
-  const std::unique_ptr<storage::FileSystem> files_;
+  const std::unique_ptr<storage::WatchedFileSystem> files_;
   std::unique_ptr<storage::FileLock> lock_;
   storage::Identity identity_;
   Systemd systemd_;
 
   asio::io_context io_{1};
+  // So that it waits, though nothing is in progress yet.
+  const asio::executor_work_guard<asio::io_context::executor_type> busy_{io_.get_executor()};
   std::atomic<bool> wake_posted_{false};
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<transport::PeerNetwork> network_;
@@ -169,6 +201,8 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
+  std::optional<net::BoundPort> peer_port_;    // until it is listened on
+  std::optional<net::BoundPort> client_port_;  // the same
   std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
   std::thread snapshot_thread_;
@@ -189,14 +223,19 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   Time next_watchdog_;
   Time next_bootstrap_;
   Time next_waiting_log_;
+  Time next_extension_;
   std::string last_waiting_;
+  std::string starting_;  // how far the start is; empty: it is done
+  std::string hang_;      // why /livez fails though the loop runs
   std::string last_status_text_;
 };
 
 // ---- start
 
-Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
-  if (auto fits = check_fits_cluster(genesis, config_, *plugin_); !fits) return fits;
+Result<Daemon::Impl::Plan> Daemon::Impl::prepare_node(const node::Genesis& genesis) {
+  if (auto fits = check_fits_cluster(genesis, config_, *plugin_); !fits) {
+    return failure(fits.error());
+  }
   const node::NodeOptions options = node_options(config_, identity_);
   if (!options.log.sync) {
     LOG_WARNING("storage",
@@ -214,9 +253,17 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
   host.transport = network_.get();
   host.capturer = capturer_.get();
   host.supervisor = this;
-  auto node = node::Node::open(options, genesis, std::move(host), read_clocks());
-  if (!node) return failure(node.error());
-  node_ = std::move(*node);
+  return Plan{options, genesis, host};
+}
+
+// On the loop thread, or on the one that loads.
+Loading::Opened Daemon::Impl::read_directory(const Plan& plan) {
+  return node::open_directory(plan.options, plan.genesis, *plan.host.files, plan.host.data_dir,
+                              plan.host.plugin);
+}
+
+Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
+  node_ = node::Node::make(plan.options, plan.genesis, plan.host, std::move(opened), read_clocks());
   if (!identity_.log_begun) {
     // From here on an empty log is a lost log.
     identity_.log_begun = true;
@@ -224,6 +271,7 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
     if (!saved) return saved;
   }
   for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
+  apply_live_options(config_, node_.get());  // a reload while it was read
   const raft::Settings& settings = node_->core().settings();
   for (const std::string& warning :
        node::setting_differences(cluster_settings(config_), settings)) {
@@ -235,16 +283,85 @@ Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
         "lease reads are off while this node leads: raft.lease_reads is on in the cluster, but "
         "raft.check_quorum is off here");
   }
-  LOG_INFO(
-      "connectd", "starting node={} cluster='{}' id={} term={} last={} snapshot={} plugin='{} {}'",
-      config_.node.id, genesis.cluster_name, node_->cluster_id().to_string(), node_->core().term(),
-      node_->core().last_index(), node_->snapshot_index(), plugin_->name(), plugin_->version());
+  LOG_INFO("connectd",
+           "starting node={} cluster='{}' id={} term={} last={} snapshot={} plugin='{} {}'",
+           config_.node.id, node_->genesis().cluster_name, node_->cluster_id().to_string(),
+           node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
+           plugin_->name(), plugin_->version());
   network_->set_peers(peer_addresses(config_, node_.get()));
 
   clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
-  if (auto listening = clients_->listen(config_.listen.client); !listening) return listening;
-  LOG_INFO("connectd", "listening for clients address={}", config_.listen.client.to_string());
+  LOG_INFO("connectd", "listening for clients address={}", client_port_->text());
+  if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
   return start_threads();
+}
+
+Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
+  auto plan = prepare_node(genesis);
+  if (!plan) return failure(plan.error());
+  auto opened = read_directory(*plan);
+  if (!opened) return failure(opened.error());
+  return begin_node(*plan, std::move(*opened));
+}
+
+// The same for a node that has data: on a thread of its own, while the loop answers.
+Result<void> Daemon::Impl::load_node(const node::Genesis& genesis) {
+  auto plan = prepare_node(genesis);
+  if (!plan) return failure(plan.error());
+  Loading loading(*files_, config_.node.data_dir, *this);
+  auto started = loading.start([plan = *plan] { return read_directory(plan); });
+  if (!started) return started;
+  ProgressWatch watch(read_clocks().time);
+  Time end_by = Time::max();
+  while (!loading.is_done()) {
+    const Time now = read_clocks().time;
+    if (stopping_ && end_by == Time::max()) {
+      end_by = now + kLoadEnd;
+      loading.cancel();
+    }
+    if (stop_now_ || now >= end_by) {
+      LOG_WARNING("connectd", "stopped while plugin {} {} restores its state, and does not return",
+                  plugin_->name(), plugin_->version());
+      finish_log();
+      _exit(0);
+    }
+    const bool moves = watch.update(loading.progress(), now);
+    const Duration still = watch.still_for(now);
+    hang_ = still < kLoadHangs ? ""
+                               : fmt::format("the start has read nothing for {} s: {}",
+                                             still / std::chrono::seconds(1), loading.text());
+    wait_while_starting(loading.text(), moves);
+  }
+  hang_.clear();
+  auto opened = loading.take();
+  if (stopping_) return {};
+  if (!opened) return failure(opened.error());
+  return begin_node(*plan, std::move(*opened));
+}
+
+// One step of the loop before it has a node: signals, probes, systemd. `moves`: it goes on, so that
+// systemd's limit for a start begins again.
+void Daemon::Impl::wait_while_starting(const std::string& text, bool moves) {
+  starting_ = text;
+  io_.run_one_for(kStatusInterval);
+  io_.restart();
+  take_events();
+  io_.restart();
+  const Time now = read_clocks().time;
+  if (now >= next_status_) {
+    next_status_ = now + kStatusInterval;
+    publish_status();
+    systemd_.retry();
+  }
+  if (now >= next_waiting_log_) {
+    next_waiting_log_ = now + kWaitingLogInterval;
+    LOG_INFO("connectd", "{}", starting_);
+  }
+  if (moves && now >= next_extension_) {
+    next_extension_ = now + kExtensionInterval;
+    systemd_.notify(
+        fmt::format("EXTEND_TIMEOUT_USEC={}", kLoadHangs / std::chrono::microseconds(1)));
+  }
 }
 
 Result<void> Daemon::Impl::start_threads() {
@@ -278,7 +395,50 @@ Result<void> Daemon::Impl::start_threads() {
   return {};
 }
 
+// Waits for the port. kCancelled: a signal came first.
+Result<net::BoundPort> Daemon::Impl::bind_port(net::Names& names, const Address& address,
+                                               const net::Port& port) {
+  OwnPort own(names, address, port);
+  std::string logged = own.waiting();
+  while (!stopping_) {
+    if (auto bound = own.advance(read_clocks().time)) {
+      if (!*bound) return failure(bound->error());
+      const auto warning = loopback_warning(config_, address, (*bound)->endpoint(), port);
+      if (!warning.empty()) LOG_WARNING("config", "{}", warning);
+      return std::move(*bound);
+    }
+    if (std::exchange(logged, own.waiting()) != own.waiting()) next_waiting_log_ = Time();
+    wait_while_starting(own.waiting(), true);
+  }
+  return failure(ErrorKind::kCancelled, "stopped while starting");
+}
+
+// HTTP first, so that probes are answered while the others are waited for.
 Result<void> Daemon::Impl::open_ports() {
+  net::Names names(io_);
+  auto http = bind_port(names, config_.listen.http, net::kHttpPort);
+  if (!http) return failure(http.error());
+  const std::string http_text = http->text();
+  auto server =
+      admin::HttpServer::open(http_options(config_), board_, http_hooks(), std::move(*http));
+  if (!server) return failure(server.error());
+  http_ = std::move(*server);
+  snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
+  if (auto started = snapshot_port_->start(); !started) return started;
+  publish_status();
+  if (auto started = http_->start(); !started) return started;
+  LOG_INFO("connectd", "listening for http address={}", http_text);
+
+  auto peer = bind_port(names, config_.listen.peer, net::kPeerPort);
+  if (!peer) return failure(peer.error());
+  peer_port_.emplace(std::move(*peer));
+  auto client = bind_port(names, config_.listen.client, net::kClientPort);
+  if (!client) return failure(client.error());
+  client_port_.emplace(std::move(*client));
+  return {};
+}
+
+void Daemon::Impl::make_network() {
   transport::PeersOptions options;
   options.self = config_.node.id;
   options.seed = random_seed();
@@ -289,11 +449,30 @@ Result<void> Daemon::Impl::open_ports() {
                             [this](NodeId peer, const wire::Refusal& refusal, Time hello_at) {
                               refused(peer, refusal, hello_at);
                             }});
-  if (auto listening = network_->listen(config_.listen.peer); !listening) return listening;
+}
+
+// Everything until the loop can begin, or until a signal ends it.
+Result<void> Daemon::Impl::start() {
+  auto directory = open_data_directory(*files_, config_);
+  if (!directory) return failure(directory.error());
+  lock_ = std::move(directory->lock);
+  identity_ = std::move(directory->identity);
+  bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
+  if (auto opened = open_ports(); !opened) return opened;
+  make_network();
+  if (!identity_.genesis.empty()) {
+    auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
+    if (!genesis) return failure(genesis.error());
+    bootstrap_->resume(*genesis);
+    if (auto loaded = load_node(*genesis); !loaded) return loaded;
+  }
+  starting_.clear();
+  if (stopping_) return {};
+  LOG_INFO("connectd", "listening for peers address={}", peer_port_->text());
+  if (auto listening = network_->listen(std::move(*peer_port_)); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
-  auto server = admin::HttpServer::open(http_options(config_), board_, http_hooks());
-  if (!server) return failure(server.error());
-  http_ = std::move(*server);
+  publish_status();
+  systemd_.notify("READY=1\nSTATUS=ready");
   return {};
 }
 
@@ -460,7 +639,13 @@ void Daemon::Impl::turn_bootstrap() {
 
 void Daemon::Impl::publish_status() {
   if (!node_) {
-    board_.publish(status_maker_.make(*bootstrap_));
+    auto status = status_maker_.make(*bootstrap_);
+    status->hang = hang_;
+    if (!starting_.empty()) {
+      status->reason = starting_;
+      tell_systemd("STATUS=" + starting_);
+    }
+    board_.publish(std::move(status));
     return;
   }
   auto status = status_maker_.make(*node_, stopping_);
@@ -470,10 +655,13 @@ void Daemon::Impl::publish_status() {
   std::string text =
       "STATUS=" + admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   board_.publish(std::move(status));
-  if (text != last_status_text_) {
-    last_status_text_ = text;
-    systemd_.notify(text);
-  }
+  tell_systemd(std::move(text));
+}
+
+void Daemon::Impl::tell_systemd(std::string status) {
+  if (status == last_status_text_) return;
+  last_status_text_ = status;
+  systemd_.notify(std::move(status));
 }
 
 void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
@@ -492,7 +680,7 @@ void Daemon::Impl::change_members(node::MemberChange change,
                                   std::function<void(node::ChangeOutcome)> done) {
   asio::post(io_, [this, change = std::move(change), done = std::move(done)]() mutable {
     if (!node_) {
-      done({node::ChangeCode::kNoLeader, bootstrap_->waiting_for(), Index()});
+      done({node::ChangeCode::kNoLeader, waiting_for(), Index()});
       return;
     }
     arrive();
@@ -502,7 +690,7 @@ void Daemon::Impl::change_members(node::MemberChange change,
 
 void Daemon::Impl::take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done) {
   asio::post(io_, [this, done = std::move(done)] {
-    if (!node_) return done(refusal(503, "NOLEADER", bootstrap_->waiting_for()));
+    if (!node_) return done(refusal(503, "NOLEADER", waiting_for()));
     arrive();
     const Index index = node_->begin_snapshot();
     if (!index) return done(refusal(503, "BUSY", "nothing is applied yet; try again in a moment"));
@@ -512,7 +700,7 @@ void Daemon::Impl::take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done)
 
 void Daemon::Impl::list_snapshots(admin::SnapshotDone<admin::SnapshotList> done) {
   asio::post(io_, [this, done = std::move(done)]() mutable {
-    if (!node_) return done(refusal(503, "NOLEADER", bootstrap_->waiting_for()));
+    if (!node_) return done(refusal(503, "NOLEADER", waiting_for()));
     arrive();
     admin::SnapshotList list;
     list.taking = node_->is_taking_snapshot();
@@ -531,7 +719,7 @@ void Daemon::Impl::start_call(const std::string& request, const node::ReadOption
     done(std::move(result));
   };
   if (!node_) {
-    counted({node::ReplyCode::kNoLeader, bootstrap_->waiting_for(), false, 0, Index()});
+    counted({node::ReplyCode::kNoLeader, waiting_for(), false, 0, Index()});
     return;
   }
   std::optional<ByteView> whole = as_bytes(request);
@@ -580,7 +768,7 @@ void Daemon::Impl::on_signal(int number) {
     if (node_) {
       log_state(*node_, *status_maker_.make(*node_, stopping_), *network_, *clients_);
     } else {
-      LOG_INFO("state", "no cluster yet: {}", bootstrap_->waiting_for());
+      LOG_INFO("state", "no cluster yet: {}", waiting_for());
     }
     return;
   }
@@ -668,25 +856,8 @@ void Daemon::Impl::loop() {
 
 Result<void> Daemon::Impl::run() {
   follow_signals();
-  auto directory = open_data_directory(*files_, config_);
-  if (!directory) return failure(directory.error());
-  lock_ = std::move(directory->lock);
-  identity_ = std::move(directory->identity);
-  if (auto opened = open_ports(); !opened) return opened;
-  bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
-  if (!identity_.genesis.empty()) {
-    auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
-    if (!genesis) return failure(genesis.error());
-    bootstrap_->resume(*genesis);
-    if (auto opened = open_node(*genesis); !opened) return opened;
-  }
-  publish_status();
-  snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
-  if (auto started = snapshot_port_->start(); !started) return started;
-  if (auto started = http_->start(); !started) return started;
-  LOG_INFO("connectd", "listening for http address={}", config_.listen.http.to_string());
-  systemd_.notify("READY=1\nSTATUS=ready");
-  loop();
+  if (auto started = start(); !started && !stopping_) return started;
+  if (!stopping_) loop();
   stop_everything();
   LOG_INFO("connectd", "stopped");
   if (removed_) return failure(*removed_);
@@ -738,13 +909,16 @@ std::string check_environment(const config::Config& config) {
   } else if (auto identity = storage::load_identity(*files, dir); !identity) {
     problems += identity.error().text + "\n";
   }
-  asio::io_context io;
   for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
                                       std::pair{config.listen.client, net::kClientPort},
                                       std::pair{config.listen.http, net::kHttpPort}}) {
-    asio::ip::tcp::acceptor acceptor(io);
-    auto listening = net::listen(acceptor, address, port);
-    if (!listening) problems += listening.error().text + "\n";
+    auto bound = bind_now(address, port);
+    if (!bound) {
+      problems += bound.error().text + "\n";
+      continue;
+    }
+    const std::string warning = loopback_warning(config, address, bound->endpoint(), port);
+    if (!warning.empty()) print_to_stderr(LogLevel::kWarning, "warning: " + warning);
   }
   return problems;
 }

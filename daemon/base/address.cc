@@ -9,6 +9,7 @@ namespace connectd {
 namespace {
 
 constexpr size_t kMaxHost = 253;  // of a DNS name
+constexpr size_t kMaxZone = 15;   // of an interface's name (IFNAMSIZ)
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -42,6 +43,21 @@ bool is_ipv4(std::string_view host) {
   return parts == 4;
 }
 
+// "eth0" of "fe80::1%eth0" (RFC 4007): the interface that a link-local address is on.
+std::string check_zone(std::string_view number, std::string_view zone, std::string_view text) {
+  const bool is_link_local = number.size() >= 4 && (number[0] == 'f' || number[0] == 'F') &&
+                             (number[1] == 'e' || number[1] == 'E') &&
+                             std::string_view("89abAB").find(number[2]) != std::string_view::npos;
+  if (!is_link_local) {
+    return fmt::format("'{}': only a link-local address (fe80::) has a zone", text);
+  }
+  const bool is_name = !zone.empty() && zone.size() <= kMaxZone &&
+                       std::all_of(zone.begin(), zone.end(), is_host_char);
+  if (!is_name)
+    return fmt::format("'{}': the zone behind % must be the name of an interface", text);
+  return {};
+}
+
 // What is wrong with a host as it is written, in brackets or not; empty: nothing. `bare`: gets it
 // without its brackets.
 std::string check_host(std::string_view host, std::string_view text, std::string_view& bare) {
@@ -50,10 +66,13 @@ std::string check_host(std::string_view host, std::string_view text, std::string
   if (host.front() == '[') {
     if (host.size() < 4 || host.back() != ']') return fmt::format("'{}' is not an address", text);
     bare = host.substr(1, host.size() - 2);
-    if (!std::all_of(bare.begin(), bare.end(), is_ipv6_char) ||
-        bare.find(':') == std::string_view::npos) {
+    const std::string_view number = bare.substr(0, bare.find('%'));
+    if (!std::all_of(number.begin(), number.end(), is_ipv6_char) ||
+        number.find(':') == std::string_view::npos) {
       return fmt::format("'{}' has no IPv6 address in its brackets", text);
     }
+    if (number.size() < bare.size())
+      return check_zone(number, bare.substr(number.size() + 1), text);
     return {};
   }
   if (host.find(':') != std::string_view::npos) {

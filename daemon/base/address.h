@@ -9,9 +9,10 @@
 
 namespace connectd {
 
-// "10.0.0.11:7101", "[::1]:7101", "db1.example.org:7101".
+// "10.0.0.11:7101", "[::1]:7101", "[fe80::1%eth0]:7101", "db1.example.org:7101".
 struct Address {
-  std::string host;   // a name, an IPv4 address, or an IPv6 address without its brackets
+  // A name, an IPv4 address, or an IPv6 address without its brackets; "fe80::1%eth0".
+  std::string host;
   uint16_t port = 0;  // 0: no address; where to listen, any free port
 
   bool operator==(const Address&) const = default;

@@ -26,7 +26,8 @@ enum class ErrorKind : uint8_t {
   kLocked,         // another process has the directory
   // The network.
   kAddressInUse,
-  kCannotListen,  // for another reason
+  kNoSuchAddress,  // this machine does not have it, or not yet
+  kCannotListen,   // for another reason
   // Data.
   kMalformed,     // a text or a message cannot be read
   kCorrupt,       // data on the disk is damaged, incomplete or invalid

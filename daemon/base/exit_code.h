@@ -45,6 +45,7 @@ constexpr ExitCode exit_code(ErrorKind kind) {
     case ErrorKind::kCannotCreate:
     case ErrorKind::kExists:
     case ErrorKind::kAddressInUse:
+    case ErrorKind::kNoSuchAddress:
     case ErrorKind::kCannotListen:
       return ExitCode::kCannotCreate;
     case ErrorKind::kDisk:

@@ -51,7 +51,7 @@ Result<std::thread> start_thread(std::string_view name, std::function<void()> bo
   } catch (const std::system_error& error) {
     return failure(
         ErrorKind::kCannotCreate,
-        fmt::format("cannot start the {} thread: {}; connectd needs up to 12 threads: {}", name,
+        fmt::format("cannot start the {} thread: {}; connectd needs up to 16 threads: {}", name,
                     errno_text(error.code().value()), limits_text()));
   }
 }

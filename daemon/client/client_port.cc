@@ -45,7 +45,14 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
         reserve_(open_reserve()) {}
   ~Impl() { close_reserve(); }
 
-  Result<> listen(const Address& address);
+  Result<> listen(const Address& address) {
+    auto listening = net::listen(acceptor_, address, net::kClientPort);
+    return listening ? begin() : listening;
+  }
+  Result<> listen(net::BoundPort port) {
+    auto listening = port.listen(acceptor_);
+    return listening ? begin() : listening;
+  }
   uint16_t listen_port() const {
     error_code ignored;  // if it is not open there is no port
     return acceptor_.local_endpoint(ignored).port();
@@ -59,6 +66,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void on_closed(Connection& connection) override;
 
  private:
+  Result<> begin();
   static int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
   void close_reserve() {
     if (reserve_ >= 0) ::close(std::exchange(reserve_, -1));
@@ -87,9 +95,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   bool is_stopped_ = false;
 };
 
-Result<> ClientPort::Impl::listen(const Address& address) {
-  auto listening = net::listen(acceptor_, address, net::kClientPort);
-  if (!listening) return listening;
+Result<> ClientPort::Impl::begin() {
   error_code error;
   acceptor_.non_blocking(true, error);
   if (error) {
@@ -240,6 +246,7 @@ ClientPort::ClientPort(boost::asio::io_context& io, const ClientPortOptions& opt
     : impl_(std::make_shared<Impl>(io, options, service)) {}
 ClientPort::~ClientPort() { stop(); }
 Result<> ClientPort::listen(const Address& address) { return impl_->listen(address); }
+Result<> ClientPort::listen(net::BoundPort port) { return impl_->listen(std::move(port)); }
 uint16_t ClientPort::listen_port() const { return impl_->listen_port(); }
 void ClientPort::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   impl_->drain(patience, std::move(done));

@@ -12,6 +12,7 @@
 #include "base/address.h"
 #include "base/error.h"
 #include "client/client_port_options.h"
+#include "net/tcp.h"
 #include "node/service.h"
 
 namespace boost::asio {
@@ -30,7 +31,8 @@ class ClientPort final {
 
   // Binds and accepts. At start-up: resolving a name may wait.
   Result<> listen(const Address& address);
-  uint16_t listen_port() const;  // 0 when not listening
+  Result<> listen(net::BoundPort port);  // the same on a port that is bound already
+  uint16_t listen_port() const;          // 0 when not listening
 
   // Accepts no more; closes each connection when it owes no reply, at the latest after `patience`.
   // Then calls `done`, once, from the loop. Requests that still come go to the node, which refuses

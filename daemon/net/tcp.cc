@@ -4,6 +4,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
 
 #include "base/address.h"
 
@@ -19,7 +23,73 @@ void set_option(int socket, int level, int name, int value) {
   (void)setsockopt(socket, level, name, &value, sizeof value);
 }
 
+tl::unexpected<Error> cannot_listen(const Address& address, const Port& port, int error) {
+  ErrorKind kind = ErrorKind::kCannotListen;
+  std::string next = fmt::format("set {} to an address of this machine", port.key);
+  if (error == EADDRINUSE) {
+    kind = ErrorKind::kAddressInUse;
+    next = fmt::format("`ss -ltnp sport = :{}` shows which process uses it", address.port);
+  } else if (error == EACCES) {
+    kind = ErrorKind::kPermission;
+    next = fmt::format("set {} to a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",
+                       port.key);
+  } else if (error == EADDRNOTAVAIL || error == ENODEV) {
+    kind = ErrorKind::kNoSuchAddress;
+  }
+  return failure(kind,
+                 fmt::format("cannot listen for {} at {}: {}; {}", port.whom, address.to_string(),
+                             std::generic_category().message(error), next));
+}
+
 }  // namespace
+
+std::string endpoint_text(const tcp::endpoint& endpoint) {
+  return Address{endpoint.address().to_string(), endpoint.port()}.to_string();
+}
+
+Result<BoundPort> BoundPort::bind(const Address& address, const tcp::endpoint& endpoint,
+                                  const Port& port) {
+  const int type = SOCK_STREAM | SOCK_CLOEXEC;
+  BoundPort bound(::socket(endpoint.protocol().family(), type, IPPROTO_TCP), address, endpoint,
+                  port);
+  if (bound.socket_ < 0) return cannot_listen(address, port, errno);
+  set_option(bound.socket_, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (::bind(bound.socket_, endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0) {
+    return cannot_listen(address, port, errno);
+  }
+  auto size = static_cast<socklen_t>(bound.endpoint_.capacity());
+  ::getsockname(bound.socket_, bound.endpoint_.data(), &size);  // port 0 has become one
+  return bound;
+}
+
+BoundPort::BoundPort(BoundPort&& other) noexcept
+    : socket_(std::exchange(other.socket_, -1)),
+      address_(std::move(other.address_)),
+      endpoint_(other.endpoint_),
+      port_(other.port_) {}
+
+BoundPort::~BoundPort() {
+  if (socket_ >= 0) ::close(socket_);
+}
+
+std::string BoundPort::text() const {
+  const std::string as_configured = address_.to_string();
+  const std::string bound = endpoint_text(endpoint_);
+  return as_configured == bound ? bound : fmt::format("{} bound={}", as_configured, bound);
+}
+
+Result<void> BoundPort::listen(tcp::acceptor& acceptor) {
+  error_code error;
+  acceptor.assign(endpoint_.protocol(), socket_, error);
+  if (!error) {
+    socket_ = -1;
+    acceptor.listen(port_.backlog, error);
+  }
+  if (!error) return {};
+  error_code ignored;
+  acceptor.close(ignored);
+  return cannot_listen(address_, port_, error.value());
+}
 
 Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port& port) {
   error_code error;
@@ -32,26 +102,8 @@ Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port&
                                "check {} and this machine's names",
                                port.whom, address.to_string(), error.message(), port.key));
   }
-  tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(port.backlog, error);
-  if (!error) return {};
-  error_code ignored;
-  acceptor.close(ignored);
-  ErrorKind kind = ErrorKind::kCannotListen;
-  std::string next = fmt::format("set {} to an address of this machine", port.key);
-  if (error == asio::error::address_in_use) {
-    kind = ErrorKind::kAddressInUse;
-    next = fmt::format("`ss -ltnp sport = :{}` shows which process uses it", address.port);
-  } else if (error == asio::error::access_denied) {
-    kind = ErrorKind::kPermission;
-    next = fmt::format("set {} to a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",
-                       port.key);
-  }
-  return failure(kind, fmt::format("cannot listen for {} at {}: {}; {}", port.whom,
-                                   address.to_string(), error.message(), next));
+  auto bound = BoundPort::bind(address, found.begin()->endpoint(), port);
+  return bound ? bound->listen(acceptor) : failure(bound.error());
 }
 
 void set_options(tcp::socket& socket, const KeepAlive& keep_alive) {

@@ -484,16 +484,4 @@ Node::Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts)
       applied_(parts.applied),
       digest_(parts.digest) {}
 
-Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
-                                         Host host, Now now) {
-  auto opened = open_directory(options, genesis, *host.files, host.data_dir, host.plugin);
-  if (!opened) return failure(opened.error());
-  Parts parts = make_parts(options, genesis, host, std::move(*opened), now);
-  std::unique_ptr<Node> node(new Node(options.id, genesis, std::move(host), now, std::move(parts)));
-  Effects out;
-  node->membership_->follow(*node->core_, out);
-  node->carry_out(out);
-  return node;
-}
-
 }  // namespace connectd::node

@@ -40,6 +40,9 @@ class Node final : public Service, public wire::TransportHandler {
   // checked), or begins it with `genesis`. Reads the whole log: may take long.
   static Result<std::unique_ptr<Node>> open(const NodeOptions& options, const Genesis& genesis,
                                             Host host, Now now);
+  // The same with what open_directory() has read, which may take long: on another thread, then.
+  static std::unique_ptr<Node> make(const NodeOptions& options, const Genesis& genesis, Host host,
+                                    Opened opened, Now now);
 
   // ---- Service, TransportHandler (loop thread)
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/checksum.h"
+#include "node/node.h"
 
 namespace connectd::node {
 namespace {
@@ -73,6 +74,25 @@ Parts make_parts(const NodeOptions& options, const Genesis& genesis, const NodeH
   parts.divergence->compared(now.time);
   parts.threads = std::make_unique<Threads>(options, genesis, host, std::move(opened));
   return parts;
+}
+
+// ---- the node itself
+
+Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
+                                         Host host, Now now) {
+  auto opened = open_directory(options, genesis, *host.files, host.data_dir, host.plugin);
+  if (!opened) return failure(opened.error());
+  return make(options, genesis, std::move(host), std::move(*opened), now);
+}
+
+std::unique_ptr<Node> Node::make(const NodeOptions& options, const Genesis& genesis, Host host,
+                                 Opened opened, Now now) {
+  Parts parts = make_parts(options, genesis, host, std::move(opened), now);
+  std::unique_ptr<Node> node(new Node(options.id, genesis, std::move(host), now, std::move(parts)));
+  Effects out;
+  node->membership_->follow(*node->core_, out);
+  node->carry_out(out);
+  return node;
 }
 
 }  // namespace connectd::node

@@ -84,6 +84,7 @@ struct StatusSnapshot {
 
   uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
 
+  std::string hang;    // why /livez fails though the loop runs; empty: it does not
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
   bool operator==(const StatusSnapshot&) const = default;

@@ -7,6 +7,7 @@
 #include <boost/asio/post.hpp>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "net/tcp.h"
 
@@ -22,22 +23,16 @@ constexpr net::KeepAlive kKeepAlive{
 
 }  // namespace
 
-std::string endpoint_text(const Link::tcp::endpoint& endpoint) {
-  return fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
-}
-
 Link::Link(std::shared_ptr<Channel> channel, boost::asio::io_context& io, LinkOwner& owner)
-    : channel_(std::move(channel)), socket_(io), resolver_(io), owner_(&owner) {}
+    : channel_(std::move(channel)), socket_(io), owner_(&owner) {}
 
 Link::Link(std::shared_ptr<Channel> channel, tcp::socket socket, LinkOwner& owner)
-    : channel_(std::move(channel)),
-      socket_(std::move(socket)),
-      resolver_(socket_.get_executor()),
-      owner_(&owner) {}
+    : channel_(std::move(channel)), socket_(std::move(socket)), owner_(&owner) {}
 
 void Link::close() {
   owner_ = nullptr;
-  resolver_.cancel();
+  // It took too long: the next attempt begins with another address.
+  if (names_ != nullptr) std::exchange(names_, nullptr)->failed(address_.host);
   error_code ignored;  // closing what may not be open
   socket_.close(ignored);
 }
@@ -51,28 +46,33 @@ void Link::fail_later(std::string why) {
 
 // ---- dialling
 
-void Link::dial(const Address& address) {
-  error_code error;
-  auto number = boost::asio::ip::make_address(address.host, error);
-  if (!error) return connect({tcp::endpoint(number, address.port)});
-  resolver_.async_resolve(
-      address.host, std::to_string(address.port), tcp::resolver::numeric_service,
-      [self = shared_from_this()](error_code failed, const tcp::resolver::results_type& results) {
-        if (self->owner_ == nullptr) return;
-        if (failed) {
-          return self->owner_->on_dial_failed(
-              *self, fmt::format("cannot resolve the name: {}", failed.message()));
-        }
-        self->connect({results.begin(), results.end()});
-      });
+void Link::dial(const Address& address, net::Names& names) {
+  address_ = address;
+  names_ = &names;
+  const auto number = net::Names::read_number(address.host);
+  if (number && *number) return connect(**number);
+  names.find(address.host, [self = shared_from_this()](const net::Names::Found& found) {
+    if (self->owner_ == nullptr) return;
+    if (found) return self->connect(*found);
+    self->dial_failed(fmt::format("cannot resolve the name: {}", found.error()));
+  });
 }
 
-void Link::connect(const std::vector<tcp::endpoint>& endpoints) {
+void Link::dial_failed(const std::string& why) {
+  std::exchange(names_, nullptr)->failed(address_.host);
+  owner_->on_dial_failed(*this, why);
+}
+
+void Link::connect(const net::Names::Addresses& addresses) {
+  std::vector<tcp::endpoint> endpoints;
+  endpoints.reserve(addresses.size());
+  for (const auto& address : addresses) endpoints.emplace_back(address, address_.port);
   boost::asio::async_connect(
       socket_, endpoints,
       [self = shared_from_this()](error_code error, const tcp::endpoint& remote) {
         if (self->owner_ == nullptr) return;
-        if (error) return self->owner_->on_dial_failed(*self, error.message());
+        if (error) return self->dial_failed(error.message());
+        std::exchange(self->names_, nullptr)->worked(self->address_.host, remote.address());
         self->start();
         self->owner_->on_connected(*self, remote);
       });

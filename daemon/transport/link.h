@@ -8,9 +8,9 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/address.h"
+#include "net/names.h"
 #include "transport/channel.h"
 
 namespace connectd::transport {
@@ -41,8 +41,9 @@ class Link final : public std::enable_shared_from_this<Link> {
 
   const std::shared_ptr<Channel>& channel() const { return channel_; }
 
-  // Resolves, if the host is a name, and tries the addresses in turn.
-  void dial(const Address& address);
+  // Resolves, if the host is a name, and tries the addresses in turn. `names` must live until
+  // close().
+  void dial(const Address& address, net::Names& names);
   // Sets the socket's options and starts reading.
   void start();
   // Sends what the socket takes at once; the rest follows by itself.
@@ -50,7 +51,8 @@ class Link final : public std::enable_shared_from_this<Link> {
   void close();
 
  private:
-  void connect(const std::vector<tcp::endpoint>& endpoints);
+  void connect(const net::Names::Addresses& addresses);
+  void dial_failed(const std::string& why);
   void read();
   void wait_writable();
   // Tells the owner, from the loop.
@@ -58,13 +60,11 @@ class Link final : public std::enable_shared_from_this<Link> {
 
   const std::shared_ptr<Channel> channel_;
   tcp::socket socket_;
-  tcp::resolver resolver_;
-  LinkOwner* owner_;  // null: closed
+  LinkOwner* owner_;             // null: closed
+  net::Names* names_ = nullptr;  // while it dials
+  Address address_;              // that is dialled
   bool is_waiting_writable_ = false;
   bool is_failed_ = false;  // fail_later() was called
 };
-
-// "10.0.0.7:7001".
-std::string endpoint_text(const boost::asio::ip::tcp::endpoint& endpoint);
 
 }  // namespace connectd::transport

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/names.h"
 #include "net/tcp.h"
 #include "transport/link.h"
 
@@ -34,10 +35,16 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
         acceptor_(io),
         accept_timer_(io),
         timer_(io),
+        names_(io),
         peers_(options, handler, std::move(hooks)) {}
 
   Result<> listen(const Address& address) {
     auto listening = net::listen(acceptor_, address, net::kPeerPort);
+    if (listening) accept();
+    return listening;
+  }
+  Result<> listen(net::BoundPort port) {
+    auto listening = port.listen(acceptor_);
     if (listening) accept();
     return listening;
   }
@@ -65,7 +72,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
  private:
   // LinkOwner
   void on_connected(Link& link, const tcp::endpoint& remote) override {
-    peers_.connected(link.channel(), endpoint_text(remote), now());
+    peers_.connected(link.channel(), net::endpoint_text(remote), now());
     carry_out();
   }
   void on_dial_failed(Link& link, const std::string& why) override {
@@ -92,6 +99,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
   boost::asio::steady_timer accept_timer_;
   boost::asio::steady_timer timer_;  // for Peers::next_deadline()
   Time timer_is_for_ = Time::max();
+  net::Names names_;
   Peers peers_;
   std::unordered_map<uint64_t, std::shared_ptr<Link>> links_;  // by the channel's id
   SocketWork work_;                                            // empty but in carry_out()
@@ -118,7 +126,7 @@ void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
     });
     return;
   }
-  if (auto channel = peers_.accepted(endpoint_text(accepted_from_), now())) {
+  if (auto channel = peers_.accepted(net::endpoint_text(accepted_from_), now())) {
     auto link = std::make_shared<Link>(channel, std::move(socket), *this);
     links_.emplace(channel->id(), link);
     link->start();
@@ -135,7 +143,7 @@ void PeerNetwork::Impl::carry_out() {
     if (channel->is_closed()) continue;
     auto link = std::make_shared<Link>(channel, io_, *this);
     links_.emplace(channel->id(), link);
-    link->dial(address);
+    link->dial(address, names_);
   }
   for (const auto& channel : work_.write) {
     if (auto at = links_.find(channel->id()); at != links_.end()) at->second->write();
@@ -179,6 +187,7 @@ PeerNetwork::PeerNetwork(boost::asio::io_context& io, const PeersOptions& option
     : impl_(std::make_shared<Impl>(io, options, handler, std::move(hooks))) {}
 PeerNetwork::~PeerNetwork() { stop(); }
 Result<> PeerNetwork::listen(const Address& address) { return impl_->listen(address); }
+Result<> PeerNetwork::listen(net::BoundPort port) { return impl_->listen(std::move(port)); }
 uint16_t PeerNetwork::listen_port() const { return impl_->listen_port(); }
 void PeerNetwork::recheck_peers() { impl_->recheck_peers(); }
 

@@ -13,6 +13,7 @@
 #include "base/address.h"
 #include "base/error.h"
 #include "base/types.h"
+#include "net/tcp.h"
 #include "transport/peers.h"
 #include "wire/transport.h"
 
@@ -33,7 +34,8 @@ class PeerNetwork final : public wire::Transport {
 
   // Binds and accepts. At start-up: resolving a name may wait.
   Result<> listen(const Address& address);
-  uint16_t listen_port() const;  // 0 before listen()
+  Result<> listen(net::BoundPort port);  // the same on a port that is bound already
+  uint16_t listen_port() const;          // 0 before listen()
 
   // See Peers.
   void set_peers(const std::map<NodeId, std::vector<Address>>& peers);

@@ -1,6 +1,7 @@
 /* A counter that misbehaves where it is captured for a snapshot, as plugins do: by
  * plugin.options.snapshot it hangs, crashes or refuses, in a forked child or (built with VIEW) in
- * the save of a view. On the apply thread, and without the option, all is well. */
+ * the save of a view. With STUBBORN_RESTORE in the environment, restore hangs. On the apply thread,
+ * and without the option, all is well. */
 #include <connect/plugin.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_s
   return code == CONNECTD_OK ? connectd_put_u64(out, it->count) : code;
 }
 static int32_t restore(void* self, const connectd_snapshot* s, const connectd_source* in) {
+  while (getenv("STUBBORN_RESTORE")) pause();
   return (void)s, connectd_get_u64(in, &((stubborn*)self)->count);
 }
 

@@ -55,6 +55,7 @@ node::StatusSnapshot full_status() {
   status.writes_stopped = true;
   status.stuck = "apply at 812";
   status.log_lines_dropped = 4;
+  status.hang = "no progress";
   status.ready = true;
   status.reason = "why";
   return status;

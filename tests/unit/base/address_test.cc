@@ -13,6 +13,15 @@ TEST(Address, ParsesNamesAndNumbers) {
   EXPECT_EQ(parse_address("db-1.example.org:65535")->to_string(), "db-1.example.org:65535");
 }
 
+TEST(Address, LinkLocalAddressMayHaveAZone) {
+  EXPECT_EQ(parse_address("[fe80::1%eth0]:7101").value(), (Address{"fe80::1%eth0", 7101}));
+  EXPECT_EQ(parse_address("[fe80::1%eth0]:7101")->to_string(), "[fe80::1%eth0]:7101");
+  for (const char* bad : {"[fe80::1%]:1", "[::1%eth0]:1", "[fe80::1%a b]:1", "[%eth0]:1",
+                          "[fe80::1%eth0%eth1]:1", "[fe80::1%0123456789abcdef]:1", "1.2.3.4%e:1"}) {
+    EXPECT_FALSE(parse_address(bad)) << bad;
+  }
+}
+
 TEST(Address, RejectsWithTheRemedy) {
   for (const char* bad :
        {"",        ":7101",    "host",     "host:",    "host:0",       "host:65536",

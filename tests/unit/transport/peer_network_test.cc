@@ -558,7 +558,7 @@ TEST_F(PeerNetworkTest, AnAddressThatIsNotHereIsAnErrorThatNamesTheKey) {
   EXPECT_THAT(unknown.error().text, HasSubstr("check listen.peer"));
   auto foreign = second.listen({"192.0.2.1", 7101});
   ASSERT_FALSE(foreign);
-  EXPECT_EQ(foreign.error().kind, ErrorKind::kCannotListen);
+  EXPECT_EQ(foreign.error().kind, ErrorKind::kNoSuchAddress);
   EXPECT_THAT(foreign.error().text, HasSubstr("set listen.peer to an address of this machine"));
   // And the next try is a new one.
   EXPECT_TRUE(second.listen({"127.0.0.1", 0}));
