@@ -112,6 +112,10 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   }
 
   Result<void> run();
+  // So that systemd does not go on to show the status of a node that worked. Any thread.
+  void tell_failure(const Error& error) const {
+    systemd_.notify_last("STATUS=failed: " + error.text.substr(0, error.text.find('\n')));
+  }
 
  private:
   // ---- start
@@ -148,7 +152,10 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
 
   // ---- Supervisor
   void wake() override;
-  void fail(Error error) override { die(error); }
+  void fail(Error error) override {
+    tell_failure(error);
+    die(error);
+  }
   // Half of the time at most goes to a snapshot: the log is on the same disk.
   void rest(Duration busy) override {
     std::this_thread::sleep_for(std::min(busy, kSnapshotRestMax));
@@ -896,7 +903,11 @@ Daemon::Daemon(config::Config config, config::LoadRequest request,
     : impl_(std::make_unique<Impl>(std::move(config), std::move(request), std::move(plugin),
                                    watchdog)) {}
 Daemon::~Daemon() = default;
-Result<void> Daemon::run() { return impl_->run(); }
+Result<void> Daemon::run() {
+  auto ended = impl_->run();
+  if (!ended) impl_->tell_failure(ended.error());
+  return ended;
+}
 
 std::string check_environment(const config::Config& config) {
   std::string problems;

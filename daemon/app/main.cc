@@ -1,5 +1,6 @@
 // connectd: command line, configuration, plugin, then the daemon.
 #include <malloc.h>
+#include <unistd.h>
 
 #include <cstdio>
 
@@ -10,6 +11,7 @@
 #include "app/watchdog.h"
 #include "base/exit_code.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "config/load.h"
 #include "config/reference.h"
 #include "plugin/crash.h"
@@ -75,6 +77,8 @@ int run(int argc, char** argv) {
 
   if (auto mode = capture_mode(config, **plugin); !mode) return exit_with(mode.error());
 
+  LOG_INFO("connectd", "version={} pid={} node={} data_dir={}", kVersion, ::getpid(),
+           config.node.id, config.node.data_dir);
   Daemon daemon(config, line->load, *plugin, **watchdog);
   auto ended = daemon.run();
   if (!ended) {

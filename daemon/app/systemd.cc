@@ -44,19 +44,20 @@ void Systemd::notify(std::string message) {
   retry();
 }
 
-void Systemd::retry() {
-  if (socket_ < 0) return;
+bool Systemd::send(const std::string& message) const {
+  if (socket_ < 0) return true;
   sockaddr_un to{};
   to.sun_family = AF_UNIX;
   std::memcpy(to.sun_path, address_.data(), address_.size());
   if (to.sun_path[0] == '@') to.sun_path[0] = '\0';  // abstract
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  return ::sendto(socket_, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+                  reinterpret_cast<const sockaddr*>(&to), length) >= 0;
+}
+
+void Systemd::retry() {
   for (; !unsent_.empty(); unsent_.pop_front()) {
-    const std::string& message = unsent_.front();
-    if (::sendto(socket_, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-                 reinterpret_cast<const sockaddr*>(&to), length) >= 0) {
-      continue;
-    }
+    if (send(unsent_.front())) continue;
     if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) return;
     LOG_WARNING("systemd", "cannot notify: {}", errno_text(errno));
   }

@@ -22,10 +22,15 @@ class Systemd final {
   void notify(std::string message);
   // Sends what is kept, as far as systemd takes it. To be called now and then.
   void retry();
+  // The same at once or not at all, for the last message of a process. Any thread.
+  void notify_last(const std::string& message) const { (void)send(message); }
   // How often the watchdog wants to hear of us at the least; zero: it does not.
   Duration watchdog_timeout() const { return watchdog_; }
 
  private:
+  // False, with errno: it does not take it.
+  bool send(const std::string& message) const;
+
   int socket_ = -1;
   std::string address_;
   Duration watchdog_{};

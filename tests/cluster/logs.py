@@ -172,5 +172,29 @@ def test_unread_notify_socket_holds_up_nobody(context):
         check(cluster.wait_exit(1) == 0, "TERM does not end it with 0")
 
 
+def test_first_line_has_the_version(context):
+    cluster = context.cluster("counter", nodes=1)
+    cluster.start()
+    cluster.leader()
+    first = [line for line in cluster.nodes[1].log().splitlines() if not line.startswith("----")][0]
+    check(f" connectd: version={cluster.status(1)['version']} " in first, f"the first line is {first}")
+
+
+def test_systemd_shows_why_a_node_failed(context):
+    cluster = context.cluster("counter", nodes=2)
+    cluster.nodes[2].data_dir = cluster.nodes[1].data_dir
+    cluster.write_config(cluster.nodes[2])
+    path = os.path.join(cluster.directory, "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(5)
+        cluster.start(1)
+        wait_until(lambda: cluster.get(1, "/livez"), "HTTP does not open")
+        cluster.nodes[2].environment = {"NOTIFY_SOCKET": path}
+        cluster.start(2)
+        check(cluster.wait_exit(2) == EXIT_CANNOT_CREATE, "a locked directory does not end it with 73")
+        check(systemd.recv(4096).startswith(b"STATUS=failed: "), "systemd is not told")
+
+
 if __name__ == "__main__":
     harness.main(globals())
