@@ -218,6 +218,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   uint32_t followed_level_ = raft::kFirstFeatureLevel;
   std::optional<Error> removed_;
   node::Refusals refusals_{listed_members(config_)};
+  const uint64_t incarnation_ = random_seed();
   bool peers_tried_ = false;
   bool arrived_ = false;
   bool done_ = false;
@@ -555,6 +556,7 @@ wire::Hello Daemon::Impl::hello() const {
   hello.plugin_level_max = plugin_->level_max();
   hello.priority = static_cast<uint8_t>(config_.raft.priority);
   hello.feature_level_max = raft::highest_feature_level();
+  hello.incarnation = incarnation_;
   if (node_) {
     hello.former_cluster_ids = identity_.former_cluster_ids;
     node_->introduce(hello);
@@ -590,7 +592,9 @@ void Daemon::Impl::follow_members() {
     arrive();
     node_->peers_tried();
   }
-  const uint32_t level = node_->core().settings().feature_level;
+  const raft::Settings& settings = node_->core().settings();
+  network_->set_probe_timeout(std::chrono::ceil<milliseconds>(settings.election_timeout));
+  const uint32_t level = settings.feature_level;
   if (level != std::exchange(followed_level_, level)) network_->recheck_peers();
   const std::pair now{node_->core().conf_index(), node_->core().conf_is_settled()};
   if (now == followed_members_) return;

@@ -459,6 +459,7 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.to = to;
   hello.peer_address = Network::address_of(p.id).to_string();
   hello.priority = p.options.raft.priority;
+  hello.incarnation = p.options.incarnation;
   hello.disk_id = p.disk_id;
   hello.plugin_name = options_.plugin->name();
   hello.plugin_level_min = options_.plugin->level_min();

@@ -14,10 +14,6 @@ namespace {
 // Less room than this in a block, and the rest of it is left unused.
 constexpr size_t kLeastReadBytes = 4096;
 
-bool is_handshake(wire::FrameType type) {
-  return type == wire::FrameType::kHello || type == wire::FrameType::kRefusal;
-}
-
 }  // namespace
 
 // ---- input
@@ -47,6 +43,9 @@ Channel::Input Channel::next() {
     case Phase::kMessages:
     case Phase::kRefusalOnly:
       return take_frame();
+    case Phase::kHeld:
+      if (held() > 0) return Broken{"a message before the handshake was answered"};
+      break;
     case Phase::kDialling:
     case Phase::kClosing:
     case Phase::kClosed:
@@ -73,7 +72,7 @@ Channel::Input Channel::take_frame() {
     auto header = wire::decode_frame_header({block_.get() + begin_, held()});
     if (!header) return Broken{std::move(header.error().text)};
     // Before a body of any size is made room for.
-    if (!is_handshake(header->type) && phase_ != Phase::kMessages) {
+    if (!wire::is_handshake(header->type) && phase_ != Phase::kMessages) {
       return Broken{fmt::format("unexpected frame of type {}", static_cast<int>(header->type))};
     }
     header_ = *header;
@@ -89,12 +88,15 @@ Channel::Input Channel::take_frame() {
 
 Channel::Input Channel::decode(const wire::FrameHeader& header, size_t at) {
   ByteView view(block_.get() + at, header.length);
-  if (is_handshake(header.type)) {
+  if (wire::is_handshake(header.type)) {
     if (header.type == wire::FrameType::kHello && phase_ != Phase::kHandshake) {
       return Broken{"duplicate hello"};
     }
     auto handshake = wire::decode_handshake(header, view);
     if (!handshake) return Broken{std::move(handshake.error().text)};
+    if (std::holds_alternative<wire::Probe>(*handshake) && phase_ == Phase::kHandshake) {
+      return Broken{"a probe before the hello"};
+    }
     return std::move(*handshake);
   }
   Slice body(block_, view);

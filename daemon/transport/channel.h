@@ -41,8 +41,9 @@ class Channel final {
     kDialling,     // there is no connection yet
     kMagic,        // nothing was understood yet
     kHandshake,    // a hello or a refusal comes next
+    kHeld,         // its hello is good; another process of this node is probed first
     kMessages,     // accepted, the handshake is done
-    kRefusalOnly,  // dialled, the handshake is done: messages go out, and only a refusal may come
+    kRefusalOnly,  // dialled, the handshake is done: messages go out; a refusal or probe may come
     kClosing,      // closes when the output is written; what still comes is dropped
     kClosed,
   };

@@ -60,6 +60,7 @@ class PeerNetwork::Impl final : public std::enable_shared_from_this<PeerNetwork:
     peers_.recheck_peers(now());
     carry_out();
   }
+  void set_probe_timeout(std::chrono::milliseconds timeout) { peers_.set_probe_timeout(timeout); }
   void send(NodeId to, wire::PeerMessage message) { peers_.send(to, std::move(message)); }
   void flush() {
     peers_.flush();
@@ -190,6 +191,9 @@ Result<> PeerNetwork::listen(const Address& address) { return impl_->listen(addr
 Result<> PeerNetwork::listen(net::BoundPort port) { return impl_->listen(std::move(port)); }
 uint16_t PeerNetwork::listen_port() const { return impl_->listen_port(); }
 void PeerNetwork::recheck_peers() { impl_->recheck_peers(); }
+void PeerNetwork::set_probe_timeout(std::chrono::milliseconds timeout) {
+  impl_->set_probe_timeout(timeout);
+}
 
 void PeerNetwork::set_peers(const std::map<NodeId, std::vector<Address>>& peers) {
   impl_->set_peers(peers);

@@ -40,6 +40,7 @@ class PeerNetwork final : public wire::Transport {
   // See Peers.
   void set_peers(const std::map<NodeId, std::vector<Address>>& peers);
   void recheck_peers();
+  void set_probe_timeout(std::chrono::milliseconds timeout);
   void send(NodeId to, wire::PeerMessage message) override;
   void flush() override;
 

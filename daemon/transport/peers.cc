@@ -87,6 +87,9 @@ void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& hands
   if (const auto* refusal = std::get_if<wire::Refusal>(&handshake)) {
     return on_refusal(channel, *refusal, now);
   }
+  if (const auto* probe = std::get_if<wire::Probe>(&handshake)) {
+    return on_probe(channel, *probe, now);
+  }
   const auto& hello = std::get<wire::Hello>(handshake);
   if (PeerPtr peer = find_out(channel)) {
     answered(peer, hello, now);
@@ -129,6 +132,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
     }
     peer = peers_.emplace(hello.node_id, std::make_shared<Peer>(hello.node_id)).first->second;
   }
+  if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
   if (peer->in) {
     // The peer has restarted, or lost the connection before we did.
     drop_in(*peer);
@@ -138,6 +142,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   }
   channel->set_peer(peer->id);
   peer->in = channel;
+  peer->in_hello = hello;
   if (auto hint = parse_address(hello.peer_address)) peer->hint = *hint;
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), mine);
@@ -173,6 +178,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
     refuse(channel, *refusal, false, now);
     return dial_later(*peer, options_.reconnect_max, now);
   }
+  if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
   channel->set_phase(Phase::kRefusalOnly);
   channel->set_deadline(Time::max());
   peer->is_out_up = true;
@@ -182,6 +188,125 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
     LOG_INFO("transport", "connected node={} address={}", peer->id, channel->remote());
   }
   tell_reached(peer);
+}
+
+// ---- two processes of one node
+
+// Whether a connection to another process of this node stands. Builds without incarnations cannot
+// be probed: their newest connection counts.
+bool Peers::has_other_process(const Peer& peer, const wire::Hello& hello) const {
+  const auto differs = [&](const wire::Hello& stands) {
+    return stands.incarnation != 0 && stands.incarnation != hello.incarnation;
+  };
+  if (hello.incarnation == 0) return false;
+  return (peer.in && differs(peer.in_hello)) || (peer.is_out_up && differs(peer.out_hello));
+}
+
+void Peers::hold(const PeerPtr& peer, const ChannelPtr& channel, const wire::Hello& hello,
+                 Time now) {
+  const bool is_probing = peer->newcomer.has_value();
+  if (is_probing) {
+    // It has dialled again, or there is a third one: the newest is kept.
+    const uint64_t probe = peer->newcomer->probe;
+    const Time until = peer->newcomer->until;
+    drop_newcomer(*peer, now);
+    peer->newcomer = Newcomer{channel, hello, probe, until};
+  } else {
+    peer->newcomer = Newcomer{channel, hello, 0, Time()};
+    send_probe(*peer, now);
+  }
+  channel->set_phase(Phase::kHeld);
+  channel->set_deadline(Time::max());
+  if (peer->out != channel) {
+    channel->set_peer(peer->id);
+    loose_.emplace(channel->id(), channel);
+  }
+}
+
+void Peers::send_probe(Peer& peer, Time now) {
+  peer.newcomer->probe = next_probe_++;
+  peer.newcomer->until = now + options_.probe_timeout;
+  const wire::Probe probe{false, peer.newcomer->probe};
+  for (const ChannelPtr& channel : {peer.in, peer.is_out_up ? peer.out : nullptr}) {
+    if (!channel) continue;
+    wire::append_probe(channel->output(), probe);
+    work_.write.push_back(channel);
+  }
+}
+
+void Peers::on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time now) {
+  const PeerPtr out = find_out(channel);
+  const PeerPtr peer = out ? out : find_in(channel);
+  if (!peer) return;
+  if (!probe.is_answer) {
+    wire::append_probe(channel->output(), {true, probe.number});
+    work_.write.push_back(channel);
+  } else if (peer->newcomer && peer->newcomer->probe == probe.number) {
+    refuse_newcomer(peer, channel, now);
+  }
+}
+
+// The first process lives.
+void Peers::refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now) {
+  const Newcomer newcomer = *std::exchange(peer->newcomer, std::nullopt);
+  const wire::Refusal refusal{
+      wire::RefusalCode::kTwin,
+      fmt::format("two processes say that they are node {}, with the same disk: one is connected "
+                  "from {} and answers, so the other one, at {}, is refused. Is one a copy of the "
+                  "other's machine or data directory? Stop it: a copy of a node loses acknowledged "
+                  "writes. A new node needs another id and an empty data directory",
+                  peer->id, stands->remote(), newcomer.channel->remote())};
+  const bool was_dialled = peer->out == newcomer.channel;
+  loose_.erase(newcomer.channel->id());
+  if (was_dialled) peer->out = nullptr;
+  refuse(newcomer.channel, refusal, !was_dialled, now);
+  if (was_dialled) dial_later(*peer, options_.reconnect_max, now);
+}
+
+// The first process has not answered, or its connections are gone.
+void Peers::admit_newcomer(const PeerPtr& peer, Time now) {
+  const Newcomer newcomer = *std::exchange(peer->newcomer, std::nullopt);
+  loose_.erase(newcomer.channel->id());
+  if (peer->in && peer->in_hello.incarnation != newcomer.hello.incarnation) drop_in(*peer);
+  if (peer->out != newcomer.channel && peer->is_out_up &&
+      peer->out_hello.incarnation != newcomer.hello.incarnation) {
+    drop_out(*peer);
+    peer->back_off = milliseconds(0);
+    dial_later(*peer, milliseconds(0), now);
+  }
+  tell_lost(peer);
+  if (is_stopped_ || newcomer.channel->is_closed()) return;
+  if (peer->out == newcomer.channel) {
+    if (find(peer->id) == peer) answered(peer, newcomer.hello, now);
+  } else {
+    welcome(newcomer.channel, newcomer.hello, now);
+  }
+}
+
+void Peers::settle_newcomer(const PeerPtr& peer, Time now) {
+  if (is_stopped_ || !peer->newcomer) return;
+  if (!has_other_process(*peer, peer->newcomer->hello)) admit_newcomer(peer, now);
+}
+
+// There was no answer in time. After a pause of this process it may still wait to be read.
+void Peers::end_probe(const PeerPtr& peer, Time now) {
+  if (is_stopped_ || !peer->newcomer) return;
+  if (now > peer->newcomer->until + options_.probe_timeout / 2) return send_probe(*peer, now);
+  LOG_WARNING("transport",
+              "node {} has another process at {}: the one before does not answer, and is dropped",
+              peer->id, peer->newcomer->channel->remote());
+  admit_newcomer(peer, now);
+}
+
+void Peers::drop_newcomer(Peer& peer, Time now) {
+  if (!peer.newcomer) return;
+  const Newcomer newcomer = *std::exchange(peer.newcomer, std::nullopt);
+  if (peer.out == newcomer.channel) {
+    drop_out(peer);
+    dial_later(peer, options_.reconnect_max, now);
+  } else {
+    close(newcomer.channel);
+  }
 }
 
 void Peers::recheck_peers(Time now) {
@@ -215,6 +340,7 @@ void Peers::set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time 
     auto node = peers_.extract(id);
     if (node.empty()) continue;  // the handler, told of the one before, has called this again
     const PeerPtr peer = node.mapped();
+    drop_newcomer(*peer, now);
     drop_out(*peer);
     drop_in(*peer);
     tell_lost(peer);
@@ -285,6 +411,7 @@ Time Peers::next_deadline() const {
     if (peer->is_overflowing) return Time();
     next = std::min(next, peer->redial_at);
     if (peer->out) next = std::min(next, peer->out->deadline());
+    if (peer->newcomer) next = std::min(next, peer->newcomer->until);
   }
   return next;
 }
@@ -293,6 +420,7 @@ void Peers::advance(Time now) {
   if (now < next_deadline()) return;
   std::vector<ChannelPtr> late;
   std::vector<ChannelPtr> overflowing;
+  std::vector<PeerPtr> probed;
   for (const auto& [id, channel] : loose_) {
     if (channel->deadline() <= now) late.push_back(channel);
   }
@@ -303,6 +431,7 @@ void Peers::advance(Time now) {
       late.push_back(peer->out);
     }
     if (peer->redial_at <= now && !peer->out) dial(*peer, now);
+    if (peer->newcomer && peer->newcomer->until <= now) probed.push_back(peer);
   }
   for (const ChannelPtr& channel : overflowing) {
     broken(channel,
@@ -317,6 +446,7 @@ void Peers::advance(Time now) {
       broken(channel, "no handshake in time", now);
     }
   }
+  for (const PeerPtr& peer : probed) end_probe(peer, now);
 }
 
 // ---- up and down
@@ -383,7 +513,8 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     }
     drop_out(*peer);
     dial_later(*peer, milliseconds(0), now);
-    return tell_lost(peer);
+    tell_lost(peer);
+    return settle_newcomer(peer, now);
   }
   if (PeerPtr peer = find_in(channel)) {
     if (peer->gate.opens("from: " + why, now)) {
@@ -393,6 +524,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     drop_in(*peer);
     tell_lost(peer);
     forget_if_unlisted(peer);
+    settle_newcomer(peer, now);
   }
 }
 

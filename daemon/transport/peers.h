@@ -12,6 +12,11 @@
 // breaks: a killed leader is noticed by whichever end hears of it first. If only the accepted one
 // broke, it is reached again when the peer dials again.
 //
+// Two processes of one node id (a copied machine) must not both count. A hello with another
+// incarnation than the connection that stands is held, and the process at the other end of that
+// connection is probed: if it answers, the newcomer is refused; if it does not within
+// probe_timeout, the newcomer takes its place (docs/adr/0036-two-processes-of-one-node.md).
+//
 // The driver reports what happens to connections, and after each call carries out take_work().
 // Output that a peer does not take is bounded: beyond the bound the connection breaks, so that what
 // arrives has no gaps. One thread.
@@ -44,6 +49,8 @@ struct PeersOptions {
   std::chrono::milliseconds reconnect_max{1000};
   // Resolving, connecting and the handshake together.
   std::chrono::milliseconds handshake_timeout{3000};
+  // How long a standing connection may take to answer a probe: an election timeout.
+  std::chrono::milliseconds probe_timeout{500};
   // Encoded and not yet taken by the socket, for each peer.
   size_t output_bytes_max = size_t{64} << 20;
 };
@@ -111,6 +118,8 @@ class Peers final : public wire::Transport {
   // (wire::check_hello), and all that have dialled this node and are not reached yet; they are told
   // why when they connect again. Membership is not asked: set_peers() sees to that.
   void recheck_peers(Time now);
+  // The cluster's election timeout has changed.
+  void set_probe_timeout(std::chrono::milliseconds timeout) { options_.probe_timeout = timeout; }
 
   void send(NodeId to, wire::PeerMessage message) override;
   void flush() override;
@@ -141,6 +150,13 @@ class Peers final : public wire::Transport {
   bool has_tried_all() const;
 
  private:
+  // Another process that says it is this peer, while a connection of the first one stands.
+  struct Newcomer {
+    ChannelPtr channel;  // dialled or accepted; held
+    wire::Hello hello;
+    uint64_t probe = 0;  // the number that the first one must answer
+    Time until;
+  };
   struct Peer {
     explicit Peer(NodeId peer_id) : id(peer_id) {}
     const NodeId id;
@@ -155,7 +171,9 @@ class Peers final : public wire::Transport {
     bool was_tried = false;  // an attempt to reach it has ended, whatever came of it
     Time up_since;           // then
     wire::Hello out_hello;
-    ChannelPtr in;            // accepted, handshake done
+    ChannelPtr in;  // accepted, handshake done
+    wire::Hello in_hello;
+    std::optional<Newcomer> newcomer;
     bool is_reached = false;  // what the handler was told last
     bool needs_flush = false;
     bool is_overflowing = false;  // `out` breaks at the next advance(): see send()
@@ -171,6 +189,15 @@ class Peers final : public wire::Transport {
   void on_message(const ChannelPtr& channel, Channel::Message message, Time now);
   void welcome(const ChannelPtr& channel, const wire::Hello& hello, Time now);
   void answered(const PeerPtr& peer, const wire::Hello& hello, Time now);
+  void on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time now);
+  bool has_other_process(const Peer& peer, const wire::Hello& hello) const;
+  void hold(const PeerPtr& peer, const ChannelPtr& channel, const wire::Hello& hello, Time now);
+  void send_probe(Peer& peer, Time now);
+  void refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now);
+  void admit_newcomer(const PeerPtr& peer, Time now);
+  void settle_newcomer(const PeerPtr& peer, Time now);
+  void end_probe(const PeerPtr& peer, Time now);
+  void drop_newcomer(Peer& peer, Time now);
   void refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic, Time now);
   std::optional<wire::Refusal> judge(const wire::Hello& mine, const wire::Hello& theirs) const;
   wire::Hello hello_to(NodeId peer) const;
@@ -189,7 +216,7 @@ class Peers final : public wire::Transport {
   PeerPtr find_out(const ChannelPtr& channel) const;
   PeerPtr find_in(const ChannelPtr& channel) const;
 
-  const PeersOptions options_;
+  PeersOptions options_;
   wire::TransportHandler& handler_;
   PeersHooks hooks_;
   Random random_;
@@ -197,6 +224,7 @@ class Peers final : public wire::Transport {
   // Of no peer: accepted and without a hello yet, or closing. By id.
   std::map<uint64_t, ChannelPtr> loose_;
   uint64_t next_channel_ = 1;
+  uint64_t next_probe_ = 1;
   LogGate accept_gate_;
   SocketWork work_;
   bool is_stopped_ = false;

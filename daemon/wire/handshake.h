@@ -45,6 +45,9 @@ struct Hello {
   // belongs to none). Builds that came before the levels say nothing, which means the first one.
   uint32_t feature_level_max = raft::kFirstFeatureLevel;
   uint32_t feature_level = 0;
+  // Random, differs at each start of the sender's process. 0: a build that came before this field,
+  // which answers no Probe.
+  uint64_t incarnation = 0;
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.
@@ -62,13 +65,21 @@ enum class RefusalCode : uint16_t {
   kRecovered = 10,   // the cluster was recovered without the one that is told so
   kLeftBehind = 11,  // the cluster was recovered without the one that says so
   kSkips = 12,       // one side skips an entry that the other gives to its plugin
+  kTwin = 13,        // another process with this node's id and disk is connected, and lives
 };
-inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kSkips;
+inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kTwin;
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.
 struct Refusal {
   RefusalCode code = RefusalCode::kOther;
   std::string text;  // one line for both sides' logs: names both nodes, both values, and what to do
+};
+
+// Asks the process at the other end of an accepted connection whether it lives; it answers on the
+// same connection. Either side may ask, if the other's hello had an incarnation.
+struct Probe {
+  bool is_answer = false;
+  uint64_t number = 0;  // the answer's is that of the question
 };
 
 // Whether two nodes that say this of themselves may talk, as far as both hellos alone can tell: the

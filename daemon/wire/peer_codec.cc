@@ -19,7 +19,7 @@ constexpr size_t kSeedBytes = 16;  // the part of the header that seeds the chec
 constexpr size_t kProposalHeaderBytes = 32;
 
 bool is_known_type(uint8_t type) {
-  return (type >= 1 && type <= 2) || (type >= 16 && type <= 26) || (type >= 32 && type <= 42) ||
+  return (type >= 1 && type <= 4) || (type >= 16 && type <= 26) || (type >= 32 && type <= 42) ||
          type == 46 || type == 48;
 }
 
@@ -521,8 +521,7 @@ Result<FrameHeader> decode_frame_header(ByteView from) {
   if (!is_known_type(type)) {
     return malformed(fmt::format("a frame of type {}, which {}", type, newer_text()));
   }
-  bool is_handshake = type <= static_cast<uint8_t>(FrameType::kRefusal);
-  size_t limit = is_handshake ? kMaxHandshakeBytes : kMaxFrameBytes;
+  size_t limit = is_handshake(static_cast<FrameType>(type)) ? kMaxHandshakeBytes : kMaxFrameBytes;
   if (length > limit) {
     return malformed(fmt::format("a frame of type {} announces {} bytes, over the limit of {}",
                                  type, length, limit));
@@ -583,7 +582,8 @@ void append_hello(std::string& out, const Hello& hello) {
   CHECK(hello.former_cluster_ids.size() <= kMaxFormerClusters &&
         hello.skipped_entries.size() <= kMaxSkippedEntries)
       << "both are counted where they are made";
-  const bool has_level = hello.feature_level_max > raft::kFirstFeatureLevel;
+  const bool has_level =
+      hello.feature_level_max > raft::kFirstFeatureLevel || hello.incarnation != 0;
   const bool has_history =
       has_level || !hello.former_cluster_ids.empty() || !hello.skipped_entries.empty();
   if (hello.peer_address.empty() && !hello.members_index && !has_history &&
@@ -611,6 +611,7 @@ void append_hello(std::string& out, const Hello& hello) {
     writer.number(hello.feature_level_max);
     writer.number(hello.feature_level);
   }
+  if (hello.incarnation != 0) writer.number(hello.incarnation);
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
 
@@ -623,24 +624,16 @@ void append_refusal(std::string& out, const Refusal& refusal) {
   CHECK(end_frame(out, start, FrameType::kRefusal, kMaxHandshakeBytes));
 }
 
-Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
-  if (auto checked = check_frame(header, body); !checked) return failure(checked.error());
-  ByteReader in(body);
-  if (header.type == FrameType::kRefusal) {
-    Refusal refusal;
-    auto code = in.number<uint16_t>();
-    if (code <= static_cast<uint16_t>(kLastRefusalCode)) {
-      refusal.code = static_cast<RefusalCode>(code);
-    }
-    in.number<uint16_t>();
-    refusal.text = in.counted(kMaxRefusalBytes);
-    if (!in.ok()) return malformed_handshake("refusal", in);
-    return Handshake(std::move(refusal));
-  }
-  if (header.type != FrameType::kHello) {
-    return malformed(
-        fmt::format("a frame of type {} before the handshake", static_cast<int>(header.type)));
-  }
+void append_probe(std::string& out, const Probe& probe) {
+  size_t start = begin_frame(out);
+  ByteWriter(out).number(probe.number);
+  const FrameType type = probe.is_answer ? FrameType::kProbeAnswer : FrameType::kProbe;
+  CHECK(end_frame(out, start, type, kMaxHandshakeBytes));
+}
+
+namespace {
+
+Result<Handshake> decode_hello(ByteReader& in) {
   Hello hello;
   auto get_id = [&](auto& id) {
     ByteView bytes = in.bytes(id.bytes.size());
@@ -690,7 +683,39 @@ Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
       return malformed("a malformed hello: its feature level is invalid");
     }
   }
+  if (in.left() > 0) {
+    hello.incarnation = in.number<uint64_t>();
+    if (!in.ok()) return malformed("a malformed hello: its incarnation is cut");
+  }
   return Handshake(std::move(hello));
+}
+
+}  // namespace
+
+Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
+  if (auto checked = check_frame(header, body); !checked) return failure(checked.error());
+  ByteReader in(body);
+  if (header.type == FrameType::kRefusal) {
+    Refusal refusal;
+    auto code = in.number<uint16_t>();
+    if (code <= static_cast<uint16_t>(kLastRefusalCode)) {
+      refusal.code = static_cast<RefusalCode>(code);
+    }
+    in.number<uint16_t>();
+    refusal.text = in.counted(kMaxRefusalBytes);
+    if (!in.ok()) return malformed_handshake("refusal", in);
+    return Handshake(std::move(refusal));
+  }
+  if (header.type == FrameType::kProbe || header.type == FrameType::kProbeAnswer) {
+    Probe probe{header.type == FrameType::kProbeAnswer, in.number<uint64_t>()};
+    if (!in.ok()) return malformed_handshake("probe", in);
+    return Handshake(probe);
+  }
+  if (header.type != FrameType::kHello) {
+    return malformed(
+        fmt::format("a frame of type {} before the handshake", static_cast<int>(header.type)));
+  }
+  return decode_hello(in);
 }
 
 }  // namespace connectd::wire

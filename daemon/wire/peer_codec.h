@@ -41,6 +41,8 @@ inline constexpr size_t kMaxRefusalBytes = 1024;  // text
 enum class FrameType : uint8_t {
   kHello = 1,
   kRefusal = 2,
+  kProbe = 3,
+  kProbeAnswer = 4,
   kPreVoteRequest = 16,
   kPreVoteResponse = 17,
   kVoteRequest = 18,
@@ -89,7 +91,10 @@ Result<PeerMessage> decode_frame(const FrameHeader& header, const Slice& body);
 
 void append_hello(std::string& out, const Hello& hello);
 void append_refusal(std::string& out, const Refusal& refusal);
-using Handshake = std::variant<Hello, Refusal>;
+void append_probe(std::string& out, const Probe& probe);
+// What the connection itself is about. A probe may come once the hellos are exchanged.
+using Handshake = std::variant<Hello, Refusal, Probe>;
+inline bool is_handshake(FrameType type) { return type <= FrameType::kProbeAnswer; }
 // A body may be longer than this version knows: the rest is of later versions, and ignored.
 Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body);
 

@@ -173,6 +173,33 @@ def test_strangers_at_members_addresses_end_nobody(context):
     still_serves(cluster, cluster.leader(), b"3")
 
 
+def test_copy_beside_its_original_is_refused(context):
+    cluster = counting(context)
+    original = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())
+    cluster.terminate(original)
+    copy = harness.Node(original, cluster.directory)
+    copy.config_path, copy.log_path, copy.data_dir = (f"{path}-copy" for path in
+                                                      (copy.config_path, copy.log_path, copy.data_dir))
+    copy.config_path += ".yaml"
+    shutil.copytree(cluster.nodes[original].data_dir, copy.data_dir)
+    members = [copy.member() if node.id == original else node.member() for node in cluster.nodes.values()]
+    cluster.write_config(copy, cluster={"members": members})
+    cluster.start(original)
+    cluster.wait_equal()
+    cluster.nodes[9] = copy
+    try:
+        cluster.start(9)
+        refused(cluster, 9, (EXIT_MISMATCH,), f"two processes say that they are node {original}")
+    finally:
+        del cluster.nodes[9]
+    still_serves(cluster, original, b"2")
+    # A restart is no second process, also without a farewell.
+    cluster.kill(original)
+    cluster.start(original)
+    cluster.wait_equal()
+    still_serves(cluster, original, b"3")
+
+
 def test_forming_waits_for_all_members_and_says_so(context):
     cluster = context.cluster("counter")
     cluster.start(1, 2)

@@ -15,8 +15,10 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
   switch (refusal.code) {
     case wire::RefusalCode::kRemoved:
     case wire::RefusalCode::kRecovered:
+    case wire::RefusalCode::kTwin:
       // Only a member of this very cluster says this. It may be wrong: somebody who ran `connectctl
-      // recover` on a copy of a member's disk must not end a cluster that works.
+      // recover` on a copy of a member's disk must not end a cluster that works, and a copy that
+      // one member has let in must not end the process that the leader knows.
       if (standing.has_quorum) return std::nullopt;
       return Error{ErrorKind::kNotAdmitted,
                    fmt::format("refused by node {}: {}", peer, refusal.text)};

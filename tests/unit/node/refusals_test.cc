@@ -20,7 +20,7 @@ Refusals of_members(uint64_t count) {
 }
 
 TEST(RefusalsTest, RemovedOrRecoveredEndsWithoutQuorum) {
-  for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered}) {
+  for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered, RefusalCode::kTwin}) {
     for (Refusals::Standing standing : {kEmpty, kHasLog}) {
       auto error = of_members(3).refused(NodeId(2), refusal(code), standing);
       ASSERT_TRUE(error);
@@ -31,7 +31,7 @@ TEST(RefusalsTest, RemovedOrRecoveredEndsWithoutQuorum) {
 
 // Somebody who rehearses a recovery with a copy of a member's disk.
 TEST(RefusalsTest, LiveQuorumOutweighsOneRefusal) {
-  for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered}) {
+  for (RefusalCode code : {RefusalCode::kRemoved, RefusalCode::kRecovered, RefusalCode::kTwin}) {
     EXPECT_FALSE(of_members(3).refused(NodeId(2), refusal(code), kHasQuorum));
   }
 }

@@ -94,7 +94,7 @@ class PeersTest : public testing::Test {
   }
   TestNode* find(NodeId id) {
     for (auto& node : nodes_) {
-      if (node->id == id) return node.get();
+      if (node->id == id && !dead_.contains(node.get())) return node.get();
     }
     return nullptr;
   }
@@ -138,7 +138,7 @@ class PeersTest : public testing::Test {
       const size_t length = std::min(space.size(), channel->unsent().size());
       std::memcpy(space.data(), channel->unsent().data(), length);
       channel->sent(length);
-      if (!sink->is_closed()) node->peers->received(sink, length, now_);
+      if (!sink->is_closed() && !dead_.contains(node)) node->peers->received(sink, length, now_);
     }
     if (channel->is_closing()) node->peers->broken(sink, "closed by the peer", now_);
     return true;
@@ -180,9 +180,135 @@ class PeersTest : public testing::Test {
   std::vector<ChannelPtr> waiting_;
   std::vector<std::pair<NodeId, NodeId>> dials_;
   std::set<NodeId> unreachable_;
-  std::set<NodeId> silent_;  // the dial gets no answer
+  std::set<NodeId> silent_;         // the dial gets no answer
+  std::set<const TestNode*> dead_;  // its machine lost power: what is sent to it is not answered
   bool is_clogged_ = false;
 };
+
+// ---- two processes of one node
+
+struct TwinsTest : PeersTest {
+  TestNode& process(uint64_t id, uint64_t incarnation) {
+    TestNode& node = add(id);
+    node.hello.incarnation = incarnation;
+    return node;
+  }
+  void dial_node_1(TestNode& node) {
+    node.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+    settle();
+  }
+};
+
+TEST_F(TwinsTest, NewcomerIsRefusedWhileTheFirstLives) {
+  TestNode& a = process(1, 10);
+  TestNode& first = process(3, 30);
+  introduce();
+  settle();
+  TestNode& copy = process(3, 31);
+  dial_node_1(copy);
+  ASSERT_EQ(copy.refusals.size(), 1u);
+  EXPECT_THAT(copy.refusals[0].second, HasSubstr("two processes say that they are node 3"));
+  EXPECT_TRUE(first.refusals.empty());
+  EXPECT_EQ(a.reached[NodeId(3)], 1);
+  EXPECT_EQ(a.lost[NodeId(3)], 0);
+  first.send(NodeId(1), 7);
+  settle();
+  EXPECT_THAT(a.rounds, ElementsAre(std::pair(NodeId(3), 7)));
+}
+
+TEST_F(TwinsTest, AnsweringCopyIsRefusedToo) {
+  TestNode& a = process(1, 10);
+  TestNode& copy = process(3, 31);  // has the address that node 1 dials
+  TestNode& first = process(3, 30);
+  dial_node_1(first);
+  a.peers->set_peers({{NodeId(3), {address(NodeId(3))}}}, now_);
+  settle();
+  ASSERT_EQ(copy.refusals.size(), 1u);
+  EXPECT_THAT(copy.refusals[0].second, HasSubstr("two processes"));
+  EXPECT_TRUE(first.refusals.empty());
+}
+
+TEST_F(TwinsTest, NewcomerReplacesAProcessWithoutAnswer) {
+  TestNode& a = process(1, 10);
+  TestNode& first = process(3, 30);
+  introduce();
+  settle();
+  dead_.insert(&first);
+  TestNode& next = process(3, 31);
+  dial_node_1(next);
+  EXPECT_EQ(a.lost[NodeId(3)], 0);
+  pass(a.options.probe_timeout - milliseconds(1));
+  EXPECT_EQ(a.lost[NodeId(3)], 0);
+  pass(seconds(1));
+  EXPECT_EQ(a.lost[NodeId(3)], 1);
+  EXPECT_EQ(a.reached[NodeId(3)], 2);
+  EXPECT_TRUE(next.refusals.empty());
+  next.send(NodeId(1), 8);
+  settle();
+  EXPECT_THAT(a.rounds, ElementsAre(std::pair(NodeId(3), 8)));
+}
+
+// A restart: the kernel closes the connections of the process that has ended.
+TEST_F(TwinsTest, NewcomerIsAdmittedWhenTheFirstIsGone) {
+  TestNode& a = process(1, 10);
+  TestNode& first = process(3, 30);
+  introduce();
+  settle();
+  dead_.insert(&first);
+  TestNode& next = process(3, 31);
+  dial_node_1(next);
+  for (auto& [channel, end] : std::map(ends_)) {
+    if (end.first == &a && ends_.contains(end.second.get()) &&
+        ends_.at(end.second.get()).first == &first) {
+      a.peers->broken(end.second, "reset", now_);
+    }
+  }
+  settle();
+  EXPECT_EQ(a.reached[NodeId(3)], 2) << "at once";
+  EXPECT_TRUE(next.refusals.empty());
+}
+
+// After a pause of the process that probes, the answer may wait behind the timer.
+TEST_F(TwinsTest, LateProbeIsRepeated) {
+  TestNode& a = process(1, 10);
+  process(3, 30);
+  introduce();
+  settle();
+  TestNode& copy = process(3, 31);
+  is_clogged_ = true;
+  ChannelPtr held = a.peers->accepted("10.0.0.9:4000", now_);
+  wire::Hello hello = copy.hello;
+  hello.to = NodeId(1);
+  std::string stream(wire::kPeerMagic);
+  wire::append_hello(stream, hello);
+  std::memcpy(held->read_space().data(), stream.data(), stream.size());
+  a.peers->received(held, stream.size(), now_);
+  EXPECT_EQ(held->phase(), Channel::Phase::kHeld);
+  now_ += seconds(60);
+  a.peers->advance(now_);
+  EXPECT_EQ(a.lost[NodeId(3)], 0);
+  is_clogged_ = false;
+  settle();
+  EXPECT_TRUE(held->is_closing()) << "the first one has answered";
+  EXPECT_EQ(a.lost[NodeId(3)], 0);
+}
+
+// Builds that do not say an incarnation answer no probe.
+TEST_F(TwinsTest, OldBuildIsReplacedAtOnce) {
+  for (const bool first_is_old : {true, false}) {
+    SCOPED_TRACE(first_is_old);
+    TestNode& a = process(1, 10);
+    process(3, first_is_old ? 0 : 30);
+    introduce();
+    settle();
+    TestNode& next = process(3, first_is_old ? 31 : 0);
+    dial_node_1(next);
+    EXPECT_EQ(a.reached[NodeId(3)], 2);
+    EXPECT_TRUE(next.refusals.empty());
+    nodes_.clear();
+    ends_.clear();
+  }
+}
 
 TEST_F(PeersTest, EverybodyReachesEverybody) {
   for (uint64_t id : {1, 2, 3}) add(id);

@@ -468,6 +468,8 @@ TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
   const size_t without_levels = encode(hello).size() - kFrameHeaderBytes;
   hello.feature_level_max = 5;
   hello.feature_level = 4;
+  const size_t without_incarnation = encode(hello).size() - kFrameHeaderBytes;
+  hello.incarnation = 0x1122334455667788;
   std::string bytes = encode(hello);
   std::string body = bytes.substr(kFrameHeaderBytes);
   std::string later = with_body(bytes, body + "later fields");
@@ -481,9 +483,12 @@ TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
   EXPECT_EQ(std::get<Hello>(*back).skipped_entries, hello.skipped_entries);
   EXPECT_EQ(std::get<Hello>(*back).feature_level_max, 5u);
   EXPECT_EQ(std::get<Hello>(*back).feature_level, 4u);
+  EXPECT_EQ(std::get<Hello>(*back).incarnation, hello.incarnation);
   for (size_t length = 0; length < body.size(); length++) {
-    if (length == without_addresses || length == without_history || length == without_levels)
+    if (length == without_addresses || length == without_history || length == without_levels ||
+        length == without_incarnation) {
       continue;  // a hello may omit them
+    }
     std::string cut = with_body(bytes, body.substr(0, length));
     header = decode_frame_header(as_bytes(cut));
     ASSERT_TRUE(header);
@@ -502,6 +507,19 @@ TEST(Handshake, HelloOfFirstLevelHasNoLevelFields) {
   auto back = decode_handshake(*header, as_bytes(bytes).subspan(kFrameHeaderBytes));
   ASSERT_TRUE(back);
   EXPECT_EQ(std::get<Hello>(*back).feature_level_max, raft::kFirstFeatureLevel);
+}
+
+TEST(Handshake, ProbeComesBackAsItWas) {
+  for (bool is_answer : {false, true}) {
+    std::string bytes;
+    append_probe(bytes, {is_answer, 77});
+    auto header = decode_frame_header(as_bytes(bytes));
+    ASSERT_TRUE(header);
+    auto back = decode_handshake(*header, as_bytes(bytes).subspan(kFrameHeaderBytes));
+    ASSERT_TRUE(back);
+    EXPECT_EQ(std::get<Probe>(*back).is_answer, is_answer);
+    EXPECT_EQ(std::get<Probe>(*back).number, 77u);
+  }
 }
 
 TEST(Handshake, HelloWithLevelsAloneComesBack) {
