@@ -23,8 +23,8 @@ constexpr std::array kRoutes = {
           .guard = kForAll,
           .share = Share::kNone,
           .handler = handle_readyz,
-          .help = "200 when the node can serve: it knows a leader, has applied what was committed "
-                  "when it started, and the replicas are not known to [differ without a "
+          .help = "200 when the node can serve: it has applied a read index that a quorum "
+                  "confirmed a moment ago, and the replicas are not known to [differ without a "
                   "majority](#divergence)"},
     Route{.path = "/leaderz",
           .verbs = Verbs::kGet,

@@ -23,6 +23,7 @@
 #include "app/systemd.h"
 #include "base/exit_code.h"
 #include "base/log.h"
+#include "base/loop_scope.h"
 #include "base/random.h"
 #include "base/thread.h"
 #include "client/client_port.h"
@@ -848,6 +849,7 @@ void Daemon::Impl::loop() {
     if (bootstrap_) turn_bootstrap();
     Now clocks = read_clocks();
     if (node_) {
+      LoopScope loop;
       node_->turn(clocks);
       follow_members();
     }

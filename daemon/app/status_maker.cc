@@ -9,6 +9,18 @@
 
 namespace connectd::app {
 
+namespace {
+
+std::string not_up_to_date(std::optional<Time> fresh, const node::StatusSnapshot& status) {
+  const std::string applied =
+      fmt::format("{} of {} committed entries applied", status.applied_index, status.commit_index);
+  if (!fresh) return fmt::format("catching up: {}, and no question to a quorum answered", applied);
+  return fmt::format("catching up: {}; last up to date {} s ago", applied,
+                     (status.made - *fresh) / std::chrono::seconds(1));
+}
+
+}  // namespace
+
 StatusMaker::StatusMaker(const config::Config& config, const plugin::Plugin& plugin)
     : config_(config), plugin_(plugin), started_wall_ns_(read_clocks().wall_ns) {}
 
@@ -73,10 +85,9 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
         {peer.id, peer.active, state, peer.match,
          core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
-  // Once it has applied what was committed when it first knew a leader, its state is worth asking
-  // for.
-  if (core.leader() && !catch_up_to_) catch_up_to_ = core.commit_index();
-  if (catch_up_to_ && node.applied_index() >= catch_up_to_) caught_up_ = true;
+  const std::optional<Time> fresh = node.holder().fresh_since(node.applied_index());
+  const Duration limit = up_to_date_ ? node::ReadyCheck::kUnready : node::ReadyCheck::kReady;
+  up_to_date_ = core.leader() && fresh && status->made - *fresh <= limit;
   const node::DiskWatch& disks = node.disks();
   status->disk_state = disks.is_stalled()   ? "stalled"
                        : node.log_is_full() ? "no room"
@@ -85,14 +96,13 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->disk_free_bytes = disks.free_bytes().value_or(0);
   status->writes_stopped = disks.writes_stopped();
   status->divergence = node.divergence();
-  status->ready = core.leader() && caught_up_ && !stopping && status->divergence.empty();
+  status->ready = up_to_date_ && !stopping && status->divergence.empty();
   if (stopping) {
     status->reason = "stopping";
   } else if (!core.leader()) {
     status->reason = "no known leader";
-  } else if (!caught_up_) {
-    status->reason =
-        fmt::format("catching up: {} of {} entries applied", node.applied_index(), catch_up_to_);
+  } else if (!up_to_date_) {
+    status->reason = not_up_to_date(fresh, *status);
   } else {
     status->reason = status->divergence;
   }

@@ -30,8 +30,7 @@ class StatusMaker final {
   const config::Config& config_;
   const plugin::Plugin& plugin_;
   const int64_t started_wall_ns_;
-  Index catch_up_to_;  // committed when a leader was first known
-  bool caught_up_ = false;
+  bool up_to_date_ = false;  // as far as the last status knew
 };
 
 // For SIGUSR2: everything that a developer asks first: the status, and what it does not have.

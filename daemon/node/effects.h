@@ -27,6 +27,10 @@ struct Effects {
   // A decision outside a turn requires a turn.
   bool wake = false;
 
+  // What may be the last reference to a state is given up where its end may take long.
+  void retire(std::shared_ptr<plugin::Instance> instance) {
+    if (instance != nullptr) tasks.push_back(jobs::Retire{std::move(instance)});
+  }
   void send(NodeId to, wire::PeerMessage message) { messages.emplace_back(to, std::move(message)); }
 };
 

@@ -67,8 +67,11 @@ struct ReceiveChunk {
 struct DropPartial {  // what came of a snapshot that is not needed any more
   Index covered;      // ... because everything up to here is on this node
 };
+struct Retire {  // a state whose place another one took
+  std::shared_ptr<plugin::Instance> instance;
+};
 using WorkerTask = std::variant<Load, Compact, PrepareSegment, CheckSpace, OpenSource, ReadChunk,
-                                TakeOffer, ReceiveChunk, DropPartial>;
+                                TakeOffer, ReceiveChunk, DropPartial, Retire>;
 
 // ---- from the worker
 struct Compacted {

@@ -154,7 +154,7 @@ bool Node::reply() {
             [&](SnapshotFailed& failed) { snapshots_->failed(failed, now_.time); },
             [&](ApplyResults::Captured& captured) { on_captured(std::move(captured.task)); },
             [&](ApplyResults::Replaced& replaced) {
-              classifier_->replace(std::move(replaced.instance));
+              out.retire(classifier_->replace(std::move(replaced.instance)));
               const auto* session = replaced.sessions.find(holder_->session());
               holder_->state_replaced(session == nullptr ? std::optional<Sequence>()
                                                          : session->last);
@@ -168,7 +168,7 @@ bool Node::reply() {
   }
   carry_out(out);
   digest_ = results->digest;
-  ticks_.set_deadline(results->next_deadline_ns);
+  ticks_.set_deadline(results->next_deadline_ns, results->stamp_ns);
   if (!results->applied) return true;
   applied_ = results->applied;
   divergence_->applied(applied_, results->digests, hashed);
@@ -394,7 +394,6 @@ void Node::take_worker_results() {
   }
 }
 
-// It is durable, and of this cluster.
 void Node::on_restored(Worker::Restored& restored) {
   Effects out;
   if (restored.file.mark.index > handed_) {
@@ -403,6 +402,7 @@ void Node::on_restored(Worker::Restored& restored) {
     carry_out(out);
   }
   snapshots_->on_restored(restored.from, restored.file, snapshot_view(), out);
+  out.retire(std::move(restored.state.instance));  // if it was not installed
   carry_out(out);
 }
 

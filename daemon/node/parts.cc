@@ -39,6 +39,7 @@ Divergence::Options divergence_options(const NodeOptions& options, const plugin:
 
 HolderLimits holder_limits(const NodeOptions& options, const Genesis& genesis) {
   HolderLimits limits = options.holder;
+  limits.checks_ready = true;
   limits.max_request = genesis.max_request;
   return limits;
 }

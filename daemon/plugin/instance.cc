@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/loop_scope.h"
 #include "plugin/call.h"
 
 namespace connectd::plugin {
@@ -239,6 +240,7 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, Options options, std::s
 
 Instance::~Instance() {
   if (!created_) return;
+  check_off_loop("a plugin's destroy");
   CallScope call(plugin_->name(), plugin_->version(), "destroy");
   plugin_->table().destroy(self_);
 }

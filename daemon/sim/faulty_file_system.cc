@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/loop_scope.h"
 #include "base/mutex.h"
 
 namespace connectd::sim {
@@ -124,6 +125,7 @@ struct FaultyFileSystem::State {
   }
   // 0, or the error this call has to give.
   int count(FileCall call) {
+    check_off_loop("a disk call");
     const auto i = static_cast<size_t>(call);
     ++calls[i];
     const bool is_change = call != FileCall::kRead && call != FileCall::kList;

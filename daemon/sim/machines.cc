@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/loop_scope.h"
 #include "sim/describe.h"
 #include "sim/simulation_impl.h"
 #include "wire/handshake.h"
@@ -320,7 +321,10 @@ void Simulation::Impl::schedule_turn(Process& p, Time time) {
 
 void Simulation::Impl::turn(Process& p) {
   timeline_.note('T', p.id.value());
-  p.node->turn(p.clock.now(now()));
+  {
+    LoopScope loop;
+    p.node->turn(p.clock.now(now()));
+  }
   after_step(p);
   if (!stands(p)) return;
   follow_members(p);
@@ -520,6 +524,7 @@ void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message)
 void Simulation::Impl::deliver(Process& p, NodeId from, wire::PeerMessage message) {
   if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, p.id, describe(message));
   p.node->set_now(p.clock.now(now()));
+  LoopScope loop;
   p.node->on_message(from, std::move(message));
   schedule_turn(p, now());
 }

@@ -12,6 +12,7 @@
 #include <set>
 #include <utility>
 
+#include "base/loop_scope.h"
 #include "base/mutex.h"
 
 namespace connectd::storage {
@@ -25,12 +26,23 @@ tl::unexpected<Error> io_failure(const char* what, const std::string& path, int 
                  fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
 }
 
+// In debug builds: the loop must not wait for a disk.
+void disk_call() {
+#ifdef CONNECTD_CHECK_THREADS
+  check_off_loop("a disk call");
+#endif
+}
+
 class RealFile final : public File {
  public:
   RealFile(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
-  ~RealFile() override { close(descriptor_); }
+  ~RealFile() override {
+    disk_call();
+    close(descriptor_);
+  }
 
   Result<size_t> read_at(uint64_t offset, std::span<uint8_t> to) const override {
+    disk_call();
     size_t done = 0;
     while (done < to.size()) {
       ssize_t n =
@@ -44,6 +56,7 @@ class RealFile final : public File {
   }
 
   Result<void> write_at(uint64_t offset, ByteView bytes) override {
+    disk_call();
     while (!bytes.empty()) {
       ssize_t n = pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
@@ -55,6 +68,7 @@ class RealFile final : public File {
   }
 
   Result<void> fill_zeros(uint64_t offset, uint64_t bytes) override {
+    disk_call();
     const std::vector<uint8_t> zeros(std::min<uint64_t>(bytes, kZeroBlockBytes));
     while (bytes > 0) {
       uint64_t part = std::min<uint64_t>(bytes, zeros.size());
@@ -66,6 +80,7 @@ class RealFile final : public File {
   }
 
   Result<void> sync() override {
+    disk_call();
     while (fdatasync(descriptor_) != 0) {
       if (errno != EINTR) return io_failure("sync", path_, errno, ErrorKind::kSyncFailed);
     }
@@ -86,6 +101,7 @@ class RealFile final : public File {
 class RealFileSystem final : public FileSystem {
  public:
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    disk_call();
     int flags = O_CLOEXEC;
     if (mode == OpenMode::kRead) flags |= O_RDONLY;
     if (mode == OpenMode::kWrite) flags |= O_RDWR;
@@ -98,6 +114,7 @@ class RealFileSystem final : public FileSystem {
   }
 
   Result<void> rename(const std::string& from, const std::string& to) override {
+    disk_call();
     if (::rename(from.c_str(), to.c_str()) != 0) {
       return io_failure("rename", from + " to " + to, errno);
     }
@@ -105,11 +122,13 @@ class RealFileSystem final : public FileSystem {
   }
 
   Result<void> remove(const std::string& path) override {
+    disk_call();
     if (unlink(path.c_str()) != 0) return io_failure("remove", path, errno);
     return {};
   }
 
   Result<void> sync_directory(const std::string& path) override {
+    disk_call();
     int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0) return io_failure("open directory", path, errno);
     int result = 0;
@@ -142,6 +161,7 @@ class RealFileSystem final : public FileSystem {
   }
 
   Result<std::vector<std::string>> list(const std::string& path) override {
+    disk_call();
     DIR* directory = opendir(path.c_str());
     if (directory == nullptr) return io_failure("list", path, errno);
     std::vector<std::string> names;
@@ -166,6 +186,7 @@ class RealFileSystem final : public FileSystem {
   }
 
   Result<uint64_t> free_bytes(const std::string& path) override {
+    disk_call();
     struct statvfs status {};
     if (statvfs(path.c_str(), &status) != 0)
       return io_failure("read the free space of", path, errno);

@@ -634,32 +634,32 @@ Result<void> SegmentedLog::remove_segments(std::vector<uint64_t> ids, bool in_or
 Result<Index> SegmentedLog::compact(Index keep_from) {
   MutexLock one_at_a_time(maintenance_mutex_);
   std::vector<uint64_t> ids;
+  std::vector<Segment> dropped;  // closed when nobody waits for the mutex
   Index first;
   {
     MutexLock lock(mutex_);
     size_t drop = 0;
+    size_t anchor = 0;
     Index new_first = first_index_;
     while (drop + 1 < segments_.size()) {
       // The first entry after segment `drop`.
-      Index behind = durable_last_ + 1;
-      for (size_t i = 0; i < index_.size(); ++i) {
-        if (index_.at(i).segment_id > segments_[drop].id) {
-          behind = index_.at(i).index;
-          break;
-        }
-      }
+      while (anchor < index_.size() && index_.at(anchor).segment_id <= segments_[drop].id) ++anchor;
+      const Index behind = anchor < index_.size() ? index_.at(anchor).index : durable_last_ + 1;
       if (behind > keep_from) break;
       new_first = behind;
       ids.push_back(segments_[drop].id);
       ++drop;
     }
     if (drop > 0) {
-      segments_.erase(segments_.begin(), segments_.begin() + static_cast<ptrdiff_t>(drop));
+      const auto end = segments_.begin() + static_cast<ptrdiff_t>(drop);
+      dropped.assign(std::make_move_iterator(segments_.begin()), std::make_move_iterator(end));
+      segments_.erase(segments_.begin(), end);
       index_.drop_segments_below(segments_.front().id);
       first_index_ = new_first;
     }
     first = first_index_;
   }
+  dropped.clear();
   if (auto done = remove_segments(std::move(ids), true); !done) return failure(done.error());
   return first;
 }

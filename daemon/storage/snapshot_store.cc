@@ -374,7 +374,10 @@ class Store final : public SnapshotStore {
   FileSystem& files_;
   const std::string directory_;
   const SnapshotOptions options_;
+  std::vector<std::string> note_published(const SnapshotInfo& info, const std::string& temporary);
   std::atomic<uint64_t> next_temporary_{1};
+  Mutex publishing_;  // while files get their names and go; locked before mutex_
+  // The loop takes it, so nobody waits for the disk under it.
   mutable Mutex mutex_;
   std::vector<SnapshotInfo> published_ GUARDED_BY(mutex_);  // newest first
   std::optional<wire::SnapshotFile> partial_ GUARDED_BY(mutex_);
@@ -650,26 +653,35 @@ Result<void> Store::start() {
 Result<SnapshotInfo> Store::publish(const std::string& temporary, raft::SnapshotMark mark,
                                     uint64_t file_bytes) {
   SnapshotInfo info{mark, file_bytes, snapshot_name(mark)};
-  MutexLock lock(mutex_);
+  MutexLock one_at_a_time(publishing_);
   if (auto done = files_.rename(temporary, path(info.name)); !done) return failure(done.error());
   if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
+  std::vector<std::string> surplus = note_published(info, temporary);
+  if (surplus.empty()) return info;
+  for (const std::string& name : surplus) {
+    if (auto done = files_.remove(path(name)); !done) return failure(done.error());
+    MutexLock lock(mutex_);
+    std::erase_if(published_, [&](const SnapshotInfo& other) { return other.name == name; });
+  }
+  if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
+  return info;
+}
+
+// Returns the names of the files that are too many.
+std::vector<std::string> Store::note_published(const SnapshotInfo& info,
+                                               const std::string& temporary) {
+  std::vector<std::string> surplus;
+  MutexLock lock(mutex_);
   std::erase_if(published_, [&](const SnapshotInfo& other) { return other.name == info.name; });
   if (partial_ && temporary == path(partial_name(*partial_))) partial_.reset();
   auto place = std::find_if(published_.begin(), published_.end(), [&](const SnapshotInfo& other) {
-    return other.mark.index < mark.index;
+    return other.mark.index < info.mark.index;
   });
   published_.insert(place, info);
-  bool removed = false;
-  while (published_.size() > options_.keep) {
-    if (auto done = files_.remove(path(published_.back().name)); !done)
-      return failure(done.error());
-    published_.pop_back();
-    removed = true;
+  for (size_t i = published_.size(); i > options_.keep; --i) {
+    surplus.push_back(published_[i - 1].name);
   }
-  if (removed) {
-    if (auto done = files_.sync_directory(directory_); !done) return failure(done.error());
-  }
-  return info;
+  return surplus;
 }
 
 Result<std::unique_ptr<SnapshotWriter>> Store::begin(raft::SnapshotMark mark, ByteView metadata) {

@@ -2,31 +2,60 @@
 // deadline. Without a deadline, an idle cluster writes nothing.
 //
 // The deadline is in log time, which follows the clocks of a quorum; the leader checks it against
-// its own clock. A tick that is too early has no effect and is repeated. Owner: the loop thread.
+// its own clock. A tick that is too early has no effect and is repeated. A plugin whose deadline
+// stays in the past, whatever the ticks, would make an idle cluster write for ever: its ticks
+// become rare, and the log says so, until the deadline changes. Owner: the loop thread.
 #pragma once
 
 #include <cstdint>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 namespace connectd::node {
 
 class Ticks final {
  public:
   static constexpr Duration kInterval = std::chrono::milliseconds(100);
+  static constexpr Duration kRareInterval = std::chrono::seconds(10);
+  // Ticks in a row that leave the deadline as it was and in the past; or that only change it.
+  static constexpr int kIdleTicks = 20;
+  static constexpr int kOverdueTicks = 600;
 
-  // The plugin's deadline after the last applied entry; INT64_MAX: no tick.
-  void set_deadline(int64_t log_time_ns) { deadline_ns_ = log_time_ns; }
+  // After the last applied entry: the plugin's deadline (INT64_MAX: no tick), and log time.
+  void set_deadline(int64_t deadline_ns, int64_t log_time_ns) {
+    if (deadline_ns > log_time_ns) idle_ = overdue_ = 0;
+    if (deadline_ns != deadline_ns_) idle_ = 0;
+    deadline_ns_ = deadline_ns;
+    log_time_ns_ = log_time_ns;
+  }
   // Periodically, on a leader that may propose: true if a tick is due. The caller must then propose
   // it.
   bool take_due(const Now& now) {
-    if (deadline_ns_ > now.wall_ns || now.time - last_ < kInterval) return false;
+    if (deadline_ns_ > now.wall_ns || now.time - last_ < interval()) return false;
     last_ = now.time;
+    if (deadline_ns_ <= log_time_ns_) {
+      ++idle_;
+      ++overdue_;
+      if (idle_ == kIdleTicks || (overdue_ == kOverdueTicks && idle_ < kIdleTicks)) {
+        LOG_WARNING("apply",
+                    "the plugin's next_deadline stays in the past after {} ticks, deadline_ns={}: "
+                    "until that changes there is a tick every {} s only",
+                    overdue_, deadline_ns_, kRareInterval / std::chrono::seconds(1));
+      }
+    }
     return true;
   }
 
  private:
+  Duration interval() const {
+    return idle_ >= kIdleTicks || overdue_ >= kOverdueTicks ? kRareInterval : kInterval;
+  }
+
   int64_t deadline_ns_ = INT64_MAX;
+  int64_t log_time_ns_ = 0;
+  int idle_ = 0;     // ticks since the deadline changed, all of them due
+  int overdue_ = 0;  // ticks since the deadline was in the future
   Time last_;
 };
 

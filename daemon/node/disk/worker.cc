@@ -103,6 +103,7 @@ void Worker::work(Task& task) {
             LOG_INFO("snapshot", "transfer superseded index={}; partial file removed",
                      part->mark.index);
           },
+          [&](jobs::Retire& retire) { retire.instance.reset(); },
       },
       task);
 }

@@ -33,7 +33,10 @@ class PluginClassifier final : public Classifier {
       : instance_(std::move(instance)) {}
 
   // A snapshot took the state's place: between two turns, so that no call is in progress.
-  void replace(std::shared_ptr<plugin::Instance> instance) { instance_ = std::move(instance); }
+  // Returns the old one: its end may take long.
+  std::shared_ptr<plugin::Instance> replace(std::shared_ptr<plugin::Instance> instance) {
+    return std::exchange(instance_, std::move(instance));
+  }
 
   Classified classify(ByteView request) override {
     Classified classified;

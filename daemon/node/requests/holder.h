@@ -74,6 +74,10 @@ class Holder final {
   // While the text is not empty, new writes and those not yet forwarded get PLUGIN with it: the
   // replicas have diverged (node/divergence/divergence.h).
   void refuse_writes(const std::string& why);
+  // A state up to `applied` has every write that was acknowledged before this; none: not known.
+  std::optional<Time> fresh_since(Index applied) const {
+    return reads_.ready_check().fresh_since(applied);
+  }
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }
   bool has_session() const { return writes_.has_session(); }

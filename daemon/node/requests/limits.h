@@ -20,6 +20,8 @@ struct HolderLimits {
   // Numbered writes of which none was applied for this long: one was lost on the way and holds up
   // all after it. A new session settles them.
   Duration stuck_timeout = std::chrono::seconds(1);
+  // Asks for a read index once a second, whether or not clients read: for /readyz.
+  bool checks_ready = false;
 };
 // What a held request costs beside its bytes.
 inline constexpr size_t kRequestOverhead = 256;

@@ -60,6 +60,10 @@ void Reads::ask(bool has_leader, Time now, Outgoing& out) {
   }
   for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now);
   if (!has_leader) return;
+  if (limits_.checks_ready && ready_check_.is_due(now)) {
+    ready_check_.asked(next_context_, now);
+    out.questions.push_back({next_context_++, false});
+  }
   // Lease reads first: the answer to a later round is valid for them, too.
   if (!new_lease_reads_.empty()) ask_for(std::exchange(new_lease_reads_, {}), true, now, out);
   if (!new_reads_.empty()) ask_for(std::exchange(new_reads_, {}), false, now, out);
@@ -78,6 +82,7 @@ void Reads::ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Outgoing&
 }
 
 void Reads::read_index(uint64_t context, Index index) {
+  ready_check_.answered(context, index);
   auto found = batches_.find(context);
   if (found == batches_.end()) return;  // answered twice, or expired
   // An index that may come from a lease depends on clocks. It answers lease reads only: neither the
@@ -103,6 +108,7 @@ void Reads::read_index(uint64_t context, Index index) {
 }
 
 void Reads::read_dropped(uint64_t context, Time now) {
+  ready_check_.dropped(context, now, limits_.retry_interval);
   auto found = batches_.find(context);
   if (found == batches_.end()) return;
   // Repeated at the next turn with a leader, after a short pause.

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/types.h"
 #include "node/requests/limits.h"
+#include "node/requests/ready_check.h"
 #include "node/requests/request.h"
 
 namespace connectd::node {
@@ -32,6 +33,8 @@ class Reads final {
   void add(ReadTask task, bool local);
   void read_index(uint64_t context, Index index);
   void read_dropped(uint64_t context, Time now);
+
+  const ReadyCheck& ready_check() const { return ready_check_; }
 
   // ---- the turn
   void ask(bool has_leader, Time now, Outgoing& out);
@@ -68,6 +71,8 @@ class Reads final {
   std::map<uint64_t, Batch> batches_;                     // by context: index requested
   std::map<Index, std::vector<ReadTask>> indexed_reads_;  // wait for this index
   uint64_t next_context_ = 1;
+
+  ReadyCheck ready_check_;
 
   std::vector<ReadTask> stale_reads_;  // wait for their bounds
   bool look_at_stale_reads_ = false;   // there are new ones, or the state changed

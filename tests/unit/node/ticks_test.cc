@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 namespace connectd::node {
 namespace {
 
@@ -9,13 +11,46 @@ TEST(Ticks, DueAtTheDeadlineAndNotTooOften) {
   Ticks ticks;
   Now now{Time(std::chrono::seconds(100)), 1000};
   EXPECT_FALSE(ticks.take_due(now)) << "nobody waits";
-  ticks.set_deadline(1001);
+  ticks.set_deadline(1001, 900);
   EXPECT_FALSE(ticks.take_due(now));
   now.wall_ns = 1001;
   EXPECT_TRUE(ticks.take_due(now));
   EXPECT_FALSE(ticks.take_due(now)) << "it is on its way";
   now.time += Ticks::kInterval;
   EXPECT_TRUE(ticks.take_due(now)) << "it came too early by log time, and is repeated";
+}
+
+// How many ticks `seconds` bring when each is applied at once and leaves the deadline as it tells.
+int ticks_in(Ticks& ticks, Now& now, int seconds, const std::function<int64_t(int64_t)>& deadline) {
+  int count = 0;
+  ticks.set_deadline(deadline(now.wall_ns), now.wall_ns);
+  for (const Time end = now.time + std::chrono::seconds(seconds); now.time < end;) {
+    now.time += std::chrono::milliseconds(50);
+    now.wall_ns += 50'000'000;
+    if (!ticks.take_due(now)) continue;
+    ++count;
+    ticks.set_deadline(deadline(now.wall_ns), now.wall_ns);
+  }
+  return count;
+}
+
+TEST(Ticks, DeadlineThatStaysInThePastIsLimited) {
+  Ticks ticks;
+  Now now{Time(std::chrono::seconds(100)), 1'000'000'000'000};
+  ::testing::internal::CaptureStderr();
+  EXPECT_LE(ticks_in(ticks, now, 120, [](int64_t) { return 1; }), Ticks::kIdleTicks + 13);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("stays in the past after 20 ticks"),
+            std::string::npos);
+  // Another deadline, and all is as before.
+  EXPECT_GE(ticks_in(ticks, now, 20, [](int64_t log_time) { return log_time + 100'000'000; }), 90);
+}
+
+TEST(Ticks, DeadlinesThatAdvanceAreNotLimitedSoon) {
+  Ticks ticks;
+  Now now{Time(std::chrono::seconds(100)), 1'000'000'000'000};
+  int64_t work = 1;
+  EXPECT_GE(ticks_in(ticks, now, 50, [&](int64_t) { return ++work; }), 450);
+  EXPECT_LE(ticks_in(ticks, now, 100, [](int64_t log_time) { return log_time - 1; }), 250);
 }
 
 }  // namespace

@@ -6,6 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <thread>
 
 #include "base/random.h"
 #include "sim/faulty_file_system.h"
@@ -473,6 +478,72 @@ TEST(SnapshotStoreTest, InspectionSaysWhatIsInIt) {
   EXPECT_EQ(content->stream_bytes, 600'000u);
   EXPECT_EQ(content->chunks, 3u);
   EXPECT_EQ(content->writer.rfind("connectd ", 0), 0u);
+}
+
+// Another disk, whose calls that change a directory do something first.
+class InterruptedFiles final : public FileSystem {
+ public:
+  explicit InterruptedFiles(FileSystem& files) : files_(files) {}
+  std::function<void()> before = [] {};
+
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    return files_.open(path, mode);
+  }
+  Result<void> rename(const std::string& from, const std::string& to) override {
+    before();
+    return files_.rename(from, to);
+  }
+  Result<void> remove(const std::string& path) override {
+    before();
+    return files_.remove(path);
+  }
+  Result<void> sync_directory(const std::string& path) override {
+    before();
+    return files_.sync_directory(path);
+  }
+  Result<void> make_directory(const std::string& path) override {
+    return files_.make_directory(path);
+  }
+  Result<std::vector<std::string>> list(const std::string& path) override {
+    return files_.list(path);
+  }
+  Result<bool> exists(const std::string& path) override { return files_.exists(path); }
+  Result<uint64_t> free_bytes(const std::string& path) override { return files_.free_bytes(path); }
+  Result<std::unique_ptr<FileLock>> lock(const std::string& path) override {
+    return files_.lock(path);
+  }
+
+ private:
+  FileSystem& files_;
+};
+
+// The loop asks the store while the disk is slow.
+TEST(SnapshotStore, NobodyWaitsForTheDiskOfAnother) {
+  FaultyFileSystem disk(1);
+  InterruptedFiles files(disk);
+  auto store = open_store(files, {.keep = 1});
+  ASSERT_NE(store, nullptr);
+  ASSERT_TRUE(take(*store, 10, "m", make_stream(1000, 1)));
+  int calls = 0;
+  int waits = 0;
+  std::vector<std::thread> askers;
+  files.before = [&] {
+    ++calls;
+    auto asked = std::make_shared<std::promise<void>>();
+    std::future<void> answered = asked->get_future();
+    askers.emplace_back([asked, store = store.get()] {
+      (void)store->list();
+      (void)store->partial();
+      asked->set_value();
+    });
+    waits += answered.wait_for(std::chrono::seconds(2)) != std::future_status::ready;
+  };
+  auto taken = take(*store, 20, "m", make_stream(1000, 1));
+  for (std::thread& asker : askers) asker.join();
+  ASSERT_TRUE(taken) << taken.error().text;
+  EXPECT_EQ(store->list().size(), 1u);
+  EXPECT_GE(calls, 4);
+  EXPECT_EQ(waits, 0);
 }
 
 }  // namespace

@@ -1,0 +1,64 @@
+// Whether this node is up to date, for /readyz: once a second it asks for a read index that a round
+// of the leader confirms, whether or not clients read. A state that has reached the index of a
+// question has every write that was acknowledged before that question. A node that is behind, that
+// applies nothing, or whose leader is not confirmed by a quorum does not get so far.
+//
+// Pure. Owner: the loop thread, as part of Reads.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "base/clock.h"
+#include "base/types.h"
+
+namespace connectd::node {
+
+class ReadyCheck final {
+ public:
+  static constexpr Duration kInterval = std::chrono::seconds(1);
+  static constexpr Duration kReady = std::chrono::seconds(2);
+  static constexpr Duration kUnready = std::chrono::seconds(5);
+
+  bool is_due(Time now) const { return !asked_ || now - *asked_ >= kInterval; }
+  void asked(uint64_t context, Time now) {
+    asked_ = now;
+    questions_.push_back({context, now, std::nullopt});
+    if (questions_.size() > kMaxQuestions) questions_.pop_front();
+  }
+  void answered(uint64_t context, Index index) {
+    for (Question& question : questions_) {
+      if (question.context == context) question.index = index;
+    }
+  }
+  // Nobody could answer: asked again `retry` from now.
+  void dropped(uint64_t context, Time now, Duration retry) {
+    if (!questions_.empty() && questions_.back().context == context) {
+      asked_ = now - kInterval + retry;
+    }
+  }
+
+  // The state after `applied` has every write that was acknowledged before this; none: not known.
+  std::optional<Time> fresh_since(Index applied) const {
+    std::optional<Time> since;
+    for (const Question& question : questions_) {
+      if (question.index && *question.index <= applied) since = question.asked;
+    }
+    return since;
+  }
+
+ private:
+  struct Question {
+    uint64_t context = 0;
+    Time asked;
+    std::optional<Index> index;
+  };
+  // More than are asked until a node without an answer is unready.
+  static constexpr size_t kMaxQuestions = 16;
+
+  std::optional<Time> asked_;
+  std::deque<Question> questions_;
+};
+
+}  // namespace connectd::node

@@ -1,0 +1,51 @@
+// Whether a node is up to date, by read indexes of its own.
+#include "node/requests/ready_check.h"
+
+#include <gtest/gtest.h>
+
+namespace connectd::node {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+Time at(int64_t ms) { return Time(milliseconds(ms)); }
+
+TEST(ReadyCheck, AppliedAnswerTellsHowFreshTheStateIs) {
+  ReadyCheck check;
+  EXPECT_TRUE(check.is_due(at(0)));
+  check.asked(7, at(0));
+  EXPECT_FALSE(check.is_due(at(999)));
+  EXPECT_EQ(check.fresh_since(Index(100)), std::nullopt) << "not answered";
+  check.answered(7, Index(10));
+  EXPECT_EQ(check.fresh_since(Index(9)), std::nullopt) << "not applied";
+  EXPECT_EQ(check.fresh_since(Index(10)), at(0));
+  EXPECT_TRUE(check.is_due(at(1000)));
+}
+
+TEST(ReadyCheck, NodeThatFallsBehindGetsOlder) {
+  ReadyCheck check;
+  for (int second = 0; second < 40; ++second) {
+    const auto context = static_cast<uint64_t>(second);
+    check.asked(context, at(1000 * second));
+    check.answered(context, Index(100 * context));
+  }
+  EXPECT_EQ(check.fresh_since(Index(3650)), at(36'000));
+  EXPECT_EQ(check.fresh_since(Index(100)), std::nullopt);
+}
+
+TEST(ReadyCheck, DroppedQuestionIsAskedAgainSoon) {
+  ReadyCheck check;
+  check.asked(1, at(0));
+  check.dropped(1, at(10), milliseconds(50));
+  EXPECT_FALSE(check.is_due(at(59)));
+  EXPECT_TRUE(check.is_due(at(60)));
+  check.asked(2, at(60));
+  check.dropped(1, at(61), milliseconds(50));  // an old one
+  EXPECT_FALSE(check.is_due(at(200)));
+  check.answered(9, Index(1));  // a client's
+  EXPECT_EQ(check.fresh_since(Index(5)), std::nullopt);
+}
+
+}  // namespace
+}  // namespace connectd::node
