@@ -187,6 +187,7 @@ void Node::read() {
 // ---- what arrives
 
 void Node::on_message(NodeId from, wire::PeerMessage message) {
+  if (!membership_->counts(from, message)) return;
   Effects out;
   std::visit(
       Overloaded{

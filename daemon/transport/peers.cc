@@ -140,6 +140,13 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
     // The handler may have taken the peer off the list, or stopped us.
     if (is_stopped_ || find(hello.node_id) != peer) return close(channel);
   }
+  if (peer->is_out_up && peer->out_hello.disk_id != hello.disk_id) {
+    // Two processes with one id, before and after a replacement. What is heard and what is sent
+    // must be of one of them.
+    drop_out(*peer);
+    tell_lost(peer);
+    if (is_stopped_ || find(hello.node_id) != peer) return close(channel);
+  }
   channel->set_peer(peer->id);
   peer->in = channel;
   peer->in_hello = hello;
@@ -179,6 +186,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
     return dial_later(*peer, options_.reconnect_max, now);
   }
   if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
+  if (peer->in && peer->in_hello.disk_id != hello.disk_id) drop_in(*peer);
   channel->set_phase(Phase::kRefusalOnly);
   channel->set_deadline(Time::max());
   peer->is_out_up = true;
@@ -192,11 +200,13 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
 
 // ---- two processes of one node
 
-// Whether a connection to another process of this node stands. Builds without incarnations cannot
-// be probed: their newest connection counts.
+// Whether a connection to another process of this node stands, on the same disk or a copy of it.
+// Builds without incarnations cannot be probed, and another disk is that of a replacement: then the
+// newest connection counts.
 bool Peers::has_other_process(const Peer& peer, const wire::Hello& hello) const {
   const auto differs = [&](const wire::Hello& stands) {
-    return stands.incarnation != 0 && stands.incarnation != hello.incarnation;
+    return stands.incarnation != 0 && stands.incarnation != hello.incarnation &&
+           stands.disk_id == hello.disk_id;
   };
   if (hello.incarnation == 0) return false;
   return (peer.in && differs(peer.in_hello)) || (peer.is_out_up && differs(peer.out_hello));
@@ -315,18 +325,24 @@ void Peers::recheck_peers(Time now) {
   for (const PeerPtr& peer : all) {
     // The handler may take peers off the list, or stop us.
     if (is_stopped_ || find(peer->id) != peer) continue;
-    // Who has dialled us and has not been reached is judged when it dials again.
-    const bool is_known = peer->is_out_up;
-    if (!is_known && !peer->in) continue;
-    if (is_known && !wire::check_hello(hello_to(peer->id), peer->out_hello)) continue;
-    drop_in(*peer);
-    if (is_known) {
-      drop_out(*peer);
-      dial_later(*peer, options_.reconnect_max, now);
+    if (peer->is_out_up) {
+      drop_refused(peer, now);
+    } else if (peer->in) {
+      // Who has dialled us and has not been reached is judged when it dials again.
+      drop_in(*peer);
+      forget_if_unlisted(peer);
     }
-    tell_lost(peer);
-    forget_if_unlisted(peer);
   }
+}
+
+// Disconnects the peer if its last hello would be refused now.
+void Peers::drop_refused(const PeerPtr& peer, Time now) {
+  if (!peer->is_out_up || !judge(hello_to(peer->id), peer->out_hello)) return;
+  drop_in(*peer);
+  drop_out(*peer);
+  dial_later(*peer, options_.reconnect_max, now);
+  tell_lost(peer);
+  forget_if_unlisted(peer);
 }
 
 // ---- dialling
@@ -345,14 +361,19 @@ void Peers::set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time 
     drop_in(*peer);
     tell_lost(peer);
   }
+  std::vector<PeerPtr> listed;
   for (const auto& [id, addresses] : peers) {
     CHECK(id != options_.self) << "a node is not its own peer";
     auto& peer = peers_[id];
     if (!peer) peer = std::make_shared<Peer>(id);
+    listed.push_back(peer);
     if (peer->addresses == addresses) continue;
     peer->addresses = addresses;
     peer->next_address = 0;
     if (!peer->out) dial(*peer, now);
+  }
+  for (const PeerPtr& peer : listed) {
+    if (!is_stopped_ && find(peer->id) == peer) drop_refused(peer, now);
   }
 }
 

@@ -112,11 +112,11 @@ class Peers final : public wire::Transport {
       : options_(options), handler_(handler), hooks_(std::move(hooks)), random_(options.seed) {}
 
   // All peers, without this node, each with the addresses to try in turn. Peers that are no longer
-  // listed are disconnected; a connection is kept when addresses change.
+  // listed are disconnected, and those that are refused now; a connection is kept when addresses
+  // change.
   void set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time now);
-  // This node's hello has changed. Disconnects peers whose hello no longer fits it
-  // (wire::check_hello), and all that have dialled this node and are not reached yet; they are told
-  // why when they connect again. Membership is not asked: set_peers() sees to that.
+  // This node's hello has changed. Disconnects peers whose hello is refused now, and all that have
+  // dialled this node and are not reached yet; they are told why when they connect again.
   void recheck_peers(Time now);
   // The cluster's election timeout has changed.
   void set_probe_timeout(std::chrono::milliseconds timeout) { options_.probe_timeout = timeout; }
@@ -207,6 +207,7 @@ class Peers final : public wire::Transport {
   void close(const ChannelPtr& channel);
   void drop_out(Peer& peer);
   void drop_in(Peer& peer);
+  void drop_refused(const PeerPtr& peer, Time now);
   // To be called after the handler was told.
   void forget_if_unlisted(const PeerPtr& peer);
   void tell_reached(const PeerPtr& peer);

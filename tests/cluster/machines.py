@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import subprocess
+import time
 
 import harness
 from harness import BUILD_DIR, Skip, check, wait_until
@@ -74,6 +75,11 @@ class Machines:
         done = subprocess.run(["ip", "netns", "exec", self.space(machine), *command], capture_output=True, text=True,
                               check=False, timeout=seconds, **options)
         return done.returncode, done.stdout, done.stderr
+
+    def cut(self, one, other):
+        """No packet passes between the two any more."""
+        for here, there in ((one, other), (other, one)):
+            run("ip", "-n", self.space(here), "route", "add", "blackhole", address(there) + "/32")
 
     def connectctl(self, machine, *words, seconds=60):
         """With the node's configuration where the package puts it, in a mount namespace of the command's own."""
@@ -253,6 +259,60 @@ def test_a_proxy_on_the_machine(context):
         finally:
             proxy.terminate()
             proxy.wait(10)
+
+
+def test_given_up_disk_is_no_second_voter(context):
+    """Node 3 is replaced on machine 4, without its old process being stopped; node 2 hears of the new one, but can
+    reach only the old one. When node 2 is cut off from node 1, it must not win an election with the old one's vote:
+    node 1 leads with the new one, and there would be two histories."""
+    cluster = context.cluster("counter")
+    with machines_of(cluster, further=[4]) as machines:
+        cluster.start()
+        if cluster.leader() != 1:
+            good(machines.connectctl(2, "leader", "transfer", "--to", "1"), "leader transfer")
+            wait_until(lambda: cluster.leader() == 1, "node 1 leads")
+        new = harness.Node(3, cluster.directory)
+        new.config_path, new.data_dir, new.log_path = (path + ".new" for path in (new.config_path, new.data_dir,
+                                                                                  new.log_path))
+        new.host, new.wrap = address(4), ["ip", "netns", "exec", machines.space(4)]
+        new.peer_port, new.client_port, new.http_port = PEER, CLIENT, HTTP
+        members = [cluster.nodes[1].member(), cluster.nodes[2].member(), new.member()]
+        with open(new.config_path, "w", encoding="utf-8") as file:
+            file.write(harness.to_yaml(cluster.config(new, cluster={"members": members})) + "\n")
+        machines.cut(1, 3)
+        machines.cut(2, 4)
+        wait_until(lambda: not next(peer for peer in cluster.status(1)["peers"] if peer["id"] == 3)["active"],
+                   "node 1 has lost node 3")
+
+        def third(status, voter):
+            return status is not None and any(member["id"] == 3 and member["voter"] is voter and
+                                              (bool(member["disk"]) or not voter) for member in status["members"])
+        where = [f"--{name}={address(4)}:{port}" for name, port in (("peer", PEER), ("client", CLIENT), ("http", HTTP))]
+
+        def replaced():
+            machines.connectctl(1, "--timeout", "2s", "member", "replace", "3", *where)
+            return third(cluster.status(1), False)
+        wait_until(replaced, "node 3 votes no more")
+        with open(new.log_path, "ab") as log:
+            process = subprocess.Popen([*new.wrap, harness.CONNECTD, "--config", new.config_path],
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: all(third(cluster.status(node_id), True) for node_id in (1, 2)),
+                       "nodes 1 and 2 know node 3 with its new disk")
+            check(cluster.nodes[3].running, "the old process of node 3 runs on")
+            check(good(machines.connectctl(1, "call", "incr"), "call") == "1\n", "a write with the new node 3")
+            machines.cut(1, 2)
+            term = cluster.status(2)["term"]
+            deadline = time.monotonic() + 5  # an election takes half a second here
+            while time.monotonic() < deadline:
+                status = cluster.status(2)
+                check(status["role"] != "leader", f"node 2 leads in term {status['term']}, after {term}")
+                time.sleep(0.05)
+            check(cluster.status(1)["role"] == "leader", "node 1 leads with the new node 3")
+            check(good(machines.connectctl(1, "call", "incr"), "call") == "2\n", "a second write with the new node 3")
+        finally:
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/overloaded.h"
 #include "node/membership/settings.h"
 
 namespace connectd::node {
@@ -64,6 +65,26 @@ std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
                                                     const raft::Core& core) const {
   return check_member(list_, core.conf_index(), core.conf_is_settled(), genesis_.cluster_name,
                       hello);
+}
+
+bool Membership::counts(NodeId from, const wire::PeerMessage& message) const {
+  const GenesisMember* listed = list_.find(from);
+  if (listed == nullptr || !listed->disk_id) return true;
+  const GenesisMember* seen = connected(from);
+  if (seen != nullptr && seen->disk_id == listed->disk_id) return true;
+  if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
+    return std::visit(Overloaded{[](const raft::VoteResponse&) { return false; },
+                                 [](const raft::PreVoteResponse&) { return false; },
+                                 [](const raft::AppendResponse&) { return false; },
+                                 [](const raft::HeartbeatResponse&) { return false; },
+                                 [](const auto&) { return true; }},
+                      envelope->message);
+  }
+  return std::visit(
+      Overloaded{[](const wire::SnapshotAck&) { return false; },
+                 [](const wire::DigestReport&) { return false; },
+                 [](const wire::DiskReport&) { return false; }, [](const auto&) { return true; }},
+      message);
 }
 
 // ---- steps that follow by themselves

@@ -79,6 +79,11 @@ class Membership final {
   }
   // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello, const raft::Core& core) const;
+  // Whether a message of `from` counts. What a quorum is made of (votes, acknowledgements, reports)
+  // counts only from the disk that the list names: the disk that a replacement gave up may run on,
+  // and would be a second voter with the same id (ADR 15). Requests count from any disk: the sender
+  // may know of a replacement that this node has not heard of.
+  bool counts(NodeId from, const wire::PeerMessage& message) const;
   // This node was removed permanently.
   bool is_removed(const raft::Core& core) const {
     return core.conf_is_settled() && list_.is_removed(options_.self.id);

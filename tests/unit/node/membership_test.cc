@@ -167,6 +167,39 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
 }
 
+// The process on the disk that was given up runs on: it is no second voter with the same id.
+TEST_F(MembershipTest, OtherDiskIsNoPartOfAQuorum) {
+  const GenesisMember listed = members_of(3).members[2];
+  GenesisMember other = listed;
+  other.disk_id.bytes[0] = 44;
+  auto counts = [&](auto message) {
+    if constexpr (requires { wire::PeerMessage(std::move(message)); }) {
+      return membership.counts(NodeId(3), wire::PeerMessage(std::move(message)));
+    } else {
+      return membership.counts(NodeId(3),
+                               raft::Envelope{NodeId(3), NodeId(1), Term(1), std::move(message)});
+    }
+  };
+  for (const GenesisMember* disk :
+       std::initializer_list<const GenesisMember*>{&listed, &other, nullptr}) {
+    membership.peer_lost(NodeId(3));
+    if (disk != nullptr) reach(*disk);
+    const bool expected = disk == &listed;
+    EXPECT_EQ(counts(raft::VoteResponse{}), expected);
+    EXPECT_EQ(counts(raft::PreVoteResponse{}), expected);
+    EXPECT_EQ(counts(raft::AppendResponse{}), expected);
+    EXPECT_EQ(counts(raft::HeartbeatResponse{}), expected);
+    EXPECT_EQ(counts(wire::SnapshotAck{}), expected);
+    EXPECT_EQ(counts(wire::DigestReport{}), expected);
+    EXPECT_EQ(counts(wire::DiskReport{}), expected);
+    // It may know of a replacement that this node has not heard of.
+    EXPECT_TRUE(counts(raft::VoteRequest{}));
+    EXPECT_TRUE(counts(raft::AppendRequest{}));
+    EXPECT_TRUE(counts(wire::SnapshotOffer{}));
+  }
+  EXPECT_TRUE(membership.counts(NodeId(9), wire::DiskReport{}));  // no member: the core's matter
+}
+
 // The leader's knowledge about a follower's log is valid for the disk that answered.
 TEST_F(MembershipTest, OtherDiskOfALearnerIsSentItAll) {
   lead();

@@ -340,6 +340,50 @@ TEST_F(PeersTest, ADiallersRefusalIsWrittenBeforeItCloses) {
   EXPECT_EQ(b.lost[NodeId(1)], 0) << "it was never reached";
 }
 
+// Two processes with one id, on two disks: what is heard and what is sent is of one of them.
+TEST_F(PeersTest, BothDirectionsAreOfOneDisk) {
+  TestNode& one = add(1);
+  TestNode& old = add(2);
+  old.hello.disk_id.bytes[0] = 1;
+  introduce();
+  settle();
+  ASSERT_EQ(one.reached[NodeId(2)], 1);
+
+  TestNode other(2);  // it dials; the one that is dialled at that address stays the old one
+  other.hello.disk_id.bytes[0] = 2;
+  other.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+  SocketWork work;
+  other.peers->take_work(work);
+  ASSERT_EQ(work.dial.size(), 1u);
+  dial(other, work.dial[0].channel, NodeId(1));
+  SocketWork said;
+  other.peers->take_work(said);
+  for (const ChannelPtr& channel : said.write) waiting_.push_back(channel);
+  EXPECT_TRUE(pass_on(waiting_.back()));
+  waiting_.clear();
+  EXPECT_EQ(one.lost[NodeId(2)], 1);
+  one.send(NodeId(2), 7);
+  settle();
+  EXPECT_THAT(old.rounds, testing::IsEmpty());
+}
+
+TEST_F(PeersTest, WhoIsRefusedNowIsDisconnected) {
+  TestNode& one = add(1);
+  TestNode& two = add(2);
+  introduce();
+  settle();
+  ASSERT_EQ(one.reached[NodeId(2)], 1);
+  one.refuses = NodeId(2);
+  introduce();
+  settle();
+  EXPECT_EQ(one.lost[NodeId(2)], 1);
+  one.send(NodeId(2), 7);
+  two.send(NodeId(1), 8);
+  settle();
+  EXPECT_THAT(two.rounds, testing::IsEmpty());
+  EXPECT_THAT(one.rounds, testing::IsEmpty());
+}
+
 TEST_F(PeersTest, ADialTriesAgainWithBackOff) {
   TestNode& a = add(1);
   unreachable_.insert(NodeId(2));
