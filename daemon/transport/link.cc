@@ -5,6 +5,9 @@
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -20,6 +23,8 @@ using boost::system::error_code;
 // the kernel's reset at once.
 constexpr net::KeepAlive kKeepAlive{
     .idle_seconds = 3, .interval_seconds = 1, .probes = 3, .user_timeout_ms = 5000};
+
+constexpr auto kNameTimeout = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -51,8 +56,14 @@ void Link::dial(const Address& address, net::Names& names) {
   names_ = &names;
   const auto number = net::Names::read_number(address.host);
   if (number && *number) return connect(**number);
-  names.find(address.host, [self = shared_from_this()](const net::Names::Found& found) {
-    if (self->owner_ == nullptr) return;
+  // Who waits for an attempt to end must not wait for a name server that is dead.
+  auto timer = std::make_shared<boost::asio::steady_timer>(socket_.get_executor(), kNameTimeout);
+  timer->async_wait([self = shared_from_this()](error_code cancelled) {
+    if (cancelled || self->owner_ == nullptr) return;
+    self->dial_failed("the name is not resolved yet");
+  });
+  names.find(address.host, [self = shared_from_this(), timer](const net::Names::Found& found) {
+    if (self->owner_ == nullptr || timer->cancel() == 0) return;
     if (found) return self->connect(*found);
     self->dial_failed(fmt::format("cannot resolve the name: {}", found.error()));
   });
