@@ -128,7 +128,9 @@ TEST_F(LineWriterTest, LongLineIsCut) {
   LineWriter writer(pipe_.writer, note);
   ASSERT_TRUE(writer.start());
   std::thread put([&] { writer.put(std::string(LineWriter::kMaxLine + 5, 'x'), false); });
-  EXPECT_EQ(pipe_.read_to("\n"), std::string(LineWriter::kMaxLine, 'x') + "\n");
+  std::string cut(LineWriter::kMaxLine, 'x');
+  cut += '\n';
+  EXPECT_EQ(pipe_.read_to("\n"), cut);
   put.join();
 }
 
