@@ -68,7 +68,8 @@ TEST(Exports, EveryPluginExportsOneSymbol) {
     }
   }
   for (const fs::path& file : files) {
-    if (file.extension() != ".so") continue;
+    // libcrowded.so brings libraries of the daemon's, and shows their symbols, on purpose.
+    if (file.extension() != ".so" || file.filename() == "libcrowded.so") continue;
     ++seen;
     std::istringstream symbols(
         output_of("nm -D --defined-only --format=just-symbols " + file.string()));

@@ -392,7 +392,7 @@ concept SavesItself = std::is_class_v<View> && std::destructible<View> &&
 template <class Machine>
 using ViewOf = std::remove_cv_t<decltype(std::declval<Machine&>().view())>;
 template <class Machine>
-concept Views = SavesItself<ViewOf<Machine>>;
+concept Views = SavesItself<ViewOf<Machine> >;
 
 template <class Machine, class From>
 constexpr bool is_made_from = std::is_constructible_v<Machine, From>;
@@ -425,7 +425,7 @@ constexpr bool is_sound() {
 }
 
 // Fails to compile if something is wrong with the class. One error for each mistake.
-template <class Machine, bool kOnlyWrites, bool kIsClass = std::is_class_v<Machine>>
+template <class Machine, bool kOnlyWrites, bool kIsClass = std::is_class_v<Machine> >
 struct Check {
   static_assert(kIsClass, "a plugin is a class");
 };
@@ -653,7 +653,7 @@ class Boundary {
 // Info::only_writes as a constant.
 template <class Machine, bool kOnlyWrites = false>
 constexpr connectd_plugin make_plugin(const Info& info) {
-  static_assert(std::is_empty_v<members::Check<Machine, kOnlyWrites>>);
+  static_assert(sizeof(members::Check<Machine, kOnlyWrites>) > 0);
   if constexpr (!members::is_sound<Machine, kOnlyWrites>()) {
     return {};  // Check has an error already
   } else {
@@ -679,16 +679,16 @@ constexpr connectd_plugin make_plugin(const Info& info) {
 }  // namespace connectd::sdk
 
 // Exports the plugin. Use it once, outside any namespace: the class, then the fields of sdk::Info.
-#define CONNECTD_PLUGIN(Machine, ...)                                                          \
-  extern "C" CONNECTD_EXPORT const connectd_plugin* connectd_plugin_v1(void) {                 \
-    static constexpr ::connectd::sdk::Info connectd_info{__VA_ARGS__};                         \
-    /* Here too: after an error inside make_plugin, clang reports a second one. */             \
-    static_assert(                                                                             \
-        std::is_empty_v<::connectd::sdk::members::Check<Machine, connectd_info.only_writes>>); \
-    static constexpr connectd_plugin connectd_table =                                          \
-        ::connectd::sdk::make_plugin<Machine, connectd_info.only_writes>(connectd_info);       \
-    return &connectd_table;                                                                    \
-  }                                                                                            \
+#define CONNECTD_PLUGIN(Machine, ...)                                                           \
+  extern "C" CONNECTD_EXPORT const connectd_plugin* connectd_plugin_v1(void) {                  \
+    static constexpr ::connectd::sdk::Info connectd_info{__VA_ARGS__};                          \
+    /* Here too: after an error inside make_plugin, clang reports a second one. */              \
+    static_assert(sizeof(::connectd::sdk::members::Check<Machine, connectd_info.only_writes>) > \
+                  0);                                                                           \
+    static constexpr connectd_plugin connectd_table =                                           \
+        ::connectd::sdk::make_plugin<Machine, connectd_info.only_writes>(connectd_info);        \
+    return &connectd_table;                                                                     \
+  }                                                                                             \
   static_assert(true, "swallows a semicolon")
 
 #endif  // C++20
