@@ -68,7 +68,7 @@ ExitCode exit_code_of(node::ChangeCode code) {
 // change.
 ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
   std::string why;
-  bool any_answered = false;
+  std::optional<ExitCode> answered;  // by nodes that did nothing
   for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
@@ -95,16 +95,21 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
       return ExitCode::kOk;
     }
     const std::string code = code_of(*outcome);
-    if (code == admin::kNotLocalCode && context.endpoints.size() > 1) {
-      why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
-                         detail_of(*outcome));
-      any_answered = true;
+    // Another node may be asked: this one does not take it from here, or knows no leader (a node
+    // whose disk was wiped waits for its replacement).
+    const bool knows_no_leader = code == "NOLEADER";
+    if ((knows_no_leader || code == admin::kNotLocalCode) && context.endpoints.size() > 1) {
+      why += fmt::format("{}{}: {}{}", why.empty() ? "" : ", ", endpoint.to_string(),
+                         knows_no_leader ? "NOLEADER: " : "", detail_of(*outcome));
+      if (knows_no_leader || !answered) {
+        answered = knows_no_leader ? ExitCode::kTryAgain : ExitCode::kNegative;
+      }
       continue;
     }
     return context.fail(exit_code_of(node::change_code_of(code)),
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
   }
-  if (any_answered) return context.fail(ExitCode::kNegative, why);
+  if (answered) return context.fail(*answered, why);
   return context.fail_unreachable(why);
 }
 

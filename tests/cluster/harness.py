@@ -160,6 +160,11 @@ class Node:
             return ""
 
 
+def takes_clients(node):
+    with socket.socket() as client:
+        return client.connect_ex((node.host, node.client_port)) == 0
+
+
 class Cluster:
     """`settings`: sections of the configuration that override those of the harness."""
 
@@ -318,7 +323,7 @@ class Cluster:
                    lambda: f"node {node_id} applies index {index}; statuses: {self.brief()}", seconds)
 
     def wait_equal(self, seconds=START_SECONDS):
-        """Until all nodes run and agree on the applied index; then their digests must agree too."""
+        """Until all nodes run, take clients and agree on the applied index; then their digests must agree too."""
         def settled():
             self.check_alive()
             statuses = self.statuses()
@@ -326,7 +331,8 @@ class Cluster:
                 return None
             if len({s["applied_index"] for s in statuses.values()}) > 1:
                 return None
-            return statuses
+            # HTTP answers before the client port opens.
+            return statuses if all(map(takes_clients, self.nodes.values())) else None
         statuses = wait_until(settled, lambda: f"equal applied indexes; statuses: {self.brief()}", seconds)
         check(len({s["digest"] for s in statuses.values()}) == 1, f"the digests differ: {self.brief()}")
         return next(iter(statuses.values()))
