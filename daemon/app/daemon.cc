@@ -60,8 +60,6 @@ constexpr Duration kStatusInterval = milliseconds(50);
 // What a turn of the loop spends on what has arrived, before consensus comes: much less than a
 // heartbeat interval.
 constexpr Duration kEventsOfATurn = milliseconds(2);
-// Calls over HTTP that were handed to the loop and are not answered.
-constexpr size_t kMaxCalls = 1024;
 constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
 
 // One request over HTTP: a stream of its own, which goes with its only reply.
@@ -211,7 +209,6 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::unique_ptr<admin::HttpServer> http_;
   std::optional<net::BoundPort> peer_port_;    // until it is listened on
   std::optional<net::BoundPort> client_port_;  // the same
-  std::atomic<size_t> calls_{0};
   std::vector<std::thread> threads_;
   std::thread snapshot_thread_;
 
@@ -678,11 +675,6 @@ void Daemon::Impl::tell_systemd(std::string status) {
 
 void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
                         std::function<void(admin::CallResult)> done) {
-  if (calls_.fetch_add(1) >= kMaxCalls) {
-    calls_.fetch_sub(1);
-    done({node::ReplyCode::kOverloaded, "too many HTTP calls in progress", false, 0, Index()});
-    return;
-  }
   asio::post(io_, [this, request = std::move(request), read, done = std::move(done)]() mutable {
     start_call(request, read, std::move(done));
   });
@@ -726,22 +718,16 @@ void Daemon::Impl::list_snapshots(admin::SnapshotDone<admin::SnapshotList> done)
 
 void Daemon::Impl::start_call(const std::string& request, const node::ReadOptions& read,
                               std::function<void(admin::CallResult)> done) {
-  auto counted = [this, done = std::move(done)](admin::CallResult result) {
-    calls_.fetch_sub(1);
-    done(std::move(result));
-  };
   if (!node_) {
-    counted({node::ReplyCode::kNoLeader, waiting_for(), false, 0, Index()});
-    return;
+    return done({node::ReplyCode::kNoLeader, waiting_for(), false, 0, Index()});
   }
   std::optional<ByteView> whole = as_bytes(request);
   if (node_->framing() == node::Framing::kLine) whole = wire::one_line(*whole);
   if (!whole) {
-    counted({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false, 0,
-             Index()});
-    return;
+    return done({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false,
+                 0, Index()});
   }
-  (new Call(std::move(counted)))->start(*node_, *whole, read);  // deletes itself with its reply
+  (new Call(std::move(done)))->start(*node_, *whole, read);  // deletes itself with its reply
 }
 
 void Daemon::Impl::reload() {

@@ -3,8 +3,6 @@
  *   fail       apply returns an error
  *   crash      apply crashes */
 #include <connect/plugin.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +11,6 @@ typedef struct counter {
   uint64_t value;
 } counter;
 
-static int is(connectd_bytes r, const char* text) {
-  return r.len >= strlen(text) && !memcmp(r.ptr, text, strlen(text));
-}
 static int32_t create(const connectd_host* h, void** self) {
   counter* c = calloc(1, sizeof *c);
   if (!c) return CONNECTD_E_NOMEM;
@@ -24,28 +19,27 @@ static int32_t create(const connectd_host* h, void** self) {
   return CONNECTD_OK;
 }
 static void destroy(void* self) { free(self); }
-static int32_t answer(const counter* c, const connectd_sink* reply) {
-  char text[24];
-  int length = snprintf(text, sizeof text, "%" PRIu64 "\n", c->value);
-  return connectd_put(reply, text, (size_t)length);
-}
 static int32_t classify(const void* self, connectd_bytes r, const connectd_sink* reply) {
   (void)self, (void)reply;
-  return is(r, "incr") || is(r, "fail") || is(r, "crash") ? CONNECTD_WRITE : CONNECTD_READ;
+  return connectd_begins_with(r, "incr") || connectd_begins_with(r, "fail") ||
+                 connectd_begins_with(r, "crash")
+             ? CONNECTD_WRITE
+             : CONNECTD_READ;
 }
 static int32_t read_value(const void* self, const connectd_read_context* context, connectd_bytes r,
                           const connectd_sink* reply) {
   (void)context, (void)r;
-  return answer(self, reply);
+  return connectd_put_decimal(reply, ((const counter*)self)->value, "\n");
 }
 static int32_t apply(void* self, const connectd_apply_context* context, connectd_bytes r,
                      const connectd_sink* reply) {
   counter* c = self;
   (void)context;
-  if (is(r, "fail")) return c->host->fail(c->host, CONNECTD_E_FAULT, "the bug that it has", 19);
-  if (is(r, "crash")) abort();
+  if (connectd_begins_with(r, "fail"))
+    return c->host->fail(c->host, CONNECTD_E_FAULT, "the bug that it has", 19);
+  if (connectd_begins_with(r, "crash")) abort();
   ++c->value;
-  return answer(c, reply);
+  return connectd_put_decimal(reply, c->value, "\n");
 }
 static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_sink* out) {
   (void)s;

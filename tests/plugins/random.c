@@ -3,10 +3,7 @@
  * lives of one replica. Any other request reads. What finds divergence must find this one. */
 #define _DEFAULT_SOURCE
 #include <connect/plugin.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static int32_t create(const connectd_host* h, void** self) {
@@ -15,18 +12,14 @@ static int32_t create(const connectd_host* h, void** self) {
   return *self ? CONNECTD_OK : CONNECTD_E_NOMEM;
 }
 static void destroy(void* self) { free(self); }
-static int32_t answer(const uint64_t* value, const connectd_sink* reply) {
-  char text[24];
-  return connectd_put(reply, text, (size_t)snprintf(text, sizeof text, "%" PRIu64 "\n", *value));
-}
 static int32_t classify(const void* self, connectd_bytes r, const connectd_sink* reply) {
   (void)self, (void)reply;
-  return r.len >= 4 && !memcmp(r.ptr, "incr", 4) ? CONNECTD_WRITE : CONNECTD_READ;
+  return connectd_begins_with(r, "incr") ? CONNECTD_WRITE : CONNECTD_READ;
 }
 static int32_t read_value(const void* self, const connectd_read_context* c, connectd_bytes r,
                           const connectd_sink* reply) {
   (void)c, (void)r;
-  return answer(self, reply);
+  return connectd_put_decimal(reply, *(const uint64_t*)self, "\n");
 }
 static int32_t apply(void* self, const connectd_apply_context* c, connectd_bytes r,
                      const connectd_sink* reply) {
@@ -35,7 +28,7 @@ static int32_t apply(void* self, const connectd_apply_context* c, connectd_bytes
   (void)c, (void)r;
   if (getentropy(&random, sizeof random) != 0) return CONNECTD_E_FAULT;
   *value += 1 + (uint64_t)random;
-  return answer(value, reply);
+  return connectd_put_decimal(reply, *value, "\n");
 }
 static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_sink* out) {
   (void)s;

@@ -10,7 +10,6 @@
 #include <connect/plugin.h>
 #include <err.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,9 +24,6 @@ typedef struct counter {
   uint64_t value;
 } counter;
 
-static int is(connectd_bytes r, const char* text) {
-  return r.len >= strlen(text) && !memcmp(r.ptr, text, strlen(text));
-}
 static int says(connectd_bytes r, const char* kind) {
   return r.len == strlen(kind) && !memcmp(r.ptr, kind, r.len);
 }
@@ -87,29 +83,24 @@ static int32_t create(const connectd_host* h, void** self) {
   return CONNECTD_OK;
 }
 static void destroy(void* self) { free(self); }
-static int32_t answer(const counter* c, const connectd_sink* reply) {
-  char text[24];
-  int length = snprintf(text, sizeof text, "%" PRIu64 "\n", c->value);
-  return connectd_put(reply, text, (size_t)length);
-}
 static int32_t classify(const void* self, connectd_bytes r, const connectd_sink* reply) {
   (void)self, (void)reply;
-  if (is(r, "classify ")) misbehave((connectd_bytes){r.ptr + 9, r.len - 9});
-  return is(r, "get") ? CONNECTD_READ : CONNECTD_WRITE;
+  if (connectd_begins_with(r, "classify ")) misbehave((connectd_bytes){r.ptr + 9, r.len - 9});
+  return connectd_begins_with(r, "get") ? CONNECTD_READ : CONNECTD_WRITE;
 }
 static int32_t read_value(const void* self, const connectd_read_context* context, connectd_bytes r,
                           const connectd_sink* reply) {
   (void)context, (void)r;
-  return answer(self, reply);
+  return connectd_put_decimal(reply, ((const counter*)self)->value, "\n");
 }
 static int32_t apply(void* self, const connectd_apply_context* context, connectd_bytes r,
                      const connectd_sink* reply) {
   counter* c = self;
   (void)context;
-  if (is(r, "do ")) misbehave((connectd_bytes){r.ptr + 3, r.len - 3});
-  if (is(r, "honest")) be_honest();
+  if (connectd_begins_with(r, "do ")) misbehave((connectd_bytes){r.ptr + 3, r.len - 3});
+  if (connectd_begins_with(r, "honest")) be_honest();
   ++c->value;
-  return answer(c, reply);
+  return connectd_put_decimal(reply, c->value, "\n");
 }
 static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_sink* out) {
   (void)s;

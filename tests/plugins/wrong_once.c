@@ -4,8 +4,6 @@
  *   WRONG_STATE=50        at the value 50 a hidden part of the state changes, and no reply ever
  * differs */
 #include <connect/plugin.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,19 +30,14 @@ static int32_t create(const connectd_host* h, void** self) {
   return CONNECTD_OK;
 }
 static void destroy(void* self) { free(self); }
-static int32_t answer(const counter* c, const connectd_sink* reply) {
-  char text[24];
-  int length = snprintf(text, sizeof text, "%" PRIu64 "\n", c->value);
-  return connectd_put(reply, text, (size_t)length);
-}
 static int32_t classify(const void* self, connectd_bytes r, const connectd_sink* reply) {
   (void)self, (void)reply;
-  return r.len >= 4 && !memcmp(r.ptr, "incr", 4) ? CONNECTD_WRITE : CONNECTD_READ;
+  return connectd_begins_with(r, "incr") ? CONNECTD_WRITE : CONNECTD_READ;
 }
 static int32_t read_value(const void* self, const connectd_read_context* context, connectd_bytes r,
                           const connectd_sink* reply) {
   (void)context, (void)r;
-  return answer(self, reply);
+  return connectd_put_decimal(reply, ((const counter*)self)->value, "\n");
 }
 static int32_t apply(void* self, const connectd_apply_context* context, connectd_bytes r,
                      const connectd_sink* reply) {
@@ -53,7 +46,7 @@ static int32_t apply(void* self, const connectd_apply_context* context, connectd
   (void)context, (void)r;
   ++c->value;
   if (c->value == c->wrong_state_at) c->hidden = 1;
-  if (c->value != c->wrong_reply_at) return answer(c, reply);
+  if (c->value != c->wrong_reply_at) return connectd_put_decimal(reply, c->value, "\n");
   put = connectd_put(reply, c->wrong_reply, strlen(c->wrong_reply));
   return put ? put : connectd_put(reply, "\n", 1);
 }
