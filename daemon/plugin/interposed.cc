@@ -125,32 +125,32 @@ extern "C" {
 
 // ---- the end of the process, or of a thread
 
-[[noreturn]] void exit(int code) {
+void exit(int code) {
   check_end("exit", code, CALLER);
   next<void(int)>("exit")(code);
   __builtin_unreachable();
 }
-[[noreturn]] void _exit(int code) {
+void _exit(int code) {
   check_end("_exit", code, CALLER);
   ::syscall(SYS_exit_group, code);
   __builtin_unreachable();
 }
-[[noreturn]] void _Exit(int code) noexcept {
+void _Exit(int code) noexcept {
   check_end("_Exit", code, CALLER);
   ::syscall(SYS_exit_group, code);
   __builtin_unreachable();
 }
-[[noreturn]] void quick_exit(int code) noexcept {
+void quick_exit(int code) noexcept {
   check_end("quick_exit", code, CALLER);
   next<void(int)>("quick_exit")(code);
   __builtin_unreachable();
 }
-[[noreturn]] void pthread_exit(void* value) {
+void pthread_exit(void* value) {
   check_thread_end("pthread_exit", CALLER);
   next<void(void*)>("pthread_exit")(value);
   __builtin_unreachable();
 }
-[[noreturn]] void thrd_exit(int value) {
+void thrd_exit(int value) {
   check_thread_end("thrd_exit", CALLER);
   next<void(int)>("thrd_exit")(value);
   __builtin_unreachable();
@@ -199,6 +199,8 @@ int fchdir(int descriptor) noexcept {
 
 // ---- connectd's own calls that open a descriptor; by the linker, not for others
 
+// The linker makes these names (--wrap). NOLINTBEGIN(bugprone-reserved-identifier)
+
 int __real_open(const char* path, int flags, ...);
 int __real_socket(int domain, int type, int protocol);
 int __real_accept(int socket, void* address, void* size);
@@ -242,5 +244,6 @@ int __wrap_pipe2(int ends[2], int flags) {
   return result;
 }
 int __wrap_dup(int descriptor) { return record(__real_dup(descriptor)); }
+// NOLINTEND(bugprone-reserved-identifier)
 
 }  // extern "C"

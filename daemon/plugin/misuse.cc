@@ -12,7 +12,7 @@
 #include "plugin/signal_line.h"
 
 // Where this program's own code lies: the linker's names.
-extern "C" const char __executable_start;
+extern "C" const char __executable_start;  // NOLINT(bugprone-reserved-identifier)
 extern "C" const char etext;
 
 namespace connectd::plugin {

@@ -133,6 +133,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
     peer = peers_.emplace(hello.node_id, std::make_shared<Peer>(hello.node_id)).first->second;
   }
   if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
+  if (is_standing(*peer, hello)) refuse_newcomer(peer, channel, now);
   if (peer->in) {
     // The peer has restarted, or lost the connection before we did.
     drop_in(*peer);
@@ -186,6 +187,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
     return dial_later(*peer, options_.reconnect_max, now);
   }
   if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
+  if (is_standing(*peer, hello)) refuse_newcomer(peer, channel, now);
   if (peer->in && peer->in_hello.disk_id != hello.disk_id) drop_in(*peer);
   channel->set_phase(Phase::kRefusalOnly);
   channel->set_deadline(Time::max());
@@ -210,6 +212,12 @@ bool Peers::has_other_process(const Peer& peer, const wire::Hello& hello) const 
   };
   if (hello.incarnation == 0) return false;
   return (peer.in && differs(peer.in_hello)) || (peer.is_out_up && differs(peer.out_hello));
+}
+
+// Whether the hello is of the process that stands while another one waits: it lives.
+bool Peers::is_standing(const Peer& peer, const wire::Hello& hello) {
+  return peer.newcomer && (peer.in || peer.is_out_up) && hello.incarnation != 0 &&
+         hello.incarnation != peer.newcomer->hello.incarnation;
 }
 
 void Peers::hold(const PeerPtr& peer, const ChannelPtr& channel, const wire::Hello& hello,
@@ -249,6 +257,9 @@ void Peers::on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time n
   const PeerPtr peer = out ? out : find_in(channel);
   if (!peer) return;
   if (!probe.is_answer) {
+    // Behind the messages of a connection that we dialled; else there is nothing but answers.
+    const size_t most = out ? options_.output_bytes_max : kMaxUnreadAnswers;
+    if (channel->unsent().size() > most) return broken(channel, "it does not read answers", now);
     wire::append_probe(channel->output(), {true, probe.number});
     work_.write.push_back(channel);
   } else if (peer->newcomer && peer->newcomer->probe == probe.number) {
@@ -259,6 +270,7 @@ void Peers::on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time n
 // The first process lives.
 void Peers::refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now) {
   const Newcomer newcomer = *std::exchange(peer->newcomer, std::nullopt);
+  if (newcomer.channel->is_closed()) return;
   const wire::Refusal refusal{
       wire::RefusalCode::kTwin,
       fmt::format("two processes say that they are node {}, with the same disk: one is connected "
@@ -285,7 +297,8 @@ void Peers::admit_newcomer(const PeerPtr& peer, Time now) {
     dial_later(*peer, milliseconds(0), now);
   }
   tell_lost(peer);
-  if (is_stopped_ || newcomer.channel->is_closed()) return;
+  if (is_stopped_) return;
+  if (newcomer.channel->is_closed()) return forget_if_unlisted(peer);
   if (peer->out == newcomer.channel) {
     if (find(peer->id) == peer) answered(peer, newcomer.hello, now);
   } else {
@@ -507,6 +520,7 @@ void Peers::drop_in(Peer& peer) {
 void Peers::forget_if_unlisted(const PeerPtr& peer) {
   if (is_stopped_ || !peer->addresses.empty() || peer->in || find(peer->id) != peer) return;
   drop_out(*peer);
+  if (peer->newcomer) close(std::exchange(peer->newcomer, std::nullopt)->channel);
   peers_.erase(peer->id);
 }
 
@@ -544,8 +558,8 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     }
     drop_in(*peer);
     tell_lost(peer);
-    forget_if_unlisted(peer);
     settle_newcomer(peer, now);
+    forget_if_unlisted(peer);
   }
 }
 

@@ -59,6 +59,8 @@ struct PeersOptions {
 inline constexpr size_t kMaxPeers = 128;  // known ids, and strangers that were let in
 // Accepted connections that have not said hello; and as many that were refused and are closing.
 inline constexpr size_t kMaxPendingHandshakes = 64;
+// Bytes of answers to probes that a peer leaves unread.
+inline constexpr size_t kMaxUnreadAnswers = 4096;
 
 struct PeerCounters {
   uint64_t messages_sent = 0;  // encoded into the buffer
@@ -191,6 +193,7 @@ class Peers final : public wire::Transport {
   void answered(const PeerPtr& peer, const wire::Hello& hello, Time now);
   void on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time now);
   bool has_other_process(const Peer& peer, const wire::Hello& hello) const;
+  static bool is_standing(const Peer& peer, const wire::Hello& hello);
   void hold(const PeerPtr& peer, const ChannelPtr& channel, const wire::Hello& hello, Time now);
   void send_probe(Peer& peer, Time now);
   void refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now);

@@ -27,10 +27,14 @@ Membership::Decision hand_to_core(raft::Event event, std::string text) {
 void Membership::peer_reached(NodeId peer, const wire::Hello& hello) {
   connected_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address,
                       hello.http_address};
+  disks_[peer] = hello.disk_id;
   feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
 }
 
-void Membership::peer_lost(NodeId peer) { connected_.erase(peer); }
+void Membership::peer_lost(NodeId peer) {
+  connected_.erase(peer);
+  disks_.erase(peer);
+}
 
 const GenesisMember* Membership::connected(NodeId id) const {
   auto found = connected_.find(id);
@@ -70,8 +74,8 @@ std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
 bool Membership::counts(NodeId from, const wire::PeerMessage& message) const {
   const GenesisMember* listed = list_.find(from);
   if (listed == nullptr || !listed->disk_id) return true;
-  const GenesisMember* seen = connected(from);
-  if (seen != nullptr && seen->disk_id == listed->disk_id) return true;
+  const auto seen = disks_.find(from);
+  if (seen != disks_.end() && seen->second == listed->disk_id) return true;
   if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
     return std::visit(Overloaded{[](const raft::VoteResponse&) { return false; },
                                  [](const raft::PreVoteResponse&) { return false; },

@@ -109,8 +109,10 @@ class Membership final {
   MemberList list_;
   Slice list_bytes_;                           // what list_ was read from
   std::map<NodeId, GenesisMember> connected_;  // disk and addresses, as the peers say
-  FeatureLevels feature_levels_;               // what the peers have announced
-  std::map<uint64_t, Asked> asked_;            // at the leader, by number
+  // The disk of whoever is connected, also one that was given up (connected_ forgets those).
+  std::map<NodeId, DiskId> disks_;
+  FeatureLevels feature_levels_;     // what the peers have announced
+  std::map<uint64_t, Asked> asked_;  // at the leader, by number
   uint64_t next_number_ = 1;
 };
 

@@ -11,7 +11,9 @@ void Refusals::reached(NodeId peer) {
 
 std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal,
                                        Standing standing) {
-  texts_[peer] = refusal.text;
+  if (texts_.size() < kMaxTexts || listed_.contains(peer) || texts_.contains(peer)) {
+    texts_[peer] = refusal.text;
+  }
   switch (refusal.code) {
     case wire::RefusalCode::kRemoved:
     case wire::RefusalCode::kRecovered:

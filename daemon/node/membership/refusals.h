@@ -33,13 +33,15 @@ class Refusals final {
   void reached(NodeId peer);
   // An error: the process ends with it.
   std::optional<Error> refused(NodeId peer, const wire::Refusal& refusal, Standing standing);
+  // Strangers refuse, too: they do not fill the status.
+  static constexpr size_t kMaxTexts = 8;
   // The refusals that stand, for the status: "refused by node 2: ...". Empty: none.
   std::string text() const;
 
  private:
   const std::set<NodeId> listed_;
   std::set<NodeId> by_;  // listed ones, for reasons that one peer alone does not decide
-  std::map<NodeId, std::string> texts_;  // of all that refuse
+  std::map<NodeId, std::string> texts_;  // of kMaxTexts that refuse
 };
 
 }  // namespace connectd::node

@@ -200,6 +200,25 @@ TEST_F(MembershipTest, OtherDiskIsNoPartOfAQuorum) {
   EXPECT_TRUE(membership.counts(NodeId(9), wire::DiskReport{}));  // no member: the core's matter
 }
 
+// A disk is given up and bound again while its connection to this node stands: it counts.
+TEST_F(MembershipTest, DiskThatIsBoundAgainCounts) {
+  lead();
+  const raft::Envelope vote{NodeId(3), NodeId(1), Term(1), raft::VoteResponse{}};
+  MemberChange replace;
+  replace.kind = Kind::kReplace;
+  replace.member.id = NodeId(3);
+  replace.force = true;
+  EXPECT_EQ(change(replace).code, ChangeCode::kDone);
+  EXPECT_FALSE(membership.list().find(NodeId(3))->disk_id);
+  // The list of a new leader that has bound the disk which this node still talks to.
+  const MemberList again = members_of(3);
+  raft.core->step(raft::ChangeConf{raft.core->conf(), Slice::copy_of(again.encode()), NodeId()},
+                  raft.now);
+  follow();
+  ASSERT_EQ(membership.list().find(NodeId(3))->disk_id, again.members[2].disk_id);
+  EXPECT_TRUE(membership.counts(NodeId(3), vote));
+}
+
 // The leader's knowledge about a follower's log is valid for the disk that answered.
 TEST_F(MembershipTest, OtherDiskOfALearnerIsSentItAll) {
   lead();

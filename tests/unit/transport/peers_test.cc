@@ -248,6 +248,81 @@ TEST_F(TwinsTest, NewcomerReplacesAProcessWithoutAnswer) {
   EXPECT_THAT(a.rounds, ElementsAre(std::pair(NodeId(3), 8)));
 }
 
+// Who connects again while it is probed lives, though the probe went with its old connection.
+TEST_F(TwinsTest, FirstThatReconnectsIsNotReplaced) {
+  process(1, 10);
+  TestNode& first = process(3, 30);
+  introduce();
+  settle();
+  dead_.insert(&first);  // it reads nothing for a moment
+  TestNode& copy = process(3, 31);
+  dial_node_1(copy);
+  dead_.erase(&first);
+  TestNode& again = process(3, 30);  // the same process, on a new connection
+  again.hello.incarnation = 30;
+  again.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+  SocketWork work;
+  again.peers->take_work(work);
+  dial(again, work.dial.at(0).channel, NodeId(1));
+  SocketWork said;
+  again.peers->take_work(said);
+  waiting_.insert(waiting_.end(), said.write.begin(), said.write.end());
+  settle();
+  ASSERT_EQ(copy.refusals.size(), 1u);
+  EXPECT_THAT(copy.refusals[0].second, HasSubstr("two processes"));
+  EXPECT_FALSE(ends_.at(work.dial[0].channel.get()).second->is_closed());
+}
+
+// Strangers that come twice and go leave nothing: no connection without an end, no peer.
+TEST_F(TwinsTest, StrangersLeaveNothing) {
+  std::vector<std::unique_ptr<TestNode>> strangers;
+  TestNode& a = process(1, 10);
+  for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
+    for (uint64_t incarnation : {1, 2}) {
+      TestNode& stranger = *strangers.emplace_back(std::make_unique<TestNode>(id));
+      stranger.hello.incarnation = incarnation;
+      stranger.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
+      SocketWork work;
+      stranger.peers->take_work(work);
+      dial(stranger, work.dial.at(0).channel, NodeId(1));
+      SocketWork said;
+      stranger.peers->take_work(said);
+      for (const ChannelPtr& channel : said.write) pass_on(channel);
+      // It goes without a word: what it had accepted is closed, or ends in time.
+      const ChannelPtr theirs = ends_.at(work.dial[0].channel.get()).second;
+      if (incarnation == 2) a.peers->broken(theirs, "closed by the peer", now_);
+      SocketWork ignored;
+      a.peers->take_work(ignored);
+    }
+    pass(a.options.probe_timeout + seconds(1));
+  }
+  EXPECT_TRUE(a.peers->counters().size() < 2) << a.peers->counters().size();
+  EXPECT_TRUE(a.peers->accepted("host", now_)) << "the places for handshakes are used up";
+}
+
+// A stranger that asks and asks, and reads no answer.
+TEST_F(TwinsTest, UnreadAnswersAreBounded) {
+  TestNode& a = process(1, 10);
+  TestNode& b = process(2, 20);
+  introduce();
+  settle();
+  const ChannelPtr ours = between(b, a);
+  ASSERT_TRUE(ours);
+  const ChannelPtr theirs = ends_.at(ours.get()).second;
+  is_clogged_ = true;
+  std::string probes;
+  for (int i = 0; i < 1000; ++i) wire::append_probe(probes, {false, 1});
+  while (!probes.empty() && !theirs->is_closed()) {
+    std::span<uint8_t> space = theirs->read_space();
+    const size_t length = std::min(space.size(), probes.size());
+    std::memcpy(space.data(), probes.data(), length);
+    probes.erase(0, length);
+    a.peers->received(theirs, length, now_);
+  }
+  EXPECT_TRUE(theirs->is_closed());
+  EXPECT_LT(theirs->unsent().size(), 2 * kMaxUnreadAnswers);
+}
+
 // A restart: the kernel closes the connections of the process that has ended.
 TEST_F(TwinsTest, NewcomerIsAdmittedWhenTheFirstIsGone) {
   TestNode& a = process(1, 10);
