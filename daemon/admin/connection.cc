@@ -60,7 +60,11 @@ class HttpConnection final : public Reply::Connection,
     return Waiting{header_ends_ || buffer_.size() > 0 || (parser_ && parser_->got_some()),
                    *waiting_since_};
   }
-  void close_for_another() override { stream_.close(); }
+  size_t body_bytes() const override { return reserved_; }
+  void close_for_another() override {
+    release();
+    stream_.close();
+  }
 
   // ---- Reply::Connection
 
@@ -120,7 +124,7 @@ class HttpConnection final : public Reply::Connection,
                             "the bodies of other requests use the memory for them; try again"));
     }
     take_head();
-    if (lower_case(message[http::field::expect]) == "100-continue") {
+    if (!is_http_1_0_ && lower_case(message[http::field::expect]) == "100-continue") {
       static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       stream_.expires_after(kRequestTimeout);
       asio::async_write(stream_, asio::buffer(kContinue),
@@ -247,7 +251,9 @@ class HttpConnection final : public Reply::Connection,
     response_.version(11);
     response_.result(static_cast<unsigned>(response.status));
     response_.set(http::field::server, "connectd");
-    response_.set(http::field::content_type, response.content_type);
+    if (!response.content_type.empty()) {
+      response_.set(http::field::content_type, response.content_type);
+    }
     response_.set(http::field::cache_control, "no-store");
     response_.set("X-Content-Type-Options", "nosniff");
     for (const auto& [name, value] : response.headers) response_.set(name, value);
@@ -257,6 +263,8 @@ class HttpConnection final : public Reply::Connection,
     // The default of HTTP/1.0 is to close.
     if (keep && is_http_1_0_) response_.set(http::field::connection, "keep-alive");
     response_.prepare_payload();
+    // RFC 9110 §8.6.
+    if (response.status == 204) response_.erase(http::field::content_length);
     if (is_head_) response_.body().clear();  // Content-Length stays
     stream_.expires_after(kRequestTimeout);
     http::async_write(stream_, response_,

@@ -26,7 +26,8 @@ class OpenConnection {
   };
   // None: a request with a place in the shares is in progress.
   virtual std::optional<Waiting> waiting() const = 0;
-  virtual void close_for_another() = 0;
+  virtual size_t body_bytes() const = 0;  // reserved for the body of the request
+  virtual void close_for_another() = 0;   // gives them back at once
 
  protected:
   ~OpenConnection() = default;

@@ -48,8 +48,13 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
     };
   }
   bool reserve_body(size_t bytes) override {
-    const bool is_only_one = body_bytes_ == 0;
-    if (!is_only_one && body_bytes_ + bytes > kMaxBodyBytes) return false;
+    const Time now = read_clocks().time;
+    while (body_bytes_ > 0 && body_bytes_ + bytes > kMaxBodyBytes) {
+      const bool made_room = close_longest_waiting([now](const OpenConnection& connection) {
+        return connection.body_bytes() > 0 && connection.waiting()->since + kBodyPatience <= now;
+      });
+      if (!made_room) return false;
+    }
     body_bytes_ += bytes;
     return true;
   }
@@ -61,11 +66,21 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   bool make_room() {
     if (connections_.size() < kMaxConnections) return true;
     warn_of_full();
+    return close_longest_waiting([](const OpenConnection&) { return true; });
+  }
+  const ServerOptions& options() const { return options_; }
+  Context& context() { return context_; }
+  asio::io_context& io() { return io_; }
+
+ private:
+  // Of those that wait and may be closed; false: there is none.
+  template <class MayClose>
+  bool close_longest_waiting(MayClose may_close) {
     OpenConnection* idlest = nullptr;
     std::optional<OpenConnection::Waiting> longest;
     for (OpenConnection* connection : connections_) {
       const auto waiting = connection->waiting();
-      if (!waiting || (longest && !(*waiting < *longest))) continue;
+      if (!waiting || (longest && !(*waiting < *longest)) || !may_close(*connection)) continue;
       idlest = connection;
       longest = waiting;
     }
@@ -74,11 +89,6 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
     idlest->close_for_another();
     return true;
   }
-  const ServerOptions& options() const { return options_; }
-  Context& context() { return context_; }
-  asio::io_context& io() { return io_; }
-
- private:
   void warn_of_full() {
     const Time now = read_clocks().time;
     if (now < next_warning_) return;

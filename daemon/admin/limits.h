@@ -16,6 +16,8 @@ inline constexpr size_t kMaxConnections = 128;
 inline constexpr size_t kMinWaiting = 8;
 // Bodies of all requests in progress; one request may always have max_request.
 inline constexpr size_t kMaxBodyBytes = 128 << 20;
+// A request whose body takes longer than that makes room for another's.
+inline constexpr Duration kBodyPatience = std::chrono::seconds(1);
 inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
 // A client that is slower with one request, or to read one answer, is closed.
 inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);

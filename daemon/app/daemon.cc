@@ -233,6 +233,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::string last_waiting_;
   std::string starting_;  // how far the start is; empty: it is done
   std::string hang_;      // why /livez fails though the loop runs
+  bool told_ready_ = false;
   std::string last_status_text_;
 };
 
@@ -326,8 +327,8 @@ Result<void> Daemon::Impl::load_node(const node::Genesis& genesis) {
       loading.cancel();
     }
     if (stop_now_ || now >= end_by) {
-      LOG_WARNING("connectd", "stopped while plugin {} {} restores its state, and does not return",
-                  plugin_->name(), plugin_->version());
+      LOG_WARNING("connectd", "stopped, though plugin {} {} or the disk does not return; it was {}",
+                  plugin_->name(), plugin_->version(), loading.text());
       finish_log();
       _exit(0);
     }
@@ -479,6 +480,7 @@ Result<void> Daemon::Impl::start() {
   network_->set_peers(peer_addresses(config_, node_.get()));
   publish_status();
   systemd_.notify("READY=1\nSTATUS=ready");
+  told_ready_ = true;
   return {};
 }
 
@@ -731,9 +733,13 @@ void Daemon::Impl::start_call(const std::string& request, const node::ReadOption
 }
 
 void Daemon::Impl::reload() {
-  systemd_.notify(fmt::format(
-      "RELOADING=1\nMONOTONIC_USEC={}",
-      std::chrono::steady_clock::now().time_since_epoch() / std::chrono::microseconds(1)));
+  // To systemd a reload begins and ends with a node that is ready: not while it starts or stops.
+  const bool is_ready = told_ready_ && !stopping_;
+  if (is_ready) {
+    systemd_.notify(fmt::format(
+        "RELOADING=1\nMONOTONIC_USEC={}",
+        std::chrono::steady_clock::now().time_since_epoch() / std::chrono::microseconds(1)));
+  }
   auto reloaded = config::reload(request_, config_);
   if (!reloaded) {
     LOG_ERROR("config", "reload rejected, nothing was changed:\n{}", reloaded.error().text);
@@ -749,7 +755,7 @@ void Daemon::Impl::reload() {
       LOG_INFO("config", "reload found no changes");
     }
   }
-  systemd_.notify("READY=1");
+  if (is_ready) systemd_.notify("READY=1");
 }
 
 void Daemon::Impl::follow_signals() {

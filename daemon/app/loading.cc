@@ -64,7 +64,9 @@ Result<void> Loading::start(std::function<Opened()> open) {
 void Loading::measure() {
   uint64_t log = 0;
   if (auto names = files_.list(data_dir_ + "/log")) {
-    for (const std::string& name : *names) log += size_of(files_, data_dir_ + "/log/" + name);
+    for (const std::string& name : *names) {
+      if (name.ends_with(".wal")) log += size_of(files_, data_dir_ + "/log/" + name);
+    }
   }
   log_bytes_ = log;
   // Their names begin with the index: the last one is the newest.

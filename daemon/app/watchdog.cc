@@ -155,7 +155,9 @@ void Watchdog::look_at_calls(Time now) {
 
 void Watchdog::end_if_told(Time now) {
   if (now < end_by_) return;
+  bool saves_view = false;
   for (const plugin::RunningCall& call : calls_) {
+    saves_view = saves_view || call.function == "save of a view";
     // The daemon waits for a view itself, and knows for how long (stop_everything()).
     if (call.duration < kPatience || call.function == "save of a view") continue;
     LOG_ERROR("connectd", "plugin {} hangs in {}, and the process must end: it ends without it",
@@ -164,6 +166,10 @@ void Watchdog::end_if_told(Time now) {
     finish_log();
     ::_exit(exit_status(ErrorKind::kPluginFailed));
   }
+  if (told_to_end_ < 2 || saves_view) return;
+  LOG_WARNING("connectd", "stopped at once: a disk or a thread does not return");
+  finish_log();
+  ::_exit(0);
 }
 
 }  // namespace connectd::app

@@ -185,9 +185,9 @@ void log_line(LogLevel level, std::string_view component, std::string_view text)
 }
 
 void print_to_stderr(LogLevel level, std::string_view text) {
-  const bool is_journal = g_reader == Reader::kJournal;
+  const bool has_priority = g_reader == Reader::kJournal;  // others read what a command printed
   for_each_line(text, [&](std::string_view line) {
-    write_line(level, (is_journal ? style_of(level).priority : "") + std::string(line));
+    write_line(level, (has_priority ? style_of(level).priority : "") + std::string(line));
   });
 }
 
@@ -198,7 +198,7 @@ void finish_log() {
 void write_last_line(std::string_view line) {
   finish_log();
   const Time end = finish_by();
-  if (g_reader.load() == Reader::kJournal) {
+  if (g_reader.load() != Reader::kTerminal) {
     write_until(STDERR_FILENO, style_of(LogLevel::kError).priority, end);
   }
   write_until(STDERR_FILENO, line, end);

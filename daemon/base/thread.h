@@ -10,7 +10,7 @@
 
 namespace connectd {
 
-// Signals are blocked in it, but for those of a crash: they belong to the main thread.
+// Signals are blocked in it, but for those of a crash: the watchdog takes them (app/watchdog.h).
 // kCannotCreate names the limits on the number of threads.
 Result<std::thread> start_thread(std::string_view name, std::function<void()> body);
 

@@ -1,7 +1,8 @@
 // Names of machines to addresses, with the system's resolver (getaddrinfo: /etc/hosts and
 // nsswitch.conf count), which may take long. It runs on threads of its own, at most four; names
-// that are slow get at most three of them, so that a name server that does not answer for some
-// hosts holds up no others. Nobody ever waits for the threads: at the end they are left behind.
+// that are known to be slow get at most three of them, so that a name server that does not answer
+// for some hosts holds up no others for longer than a first lookup. Nobody ever waits for the
+// threads: at the end they are left behind.
 //
 // An address that worked is remembered and given out at once, while the name is asked for again.
 //

@@ -41,6 +41,12 @@ bool is_own(unsigned descriptor) {
 }
 
 int record(int descriptor) {
+  // The standard descriptors are open from the start: whoever closed one, as fclose() does within
+  // the C library, would have the log written to a client, or into a segment of the log.
+  if (descriptor >= 0 && descriptor <= STDERR_FILENO && is_guarded()) {
+    give_back_standard(descriptor);
+    end_for_misuse("closed a standard descriptor", kMustNotClose, nullptr);
+  }
   if (descriptor < 0 || static_cast<size_t>(descriptor) >= kMaxDescriptors) return descriptor;
   const auto at = static_cast<size_t>(descriptor);
   g_own[at / 64].fetch_or(uint64_t{1} << at % 64, std::memory_order_relaxed);
@@ -161,7 +167,8 @@ void thrd_exit(int value) {
 int close(int descriptor) {
   check_close("close", static_cast<unsigned>(descriptor), static_cast<unsigned>(descriptor),
               CALLER);
-  forget(descriptor);
+  // A child of vfork() shares this memory.
+  if (!is_outside(CALLER)) forget(descriptor);
   static const auto real = next<int(int)>("close");
   return real(descriptor);
 }

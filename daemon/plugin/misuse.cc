@@ -1,6 +1,7 @@
 #include "plugin/misuse.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,9 +23,8 @@ constexpr std::string_view kMustNotEnd = "a plugin must not end the process";
 
 std::atomic<pid_t> g_guarded{0};  // the process; 0: none yet
 int g_exit_code = 0;
+int g_stderr = -1;  // standard error, also when somebody has closed descriptor 2
 std::atomic<bool> g_exit_is_expected{false};
-
-bool is_guarded() { return g_guarded.load(std::memory_order_relaxed) == ::getpid(); }
 
 void on_exit() {
   if (!is_guarded() || g_exit_is_expected) return;
@@ -35,6 +35,7 @@ void on_exit() {
 
 void install_misuse_guard(int exit_code) {
   g_exit_code = exit_code;
+  g_stderr = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   g_guarded = ::getpid();
   CHECK_EQ(std::atexit(on_exit), 0);
   CHECK_EQ(::at_quick_exit(on_exit), 0);
@@ -42,9 +43,20 @@ void install_misuse_guard(int exit_code) {
 
 void expect_exit() { g_exit_is_expected = true; }
 
-bool is_foreign(const void* caller) {
+bool is_guarded() { return g_guarded.load(std::memory_order_relaxed) == ::getpid(); }
+
+bool is_outside(const void* caller) {
   const char* at = static_cast<const char*>(caller);
-  return is_guarded() && (at < &__executable_start || at >= &etext);
+  return at < &__executable_start || at >= &etext;
+}
+
+bool is_foreign(const void* caller) { return is_outside(caller) && is_guarded(); }
+
+void give_back_standard(int descriptor) {
+  ::syscall(SYS_close, descriptor);
+  if (descriptor == STDERR_FILENO && g_stderr >= 0) {
+    ::syscall(SYS_dup3, g_stderr, STDERR_FILENO, 0);
+  }
 }
 
 void end_for_misuse(std::string_view did, std::string_view why, const void* caller) {

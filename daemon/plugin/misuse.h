@@ -25,6 +25,16 @@ void expect_exit();
 // installed. False in a forked child.
 bool is_foreign(const void* caller);
 
+// Whether it does not belong to connectd's own code, in whichever process.
+bool is_outside(const void* caller);
+
+// Whether the guard is installed in this process.
+bool is_guarded();
+
+// Closes a standard descriptor that was opened anew, and makes descriptor 2 standard error again,
+// so that last words go where they belong.
+void give_back_standard(int descriptor);
+
 // Names the caller and its plugin call, and ends the process. `did`: "called exit(0)".
 [[noreturn]] void end_for_misuse(std::string_view did, std::string_view why, const void* caller);
 

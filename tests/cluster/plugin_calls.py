@@ -63,6 +63,31 @@ def test_each_misuse_is_named(context):
     check(ask(cluster, 1, b"get") == "1", "the node does not go on")
 
 
+def test_closed_stderr_is_noticed(context):
+    """fclose(stderr) closes descriptor 2 within the C library: the next connection, or segment of the log, would get
+    it, and the log lines with it."""
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    clients = [send(cluster, 1, b"classify fclose")]
+    wait_until(lambda: not os.path.exists(f"/proc/{cluster.nodes[1].process.pid}/fd/2"), "it is closed")
+    said = ""
+    try:
+        for _ in range(3):
+            clients.append(send(cluster, 1, b"get"))
+            said += str(clients[-1].read_reply())
+    except (Disconnected, OSError):
+        pass
+    code = cluster.wait_exit(1)
+    for client in clients:
+        client.close()
+    check(code == EXIT_PLUGIN, f"the node ended with {code}")
+    check("<" not in said, f"a client got a line of the log: {said!r}")
+    check("closed a standard descriptor" in last_run(cluster, 1), last_run(cluster, 1)[-300:])
+    cluster.start()
+    cluster.leader()
+
+
 def test_misuse_outside_apply_is_named(context):
     cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT})
     for request, text in ((b"classify exit", "plugin unruly 1.0.0 called exit(0) in classify: "),

@@ -1,7 +1,9 @@
 """Starting: probes and signals are answered while a node waits for its machine and reads its data."""
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -51,6 +53,15 @@ def test_loading_node_answers_and_ends(context):
         said = ""
         while "% of the snapshot read" not in said or "EXTEND_TIMEOUT_USEC=600000000" not in said:
             said += systemd.recv(4096).decode() + "\n"
+        # A reload is carried out, but does not make a node ready.
+        cluster.signal(1, signal.SIGHUP)
+        wait_until(lambda: "reload found no changes" in cluster.nodes[1].log(), "the reload is not carried out")
+        cluster.signal(1, signal.SIGUSR2)
+        wait_until(lambda: "no cluster yet" in cluster.nodes[1].log(), "SIGUSR2 is not answered")
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said += systemd.recv(4096).decode() + "\n"
         check("READY=1" not in said, f"systemd was told that it is ready: {said}")
         # Whoever connects hears at once that nobody listens yet.
         for port in (cluster.nodes[1].client_port, cluster.nodes[1].peer_port):

@@ -51,6 +51,7 @@ static void misbehave(connectd_bytes kind) {
   if (says(kind, "close_range")) close_range(3, ~0U, 0);
   if (says(kind, "closefrom")) closefrom(3);
   if (says(kind, "stderr")) close(2);
+  if (says(kind, "fclose")) fclose(stderr); /* close() is called by the C library */
   if (says(kind, "dup2")) {
     int other = open("/dev/null", O_RDONLY);
     for (int fd = 3; fd < other; ++fd) dup2(other, fd);

@@ -819,6 +819,32 @@ TEST_F(HttpServerTest, CallsInProgressLeaveRoom) {
   EXPECT_THAT(clients[0]->read_until("again"), HasSubstr("200"));
 }
 
+// Bodies that are not sent on use no memory for long.
+TEST_F(HttpServerTest, UnfinishedBodiesMakeRoom) {
+  ServerOptions options;
+  options.max_request = kMaxBodyBytes / 4;
+  open(options);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->send(
+        "POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+  }
+  HttpRequest request;
+  request.method = "POST";
+  request.target = "/nothing";
+  request.body = std::string(options.max_request, 'x');
+  int status = 0;
+  for (int i = 0; i < 100 && status != 404; ++i) {
+    auto outcome = fetch(address(), request, 5s);
+    status = outcome ? outcome->status : 0;
+    EXPECT_TRUE(status == 404 || status == 503) << status;
+    if (status != 404) std::this_thread::sleep_for(50ms);
+  }
+  EXPECT_EQ(status, 404);
+  EXPECT_EQ(clients[0]->read_all(), "");
+}
+
 // Who asks and asks, and reads no answer.
 TEST_F(HttpServerTest, SlowReadersMakeRoom) {
   std::string many;

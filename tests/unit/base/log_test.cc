@@ -133,7 +133,7 @@ TEST(Log, LastLineComesBehindTheQueue) {
         ::_exit(0);
       },
       true);
-  EXPECT_THAT(end.text, EndsWith("xxx\nconnectd crashed\n"));
+  EXPECT_THAT(end.text, EndsWith("xxx\n<3>connectd crashed\n"));
 }
 
 TEST(Log, JournalGetsAPriorityOnEachLineAndNoTime) {
