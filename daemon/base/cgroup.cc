@@ -1,5 +1,6 @@
 #include "base/cgroup.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,7 +35,7 @@ std::optional<uint64_t> read_number(const std::string& path) {
 void look_up(const std::string& mount, std::string path, const std::string& file,
              std::optional<uint64_t>& smallest) {
   while (true) {
-    if (auto number = read_number(mount + path + "/" + file)) {
+    if (auto number = read_number(fmt::format("{}{}/{}", mount, path, file))) {
       smallest = std::min(smallest.value_or(UINT64_MAX), *number);
     }
     if (path.empty()) return;

@@ -65,6 +65,7 @@ Result<BoundPort> BoundPort::bind(const Address& address, const tcp::endpoint& e
 BoundPort::BoundPort(BoundPort&& other) noexcept
     : socket_(std::exchange(other.socket_, -1)),
       address_(std::move(other.address_)),
+      // It has no move constructor. NOLINTNEXTLINE(performance-move-constructor-init)
       endpoint_(other.endpoint_),
       port_(other.port_) {}
 
