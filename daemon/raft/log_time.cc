@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace connectd::raft {
 
 namespace {
@@ -10,11 +12,11 @@ int64_t monotonic_ns(const Now& now) { return now.time.time_since_epoch().count(
 
 void LogTime::start(NodeId self, const Now& now) {
   offsets_.clear();
-  offsets_[self] = now.wall_ns - monotonic_ns(now);
+  offsets_[self] = std::clamp<int64_t>(now.wall_ns, 0, kMaxWallNs) - monotonic_ns(now);
 }
 
 void LogTime::observe(NodeId node, int64_t wall_ns, const Now& now) {
-  if (wall_ns == 0) return;
+  if (wall_ns == 0 || wall_ns < -kMaxWallNs || wall_ns > kMaxWallNs) return;
   offsets_[node] = wall_ns - monotonic_ns(now);
 }
 

@@ -530,6 +530,10 @@ Result<void> SegmentedLog::append_part(raft::HardState hard_state, Index replace
     }
     encode_entry(entry);
   }
+  for (uint64_t number : {hard_state.term.value(), hard_state.commit.value(), last_index_.value(),
+                          terms_.back().term.value()}) {
+    CHECK(number <= kMaxNumber) << "the number " << number << " could not be read back";
+  }
   hard_state_ = hard_state;
   sealed_ = false;
   idle_since_.reset();

@@ -75,6 +75,11 @@ Channel::Input Channel::take_frame() {
     if (!wire::is_handshake(header->type) && phase_ != Phase::kMessages) {
       return Broken{fmt::format("unexpected frame of type {}", static_cast<int>(header->type))};
     }
+    const auto expected = is_handshake(header->type) ? wire::FrameVersion::kFirst : frame_version_;
+    if (header->version != expected) {
+      return Broken{fmt::format("a frame of version {}; this connection uses version {}",
+                                static_cast<int>(header->version), static_cast<int>(expected))};
+    }
     header_ = *header;
     has_header_ = true;
     begin_ += wire::kFrameHeaderBytes;
@@ -83,7 +88,22 @@ Channel::Input Channel::take_frame() {
   size_t at = begin_;
   begin_ += header_.length;
   has_header_ = false;
+  ++frames_;
   return decode(header_, at);
+}
+
+void Channel::expect_rest(Time now) {
+  if (phase_ != Phase::kMessages && phase_ != Phase::kRefusalOnly) return;
+  deadline_ = Time::max();
+  if (!has_partial_message()) {
+    partial_since_ = Time::max();
+    return;
+  }
+  if (partial_since_ == Time::max() || partial_ != frames_) partial_since_ = now;
+  partial_ = frames_;
+  const size_t length = has_header_ ? header_.length : 0;
+  const Duration slowest = std::chrono::milliseconds(length * 1000 / kFrameBytesPerSecond);
+  deadline_ = std::min(now + kFrameTimeout, partial_since_ + kFrameTimeout + slowest);
 }
 
 Channel::Input Channel::decode(const wire::FrameHeader& header, size_t at) {

@@ -32,6 +32,10 @@ inline constexpr size_t kBlockBytes = size_t{256} << 10;
 inline constexpr size_t kSmallBlockBytes = size_t{8} << 10;
 // A body of at least this part of its block stays in it.
 inline constexpr size_t kShareDivisor = 2;
+// A frame that was begun comes on: no byte of it for so long, or all of it in no more than that and
+// the time that its bytes take at the slowest rate, or the connection breaks.
+inline constexpr Duration kFrameTimeout = std::chrono::seconds(5);
+inline constexpr size_t kFrameBytesPerSecond = size_t{64} << 10;
 // An output buffer larger than this is given back when it has been written.
 inline constexpr size_t kKeepOutputBytes = size_t{2} << 20;
 
@@ -80,6 +84,9 @@ class Channel final {
   // When this side's hello was written.
   Time hello_at() const { return hello_at_; }
   void set_hello_at(Time at) { hello_at_ = at; }
+  // Of the messages, both ways: the hellos decide it.
+  wire::FrameVersion frame_version() const { return frame_version_; }
+  void set_frame_version(wire::FrameVersion version) { frame_version_ = version; }
 
   // ---- input
   // Where the next bytes go; never empty. Valid until the next call of anything below.
@@ -87,6 +94,13 @@ class Channel final {
   void received(size_t bytes);
   // To be called until it gives nothing, the channel is closed, or it is broken.
   Input next();
+  // Whether a message has begun and is not whole.
+  bool has_partial_message() const {
+    return (phase_ == Phase::kMessages || phase_ == Phase::kRefusalOnly) &&
+           (has_header_ || held() > 0);
+  }
+  // To be called when next() has given nothing more: sets the deadline of the partial message.
+  void expect_rest(Time now);
 
   // ---- output
   // Append whole frames to this.
@@ -107,6 +121,7 @@ class Channel final {
   Phase phase_ = Phase::kDialling;
   Time deadline_ = Time::max();
   Time hello_at_{};
+  wire::FrameVersion frame_version_ = wire::FrameVersion::kFirst;
 
   std::shared_ptr<uint8_t[]> block_;
   size_t capacity_ = 0;
@@ -115,6 +130,9 @@ class Channel final {
   bool is_shared_ = false;  // parts of the block were handed out: its bytes must not change
   wire::FrameHeader header_;
   bool has_header_ = false;  // header_ was read; begin_ is at its body
+  uint64_t frames_ = 0;      // whole ones so far
+  uint64_t partial_ = 0;     // frames_ when the partial message was first seen, and that time
+  Time partial_since_ = Time::max();
 
   std::string output_;
   size_t sent_ = 0;

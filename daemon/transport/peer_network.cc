@@ -159,12 +159,9 @@ void PeerNetwork::Impl::carry_out() {
 
 void PeerNetwork::Impl::set_timer() {
   const Time next = peers_.next_deadline();
-  if (next == timer_is_for_) return;
+  // A timer that is early does no harm, and deadlines of partial messages move with each read.
+  if (next >= timer_is_for_) return;
   timer_is_for_ = next;
-  if (next == Time::max()) {
-    timer_.cancel();
-    return;
-  }
   timer_.expires_after(next - now());
   timer_.async_wait([self = shared_from_this()](error_code aborted) {
     if (aborted || self->is_stopped_) return;
@@ -179,6 +176,7 @@ void PeerNetwork::Impl::stop() {
   error_code ignored;  // closing what may not be open
   acceptor_.close(ignored);
   accept_timer_.cancel();
+  timer_.cancel();
   peers_.stop();
   carry_out();
 }

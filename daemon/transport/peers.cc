@@ -14,6 +14,22 @@ namespace {
 using std::chrono::milliseconds;
 using Phase = Channel::Phase;
 
+// The kinds of log lines; behind the last one, one for each RefusalCode.
+enum class Line : uint32_t {
+  kTooManyHandshakes,
+  kCannotAccept,
+  kConnected,
+  kUnreachable,
+  kBrokenHandshake,
+  kLostTo,
+  kLostFrom,
+  kRefused,
+  kFirstRefusal,
+};
+uint32_t line_of(wire::RefusalCode code) {
+  return static_cast<uint32_t>(Line::kFirstRefusal) + static_cast<uint32_t>(code);
+}
+
 // A peer wrote it, and it goes to the log: one line of printable characters.
 std::string printable(std::string text) {
   for (char& c : text) {
@@ -32,7 +48,7 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
       std::ranges::count_if(loose_, [](const auto& loose) { return !loose.second->is_closing(); });
   if (static_cast<size_t>(strangers) >= kMaxPendingHandshakes) {
     std::string text = "connection rejected: too many handshakes in progress";
-    if (accept_gate_.opens(text, now)) {
+    if (accept_gate_.opens(Line::kTooManyHandshakes, text, now)) {
       LOG_WARNING("transport", "{} max={}", text, kMaxPendingHandshakes);
     }
     return nullptr;
@@ -46,7 +62,7 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
 
 void Peers::accept_failed(const std::string& why, Time now) {
   std::string text = fmt::format("cannot accept a peer connection: {}", why);
-  if (accept_gate_.opens(text, now)) LOG_WARNING("transport", "{}", text);
+  if (accept_gate_.opens(Line::kCannotAccept, text, now)) LOG_WARNING("transport", "{}", text);
 }
 
 // ---- the handshake
@@ -55,6 +71,7 @@ wire::Hello Peers::hello_to(NodeId peer) const {
   wire::Hello hello = hooks_.hello();
   hello.node_id = options_.self;
   hello.to = peer;
+  hello.protocol_max = std::min(hello.protocol_max, options_.protocol_max);
   return hello;
 }
 
@@ -69,7 +86,7 @@ std::optional<wire::Refusal> Peers::judge(const wire::Hello& mine,
 void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic,
                    Time now) {
   std::string text = printable(refusal.text);
-  if (accept_gate_.opens(text, now)) {
+  if (accept_gate_.opens(line_of(refusal.code), text, now)) {
     LOG_WARNING("transport", "connection rejected address={}: {}", channel->remote(), text);
   }
   const auto closing =
@@ -106,7 +123,7 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
   wire::Refusal copy{refusal.code, printable(refusal.text)};
   std::string text =
       fmt::format("refused by node={} address={}: {}", peer->id, channel->remote(), copy.text);
-  if (peer->gate.opens(copy.text, now)) LOG_WARNING("transport", "{}", text);
+  if (gate_of(*peer).opens(Line::kRefused, copy.text, now)) LOG_WARNING("transport", "{}", text);
   if (out) {
     out->was_tried = true;
     drop_out(*out);
@@ -156,6 +173,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   wire::append_hello(channel->output(), mine);
   channel->set_hello_at(now);
   channel->set_phase(Phase::kMessages);
+  channel->set_frame_version(wire::common_version(mine, hello));
   channel->set_deadline(Time::max());
   work_.write.push_back(channel);
   LOG_DEBUG("transport", "peer connected node={} address={}", peer->id, channel->remote());
@@ -171,6 +189,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
 void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   const ChannelPtr channel = peer->out;
   peer->was_tried = true;
+  const wire::Hello mine = hello_to(peer->id);
   std::optional<wire::Refusal> refusal;
   if (hello.node_id != peer->id) {
     refusal = wire::Refusal{
@@ -179,7 +198,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
                     "peer addresses",
                     options_.self, peer->id, channel->remote(), hello.node_id)};
   } else {
-    refusal = judge(hello_to(peer->id), hello);
+    refusal = judge(mine, hello);
   }
   if (refusal) {
     peer->out = nullptr;
@@ -190,11 +209,12 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   if (is_standing(*peer, hello)) refuse_newcomer(peer, channel, now);
   if (peer->in && peer->in_hello.disk_id != hello.disk_id) drop_in(*peer);
   channel->set_phase(Phase::kRefusalOnly);
+  channel->set_frame_version(wire::common_version(mine, hello));
   channel->set_deadline(Time::max());
   peer->is_out_up = true;
   peer->up_since = now;
   peer->out_hello = hello;
-  if (peer->gate.opens("connected", now)) {
+  if (gate_of(*peer).opens(Line::kConnected, "", now)) {
     LOG_INFO("transport", "connected node={} address={}", peer->id, channel->remote());
   }
   tell_reached(peer);
@@ -421,7 +441,9 @@ void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time 
   if (!peer) return;
   std::string text = fmt::format("peer unreachable node={} address={}: {}", peer->id,
                                  peer->dialled.to_string(), why);
-  if (peer->gate.opens(text, now)) LOG_WARNING("transport", "{}; retrying", text);
+  if (gate_of(*peer).opens(Line::kUnreachable, text, now)) {
+    LOG_WARNING("transport", "{}; retrying", text);
+  }
   peer->was_tried = true;
   drop_out(*peer);
   dial_later(*peer, milliseconds(0), now);
@@ -442,10 +464,11 @@ Time Peers::next_deadline() const {
   Time next = Time::max();
   for (const auto& [id, channel] : loose_) next = std::min(next, channel->deadline());
   for (const auto& [id, peer] : peers_) {
-    if (peer->is_overflowing) return Time();
+    if (!peer->break_reason.empty()) return Time();
     next = std::min(next, peer->redial_at);
     if (peer->out) next = std::min(next, peer->out->deadline());
     if (peer->newcomer) next = std::min(next, peer->newcomer->until);
+    if (peer->in) next = std::min(next, peer->in->deadline());
   }
   return next;
 }
@@ -453,29 +476,30 @@ Time Peers::next_deadline() const {
 void Peers::advance(Time now) {
   if (now < next_deadline()) return;
   std::vector<ChannelPtr> late;
-  std::vector<ChannelPtr> overflowing;
   std::vector<PeerPtr> probed;
+  std::vector<ChannelPtr> failed;
   for (const auto& [id, channel] : loose_) {
     if (channel->deadline() <= now) late.push_back(channel);
   }
   for (const auto& [id, peer] : peers_) {
-    if (peer->is_overflowing) {
-      overflowing.push_back(peer->out);
+    if (!peer->break_reason.empty()) {
+      failed.push_back(peer->out);
     } else if (peer->out && peer->out->deadline() <= now) {
       late.push_back(peer->out);
     }
+    if (peer->in && peer->in->deadline() <= now) late.push_back(peer->in);
     if (peer->redial_at <= now && !peer->out) dial(*peer, now);
     if (peer->newcomer && peer->newcomer->until <= now) probed.push_back(peer);
   }
-  for (const ChannelPtr& channel : overflowing) {
-    broken(channel,
-           fmt::format("the peer is too slow: more than {} bytes are queued",
-                       options_.output_bytes_max),
-           now);
+  for (const ChannelPtr& channel : failed) {
+    // Whoever is told of one loss may take another peer away.
+    if (PeerPtr peer = find_out(channel)) broken(channel, std::string(peer->break_reason), now);
   }
   for (const ChannelPtr& channel : late) {
     if (channel->phase() == Phase::kDialling) {
       dial_failed(channel, "no answer in time", now);
+    } else if (channel->has_partial_message()) {
+      broken(channel, "a message was begun, and the rest of it did not come in time", now);
     } else {
       broken(channel, "no handshake in time", now);
     }
@@ -509,7 +533,8 @@ void Peers::close(const ChannelPtr& channel) {
 
 void Peers::drop_out(Peer& peer) {
   if (peer.out) close(std::exchange(peer.out, nullptr));
-  peer.is_out_up = peer.needs_flush = peer.is_overflowing = false;
+  peer.is_out_up = peer.needs_flush = false;
+  peer.break_reason.clear();
 }
 
 void Peers::drop_in(Peer& peer) {
@@ -529,7 +554,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
   if (loose_.contains(channel->id())) {
     const bool was_closing = channel->is_closing();
     close(channel);
-    if (!was_closing && accept_gate_.opens(why, now)) {
+    if (!was_closing && accept_gate_.opens(Line::kBrokenHandshake, why, now)) {
       LOG_WARNING("transport", "connection closed before the handshake address={}: {}",
                   channel->remote(), why);
     }
@@ -537,12 +562,14 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
   }
   if (PeerPtr peer = find_out(channel)) {
     peer->was_tried = true;
-    // A connection that breaks as soon as it stands is no reason to hurry, nor news.
-    if (peer->is_out_up && now - peer->up_since >= options_.reconnect_max) {
+    // A connection that breaks as soon as it is established is neither a reason to hurry nor news.
+    // Nor is one that this side breaks: the same message may break the next one.
+    if (peer->is_out_up && peer->break_reason.empty() &&
+        now - peer->up_since >= options_.reconnect_max) {
       peer->back_off = milliseconds(0);
-      peer->gate.reset();
+      peer->gate.forget_texts();
     }
-    if (peer->gate.opens("to: " + why, now)) {
+    if (gate_of(*peer).opens(Line::kLostTo, why, now)) {
       LOG_WARNING("transport", "lost the connection to node {} at {}: {}", peer->id,
                   channel->remote(), why);
     }
@@ -552,7 +579,7 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     return settle_newcomer(peer, now);
   }
   if (PeerPtr peer = find_in(channel)) {
-    if (peer->gate.opens("from: " + why, now)) {
+    if (gate_of(*peer).opens(Line::kLostFrom, why, now)) {
       LOG_WARNING("transport", "lost the connection from node {} at {}: {}", peer->id,
                   channel->remote(), why);
     }
@@ -576,6 +603,7 @@ void Peers::received(const ChannelPtr& channel, size_t bytes, Time now) {
     } else if (const auto* failed = std::get_if<Channel::Broken>(&input)) {
       broken(channel, failed->why, now);
     } else {
+      channel->expect_rest(now);
       break;
     }
   }
@@ -600,23 +628,23 @@ void Peers::send(NodeId to, wire::PeerMessage message) {
   const auto at = peers_.find(to);
   if (at == peers_.end() || is_stopped_) return;
   Peer& peer = *at->second;
-  if (!peer.is_out_up || peer.is_overflowing) {
+  if (!peer.is_out_up || !peer.break_reason.empty()) {
     peer.counters.messages_dropped++;
     return;
   }
   std::string& output = peer.out->output();
   size_t before = output.size();
-  if (!wire::append_frame(output, message)) {
+  // Without a broken connection the peer would see a gap. It breaks at the next advance(): the
+  // handler is never told from inside send().
+  if (!wire::append_frame(output, message, peer.out->frame_version())) {
     peer.counters.messages_dropped++;
-    LOG_ERROR("transport", "message dropped: too large node={} max_bytes={}", to,
-              wire::kMaxFrameBytes);
+    peer.break_reason = fmt::format("a message is larger than {} bytes", wire::kMaxFrameBytes);
     return;
   }
   if (peer.out->unsent().size() > options_.output_bytes_max) {
-    // Without a broken connection the peer would see a gap. It breaks at the next advance(): the
-    // handler is never told from inside send().
     peer.counters.messages_dropped++;
-    peer.is_overflowing = true;
+    peer.break_reason = fmt::format("the peer is too slow: more than {} bytes are queued",
+                                    options_.output_bytes_max);
     return;
   }
   peer.counters.messages_sent++;

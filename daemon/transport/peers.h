@@ -18,8 +18,8 @@
 // probe_timeout, the newcomer takes its place (docs/adr/0036-two-processes-of-one-node.md).
 //
 // The driver reports what happens to connections, and after each call carries out take_work().
-// Output that a peer does not take is bounded: beyond the bound the connection breaks, so that what
-// arrives has no gaps. One thread.
+// Output that a peer does not take is bounded. Beyond the bound, and when a message is over the
+// frame limit, the connection breaks, so that what arrives has no gaps. One thread.
 #pragma once
 
 #include <chrono>
@@ -53,6 +53,9 @@ struct PeersOptions {
   std::chrono::milliseconds probe_timeout{500};
   // Encoded and not yet taken by the socket, for each peer.
   size_t output_bytes_max = size_t{64} << 20;
+  // The highest version of the protocol that this node announces. Lower: a stand-in for an older
+  // build, in tests and the simulator.
+  uint16_t protocol_max = wire::kPeerProtocolMax;
 };
 
 // Bounds that are not options.
@@ -178,7 +181,7 @@ class Peers final : public wire::Transport {
     std::optional<Newcomer> newcomer;
     bool is_reached = false;  // what the handler was told last
     bool needs_flush = false;
-    bool is_overflowing = false;  // `out` breaks at the next advance(): see send()
+    std::string break_reason;  // not empty: `out` breaks at the next advance(), see send()
     PeerCounters counters;
     LogGate gate;
   };
@@ -211,6 +214,8 @@ class Peers final : public wire::Transport {
   void drop_out(Peer& peer);
   void drop_in(Peer& peer);
   void drop_refused(const PeerPtr& peer, Time now);
+  // Strangers share one: they choose their ids.
+  LogGate& gate_of(Peer& peer) { return peer.addresses.empty() ? accept_gate_ : peer.gate; }
   // To be called after the handler was told.
   void forget_if_unlisted(const PeerPtr& peer);
   void tell_reached(const PeerPtr& peer);

@@ -12,8 +12,10 @@
 
 namespace connectd::wire {
 
+// Version 2 has frame headers with a checksum of their own (wire/peer_codec.h). A connection uses
+// the highest version that both sides support.
 inline constexpr uint16_t kPeerProtocolMin = 1;
-inline constexpr uint16_t kPeerProtocolMax = 1;
+inline constexpr uint16_t kPeerProtocolMax = 2;
 
 struct Hello {
   uint16_t protocol_min = kPeerProtocolMin;

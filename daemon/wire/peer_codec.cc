@@ -13,8 +13,8 @@
 namespace connectd::wire {
 namespace {
 
-constexpr uint8_t kHeaderVersion = 1;
-constexpr size_t kSeedBytes = 16;  // the part of the header that seeds the checksum
+constexpr size_t kCheckedBytes = 12;  // the part of the header that its own checksum covers
+constexpr size_t kSeedBytes = 16;     // the part of the header that seeds the checksum of the body
 // kind u8, zero u8, zero u16, payload length u32, session, sequence, acked_below
 constexpr size_t kProposalHeaderBytes = 32;
 
@@ -35,6 +35,10 @@ tl::unexpected<Error> malformed_handshake(std::string_view what, const ByteReade
 
 // ---- writing
 
+uint32_t header_checksum(const uint8_t* header) {
+  return static_cast<uint32_t>(checksum64({header, kCheckedBytes}));
+}
+
 // Reserves the header; the body follows.
 size_t begin_frame(std::string& out) {
   size_t start = out.size();
@@ -43,7 +47,8 @@ size_t begin_frame(std::string& out) {
 }
 
 // Fills in the header. False: the body exceeds `limit`, and the frame was removed.
-bool end_frame(std::string& out, size_t start, FrameType type, size_t limit) {
+bool end_frame(std::string& out, size_t start, FrameType type, size_t limit,
+               FrameVersion version = FrameVersion::kFirst) {
   size_t length = out.size() - start - kFrameHeaderBytes;
   if (length > limit) {
     out.resize(start);
@@ -53,7 +58,8 @@ bool end_frame(std::string& out, size_t start, FrameType type, size_t limit) {
   store_le<uint32_t>(header, static_cast<uint32_t>(length));
   store_le<uint32_t>(header + 4, kGroup);
   header[8] = static_cast<uint8_t>(type);
-  header[9] = kHeaderVersion;
+  header[9] = static_cast<uint8_t>(version);
+  if (version != FrameVersion::kFirst) store_le<uint32_t>(header + 12, header_checksum(header));
   uint64_t seed = checksum64({header, kSeedBytes});
   store_le<uint64_t>(header + 16, checksum64({header + kFrameHeaderBytes, length}, seed));
   return true;
@@ -233,8 +239,9 @@ class Reader {
   }
   template <class Kind>
   void get(Number<Kind>& to) {
-    to = Number<Kind>(reader_.number<uint64_t>());
+    to = Number<Kind>(bounded(kMaxReceivedNumber));
   }
+  void get(NodeId& to) { to = NodeId(bounded(kMaxNodeId)); }
   void get(uint64_t& to) { to = reader_.number<uint64_t>(); }
   void get(int64_t& to) { to = reader_.number<int64_t>(); }
   void get(bool& to) {
@@ -250,7 +257,7 @@ class Reader {
   void get(SnapshotFile& to) {
     get(to.mark.index);
     get(to.mark.term);
-    get(to.bytes);
+    to.bytes = bounded(kMaxReceivedNumber);
     get(to.checksum);
   }
   ByteView bytes(size_t length) { return reader_.bytes(length); }
@@ -264,10 +271,21 @@ class Reader {
   void fail() { reader_.fail(); }
   bool ok() const { return reader_.ok(); }
   bool done() const { return reader_.done(); }
+  // Why it failed: the first number that storage could not read back, or 0.
+  uint64_t over_limit() const { return over_limit_; }
 
  private:
+  uint64_t bounded(uint64_t limit) {
+    auto value = reader_.number<uint64_t>();
+    if (value <= limit) return value;
+    if (over_limit_ == 0) over_limit_ = value;
+    reader_.fail();
+    return 0;
+  }
+
   const Slice& body_;
   ByteReader reader_;
+  uint64_t over_limit_ = 0;
 };
 
 template <class... Fields>
@@ -292,6 +310,17 @@ std::string refused_entry(const Reader& in, ByteView header) {
                      what, newer_text());
 }
 
+// What is in an entry that this node could not read back from its log, or not count on from.
+std::string over_limit_in_entry(const raft::Entry& entry) {
+  if (entry.index.value() <= kMaxReceivedNumber && entry.term.value() <= kMaxReceivedNumber &&
+      entry.session.value() <= kMaxReceivedNumber && entry.sequence.value() <= kMaxReceivedNumber &&
+      entry.acked_below.value() <= kMaxReceivedNumber && entry.stamp_ns <= kMaxReceivedStampNs &&
+      entry.stamp_ns >= -kMaxReceivedStampNs) {
+    return {};
+  }
+  return fmt::format("the entry at index {} has a number over its limit", entry.index);
+}
+
 // Empty: no error so far. (If bytes are missing, in.ok() is false.)
 std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
   auto count = in.number<uint32_t>();
@@ -314,6 +343,7 @@ std::string read_entries(Reader& in, Term sender_term, raft::AppendRequest& m) {
     if (!verify_entry(entry)) {
       return fmt::format("checksum mismatch of the entry at index {}", entry.index);
     }
+    if (auto fault = over_limit_in_entry(entry); !fault.empty()) return fault;
     last_term = entry.term;
   }
   return {};
@@ -404,6 +434,19 @@ std::string read_envelope(Reader& in, FrameType type, raft::Envelope& envelope) 
   }
 }
 
+std::string read_snapshot_ack(Reader& in, SnapshotAck& m) {
+  get_all(in, m.file, m.received);
+  auto state = in.number<uint8_t>();
+  if (state > static_cast<uint8_t>(SnapshotAck::State::kWorking)) {
+    return fmt::format("a snapshot answer of unknown state {}", state);
+  }
+  m.state = static_cast<SnapshotAck::State>(state);
+  if (m.received > m.file.bytes) {
+    return fmt::format("{} bytes of a snapshot file of {}", m.received, m.file.bytes);
+  }
+  return {};
+}
+
 std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
   switch (type) {
     case FrameType::kForwardProposals:
@@ -423,22 +466,15 @@ std::string read_message(Reader& in, FrameType type, PeerMessage& message) {
       }
       return {};
     }
-    case FrameType::kSnapshotAck: {
-      auto& m = message.emplace<SnapshotAck>();
-      get_all(in, m.file, m.received);
-      auto state = in.number<uint8_t>();
-      if (state > static_cast<uint8_t>(SnapshotAck::State::kWorking)) {
-        return fmt::format("a snapshot answer of unknown state {}", state);
-      }
-      m.state = static_cast<SnapshotAck::State>(state);
-      return {};
-    }
+    case FrameType::kSnapshotAck:
+      return read_snapshot_ack(in, message.emplace<SnapshotAck>());
     case FrameType::kSnapshotOffer: {
       auto& m = message.emplace<SnapshotOffer>();
       get_all(in, m.file, m.leader_term);
       return {};
     }
     case FrameType::kGenesisOffer:
+      if (in.left() > kMaxGenesisBytes) return "a genesis over its limit";
       message.emplace<GenesisOffer>().document = in.rest().text();
       return {};
     case FrameType::kGenesisAccepted:
@@ -498,6 +534,18 @@ Result<> check_frame(const FrameHeader& header, ByteView body) {
   return {};
 }
 
+Result<Handshake> read_refusal(ByteReader& in) {
+  Refusal refusal;
+  auto code = in.number<uint16_t>();
+  if (code <= static_cast<uint16_t>(kLastRefusalCode)) {
+    refusal.code = static_cast<RefusalCode>(code);
+  }
+  in.number<uint16_t>();
+  refusal.text = in.counted(kMaxRefusalBytes);
+  if (!in.ok()) return malformed_handshake("refusal", in);
+  return Handshake(std::move(refusal));
+}
+
 }  // namespace
 
 Result<FrameHeader> decode_frame_header(ByteView from) {
@@ -507,11 +555,15 @@ Result<FrameHeader> decode_frame_header(ByteView from) {
   auto group = load_le<uint32_t>(at + 4);
   uint8_t type = at[8];
   uint8_t version = at[9];
-  if (version != kHeaderVersion) {
-    return malformed(fmt::format("a frame of version {}; this node supports version {}", version,
-                                 kHeaderVersion));
+  const bool is_checked = version == static_cast<uint8_t>(FrameVersion::kCheckedHeader);
+  if (!is_checked && version != static_cast<uint8_t>(FrameVersion::kFirst)) {
+    return malformed(
+        fmt::format("a frame of version {}; this node supports versions 1 and 2", version));
   }
-  if (load_le<uint16_t>(at + 10) != 0 || load_le<uint32_t>(at + 12) != 0) {
+  if (is_checked && load_le<uint32_t>(at + 12) != header_checksum(at)) {
+    return malformed("checksum mismatch of a frame header: the bytes changed in transit");
+  }
+  if (load_le<uint16_t>(at + 10) != 0 || (!is_checked && load_le<uint32_t>(at + 12) != 0)) {
     return malformed("a frame whose reserved fields are not zero");
   }
   if (group != kGroup) {
@@ -526,7 +578,8 @@ Result<FrameHeader> decode_frame_header(ByteView from) {
     return malformed(fmt::format("a frame of type {} announces {} bytes, over the limit of {}",
                                  type, length, limit));
   }
-  return FrameHeader{.type = static_cast<FrameType>(type),
+  return FrameHeader{.version = static_cast<FrameVersion>(version),
+                     .type = static_cast<FrameType>(type),
                      .length = length,
                      .seed = checksum64(from.first(kSeedBytes)),
                      .checksum = load_le<uint64_t>(at + 16)};
@@ -537,7 +590,12 @@ bool carries_payload(FrameType type) {
          type == FrameType::kSnapshotChunk;
 }
 
-bool append_frame(std::string& out, const PeerMessage& message) {
+FrameVersion common_version(const Hello& mine, const Hello& theirs) {
+  const uint16_t version = std::min(mine.protocol_max, theirs.protocol_max);
+  return version >= 2 ? FrameVersion::kCheckedHeader : FrameVersion::kFirst;
+}
+
+bool append_frame(std::string& out, const PeerMessage& message, FrameVersion version) {
   size_t payload = payload_bytes(message);
   if (payload > kMaxFrameBytes) return false;
   // reserve() grows at least by half each time, so that many small frames do not copy `out` often.
@@ -545,7 +603,7 @@ bool append_frame(std::string& out, const PeerMessage& message) {
   size_t start = begin_frame(out);
   Writer writer(out);
   FrameType type = std::visit([&](const auto& m) { return write(writer, m); }, message);
-  return end_frame(out, start, type, kMaxFrameBytes);
+  return end_frame(out, start, type, kMaxFrameBytes, version);
 }
 
 Result<PeerMessage> decode_frame(const FrameHeader& header, const Slice& body) {
@@ -553,6 +611,9 @@ Result<PeerMessage> decode_frame(const FrameHeader& header, const Slice& body) {
   Reader in(body);
   PeerMessage message;
   std::string fault = read_message(in, header.type, message);
+  if (in.over_limit() != 0) {
+    fault = fmt::format("the number {} is over its limit", in.over_limit());
+  }
   if (fault.empty() && !in.ok()) fault = "it is shorter than its fields";
   if (fault.empty() && !in.done()) fault = "it is longer than its fields";
   if (!fault.empty()) {
@@ -593,7 +654,8 @@ void append_hello(std::string& out, const Hello& hello) {
   }
   for (const std::string* address :
        {&hello.peer_address, &hello.client_address, &hello.http_address}) {
-    writer.counted(address->substr(0, kMaxNameBytes));
+    // A longer one, which few names have, is unknown to the other side: a part is another address.
+    writer.counted(address->size() <= kMaxNameBytes ? *address : std::string_view());
   }
   writer.number(hello.members_index.value());
   writer.number(hello.priority);
@@ -644,8 +706,13 @@ Result<Handshake> decode_hello(ByteReader& in) {
   in.number<uint32_t>();
   get_id(hello.cluster_id);
   get_id(hello.disk_id);
-  hello.node_id = NodeId(in.number<uint64_t>());
-  hello.to = NodeId(in.number<uint64_t>());
+  auto get_number = [&](uint64_t limit) {
+    auto value = in.number<uint64_t>();
+    if (value > limit) in.fail();
+    return value;
+  };
+  hello.node_id = NodeId(get_number(kMaxNodeId));
+  hello.to = NodeId(get_number(kMaxNodeId));
   hello.plugin_level_min = in.number<uint32_t>();
   hello.plugin_level_max = in.number<uint32_t>();
   hello.plugin_level = in.number<uint32_t>();
@@ -657,7 +724,7 @@ Result<Handshake> decode_hello(ByteReader& in) {
     hello.peer_address = in.counted(kMaxNameBytes);
     hello.client_address = in.counted(kMaxNameBytes);
     hello.http_address = in.counted(kMaxNameBytes);
-    hello.members_index = Index(in.number<uint64_t>());
+    hello.members_index = Index(get_number(kMaxReceivedNumber));
     hello.priority = in.number<uint8_t>();
     if (!in.ok()) return malformed_handshake("hello", in);
   }
@@ -668,8 +735,8 @@ Result<Handshake> decode_hello(ByteReader& in) {
     for (; former > 0 && in.ok(); --former) get_id(hello.former_cluster_ids.emplace_back());
     for (; skips > 0 && in.ok(); --skips) {
       raft::EntryId skip;
-      skip.index = Index(in.number<uint64_t>());
-      skip.term = Term(in.number<uint64_t>());
+      skip.index = Index(get_number(kMaxReceivedNumber));
+      skip.term = Term(get_number(kMaxReceivedNumber));
       skip.checksum = in.number<uint64_t>();
       if (!hello.skipped_entries.empty() && !(hello.skipped_entries.back() < skip)) in.fail();
       hello.skipped_entries.push_back(skip);
@@ -695,17 +762,7 @@ Result<Handshake> decode_hello(ByteReader& in) {
 Result<Handshake> decode_handshake(const FrameHeader& header, ByteView body) {
   if (auto checked = check_frame(header, body); !checked) return failure(checked.error());
   ByteReader in(body);
-  if (header.type == FrameType::kRefusal) {
-    Refusal refusal;
-    auto code = in.number<uint16_t>();
-    if (code <= static_cast<uint16_t>(kLastRefusalCode)) {
-      refusal.code = static_cast<RefusalCode>(code);
-    }
-    in.number<uint16_t>();
-    refusal.text = in.counted(kMaxRefusalBytes);
-    if (!in.ok()) return malformed_handshake("refusal", in);
-    return Handshake(std::move(refusal));
-  }
+  if (header.type == FrameType::kRefusal) return read_refusal(in);
   if (header.type == FrameType::kProbe || header.type == FrameType::kProbeAnswer) {
     Probe probe{header.type == FrameType::kProbeAnswer, in.number<uint64_t>()};
     if (!in.ok()) return malformed_handshake("probe", in);

@@ -6,15 +6,20 @@
 //        0     4  length of the body
 //        4     4  group (0 today)
 //        8     1  type
-//        9     1  version of the header (1)
+//        9     1  version of the header: 1 or 2
 //       10     2  zero
-//       12     4  zero
+//       12     4  version 1: zero; version 2: the low half of the XXH3-64 of the 12 bytes before
 //       16     8  checksum: XXH3-64 of the body, seeded with the XXH3-64 of the 16 bytes before
 //       24        body
 //
+// Hellos and refusals have version 1. All other frames have the version of the peer protocol that
+// the two hellos agree on (common_version): from version 2 on a changed length is noticed at once,
+// and not when that many bytes have come.
+//
 // A frame is valid when the header's fields are as above, the length is within the limit of its
-// type, the checksum fits, and the body is exactly what its type says, each entry's own checksum
-// included. Anything else ends the connection: behind a broken frame no boundary can be trusted.
+// type, the checksums fit, and the body is exactly what its type says, each entry's own checksum
+// included. No term, index, session or sequence is over kMaxReceivedNumber (base/limits.h).
+// Anything else ends the connection: behind a broken frame no boundary can be trusted.
 // Pure functions; any thread.
 #pragma once
 
@@ -69,7 +74,16 @@ enum class FrameType : uint8_t {
   kSnapshotOffer = 48,
 };
 
+// The values are part of the protocol.
+enum class FrameVersion : uint8_t {
+  kFirst = 1,
+  kCheckedHeader = 2,
+};
+// Of the messages between two nodes whose hellos fit.
+FrameVersion common_version(const Hello& mine, const Hello& theirs);
+
 struct FrameHeader {
+  FrameVersion version{};
   FrameType type{};
   uint32_t length = 0;  // of the body
   uint64_t seed = 0;    // of the checksum
@@ -85,7 +99,8 @@ Result<FrameHeader> decode_frame_header(ByteView from);
 bool carries_payload(FrameType type);
 
 // Appends one frame. False, and `out` as it was, when the body would be over kMaxFrameBytes.
-[[nodiscard]] bool append_frame(std::string& out, const PeerMessage& message);
+[[nodiscard]] bool append_frame(std::string& out, const PeerMessage& message,
+                                FrameVersion version = FrameVersion::kFirst);
 // `body` has header.length bytes. Payloads in the result are parts of `body`, not copies.
 Result<PeerMessage> decode_frame(const FrameHeader& header, const Slice& body);
 

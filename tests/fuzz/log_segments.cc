@@ -134,7 +134,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   read_all(**log, recovered);
   // At the end of the numbers nothing can be appended.
-  constexpr uint64_t kSane = storage::kMaxNumber - 2;
+  constexpr uint64_t kSane = kMaxNumber - 2;
   const Term last_term =
       recovered.terms.empty() ? recovered.before_first_term : recovered.terms.back().term;
   if (recovered.last_index.value() > kSane || last_term.value() > kSane) return 0;

@@ -56,7 +56,7 @@ size_t take_frame(ByteView stream) {
     return 0;
   }
   std::string again;
-  CHECK(wire::append_frame(again, *message));
+  CHECK(wire::append_frame(again, *message, header->version));
   CHECK(as_bytes(again).size() == frame.size() &&
         std::memcmp(again.data(), frame.data(), frame.size()) == 0)
       << "a frame of type " << int{static_cast<uint8_t>(header->type)} << " is written otherwise";

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/limits.h"
 #include "raft/read_index.h"
 
 namespace connectd::raft {
@@ -23,6 +24,18 @@ TEST(LogTime, BaseIsTheMedianOfTheClocks) {
   time.observe(NodeId(3), 1001 * kSecond, moment(0, 0));
   time.begin(0, moment(0, 0));
   EXPECT_EQ(time.stamp(moment(0, 0)), 1001 * kSecond);
+}
+
+// Sums with it would leave the type.
+TEST(LogTime, ClockFarFromNowIsIgnored) {
+  LogTime time;
+  time.start(kSelf, moment(0, 1000));
+  for (int64_t clock : {INT64_MIN, INT64_MAX, kMaxWallNs + 1}) {
+    time.observe(NodeId(2), clock, moment(0, 1000));
+    time.observe(NodeId(3), clock, moment(0, 1000));
+  }
+  time.begin(0, moment(0, 1000));
+  EXPECT_EQ(time.stamp(moment(0, 1000)), 1000);
 }
 
 TEST(LogTime, NeverBehindTheLastStamp) {

@@ -29,9 +29,10 @@ wire::PeerMessage chunk_of(size_t size, char fill) {
   return chunk;
 }
 
-std::string frame_of(const wire::PeerMessage& message) {
+std::string frame_of(const wire::PeerMessage& message,
+                     wire::FrameVersion version = wire::FrameVersion::kFirst) {
   std::string out;
-  EXPECT_TRUE(wire::append_frame(out, message));
+  EXPECT_TRUE(wire::append_frame(out, message, version));
   return out;
 }
 
@@ -135,6 +136,66 @@ TEST(ChannelTest, EveryChangedByteBreaks) {
     // A length that became larger waits for more bytes. Everything else is noticed.
     EXPECT_TRUE(!reader.why.empty() || reader.handshakes + reader.messages.size() < 2) << at;
   }
+}
+
+// Also of a message that the other side could not complete: nothing waits for a length.
+TEST(ChannelTest, AChangedLengthBreaksAtOnceInVersionTwo) {
+  const std::string frame = frame_of(heartbeat(1), wire::FrameVersion::kCheckedHeader);
+  for (size_t bit = 0; bit < 32; ++bit) {
+    Reader reader;
+    reader.give(greeting());
+    reader.channel.set_frame_version(wire::FrameVersion::kCheckedHeader);
+    std::string bad = frame;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
+    reader.give(bad.substr(0, wire::kFrameHeaderBytes));
+    EXPECT_THAT(reader.why, HasSubstr("frame header")) << bit;
+  }
+}
+
+TEST(ChannelTest, MessagesHaveTheVersionOfTheHellos) {
+  using wire::FrameVersion;
+  for (auto used : {FrameVersion::kFirst, FrameVersion::kCheckedHeader}) {
+    for (auto sent : {FrameVersion::kFirst, FrameVersion::kCheckedHeader}) {
+      Reader reader;
+      reader.give(greeting());
+      reader.channel.set_frame_version(used);
+      reader.give(frame_of(heartbeat(1), sent));
+      EXPECT_EQ(reader.messages.size(), used == sent ? 1u : 0u);
+      EXPECT_EQ(reader.why.empty(), used == sent) << reader.why;
+    }
+  }
+}
+
+TEST(ChannelTest, APartialMessageHasADeadline) {
+  const Time start = Time() + std::chrono::hours(1);
+  Reader reader;
+  reader.give(greeting() + frame_of(heartbeat(1)));
+  reader.channel.expect_rest(start);
+  EXPECT_EQ(reader.channel.deadline(), Time::max());
+  const std::string small = frame_of(heartbeat(2));
+  reader.give(small.substr(0, 3));
+  reader.channel.expect_rest(start);
+  EXPECT_EQ(reader.channel.deadline(), start + kFrameTimeout);
+  reader.give(small.substr(3, 3));  // bytes that drip do not help a small message
+  reader.channel.expect_rest(start + std::chrono::seconds(3));
+  EXPECT_EQ(reader.channel.deadline(), start + kFrameTimeout);
+  reader.give(small.substr(6));
+  reader.channel.expect_rest(start + std::chrono::seconds(4));
+  EXPECT_EQ(reader.channel.deadline(), Time::max());
+  // A large one has the time that its bytes take on a slow link, as long as they come.
+  const std::string large = frame_of(chunk_of(kFrameBytesPerSecond * 10, 'x'));
+  Time now = start;
+  for (size_t at = 0; at < large.size(); at += 100'000) {
+    reader.give(large.substr(at, 100'000));
+    reader.channel.expect_rest(now);
+    if (at + 100'000 < large.size()) {
+      EXPECT_LE(reader.channel.deadline(), now + kFrameTimeout);
+      EXPECT_GT(reader.channel.deadline(), now);
+    }
+    now += std::chrono::milliseconds(1900);
+  }
+  EXPECT_EQ(reader.why, "");
+  EXPECT_EQ(reader.channel.deadline(), Time::max());
 }
 
 TEST(ChannelTest, AClientOnThePeerPortIsTold) {

@@ -289,7 +289,8 @@ TEST_F(PeerNetworkTest, OneBrokenDirectionIsALossAndItsReturnIsAReach) {
     tcp::socket inbound = dial(a.port);
     boost::asio::write(inbound, boost::asio::buffer(greeting(hello)));
     std::string message;
-    ASSERT_TRUE(wire::append_frame(message, heartbeat(NodeId(2), NodeId(1), 1)));
+    ASSERT_TRUE(wire::append_frame(message, heartbeat(NodeId(2), NodeId(1), 1),
+                                   wire::FrameVersion::kCheckedHeader));
     boost::asio::write(inbound, boost::asio::buffer(message));
     ASSERT_TRUE(run_until([&] { return a.messages.size() == static_cast<size_t>(round); }));
     EXPECT_EQ(a.reached[NodeId(2)], round);
@@ -306,7 +307,8 @@ TEST_F(PeerNetworkTest, ASecondConnectionOfAPeerReplacesTheFirst) {
   tcp::socket first = dial(a.port);
   boost::asio::write(first, boost::asio::buffer(greeting(hello)));
   std::string message;
-  ASSERT_TRUE(wire::append_frame(message, heartbeat(NodeId(2), NodeId(1), 1)));
+  ASSERT_TRUE(wire::append_frame(message, heartbeat(NodeId(2), NodeId(1), 1),
+                                 wire::FrameVersion::kCheckedHeader));
   boost::asio::write(first, boost::asio::buffer(message));
   ASSERT_TRUE(run_until([&] { return a.messages.size() == 1; }));
   tcp::socket second = dial(a.port);
@@ -391,21 +393,25 @@ TEST_F(PeerNetworkTest, BytesThatAreNotTheProtocolEndTheConnection) {
   std::string oversize = greeting(hello);
   {
     std::string frame;
-    ASSERT_TRUE(wire::append_frame(frame, heartbeat(NodeId(2), NodeId(1), 1)));
+    ASSERT_TRUE(wire::append_frame(frame, heartbeat(NodeId(2), NodeId(1), 1),
+                                   wire::FrameVersion::kCheckedHeader));
     store_le<uint32_t>(reinterpret_cast<uint8_t*>(frame.data()), 0x7fffffff);
     oversize += frame;
   }
   std::string damaged = greeting(hello);
   {
     std::string frame;
-    ASSERT_TRUE(wire::append_frame(frame, heartbeat(NodeId(2), NodeId(1), 1)));
+    ASSERT_TRUE(wire::append_frame(frame, heartbeat(NodeId(2), NodeId(1), 1),
+                                   wire::FrameVersion::kCheckedHeader));
     frame.back() ^= 1;
     damaged += frame;
   }
   std::string early(wire::kPeerMagic);
-  ASSERT_TRUE(wire::append_frame(early, heartbeat(NodeId(2), NodeId(1), 1)));
+  ASSERT_TRUE(wire::append_frame(early, heartbeat(NodeId(2), NodeId(1), 1),
+                                 wire::FrameVersion::kCheckedHeader));
   std::string forged = greeting(hello);
-  ASSERT_TRUE(wire::append_frame(forged, heartbeat(NodeId(3), NodeId(1), 1)));
+  ASSERT_TRUE(wire::append_frame(forged, heartbeat(NodeId(3), NodeId(1), 1),
+                                 wire::FrameVersion::kCheckedHeader));
   std::string twice = greeting(hello);
   wire::append_hello(twice, hello);
   const std::string streams[] = {"GET / HTTP/1.1\r\n\r\n",
@@ -424,7 +430,8 @@ TEST_F(PeerNetworkTest, BytesThatAreNotTheProtocolEndTheConnection) {
   EXPECT_TRUE(a.messages.empty());
   tcp::socket socket = dial(a.port);  // and it still works
   std::string good = greeting(hello);
-  ASSERT_TRUE(wire::append_frame(good, heartbeat(NodeId(2), NodeId(1), 1)));
+  ASSERT_TRUE(wire::append_frame(good, heartbeat(NodeId(2), NodeId(1), 1),
+                                 wire::FrameVersion::kCheckedHeader));
   boost::asio::write(socket, boost::asio::buffer(good));
   ASSERT_TRUE(run_until([&] { return a.messages.size() == 1; }));
 }
@@ -441,7 +448,7 @@ TEST_F(PeerNetworkTest, OtherProtocolVersionErrorNamesBoth) {
   wire::Refusal refusal = refusal_in(read_all(socket));
   EXPECT_EQ(refusal.code, wire::RefusalCode::kProtocol);
   EXPECT_EQ(refusal.text,
-            "node 2 supports versions 7 to 9 of the peer protocol, node 1 supports 1 to 1: upgrade "
+            "node 2 supports versions 7 to 9 of the peer protocol, node 1 supports 1 to 2: upgrade "
             "the older one");
 }
 

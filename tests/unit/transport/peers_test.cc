@@ -1,6 +1,7 @@
 // Several Peers in one process, wired to each other byte by byte: no socket, and the time is ours.
 #include "transport/peers.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -578,6 +579,143 @@ TEST_F(PeersTest, AnOverflowBreaksOutsideOfSend) {
   for (size_t i = 0; i < b.rounds.size(); ++i) EXPECT_EQ(b.rounds[i].second, i + 1) << "a gap";
   pass(seconds(1));
   EXPECT_EQ(a.reached[NodeId(2)], 2);
+}
+
+// What was sent before arrives, what comes after waits for the next connection.
+TEST_F(PeersTest, AMessageOverTheFrameLimitBreaks) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  pass(seconds(5));  // the connection is not new
+  for (int times = 1; times <= 3; ++times) {
+    a.send(NodeId(2), 1);
+    wire::SnapshotChunk chunk;
+    chunk.bytes = Slice::copy_of(std::string(wire::kMaxFrameBytes, 'x'));
+    a.peers->send(NodeId(2), chunk);
+    a.send(NodeId(2), 2);
+    settle();
+    EXPECT_EQ(a.peers->next_deadline(), Time());
+    a.peers->advance(now_);
+    EXPECT_EQ(a.lost[NodeId(2)], times);
+    settle();
+    pass(seconds(2));
+    EXPECT_EQ(a.reached[NodeId(2)], times + 1);
+  }
+  for (const auto& [from, round] : b.rounds) EXPECT_EQ(round, 1u) << "a gap";
+}
+
+// A node that keeps saying what cannot be sent does not dial as fast as it can.
+TEST_F(PeersTest, ABreakOfOurOwnBacksOff) {
+  PeersOptions options;
+  options.output_bytes_max = 1000;
+  TestNode& a = add(1, options);
+  add(2);
+  introduce();
+  settle();
+  milliseconds waited{0};
+  for (int times = 0; times < 8; ++times) {
+    pass(seconds(5));
+    is_clogged_ = true;
+    for (uint64_t round = 1; a.peers->next_deadline() != Time(); ++round) {
+      ASSERT_LT(round, 1000u);
+      a.send(NodeId(2), round);
+    }
+    is_clogged_ = false;
+    a.peers->advance(now_);
+    waited = std::chrono::duration_cast<milliseconds>(a.peers->next_deadline() - now_);
+  }
+  EXPECT_GE(waited, options.reconnect_max / 2);
+}
+
+TEST_F(PeersTest, ANodeOfTheFirstVersionIsUnderstood) {
+  PeersOptions old;
+  old.protocol_max = 1;
+  TestNode& a = add(1);
+  TestNode& b = add(2, old);
+  TestNode& c = add(3);
+  introduce();
+  settle();
+  for (TestNode* from : {&a, &b, &c}) {
+    for (TestNode* to : {&a, &b, &c}) {
+      if (from == to) continue;
+      from->send(to->id, 5);
+      settle();
+      ASSERT_FALSE(to->rounds.empty());
+      EXPECT_EQ(to->rounds.back(), std::pair(from->id, uint64_t{5}));
+      EXPECT_EQ(to->lost[from->id], 0);
+    }
+  }
+}
+
+TEST_F(PeersTest, WhoStopsInAMessageIsLost) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  is_clogged_ = true;
+  b.send(NodeId(1), 1);
+  SocketWork work;
+  b.peers->take_work(work);
+  ASSERT_EQ(work.write.size(), 1u);
+  const auto [node, sink] = ends_[work.write[0].get()];
+  ASSERT_EQ(node, &a);
+  std::memcpy(sink->read_space().data(), work.write[0]->unsent().data(), 10);
+  a.peers->received(sink, 10, now_);
+  EXPECT_EQ(a.peers->next_deadline(), now_ + kFrameTimeout);
+  now_ += kFrameTimeout;
+  a.peers->advance(now_);
+  EXPECT_TRUE(sink->is_closed());
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+}
+
+TEST(LogGateTest, NewTextsHaveABudget) {
+  LogGate gate;
+  Time now = Time() + seconds(100);
+  EXPECT_TRUE(gate.opens(1, "same", now));
+  EXPECT_FALSE(gate.opens(1, "same", now));
+  EXPECT_TRUE(gate.opens(2, "same", now)) << "another kind";
+  size_t lines = 1;
+  for (int i = 0; i < 1000; ++i) lines += gate.opens(1, fmt::format("text {}", i), now) ? 1 : 0;
+  EXPECT_EQ(lines, LogGate::kLinesMax);
+  EXPECT_TRUE(gate.opens(2, "other", now)) << "a kind takes nothing from another";
+  gate.forget_texts();
+  EXPECT_TRUE(gate.opens(2, "other", now));
+  EXPECT_FALSE(gate.opens(1, "same", now)) << "the budget stays";
+  now += LogGate::kRepeatAfter;
+  EXPECT_TRUE(gate.opens(1, "same", now));
+}
+
+// Each with a node id of its own, that it chooses.
+TEST_F(PeersTest, LinesOfStrangersHaveOneBudget) {
+  TestNode& a = add(1);
+  testing::internal::CaptureStderr();
+  for (uint64_t id = 100; id < 160; ++id) {
+    TestNode stranger(id);
+    const ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
+    ASSERT_NE(channel, nullptr);
+    stranger.hello.to = a.id;
+    std::string stream(wire::kPeerMagic);
+    wire::append_hello(stream, stranger.hello);
+    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
+    a.peers->received(channel, stream.size(), now_);
+    a.peers->broken(channel, "reset", now_);
+    stranger.hello.cluster_name = fmt::format("cluster {}", id);
+    const ChannelPtr second = a.peers->accepted("10.0.0.9:4000", now_);
+    ASSERT_NE(second, nullptr);
+    stream.assign(wire::kPeerMagic);
+    wire::append_hello(stream, stranger.hello);
+    std::memcpy(second->read_space().data(), stream.data(), stream.size());
+    a.peers->received(second, stream.size(), now_);
+    a.peers->broken(second, "reset", now_);
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  size_t lines = 0;
+  for (size_t at = log.find("warning"); at != std::string::npos; at = log.find("warning", at + 1)) {
+    ++lines;
+  }
+  EXPECT_GT(lines, 0u);
+  EXPECT_LE(lines, 2 * LogGate::kLinesMax) << log;
 }
 
 TEST_F(PeersTest, WhoSaysNothingIsClosedInTime) {

@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "base/random.h"
 #include "tests/paths.h"
 
@@ -131,6 +134,14 @@ std::string with_body(std::string_view frame, std::string_view body) {
   store_le<uint64_t>(header + 16, checksum64(as_bytes(body), checksum64({header, 16})));
   out.append(body);
   return out;
+}
+
+std::optional<Hello> decode_hello(std::string_view bytes) {
+  auto header = decode_frame_header(as_bytes(bytes));
+  if (!header) return std::nullopt;
+  auto handshake = decode_handshake(*header, as_bytes(bytes.substr(kFrameHeaderBytes)));
+  if (!handshake) return std::nullopt;
+  return std::get<Hello>(*handshake);
 }
 
 std::string hex(std::string_view bytes) {
@@ -303,6 +314,8 @@ TEST(PeerCodec, EntriesMustBeContiguousAndTheirTermsMustRise) {  // catalogue ro
   EXPECT_NE(error_of(envelope(append)).find("has index 10 and term 8"), std::string::npos);
   append.prev_index = Index(~uint64_t{0});
   append.entries = {entry_at(0, 7, "a")};
+  EXPECT_NE(error_of(envelope(append)).find("is over its limit"), std::string::npos);
+  append.prev_index = Index();
   EXPECT_NE(error_of(envelope(append)).find("invalid entry header"), std::string::npos);
 }
 
@@ -378,7 +391,8 @@ TEST(PeerCodec, HeadersAreCheckedFieldByField) {
       {0, kMaxFrameBytes + 1, "announces 33554433 bytes, over the limit of 33554432"},
       {4, 1, "a frame of group 1; this node has group 0 only"},
       {8, 0x0100 | 99, "a frame of type 99, which connectd "},
-      {8, 0x0200 | 22, "a frame of version 2; this node supports version 1"},
+      {8, 0x0300 | 22, "a frame of version 3; this node supports versions 1 and 2"},
+      {8, 0x0200 | 22, "checksum mismatch of a frame header"},
       {8, 0x01000100 | 22, "reserved fields are not zero"},
       {12, 1, "reserved fields are not zero"},
   };
@@ -392,6 +406,217 @@ TEST(PeerCodec, HeadersAreCheckedFieldByField) {
   std::string hello = encode(sample_hello());
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(hello.data()), kMaxHandshakeBytes + 1);
   EXPECT_FALSE(decode_frame_header(as_bytes(hello))) << "a handshake has a limit of its own";
+}
+
+// From version 2 on each changed bit of what the header says is noticed without the body.
+TEST(PeerCodec, HeaderOfVersionTwoIsCheckedAlone) {
+  for (const PeerMessage& message : samples()) {
+    std::string good;
+    ASSERT_TRUE(append_frame(good, message, FrameVersion::kCheckedHeader));
+    auto header = decode_frame_header(as_bytes(good));
+    ASSERT_TRUE(header);
+    EXPECT_EQ(header->version, FrameVersion::kCheckedHeader);
+    EXPECT_TRUE(decode(good));
+    EXPECT_EQ(good.substr(kFrameHeaderBytes), encode(message).substr(kFrameHeaderBytes));
+    for (size_t bit = 0; bit < 16 * 8; ++bit) {
+      std::string bad = good;
+      bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
+      EXPECT_FALSE(decode_frame_header(as_bytes(bad))) << bit;
+    }
+  }
+}
+
+TEST(PeerCodec, VersionIsTheHighestOfBoth) {
+  Hello now;
+  Hello before;
+  before.protocol_max = 1;
+  EXPECT_EQ(common_version(now, now), FrameVersion::kCheckedHeader);
+  EXPECT_EQ(common_version(now, before), FrameVersion::kFirst);
+  EXPECT_EQ(common_version(before, now), FrameVersion::kFirst);
+  Hello theirs = sample_hello();
+  std::swap(theirs.node_id, theirs.to);
+  theirs.protocol_max = 1;
+  EXPECT_FALSE(check_hello(sample_hello(), theirs));
+}
+
+// Every field that ends in the log, or that a node counts on from: the largest number that is read,
+// and the smallest one that is not.
+TEST(PeerCodec, NumbersThatStorageCannotReadAreRefused) {
+  using Make = std::function<PeerMessage(uint64_t)>;
+  auto to_entry = [](auto set) {
+    return [set](uint64_t n) {
+      raft::Entry entry = entry_at(10, 7, "incr");
+      set(entry, n);
+      entry.checksum = raft::entry_checksum(entry);
+      return envelope(raft::AppendRequest{Index(9), Term(6), Index(8), 77, {entry}});
+    };
+  };
+  auto in_term = [](uint64_t n) {
+    return [n](raft::Message message) {
+      return PeerMessage(raft::Envelope{NodeId(1), NodeId(2), Term(n), std::move(message)});
+    };
+  };
+  auto report = [](auto set) {
+    return [set](uint64_t n) {
+      DigestReport message = sample_report();
+      set(message, n);
+      return PeerMessage(message);
+    };
+  };
+  auto verdict = [](auto set) {
+    return [set](uint64_t n) {
+      DivergenceVerdict message{Term(7), Compared::kState, {}, Index(1), Index(2), 3, 4};
+      set(message, n);
+      return PeerMessage(message);
+    };
+  };
+  auto proposal = [](auto set) {
+    return [set](uint64_t n) {
+      ForwardProposals message = sample_forward();
+      set(message.proposals[0], n);
+      return PeerMessage(message);
+    };
+  };
+  auto file = [](auto set) {
+    return [set](uint64_t n) {
+      SnapshotFile of = sample_file();
+      set(of, n);
+      return PeerMessage(SnapshotOffer{of, Term(7)});
+    };
+  };
+  const std::vector<std::pair<const char*, Make>> fields = {
+      {"term of a heartbeat", [&](uint64_t n) { return in_term(n)(raft::Heartbeat{}); }},
+      {"term of a vote request", [&](uint64_t n) { return in_term(n)(raft::VoteRequest{}); }},
+      {"term of a timeout now", [&](uint64_t n) { return in_term(n)(raft::TimeoutNow{}); }},
+      {"last index, pre-vote",
+       [](uint64_t n) {
+         return envelope(raft::PreVoteRequest{Index(n), Term(6)});
+       }},
+      {"last term, pre-vote",
+       [](uint64_t n) {
+         return envelope(raft::PreVoteRequest{Index(1), Term(n)});
+       }},
+      {"last index, vote",
+       [](uint64_t n) {
+         return envelope(raft::VoteRequest{Index(n), Term(6), false});
+       }},
+      {"last term, vote",
+       [](uint64_t n) {
+         return envelope(raft::VoteRequest{Index(1), Term(n), false});
+       }},
+      {"previous index",
+       [](uint64_t n) {
+         return envelope(raft::AppendRequest{Index(n), Term(6), Index(8), 7, {}});
+       }},
+      {"previous term",
+       [](uint64_t n) {
+         return envelope(raft::AppendRequest{Index(9), Term(n), Index(8), 7, {}});
+       }},
+      {"commit of an append",
+       [](uint64_t n) {
+         return envelope(raft::AppendRequest{Index(9), Term(6), Index(n), 7, {}});
+       }},
+      {"commit of a heartbeat",
+       [](uint64_t n) {
+         return envelope(raft::Heartbeat{Index(n), 3});
+       }},
+      {"index of an answer",
+       [](uint64_t n) {
+         return envelope(raft::AppendResponse{true, Index(n), Index(2), Term(3), 4, 5});
+       }},
+      {"hint index",
+       [](uint64_t n) {
+         return envelope(raft::AppendResponse{true, Index(1), Index(n), Term(3), 4, 5});
+       }},
+      {"hint term",
+       [](uint64_t n) {
+         return envelope(raft::AppendResponse{true, Index(1), Index(2), Term(n), 4, 5});
+       }},
+      {"read index",
+       [](uint64_t n) {
+         return envelope(raft::ReadIndexResponse{1, Index(n)});
+       }},
+      {"session of an entry",
+       to_entry([](raft::Entry& e, uint64_t n) { e.session = SessionId(n); })},
+      {"sequence of an entry",
+       to_entry([](raft::Entry& e, uint64_t n) { e.sequence = Sequence(n); })},
+      {"acked below of an entry",
+       to_entry([](raft::Entry& e, uint64_t n) { e.acked_below = Sequence(n); })},
+      {"session of a proposal",
+       proposal([](raft::Proposal& p, uint64_t n) { p.session = SessionId(n); })},
+      {"sequence of a proposal",
+       proposal([](raft::Proposal& p, uint64_t n) { p.sequence = Sequence(n); })},
+      {"acked below of a proposal",
+       proposal([](raft::Proposal& p, uint64_t n) { p.acked_below = Sequence(n); })},
+      {"term of a forward",
+       [](uint64_t n) {
+         return ForwardProposals{Term(n), {}};
+       }},
+      {"term of a refusal",
+       [](uint64_t n) {
+         return ForwardRefused{Term(n), Term(7), NodeId(3)};
+       }},
+      {"term of a refuser",
+       [](uint64_t n) {
+         return ForwardRefused{Term(6), Term(n), NodeId(3)};
+       }},
+      {"index of a file", file([](SnapshotFile& f, uint64_t n) { f.mark.index = Index(n); })},
+      {"term of a file", file([](SnapshotFile& f, uint64_t n) { f.mark.term = Term(n); })},
+      {"bytes of a file", file([](SnapshotFile& f, uint64_t n) { f.bytes = n; })},
+      {"term of an offer",
+       [](uint64_t n) {
+         return SnapshotOffer{sample_file(), Term(n)};
+       }},
+      {"term of a chunk",
+       [](uint64_t n) {
+         return SnapshotChunk{sample_file(), Term(n), 0, Slice()};
+       }},
+      {"term of a report", report([](DigestReport& m, uint64_t n) { m.leader_term = Term(n); })},
+      {"index of a report", report([](DigestReport& m, uint64_t n) { m.index = Index(n); })},
+      {"first of a report", report([](DigestReport& m, uint64_t n) { m.first = Index(n); })},
+      {"last of a report", report([](DigestReport& m, uint64_t n) { m.last = Index(n); })},
+      {"term of a query",
+       [](uint64_t n) {
+         return DigestQuery{Term(n), Compared::kReplies, Index(1)};
+       }},
+      {"index of a query",
+       [](uint64_t n) {
+         return DigestQuery{Term(1), Compared::kReplies, Index(n)};
+       }},
+      {"term of a verdict",
+       verdict([](DivergenceVerdict& m, uint64_t n) { m.leader_term = Term(n); })},
+      {"agreed of a verdict",
+       verdict([](DivergenceVerdict& m, uint64_t n) { m.agreed = Index(n); })},
+      {"index of a verdict", verdict([](DivergenceVerdict& m, uint64_t n) { m.index = Index(n); })},
+      {"term of a disk report",
+       [](uint64_t n) {
+         return DiskReport{Term(n), true, true, true};
+       }},
+  };
+  for (const auto& [name, make] : fields) {
+    EXPECT_TRUE(decode(encode(make(kMaxReceivedNumber)))) << name;
+    for (uint64_t n : {kMaxReceivedNumber + 1, kMaxNumber, uint64_t{1} << 63, UINT64_MAX}) {
+      auto back = decode(encode(make(n)));
+      ASSERT_FALSE(back) << name << " " << n;
+      EXPECT_NE(back.error().text.find("over its limit"), std::string::npos) << back.error().text;
+    }
+  }
+  // Those of an entry are tied to the request's.
+  auto place = [](uint64_t index, uint64_t term) {
+    return PeerMessage(raft::Envelope{
+        NodeId(1), NodeId(2), Term(kMaxReceivedNumber),
+        raft::AppendRequest{Index(index - 1), Term(1), Index(1), 1, {entry_at(index, term, "x")}}});
+  };
+  EXPECT_TRUE(decode(encode(place(kMaxReceivedNumber, kMaxReceivedNumber))));
+  EXPECT_FALSE(decode(encode(place(kMaxReceivedNumber + 1, 1))));
+  EXPECT_FALSE(decode(encode(place(2, kMaxReceivedNumber + 1))));
+  auto stamped = to_entry([](raft::Entry& e, uint64_t n) { e.stamp_ns = static_cast<int64_t>(n); });
+  EXPECT_TRUE(decode(encode(stamped(kMaxReceivedStampNs))));
+  EXPECT_FALSE(decode(encode(stamped(kMaxReceivedStampNs + 1))));
+  EXPECT_FALSE(decode(encode(stamped(uint64_t{1} << 63))));
+  EXPECT_FALSE(decode(encode(SnapshotAck{sample_file(), sample_file().bytes + 1, {}})));
+  EXPECT_TRUE(decode(encode(ForwardRefused{Term(6), Term(7), NodeId(kMaxNodeId)})));
+  EXPECT_FALSE(decode(encode(ForwardRefused{Term(6), Term(7), NodeId(kMaxNodeId + 1)})));
 }
 
 TEST(PeerCodec, LargestFramesFitLargerAreNotWritten) {
@@ -494,6 +719,36 @@ TEST(Handshake, LongerHelloIsReadShorterIsAnError) {
     ASSERT_TRUE(header);
     EXPECT_FALSE(decode_handshake(*header, as_bytes(cut).subspan(kFrameHeaderBytes))) << length;
   }
+}
+
+TEST(Handshake, NumbersOverTheirLimitAreRefused) {
+  auto reads = [](auto set) {
+    Hello hello = sample_hello();
+    set(hello);
+    return decode_hello(encode(hello)).has_value();
+  };
+  EXPECT_TRUE(reads([](Hello& h) { h.members_index = Index(kMaxReceivedNumber); }));
+  EXPECT_FALSE(reads([](Hello& h) { h.members_index = Index(kMaxReceivedNumber + 1); }));
+  EXPECT_TRUE(reads([](Hello& h) { h.node_id = NodeId(kMaxNodeId); }));
+  EXPECT_FALSE(reads([](Hello& h) { h.node_id = NodeId(kMaxNodeId + 1); }));
+  EXPECT_FALSE(reads([](Hello& h) { h.to = NodeId(kMaxNodeId + 1); }));
+  auto skip = [](uint64_t index, uint64_t term) {
+    return [=](Hello& h) { h.skipped_entries = {{Index(index), Term(term), 1}}; };
+  };
+  EXPECT_TRUE(reads(skip(kMaxReceivedNumber, kMaxReceivedNumber)));
+  EXPECT_FALSE(reads(skip(kMaxReceivedNumber + 1, 1)));
+  EXPECT_FALSE(reads(skip(1, kMaxReceivedNumber + 1)));
+}
+
+// A part of an address would be another address.
+TEST(Handshake, AddressOverItsLimitIsLeftOut) {
+  Hello hello = sample_hello();
+  hello.peer_address = std::string(kMaxNameBytes, 'a');
+  hello.client_address = std::string(kMaxNameBytes + 1, 'b');
+  auto back = decode_hello(encode(hello));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->peer_address, hello.peer_address);
+  EXPECT_EQ(back->client_address, "");
 }
 
 // So builds without levels and this one exchange the same bytes as before.
@@ -600,8 +855,8 @@ TEST_F(CheckHello, WhoHasNoClusterYetMayTalk) {
 }
 
 TEST_F(CheckHello, ProtocolRangesMustOverlap) {
-  theirs_.protocol_min = 2;
-  theirs_.protocol_max = 4;
+  theirs_.protocol_min = kPeerProtocolMax + 1;
+  theirs_.protocol_max = kPeerProtocolMax + 3;
   EXPECT_EQ(code(), RefusalCode::kProtocol);
   theirs_.protocol_min = 1;
   EXPECT_FALSE(check_hello(mine_, theirs_));
