@@ -251,7 +251,7 @@ std::vector<Option> make_options() {
        .default_text = "16MiB",
        .min = "64KiB",
        .max = "1GiB",
-       .help = "Maximum unacknowledged data from a leader to one follower."});
+       .help = "Maximum unacknowledged data to one follower; at most 28 MiB take effect."});
   add({.path = "raft.cache_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, raft.cache_bytes),
@@ -389,7 +389,7 @@ std::vector<Option> make_options() {
        .min = "1KiB",
        .max = "64MiB",
        .cluster_setting = true,
-       .help = "Maximum request size; a larger request gets `TOOLARGE`."});
+       .help = "Maximum request size (at most 32 MiB take effect); a larger one gets `TOOLARGE`."});
   add({.path = "client.max_connections",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, client.max_connections),

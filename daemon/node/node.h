@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "base/thread_role.h"
 #include "node/parts.h"
+#include "wire/limits.h"
 #include "wire/transport.h"
 
 namespace connectd::node {
@@ -50,7 +51,7 @@ class Node final : public Service, public wire::TransportHandler {
     return holder_->open_stream(handler);
   }
   Framing framing() const override { return framing_of(*host_.plugin); }
-  size_t max_request() const override { return genesis_.max_request; }
+  size_t max_request() const override { return wire::effective_max_request(genesis_.max_request); }
   void on_message(NodeId from, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;

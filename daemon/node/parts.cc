@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/checksum.h"
 #include "node/node.h"
+#include "wire/limits.h"
 
 namespace connectd::node {
 namespace {
@@ -40,7 +43,7 @@ Divergence::Options divergence_options(const NodeOptions& options, const plugin:
 HolderLimits holder_limits(const NodeOptions& options, const Genesis& genesis) {
   HolderLimits limits = options.holder;
   limits.checks_ready = true;
-  limits.max_request = genesis.max_request;
+  limits.max_request = wire::effective_max_request(genesis.max_request);
   return limits;
 }
 
@@ -50,6 +53,7 @@ Parts make_parts(const NodeOptions& options, const Genesis& genesis, const NodeH
                  Opened opened, Now now) {
   Random random(options.seed);
   raft::Options core_options = options.raft;
+  core_options.inflight_bytes = std::min(core_options.inflight_bytes, wire::kMaxInflightBytes);
   core_options.id = options.id;
   core_options.seed = random.next();
   const double spread = 1.0 + static_cast<double>(random.below(1000)) / 3000.0;

@@ -38,6 +38,7 @@
 #include "base/types.h"
 #include "transport/channel.h"
 #include "transport/log_gate.h"
+#include "wire/limits.h"
 #include "wire/transport.h"
 
 namespace connectd::transport {
@@ -52,7 +53,7 @@ struct PeersOptions {
   // How long a standing connection may take to answer a probe: an election timeout.
   std::chrono::milliseconds probe_timeout{500};
   // Encoded and not yet taken by the socket, for each peer.
-  size_t output_bytes_max = size_t{64} << 20;
+  size_t output_bytes_max = wire::kMaxLinkOutputBytes;
   // The highest version of the protocol that this node announces. Lower: a stand-in for an older
   // build, in tests and the simulator.
   uint16_t protocol_max = wire::kPeerProtocolMax;

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "tests/paths.h"
+#include "wire/limits.h"
 
 namespace connectd::wire {
 namespace {
@@ -633,6 +634,19 @@ TEST(PeerCodec, LargestFramesFitLargerAreNotWritten) {
   chunk.bytes = Slice::copy_of(std::string(kMaxFrameBytes - 8, 'x'));
   EXPECT_FALSE(append_frame(out, chunk)) << "the payload fits, the body does not";
   EXPECT_EQ(out, "before");
+}
+
+// Whatever a founding client.max_request says, what is admitted can be replicated and forwarded.
+TEST(PeerCodec, TheLargestRequestFitsAFrame) {
+  EXPECT_EQ(effective_max_request(1000), 1000u);
+  EXPECT_EQ(effective_max_request(uint64_t{64} << 20), kMaxRequestBytes);
+  const Slice request = Slice::copy_of(std::string(kMaxRequestBytes, 'x'));
+  raft::AppendRequest append{Index(9), Term(6), Index(8), 77, {entry_at(10, 7, request.text())}};
+  EXPECT_TRUE(decode(encode(envelope(append))));
+  ForwardProposals forward{Term(7), {}};
+  forward.proposals.push_back(
+      {raft::EntryKind::kCommand, SessionId(5), Sequence(1), Sequence(), request});
+  EXPECT_TRUE(decode(encode(forward)));
 }
 
 TEST(PeerCodec, RandomBodiesOfEveryTypeNeverCrash) {
