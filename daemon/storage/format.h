@@ -35,7 +35,6 @@ namespace connectd::storage {
 inline constexpr uint32_t kLogVersion = 1;
 inline constexpr char kSegmentMagic[8] = {'C', 'O', 'N', 'N', 'W', 'A', 'L', '\0'};
 inline constexpr size_t kRecordAlignment = 8;
-// No counter reaches this limit of indexes and terms, so sums with them cannot overflow.
 
 // At offset 0. Written and synced before the file gets its name, so where the name exists, the
 // header is durable, and so are all records of the previous segment.
