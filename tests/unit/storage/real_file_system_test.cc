@@ -186,7 +186,7 @@ TEST_F(RealFileSystemTest, AllThreadsAtOnce) {
       break;
     }
     last = next + 6;
-    committed = last - 10;
+    committed = last > 10 ? last - 10 : 0;
     model.apply(batch);
   }
   // On a busy machine the readers may not have had their turn yet.
