@@ -57,9 +57,12 @@ NODE_SHARED = ["effects.h", "jobs.h", "service.h"]
 # Files that may include less than their module does: nothing that leads to a socket.
 FILE_MAY_INCLUDE = {
     "client/client_port_options.h": ["node/service.h"],
-    "client/conversation.h": ["base", "wire", "node", "client/client_port_options.h"],
+    "client/shared.h": ["node/service.h", "client/client_port_options.h"],
+    "client/shared.cc": ["client/shared.h"],
+    "client/conversation.h": ["base", "wire", "node", "client/client_port_options.h",
+                              "client/shared.h"],
     "client/conversation.cc": ["base", "wire", "node", "client/client_port_options.h",
-                               "client/conversation.h"],
+                               "client/shared.h", "client/conversation.h"],
 }
 
 # In transport and client, only what drives the protocol: the simulator runs the rest.

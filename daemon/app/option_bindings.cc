@@ -14,6 +14,9 @@ namespace {
 
 using config::Config;
 
+// Unread replies of clients, however little is held in requests: one reply may be this large.
+constexpr uint64_t kRepliesLeast = uint64_t{64} << 20;
+
 // ---- values as text
 
 template <class T>
@@ -177,6 +180,9 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("client.max_connections", c.client.max_connections, clients.max_connections),
     CONNECTD_BIND("client.max_inflight_bytes", c.client.max_inflight_bytes,
                   node.holder.max_inflight_bytes),
+    CONNECTD_BIND("client.max_inflight_bytes",
+                  std::max<uint64_t>(c.client.max_inflight_bytes, kRepliesLeast),
+                  clients.replies_bytes_max),
 };
 #undef CONNECTD_BIND
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "client/connection.h"
 #include "net/tcp.h"
@@ -24,6 +25,8 @@ using boost::system::error_code;
 
 constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
 constexpr auto kRepeatLogAfter = std::chrono::seconds(30);
+constexpr auto kTrimInterval = std::chrono::seconds(2);
+constexpr size_t kTrimBytes = size_t{32} << 20;
 
 bool is_out_of_descriptors(error_code error) {
   return error == boost::system::errc::too_many_files_open ||
@@ -64,6 +67,9 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
 
   // ConnectionOwner
   void on_closed(Connection& connection) override;
+  void on_turn_end() override {
+    if (!shared_->waiting.empty()) wake_waiting();
+  }
 
  private:
   Result<> begin();
@@ -76,7 +82,9 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void turn_away_one();
   void accept_later();
   void turn_away(tcp::socket socket);
+  void wake_waiting();
   void sweep_later();
+  void give_back_memory(SteadyTime now);
   void close_all();
   void warn(std::string_view text);
 
@@ -90,7 +98,9 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   // A spare descriptor, closed for a moment when none is left, so that a connection can be accepted
   // and closed: otherwise the socket would be reported ready forever.
   int reserve_ = -1;
+  bool wakes_waiting_ = false;  // a posted task will do it
   SteadyTime last_warning_{};
+  SteadyTime last_trim_{};
   std::function<void()> drained_;
   bool is_stopped_ = false;
 };
@@ -184,6 +194,7 @@ void ClientPort::Impl::on_closed(Connection& connection) {
     connections_[place]->place = place;
   }
   connections_.pop_back();
+  on_turn_end();
   if (connections_.empty() && drained_) {
     drain_timer_.cancel();
     boost::asio::post(io_, std::exchange(drained_, nullptr));
@@ -200,7 +211,36 @@ void ClientPort::Impl::sweep_later() {
       auto connection = self->connections_[i];
       connection->sweep(now);
     }
+    self->give_back_memory(now);
     self->sweep_later();
+  });
+}
+
+// The allocator keeps what many clients free at once. Trimming takes some milliseconds, so it is
+// done only after a lot was freed.
+void ClientPort::Impl::give_back_memory(SteadyTime now) {
+  if (now - last_trim_ < kTrimInterval) return;
+  if (shared_->most_bytes - shared_->held_bytes() < kTrimBytes) return;
+  last_trim_ = now;
+  shared_->most_bytes = shared_->held_bytes();
+  shared_->counters.trims++;
+  return_free_memory();
+}
+
+// ---- connections that wait for room for replies
+
+// Posted, so that it comes after the events that are ready now. In order of arrival.
+void ClientPort::Impl::wake_waiting() {
+  if (!shared_->has_room(0) || std::exchange(wakes_waiting_, true)) return;
+  boost::asio::post(io_, [self = shared_from_this()] {
+    self->wakes_waiting_ = false;
+    std::deque<ConversationDriver*>& waiting = self->shared_->waiting;
+    for (size_t left = waiting.size(); left > 0 && !waiting.empty(); --left) {
+      if (self->is_stopped_ || !self->shared_->has_room(0)) return;
+      ConversationDriver* first = waiting.front();
+      waiting.pop_front();
+      first->on_room();
+    }
   });
 }
 

@@ -21,8 +21,13 @@ struct ClientPortOptions {
   size_t output_pause_bytes = size_t{1} << 20;  // replies that the client has not taken
   // More than this, and the client does not read: its connection closes.
   size_t output_bytes_max = size_t{64} << 20;
-  // Takes no byte of its replies for so long: the same.
+  // Replies that clients have not taken, over all connections: at this bound no connection begins a
+  // request (client/shared.h).
+  size_t replies_bytes_max = size_t{256} << 20;
+  // Takes no byte of its replies for so long: the connection closes.
   std::chrono::milliseconds stall_timeout{60000};
+  // The same while other connections wait for room: it took less than kProgressBytes.
+  std::chrono::milliseconds short_stall_timeout{5000};
   // Held in requests that are not whole yet, over all connections, not counting what every
   // connection may hold.
   size_t input_bytes_max = size_t{256} << 20;
@@ -41,6 +46,7 @@ struct ClientPortCounters {
   uint64_t bad_frames = 0;  // connections closed for bytes that were not understood
   uint64_t too_large = 0;
   uint64_t stalled = 0;  // connections closed because the client did not read
+  uint64_t trims = 0;    // how often freed memory was given back to the system
 };
 
 }  // namespace connectd::client

@@ -61,10 +61,16 @@ void Connection::turn() {
     wants = conversation_.next();
   }
   is_in_turn_ = false;
+  owner_.on_turn_end();
   if (wants.close) return close();
   if (wants.shut_down) return shut_down();
   if (wants.read) read();
   if (wants.again) turn_later();
+}
+
+void Connection::on_room() {
+  conversation_.stopped_waiting();
+  turn();
 }
 
 // After all other connections that have work to do.

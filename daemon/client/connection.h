@@ -18,6 +18,8 @@ class ConnectionOwner {
  public:
   // The connection is closed; called once.
   virtual void on_closed(Connection& connection) = 0;
+  // The connection has sent what it could: those that wait for room may have some now.
+  virtual void on_turn_end() = 0;
 
  protected:
   ~ConnectionOwner() = default;
@@ -40,6 +42,7 @@ class Connection final : public ConversationDriver,
   // ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send(); }
+  void on_room() override;
 
   size_t place = 0;  // in the owner's list
 

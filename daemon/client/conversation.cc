@@ -36,9 +36,14 @@ Conversation::Conversation(Shared& shared, ConversationDriver& driver, SteadyTim
       parser_(make_parser(shared)),
       stream_(shared.service.open_stream(*this)),
       last_read_(now),
-      last_send_(now) {}
+      last_send_(now),
+      progress_since_(now) {}
 
-Conversation::~Conversation() { shared_.large_input_bytes -= large_part(capacity_); }
+Conversation::~Conversation() {
+  shared_.large_input_bytes -= large_part(capacity_);
+  shared_.unsent_bytes -= counted_;
+  if (is_waiting_) std::erase(shared_.waiting, &driver_);
+}
 
 // ---- what comes next
 
@@ -49,6 +54,7 @@ Conversation::Wants Conversation::next() {
   parse();
   resume_stream();
   if (is_failed_) return {.close = true};
+  wait_for_room();
   const bool again = may_parse();
   if (owes_nothing() && (has_ended_ || (is_draining_ && !again))) {
     return {.close = is_eof_, .shut_down = !is_eof_};
@@ -64,8 +70,13 @@ Conversation::Wants Conversation::next() {
 bool Conversation::is_blocked() const {
   const ClientPortOptions& options = shared_.options;
   return stream_->pending() + own_replies_.size() >= options.pipelined_max ||
-         stream_->pending_bytes() >= options.pending_bytes_max ||
-         unsent() >= options.output_pause_bytes;
+         stream_->pending_bytes() >= options.pending_bytes_max || is_congested();
+}
+
+bool Conversation::is_congested() const {
+  if (has_room()) return false;
+  owes_resume_ = true;
+  return true;
 }
 
 bool Conversation::owes_nothing() const {
@@ -142,6 +153,7 @@ void Conversation::end_requests() {
 void Conversation::append_own(std::string bytes) {
   if (submitted_ == replied_) {
     output_.append(bytes);
+    count_output();
   } else {
     own_replies_.push_back({submitted_, std::move(bytes)});
   }
@@ -178,23 +190,39 @@ void Conversation::on_reply(const node::Reply& reply) {
     parser_->append_error(output_, node::reply_code_name(reply.code), as_text(reply.bytes));
   }
   append_due_own_replies();
-  if (unsent() <= shared_.options.output_bytes_max) return;
+  count_output();
+  if (!is_over_limit()) return;
   driver_.relieve_output();
-  if (unsent() <= shared_.options.output_bytes_max) return;
+  if (!is_over_limit()) return;
   shared_.counters.stalled++;
   is_failed_ = true;
 }
 
+// Replies to writes cannot wait for the client. Over the limit of one connection; or far over the
+// common one, and this connection holds a lot of it.
+bool Conversation::is_over_limit() const {
+  const ClientPortOptions& options = shared_.options;
+  return unsent() > options.output_bytes_max ||
+         (unsent() > options.output_pause_bytes &&
+          shared_.unsent_bytes > options.replies_bytes_max + options.replies_bytes_max / 2);
+}
+
+void Conversation::count_output() {
+  shared_.unsent_bytes += unsent() - counted_;
+  counted_ = unsent();
+  shared_.note_most();
+}
+
 void Conversation::sent(size_t bytes) {
   CHECK_LE(bytes, unsent()) << "more was sent than there was";
-  bool was_congested = is_congested();
   sent_ += bytes;
+  progress_bytes_ += bytes;
   if (unsent() == 0) {
     sent_ = 0;
     output_.clear();
     if (output_.capacity() > kKeepOutputBytes) output_.shrink_to_fit();
   }
-  owes_resume_ |= was_congested && !is_congested();
+  count_output();
 }
 
 void Conversation::cannot_send(SteadyTime now) {
@@ -206,9 +234,16 @@ void Conversation::cannot_send(SteadyTime now) {
 
 // Only from next(): sent() may be called within on_reply(), where no request may start.
 void Conversation::resume_stream() {
-  if (!owes_resume_ || is_congested()) return;
+  if (!owes_resume_ || !has_room()) return;
   owes_resume_ = false;
   stream_->resume();
+}
+
+// Only without replies of its own: sending those leads to the next call of next().
+void Conversation::wait_for_room() {
+  if (!owes_resume_ || unsent() > 0 || is_waiting_) return;
+  is_waiting_ = true;
+  shared_.waiting.push_back(&driver_);
 }
 
 // ---- input
@@ -271,6 +306,7 @@ bool Conversation::prepare_read() {
 void Conversation::resize_input(size_t capacity) {
   shared_.large_input_bytes += large_part(capacity);
   shared_.large_input_bytes -= large_part(capacity_);
+  shared_.note_most();
   size_t bytes = std::min(held(), capacity);
   std::unique_ptr<uint8_t[]> input;
   if (capacity > 0) input = std::make_unique_for_overwrite<uint8_t[]>(capacity);
@@ -294,6 +330,10 @@ void Conversation::was_shut_down(SteadyTime now) {
 void Conversation::close() {
   is_failed_ = has_ended_ = true;
   stream_.reset();
+  std::string().swap(output_);
+  sent_ = 0;
+  count_output();
+  if (std::exchange(is_waiting_, false)) std::erase(shared_.waiting, &driver_);
   if (!is_reading_) resize_input(0);
 }
 
@@ -304,6 +344,14 @@ Conversation::Sweep Conversation::sweep(SteadyTime now) {
     return now - last_send_ > options.linger_time ? Sweep::kClose : Sweep::kNothing;
   }
   if (unsent() > 0 && now - last_send_ > options.stall_timeout) {
+    shared_.counters.stalled++;
+    return Sweep::kClose;
+  }
+  if (unsent() == 0 || progress_bytes_ >= kProgressBytes) {
+    progress_since_ = now;
+    progress_bytes_ = 0;
+  }
+  if (shared_.is_short() && now - progress_since_ > options.short_stall_timeout) {
     shared_.counters.stalled++;
     return Sweep::kClose;
   }

@@ -8,8 +8,9 @@
 // piece of output, so they leave with one system call.
 //
 // Bounds: reading stops while too many requests are unanswered, or too many replies unread by the
-// client. So a client costs bounded memory whatever it does. Replies that the framing makes itself
-// (QUIT, a request over the limit) wait for their place among the node's replies.
+// client, or by all clients together (client/shared.h). So clients cost bounded memory whatever
+// they do. Replies that the framing makes itself (QUIT, a request over the limit) wait for their
+// place among the node's replies.
 //
 // The end: after QUIT, a broken frame or the client's half-close, the replies that are owed are
 // sent. Then the driver shuts down the sending side and reads on for a moment, so that the kernel
@@ -29,12 +30,11 @@
 
 #include "base/bytes.h"
 #include "client/client_port_options.h"
+#include "client/shared.h"
 #include "node/service.h"
 #include "wire/framing.h"
 
 namespace connectd::client {
-
-using SteadyTime = std::chrono::steady_clock::time_point;
 
 // The input buffer of a connection that is new or idle, and of a busy one. A larger request grows
 // it further, up to the size of that request.
@@ -42,14 +42,8 @@ inline constexpr size_t kIdleInputBytes = size_t{2} << 10;
 inline constexpr size_t kBusyInputBytes = size_t{64} << 10;
 // An output buffer over this is freed once it has been sent.
 inline constexpr size_t kKeepOutputBytes = size_t{64} << 10;
-
-// What the conversations of one port have in common.
-struct Shared {
-  const ClientPortOptions options;
-  node::Service& service;
-  ClientPortCounters counters{};
-  size_t large_input_bytes = 0;  // in buffers over kBusyInputBytes
-};
+// A client that takes less in short_stall_timeout makes no progress.
+inline constexpr size_t kProgressBytes = size_t{64} << 10;
 
 std::unique_ptr<wire::FrameParser> make_parser(const Shared& shared);
 
@@ -62,6 +56,8 @@ class ConversationDriver {
   // The output is over its limit, and more replies follow: send what the socket takes at once, and
   // report it by sent(). Must not call next().
   virtual void relieve_output() = 0;
+  // There may be room for replies again, for which this conversation has waited: call next().
+  virtual void on_room() = 0;
 
  protected:
   ~ConversationDriver() = default;
@@ -121,10 +117,13 @@ class Conversation final : public node::ReplyHandler {
   // Looks at the times: stall_timeout, idle_time, linger_time.
   Sweep sweep(SteadyTime now);
 
+  // It was removed from shared_.waiting.
+  void stopped_waiting() { is_waiting_ = false; }
+
   // node::ReplyHandler
   void on_reply(const node::Reply& reply) override;
   void on_replies_end() override { driver_.on_replies_end(); }
-  bool is_congested() const override { return unsent() >= shared_.options.output_pause_bytes; }
+  bool is_congested() const override;
 
  private:
   // A reply of the framing itself, sent after so many replies of the node.
@@ -135,6 +134,10 @@ class Conversation final : public node::ReplyHandler {
 
   void parse();
   void resume_stream();
+  bool has_room() const { return shared_.has_room(unsent()); }
+  bool is_over_limit() const;
+  void wait_for_room();
+  void count_output();
   bool is_native(ByteView start);
   void append_own(std::string bytes);
   void append_broken(std::string_view text);
@@ -162,6 +165,7 @@ class Conversation final : public node::ReplyHandler {
 
   std::string output_;
   size_t sent_ = 0;
+  size_t counted_ = 0;  // of the output, in shared_.unsent_bytes
   std::vector<OwnReply> own_replies_;
   size_t turn_requests_ = 0;  // taken in this turn
   uint64_t submitted_ = 0;
@@ -169,10 +173,14 @@ class Conversation final : public node::ReplyHandler {
 
   SteadyTime last_read_;
   SteadyTime last_send_;       // when the socket last filled up; while lingering: since when
+  SteadyTime progress_since_;  // since then it has taken ...
+  size_t progress_bytes_ = 0;  // ... these bytes of replies
   bool may_be_native_ = true;  // the magic of the native protocol can still come
   bool is_reading_ = false;
-  bool was_full_ = false;     // the last read filled the buffer
-  bool owes_resume_ = false;  // is_congested() was true; the stream waits for resume()
+  bool was_full_ = false;  // the last read filled the buffer
+  // is_congested() was true; the stream waits for resume().
+  mutable bool owes_resume_ = false;
+  bool is_waiting_ = false;  // in shared_.waiting
   bool is_draining_ = false;
   bool has_ended_ = false;  // no more requests are taken
   bool is_eof_ = false;     // the client has closed its side

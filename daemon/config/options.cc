@@ -404,8 +404,8 @@ std::vector<Option> make_options() {
        .default_text = "256MiB",
        .min = "1MiB",
        .max = "1TiB",
-       .help = "Maximum size of all requests in progress, over all clients. Further requests get "
-               "`OVERLOADED`."});
+       .help = "Maximum size of all requests in progress; further requests get `OVERLOADED`. The "
+               "same bound, at least 64MiB, applies to the replies that clients have not read."});
 
   add({.path = "log.level",
        .type = Type::kChoice,

@@ -145,6 +145,7 @@ bool Node::reply() {
                                  Reply{read.code, bytes.subspan(read.reply_offset, read.reply_size),
                                        false, read.status, read.index});
             },
+            [&](ApplyResults::ReadsLeft& left) { holder_->reads_left(left.tasks); },
             [&](ApplyResults::SessionOpened& opened) {
               holder_->session_opened(opened.id, opened.incarnation);
             },

@@ -38,6 +38,8 @@ struct NodeOptions {
   uint64_t incarnation = 0;  // random, differs at each start
   bool apply_inline = true;
   int64_t apply_inline_ns_max = 200'000;  // CPU time of a turn
+  size_t apply_replies_max = 4 << 20;     // bytes of replies that are made and not taken
+  size_t apply_run_replies = 256 << 10;   // of them, for one client's reads
   size_t chunk_bytes = 256 << 10;
   uint64_t snapshot_rate = 0;  // bytes a second that leave for followers; 0: no limit
   // Between two compare entries, where the plugin's snapshots are canonical. 0: none.

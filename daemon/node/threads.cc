@@ -11,7 +11,7 @@ Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeH
       writer(*log, *host.supervisor),
       applier({options.id, options.incarnation, options.apply_inline, options.apply_inline_ns_max,
                options.wall_clock, options.apply_observer, opened.skips, opened.initial.last_index,
-               host.capturer},
+               host.capturer, options.apply_replies_max, options.apply_run_replies},
               std::move(opened.start), *store, *host.supervisor),
       worker({host.files, host.data_dir, genesis, opened.skips}, *log, *store, host.plugin,
              *host.supervisor),

@@ -112,6 +112,10 @@ class ClientLink final : private client::ConversationDriver,
   // client::ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send_output(); }
+  void on_room() override {
+    conversation_->stopped_waiting();
+    turn();
+  }
 
   void tap(const node::Reply& reply);
   void turn();

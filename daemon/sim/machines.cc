@@ -71,6 +71,9 @@ void Simulation::Impl::draw_options(Process& p) {
     if (tiny.chance(50)) options.raft.apply_bytes = 1;
     if (tiny.chance(30)) options.holder.credit_bytes = 600;
     if (tiny.chance(30)) options.holder.forward_bytes = 200;
+    // So that replies wait for the loop after nearly every request.
+    if (tiny.chance(50)) options.apply_replies_max = tiny.between(1, 100);
+    if (tiny.chance(50)) options.apply_run_replies = tiny.between(1, 50);
   }
   Process* at = &p;
   options.wall_clock = [this, at] { return at->clock.now(now()).wall_ns; };

@@ -92,6 +92,52 @@ def test_slow_readers_cost_bounded_memory(context):
         check(client.call("INCR", "n") == 2, "INCR after slow readers failed")
 
 
+def read_nothing(cluster, node_id, clients, *requests):
+    """Clients that send these requests, one piece after the other, and read no reply."""
+    sockets = [raw(cluster, node_id, receive_buffer=4096) for _ in range(clients)]
+    for piece in requests:
+        for client in sockets:
+            client.sendall(piece)
+        time.sleep(0.5)
+    return sockets
+
+
+def peak_memory(pid, seconds):
+    end, peak = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        peak = max(peak, memory_bytes(pid))
+        time.sleep(0.01)
+    return peak
+
+
+def test_unread_replies_cost_bounded_memory(context):
+    """Replies are made when their clients have room for them, whatever the earlier ones were like; freed memory goes
+    back to the system."""
+    cluster = context.cluster("kv", nodes=1, settings={"client": {"max_request": "2MiB"}, "storage": {"segment_size": "64MiB"}})
+    cluster.start()
+    leader = cluster.leader()
+    pid = cluster.nodes[leader].process.pid
+    with cluster.resp_client(leader) as client:
+        check(client.call("SET", "large", "x" * MIB) == b"OK", "SET failed")
+        check(client.call("SET", "small", "x") == b"OK", "SET failed")
+        before = memory_bytes(pid)
+        small = harness.resp_command(("GET", "small"))
+        large = harness.resp_command(("GET", "large"))
+        few = read_nothing(cluster, leader, 5, small * 80, large * 256)
+        grown = peak_memory(pid, 3) - before
+        print(f"5 clients that ask for 256 MiB each cost {grown / MIB:.0f} MiB")
+        check(grown < (5 * 4 + 50) * MIB, f"5 clients cost {grown / MIB:.0f} MiB")
+        many = read_nothing(cluster, leader, 200, large * 10)
+        grown = peak_memory(pid, 3) - before
+        print(f"200 clients that ask for 10 MiB each cost {grown / MIB:.0f} MiB")
+        check(grown < 400 * MIB, f"200 clients cost {grown / MIB:.0f} MiB")
+        check(client.call("INCR", "n") == 1, "INCR beside clients that do not read failed")
+        for reader in few + many:
+            reader.close()
+        wait_until(lambda: memory_bytes(pid) < before + 64 * MIB,
+                   lambda: f"memory is given back; it is {memory_bytes(pid) / MIB:.0f} MiB, {before / MIB:.0f} before", 15)
+
+
 def test_slow_senders_do_not_block_others(context):
     cluster, leader = running(context, "counter")
     tricklers = [raw(cluster, leader) for _ in range(200)]

@@ -15,6 +15,7 @@ KILLERS = {"simulator": "Killer::kSimulator", "cores": "Killer::kCores",
            "stories": "Killer::kStories", "storage": "Killer::kStorageUnits",
            "node": "Killer::kNodeUnits",
            "transport": "Killer::kTransportUnits",
+           "conversation": "Killer::kConversationUnits",
            "offline": "Killer::kOfflineUnits"}
 
 

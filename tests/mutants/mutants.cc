@@ -62,16 +62,17 @@ Run each mutant NAME [all] until a check fails.
   --quick             mutants of the quick tier only
   --seconds N         processor time after which a mutant has survived [60]
   --control N         seconds of each runner without a mutant, before the mutants; 0: none [20]
-  --by RUNNER         simulator, cores, stories, storage, node, transport or offline [from the catalogue]
+  --by RUNNER         simulator, cores, stories, storage, node, transport, conversation
+                      or offline [from the catalogue]
   --seed N            first seed, or story [1]
   --jobs N            mutants at a time [number of processors]
   --trace             events of the simulator; for one mutant and one seed
   --markdown          table in the format of the documentation
 )";
 
-constexpr Killer kKillers[] = {Killer::kSimulator,    Killer::kCores,     Killer::kStories,
-                               Killer::kStorageUnits, Killer::kNodeUnits, Killer::kTransportUnits,
-                               Killer::kOfflineUnits};
+constexpr Killer kKillers[] = {
+    Killer::kSimulator, Killer::kCores,          Killer::kStories,           Killer::kStorageUnits,
+    Killer::kNodeUnits, Killer::kTransportUnits, Killer::kConversationUnits, Killer::kOfflineUnits};
 
 [[noreturn]] void usage_error(const std::string& text) {
   fmt::print(stderr, "mutants: {}\n{}", text, kUsage);
@@ -114,7 +115,9 @@ Options parse(int argc, char** argv) {
         if (way == killer_name(killer)) options.by = killer;
       }
       if (!options.by)
-        usage_error("--by must be simulator, cores, stories, storage, node, transport or offline");
+        usage_error(
+            "--by must be simulator, cores, stories, storage, node, transport, conversation or "
+            "offline");
     } else if (word == "--help" || word == "-h") {
       fmt::print("{}", kUsage);
       std::exit(0);

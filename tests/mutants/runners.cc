@@ -74,6 +74,7 @@ std::string run(Killer killer, uint64_t number, bool trace) {
     case Killer::kStorageUnits:
     case Killer::kNodeUnits:
     case Killer::kTransportUnits:
+    case Killer::kConversationUnits:
     case Killer::kOfflineUnits:
       break;
   }
@@ -96,6 +97,8 @@ const char* killer_name(Killer killer) {
       return "node";
     case Killer::kTransportUnits:
       return "transport";
+    case Killer::kConversationUnits:
+      return "conversation";
     case Killer::kOfflineUnits:
       return "offline";
   }
@@ -104,7 +107,8 @@ const char* killer_name(Killer killer) {
 
 bool is_units(Killer killer) {
   return killer == Killer::kStorageUnits || killer == Killer::kNodeUnits ||
-         killer == Killer::kTransportUnits || killer == Killer::kOfflineUnits;
+         killer == Killer::kTransportUnits || killer == Killer::kConversationUnits ||
+         killer == Killer::kOfflineUnits;
 }
 
 void become_units(Killer killer, int mutant) {

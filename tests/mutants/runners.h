@@ -13,6 +13,7 @@ enum class Killer : uint8_t {
   kStorageUnits,  // the unit tests of a module, a program of their own
   kNodeUnits,
   kTransportUnits,
+  kConversationUnits,
   kOfflineUnits,
 };
 

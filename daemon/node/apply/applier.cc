@@ -1,6 +1,7 @@
 #include "node/apply/applier.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/checksum.h"
 #include "base/log.h"
@@ -14,6 +15,16 @@ namespace {
 constexpr size_t kMaxQueuedTasks = 1 << 20;
 // How many entries and reads the loop may execute inline in one turn.
 constexpr size_t kInlineWeight = 512;
+// A buffer of replies that has grown beyond this is freed when it is empty.
+constexpr size_t kKeepReplyBytes = size_t{1} << 20;
+
+void clear_buffer(std::string& buffer) {
+  if (buffer.capacity() > kKeepReplyBytes) {
+    std::string().swap(buffer);
+  } else {
+    buffer.clear();
+  }
+}
 
 uint64_t mix(uint64_t z) {  // splitmix64's finalizer
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -37,7 +48,7 @@ plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& gene
 
 void ApplyResults::clear() {
   items.clear();
-  bytes.clear();
+  clear_buffer(bytes);
   digests.clear();
   applied = Index();
 }
@@ -58,6 +69,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
 size_t Applier::weight_of(const Task& task) {
   if (const auto* entries = std::get_if<Entries>(&task)) return entries->weight;
   if (const auto* reads = std::get_if<std::vector<ReadTask>>(&task)) return reads->size();
+  if (std::holds_alternative<Resume>(task)) return 0;
   return kInlineWeight + 1;  // snapshots: never inline
 }
 
@@ -88,6 +100,14 @@ void Applier::release(std::unique_ptr<plugin::Capture> capture) {
 }
 void Applier::replace(RestoredState state) { push(std::move(state)); }
 
+ApplyResults* Applier::take_results() {
+  loop_.check();
+  const bool has_results = channel_.take_results(taken_);
+  waiting_bytes_.store(0, std::memory_order_relaxed);
+  if (is_paused_.exchange(false)) push(Resume());
+  return has_results ? &taken_ : nullptr;
+}
+
 void Applier::advance() {
   loop_.check();
   if (std::exchange(pushed_, false) && !try_inline()) channel_.wake_worker();
@@ -99,9 +119,9 @@ bool Applier::try_inline() {
   if (!inline_.is_granted(read_clocks().time)) return false;
   if (!baton_.try_lock()) return false;
   MutexLock baton(baton_, std::adopt_lock);
-  if (!channel_.drain(tasks_)) return true;
+  if (!take_tasks()) return true;
   const TurnUsage before = TurnUsage::of_this_thread();
-  work(tasks_);
+  work();
   if (auto why = inline_.judge(before)) {
     LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread", *why,
              inline_.penalty() / std::chrono::seconds(1));
@@ -111,8 +131,8 @@ bool Applier::try_inline() {
 
 bool Applier::poll_once() {
   MutexLock baton(baton_);
-  if (!channel_.drain(tasks_)) return false;
-  work(tasks_);
+  if (!take_tasks()) return false;
+  work();
   return true;
 }
 
@@ -120,63 +140,114 @@ void Applier::run() {
   channel_.run_batches([this] { return poll_once(); });
 }
 
-void Applier::work(std::vector<Task>& tasks) {
-  for (Task& task : tasks) {
-    queued_weight_.fetch_sub(weight_of(task), std::memory_order_relaxed);
-    if (failed_) break;
-    std::visit(Overloaded{
-                   [&](Entries& batch) {
-                     baton_.assert_held();
-                     size_t bytes = 0;
-                     for (const raft::Entry& entry : batch.entries) {
-                       bytes += entry.weight();
-                       if (!failed_) apply_entry(entry);
-                     }
-                     queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
-                   },
-                   [&](std::vector<ReadTask>& reads) {
-                     baton_.assert_held();
-                     for (ReadTask& read : reads) {
-                       if (!failed_) read_one(read);
-                     }
-                   },
-                   [&](TakeSnapshot& take) {
-                     baton_.assert_held();
-                     snapshot(take.how);
-                   },
-                   [&](Release& release) {
-                     baton_.assert_held();
-                     release.capture.reset();
-                     capturing_ = false;
-                   },
-                   [&](RestoredState& restored) {
-                     baton_.assert_held();
-                     // Before this, the loop hands out nothing after a snapshot's mark.
-                     CHECK(state_.applied <= restored.state.applied);
-                     state_ = std::move(restored.state);
-                     instance_ = std::move(restored.instance);
-                     if (options_.observer) options_.observer->on_restored(state_);
-                     const auto* local = state_.sessions.find(local_session_);
-                     if (local == nullptr) local_session_ = SessionId();
-                     fresh_.items.emplace_back(ApplyResults::Replaced{instance_, state_.sessions});
-                     fresh_.applied = state_.applied;
-                     fresh_.digests.assign(1, state_.digest);
-                   },
-               },
-               task);
+// Adds the queued tasks to those that an earlier call left. False: there are none.
+bool Applier::take_tasks() {
+  if (channel_.drain(drained_)) std::ranges::move(drained_, std::back_inserter(tasks_));
+  drained_.clear();
+  return !tasks_.empty();
+}
+
+void Applier::work() {
+  while (!tasks_.empty() && !failed_ && !is_full()) {
+    const size_t weight = weight_of(tasks_.front());
+    if (!work_on(tasks_.front())) break;
+    queued_weight_.fetch_sub(weight, std::memory_order_relaxed);
+    tasks_.pop_front();
   }
-  tasks.clear();
+  if (failed_) tasks_.clear();
+  if (!tasks_.empty()) is_paused_.store(true);
   fresh_.digest = state_.digest;
   fresh_.stamp_ns = state_.stamp_ns;
   if (!failed_) look_at_deadline();
-
   publish();
+}
+
+// False: a part of it is left.
+bool Applier::work_on(Task& task) {
+  return std::visit(Overloaded{
+                        [&](Entries& batch) {
+                          baton_.assert_held();
+                          return apply_some(batch);
+                        },
+                        [&](std::vector<ReadTask>& reads) {
+                          baton_.assert_held();
+                          read_some(reads);
+                          return true;
+                        },
+                        [&](TakeSnapshot& take) {
+                          baton_.assert_held();
+                          snapshot(take.how);
+                          return true;
+                        },
+                        [&](Release& release) {
+                          baton_.assert_held();
+                          release.capture.reset();
+                          capturing_ = false;
+                          return true;
+                        },
+                        [&](RestoredState& restored) {
+                          baton_.assert_held();
+                          restore(restored);
+                          return true;
+                        },
+                        [](Resume&) { return true; },
+                    },
+                    task);
+}
+
+bool Applier::apply_some(Entries& batch) {
+  size_t bytes = 0;
+  while (batch.applied < batch.entries.size() && !failed_ && !is_full()) {
+    const raft::Entry& entry = batch.entries[batch.applied++];
+    bytes += entry.weight();
+    apply_entry(entry);
+  }
+  queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  return batch.applied == batch.entries.size();
+}
+
+// The reads of one client are contiguous. After enough replies, of this client or of all, the rest
+// is returned unexecuted. The first one is always executed, so there is progress.
+void Applier::read_some(std::vector<ReadTask>& reads) {
+  ApplyResults::ReadsLeft left;
+  const Stream* stream = nullptr;
+  size_t begin = 0;  // of the stream's replies
+  for (ReadTask& read : reads) {
+    if (failed_) return;
+    if (read.ref.stream.get() != stream) {
+      stream = read.ref.stream.get();
+      begin = fresh_.bytes.size();
+    }
+    if (is_full() || fresh_.bytes.size() - begin >= options_.run_replies_max) {
+      left.tasks.push_back(std::move(read));
+    } else {
+      read_one(read);
+    }
+  }
+  if (!left.tasks.empty()) fresh_.items.emplace_back(std::move(left));
+}
+
+void Applier::restore(RestoredState& restored) {
+  // Before this, the loop hands out nothing after a snapshot's mark.
+  CHECK(state_.applied <= restored.state.applied);
+  state_ = std::move(restored.state);
+  instance_ = std::move(restored.instance);
+  if (options_.observer) options_.observer->on_restored(state_);
+  const auto* local = state_.sessions.find(local_session_);
+  if (local == nullptr) local_session_ = SessionId();
+  fresh_.items.emplace_back(ApplyResults::Replaced{instance_, state_.sessions});
+  fresh_.applied = state_.applied;
+  fresh_.digests.assign(1, state_.digest);
 }
 
 void Applier::publish() {
   channel_.merge([this](ApplyResults& results, bool collected) {
     baton_.assert_held();
-    if (collected) return std::swap(results, fresh_);
+    if (collected) {
+      std::swap(results, fresh_);
+      waiting_bytes_.store(results.bytes.size(), std::memory_order_relaxed);
+      return;
+    }
     // The loop has not fetched the previous results: append this batch to them.
     size_t shift = results.bytes.size();
     results.bytes += fresh_.bytes;
@@ -197,6 +268,7 @@ void Applier::publish() {
     results.digest = fresh_.digest;
     results.stamp_ns = fresh_.stamp_ns;
     results.next_deadline_ns = fresh_.next_deadline_ns;
+    waiting_bytes_.store(results.bytes.size(), std::memory_order_relaxed);
   });
   fresh_.clear();
 }
@@ -240,7 +312,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   };
   const bool skipped = !options_.skips.empty() && is_skipped(entry);
   plugin::ApplyContext context = apply_context(entry, state_.genesis);
-  scratch_.clear();
+  clear_buffer(scratch_);
   switch (entry.kind) {
     case raft::EntryKind::kCommand: {
       auto verdict = state_.sessions.admit(entry.session, entry.sequence, entry.acked_below);

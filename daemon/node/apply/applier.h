@@ -6,10 +6,14 @@
 // switches per request. A slow plugin runs on the apply thread, and so does the replay of the log
 // after a start: an entry that made the loop hang before must not do so again. Either way the
 // plugin sees one call at a time. The simulator calls poll_once().
+//
+// While the loop has not taken replies_max bytes of replies, nothing more is executed: entries wait
+// here, and reads return to the holder, which knows which clients have room for replies.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -67,6 +71,10 @@ struct ApplyResults {
     size_t reply_offset = 0;
     size_t reply_size = 0;
   };
+  // Not executed: enough replies wait for the loop. In order.
+  struct ReadsLeft {
+    std::vector<ReadTask> tasks;
+  };
   struct SessionOpened {
     SessionId id;
     uint64_t incarnation = 0;
@@ -86,8 +94,8 @@ struct ApplyResults {
     Index index;
     uint64_t hash = 0;
   };
-  using Item = std::variant<CommandApplied, ReadDone, SessionOpened, SnapshotTaken, SnapshotFailed,
-                            Captured, Replaced, StateHashed>;
+  using Item = std::variant<CommandApplied, ReadDone, ReadsLeft, SessionOpened, SnapshotTaken,
+                            SnapshotFailed, Captured, Replaced, StateHashed>;
 
   std::vector<Item> items;
   std::string bytes;
@@ -117,6 +125,8 @@ class Applier final {
     Index replay_to{};                   // the log's end at the start; nothing up to it runs inline
     // Captures the state; null: snapshots are written on the apply thread. Outlives the applier.
     plugin::Capturer* capturer = nullptr;
+    size_t replies_max = 4 << 20;        // bytes of replies that the loop has not taken
+    size_t run_replies_max = 256 << 10;  // of one client's reads that are handed out together
   };
   // `supervisor` is woken from the apply thread when there are results, and notified when the
   // replica must stop. The applying thread uses `snapshots` only for writing.
@@ -137,10 +147,7 @@ class Applier final {
   // thread.
   void advance();
   // Results since the last call; null: none. Valid until the next call.
-  ApplyResults* take_results() {
-    loop_.check();
-    return channel_.take_results(taken_) ? &taken_ : nullptr;
-  }
+  ApplyResults* take_results();
   bool has_results() const { return channel_.has_results(); }
   size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
@@ -160,14 +167,26 @@ class Applier final {
   };
   struct Entries {
     std::vector<raft::Entry> entries;
-    size_t weight = 0;  // above the inline limit if they must not be applied inline
+    size_t weight = 0;   // above the inline limit if they must not be applied inline
+    size_t applied = 0;  // of the entries
   };
-  using Task = std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, Release, RestoredState>;
+  struct Resume {};  // the loop has taken the replies
+  using Task =
+      std::variant<Entries, std::vector<ReadTask>, TakeSnapshot, Release, RestoredState, Resume>;
 
   static size_t weight_of(const Task& task);
   void push(Task task);
   bool try_inline() REQUIRES(loop_);
-  void work(std::vector<Task>& tasks) REQUIRES(baton_);
+  bool take_tasks() REQUIRES(baton_);
+  void work() REQUIRES(baton_);
+  bool work_on(Task& task) REQUIRES(baton_);
+  bool apply_some(Entries& batch) REQUIRES(baton_);
+  void read_some(std::vector<ReadTask>& reads) REQUIRES(baton_);
+  void restore(RestoredState& restored) REQUIRES(baton_);
+  bool is_full() const REQUIRES(baton_) {
+    return waiting_bytes_.load(std::memory_order_relaxed) + fresh_.bytes.size() >=
+           options_.replies_max;
+  }
   void publish() REQUIRES(baton_);
   void look_at_deadline() REQUIRES(baton_);
   void fail(Error error) REQUIRES(baton_);
@@ -186,6 +205,8 @@ class Applier final {
   WorkChannel<Task, ApplyResults> channel_;
   std::atomic<size_t> queued_bytes_{0};
   std::atomic<size_t> queued_weight_{0};  // a snapshot's weight is above the inline limit
+  std::atomic<size_t> waiting_bytes_{0};  // replies that the loop has not taken
+  std::atomic<bool> is_paused_{false};    // tasks_ waits until they are taken
 
   ThreadRole loop_{"loop"};
   InlinePrivilege inline_ GUARDED_BY(loop_);
@@ -199,7 +220,8 @@ class Applier final {
   bool failed_ GUARDED_BY(baton_) = false;
   // A capture of this or the previous instance is not released.
   bool capturing_ GUARDED_BY(baton_) = false;
-  std::vector<Task> tasks_ GUARDED_BY(baton_);
+  std::deque<Task> tasks_ GUARDED_BY(baton_);
+  std::vector<Task> drained_ GUARDED_BY(baton_);
   std::string scratch_ GUARDED_BY(baton_);
   ApplyResults fresh_ GUARDED_BY(baton_);  // of the current batch
 };

@@ -161,10 +161,22 @@ void Holder::state_replaced(std::optional<Sequence> last) {
 
 void Holder::read_done(const RequestRef& ref, const Reply& reply) {
   --executing_reads_;
-  const size_t reply_bytes = reply.bytes.size();
   answer(ref, reply);
-  ref.stream->executed(reply_bytes);
+  ref.stream->executed();
   note_ready(ref.stream);
+}
+
+void Holder::reads_left(std::vector<ReadTask>& reads) {
+  executing_reads_ -= reads.size();
+  std::vector<StreamPtr> streams;
+  for (const ReadTask& read : reads) {
+    if (streams.empty() || streams.back() != read.ref.stream) streams.push_back(read.ref.stream);
+  }
+  for (auto read = reads.rbegin(); read != reads.rend(); ++read) {
+    const StreamPtr stream = read->ref.stream;
+    stream->put_back(std::move(*read));
+  }
+  for (const StreamPtr& stream : streams) note_ready(stream);
 }
 
 // A reply lets its stream start the next request, which may be another write.
@@ -228,9 +240,8 @@ void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
     StreamPtr stream = std::move(ready_streams_.front());
     ready_streams_.pop_front();
     const size_t first = out.size();
-    const bool has_more = stream->take_ready(out);
+    stream->take_ready(out);
     for (size_t i = first; i < out.size(); ++i) out[i].ref.stream = stream;
-    if (has_more) ready_streams_.push_back(std::move(stream));
   }
   executing_reads_ += out.size() - before;
 }

@@ -51,6 +51,8 @@ class Holder final {
   void read_index(uint64_t context, Index index) { reads_.read_index(context, index); }
   void read_dropped(uint64_t context) { reads_.read_dropped(context, now_); }
   void read_done(const RequestRef& ref, const Reply& reply);
+  // Taken by take_reads(), and not executed: they wait until their clients have room for replies.
+  void reads_left(std::vector<ReadTask>& reads);
 
   // ---- the turn
   // The start time of requests that arrive before the next advance(); their timeout begins then.
@@ -58,7 +60,7 @@ class Holder final {
   // Expires requests and returns those to forward; valid until the next call.
   Outgoing& advance(Time now);
   // Reads that may be executed after the entry at `handed`, into `out`: some of each stream whose
-  // client takes its replies. More may be left for the next turn.
+  // client takes its replies, and those together. More may be left for the next turn.
   void take_reads(Index handed, std::vector<ReadTask>& out);
   // Signals the end of the turn to the streams that had replies.
   void end_replies();

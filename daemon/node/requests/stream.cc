@@ -7,10 +7,12 @@
 
 namespace connectd::node {
 namespace {
-// Limits the reads of one stream on the apply thread to about this many bytes of replies, so that
-// a client that does not read its replies is noticed early.
-constexpr size_t kReplyBytes = 256 << 10;
-constexpr size_t kReadsMax = 256;
+// Reads of one stream on the apply thread at a time. It executes fewer of them when their replies
+// are large (Applier::Options).
+constexpr size_t kRunMax = 256;
+// Writes of one stream in progress are expected to give no more bytes of replies than this. Their
+// replies cannot wait: a write is applied when its turn in the log comes.
+constexpr size_t kWriteRepliesMax = size_t{4} << 20;
 }  // namespace
 
 void Stream::push_answered(ReplyCode code, std::string text, size_t cost, bool plugin_refused) {
@@ -47,6 +49,10 @@ std::optional<Stream::Started> Stream::start_next() {
     Slot& slot = slots_[started_];
     if (slot.answered) continue;
     if (running_ > 0 && !runs_with(slot)) return std::nullopt;
+    if (slot.kind == plugin::RequestKind::kWrite && running_ > 0 &&
+        running_ * write_reply_bytes_ >= kWriteRepliesMax) {
+      return std::nullopt;
+    }
     running_kind_ = slot.kind;
     running_read_ = slot.read;
     ++running_;
@@ -67,6 +73,11 @@ size_t Stream::answer(uint64_t ordinal, const Reply& reply) {
   slot.answered = true;
   slot.request = Slice();
   --running_;
+  if (slot.kind == plugin::RequestKind::kWrite) {
+    // Rises at once, falls slowly.
+    write_reply_bytes_ =
+        std::max({reply.bytes.size(), write_reply_bytes_ - write_reply_bytes_ / 8, size_t{1}});
+  }
   const size_t cost = slot.cost;
   if (ordinal == first_) {
     deliver(reply);
@@ -111,27 +122,24 @@ void Stream::end_replies() {
 }
 
 bool Stream::becomes_ready() {
-  if (is_ready_ || ready_reads_.empty()) return false;
+  if (is_ready_ || executing_ > 0 || ready_reads_.empty()) return false;
   is_ready_ = true;
   return true;
 }
 
-bool Stream::take_ready(std::vector<ReadTask>& out) {
+void Stream::take_ready(std::vector<ReadTask>& out) {
   is_ready_ = false;
-  if (is_congested()) return false;  // resume() follows
-  const size_t allowed = std::clamp<size_t>(kReplyBytes / reply_bytes_, 1, kReadsMax);
-  for (; executing_ < allowed && !ready_reads_.empty(); ++executing_) {
+  if (is_congested()) return;  // resume() follows
+  for (; executing_ < kRunMax && !ready_reads_.empty(); ++executing_) {
     out.push_back(std::move(ready_reads_.front()));
     ready_reads_.pop_front();
   }
-  is_ready_ = executing_ < allowed && !ready_reads_.empty();
-  return is_ready_;
 }
 
-void Stream::executed(size_t reply_bytes) {
+void Stream::put_back(ReadTask task) {
   --executing_;
-  // Rises at once, falls slowly.
-  reply_bytes_ = std::max({reply_bytes, reply_bytes_ - reply_bytes_ / 8, size_t{1}});
+  task.ref.stream.reset();  // no stream holds itself
+  ready_reads_.push_front(std::move(task));
 }
 
 }  // namespace connectd::node

@@ -60,11 +60,12 @@ class Stream final {
   void add_ready(ReadTask task) { ready_reads_.push_back(std::move(task)); }
   // True: it has such reads and is not in the queue of ready streams; add it now.
   bool becomes_ready();
-  // Moves some reads into `out`, without naming the stream. False: none is left, or the client is
-  // congested.
-  bool take_ready(std::vector<ReadTask>& out);
-  // A read from take_ready() was executed.
-  void executed(size_t reply_bytes);
+  // Moves a run of reads into `out`, without naming the stream; the next run follows when they are
+  // back. None if the client is congested.
+  void take_ready(std::vector<ReadTask>& out);
+  // A read from take_ready() was executed, or is back unexecuted: then the last one first.
+  void executed() { --executing_; }
+  void put_back(ReadTask task);
 
   // ---- the client
   void close() { handler_ = nullptr; }
@@ -103,8 +104,8 @@ class Stream final {
   std::deque<ReadTask> ready_reads_;
   bool is_ready_ = false;  // in the queue of ready streams
   size_t executing_ = 0;   // reads given to the apply thread
-  // Estimated size of a reply to a read; high for a new client.
-  size_t reply_bytes_ = 64 << 10;
+  // Expected size of a reply to a write; high for a new client.
+  size_t write_reply_bytes_ = 64 << 10;
 };
 
 }  // namespace connectd::node

@@ -73,6 +73,10 @@ class Driver final : public ConversationDriver {
     relieved++;
     send();
   }
+  void on_room() override {
+    conversation->stopped_waiting();
+    turn();
+  }
 
   SteadyTime now{seconds(1000)};
   std::unique_ptr<Conversation> conversation;
@@ -407,7 +411,7 @@ TEST_F(ConversationTest, SocketThatTakesManyRepliesStaysOpen) {
   EXPECT_EQ(shared_->counters.stalled, 0u);
 }
 
-TEST_F(ConversationTest, RoomMadeWhileSubmittingResumes) {
+TEST_F(ConversationTest, RoomMadeWhileSubmittingGoesOn) {
   options_.output_bytes_max = 200;
   options_.output_pause_bytes = 100;
   service_.answer = [](const std::string&, std::string& bytes) {
@@ -418,7 +422,126 @@ TEST_F(ConversationTest, RoomMadeWhileSubmittingResumes) {
   driver_->give("get\n");
   EXPECT_EQ(driver_->got.size(), 300u);
   EXPECT_EQ(driver_->relieved, 1);
-  EXPECT_EQ(resumed(), 1);
+  EXPECT_FALSE(driver_->conversation->is_congested());
+  EXPECT_EQ(resumed(), 0) << "it was never told to wait";
+}
+
+// ---- the replies of all clients together
+
+// Each has taken `bytes` of its reply and holds the rest.
+std::unique_ptr<Driver> reader(Shared& shared, std::string_view requests, size_t room = 0) {
+  auto driver = std::make_unique<Driver>(shared);
+  driver->room = room;
+  driver->give(requests);
+  return driver;
+}
+
+TEST_F(ConversationTest, UnsentBytesAreCountedUntilTheyAreGone) {
+  open();
+  auto second = reader(*shared_, lines(3, 49));
+  EXPECT_EQ(shared_->unsent_bytes, 150u);
+  second->take(70);
+  EXPECT_EQ(shared_->unsent_bytes, 80u);
+  auto third = reader(*shared_, lines(2, 49));
+  EXPECT_EQ(shared_->unsent_bytes, 180u);
+  third->half_close();
+  third->take(1000);
+  EXPECT_TRUE(third->is_closed);
+  EXPECT_EQ(shared_->unsent_bytes, 80u);
+  second->now += options_.stall_timeout + milliseconds(1);
+  second->sweep();
+  EXPECT_TRUE(second->is_closed);
+  EXPECT_EQ(shared_->unsent_bytes, 0u) << "a closed connection holds nothing";
+  auto fourth = reader(*shared_, lines(1, 49));
+  fourth.reset();
+  EXPECT_EQ(shared_->unsent_bytes, 0u);
+}
+
+// The more is held by all, the less may one hold; who holds nothing may still begin.
+TEST_F(ConversationTest, ShareOfRepliesFallsAsTheyGrow) {
+  options_.replies_bytes_max = 3200;  // a share is an eighth of what is left of 1600
+  open();
+  auto first = reader(*shared_, lines(100, 49));
+  EXPECT_EQ(shared_->unsent_bytes, 200u) << "at 200 an eighth of 1400 is not more than that";
+  auto second = reader(*shared_, lines(100, 49));
+  EXPECT_EQ(shared_->unsent_bytes, 400u);
+  std::vector<std::unique_ptr<Driver>> more;
+  for (int i = 0; i < 7; ++i) more.push_back(reader(*shared_, lines(100, 49)));
+  EXPECT_LE(shared_->unsent_bytes, 1600u);
+  EXPECT_TRUE(shared_->waiting.empty());
+  driver_->give("get\n");
+  EXPECT_EQ(driver_->got, "get\n");
+}
+
+TEST_F(ConversationTest, AtTheCommonBoundOthersWaitInLine) {
+  options_.replies_bytes_max = 100;
+  open();
+  auto hog = reader(*shared_, lines(10, 99));
+  EXPECT_EQ(shared_->unsent_bytes, 100u) << "it may hold one reply";
+  driver_->give("get\n");
+  EXPECT_EQ(driver_->got, "");
+  EXPECT_EQ(shared_->waiting.size(), 1u);
+  EXPECT_FALSE(driver_->is_reading);
+  {
+    auto gone = reader(*shared_, "get\n");
+    EXPECT_EQ(shared_->waiting.size(), 2u);
+  }
+  EXPECT_EQ(shared_->waiting.size(), 1u);
+  hog->take(1);
+  ASSERT_TRUE(shared_->has_room(0));
+  ConversationDriver* first = shared_->waiting.front();
+  shared_->waiting.pop_front();
+  first->on_room();
+  EXPECT_EQ(driver_->got, "get\n");
+  EXPECT_TRUE(shared_->waiting.empty());
+}
+
+TEST_F(ConversationTest, SlowReaderMakesRoomForThoseThatWait) {
+  options_.replies_bytes_max = 4 * kProgressBytes;
+  open();
+  auto slow = reader(*shared_, lines(1, 2 * kProgressBytes - 1));
+  auto steady = reader(*shared_, lines(1, 3 * kProgressBytes - 1));
+  auto both = [&](size_t bytes) {
+    for (Driver* one : {slow.get(), steady.get()}) {
+      one->now += options_.short_stall_timeout;
+      one->sweep();
+    }
+    steady->take(bytes);
+    slow->take(1);
+  };
+  both(kProgressBytes);
+  both(1);
+  EXPECT_FALSE(slow->is_closed) << "nobody waits";
+  auto third = reader(*shared_, lines(1, 2 * kProgressBytes));
+  driver_->give("get\n");
+  ASSERT_EQ(shared_->waiting.size(), 1u);
+  steady->now += milliseconds(1);
+  steady->sweep();
+  EXPECT_FALSE(steady->is_closed) << "it gets on";
+  slow->now += milliseconds(1);
+  slow->sweep();
+  EXPECT_TRUE(slow->is_closed);
+  EXPECT_EQ(shared_->counters.stalled, 1u);
+}
+
+// The replies to writes come whether or not there is room.
+TEST_F(ConversationTest, FarOverTheBoundTheLargeHolderEnds) {
+  options_.replies_bytes_max = 1000;
+  options_.output_pause_bytes = 100;
+  service_.is_immediate = false;
+  open();
+  auto first = reader(*shared_, lines(20, 99));
+  driver_->room = 0;
+  driver_->give("get\nget\n");
+  service_.deliver_all(1);
+  service_.deliver_all(13);
+  EXPECT_FALSE(first->is_closed);
+  auto second = reader(*shared_, lines(1, 99));
+  EXPECT_EQ(service_.submitted, 22u) << "no room to begin";
+  service_.deliver_all(2);
+  EXPECT_TRUE(first->is_closed) << "one and a half times the bound";
+  EXPECT_EQ(shared_->counters.stalled, 1u);
+  EXPECT_FALSE(driver_->is_closed);
 }
 
 TEST_F(ConversationTest, ClientThatTakesNothingStalls) {

@@ -55,6 +55,7 @@ class FakeService final : public node::Service {
         node::Reply reply = service_.answer(request, bytes);
         reply.bytes = as_bytes(bytes);
         handler_.on_reply(reply);
+        handler_.is_congested();  // as the holder asks before it starts the next one
       }
       is_replying_ = false;
       handler_.on_replies_end();  // may destroy this

@@ -10,6 +10,7 @@
 #include "base/checksum.h"
 #include "base/random.h"
 #include "node/disk/worker.h"
+#include "node/requests/stream.h"
 #include "sim/faulty_file_system.h"
 #include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/tape_plugin.h"
@@ -36,9 +37,15 @@ Genesis genesis() {
 class Bench {
  public:
   explicit Bench(bool allow_inline = true) : Bench(fresh(), allow_inline) {}
-  Bench(RestoredState start, bool allow_inline)
+  Bench(RestoredState start, bool allow_inline, size_t replies_max = 4 << 20)
       : store(*storage::SnapshotStore::open(files, "snapshots", {})),
-        applier({kSelf, kIncarnation, allow_inline, 200'000, [] { return int64_t{1}; }},
+        applier({.self = kSelf,
+                 .incarnation = kIncarnation,
+                 .allow_inline = allow_inline,
+                 .inline_ns_max = replies_max < (4 << 20) ? INT64_MAX : 200'000,
+                 .wall_clock = [] { return int64_t{1}; },
+                 .replies_max = replies_max,
+                 .run_replies_max = replies_max / 2},
                 std::move(start), *store, supervisor) {}
 
   static RestoredState fresh(bool canonical = false) {
@@ -63,6 +70,10 @@ class Bench {
       } else if (auto* read = std::get_if<ApplyResults::ReadDone>(&item)) {
         lines.push_back(fmt::format("{}:{}", read->code == ReplyCode::kOk ? "read" : "error",
                                     results.bytes.substr(read->reply_offset, read->reply_size)));
+      } else if (auto* left = std::get_if<ApplyResults::ReadsLeft>(&item)) {
+        for (const ReadTask& task : left->tasks) {
+          lines.push_back(fmt::format("left:{}", task.request.text()));
+        }
       } else if (auto* opened = std::get_if<ApplyResults::SessionOpened>(&item)) {
         lines.push_back(fmt::format("opened {}", opened->id));
       } else if (auto* taken = std::get_if<ApplyResults::SnapshotTaken>(&item)) {
@@ -208,6 +219,62 @@ TEST(Applier, InlineOnTheThreadAndInAnyBatchesGiveTheSame) {
     EXPECT_EQ(lines_of(seed, false), expected);
     EXPECT_EQ(lines_of(seed, true), expected);
   }
+}
+
+// Whoever applies stops when so many bytes of replies wait for the loop, and goes on when it has
+// taken them. All results are the same as without a limit.
+TEST(Applier, MakesRepliesAsFastAsTheLoopTakesThem) {
+  Bench whole(false);
+  whole.applier.apply(some_log(200));
+  while (whole.applier.poll_once()) {
+  }
+  const auto expected = whole.take();
+  for (bool is_inline : {true, false}) {
+    Bench bench(Bench::fresh(), is_inline, 20);
+    auto entries = some_log(200);
+    for (size_t at = 0; at < entries.size(); at += 40) {
+      const size_t end = std::min(at + 40, entries.size());
+      bench.applier.apply({entries.begin() + static_cast<ptrdiff_t>(at),
+                           entries.begin() + static_cast<ptrdiff_t>(end)});
+    }
+    std::vector<std::string> lines;
+    size_t rounds = 0;
+    for (;; ++rounds) {
+      bench.applier.advance();
+      while (!is_inline && bench.applier.has_work()) bench.applier.poll_once();
+      auto some = bench.take();
+      if (some.empty()) break;
+      EXPECT_LT(bench.results.bytes.size(), 20u + 10);
+      lines.insert(lines.end(), some.begin(), some.end());
+    }
+    EXPECT_GT(rounds, 10u);
+    EXPECT_EQ(lines, expected);
+    EXPECT_EQ(bench.applied, whole.applied);
+    EXPECT_EQ(bench.digest, whole.digest);
+    EXPECT_EQ(bench.applier.queued_bytes(), 0u);
+  }
+}
+
+TEST(Applier, ReadsThatWouldGiveTooMuchGoBack) {
+  Bench bench(Bench::fresh(), false, 200);
+  LogMaker log;
+  bench.applier.apply({log.make(raft::EntryKind::kGenesis, "g"), log.open(),
+                       log.command(2, 1, std::string(59, 'x'))});
+  bench.applier.poll_once();
+  bench.take();
+  // Two clients: a run of one is a hundred bytes, two replies of 60; all together 200.
+  auto stream = [] { return std::make_shared<Stream>(nullptr); };
+  std::vector<ReadTask> reads;
+  for (const auto& of : {stream(), stream()}) {
+    for (const char* text : {"r1", "r2", "r3"}) {
+      reads.push_back({{of, 0}, Slice::copy_of(text), Time()});
+    }
+  }
+  bench.applier.read(std::move(reads));
+  bench.applier.poll_once();
+  std::vector<std::string> lines = bench.take();
+  for (std::string& line : lines) line = line.substr(0, 7);
+  EXPECT_THAT(lines, ElementsAre("read:xx", "read:xx", "read:xx", "read:xx", "left:r3", "left:r3"));
 }
 
 TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {

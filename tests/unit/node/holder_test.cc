@@ -192,8 +192,7 @@ TEST(Stream, DivergedReplicasRejectWritesServeReads) {
   EXPECT_EQ(client->codes.size(), 2u) << "a write was refused";
 }
 
-// Replies of unknown size: few at first, then as many as are likely to give 256 KiB.
-TEST(Stream, LargeRepliesLimitReadsOnTheApplyThread) {
+TEST(Stream, ReadsThatWereNotExecutedGoAgainInOrder) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -201,13 +200,27 @@ TEST(Stream, LargeRepliesLimitReadsOnTheApplyThread) {
   bench.advance();
   bench.holder.read_index(bench.asked.at(0), Index(10));
   auto reads = bench.take_reads(10);
-  ASSERT_EQ(reads.size(), 4u);
+  ASSERT_EQ(reads.size(), 100u);
+  client->submit("r");
+  bench.advance();
+  bench.holder.read_index(bench.asked.at(1), Index(10));
   EXPECT_TRUE(bench.take_reads(10).empty()) << "more, while those are not executed";
-  std::string large(256 << 10, 'x');
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("a"), false, 0, Index(10)});
+  std::vector<ReadTask> left(std::make_move_iterator(reads.begin() + 1),
+                             std::make_move_iterator(reads.end()));
+  client->congested = true;
+  bench.holder.reads_left(left);
+  EXPECT_TRUE(bench.take_reads(10).empty()) << "its client has no room";
+  client->congested = false;
+  client->stream->resume();
+  reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 100u);
+  for (size_t i = 0; i < reads.size(); ++i) EXPECT_EQ(reads[i].ref.ordinal, i + 1);
   for (ReadTask& read : reads) {
-    bench.holder.read_done(read.ref, {ReplyCode::kOk, as_bytes(large), false, 0, Index(10)});
+    bench.holder.read_done(read.ref, {ReplyCode::kOk, as_bytes("b"), false, 0, Index(10)});
   }
-  EXPECT_EQ(bench.take_reads(10).size(), 1u);
+  EXPECT_EQ(client->codes.size(), 101u);
+  EXPECT_EQ(bench.holder.held(), 0u);
 }
 
 TEST(Stream, StreamsDoNotWaitForEachOther) {

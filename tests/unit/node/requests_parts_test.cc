@@ -78,13 +78,36 @@ TEST_F(StreamTest, CongestedClientStartsNothing) {
   EXPECT_THAT(start(), ElementsAre(0));
 }
 
-TEST_F(StreamTest, ReadyReadsAreFewUntilRepliesAreKnownSmall) {
-  for (int i = 0; i < 10; ++i) stream.add_ready({});
+TEST_F(StreamTest, OneRunOfReadsAtATime) {
+  for (uint64_t i = 0; i < 300; ++i) stream.add_ready({{nullptr, i}, {}, {}});
   EXPECT_TRUE(stream.becomes_ready());
   EXPECT_FALSE(stream.becomes_ready()) << "it is in the queue already";
   std::vector<ReadTask> reads;
-  EXPECT_FALSE(stream.take_ready(reads));
-  EXPECT_EQ(reads.size(), 4u) << "of 64 KiB each, as is assumed at first";
+  stream.take_ready(reads);
+  ASSERT_EQ(reads.size(), 256u);
+  EXPECT_FALSE(stream.becomes_ready()) << "the run is not back";
+  for (int i = 0; i < 200; ++i) stream.executed();
+  EXPECT_FALSE(stream.becomes_ready());
+  // The rest of the run could not be executed: it stands before all else.
+  for (size_t i = 256; i-- > 200;) stream.put_back(std::move(reads[i]));
+  EXPECT_TRUE(stream.becomes_ready());
+  reads.clear();
+  stream.take_ready(reads);
+  ASSERT_EQ(reads.size(), 100u);
+  for (size_t i = 0; i < reads.size(); ++i) EXPECT_EQ(reads[i].ref.ordinal, 200 + i);
+}
+
+// Their replies cannot wait: until they are known to be small, few are in progress.
+TEST_F(StreamTest, WritesInProgressDependOnTheirReplies) {
+  for (int i = 0; i < 200; ++i) push(RequestKind::kWrite);
+  EXPECT_EQ(start().size(), 64u);
+  answer(0, std::string(1 << 20, 'x'));
+  for (uint64_t i = 1; i < 60; ++i) answer(i, std::string(1 << 20, 'x'));
+  EXPECT_THAT(start(), IsEmpty()) << "4 of 1 MiB are in progress";
+  answer(60, std::string(1 << 20, 'x'));
+  EXPECT_THAT(start(), ElementsAre(64));
+  for (uint64_t i = 61; i < 65; ++i) answer(i, "small");
+  EXPECT_GE(start().size(), 4u);
 }
 
 TEST_F(StreamTest, ClosedClientHearsNothing) {

@@ -1,0 +1,45 @@
+// What the conversations of one port have in common: the bytes that they hold together.
+//
+// Replies that clients have not taken are bounded for each connection and for all of them (ADR 38).
+// A connection begins a request only while it has room: it holds less than output_pause_bytes, and
+// less than an eighth of what is free of the first half of the common bound. So the share of one
+// connection falls as the sum grows, and clients that do not read cannot use up the bound. The
+// second half is for connections that hold no replies: these may begin requests until the bound is
+// reached. Then they wait, and connections that make no progress are closed (Conversation::sweep).
+//
+// Loop thread.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <deque>
+
+#include "client/client_port_options.h"
+#include "node/service.h"
+
+namespace connectd::client {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+class ConversationDriver;
+
+struct Shared {
+  const ClientPortOptions options;
+  node::Service& service;
+  ClientPortCounters counters{};
+  size_t large_input_bytes = 0;  // in buffers over kBusyInputBytes
+  size_t unsent_bytes = 0;       // replies that are not sent
+  size_t most_bytes = 0;         // the most of both together since memory was given back
+  // Connections without replies that wait until the sum is below the bound, in order of arrival.
+  std::deque<ConversationDriver*> waiting{};
+
+  // May a connection that has `unsent` bytes of replies begin a request?
+  bool has_room(size_t unsent) const;
+  // Connections wait for room, and most of the bound is in use.
+  bool is_short() const;
+  size_t held_bytes() const { return large_input_bytes + unsent_bytes; }
+  void note_most() { most_bytes = std::max(most_bytes, held_bytes()); }
+};
+
+}  // namespace connectd::client
