@@ -144,7 +144,8 @@ struct Fields<node::StatusSnapshot> {
                  group("plugin",                                          //
                        field("name", &S::plugin_name),                    //
                        field("version", &S::plugin_version),              //
-                       field("level", &S::plugin_level)));
+                       field("level", &S::plugin_level),                  //
+                       field<NullWhenNone>("warning", &S::plugin_warning)));
 };
 
 template <>

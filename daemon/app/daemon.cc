@@ -35,6 +35,7 @@
 #include "node/node.h"
 #include "node/status.h"
 #include "plugin/crash.h"
+#include "plugin/file_watch.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "storage/watched_file_system.h"
@@ -203,7 +204,8 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::unique_ptr<plugin::Capturer> capturer_;
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<client::ClientPort> clients_;
-  StatusMaker status_maker_{config_, *plugin_};
+  plugin::FileWatch plugin_file_{*plugin_, plugin::FileWatch::kInterval};
+  StatusMaker status_maker_{config_, *plugin_, plugin_file_};
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
@@ -465,6 +467,7 @@ Result<void> Daemon::Impl::start() {
   lock_ = std::move(directory->lock);
   identity_ = std::move(directory->identity);
   bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
+  if (auto started = plugin_file_.start(); !started) return started;
   if (auto opened = open_ports(); !opened) return opened;
   make_network();
   if (!identity_.genesis.empty()) {

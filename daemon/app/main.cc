@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
+#include <string>
 
 #include "app/command_line.h"
 #include "app/daemon.h"
@@ -23,6 +25,21 @@ namespace {
 int exit_with(const Error& error) {
   print_to_stderr(LogLevel::kError, error.text);
   return exit_status(error.kind);
+}
+
+Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& config,
+                                                          bool check) {
+  auto plugin = plugin::Plugin::load(
+      {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
+  if (!plugin) return plugin;
+  for (const std::string& warning : (*plugin)->warnings()) {
+    if (check) {
+      print_to_stderr(LogLevel::kWarning, "warning: " + warning);
+    } else {
+      LOG_WARNING("plugin", "{}", warning);
+    }
+  }
+  return plugin;
 }
 
 int run(int argc, char** argv) {
@@ -57,8 +74,7 @@ int run(int argc, char** argv) {
   // Threads that a plugin starts, as it is loaded or later, take no signal of the process.
   auto watchdog = Watchdog::start();
   if (!watchdog) return exit_with(watchdog.error());
-  auto plugin = plugin::Plugin::load(
-      {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
+  auto plugin = load_plugin(config, line->check);
   if (!plugin && !line->check) return exit_with(plugin.error());
   if (line->check) {
     std::string problems = plugin ? "" : plugin.error().text + "\n";

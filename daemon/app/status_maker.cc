@@ -21,8 +21,12 @@ std::string not_up_to_date(std::optional<Time> fresh, const node::StatusSnapshot
 
 }  // namespace
 
-StatusMaker::StatusMaker(const config::Config& config, const plugin::Plugin& plugin)
-    : config_(config), plugin_(plugin), started_wall_ns_(read_clocks().wall_ns) {}
+StatusMaker::StatusMaker(const config::Config& config, const plugin::Plugin& plugin,
+                         const plugin::FileWatch& plugin_file)
+    : config_(config),
+      plugin_(plugin),
+      plugin_file_(plugin_file),
+      started_wall_ns_(read_clocks().wall_ns) {}
 
 std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
   auto status = std::make_shared<node::StatusSnapshot>();
@@ -35,6 +39,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
   status->log_lines_dropped = dropped_log_lines();
   status->plugin_name = plugin_.name();
   status->plugin_version = plugin_.version();
+  status->plugin_warning = plugin_file_.warning();
   return status;
 }
 

@@ -9,6 +9,7 @@
 #include "node/membership/bootstrap.h"
 #include "node/node.h"
 #include "node/status.h"
+#include "plugin/file_watch.h"
 #include "plugin/plugin.h"
 #include "transport/peer_network.h"
 
@@ -16,8 +17,9 @@ namespace connectd::app {
 
 class StatusMaker final {
  public:
-  // Both are read whenever a status is made; `config` may have been reloaded by then.
-  StatusMaker(const config::Config& config, const plugin::Plugin& plugin);
+  // All are read whenever a status is made; `config` may have been reloaded by then.
+  StatusMaker(const config::Config& config, const plugin::Plugin& plugin,
+              const plugin::FileWatch& plugin_file);
 
   // Before there is a cluster.
   std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap) const;
@@ -29,6 +31,7 @@ class StatusMaker final {
 
   const config::Config& config_;
   const plugin::Plugin& plugin_;
+  const plugin::FileWatch& plugin_file_;
   const int64_t started_wall_ns_;
   bool up_to_date_ = false;  // as far as the last status knew
 };

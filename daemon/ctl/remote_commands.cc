@@ -118,6 +118,7 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
       id == view.leader || !view.leader ? "-" : with_thousands(view.leader_last - last);
   auto self = std::ranges::find(status.members, id, &node::MemberStatus::id);
   const bool diverged = !status.divergence.empty();
+  const bool hangs = !status.stuck.empty();
   view.diverged = view.diverged || diverged;
   if (!status.ready) {
     view.problems.push_back(fmt::format("node {} is not ready: {}", id, status.reason));
@@ -126,6 +127,10 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
     view.problems.push_back(fmt::format("node {}: {} (free={})", id,
                                         disk_problem(status.disk_state),
                                         with_thousands(status.disk_free_bytes)));
+  }
+  if (!status.plugin_warning.empty()) {
+    view.problems.push_back(fmt::format("node {}: plugin {} {}: {}", id, status.plugin_name,
+                                        status.plugin_version, status.plugin_warning));
   }
   if (id == view.leader) view.no_space = status.writes_stopped;
   auto [known, fresh] = digest_at.emplace(status.applied_index, status.digest);
@@ -139,6 +144,7 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
                        std::string(is_voter ? admin::role_text(status.role) : "learner"),
                        status.ready ? "ready"
                        : diverged   ? "DIVERGED"
+                       : hangs      ? "STUCK"
                                     : "WAITING",
                        with_thousands(status.commit_index.value()),
                        with_thousands(status.applied_index.value()), lag,

@@ -92,6 +92,9 @@ Result<Plan> make_plan(const Context& context) {
   load.path = context.option("plugin");
   auto plugin = plugin::Plugin::load(load);
   if (!plugin) return failure(plugin.error());
+  for (const std::string& warning : (*plugin)->warnings()) {
+    context.streams.err << "connectctl: " << warning << "\n";
+  }
   plan.options.plugin = *plugin;
   if (context.has("requests")) {
     auto files = storage::make_real_file_system();

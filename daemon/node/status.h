@@ -69,6 +69,7 @@ struct StatusSnapshot {
   std::string plugin_name;
   std::string plugin_version;
   uint32_t plugin_level = 0;
+  std::string plugin_warning;  // "file changed since start"; empty: none
 
   // The replicas are not equal, no majority says which is right, and no writes are taken: where
   // they differ. Empty: it is not so.

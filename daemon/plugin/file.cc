@@ -1,6 +1,5 @@
 #include "plugin/file.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -17,25 +16,20 @@
 
 #include "base/bytes.h"
 #include "base/sha256.h"
+#include "plugin/elf_image.h"
 
 namespace connectd::plugin {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxListed = 20;           // files named in "found there: ..."
-constexpr size_t kMaxScanned = 10000;       // directory entries looked at for that list
-constexpr size_t kMaxProgramHeaders = 256;  // a plugin has about ten
-
-#if defined(__x86_64__)
-constexpr uint16_t kMachine = EM_X86_64;
-#elif defined(__aarch64__)
-constexpr uint16_t kMachine = EM_AARCH64;
-#elif defined(__riscv)
-constexpr uint16_t kMachine = EM_RISCV;
-#else
-#error "name this processor's ELF machine number here"
-#endif
+constexpr size_t kMaxListed = 20;      // files named in "found there: ..."
+constexpr size_t kMaxScanned = 10000;  // directory entries looked at for that list
+constexpr size_t kMaxNamed = 5;        // symbols named in "it exports ..."
+constexpr size_t kMaxSymbol = 80;      // bytes of such a name
+// Linux 6.3 and glibc 2.38 have names for them.
+constexpr unsigned kMemoryNoExec = 0x8;  // MFD_NOEXEC_SEAL
+constexpr unsigned kMemoryExec = 0x10;   // MFD_EXEC
 
 class FileDescriptor {
  public:
@@ -144,55 +138,11 @@ int read_at(int fd, void* to, size_t size, uint64_t offset) {
   return 0;
 }
 
-// The dynamic loader maps a truncated file without complaint and dies of SIGBUS when it touches
-// what is missing; so the headers' promises are compared with the file's size first.
-Result<void> check_elf(int fd, uint64_t size, const std::string& path) {
-  Elf64_Ehdr header;
-  if (size < sizeof header || read_at(fd, &header, sizeof header, 0) != 0 ||
-      std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) {
-    return not_loadable(path,
-                        "is not a shared object (no ELF header); build it with 'cc -shared -fPIC'");
-  }
-  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
-      header.e_machine != kMachine) {
-    return not_loadable(path,
-                        fmt::format("is built for another processor (ELF machine {}, this one is "
-                                    "{}); build it on this kind of machine",
-                                    header.e_machine, kMachine));
-  }
-  if (header.e_type != ET_DYN) {
-    return not_loadable(path, "is not a shared object; build it with 'cc -shared -fPIC'");
-  }
-  if (header.e_phnum > kMaxProgramHeaders || header.e_phentsize != sizeof(Elf64_Phdr)) {
-    return not_loadable(path, "has damaged ELF headers; copy or build it again");
-  }
-  auto ends_early = [&](uint64_t offset, uint64_t length) {
-    return offset > size || length > size - offset;
-  };
-  bool truncated = ends_early(header.e_phoff, uint64_t{header.e_phnum} * sizeof(Elf64_Phdr)) ||
-                   (header.e_shoff != 0 &&
-                    ends_early(header.e_shoff, uint64_t{header.e_shnum} * header.e_shentsize));
-  for (size_t i = 0; i < header.e_phnum && !truncated; ++i) {
-    Elf64_Phdr segment;
-    truncated = read_at(fd, &segment, sizeof segment, header.e_phoff + i * sizeof segment) != 0 ||
-                ends_early(segment.p_offset, segment.p_filesz);
-  }
-  if (truncated) {
-    return not_loadable(
-        path,
-        fmt::format(
-            "is truncated: it has {} bytes, fewer than its headers say; copy or build it again",
-            size));
-  }
-  return {};
-}
-
 bool is_sha256(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
-// The file's bytes in sealed memory, if their hash is the one wanted; the path to load them by.
-Result<std::string> pin(int fd, uint64_t size, const std::string& path, std::string wanted) {
+Result<void> check_pin(const std::string& actual, const std::string& path, std::string wanted) {
   std::transform(wanted.begin(), wanted.end(), wanted.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   if (!is_sha256(wanted)) {
@@ -201,41 +151,97 @@ Result<std::string> pin(int fd, uint64_t size, const std::string& path, std::str
                                "prints them",
                                wanted, path));
   }
-  std::string bytes(size, '\0');
-  if (int error = read_at(fd, bytes.data(), size, 0); error != 0) return cannot_read(path, error);
-  std::string actual = sha256_hex(as_bytes(bytes));
-  if (actual != wanted) {
-    return failure(ErrorKind::kWrongData,
-                   fmt::format("plugin file {}: its SHA-256 is {}, but plugin.sha256 is {}; "
-                               "install the pinned file, or pin this one",
-                               path, actual, wanted));
+  if (actual == wanted) return {};
+  return failure(ErrorKind::kWrongData,
+                 fmt::format("plugin file {}: its SHA-256 is {}, but plugin.sha256 is {}; "
+                             "install the pinned file, or pin this one",
+                             path, actual, wanted));
+}
+
+// Memory has no directory that a file system, or the service manager, could forbid to execute from;
+// so the file is asked where it lies.
+Result<void> check_executable(int fd, const std::string& path) {
+  void* mapped = ::mmap(nullptr, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+  if (mapped == MAP_FAILED) {
+    return not_loadable(path, fmt::format("cannot be loaded: failed to map segment as code: {}{}",
+                                          errno_text(errno), kNoExecuteHint));
   }
+  ::munmap(mapped, 1);
+  return {};
+}
+
+int create_memory(const char* name) {
+  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int fd = ::memfd_create(name, kFlags | kMemoryExec);
+  if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name, kFlags);  // an older kernel
+  // vm.memfd_noexec=2. The mode of a file does not count for mmap().
+  if (fd < 0 && errno == EACCES) fd = ::memfd_create(name, kFlags | kMemoryNoExec);
+  return fd;
+}
+
+// The bytes in sealed memory; the path to load them by. The error is why it cannot be done.
+tl::expected<std::string, std::string> seal(const std::string& bytes, const std::string& path) {
   std::string name = fs::path(path).filename().string();
-  FileDescriptor memory(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (memory.get() < 0) {
-    return not_loadable(path, "cannot create memory for its bytes: " + errno_text(errno));
-  }
+  FileDescriptor memory(create_memory(name.c_str()));
+  if (memory.get() < 0) return tl::unexpected(fmt::format("memfd_create: {}", errno_text(errno)));
   for (size_t written = 0; written < bytes.size();) {
     ssize_t n = ::write(memory.get(), bytes.data() + written, bytes.size() - written);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return not_loadable(path, "cannot store its bytes: " + errno_text(errno));
+    if (n <= 0) return tl::unexpected(fmt::format("write: {}", errno_text(errno)));
     written += static_cast<size_t>(n);
   }
   int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
   if (::fcntl(memory.get(), F_ADD_SEALS, seals) != 0) {
-    return not_loadable(path, "cannot seal its bytes: " + errno_text(errno));
+    return tl::unexpected(fmt::format("F_ADD_SEALS: {}", errno_text(errno)));
+  }
+  // Not /proc/self: a debugger would look at its own descriptors.
+  std::string load_path = fmt::format("/proc/{}/fd/{}", ::getpid(), memory.get());
+  if (::access(load_path.c_str(), R_OK) != 0) {
+    return tl::unexpected(fmt::format("{}: {}", load_path, errno_text(errno)));
   }
   // Stays open until the process ends, like the code: dlopen knows loaded objects by their path,
   // and a descriptor number that is used again would find the old one.
-  return fmt::format("/proc/self/fd/{}", memory.release());
+  memory.release();
+  return load_path;
+}
+
+std::string export_warning(const std::string& path, std::string_view bytes) {
+  std::vector<std::string> symbols = exported_symbols(bytes);
+  if (symbols.empty()) return "";
+  const size_t count = symbols.size();
+  symbols.resize(std::min(count, kMaxNamed));
+  for (std::string& symbol : symbols) {
+    if (symbol.size() <= kMaxSymbol) continue;
+    symbol.resize(kMaxSymbol);
+    symbol += "...";
+  }
+  if (count > kMaxNamed) symbols.push_back(fmt::format("and {} more", count - kMaxNamed));
+  return fmt::format(
+      "plugin file {}: exports {} symbol{} besides connectd_plugin_v1: {}; a library of the "
+      "process that has one of the same name would take its place. Hide them: compile with "
+      "-fvisibility=hidden -fvisibility-inlines-hidden, or link with the SDK's version script "
+      "(-Wl,--version-script=connectd-plugin.map)",
+      path, count, count == 1 ? "" : "s", join(symbols));
 }
 
 }  // namespace
 
-Result<PluginFile> open_plugin_file(const LoadOptions& options) {
-  auto found = find(options);
-  if (!found) return failure(found.error());
-  const std::string& path = *found;
+std::string map_warning(const std::string& path, std::string_view why) {
+  return fmt::format(
+      "plugin file {}: {}, so it is mapped from the file: whoever writes into the file while this "
+      "process runs crashes it. Replace it by rename, as 'install' and 'mv' do",
+      path, why);
+}
+
+FileStamp stamp_of(const struct stat& status) {
+  auto nanoseconds = [](const timespec& time) {
+    return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  return {uint64_t{status.st_dev}, uint64_t{status.st_ino}, static_cast<uint64_t>(status.st_size),
+          nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)};
+}
+
+Result<std::string> read_plugin_file(const std::string& path, FileStamp& stamp, int* open_file) {
   // Non-blocking: a FIFO in the place of the file must not hang the start.
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) return cannot_read(path, errno);
@@ -244,19 +250,59 @@ Result<PluginFile> open_plugin_file(const LoadOptions& options) {
   if (!S_ISREG(status.st_mode)) {
     return not_loadable(path, "is not a regular file; must be the plugin's .so");
   }
-  auto size = static_cast<uint64_t>(status.st_size);
-  if (size > kMaxPluginFile) {
-    return not_loadable(path, fmt::format("has {} bytes; the limit is {}", size, kMaxPluginFile));
+  stamp = stamp_of(status);
+  if (stamp.size > kMaxPluginFile) {
+    return not_loadable(path,
+                        fmt::format("has {} bytes; the limit is {}", stamp.size, kMaxPluginFile));
   }
+  std::string bytes(stamp.size, '\0');
+  if (int error = read_at(file.get(), bytes.data(), bytes.size(), 0); error != 0) {
+    return cannot_read(path, error);
+  }
+  if (open_file != nullptr) *open_file = file.release();
+  return bytes;
+}
+
+Result<PluginFile> open_plugin_file(const LoadOptions& options) {
+  auto found = find(options);
+  if (!found) return failure(found.error());
+  PluginFile result;
+  result.loaded.path = *found;
+  const std::string& path = result.loaded.path;
+  int descriptor = -1;
+  auto bytes = read_plugin_file(path, result.loaded.stamp, &descriptor);
+  if (!bytes) return failure(bytes.error());
+  FileDescriptor file(descriptor);
+  result.loaded.sha256 = sha256_hex(as_bytes(*bytes));
   // The pin goes first: of a file that is not the pinned one nothing else is of interest.
-  std::string load_path = path;
-  if (!options.sha256.empty()) {
-    auto pinned = pin(file.get(), size, path, options.sha256);
-    if (!pinned) return failure(pinned.error());
-    load_path = *pinned;
+  const bool is_pinned = !options.sha256.empty();
+  if (is_pinned) {
+    auto pin = check_pin(result.loaded.sha256, path, options.sha256);
+    if (!pin) return failure(pin.error());
   }
-  if (auto elf = check_elf(file.get(), size, path); !elf) return failure(elf.error());
-  return PluginFile{path, load_path};
+  if (std::string why = elf_problem(*bytes); !why.empty()) return not_loadable(path, why);
+  if (auto executable = check_executable(file.get(), path); !executable) {
+    return failure(executable.error());
+  }
+  if (std::string warning = export_warning(path, *bytes); !warning.empty()) {
+    result.loaded.warnings.push_back(std::move(warning));
+  }
+  result.load_path = path;
+  // What is pinned is never mapped from a file that somebody may change.
+  if (!is_pinned && uses_origin(*bytes)) {
+    result.loaded.warnings.push_back(map_warning(path, "its library search path uses $ORIGIN"));
+    return result;
+  }
+  auto sealed = seal(*bytes, path);
+  if (sealed) {
+    result.load_path = *sealed;
+  } else if (is_pinned) {
+    return not_loadable(path, fmt::format("cannot be copied to memory: {}", sealed.error()));
+  } else {
+    result.loaded.warnings.push_back(
+        map_warning(path, fmt::format("cannot be copied to memory ({})", sealed.error())));
+  }
+  return result;
 }
 
 }  // namespace connectd::plugin

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <link.h>
 
 #include <algorithm>
 #include <cstring>
@@ -54,20 +55,65 @@ std::string bit_list(uint64_t bits) {
   return list;
 }
 
-std::string hint(const std::string& dlerror_text) {
-  if (dlerror_text.find("failed to map segment") != std::string::npos) {
-    return "; the file is in a place without execute permission: a file system mounted noexec, or, "
-           "under systemd, a path outside ExecPaths= of the unit. Install it under /usr/lib, or "
-           "add its directory to ExecPaths= in a drop-in (systemctl edit)";
-  }
+bool cannot_map(const std::string& dlerror_text) {
+  return dlerror_text.find("failed to map segment") != std::string::npos;
+}
+
+std::string hint(const std::string& dlerror_text, bool is_pinned) {
+  if (cannot_map(dlerror_text)) return std::string(kNoExecuteHint);
   if (dlerror_text.find("undefined symbol") != std::string::npos) {
     return "; link the plugin with the library that has the symbol (-Wl,-z,defs finds this when "
            "the plugin is built)";
   }
   if (dlerror_text.find("cannot open shared object file") != std::string::npos) {
-    return "; install the missing library ('ldd' lists them)";
+    return fmt::format("; install the missing library ('ldd' lists them){}",
+                       is_pinned ? "; a search path with $ORIGIN has no effect in a plugin that "
+                                   "plugin.sha256 pins"
+                                 : "");
+  }
+  if (dlerror_text.find("static TLS block") != std::string::npos) {
+    return "; the plugin, or a library that it needs, has more thread-local data in the static "
+           "block than is left there. Build it without -ftls-model=initial-exec, or start connectd "
+           "with more room: GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384 in its environment "
+           "(Environment= in a drop-in, systemctl edit)";
   }
   return "";
+}
+
+// The dynamic loader, and all who ask it (dladdr(), debuggers, sanitizers), know the library by the
+// path it was opened by. From here on it is the file's, as if that had been mapped.
+void name_by_file(void* library, const std::string& path) {
+  link_map* map = nullptr;
+  if (::dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 || map == nullptr) return;
+  // Never freed, as the library is never closed. Neither is the old name, which others may have.
+  map->l_name = ::strdup(path.c_str());
+}
+
+Result<void*> open_library(PluginFile& file, bool is_pinned) {
+  constexpr int kFlags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
+  const std::string& path = file.loaded.path;
+  const bool is_copy = file.load_path != path;
+  void* library = ::dlopen(file.load_path.c_str(), kFlags);
+  auto reason = [] {
+    const char* text = ::dlerror();
+    return std::string(text != nullptr ? text : "no reason given");
+  };
+  std::string why = library == nullptr ? reason() : "";
+  if (library == nullptr && is_copy && !is_pinned && cannot_map(why)) {
+    // A security module may forbid it for memory alone. Nothing of the plugin has run.
+    file.loaded.warnings.push_back(
+        map_warning(path, "its copy in memory cannot be mapped as code"));
+    library = ::dlopen(path.c_str(), kFlags);
+    if (library == nullptr) why = reason();
+  } else if (library != nullptr && is_copy) {
+    name_by_file(library, path);
+  }
+  if (library != nullptr) return library;
+  for (size_t at = 0; is_copy && (at = why.find(file.load_path, at)) != why.npos;) {
+    why.replace(at, file.load_path.size(), path);
+    at += path.size();
+  }
+  return invalid(path, fmt::format("cannot be loaded: {}{}", why, hint(why, is_pinned)));
 }
 
 }  // namespace
@@ -77,19 +123,15 @@ std::string Plugin::abi() const { return abi_text(table_->abi); }
 Result<std::shared_ptr<const Plugin>> Plugin::load(const LoadOptions& options) {
   auto file = open_plugin_file(options);
   if (!file) return failure(file.error());
-  const std::string& path = file->path;
+  const std::string path = file->loaded.path;
   // Constructors of the file's static objects run in here.
   std::string name = std::filesystem::path(path).filename().string();
   CallScope call(name.c_str(), "", "load");
-  void* library = ::dlopen(file->load_path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (library == nullptr) {
-    const char* text = ::dlerror();
-    std::string why = text != nullptr ? text : "no reason given";
-    return invalid(path, fmt::format("cannot be loaded: {}{}", why, hint(why)));
-  }
-  void* symbol = ::dlsym(library, kSymbol);
+  auto library = open_library(*file, !options.sha256.empty());
+  if (!library) return failure(library.error());
+  void* symbol = ::dlsym(*library, kSymbol);
   if (symbol == nullptr) {
-    if (::dlsym(library, "connectd_plugin_v2") != nullptr) {
+    if (::dlsym(*library, "connectd_plugin_v2") != nullptr) {
       return failure(ErrorKind::kMismatch,
                      fmt::format("plugin file {}: is built for plugin ABI 2 only, this is {}; "
                                  "upgrade connectd, or build the plugin against this one's SDK",
@@ -100,15 +142,15 @@ Result<std::shared_ptr<const Plugin>> Plugin::load(const LoadOptions& options) {
                                      kSymbol, our_version()));
   }
   auto entry = reinterpret_cast<const connectd_plugin* (*)()>(symbol);
-  return check(entry(), path);
+  return check(entry(), std::move(file->loaded));
 }
 
 Result<std::shared_ptr<const Plugin>> Plugin::wrap(const connectd_plugin* table) {
-  return check(table, "(built in)");
+  return check(table, LoadedFile{"(built in)", {}, {}, {}});
 }
 
-Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table,
-                                                    std::string path) {
+Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table, LoadedFile file) {
+  const std::string& path = file.path;
   if (table == nullptr) return invalid(path, fmt::format("{}() returned nothing", kSymbol));
   // size and abi are where they are in every major; nothing else is read before they are right.
   if (table->abi >> 16 != CONNECTD_ABI_MAJOR) {
@@ -195,7 +237,7 @@ Result<std::shared_ptr<const Plugin>> Plugin::check(const connectd_plugin* table
                                            CONNECTD_EXT_SNAPSHOT_VIEW, views->size,
                                            sizeof(connectd_ext_snapshot_view)));
   }
-  return std::shared_ptr<const Plugin>(new Plugin(table, timers, views, std::move(path)));
+  return std::shared_ptr<const Plugin>(new Plugin(table, timers, views, std::move(file)));
 }
 
 }  // namespace connectd::plugin

@@ -1,8 +1,10 @@
 // A plugin that was found, loaded and checked: its table is complete, and this connectd can serve
 // it. What it does is reached through Instance (plugin/instance.h).
 //
-// Loading: RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE, never dlclose; the code stays mapped until the
-// process ends, so names and versions in log lines and in the crash handler never dangle.
+// What is loaded is a copy of the file in sealed memory: the file may be overwritten, or removed,
+// while the process runs. Loading: RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE, never dlclose; the code
+// stays mapped until the process ends, so names and versions in log lines and in the crash handler
+// never dangle.
 //
 // Thread: load() and wrap() on one thread at a time (main); a Plugin is immutable after that.
 #pragma once
@@ -28,13 +30,31 @@ struct LoadOptions {
   // The first that exists counts, in this order.
   std::string path;
   std::vector<std::string> dirs;
-  // 64 hexadecimal digits, or empty: any file. With it, the bytes that were hashed are the bytes
-  // that are loaded: the file is read once into sealed memory, and that is what is mapped. Nobody
-  // can change them between the check and the load, or later. (The plugin then has no $ORIGIN.)
-  // Without it the file itself is mapped.
+  // 64 hexadecimal digits, or empty: any file. The bytes that were hashed are the bytes that are
+  // loaded: nobody can change them between the check and the load, or later. A file that uses
+  // $ORIGIN is mapped from where it lies, unless it is pinned by this: then it has no $ORIGIN.
   std::string sha256;
   // Where the configuration file lies; empty: the working directory.
   std::string config_dir;
+};
+
+// Tells a file that was changed from one that was not, without reading it.
+struct FileStamp {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  uint64_t size = 0;
+  int64_t modified_ns = 0;
+  int64_t changed_ns = 0;
+  bool operator==(const FileStamp&) const = default;
+};
+
+// What was loaded, and from where.
+struct LoadedFile {
+  std::string path;
+  std::string sha256;  // empty: no file
+  FileStamp stamp;     // just before it was read
+  // For whoever installs the plugin; one line each.
+  std::vector<std::string> warnings;
 };
 
 class Plugin final {
@@ -58,7 +78,9 @@ class Plugin final {
   uint32_t framing() const { return table_->framing; }  // CONNECTD_FRAMING_*
   std::string abi() const;                              // "1.0"
   // The file it came from; "(built in)" for wrap().
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path; }
+  const LoadedFile& file() const { return file_; }
+  const std::vector<std::string>& warnings() const { return file_.warnings; }
 
   const connectd_plugin& table() const { return *table_; }
   // Its timers extension, checked; nullptr without one.
@@ -68,15 +90,14 @@ class Plugin final {
 
  private:
   Plugin(const connectd_plugin* table, const connectd_ext_timers* timers,
-         const connectd_ext_snapshot_view* views, std::string path)
-      : table_(table), timers_(timers), views_(views), path_(std::move(path)) {}
-  static Result<std::shared_ptr<const Plugin>> check(const connectd_plugin* table,
-                                                     std::string path);
+         const connectd_ext_snapshot_view* views, LoadedFile file)
+      : table_(table), timers_(timers), views_(views), file_(std::move(file)) {}
+  static Result<std::shared_ptr<const Plugin>> check(const connectd_plugin* table, LoadedFile file);
 
   const connectd_plugin* table_;
   const connectd_ext_timers* timers_;
   const connectd_ext_snapshot_view* views_;
-  std::string path_;
+  LoadedFile file_;
 };
 
 }  // namespace connectd::plugin

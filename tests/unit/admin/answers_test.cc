@@ -49,6 +49,7 @@ node::StatusSnapshot full_status() {
   status.plugin_name = "counter";
   status.plugin_version = "1.0.0";
   status.plugin_level = 3;
+  status.plugin_warning = "file changed since start";
   status.divergence = "at index 17";
   status.disk_state = "no room";
   status.disk_free_bytes = 123;
@@ -133,7 +134,8 @@ TEST(Status, TextHasTheSameFields) {
   EXPECT_THAT(text, HasSubstr(" role=candidate term=7 leader=3 "));
   EXPECT_THAT(text, HasSubstr(" disk.state=\"no room\" disk.free_bytes=123 "));
   EXPECT_EQ(status_text(status, {"role", "term", "plugin"}),
-            "role=candidate term=7 plugin.name=counter plugin.version=1.0.0 plugin.level=3");
+            "role=candidate term=7 plugin.name=counter plugin.version=1.0.0 plugin.level=3 "
+            "plugin.warning=\"file changed since start\"");
   EXPECT_EQ(status_text(node::StatusSnapshot{}, {"leader", "name"}), "name=\"\" leader=none");
   EXPECT_THAT(status_lines(status),
               ElementsAre("member id=1 voter=false peer=a:1 client=a:2 http=a:3 promoting=true "

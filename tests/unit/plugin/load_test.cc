@@ -1,4 +1,5 @@
 // Where a plugin is searched, and the pin on its bytes.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -17,7 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::SizeIs;
 
 class Load : public ::testing::Test {
  protected:
@@ -152,6 +155,97 @@ TEST_F(Load, HashedBytesAreLoadedNotTheFile) {
   mapped << maps.rdbuf();
   EXPECT_THAT(mapped.str(), HasSubstr("/memfd:libpinned.so"));
   EXPECT_THAT(mapped.str(), Not(HasSubstr(pinned.path)));
+}
+
+// As an upgrade by cp does it, into the same file. A pin is not needed.
+TEST_F(Load, OverwrittenFileDoesNoHarm) {
+  std::string path = install("first/libcounter.so");
+  auto instance = make_instance(Plugin::load(at(path)));
+  ASSERT_NE(instance, nullptr);
+  EXPECT_EQ(apply(*instance, 1, "incr"), "1\n");
+  std::string zeros(fs::file_size(path), '\0');
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << zeros;
+  fs::resize_file(path, 0);
+  EXPECT_EQ(apply(*instance, 2, "incr"), "2\n");
+  std::string snapshot;
+  EXPECT_TRUE(instance->snapshot(covering(2, 0), into(snapshot)).has_value());
+}
+
+// For debuggers, sanitizers, and the line that names a plugin's own thread.
+TEST_F(Load, CodeIsKnownByTheFilesPath) {
+  std::string path = install("first/libcounter.so");
+  auto plugin = Plugin::load(at(path));
+  ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
+  Dl_info info{};
+  ASSERT_NE(::dladdr(reinterpret_cast<void*>((*plugin)->table().apply), &info), 0);
+  EXPECT_EQ(info.dli_fname, path);
+}
+
+TEST_F(Load, MissingSymbolErrorNamesTheFile) {
+  // A name that nothing defines: the version script's linker would have found it.
+  std::string path = (dir_ / "first/libundefined.so").string();
+  std::ifstream in(build_path("plugins/libcounter.so"), std::ios::binary);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  std::string image = bytes.str();
+  size_t needed = image.find("memcmp");
+  if (needed == image.npos) needed = image.find("calloc");
+  ASSERT_NE(needed, image.npos);
+  image[needed] = 'q';
+  std::ofstream(path, std::ios::binary) << image;
+  auto plugin = Plugin::load(at(path));
+  ASSERT_FALSE(plugin.has_value());
+  EXPECT_THAT(plugin.error().text, HasSubstr(path + ": undefined symbol"));
+  EXPECT_THAT(plugin.error().text, Not(HasSubstr("/proc/")));
+}
+
+// Unless it is pinned: then it is never mapped from the file.
+TEST_F(Load, FileThatUsesOriginIsMapped) {
+  for (const char* file : {"libbeside.so", "liborigin.so"}) {
+    fs::copy_file(build_path(std::string("tests/plugins/") + file), dir_ / "first" / file);
+  }
+  LoadOptions load = options((dir_ / "first/liborigin.so").string());
+  std::ifstream in(load.path, std::ios::binary);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  load.sha256 = sha256_hex(as_bytes(bytes.str()));
+  auto pinned = Plugin::load(load);
+  ASSERT_FALSE(pinned.has_value());
+  EXPECT_THAT(pinned.error().text, HasSubstr("$ORIGIN has no effect"));
+
+  load.sha256.clear();
+  auto plugin = Plugin::load(load);
+  ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
+  ASSERT_THAT((*plugin)->warnings(), SizeIs(1));
+  EXPECT_THAT((*plugin)->warnings()[0],
+              HasSubstr(load.path + ": its library search path uses $ORIGIN"));
+  auto instance = make_instance(plugin);
+  ASSERT_NE(instance, nullptr);
+  EXPECT_EQ(apply(*instance, 1, "x"), "31\n");
+}
+
+TEST_F(Load, ExportsBesideTheEntryAreWarnedOf) {
+  auto crowded = Plugin::load(at(build_path("tests/plugins/libcrowded.so")));
+  ASSERT_TRUE(crowded.has_value()) << crowded.error().text;
+  ASSERT_THAT((*crowded)->warnings(), SizeIs(1));
+  EXPECT_THAT((*crowded)->warnings()[0], HasSubstr("symbols besides connectd_plugin_v1: "));
+  EXPECT_THAT((*crowded)->warnings()[0], HasSubstr(" more; "));
+  EXPECT_THAT((*crowded)->warnings()[0], HasSubstr("-fvisibility=hidden"));
+  // By the SDK's CMake function, and by compiler flags alone.
+  for (const char* file : {"plugins/libcounter.so", "plugins/libecho.so", "abi/libabi_counter.so",
+                           "tests/plugins/libhidden.so"}) {
+    auto quiet = Plugin::load(at(build_path(file)));
+    ASSERT_TRUE(quiet.has_value()) << quiet.error().text;
+    EXPECT_THAT((*quiet)->warnings(), IsEmpty()) << file;
+  }
+}
+
+TEST_F(Load, NoRoomForStaticTlsGivesAHint) {
+  auto plugin = Plugin::load(at(build_path("tests/plugins/libstatic_tls.so")));
+  ASSERT_FALSE(plugin.has_value());
+  EXPECT_EQ(plugin.error().kind, ErrorKind::kBadPlugin);
+  EXPECT_THAT(plugin.error().text, HasSubstr("static TLS block"));
+  EXPECT_THAT(plugin.error().text, HasSubstr("GLIBC_TUNABLES=glibc.rtld.optional_static_tls="));
 }
 
 TEST_F(Load, OtherHashIsRejected) {

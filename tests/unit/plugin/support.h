@@ -1,6 +1,7 @@
 // Shared by the tests of the plugin host: loading, and snapshots in memory.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace connectd::plugin {
 
 inline std::string build_path(const std::string& path) {
-  return std::string(CONNECTD_BINARY_DIR) + "/" + path;
+  return fmt::format("{}/{}", CONNECTD_BINARY_DIR, path);
 }
 
 inline LoadOptions at(std::string path) {
