@@ -237,6 +237,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::string hang_;      // why /livez fails though the loop runs
   bool told_ready_ = false;
   std::string last_status_text_;
+  std::atomic<bool> status_overwritten_{false};  // by another than the loop
 };
 
 // ---- start
@@ -609,7 +610,9 @@ void Daemon::Impl::follow_members() {
                                "directory {} may be deleted",
                                config_.node.id, config_.cluster.name, config_.node.data_dir)};
   LOG_WARNING("members", "{}", removed_->text);
-  if (!stopping_) stop("this node was removed from the cluster");
+  if (stopping_) return;
+  stop("this node was removed from the cluster");
+  watchdog_.end_within(config_.shutdown.drain_timeout, exit_status(removed_->kind));
 }
 
 void Daemon::Impl::turn_bootstrap() {
@@ -673,6 +676,9 @@ void Daemon::Impl::publish_status() {
 }
 
 void Daemon::Impl::tell_systemd(std::string status) {
+  const auto shown = board_.read();
+  if (shown != nullptr && !shown->stuck.empty()) status = "STATUS=STUCK in " + shown->stuck;
+  if (status_overwritten_.exchange(false)) last_status_text_.clear();
   if (status == last_status_text_) return;
   last_status_text_ = status;
   systemd_.notify(std::move(status));
@@ -762,8 +768,18 @@ void Daemon::Impl::reload() {
 }
 
 void Daemon::Impl::follow_signals() {
-  watchdog_.follow({[this](int number) { asio::post(io_, [this, number] { on_signal(number); }); },
-                    &board_, config_.shutdown.drain_timeout});
+  Watchdog::Daemon followed;
+  followed.on_signal = [this](int number) {
+    asio::post(io_, [this, number] { on_signal(number); });
+  };
+  // The loop may hang in the call.
+  followed.on_stuck = [this](const std::string& call) {
+    status_overwritten_ = true;
+    systemd_.notify_last("STATUS=STUCK in " + call);
+  };
+  followed.board = &board_;
+  followed.drain_timeout = config_.shutdown.drain_timeout;
+  watchdog_.follow(std::move(followed));
 }
 
 void Daemon::Impl::on_signal(int number) {
@@ -864,7 +880,11 @@ void Daemon::Impl::loop() {
 
 Result<void> Daemon::Impl::run() {
   follow_signals();
-  if (auto started = start(); !started && !stopping_) return started;
+  if (auto started = start(); !started && !stopping_) {
+    // Threads may have begun to replay the log.
+    watchdog_.end_within(config_.shutdown.drain_timeout, exit_status(started.error().kind));
+    return started;
+  }
   if (!stopping_) loop();
   stop_everything();
   LOG_INFO("connectd", "stopped");

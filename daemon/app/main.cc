@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "app/command_line.h"
 #include "app/daemon.h"
@@ -27,11 +28,20 @@ int exit_with(const Error& error) {
   return exit_status(error.kind);
 }
 
-Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& config,
-                                                          bool check) {
+// What outlives run().
+struct Process {
+  std::unique_ptr<Watchdog> watchdog;
+  std::string plugin;        // "counter 1.0.0"
+  Duration exit_patience{};  // for functions that run after main()
+};
+
+Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& config, bool check,
+                                                          Process& process) {
+  process.plugin = config.plugin.path;
   auto plugin = plugin::Plugin::load(
       {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
   if (!plugin) return plugin;
+  process.plugin = fmt::format("{} {}", (*plugin)->name(), (*plugin)->version());
   for (const std::string& warning : (*plugin)->warnings()) {
     if (check) {
       print_to_stderr(LogLevel::kWarning, "warning: " + warning);
@@ -42,7 +52,7 @@ Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& 
   return plugin;
 }
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, Process& process) {
   auto line = parse_command_line(argc, argv);
   if (!line) return exit_with(line.error());
   if (line->help) {
@@ -74,7 +84,9 @@ int run(int argc, char** argv) {
   // Threads that a plugin starts, as it is loaded or later, take no signal of the process.
   auto watchdog = Watchdog::start();
   if (!watchdog) return exit_with(watchdog.error());
-  auto plugin = load_plugin(config, line->check);
+  process.watchdog = std::move(*watchdog);
+  process.exit_patience = config.shutdown.drain_timeout;
+  auto plugin = load_plugin(config, line->check, process);
   if (!plugin && !line->check) return exit_with(plugin.error());
   if (line->check) {
     std::string problems = plugin ? "" : plugin.error().text + "\n";
@@ -95,7 +107,7 @@ int run(int argc, char** argv) {
 
   LOG_INFO("connectd", "version={} pid={} node={} data_dir={}", kVersion, ::getpid(),
            config.node.id, config.node.data_dir);
-  Daemon daemon(config, line->load, *plugin, **watchdog);
+  Daemon daemon(config, line->load, *plugin, *process.watchdog);
   auto ended = daemon.run();
   if (!ended) {
     LOG_ERROR("connectd", "{}", ended.error().text);
@@ -108,8 +120,13 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   prepare_process();
-  const int code = run(argc, argv);
+  Process process;
+  const int code = run(argc, argv, process);
   finish_log();
+  // Its thread lives as long as the process.
+  if (Watchdog* watchdog = process.watchdog.release()) {
+    watchdog->end_process_within(process.exit_patience, code, std::move(process.plugin));
+  }
   plugin::expect_exit();
   return code;
 }

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <utility>
 
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "plugin/signal_line.h"
 
 namespace connectd::app {
 namespace {
@@ -96,7 +98,39 @@ void Watchdog::run() {
     if (number > 0) take_signal(number, now);
     look_at_calls(now);
     end_if_told(now);
+    if (exiting_) wait_for_exit();
   }
+}
+
+void Watchdog::end_within(Duration patience, int code) {
+  MutexLock lock(mutex_);
+  end_by_ = std::min(end_by_, read_clocks().time + patience + kOwnEnd);
+  if (!end_code_) end_code_ = code;
+}
+
+void Watchdog::end_process_within(Duration patience, int code, std::string plugin) {
+  exit_by_ = read_clocks().time + patience;
+  exit_code_ = code == 0 ? exit_status(ErrorKind::kPluginFailed) : code;
+  exit_plugin_ = std::move(plugin);
+  exiting_ = true;
+}
+
+// Destructors of static objects, connectd's too, run meanwhile: nothing here may need one.
+void Watchdog::wait_for_exit() const {
+  const sigset_t set = our_signals();
+  while (read_clocks().time < exit_by_) {
+    const timespec wait{0, std::chrono::nanoseconds(kInterval).count()};
+    const int number = ::sigtimedwait(&set, nullptr, &wait);
+    if (number == SIGTERM || number == SIGINT) break;
+  }
+  plugin::SignalLine()
+      .text("plugin ")
+      .text(exit_plugin_)
+      .text(
+          " hangs in a function for atexit() or in a destructor of a static object, and the "
+          "process must end: it ends without it")
+      .write_to_stderr();
+  ::_exit(exit_code_);
 }
 
 void Watchdog::take_signal(int number, Time now) {
@@ -150,11 +184,19 @@ void Watchdog::look_at_calls(Time now) {
     }
   }
   MutexLock lock(mutex_);
-  if (daemon_.board != nullptr) daemon_.board->set_stuck(std::move(shown));
+  if (daemon_.board != nullptr) daemon_.board->set_stuck(shown);
+  if (std::exchange(shown_, shown) != shown && !shown.empty() && daemon_.on_stuck) {
+    daemon_.on_stuck(shown);
+  }
 }
 
 void Watchdog::end_if_told(Time now) {
-  if (now < end_by_) return;
+  std::optional<int> code;
+  {
+    MutexLock lock(mutex_);
+    if (now < end_by_) return;
+    code = end_code_;
+  }
   bool saves_view = false;
   for (const plugin::RunningCall& call : calls_) {
     saves_view = saves_view || call.function == "save of a view";
@@ -164,7 +206,7 @@ void Watchdog::end_if_told(Time now) {
               call.plugin, place_of(call));
     if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
     finish_log();
-    ::_exit(exit_status(ErrorKind::kPluginFailed));
+    ::_exit(code.value_or(exit_status(ErrorKind::kPluginFailed)));
   }
   if (told_to_end_ < 2 || saves_view) return;
   LOG_WARNING("connectd", "stopped at once: a disk or a thread does not return");

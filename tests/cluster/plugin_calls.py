@@ -1,7 +1,9 @@
 """Plugins that do not return, and plugins that do to the process what they must not."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -12,6 +14,7 @@ from refusals import last_run
 
 UNRULY = os.path.join(BUILD_DIR, "tests", "plugins", "libunruly.so")
 CROWDED = os.path.join(BUILD_DIR, "tests", "plugins", "libcrowded.so")
+CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 HINT = "connectctl recover --data-dir DIR --skip-entry"
 
 
@@ -196,6 +199,90 @@ def test_call_that_comes_back_is_forgotten(context):
     check("came back from apply at index" in last_run(cluster, 1), "its end is not logged")
     client.close()
     check(cluster.terminate(1) == 0, "the node did not end as told")
+
+
+def test_stuck_call_is_shown(context):
+    """To systemd by another thread than the loop, which is in the call itself; and by connectctl."""
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT, "shutdown": {"drain_timeout": "1s"}})
+    path = os.path.join(cluster.directory, "notify")
+    messages = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        notify.setblocking(False)
+        cluster.nodes[1].environment = {"NOTIFY_SOCKET": path}
+        cluster.start()
+        cluster.leader()
+
+        def last_status():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    messages.extend(notify.recv(4096).decode().split("\n"))
+            told = [line for line in messages if line.startswith("STATUS=")]
+            return told[-1] if told else ""
+
+        wait_until(lambda: "role=leader" in last_status(), "a status of the leader")
+        clients = [send(cluster, 1, b"do wait")]
+        place = stuck(cluster, 1)
+        wait_until(lambda: last_status() == f"STATUS=STUCK in {place}", "systemd hears of it")
+        shown = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[1].http_port}", "status"],
+                               capture_output=True, text=True, check=False)
+        check("STUCK" in shown.stdout and f"node 1 is not ready: STUCK in {place}" in shown.stdout + shown.stderr,
+              f"connectctl status: {shown}")
+        wait_until(lambda: "role=leader" in last_status(), "systemd hears that it came back")
+        # After a start it is the apply thread that hangs, and the loop that tells.
+        clients.append(send(cluster, 1, b"do loop"))
+        place = wait_until(lambda: stuck(cluster, 1) != place and stuck(cluster, 1), "another call")
+        cluster.kill(1)
+        cluster.start()
+        wait_until(lambda: last_status() == f"STATUS=STUCK in {place}", "systemd hears of it after a start")
+        check(cluster.terminate(1) == EXIT_PLUGIN, "another exit code")
+        for client in clients:
+            client.close()
+
+
+def ctl(node, *words):
+    done = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{node.http_port}", *words], capture_output=True, text=True,
+                          check=False, timeout=60)
+    check(done.returncode == 0, f"connectctl {' '.join(words)}: {done}")
+
+
+def test_removed_node_that_hangs_ends(context):
+    """No signal comes. It leads, so that it is the first that knows, and nobody has refused it before."""
+    cluster = context.cluster(UNRULY, settings={"raft": FAST_RAFT, "shutdown": {"drain_timeout": "2s"}})
+    cluster.start()
+    removed = cluster.leader()
+    check(ask(cluster, removed, b"loop where told") == "1", "no write succeeded")
+    cluster.kill(removed)
+    # The replay hangs on the apply thread.
+    cluster.nodes[removed].environment = {"UNRULY_LOOPS": "1"}
+    cluster.start(removed)
+    place = stuck(cluster, removed)
+    other = cluster.nodes[cluster.leader()]
+    check(other.id != removed, "the node that hangs leads by itself")
+    ctl(other, "leader", "transfer", "--to", str(removed))
+    ctl(other, "member", "remove", str(removed))
+    code = cluster.wait_exit(removed)
+    check(code == harness.EXIT_MISMATCH, f"the removed node ended with {code}")
+    log = last_run(cluster, removed)
+    check("stops for good" in log and f"hangs in {place.replace(' at ', ' at index ')}" in log, log[-500:])
+
+
+def test_function_for_atexit_does_not_hold_the_end(context):
+    cluster = context.cluster(UNRULY, nodes=1, settings={"raft": FAST_RAFT, "shutdown": {"drain_timeout": "2s"},
+                                                         "plugin": {"options": {"on": "atexit"}}})
+    for more in ([], [signal.SIGTERM]):
+        cluster.start()
+        cluster.leader()
+        began = time.monotonic()
+        cluster.signal(1, signal.SIGTERM)
+        wait_until(lambda: "connectd: stopped" in last_run(cluster, 1), "it stops")
+        for number in more:
+            time.sleep(0.2)
+            cluster.signal(1, number)
+        check(cluster.wait_exit(1) == EXIT_PLUGIN, "another exit code")
+        took = time.monotonic() - began
+        check(took < 10 and (not more or took < 2), f"the end took {took:.1f} s")
+        check("plugin unruly 1.0.0 hangs in a function for atexit()" in last_run(cluster, 1), "it is not named")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
  *   get                replies the value
  *   do KIND            in apply
  *   classify KIND      in classify
+ *   loop where told    in apply of a node with UNRULY_LOOPS
  *   honest             opens and closes a file and ends a thread of its own; replies the value */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -32,8 +33,12 @@ static void* end_the_process(void* unused) {
   exit(0);
 }
 static void* end_this_thread(void* unused) { pthread_exit(unused); }
-static void misbehave(connectd_bytes kind) {
+static void loop_forever(void) {
   static atomic_int forever = 1;
+  while (forever) {
+  }
+}
+static void misbehave(connectd_bytes kind) {
   pthread_t thread;
   if (says(kind, "exit")) exit(0);
   if (says(kind, "_exit")) _exit(0);
@@ -58,8 +63,8 @@ static void misbehave(connectd_bytes kind) {
   }
   if (says(kind, "chdir") && chdir("/")) return;
   if (says(kind, "fchdir") && fchdir(open("/", O_RDONLY))) return;
-  while (says(kind, "loop") && forever) {
-  }
+  if (says(kind, "loop")) loop_forever();
+  if (says(kind, "atexit")) atexit(loop_forever);
   if (says(kind, "wait")) {
     struct timespec second = {7, 0};
     nanosleep(&second, NULL);
@@ -99,6 +104,7 @@ static int32_t apply(void* self, const connectd_apply_context* context, connectd
   counter* c = self;
   (void)context;
   if (connectd_begins_with(r, "do ")) misbehave((connectd_bytes){r.ptr + 3, r.len - 3});
+  if (connectd_begins_with(r, "loop where told") && getenv("UNRULY_LOOPS")) loop_forever();
   if (connectd_begins_with(r, "honest")) be_honest();
   ++c->value;
   return connectd_put_decimal(reply, c->value, "\n");
