@@ -143,7 +143,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   Result<void> start_threads();
 
   // ---- wire::TransportHandler
-  void on_message(NodeId from, wire::PeerMessage message) override;
+  std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
   wire::Hello hello() const;
@@ -523,13 +523,13 @@ void Daemon::Impl::arrive() {
   node_->set_now(read_clocks());
 }
 
-void Daemon::Impl::on_message(NodeId from, wire::PeerMessage message) {
+std::string Daemon::Impl::on_message(const wire::Hello& sender, wire::PeerMessage message) {
   if (bootstrap_) {
-    bootstrap_->message(from, message);
-    if (!node_) return;
+    bootstrap_->message(sender.node_id, message);
+    if (!node_) return {};
   }
   arrive();
-  node_->on_message(from, std::move(message));
+  return node_->on_message(sender, std::move(message));
 }
 
 void Daemon::Impl::on_peer_reached(NodeId peer, const wire::Hello& hello) {

@@ -187,28 +187,25 @@ void Node::read() {
 
 // ---- what arrives
 
-void Node::on_message(NodeId from, wire::PeerMessage message) {
-  if (!membership_->counts(from, message)) return;
+std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage message) {
+  const NodeId from = sender.node_id;
+  const auto hearing = membership_->hearing(sender, message, *core_);
+  if (hearing != Membership::Hearing::kCounts) return Membership::fault_of(hearing);
   Effects out;
+  std::string fault;
   std::visit(
       Overloaded{
-          [&](raft::Envelope& envelope) {
-            if (envelope.from != from || envelope.to != self_) return;
-            auto* append = std::get_if<raft::AppendRequest>(&envelope.message);
-            if (append != nullptr && log_is_full() &&
-                !disks_->take_what_fits(*append, *core_, now_.time)) {
-              return;
-            }
-            step(raft::Received{std::move(envelope)});
-          },
+          [&](raft::Envelope& envelope) { fault = on_envelope(from, envelope); },
           [&](wire::ForwardProposals& forward) { on_forwarded(from, forward); },
           [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
           [&](wire::SnapshotOffer& offer) {
-            if (!hear_of_term(from, offer.leader_term)) return;
+            fault = fault_of(offer.file.mark, from, offer.leader_term, *core_);
+            if (!fault.empty() || !hear_of_term(from, offer.leader_term)) return;
             snapshots_->on_offer(from, offer, snapshot_view(), out);
           },
           [&](wire::SnapshotChunk& chunk) {
-            if (!hear_of_term(from, chunk.leader_term)) return;
+            fault = fault_of(chunk.file.mark, from, chunk.leader_term, *core_);
+            if (!fault.empty() || !hear_of_term(from, chunk.leader_term)) return;
             snapshots_->on_chunk(from, std::move(chunk), snapshot_view(), out);
           },
           [&](wire::SnapshotAck& ack) { snapshots_->on_ack(from, ack, now_.time, out); },
@@ -228,6 +225,17 @@ void Node::on_message(NodeId from, wire::PeerMessage message) {
       },
       message);
   carry_out(out);
+  return fault;
+}
+
+std::string Node::on_envelope(NodeId from, raft::Envelope& envelope) {
+  if (envelope.from != from || envelope.to != self_) return {};
+  if (auto* append = std::get_if<raft::AppendRequest>(&envelope.message)) {
+    if (auto fault = Membership::fault_of(*append); !fault.empty()) return fault;
+    if (log_is_full() && !disks_->take_what_fits(*append, *core_, now_.time)) return {};
+  }
+  step(raft::Received{std::move(envelope)});
+  return std::string(core_->contradiction());
 }
 
 // Submit, from another node: append here, if this node leads.

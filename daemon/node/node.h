@@ -52,7 +52,7 @@ class Node final : public Service, public wire::TransportHandler {
   }
   Framing framing() const override { return framing_of(*host_.plugin); }
   size_t max_request() const override { return wire::effective_max_request(genesis_.max_request); }
-  void on_message(NodeId from, wire::PeerMessage message) override;
+  std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
 
@@ -175,6 +175,7 @@ class Node final : public Service, public wire::TransportHandler {
   void read();
 
   void on_forwarded(NodeId from, wire::ForwardProposals& forward);
+  std::string on_envelope(NodeId from, raft::Envelope& envelope);
   bool hear_of_term(NodeId from, Term leader_term);
   bool takes_proposals() const;
   void take_worker_results();

@@ -76,6 +76,7 @@ void Core::step(Event event, const Now& now) {
       election_deadline_ = std::max(election_deadline_, now_.time + options_.heartbeat_interval);
     }
   }
+  contradiction_ = {};
   std::visit([this](auto& e) { on(e); }, event);
   expected_by_ = std::max(next_deadline(), now_.time);
 }

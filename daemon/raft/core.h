@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -67,6 +68,9 @@ class Core final {
   std::unique_ptr<Core> clone() const;
 
   void step(Event event, const Now& now);
+  // Why the message of the last step cannot be true, whatever the network does: its sender does not
+  // follow the protocol. It had no effect but that of its term. Empty: nothing is wrong with it.
+  std::string_view contradiction() const { return contradiction_; }
   Ready take_ready();
   // When the host must step TimePassed, at the latest.
   Time next_deadline() const;
@@ -185,7 +189,8 @@ class Core final {
   void become_follower(Term term, NodeId leader);
   void become_leader();
   void leave_role();
-  void heard_from_leader(NodeId leader);
+  // False: another node leads in this term, so the message is a contradiction.
+  bool heard_from_leader(NodeId leader);
   bool leader_is_near() const;
   Duration draw_timeout();
   void reset_election_timer() { election_deadline_ = now_.time + draw_timeout(); }
@@ -290,6 +295,7 @@ class Core final {
   std::vector<Envelope> outbox_;
   std::vector<Envelope> with_next_batch_;
   Ready ready_;
+  std::string_view contradiction_;           // a literal; of the last step
   std::tuple<Role, NodeId, Term> reported_;  // soft state as of the last Ready
 };
 

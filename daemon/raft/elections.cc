@@ -82,12 +82,14 @@ std::optional<Time> Core::quorum_since() const {
   return self->heard_since;
 }
 
-void Core::heard_from_leader(NodeId leader) {
-  CHECK(leading() == nullptr) << "two leaders in term " << term_.value() << ": " << leader.value()
-                              << " and this node";
+bool Core::heard_from_leader(NodeId leader) {
   const Follower* self = following();
-  CHECK(self == nullptr || !self->leader || self->leader == leader)
-      << "two leaders in term " << term_.value();
+  // A term has one leader (paper §5.2). Who lies is not known, but that this node's own state is
+  // wrong is not proven either: a process that ends on what anybody may send would be a gift.
+  if (leading() != nullptr || (self != nullptr && self->leader && self->leader != leader)) {
+    contradiction_ = "two leaders in one term";
+    return false;
+  }
   if (self == nullptr || self->leader != leader) become_follower(term_, leader);
   if (!quorum_since()) following()->heard_since = now_.time;
   following()->heard_at = now_.time;
@@ -96,6 +98,7 @@ void Core::heard_from_leader(NodeId leader) {
   is_needed_ = false;
   quick_timeouts_ = 0;
   reset_election_timer();
+  return true;
 }
 
 // ---- timers

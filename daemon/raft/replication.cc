@@ -12,32 +12,46 @@ namespace connectd::raft {
 
 namespace {
 // The entries are contiguous from prev on, their terms do not decrease and do not exceed the
-// leader's term, and their configurations and settings can be decoded. Settings
-// of a feature level that this node does not support are not accepted.
-bool is_well_formed(const AppendRequest& request, Term term, uint32_t feature_level_max) {
+// leader's term, and their configurations and settings can be decoded. Empty, or what is wrong.
+std::string_view fault_of(const AppendRequest& request, Term term) {
   Index index = request.prev_index;
   Term last_term = request.prev_term;
   for (const Entry& entry : request.entries) {
-    if (entry.index != index + 1 || entry.term < last_term || !entry.term || entry.term > term) {
-      return false;
+    if (entry.index != index + 1) return "entries with a gap";
+    if (entry.term < last_term || !entry.term || entry.term > term) {
+      return "entries whose terms no leader can have written";
     }
     index = entry.index;
     last_term = entry.term;
     ByteReader in(entry.payload.view());
     ConfState conf;
     Settings settings;
-    if (brings_conf(entry.kind) && !ConfState::decode(in, conf)) return false;
-    if (!brings_settings(entry.kind)) continue;
-    if (!Settings::decode(in, settings) || settings.feature_level > feature_level_max) return false;
+    if (brings_conf(entry.kind) && !ConfState::decode(in, conf)) {
+      return "an entry with a malformed configuration";
+    }
+    if (brings_settings(entry.kind) && !Settings::decode(in, settings)) {
+      return "an entry with malformed settings";
+    }
   }
-  return true;
+  return {};
+}
+
+// Settings of a feature level that this node does not support are not accepted.
+bool is_supported(const AppendRequest& request, uint32_t feature_level_max) {
+  return std::ranges::all_of(request.entries, [&](const Entry& entry) {
+    if (!brings_settings(entry.kind)) return true;
+    ByteReader in(entry.payload.view());
+    Settings settings;
+    return Settings::decode(in, settings) && settings.feature_level <= feature_level_max;
+  });
 }
 }  // namespace
 
 // Paper, figure 2, "AppendEntries RPC, receiver implementation".
 void Core::on(NodeId from, Term term, AppendRequest& request) {
-  heard_from_leader(from);
-  if (!is_well_formed(request, term, options_.feature_level_max)) return;
+  if (!heard_from_leader(from)) return;
+  contradiction_ = fault_of(request, term);
+  if (!contradiction_.empty() || !is_supported(request, options_.feature_level_max)) return;
 
   // 2. Reject if the log has no entry at prev_index whose term matches. Entries that are committed
   // here are in every leader's log and need no check; they may be compacted.
@@ -66,6 +80,12 @@ void Core::on(NodeId from, Term term, AppendRequest& request) {
   }
   Index last_new = request.prev_index + request.entries.size();
   if (known < request.entries.size()) {
+    // Where the request begins below the commit index, its prev_term was not looked at.
+    const Entry& first = request.entries[known];
+    if (first.term < log_.term_at(first.index - 1)) {
+      contradiction_ = "entries whose terms contradict the committed log";
+      return;
+    }
     if (request.entries[known].index <= log_.last_index()) {
       truncate_log(request.entries[known].index);
     }
@@ -98,7 +118,7 @@ void Core::respond_accepted(NodeId to, Index matched, Index needs, uint64_t roun
 }
 
 void Core::on(NodeId from, Term, const Heartbeat& heartbeat) {
-  heard_from_leader(from);
+  if (!heard_from_leader(from)) return;
   // The leader sends no more than its match index for this node.
   Index committed = std::min(heartbeat.commit, log_.last_index());
   if (committed > log_.commit_index()) log_.commit_to(committed);

@@ -524,12 +524,19 @@ void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message)
   from.peers->send(to, std::move(message));
 }
 
-void Simulation::Impl::deliver(Process& p, NodeId from, wire::PeerMessage message) {
-  if (timeline_.is_traced()) timeline_.trace("  {} -> {}: {}", from, p.id, describe(message));
+std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
+                                      wire::PeerMessage message) {
+  if (timeline_.is_traced()) {
+    timeline_.trace("  {} -> {}: {}", sender.node_id, p.id, describe(message));
+  }
   p.node->set_now(p.clock.now(now()));
   LoopScope loop;
-  p.node->on_message(from, std::move(message));
+  std::string fault = p.node->on_message(sender, std::move(message));
   schedule_turn(p, now());
+  if (!fault.empty()) {
+    timeline_.trace("node {} refuses a message of node {}: {}", p.id, sender.node_id, fault);
+  }
+  return fault;
 }
 
 void Simulation::Impl::reached(Process& p, NodeId peer, const wire::Hello& hello) {

@@ -144,8 +144,8 @@ class Simulation::Impl final : public Endpoints {
       peers->flush();
       simulation->network_.carry_out(id);
     }
-    void on_message(NodeId from, wire::PeerMessage message) override {
-      simulation->deliver(*this, from, std::move(message));
+    std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
+      return simulation->deliver(*this, sender, std::move(message));
     }
     void on_peer_reached(NodeId peer, const wire::Hello& hello) override {
       simulation->reached(*this, peer, hello);
@@ -167,7 +167,7 @@ class Simulation::Impl final : public Endpoints {
   // ---- what the network brings to a node
   void open_peers(Process& p);
   void follow_members(Process& p);  // whom it dials
-  void deliver(Process& p, NodeId from, wire::PeerMessage message);
+  std::string deliver(Process& p, const wire::Hello& sender, wire::PeerMessage message);
   void reached(Process& p, NodeId peer, const wire::Hello& hello);
   void lost(Process& p, NodeId peer);
   void refused(Process& p, NodeId peer, const wire::Refusal& refusal, Time hello_at);

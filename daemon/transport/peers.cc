@@ -612,16 +612,17 @@ void Peers::received(const ChannelPtr& channel, size_t bytes, Time now) {
 void Peers::on_message(const ChannelPtr& channel, Channel::Message input, Time now) {
   const auto at = peers_.find(channel->peer());
   if (at == peers_.end() || at->second->in != channel) return;
-  Peer& peer = *at->second;
+  const PeerPtr peer = at->second;
   if (const auto* envelope = std::get_if<raft::Envelope>(&input.message);
-      envelope != nullptr && (envelope->from != peer.id || envelope->to != options_.self)) {
+      envelope != nullptr && (envelope->from != peer->id || envelope->to != options_.self)) {
     return broken(
         channel,
         fmt::format("invalid message, from node {} to node {}", envelope->from, envelope->to), now);
   }
-  peer.counters.messages_received++;
-  peer.counters.bytes_received += input.frame_bytes;
-  handler_.on_message(peer.id, std::move(input.message));
+  peer->counters.messages_received++;
+  peer->counters.bytes_received += input.frame_bytes;
+  const std::string fault = handler_.on_message(peer->in_hello, std::move(input.message));
+  if (!fault.empty()) broken(channel, fault, now);
 }
 
 void Peers::send(NodeId to, wire::PeerMessage message) {

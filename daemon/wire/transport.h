@@ -2,6 +2,8 @@
 // network in the simulator. Loop thread, in both directions.
 #pragma once
 
+#include <string>
+
 #include "base/types.h"
 #include "wire/handshake.h"
 #include "wire/peer_messages.h"
@@ -23,7 +25,9 @@ class Transport {
 // flush().
 class TransportHandler {
  public:
-  virtual void on_message(NodeId from, PeerMessage message) = 0;
+  // `sender`: the hello of the connection on which it came. Not empty: why the message cannot be
+  // true. The connection breaks with this text, and no later message of it arrives.
+  [[nodiscard]] virtual std::string on_message(const Hello& sender, PeerMessage message) = 0;
   // This node's connection to the peer is up: each side has accepted the hello of the other.
   virtual void on_peer_reached(NodeId peer, const Hello& hello) = 0;
   // A connection to or from it broke or was closed. Recent messages may or may not have arrived.

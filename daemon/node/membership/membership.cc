@@ -1,6 +1,9 @@
 #include "node/membership/membership.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "base/log.h"
@@ -22,19 +25,38 @@ Membership::Decision hand_to_core(raft::Event event, std::string text) {
   return {{ChangeCode::kDone, std::move(text), Index()}, std::move(event), {}};
 }
 
+template <class... Kinds>
+bool is_one_of(const wire::PeerMessage& message) {
+  return std::visit(
+      Overloaded{[](const raft::Envelope& envelope) {
+                   return std::visit(
+                       []<class M>(const M&) { return (std::is_same_v<M, Kinds> || ...); },
+                       envelope.message);
+                 },
+                 []<class M>(const M&) { return (std::is_same_v<M, Kinds> || ...); }},
+      message);
+}
+bool is_part_of_a_quorum(const wire::PeerMessage& message) {
+  return is_one_of<raft::VoteResponse, raft::PreVoteResponse, raft::AppendResponse,
+                   raft::HeartbeatResponse, wire::SnapshotAck, wire::DigestReport,
+                   wire::DiskReport>(message);
+}
+// Of a candidate, or of a leader to whoever follows it.
+bool is_of_a_candidate_or_leader(const wire::PeerMessage& message) {
+  return is_one_of<raft::PreVoteRequest, raft::VoteRequest, raft::AppendRequest, raft::Heartbeat,
+                   raft::TimeoutNow, raft::ReadIndexResponse, wire::SnapshotOffer,
+                   wire::SnapshotChunk, wire::ForwardRefused, wire::ChangeAnswer>(message);
+}
+
 }  // namespace
 
 void Membership::peer_reached(NodeId peer, const wire::Hello& hello) {
   connected_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address,
                       hello.http_address};
-  disks_[peer] = hello.disk_id;
   feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
 }
 
-void Membership::peer_lost(NodeId peer) {
-  connected_.erase(peer);
-  disks_.erase(peer);
-}
+void Membership::peer_lost(NodeId peer) { connected_.erase(peer); }
 
 const GenesisMember* Membership::connected(NodeId id) const {
   auto found = connected_.find(id);
@@ -71,24 +93,32 @@ std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
                       hello);
 }
 
-bool Membership::counts(NodeId from, const wire::PeerMessage& message) const {
-  const GenesisMember* listed = list_.find(from);
-  if (listed == nullptr || !listed->disk_id) return true;
-  const auto seen = disks_.find(from);
-  if (seen != disks_.end() && seen->second == listed->disk_id) return true;
-  if (const auto* envelope = std::get_if<raft::Envelope>(&message)) {
-    return std::visit(Overloaded{[](const raft::VoteResponse&) { return false; },
-                                 [](const raft::PreVoteResponse&) { return false; },
-                                 [](const raft::AppendResponse&) { return false; },
-                                 [](const raft::HeartbeatResponse&) { return false; },
-                                 [](const auto&) { return true; }},
-                      envelope->message);
+Membership::Hearing Membership::hearing(const wire::Hello& sender, const wire::PeerMessage& message,
+                                        const raft::Core& core) const {
+  const GenesisMember* listed = list_.find(sender.node_id);
+  // Who is being removed may lead until that is committed.
+  if (list_.is_removed(sender.node_id) && (core.conf_is_settled() || listed == nullptr)) {
+    return Hearing::kStranger;
   }
-  return std::visit(
-      Overloaded{[](const wire::SnapshotAck&) { return false; },
-                 [](const wire::DigestReport&) { return false; },
-                 [](const wire::DiskReport&) { return false; }, [](const auto&) { return true; }},
-      message);
+  if (listed == nullptr) {
+    if (sender.members_index <= core.conf_index()) return Hearing::kStranger;
+    return is_of_a_candidate_or_leader(message) ? Hearing::kCounts : Hearing::kIgnored;
+  }
+  if (!listed->disk_id || listed->disk_id == sender.disk_id) return Hearing::kCounts;
+  return is_part_of_a_quorum(message) ? Hearing::kIgnored : Hearing::kCounts;
+}
+
+std::string Membership::fault_of(const raft::AppendRequest& request) {
+  for (const raft::Entry& entry : request.entries) {
+    if (!raft::brings_conf(entry.kind)) continue;
+    ByteReader in(entry.payload.view());
+    raft::ConfState conf;
+    if (!raft::ConfState::decode(in, conf)) return "an entry with a malformed configuration";
+    auto list = MemberList::decode(entry.payload.view().last(in.left()));
+    if (!list)
+      return fmt::format("an entry with a malformed list of members: {}", list.error().text);
+  }
+  return {};
 }
 
 // ---- steps that follow by themselves

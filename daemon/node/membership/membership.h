@@ -79,11 +79,28 @@ class Membership final {
   }
   // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello, const raft::Core& core) const;
-  // Whether a message of `from` counts. What a quorum is made of (votes, acknowledgements, reports)
-  // counts only from the disk that the list names: the disk that a replacement gave up may run on,
-  // and would be a second voter with the same id (ADR 15). Requests count from any disk: the sender
-  // may know of a replacement that this node has not heard of.
-  bool counts(NodeId from, const wire::PeerMessage& message) const;
+  // Whether a message counts that came behind this hello.
+  //
+  // Of a member, what a quorum is made of (votes, acknowledgements, reports) counts only from the
+  // disk that the list names: the disk that a replacement gave up may run on, and would be a second
+  // voter with the same id (ADR 15). Requests count from any disk: the sender may know of a
+  // replacement that this node has not heard of.
+  //
+  // Who is no member may be one that this node has not heard of (thesis §4.1), if its hello names
+  // later members than this node's: its requests for votes and what a leader sends count. From
+  // others nothing does (ADR 40).
+  enum class Hearing : uint8_t {
+    kCounts,
+    kIgnored,
+    kStranger,  // nothing of this connection counts
+  };
+  Hearing hearing(const wire::Hello& sender, const wire::PeerMessage& message,
+                  const raft::Core& core) const;
+  static std::string fault_of(Hearing hearing) {
+    return hearing == Hearing::kStranger ? "it is no member of this cluster" : "";
+  }
+  // Why a list of members in `request` cannot be right; empty: there is none, or it can.
+  static std::string fault_of(const raft::AppendRequest& request);
   // This node was removed permanently.
   bool is_removed(const raft::Core& core) const {
     return core.conf_is_settled() && list_.is_removed(options_.self.id);
@@ -109,10 +126,8 @@ class Membership final {
   MemberList list_;
   Slice list_bytes_;                           // what list_ was read from
   std::map<NodeId, GenesisMember> connected_;  // disk and addresses, as the peers say
-  // The disk of whoever is connected, also one that was given up (connected_ forgets those).
-  std::map<NodeId, DiskId> disks_;
-  FeatureLevels feature_levels_;     // what the peers have announced
-  std::map<uint64_t, Asked> asked_;  // at the leader, by number
+  FeatureLevels feature_levels_;               // what the peers have announced
+  std::map<uint64_t, Asked> asked_;            // at the leader, by number
   uint64_t next_number_ = 1;
 };
 

@@ -7,6 +7,17 @@
 
 namespace connectd::node {
 
+std::string fault_of(const raft::SnapshotMark& mark, NodeId from, Term leader_term,
+                     const raft::Core& core) {
+  const NodeId leader = core.leader();
+  if (leader_term == core.term() && leader && leader != from) return "two leaders in one term";
+  const Term here = core.term_at(mark.index);
+  if (mark.index <= core.commit_index() && here && here != mark.term) {
+    return "a snapshot that contradicts the committed log";
+  }
+  return {};
+}
+
 void Snapshots::ask(Index applied, const View& view, Effects& out) {
   if (schedule_.in_progress()) {
     schedule_.ask(applied);

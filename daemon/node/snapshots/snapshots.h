@@ -17,6 +17,10 @@
 
 namespace connectd::node {
 
+// Why no leader of `leader_term` can have sent a file with this mark; empty: one can.
+std::string fault_of(const raft::SnapshotMark& mark, NodeId from, Term leader_term,
+                     const raft::Core& core);
+
 class Snapshots final {
  public:
   // The contents of the store at the start; no index: none.

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/node/hello.h"
 #include "tests/unit/node/small_core.h"
 
 namespace connectd::node {
@@ -167,43 +168,47 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
 }
 
-// The process on the disk that was given up runs on: it is no second voter with the same id.
-TEST_F(MembershipTest, OtherDiskIsNoPartOfAQuorum) {
-  const GenesisMember listed = members_of(3).members[2];
-  GenesisMember other = listed;
-  other.disk_id.bytes[0] = 44;
-  auto counts = [&](auto message) {
+using Hearing = Membership::Hearing;
+
+class HearingTest : public MembershipTest {
+ protected:
+  template <class Message>
+  Hearing hear(const wire::Hello& sender, Message message) const {
     if constexpr (requires { wire::PeerMessage(std::move(message)); }) {
-      return membership.counts(NodeId(3), wire::PeerMessage(std::move(message)));
+      return membership.hearing(sender, std::move(message), *raft.core);
     } else {
-      return membership.counts(NodeId(3),
-                               raft::Envelope{NodeId(3), NodeId(1), Term(1), std::move(message)});
+      return membership.hearing(
+          sender, raft::Envelope{sender.node_id, NodeId(1), Term(1), std::move(message)},
+          *raft.core);
     }
-  };
-  for (const GenesisMember* disk :
-       std::initializer_list<const GenesisMember*>{&listed, &other, nullptr}) {
-    membership.peer_lost(NodeId(3));
-    if (disk != nullptr) reach(*disk);
-    const bool expected = disk == &listed;
-    EXPECT_EQ(counts(raft::VoteResponse{}), expected);
-    EXPECT_EQ(counts(raft::PreVoteResponse{}), expected);
-    EXPECT_EQ(counts(raft::AppendResponse{}), expected);
-    EXPECT_EQ(counts(raft::HeartbeatResponse{}), expected);
-    EXPECT_EQ(counts(wire::SnapshotAck{}), expected);
-    EXPECT_EQ(counts(wire::DigestReport{}), expected);
-    EXPECT_EQ(counts(wire::DiskReport{}), expected);
-    // It may know of a replacement that this node has not heard of.
-    EXPECT_TRUE(counts(raft::VoteRequest{}));
-    EXPECT_TRUE(counts(raft::AppendRequest{}));
-    EXPECT_TRUE(counts(wire::SnapshotOffer{}));
   }
-  EXPECT_TRUE(membership.counts(NodeId(9), wire::DiskReport{}));  // no member: the core's matter
+};
+
+// The process on the disk that was given up runs on: it is no second voter with the same id.
+TEST_F(HearingTest, OtherDiskIsNoPartOfAQuorum) {
+  const DiskId listed = members_of(3).members[2].disk_id;
+  DiskId other = listed;
+  other.bytes[0] = 44;
+  for (const DiskId& disk : {listed, other, DiskId()}) {
+    const wire::Hello sender = hello_of(NodeId(3), disk);
+    const Hearing expected = disk == listed ? Hearing::kCounts : Hearing::kIgnored;
+    EXPECT_EQ(hear(sender, raft::VoteResponse{}), expected);
+    EXPECT_EQ(hear(sender, raft::PreVoteResponse{}), expected);
+    EXPECT_EQ(hear(sender, raft::AppendResponse{}), expected);
+    EXPECT_EQ(hear(sender, raft::HeartbeatResponse{}), expected);
+    EXPECT_EQ(hear(sender, wire::SnapshotAck{}), expected);
+    EXPECT_EQ(hear(sender, wire::DigestReport{}), expected);
+    EXPECT_EQ(hear(sender, wire::DiskReport{}), expected);
+    // It may know of a replacement that this node has not heard of.
+    EXPECT_EQ(hear(sender, raft::VoteRequest{}), Hearing::kCounts);
+    EXPECT_EQ(hear(sender, raft::AppendRequest{}), Hearing::kCounts);
+    EXPECT_EQ(hear(sender, wire::SnapshotOffer{}), Hearing::kCounts);
+  }
 }
 
 // A disk is given up and bound again while its connection to this node stands: it counts.
-TEST_F(MembershipTest, DiskThatIsBoundAgainCounts) {
+TEST_F(HearingTest, DiskThatIsBoundAgainCounts) {
   lead();
-  const raft::Envelope vote{NodeId(3), NodeId(1), Term(1), raft::VoteResponse{}};
   MemberChange replace;
   replace.kind = Kind::kReplace;
   replace.member.id = NodeId(3);
@@ -215,8 +220,64 @@ TEST_F(MembershipTest, DiskThatIsBoundAgainCounts) {
   raft.core->step(raft::ChangeConf{raft.core->conf(), Slice::copy_of(again.encode()), NodeId()},
                   raft.now);
   follow();
-  ASSERT_EQ(membership.list().find(NodeId(3))->disk_id, again.members[2].disk_id);
-  EXPECT_TRUE(membership.counts(NodeId(3), vote));
+  const DiskId disk = again.members[2].disk_id;
+  ASSERT_EQ(membership.list().find(NodeId(3))->disk_id, disk);
+  EXPECT_EQ(hear(hello_of(NodeId(3), disk), raft::VoteResponse{}), Hearing::kCounts);
+}
+
+TEST_F(HearingTest, NothingOfAStrangerCounts) {
+  lead();
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  wire::Hello sender = hello_of(NodeId(9));
+  for (Index known : {Index(), raft.core->conf_index()}) {
+    sender.members_index = known;
+    EXPECT_EQ(hear(sender, raft::Heartbeat{}), Hearing::kStranger);
+    EXPECT_EQ(hear(sender, raft::VoteRequest{}), Hearing::kStranger);
+    EXPECT_EQ(hear(sender, raft::VoteResponse{}), Hearing::kStranger);
+    EXPECT_EQ(hear(sender, wire::ForwardProposals{}), Hearing::kStranger);
+    EXPECT_EQ(hear(sender, wire::ChangeRequest{}), Hearing::kStranger);
+    EXPECT_EQ(hear(sender, wire::DivergenceVerdict{}), Hearing::kStranger);
+  }
+}
+
+// Thesis §4.1: this node may be the one that is behind.
+TEST_F(HearingTest, WhoKnowsLaterMembersMayLead) {
+  lead();
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  wire::Hello sender = hello_of(NodeId(9));
+  sender.members_index = raft.core->conf_index() + 1;
+  EXPECT_EQ(hear(sender, raft::PreVoteRequest{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::VoteRequest{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::AppendRequest{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::Heartbeat{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::TimeoutNow{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, wire::SnapshotOffer{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, wire::SnapshotChunk{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::VoteResponse{}), Hearing::kIgnored);
+  EXPECT_EQ(hear(sender, wire::ForwardProposals{}), Hearing::kIgnored);
+  EXPECT_EQ(hear(sender, wire::ChangeRequest{}), Hearing::kIgnored);
+  EXPECT_EQ(hear(sender, wire::DiskReport{}), Hearing::kIgnored);
+  EXPECT_EQ(hear(sender, wire::DivergenceVerdict{}), Hearing::kIgnored);
+}
+
+// A leader leads until its own removal is committed (thesis §4.2.2), and not after it.
+TEST_F(HearingTest, WhoIsRemovedCountsUntilThatIsCommitted) {
+  lead();
+  const wire::Hello sender = hello_of(NodeId(3), members_of(3).members[2].disk_id);
+  MemberChange remove;
+  remove.kind = Kind::kRemove;
+  remove.member.id = NodeId(3);
+  raft.silent = {NodeId(2), NodeId(3)};
+  EXPECT_EQ(change(remove).code, ChangeCode::kDone);
+  ASSERT_TRUE(membership.list().is_removed(NodeId(3)));
+  EXPECT_EQ(hear(sender, raft::Heartbeat{}), Hearing::kCounts);
+  raft.silent.clear();
+  for (int i = 0; i < 20 && !raft.core->conf_is_settled(); ++i) {
+    raft.pass(milliseconds(50));
+    follow();
+  }
+  ASSERT_TRUE(raft.core->conf_is_settled());
+  EXPECT_EQ(hear(sender, raft::Heartbeat{}), Hearing::kStranger);
 }
 
 // The leader's knowledge about a follower's log is valid for the disk that answered.

@@ -7,6 +7,7 @@
 
 #include "node/node.h"
 #include "sim/faulty_file_system.h"
+#include "tests/unit/node/hello.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -107,7 +108,9 @@ class Cluster {
       Member& m = member(to.value());
       if (!m.node) continue;
       m.node->set_now(clocks());
-      m.node->on_message(from, std::move(message));
+      EXPECT_EQ(m.node->on_message(hello_of(from, member(from.value()).options.disk_id),
+                                   std::move(message)),
+                "");
     }
     for (auto& m : members) {
       if (!m->node) continue;
@@ -207,10 +210,7 @@ class Cluster {
     wire::PeerMessage message;
   };
   void meet(Member& a, Member& b) {
-    wire::Hello hello;
-    hello.node_id = b.id;
-    hello.disk_id = b.options.disk_id;
-    a.node->on_peer_reached(b.id, hello);
+    a.node->on_peer_reached(b.id, hello_of(b.id, b.options.disk_id));
   }
   std::deque<Message> under_way_;
 };
@@ -303,8 +303,10 @@ TEST(NodeOnAFullDisk, FullLogRejectsGapOncePerTimeout) {
       raft::AppendRequest behind_a_gap;
       behind_a_gap.prev_index = core.last_index() + 10 + static_cast<uint64_t>(i);
       behind_a_gap.prev_term = core.term();
-      full.node->on_message(leader.id,
-                            raft::Envelope{leader.id, full.id, core.term(), behind_a_gap});
+      EXPECT_EQ(
+          full.node->on_message(hello_of(leader.id, leader.options.disk_id),
+                                raft::Envelope{leader.id, full.id, core.term(), behind_a_gap}),
+          "");
     }
     full.node->turn(cluster.clocks());
     return cluster.refusals_by(full.id) - before;
@@ -372,8 +374,9 @@ TEST(NodeOnAFullDisk, LeaderRejectsForwardedWritesOpensSessions) {
                   wire::SessionOwner{follower.id, follower.options.incarnation}.encode());
     Index before = leader.node->core().last_index();
     leader.node->set_now(cluster.clocks());
-    leader.node->on_message(
-        follower.id, wire::ForwardProposals{leader.node->core().term(), {std::move(proposal)}});
+    const wire::ForwardProposals proposals{leader.node->core().term(), {std::move(proposal)}};
+    EXPECT_EQ(leader.node->on_message(hello_of(follower.id, follower.options.disk_id), proposals),
+              "");
     cluster.pass(20);
     return leader.node->core().last_index() - before;
   };

@@ -9,6 +9,7 @@
 
 #include "sim/faulty_file_system.h"
 #include "tests/unit/base/supervisors.h"
+#include "tests/unit/node/hello.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/scripted_capture.h"
 #include "tests/unit/node/tape_plugin.h"
@@ -77,6 +78,11 @@ class NodeBench final : public Supervisor {
   }
 
   Now clocks() const { return {now, 1'700'000'000'000'000'000 + now.time_since_epoch().count()}; }
+
+  // What the node says against it; empty: nothing.
+  std::string deliver(NodeId from, wire::PeerMessage message) {
+    return node->on_message(hello_of(from), std::move(message));
+  }
 
   // One turn and what the threads do meanwhile; false when the process would be dead.
   bool turn() {
@@ -582,6 +588,68 @@ TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
   EXPECT_EQ(disk(), 8);
 }
 
+// Whoever sends it, this node does not end for it, nor does its log get anything that cannot be read
+// back.
+TEST(Node, ContradictionsAreRefused) {
+  NodeBench bench;
+  ASSERT_TRUE(bench.open());
+  ASSERT_TRUE(bench.until([&] { return bench.node->core().leader_is_ready(); }));
+  bench.node->set_now(bench.clocks());
+  const raft::Core& core = bench.node->core();
+  const Term term = core.term();
+  // One that this node may not have heard of yet.
+  wire::Hello sender = hello_of(NodeId(2));
+  sender.members_index = core.last_index() + 10;
+  auto refused = [&](wire::PeerMessage message) {
+    return bench.node->on_message(sender, std::move(message));
+  };
+  auto envelope = [&](Term of, auto message) {
+    return raft::Envelope{NodeId(2), NodeId(1), of, std::move(message)};
+  };
+  EXPECT_THAT(refused(envelope(term, raft::Heartbeat{Index(1), 1})), HasSubstr("two leaders"));
+  wire::SnapshotOffer offer;
+  offer.leader_term = term;
+  EXPECT_THAT(refused(offer), HasSubstr("two leaders"));
+  EXPECT_EQ(core.role(), raft::Role::kLeader);
+  EXPECT_TRUE(bench.turn());
+
+  offer.leader_term = term + 1;
+  offer.file.mark = {core.commit_index(), core.term_at(core.commit_index()) + 1};
+  EXPECT_THAT(refused(offer), HasSubstr("contradicts the committed log"));
+  EXPECT_EQ(core.term(), term);
+
+  raft::Entry entry;
+  entry.index = core.last_index() + 1;
+  entry.term = term + 1;
+  entry.kind = raft::EntryKind::kConfChange;
+  entry.payload = Slice::copy_of(core.conf().encode() + "this is no list of members");
+  entry.checksum = raft::entry_checksum(entry);
+  raft::AppendRequest append;
+  append.prev_index = core.last_index();
+  append.prev_term = term;
+  append.entries = {entry};
+  EXPECT_THAT(refused(envelope(term + 1, append)), HasSubstr("list of members"));
+  EXPECT_TRUE(bench.turn());
+  EXPECT_EQ(core.last_index(), append.prev_index);
+
+  // Below the commit index prev_term is not looked at, so it proves nothing about what follows.
+  ASSERT_GT(core.term_at(core.commit_index()), Term(1));
+  append.prev_index = core.commit_index() - 1;
+  append.prev_term = Term(1);
+  append.entries.clear();
+  for (uint64_t i : {1, 2}) {
+    entry.index = append.prev_index + i;
+    entry.term = Term(1);
+    entry.kind = raft::EntryKind::kNoop;
+    entry.payload = Slice();
+    entry.checksum = raft::entry_checksum(entry);
+    append.entries.push_back(entry);
+  }
+  EXPECT_THAT(refused(envelope(term + 1, append)), HasSubstr("committed log"));
+  EXPECT_TRUE(bench.turn());
+  EXPECT_EQ(core.last_index(), core.commit_index());
+}
+
 // Catalogue D45: the votes that were given from the disk before this one are forgotten.
 TEST(Node, UnknownDiskNeitherVotesNorCampaigns) {
   for (bool known : {true, false}) {
@@ -592,8 +660,9 @@ TEST(Node, UnknownDiskNeitherVotesNorCampaigns) {
     bench.options.disk_id.bytes[0] = known ? 1 : 2;
     ASSERT_TRUE(bench.open(genesis)) << bench.fatal->text;
     bench.node->set_now(bench.clocks());
-    bench.node->on_message(NodeId(2), raft::Envelope{NodeId(2), NodeId(1), Term(5),
-                                                     raft::VoteRequest{Index(9), Term(4), false}});
+    EXPECT_EQ(bench.deliver(NodeId(2), raft::Envelope{NodeId(2), NodeId(1), Term(5),
+                                                      raft::VoteRequest{Index(9), Term(4), false}}),
+              "");
     EXPECT_EQ(bench.node->core().hard_state().vote, known ? NodeId(2) : NodeId());
     for (int i = 0; i < 3000; ++i) ASSERT_TRUE(bench.turn());
     EXPECT_EQ(bench.node->core().role() == raft::Role::kPreCandidate, known);
@@ -670,7 +739,7 @@ class FollowerOfASnapshot : public ::testing::Test {
     append.round = 1;
     append.entries = noops(2, 40);
     bench.node->set_now(bench.clocks());
-    bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
+    EXPECT_EQ(bench.deliver(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append}), "");
     ASSERT_TRUE(bench.until([&] { return bench.node->applied_index() == Index(40); }, 40));
     // From here on the apply thread sleeps: its snapshot is asked for, the leader's arrives.
     for (int i = 0; i < 100 && !bench.node->applier().has_work(); ++i) turn(true);
@@ -678,8 +747,8 @@ class FollowerOfASnapshot : public ::testing::Test {
   }
   // As the leader does: it offers the file, and sends it when it is asked to.
   void send_all() {
-    bench.node->on_message(NodeId(1), wire::SnapshotOffer{chunk.file, chunk.leader_term});
-    bench.node->on_message(NodeId(1), chunk);
+    EXPECT_EQ(bench.deliver(NodeId(1), wire::SnapshotOffer{chunk.file, chunk.leader_term}), "");
+    EXPECT_EQ(bench.deliver(NodeId(1), chunk), "");
   }
   void turn(bool with_writer) {
     bench.now += milliseconds(1);
@@ -774,24 +843,25 @@ TEST_F(FollowerOfASnapshot, WhatIsAppliedAndNotDurableIsNotCalledInstalled) {
   append.commit = Index(100);
   append.round = 2;
   append.entries = noops(41, 100);
-  bench.node->on_message(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append});
+  EXPECT_EQ(bench.deliver(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(2), append}), "");
   turn(false);
   ASSERT_EQ(bench.node->core().commit_index(), Index(100));
   ASSERT_EQ(bench.node->core().durable_index(), Index(40));
-  bench.node->on_message(NodeId(1), chunk);
+  EXPECT_EQ(bench.deliver(NodeId(1), chunk), "");
   ASSERT_EQ(bench.transport.snapshot_acks.size(), 1u);
   EXPECT_EQ(bench.transport.snapshot_acks[0].state, wire::SnapshotAck::State::kWorking);
   turn(true);
   turn(true);
-  bench.node->on_message(NodeId(1), chunk);
+  EXPECT_EQ(bench.deliver(NodeId(1), chunk), "");
   ASSERT_EQ(bench.transport.snapshot_acks.size(), 2u);
   EXPECT_EQ(bench.transport.snapshot_acks[1].state, wire::SnapshotAck::State::kInstalled);
 }
 
 TEST_F(FollowerOfASnapshot, ItsVoteOutlivesTheLogThatASnapshotReplaces) {
-  bench.node->on_message(
-      NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(3),
-                                raft::VoteRequest{Index(200), Term(2), /*leader_transfer=*/true}});
+  EXPECT_EQ(bench.deliver(NodeId(1), raft::Envelope{NodeId(1), NodeId(2), Term(3),
+                                                    raft::VoteRequest{Index(200), Term(2),
+                                                                      /*leader_transfer=*/true}}),
+            "");
   turn(true);
   ASSERT_EQ(bench.node->core().hard_state().vote, NodeId(1));
   chunk.leader_term = Term(3);
@@ -807,7 +877,7 @@ TEST_F(FollowerOfASnapshot, ItsVoteOutlivesTheLogThatASnapshotReplaces) {
 
 TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {
   chunk.leader_term = Term(7);
-  bench.node->on_message(NodeId(1), chunk);
+  EXPECT_EQ(bench.deliver(NodeId(1), chunk), "");
   EXPECT_EQ(bench.node->core().term(), Term(7));
   EXPECT_EQ(bench.node->core().leader(), NodeId(1));
 }

@@ -7,6 +7,7 @@
 #include "node/snapshots/snapshot_sender.h"
 #include "sim/faulty_file_system.h"
 #include "tests/unit/base/supervisors.h"
+#include "tests/unit/node/hello.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -124,10 +125,7 @@ class Transfer : public ::testing::Test {
   void connect() {
     if (!leader.node || !follower.node) return;
     for (auto [m, peer] : {std::pair(&leader, &follower), std::pair(&follower, &leader)}) {
-      wire::Hello hello;
-      hello.node_id = peer->options.id;
-      hello.disk_id = peer->options.disk_id;
-      m->node->on_peer_reached(peer->options.id, hello);
+      m->node->on_peer_reached(peer->options.id, hello_of(peer->options.id, peer->options.disk_id));
     }
   }
   void disconnect() {
@@ -160,7 +158,10 @@ class Transfer : public ::testing::Test {
       }
       if (drop && drop(item.message)) continue;
       to.node->set_now(clocks());
-      to.node->on_message(item.from, std::move(item.message));
+      const Machine& from = item.from == NodeId(1) ? leader : follower;
+      EXPECT_EQ(
+          to.node->on_message(hello_of(item.from, from.options.disk_id), std::move(item.message)),
+          "");
     }
   }
   template <class Condition>

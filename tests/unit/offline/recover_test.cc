@@ -11,6 +11,7 @@
 #include "sim/faulty_file_system.h"
 #include "storage/log.h"
 #include "storage/snapshot_store.h"
+#include "tests/unit/node/hello.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
 
@@ -390,8 +391,10 @@ TEST(Recover, WhoDoesNotHaveTheRecordDoesNotVote) {
   EXPECT_EQ(other.node->core().term(), term);
   EXPECT_FALSE(other.fatal);
   // Nor does it give its vote.
-  other.node->on_message(NodeId(4), raft::Envelope{NodeId(4), NodeId(3), Term(50),
-                                                   raft::VoteRequest{Index(99), Term(40), true}});
+  EXPECT_EQ(other.node->on_message(node::hello_of(NodeId(4)),
+                                   raft::Envelope{NodeId(4), NodeId(3), Term(50),
+                                                  raft::VoteRequest{Index(99), Term(40), true}}),
+            "");
   other.until([] { return false; }, 10);
   EXPECT_FALSE(other.node->core().hard_state().vote);
 }

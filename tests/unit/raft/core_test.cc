@@ -734,6 +734,50 @@ TEST(Paper53, EntriesThatDoNotFollowOneAnotherAreRefused) {
   EXPECT_EQ(host.core->last_index(), Index(1));
 }
 
+// Nobody ends for a message that cannot be true: it is refused, and the host is told.
+TEST(Contradiction, TwoLeadersInOneTerm) {
+  Host follower({1, 1}, 1);
+  follower.receive(2, 1, Heartbeat{Index(), 1});
+  EXPECT_EQ(follower.core->contradiction(), "");
+  follower.receive(3, 1, Heartbeat{Index(2), 1});
+  EXPECT_NE(follower.core->contradiction(), "");
+  EXPECT_EQ(follower.core->leader(), NodeId(2));
+  EXPECT_EQ(follower.core->commit_index(), Index());
+  follower.receive(3, 1, AppendRequest{Index(2), Term(1), Index(), 1, {entry(3, 1)}});
+  EXPECT_NE(follower.core->contradiction(), "");
+  EXPECT_EQ(follower.core->last_index(), Index(2));
+  follower.receive(2, 1, Heartbeat{Index(), 2});
+  EXPECT_EQ(follower.core->contradiction(), "");
+
+  Host leader({1, 1}, 1);
+  leader.lead();
+  leader.receive(2, leader.core->term().value(), Heartbeat{Index(), 1});
+  EXPECT_NE(leader.core->contradiction(), "");
+  EXPECT_EQ(leader.core->role(), Role::kLeader);
+}
+
+// Below the commit index prev_term is not looked at, so it proves nothing about what follows.
+TEST(Contradiction, TermsBelowTheCommittedLog) {
+  Host host({2, 2, 3}, 3);
+  host.receive(2, 3, AppendRequest{Index(3), Term(3), Index(2), 1, {}});
+  host.receive(2, 3, Heartbeat{Index(2), 1});
+  ASSERT_EQ(host.core->commit_index(), Index(2));
+  host.receive(2, 3, AppendRequest{Index(1), Term(1), Index(2), 2, {entry(2, 1), entry(3, 1)}});
+  EXPECT_NE(host.core->contradiction(), "");
+  EXPECT_EQ(host.core->term_at(Index(3)), Term(3));
+}
+
+TEST(Contradiction, EntriesThatNoLeaderWrote) {
+  for (const Entry& bad :
+       {entry(4, 1), entry(3, 4), entry(3, 0), entry(3, 1, EntryKind::kConfChange),
+        entry(3, 1, EntryKind::kSettings)}) {
+    Host host({1, 1}, 1);
+    host.receive(2, 1, AppendRequest{Index(2), Term(1), Index(), 1, {bad}});
+    EXPECT_NE(host.core->contradiction(), "");
+    EXPECT_EQ(host.core->last_index(), Index(2));
+  }
+}
+
 TEST(Paper53, AResponseWaitsForTheDisk) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {entry(2, 1)});

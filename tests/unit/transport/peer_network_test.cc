@@ -58,9 +58,10 @@ struct TestNode final : wire::TransportHandler {
     port = network->listen_port();
   }
 
-  void on_message(NodeId from, wire::PeerMessage message) override {
-    messages.emplace_back(from, std::move(message));
+  std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
+    messages.emplace_back(sender.node_id, std::move(message));
     if (on_message_hook) on_message_hook();
+    return {};
   }
   void on_peer_reached(NodeId peer, const wire::Hello&) override {
     EXPECT_FALSE(is_calling) << "called from inside send() or flush()";

@@ -46,9 +46,10 @@ struct TestNode final : wire::TransportHandler {
     };
     peers = std::make_unique<Peers>(options, *this, std::move(hooks));
   }
-  void on_message(NodeId from, wire::PeerMessage message) override {
+  std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
     EXPECT_FALSE(is_sending);
-    rounds.emplace_back(from, round_of(message));
+    rounds.emplace_back(sender.node_id, round_of(message));
+    return fault;
   }
   void on_peer_reached(NodeId peer, const wire::Hello&) override { reached[peer]++; }
   void on_peer_lost(NodeId peer) override {
@@ -69,6 +70,7 @@ struct TestNode final : wire::TransportHandler {
   NodeId refuses;
   std::unique_ptr<Peers> peers;
   bool is_sending = false;
+  std::string fault;  // what this node finds wrong with the messages that it gets
   std::function<void()> on_lost;
   std::vector<std::pair<NodeId, uint64_t>> rounds;
   std::vector<std::pair<NodeId, std::string>> refusals;
@@ -806,6 +808,26 @@ TEST_F(PeersTest, AStrangerIsForgottenWhenItLeaves) {
   }
   EXPECT_TRUE(a.peers->counters().empty());
   EXPECT_EQ(a.peers->next_deadline(), Time::max());
+}
+
+// Nothing that comes behind it is delivered; the other direction breaks with it, and both return.
+TEST_F(PeersTest, AMessageThatCannotBeTrueBreaks) {
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+  introduce();
+  settle();
+  ASSERT_EQ(b.reached[NodeId(1)], 1);
+  b.fault = "it contradicts";
+  a.send(NodeId(2), 7);
+  a.send(NodeId(2), 8);
+  settle();
+  EXPECT_EQ(b.rounds.size(), 1u);
+  EXPECT_EQ(b.lost[NodeId(1)], 1);
+  b.fault.clear();
+  pass(seconds(2));
+  a.send(NodeId(2), 9);
+  settle();
+  EXPECT_EQ(b.rounds.back().second, 9u);
 }
 
 TEST_F(PeersTest, AMessageInAnothersNameBreaks) {
