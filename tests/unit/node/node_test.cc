@@ -588,7 +588,7 @@ TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
   EXPECT_EQ(disk(), 8);
 }
 
-// Whoever sends it, this node does not end for it, nor does its log get anything that cannot be read
+// Whoever sends it, this node does not end for it, and its log gets nothing that cannot be read
 // back.
 TEST(Node, ContradictionsAreRefused) {
   NodeBench bench;
