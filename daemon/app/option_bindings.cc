@@ -14,8 +14,8 @@ namespace {
 
 using config::Config;
 
-// Unread replies of clients, however little is held in requests: one reply may be this large.
-constexpr uint64_t kRepliesLeast = uint64_t{64} << 20;
+// Of unread replies, and of requests that are not begun, however little may be in progress.
+constexpr uint64_t kClientBytesLeast = uint64_t{64} << 20;
 
 // ---- values as text
 
@@ -181,8 +181,11 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("client.max_inflight_bytes", c.client.max_inflight_bytes,
                   node.holder.max_inflight_bytes),
     CONNECTD_BIND("client.max_inflight_bytes",
-                  std::max<uint64_t>(c.client.max_inflight_bytes, kRepliesLeast),
+                  std::max<uint64_t>(c.client.max_inflight_bytes, kClientBytesLeast),
                   clients.replies_bytes_max),
+    CONNECTD_BIND("client.max_inflight_bytes",
+                  std::max<uint64_t>(c.client.max_inflight_bytes, kClientBytesLeast),
+                  clients.input_bytes_max),
 };
 #undef CONNECTD_BIND
 

@@ -137,9 +137,9 @@ void log_state(const node::Node& node, const node::StatusSnapshot& status,
   const client::ClientPortCounters& port = clients.counters();
   LOG_INFO("state",
            "clients connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
-           "stalled={} memory-given-back={}",
+           "stalled={} half-sent={} memory-given-back={}",
            clients.connections(), port.accepted, port.rejected, port.requests, port.bad_frames,
-           port.too_large, port.stalled, port.trims);
+           port.too_large, port.stalled, port.half_sent, port.trims);
 }
 
 }  // namespace connectd::app

@@ -68,7 +68,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   // ConnectionOwner
   void on_closed(Connection& connection) override;
   void on_turn_end() override {
-    if (!shared_->waiting.empty()) wake_waiting();
+    if (!shared_->waiting.empty() || !shared_->input_waiting.empty()) wake_waiting();
   }
 
  private:
@@ -83,6 +83,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void accept_later();
   void turn_away(tcp::socket socket);
   void wake_waiting();
+  void wake_input_waiting();
   void sweep_later();
   void give_back_memory(SteadyTime now);
   void close_all();
@@ -211,6 +212,7 @@ void ClientPort::Impl::sweep_later() {
       auto connection = self->connections_[i];
       connection->sweep(now);
     }
+    self->on_turn_end();
     self->give_back_memory(now);
     self->sweep_later();
   });
@@ -227,21 +229,38 @@ void ClientPort::Impl::give_back_memory(SteadyTime now) {
   return_free_memory();
 }
 
-// ---- connections that wait for room for replies
+// ---- connections that wait for room
 
 // Posted, so that it comes after the events that are ready now. In order of arrival.
 void ClientPort::Impl::wake_waiting() {
-  if (!shared_->has_room(0) || std::exchange(wakes_waiting_, true)) return;
+  const bool has_room = (!shared_->waiting.empty() && shared_->has_room(0)) ||
+                        (!shared_->input_waiting.empty() && shared_->has_input_room());
+  if (!has_room || std::exchange(wakes_waiting_, true)) return;
   boost::asio::post(io_, [self = shared_from_this()] {
-    self->wakes_waiting_ = false;
-    std::deque<ConversationDriver*>& waiting = self->shared_->waiting;
-    for (size_t left = waiting.size(); left > 0 && !waiting.empty(); --left) {
-      if (self->is_stopped_ || !self->shared_->has_room(0)) return;
-      ConversationDriver* first = waiting.front();
-      waiting.pop_front();
+    Shared& shared = *self->shared_;
+    for (size_t left = shared.waiting.size(); left > 0 && !shared.waiting.empty(); --left) {
+      if (self->is_stopped_ || !shared.has_room(0)) break;
+      ConversationDriver* first = shared.waiting.front();
+      shared.waiting.pop_front();
       first->on_room();
     }
+    self->wake_input_waiting();
+    self->wakes_waiting_ = false;  // not before: their turns would post this again
   });
+}
+
+// Until one needs more room than there is. That one stays the first.
+void ClientPort::Impl::wake_input_waiting() {
+  std::deque<ConversationDriver*>& waiting = shared_->input_waiting;
+  while (!is_stopped_ && !waiting.empty() && shared_->has_input_room()) {
+    ConversationDriver* first = waiting.front();
+    waiting.pop_front();
+    first->on_room();
+    if (waiting.empty() || waiting.back() != first) continue;
+    waiting.pop_back();
+    waiting.push_front(first);
+    return;
+  }
 }
 
 void ClientPort::Impl::close_all() {

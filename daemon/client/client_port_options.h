@@ -15,10 +15,12 @@ struct ClientPortOptions {
   size_t max_connections = 10000;
   // Of one connection in one turn: then others come first.
   size_t requests_per_turn = 128;
-  // Of one connection: while one of these is reached, nothing more is read from it.
+  // Of one connection: while one of these is reached, it begins no request.
   size_t pipelined_max = 4096;                  // requests without a reply
   size_t pending_bytes_max = size_t{8} << 20;   // of those requests
   size_t output_pause_bytes = size_t{1} << 20;  // replies that the client has not taken
+  // Then requests are still received and kept, up to this; nothing more is read after that.
+  size_t kept_bytes_max = size_t{64} << 20;
   // More than this, and the client does not read: its connection closes.
   size_t output_bytes_max = size_t{64} << 20;
   // Replies that clients have not taken, over all connections: at this bound no connection begins a
@@ -28,9 +30,12 @@ struct ClientPortOptions {
   std::chrono::milliseconds stall_timeout{60000};
   // The same while other connections wait for room: it took less than kProgressBytes.
   std::chrono::milliseconds short_stall_timeout{5000};
-  // Held in requests that are not whole yet, over all connections, not counting what every
-  // connection may hold.
+  // Received bytes that are not begun, over all connections, not counting what every connection may
+  // hold: incomplete requests, and up to half of this for requests that are kept.
   size_t input_bytes_max = size_t{256} << 20;
+  // An incomplete large request ends its connection when less than kProgressBytes of it arrive in
+  // this time, or in short_stall_timeout while other connections wait for room.
+  std::chrono::milliseconds half_sent_timeout{30000};
   // A connection that was silent for so long gives back all but a small buffer.
   std::chrono::milliseconds idle_time{10000};
   // After its last reply a connection that ends is read from for so long, unless the client closes.
@@ -45,8 +50,9 @@ struct ClientPortCounters {
   uint64_t requests = 0;    // handed to the node
   uint64_t bad_frames = 0;  // connections closed for bytes that were not understood
   uint64_t too_large = 0;
-  uint64_t stalled = 0;  // connections closed because the client did not read
-  uint64_t trims = 0;    // how often freed memory was given back to the system
+  uint64_t stalled = 0;    // connections closed because the client did not read
+  uint64_t half_sent = 0;  // connections closed because a request did not arrive in time
+  uint64_t trims = 0;      // how often freed memory was given back to the system
 };
 
 }  // namespace connectd::client

@@ -141,7 +141,10 @@ void Connection::sweep(SteadyTime time) {
       error_code error;
       socket_.cancel(error);
       is_shrinking_ = !error;
+      return;
     }
+    case Conversation::Sweep::kTurn:
+      return turn();
   }
 }
 

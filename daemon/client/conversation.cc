@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -37,12 +38,13 @@ Conversation::Conversation(Shared& shared, ConversationDriver& driver, SteadyTim
       stream_(shared.service.open_stream(*this)),
       last_read_(now),
       last_send_(now),
-      progress_since_(now) {}
+      progress_since_(now),
+      input_since_(now) {}
 
 Conversation::~Conversation() {
-  shared_.large_input_bytes -= large_part(capacity_);
+  stop_waiting();
+  shared_.large_input_bytes -= counted_input_;
   shared_.unsent_bytes -= counted_;
-  if (is_waiting_) std::erase(shared_.waiting, &driver_);
 }
 
 // ---- what comes next
@@ -55,13 +57,15 @@ Conversation::Wants Conversation::next() {
   resume_stream();
   if (is_failed_) return {.close = true};
   wait_for_room();
+  // What came before the end of the input is served.
+  if (is_eof_ && held() < wanted_) has_ended_ = true;
   const bool again = may_parse();
   if (owes_nothing() && (has_ended_ || (is_draining_ && !again))) {
     return {.close = is_eof_, .shut_down = !is_eof_};
   }
   Wants wants;
   wants.again = again;
-  wants.read = !again && !is_reading_ && !has_ended_ && !is_blocked() && prepare_read();
+  wants.read = !again && !has_ended_ && !is_eof_ && prepare_read();
   // Replies of several turns are sent together, as long as they fit into the buffer that is kept.
   wants.send = unsent() > 0 && (!again || unsent() >= kKeepOutputBytes);
   return wants;
@@ -111,7 +115,10 @@ void Conversation::parse() {
     wire::Parsed parsed = parser_->next({input_.get() + begin_, held()});
     begin_ += parsed.consumed;
     wanted_ = 1;
-    if (parsed.outcome != wire::ParseOutcome::kNeedMore) ++turn_requests_;
+    if (parsed.outcome != wire::ParseOutcome::kNeedMore) {
+      ++turn_requests_;
+      release_input();
+    }
     switch (parsed.outcome) {
       case wire::ParseOutcome::kNeedMore:
         wanted_ = parsed.wanted;
@@ -146,6 +153,7 @@ void Conversation::parse() {
 void Conversation::end_requests() {
   has_ended_ = true;
   begin_ = end_ = 0;
+  release_input();
 }
 
 // ---- replies
@@ -262,11 +270,12 @@ void Conversation::received(size_t bytes, SteadyTime now) {
   // A read that fills the buffer indicates that more input is available.
   was_full_ = bytes == capacity_ - end_;
   end_ += bytes;
+  input_bytes_ += bytes;
 }
 
 void Conversation::end_of_input() {
   is_reading_ = false;
-  is_eof_ = has_ended_ = true;
+  is_eof_ = true;
 }
 
 void Conversation::read_cancelled() {
@@ -275,38 +284,71 @@ void Conversation::read_cancelled() {
   if (held() == 0) resize_input(kIdleInputBytes);
 }
 
-// Makes room for the next read. False: a read is in progress; or there is no memory for it, and
-// the connection ends.
+// Makes room for the next read. False: a read is in progress; or nothing more is read for now.
 bool Conversation::prepare_read() {
   if (is_reading_) return false;
   if (begin_ == end_) begin_ = end_ = 0;
-  size_t capacity = std::max(capacity_, was_full_ ? kBusyInputBytes : kIdleInputBytes);
-  if (held() == 0) capacity = std::min(capacity, kBusyInputBytes);
-  if (held() == capacity) {
-    // The buffer grows with the received bytes, not with an announced length.
-    capacity *= 2;
-    size_t more = large_part(capacity) - large_part(capacity_);
-    if (shared_.large_input_bytes + more > shared_.options.input_bytes_max) {
-      append_own_error(node::ReplyCode::kOverloaded,
-                       "too many large requests in progress on this node; try again");
-      end_requests();
-      return false;
-    }
-  }
+  // A request is complete, as far as is known, and cannot begin: what comes is only kept.
+  const bool keeps = held() > 0 && held() >= wanted_;
+  if (keeps && held() >= shared_.options.kept_bytes_max) return false;
+  const size_t capacity = wanted_capacity(keeps);
+  if (capacity > capacity_ && !may_grow(capacity, keeps)) return false;
   if (capacity != capacity_) {
     resize_input(capacity);
-  } else if (begin_ > 0 && begin_ + std::min(wanted_, capacity_) > capacity_) {
-    std::memmove(input_.get(), input_.get() + begin_, held());
-    end_ -= begin_;
-    begin_ = 0;
+  } else if (keeps ? end_ == capacity_ : begin_ + std::min(wanted_, capacity_) > capacity_) {
+    move_to_front();
   }
   return true;
 }
 
-void Conversation::resize_input(size_t capacity) {
-  shared_.large_input_bytes += large_part(capacity);
-  shared_.large_input_bytes -= large_part(capacity_);
+size_t Conversation::wanted_capacity(bool keeps) const {
+  size_t capacity = std::max(capacity_, was_full_ ? kBusyInputBytes : kIdleInputBytes);
+  if (held() == 0) return std::min(capacity, kBusyInputBytes);
+  const size_t needed = std::max(held(), std::min(wanted_, capacity));
+  while (capacity > kBusyInputBytes && 4 * needed <= capacity) capacity /= 2;
+  // The buffer grows with the received bytes, not with an announced length. To move what is kept
+  // costs little when as much has been taken in front of it.
+  const bool is_full = keeps ? end_ == capacity_ && begin_ < capacity_ / 2 : held() == capacity;
+  return is_full && capacity == capacity_ ? 2 * capacity : capacity;
+}
+
+bool Conversation::may_grow(size_t capacity, bool keeps) {
+  if (large_part(capacity) <= counted_input_) return true;
+  if (keeps) return shared_.may_keep(large_part(capacity) - counted_input_);
+  // For the whole request, so that requests do not wait for each other in the middle. A framing
+  // that does not announce the length may need all that is allowed.
+  const size_t whole = wanted_ > held() + 1 ? wanted_ : shared_.service.max_request();
+  const size_t reserved = large_part(std::bit_ceil(std::max(capacity, whole)));
+  if (shared_.may_receive(reserved - counted_input_, &driver_)) {
+    reserved_ = reserved;
+    count_input();
+    return true;
+  }
+  if (!std::exchange(waits_for_input_, true)) shared_.input_waiting.push_back(&driver_);
+  return false;
+}
+
+void Conversation::release_input() {
+  if (reserved_ == 0) return;
+  reserved_ = 0;
+  if (shared_.over_bound == &driver_) shared_.over_bound = nullptr;
+  count_input();
+}
+
+void Conversation::count_input() {
+  const size_t bytes = std::max(large_part(capacity_), reserved_);
+  shared_.large_input_bytes += bytes - counted_input_;
+  counted_input_ = bytes;
   shared_.note_most();
+}
+
+void Conversation::move_to_front() {
+  std::memmove(input_.get(), input_.get() + begin_, held());
+  end_ -= begin_;
+  begin_ = 0;
+}
+
+void Conversation::resize_input(size_t capacity) {
   size_t bytes = std::min(held(), capacity);
   std::unique_ptr<uint8_t[]> input;
   if (capacity > 0) input = std::make_unique_for_overwrite<uint8_t[]>(capacity);
@@ -315,6 +357,7 @@ void Conversation::resize_input(size_t capacity) {
   capacity_ = capacity;
   begin_ = 0;
   end_ = bytes;
+  count_input();
 }
 
 // ---- the end
@@ -333,33 +376,73 @@ void Conversation::close() {
   std::string().swap(output_);
   sent_ = 0;
   count_output();
-  if (std::exchange(is_waiting_, false)) std::erase(shared_.waiting, &driver_);
+  stop_waiting();
   if (!is_reading_) resize_input(0);
 }
 
+void Conversation::stop_waiting() {
+  stopped_waiting();
+  if (!shared_.waiting.empty()) std::erase(shared_.waiting, &driver_);
+  if (!shared_.input_waiting.empty()) std::erase(shared_.input_waiting, &driver_);
+  if (shared_.over_bound == &driver_) shared_.over_bound = nullptr;
+  reserved_ = 0;
+  count_input();
+}
+
 Conversation::Sweep Conversation::sweep(SteadyTime now) {
-  const ClientPortOptions& options = shared_.options;
   if (is_lingering_) {
     // Even if the client still sends: it has got the error, and its time is over.
-    return now - last_send_ > options.linger_time ? Sweep::kClose : Sweep::kNothing;
+    return now - last_send_ > shared_.options.linger_time ? Sweep::kClose : Sweep::kNothing;
   }
-  if (unsent() > 0 && now - last_send_ > options.stall_timeout) {
-    shared_.counters.stalled++;
-    return Sweep::kClose;
-  }
+  const Sweep result = sweep_output(now);
+  return result == Sweep::kNothing ? sweep_input(now) : result;
+}
+
+Conversation::Sweep Conversation::sweep_output(SteadyTime now) {
+  const ClientPortOptions& options = shared_.options;
   if (unsent() == 0 || progress_bytes_ >= kProgressBytes) {
     progress_since_ = now;
     progress_bytes_ = 0;
   }
-  if (shared_.is_short() && now - progress_since_ > options.short_stall_timeout) {
-    shared_.counters.stalled++;
-    return Sweep::kClose;
+  const bool is_stalled = unsent() > 0 && now - last_send_ > options.stall_timeout;
+  const bool is_slow = shared_.is_short() && now - progress_since_ > options.short_stall_timeout;
+  if (!is_stalled && !is_slow) return Sweep::kNothing;
+  shared_.counters.stalled++;
+  return Sweep::kClose;
+}
+
+Conversation::Sweep Conversation::sweep_input(SteadyTime now) {
+  const ClientPortOptions& options = shared_.options;
+  const bool is_large =
+      held() > 0 && held() < wanted_ && (capacity_ > kBusyInputBytes || waits_for_input_);
+  if (has_ended_ || !is_large || input_bytes_ >= kProgressBytes) {
+    input_since_ = now;
+    input_bytes_ = 0;
   }
+  const auto time = now - input_since_;
+  if (waits_for_input_) {
+    // Not the client's fault, but it cannot wait for ever.
+    if (time <= options.half_sent_timeout) return Sweep::kNothing;
+    return give_up_request(node::ReplyCode::kOverloaded,
+                           "too many large requests in progress on this node; try again");
+  }
+  if (time >
+      (shared_.input_waiting.empty() ? options.half_sent_timeout : options.short_stall_timeout)) {
+    shared_.counters.half_sent++;
+    return give_up_request(node::ReplyCode::kBadFrame,
+                           "the rest of the request did not arrive in time");
+  }
+  const auto idle_time = capacity_ > kBusyInputBytes ? SteadyTime::duration() : options.idle_time;
   const bool is_idle = is_reading_ && unsent() == 0 && held() == 0;
-  if (is_idle && capacity_ > kIdleInputBytes && now - last_read_ > options.idle_time) {
-    return Sweep::kShrink;
-  }
+  if (is_idle && capacity_ > kIdleInputBytes && now - last_read_ > idle_time) return Sweep::kShrink;
   return Sweep::kNothing;
+}
+
+Conversation::Sweep Conversation::give_up_request(node::ReplyCode code, std::string_view text) {
+  append_own_error(code, text);
+  end_requests();
+  stop_waiting();
+  return is_reading_ ? Sweep::kShrink : Sweep::kTurn;
 }
 
 }  // namespace connectd::client

@@ -7,10 +7,11 @@
 // parses what it may and returns what the socket must do now. All replies that are ready are one
 // piece of output, so they leave with one system call.
 //
-// Bounds: reading stops while too many requests are unanswered, or too many replies unread by the
-// client, or by all clients together (client/shared.h). So clients cost bounded memory whatever
-// they do. Replies that the framing makes itself (QUIT, a request over the limit) wait for their
-// place among the node's replies.
+// Bounds: no request begins while too many are unanswered, or too many replies unread by the
+// client, or by all clients together. Requests that cannot begin are received and kept up to a
+// bound; then nothing more is read (client/shared.h). So clients cost bounded memory whatever they
+// do. Replies that the framing makes itself (QUIT, a request over the limit) wait for their place
+// among the node's replies.
 //
 // The end: after QUIT, a broken frame or the client's half-close, the replies that are owed are
 // sent. Then the driver shuts down the sending side and reads on for a moment, so that the kernel
@@ -112,13 +113,18 @@ class Conversation final : public node::ReplyHandler {
   enum class Sweep : uint8_t {
     kNothing,
     kClose,
-    kShrink,  // the buffer is larger than an idle client needs: cancel the read
+    kShrink,  // the buffer is larger than it needs to be: cancel the read
+    kTurn,    // call next()
   };
-  // Looks at the times: stall_timeout, idle_time, linger_time.
+  // Checks the times: stall_timeout, half_sent_timeout, idle_time, linger_time.
   Sweep sweep(SteadyTime now);
 
-  // It was removed from shared_.waiting.
-  void stopped_waiting() { is_waiting_ = false; }
+  // It was removed from one of the queues of shared_.
+  void stopped_waiting() {
+    // The client has its whole time again.
+    if (waits_for_input_) input_bytes_ = kProgressBytes;
+    is_waiting_ = waits_for_input_ = false;
+  }
 
   // node::ReplyHandler
   void on_reply(const node::Reply& reply) override;
@@ -148,7 +154,16 @@ class Conversation final : public node::ReplyHandler {
   bool may_parse() const { return held() >= wanted_ && !has_ended_ && !is_blocked(); }
   bool owes_nothing() const;
   bool prepare_read();
+  size_t wanted_capacity(bool keeps) const;
+  bool may_grow(size_t capacity, bool keeps);
   void resize_input(size_t capacity);
+  void move_to_front();
+  void release_input();
+  void count_input();
+  Sweep sweep_output(SteadyTime now);
+  Sweep sweep_input(SteadyTime now);
+  Sweep give_up_request(node::ReplyCode code, std::string_view text);
+  void stop_waiting();
   size_t held() const { return end_ - begin_; }
   size_t unsent() const { return output_.size() - sent_; }
 
@@ -161,7 +176,9 @@ class Conversation final : public node::ReplyHandler {
   size_t capacity_ = 0;
   size_t begin_ = 0;
   size_t end_ = 0;
-  size_t wanted_ = 1;  // bytes the parser needs before it can go on
+  size_t wanted_ = 1;         // bytes the parser needs before it can go on
+  size_t reserved_ = 0;       // large part of the buffer that the incomplete request may need
+  size_t counted_input_ = 0;  // of the buffer, in shared_.large_input_bytes
 
   std::string output_;
   size_t sent_ = 0;
@@ -175,12 +192,15 @@ class Conversation final : public node::ReplyHandler {
   SteadyTime last_send_;       // when the socket last filled up; while lingering: since when
   SteadyTime progress_since_;  // since then it has taken ...
   size_t progress_bytes_ = 0;  // ... these bytes of replies
+  SteadyTime input_since_;     // since then, while a large request is incomplete ...
+  size_t input_bytes_ = 0;     // ... it has sent these bytes
   bool may_be_native_ = true;  // the magic of the native protocol can still come
   bool is_reading_ = false;
   bool was_full_ = false;  // the last read filled the buffer
   // is_congested() was true; the stream waits for resume().
   mutable bool owes_resume_ = false;
-  bool is_waiting_ = false;  // in shared_.waiting
+  bool is_waiting_ = false;       // in shared_.waiting
+  bool waits_for_input_ = false;  // in shared_.input_waiting
   bool is_draining_ = false;
   bool has_ended_ = false;  // no more requests are taken
   bool is_eof_ = false;     // the client has closed its side

@@ -7,6 +7,12 @@
 // second half is for connections that hold no replies: these may begin requests until the bound is
 // reached. Then they wait, and connections that make no progress are closed (Conversation::sweep).
 //
+// Received requests that are not begun are kept while half of input_bytes_max has room for them,
+// and a connection gets at most half of what is free there: then it is not read from. An incomplete
+// request may use all of input_bytes_max, and reserves what it will need. At that bound its
+// connection waits, except for one at a time, which completes its request beyond the bound:
+// otherwise requests of unknown length could wait for each other for ever.
+//
 // Loop thread.
 #pragma once
 
@@ -28,7 +34,7 @@ struct Shared {
   const ClientPortOptions options;
   node::Service& service;
   ClientPortCounters counters{};
-  size_t large_input_bytes = 0;  // in buffers over kBusyInputBytes
+  size_t large_input_bytes = 0;  // used or reserved in buffers over kBusyInputBytes
   size_t unsent_bytes = 0;       // replies that are not sent
   size_t most_bytes = 0;         // the most of both together since memory was given back
   // Connections without replies that wait until the sum is below the bound, in order of arrival.
@@ -38,6 +44,17 @@ struct Shared {
   bool has_room(size_t unsent) const;
   // Connections wait for room, and most of the bound is in use.
   bool is_short() const;
+
+  // Connections with an incomplete request that wait for room for its rest, in order of arrival.
+  std::deque<ConversationDriver*> input_waiting{};
+  ConversationDriver* over_bound = nullptr;  // the one that completes its request beyond the bound
+  // May so many more bytes be received for requests that cannot begin?
+  bool may_keep(size_t more) const;
+  // For a request that is incomplete? The driver may become `over_bound`.
+  bool may_receive(size_t more, ConversationDriver* driver);
+  bool has_input_room() const {
+    return large_input_bytes < options.input_bytes_max || over_bound == nullptr;
+  }
   size_t held_bytes() const { return large_input_bytes + unsent_bytes; }
   void note_most() { most_bytes = std::max(most_bytes, held_bytes()); }
 };

@@ -405,7 +405,7 @@ std::vector<Option> make_options() {
        .min = "1MiB",
        .max = "1TiB",
        .help = "Maximum size of all requests in progress; further requests get `OVERLOADED`. The "
-               "same bound, at least 64MiB, applies to the replies that clients have not read."});
+               "same bound, at least 64MiB, applies to unread replies and unstarted requests."});
 
   add({.path = "log.level",
        .type = Type::kChoice,

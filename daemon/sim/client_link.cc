@@ -258,6 +258,9 @@ void ClientLink::sweep() {
       space_ = {};
       conversation_->read_cancelled();
       turn();
+      return;
+    case client::Conversation::Sweep::kTurn:
+      turn();
   }
 }
 

@@ -138,6 +138,41 @@ def test_unread_replies_cost_bounded_memory(context):
                    lambda: f"memory is given back; it is {memory_bytes(pid) / MIB:.0f} MiB, {before / MIB:.0f} before", 15)
 
 
+def test_long_pipeline_is_answered_whole(context):
+    """A client writes all its requests before it reads the first reply."""
+    cluster, leader = running(context, "kv")
+    count = 300_000
+    with raw(cluster, leader) as client:
+        client.sendall(harness.resp_command(("SET", "a", "x" * 100)))
+        with client.makefile("rb") as replies:
+            check(replies.readline() == b"+OK\r\n", "SET failed")
+            client.sendall(harness.resp_command(("GET", "a")) * count)
+            for number in range(count):
+                reply = replies.readline() + replies.readline()
+                check(reply == b"$100\r\n" + b"x" * 100 + b"\r\n", f"reply {number} is {reply[:80]!r}")
+
+
+def test_half_sent_requests_leave_room(context):
+    """Clients that send most of a large request, and then nothing, do not keep others out."""
+    cluster, leader = running(context, "kv", max_inflight_bytes="16MiB")  # 64 MiB of requests that are not begun
+    value = "x" * 900_000
+    half = harness.resp_command(("SET", "k", value))[:530_000]
+    pid = cluster.nodes[leader].process.pid
+    before = memory_bytes(pid)
+    senders = [raw(cluster, leader) for _ in range(150)]
+    for sender in senders:
+        offer(sender, half)
+    grown = peak_memory(pid, 2) - before
+    print(f"150 half-sent requests cost {grown / MIB:.0f} MiB")
+    check(grown < 160 * MIB, f"150 half-sent requests cost {grown / MIB:.0f} MiB")
+    with cluster.resp_client(leader) as client:
+        started = time.monotonic()
+        check(client.call("SET", "k", value) == b"OK", "a large SET beside half-sent ones failed")
+        print(f"a large SET beside them took {time.monotonic() - started:.1f} s")
+    for sender in senders:
+        sender.close()
+
+
 def test_slow_senders_do_not_block_others(context):
     cluster, leader = running(context, "counter")
     tricklers = [raw(cluster, leader) for _ in range(200)]

@@ -56,6 +56,9 @@ class Driver final : public ConversationDriver {
         is_reading = false;
         conversation->read_cancelled();
         turn();
+        return;
+      case Conversation::Sweep::kTurn:
+        turn();
     }
   }
   void turn() {
@@ -175,6 +178,14 @@ std::string lines(int count, size_t bytes = 1) {
   return text;
 }
 
+// A client that sends this and reads `room` bytes.
+std::unique_ptr<Driver> reader(Shared& shared, std::string_view requests, size_t room = 0) {
+  auto driver = std::make_unique<Driver>(shared);
+  driver->room = room;
+  driver->give(requests);
+  return driver;
+}
+
 // ---- the hot path
 
 TEST_F(ConversationTest, OneReadAndOneSendServeManyRequests) {
@@ -292,6 +303,7 @@ TEST_F(ConversationTest, PartOfTheNativeMagicIsARequest) {
 
 TEST_F(ConversationTest, PipeliningStopsAtItsLimit) {
   service_.is_immediate = false;
+  options_.kept_bytes_max = 0;
   options_.pipelined_max = 3;
   open();
   driver_->give(lines(10));
@@ -364,6 +376,7 @@ TEST_F(ConversationTest, PendingBytesStopAtTheirLimit) {
 // ---- limits on replies
 
 TEST_F(ConversationTest, FullOutputPausesAndRoomResumes) {
+  options_.kept_bytes_max = 0;
   options_.output_pause_bytes = 100;
   open();
   driver_->room = 0;
@@ -428,14 +441,6 @@ TEST_F(ConversationTest, RoomMadeWhileSubmittingGoesOn) {
 
 // ---- the replies of all clients together
 
-// Each has taken `bytes` of its reply and holds the rest.
-std::unique_ptr<Driver> reader(Shared& shared, std::string_view requests, size_t room = 0) {
-  auto driver = std::make_unique<Driver>(shared);
-  driver->room = room;
-  driver->give(requests);
-  return driver;
-}
-
 TEST_F(ConversationTest, UnsentBytesAreCountedUntilTheyAreGone) {
   open();
   auto second = reader(*shared_, lines(3, 49));
@@ -481,7 +486,6 @@ TEST_F(ConversationTest, AtTheCommonBoundOthersWaitInLine) {
   driver_->give("get\n");
   EXPECT_EQ(driver_->got, "");
   EXPECT_EQ(shared_->waiting.size(), 1u);
-  EXPECT_FALSE(driver_->is_reading);
   {
     auto gone = reader(*shared_, "get\n");
     EXPECT_EQ(shared_->waiting.size(), 2u);
@@ -623,24 +627,190 @@ TEST_F(ConversationTest, UnfinishedRequestKeepsItsBuffer) {
   EXPECT_EQ(driver_->got.size(), 50001u);
 }
 
-TEST_F(ConversationTest, LargeInputOverTheBudgetIsOverloaded) {
+// ---- requests that cannot begin
+
+// As a client does that writes all its requests before it reads the first reply.
+TEST_F(ConversationTest, LongPipelineIsKeptAndAnsweredWhole) {
+  options_.output_pause_bytes = 1000;
+  open();
+  driver_->room = 0;
+  const std::string requests = lines(100000, 26);
+  driver_->give(requests);
+  EXPECT_TRUE(driver_->input.empty()) << "received while its replies are not read";
+  EXPECT_LT(service_.submitted, 50u);
+  driver_->half_close();
+  EXPECT_FALSE(driver_->is_closed);
+  while (driver_->got.size() < requests.size()) {
+    const size_t before = driver_->got.size();
+    driver_->take(10000);
+    ASSERT_GT(driver_->got.size(), before);
+  }
+  driver_->take(1);
+  EXPECT_TRUE(driver_->got == requests);
+  EXPECT_TRUE(driver_->is_closed) << "all is answered that came before its end";
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+TEST_F(ConversationTest, KeptRequestsHaveABound) {
+  service_.is_immediate = false;
+  options_.pipelined_max = 1;
+  options_.kept_bytes_max = 1000;
+  open();
+  driver_->give(lines(100000));
+  EXPECT_GT(driver_->input.size(), 100000u);
+  EXPECT_FALSE(driver_->is_reading);
+  while (driver_->got.size() < 200000) service_.deliver_all();
+  EXPECT_EQ(driver_->got, lines(100000));
+}
+
+// Half of the bound is for incomplete requests only.
+TEST_F(ConversationTest, KeptRequestsLeaveRoomForOthers) {
+  service_.is_immediate = false;
+  options_.pipelined_max = 1;
+  options_.input_bytes_max = size_t{4} << 20;
+  open();
+  std::vector<std::unique_ptr<Driver>> keepers;
+  for (int i = 0; i < 8; ++i) keepers.push_back(reader(*shared_, lines(1000000)));
+  EXPECT_GT(shared_->large_input_bytes, size_t{1} << 20);
+  EXPECT_LE(shared_->large_input_bytes, size_t{2} << 20);
+  EXPECT_GT(keepers[0]->input.size(), 0u);
+  EXPECT_TRUE(shared_->input_waiting.empty());
+  driver_->give(std::string(900000, 'x') + "\n");
+  EXPECT_EQ(service_.submitted, 9u);
+}
+
+TEST_F(ConversationTest, KeptBytesAreGivenBackAsTheyAreUsed) {
+  service_.is_immediate = false;
+  options_.pipelined_max = 100;
+  open();
+  driver_->give(lines(500000));
+  EXPECT_GT(shared_->large_input_bytes, size_t{500000});
+  while (driver_->got.size() < 1000000) service_.deliver_all();
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_EQ(driver_->shrunk, 1) << "at once, when it is this large";
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+// ---- incomplete requests
+
+const std::string kPart(600000, 'x');
+const std::string kNotInTime = "ERR BADFRAME the rest of the request did not arrive in time\n";
+
+TEST_F(ConversationTest, HalfSentRequestHasATimeLimit) {
+  open();
+  driver_->give("a\n" + kPart);
+  driver_->sweep();  // what has come counts as progress
+  driver_->now += options_.half_sent_timeout;
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_shut_down);
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_EQ(driver_->got, "a\n" + kNotInTime);
+  EXPECT_TRUE(driver_->is_shut_down);
+  EXPECT_EQ(shared_->counters.half_sent, 1u);
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+TEST_F(ConversationTest, SteadySenderOfALargeRequestIsServed) {
+  open();
+  driver_->give(kPart);
+  for (int i = 0; i < 6; ++i) {
+    driver_->sweep();
+    driver_->now += options_.half_sent_timeout;
+    driver_->give(std::string(kProgressBytes, 'x'));
+  }
+  driver_->sweep();
+  driver_->give("\n");
+  EXPECT_EQ(driver_->got.size(), 600000 + 6 * kProgressBytes + 1);
+}
+
+TEST_F(ConversationTest, SmallHalfSentRequestMayWait) {
+  open();
+  driver_->give("ge");
+  for (int i = 0; i < 100; ++i) {
+    driver_->now += options_.half_sent_timeout;
+    driver_->sweep();
+  }
+  driver_->give("t\n");
+  EXPECT_EQ(driver_->got, "get\n");
+}
+
+// At the bound one may complete its request beyond it; others wait, and those that stand still end.
+TEST_F(ConversationTest, HalfSentRequestsMakeRoomForOthers) {
+  options_.input_bytes_max = size_t{2} << 20;
+  open();
+  std::vector<std::unique_ptr<Driver>> halves;
+  for (int i = 0; i < 3; ++i) halves.push_back(reader(*shared_, kPart, 1000));
+  EXPECT_EQ(shared_->over_bound, halves[2].get());
+  driver_->give(kPart);
+  EXPECT_EQ(shared_->input_waiting.size(), 1u);
+  EXPECT_FALSE(driver_->is_reading);
+  for (auto& half : halves) {
+    half->sweep();
+    half->now += options_.short_stall_timeout + milliseconds(1);
+    half->sweep();
+  }
+  EXPECT_TRUE(halves[0]->is_shut_down);
+  EXPECT_EQ(shared_->counters.half_sent, 3u);
+  ASSERT_TRUE(shared_->has_input_room());
+  shared_->input_waiting.pop_front();
+  driver_->on_room();
+  driver_->give("\n");
+  EXPECT_EQ(driver_->got.size(), kPart.size() + 1);
+  EXPECT_TRUE(shared_->input_waiting.empty());
+}
+
+TEST_F(ConversationTest, RequestsBeyondTheBoundComeOneByOne) {
   options_.input_bytes_max = size_t{1} << 20;
   open();
-  const std::string part(600000, 'x');
-  driver_->give(part);
-  auto second = std::make_unique<Driver>(*shared_);
-  second->give("a\n" + part);
-  EXPECT_EQ(second->got,
-            "a\nERR OVERLOADED too many large requests in progress on this node; try again\n");
-  EXPECT_TRUE(second->is_shut_down);
-  EXPECT_FALSE(driver_->is_shut_down);
-  second.reset();
-  driver_->half_close();
-  EXPECT_TRUE(driver_->is_closed);
-  EXPECT_EQ(shared_->large_input_bytes, 0u);
+  driver_->give(kPart);
+  Driver second(*shared_);
+  second.give(kPart);
+  EXPECT_EQ(shared_->over_bound, &second);
   Driver third(*shared_);
-  third.give(part + "\n");
-  EXPECT_TRUE(third.got == part + "\n");
+  third.give(kPart);
+  ASSERT_EQ(shared_->input_waiting.size(), 1u);
+  second.give("\n");
+  EXPECT_EQ(second.got.size(), kPart.size() + 1);
+  EXPECT_EQ(shared_->over_bound, nullptr);
+  shared_->input_waiting.pop_front();
+  third.on_room();
+  third.give("\n");
+  EXPECT_EQ(third.got.size(), kPart.size() + 1);
+}
+
+// Otherwise several could each have half of their room, and none could continue.
+TEST_F(ConversationTest, LargeRequestReservesAllItsRoom) {
+  service_.declared = node::Framing::kResp;
+  open();
+  const std::string request = "*1\r\n$500000\r\n" + std::string(500000, 'x') + "\r\n";
+  driver_->piece_bytes = 10000;
+  driver_->give(request.substr(0, 60000));
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+  driver_->give(request.substr(60000, 10000));
+  EXPECT_EQ(shared_->large_input_bytes, (512u << 10) - kBusyInputBytes);
+  EXPECT_EQ(driver_->space_bytes + 70000, 128u << 10) << "the buffer grows with what arrives";
+  driver_->give(request.substr(70000));
+  EXPECT_EQ(service_.submitted, 1u);
+  EXPECT_EQ(shared_->large_input_bytes, 0u);
+}
+
+TEST_F(ConversationTest, WaitForInputRoomEndsWithOverloaded) {
+  options_.input_bytes_max = size_t{1} << 20;
+  open();
+  driver_->give(kPart);
+  Driver second(*shared_);
+  second.give(kPart);
+  Driver third(*shared_);
+  third.give("a\n" + kPart);
+  third.sweep();
+  third.now += options_.half_sent_timeout + milliseconds(1);
+  third.sweep();
+  EXPECT_EQ(third.got,
+            "a\nERR OVERLOADED too many large requests in progress on this node; try again\n");
+  EXPECT_TRUE(third.is_shut_down);
+  EXPECT_TRUE(shared_->input_waiting.empty());
 }
 
 TEST_F(ConversationTest, DestructionReturnsLargeInput) {
