@@ -11,6 +11,7 @@ the block prints on standard output. A comment in front of a block changes that:
     <!-- test: not run (REASON) -->   the sh block is left out
     <!-- test: values differ -->      in the text block, words that hold a digit, single dashes, and
                                       the words leader and follower stand for each other
+    <!-- test: on MACHINE... -->      not in README.md: tests/cluster/three_machines.py
 
 The commands use fixed ports. Where the kernel allows it they run in network and process namespaces
 of their own; else the ports have to be free.
@@ -33,7 +34,7 @@ PORTS = [base + node for base in (7100, 7200, 7300) for node in (1, 2, 3)]
 TIMEOUT_S = 400
 MARK = "--- block"
 
-COMMENT = re.compile(r"^<!-- test: (not run \(.+\)|values differ) -->$")
+COMMENT = re.compile(r"^<!-- test: (not run \(.+\)|values differ|on .+) -->$")
 FENCE = re.compile(r"^```(\w*)$")
 
 
@@ -43,6 +44,7 @@ class Block:
         self.text = text
         self.expected = None      # lines
         self.values_differ = False
+        self.where = []           # names of machines
 
 
 def parse(readme):
@@ -60,6 +62,7 @@ def parse(readme):
                 last = None
                 if not (comment and comment.startswith("not run")):
                     last = Block(start, text)
+                    last.where = comment.split()[1:] if comment else []
                     blocks.append(last)
             elif language == "text":
                 if last is None or last.expected is not None:
