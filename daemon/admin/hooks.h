@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "admin/answers.h"
+#include "admin/limits.h"
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
@@ -30,6 +31,7 @@ struct ServerOptions {
   AdminFrom admin = AdminFrom::kThisMachine;
   std::vector<std::string> hosts;  // http.hosts: further names for /v1/call
   NodeId id;
+  size_t max_connections = kMaxConnections;
   size_t max_request = 1 << 20;                     // bytes of one call
   Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout
 };

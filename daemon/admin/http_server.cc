@@ -64,9 +64,15 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
 
   // Makes room for one more connection. False: all are in use, which the shares rule out.
   bool make_room() {
-    if (connections_.size() < kMaxConnections) return true;
-    warn_of_full();
+    if (connections_.size() < options_.max_connections) return true;
+    warn("{} HTTP connections are open: a new one closes the one that has been idle longest",
+         options_.max_connections);
     return close_longest_waiting([](const OpenConnection&) { return true; });
+  }
+  // Its descriptor may be the one that the next connection needs.
+  void accept_failed(const std::string& why) {
+    warn("cannot accept an HTTP connection: {}; the one that has been idle longest is closed", why);
+    (void)close_longest_waiting([](const OpenConnection&) { return true; });
   }
   const ServerOptions& options() const { return options_; }
   Context& context() { return context_; }
@@ -89,13 +95,12 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
     idlest->close_for_another();
     return true;
   }
-  void warn_of_full() {
+  template <class Value>
+  void warn(fmt::format_string<const Value&> text, const Value& value) {
     const Time now = read_clocks().time;
     if (now < next_warning_) return;
     next_warning_ = now + kWarningInterval;
-    LOG_WARNING("admin",
-                "{} HTTP connections are open: a new one closes the one that has been idle longest",
-                kMaxConnections);
+    LOG_WARNING("admin", "{}", fmt::format(text, value));
   }
 
   ServerOptions options_;
@@ -155,7 +160,7 @@ class Server final : public HttpServer {
     acceptor_.async_accept([this](error_code ec, tcp::socket socket) {
       if (ec == asio::error::operation_aborted) return;
       if (ec) {  // out of descriptors, mostly: give others time to close some
-        LOG_WARNING("admin", "cannot accept an HTTP connection: {}", ec.message());
+        shared_->accept_failed(ec.message());
         pause_.expires_after(kAcceptPause);
         pause_.async_wait([this](error_code stopped) {
           if (!stopped) accept();

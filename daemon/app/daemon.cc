@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/descriptors.h"
 #include "app/loading.h"
 #include "app/node_setup.h"
 #include "app/option_bindings.h"
@@ -219,6 +220,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::optional<Error> removed_;
   node::Refusals refusals_{listed_members(config_)};
   const uint64_t incarnation_ = random_seed();
+  DescriptorShares descriptors_;
   bool peers_tried_ = false;
   bool arrived_ = false;
   bool done_ = false;
@@ -300,7 +302,10 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
            plugin_->name(), plugin_->version());
   network_->set_peers(peer_addresses(config_, node_.get()));
 
-  clients_ = std::make_unique<client::ClientPort>(io_, client_options(config_), *node_);
+  client::ClientPortOptions clients = client_options(config_);
+  clients.max_connections = descriptors_.clients;
+  clients.lacks_descriptors = descriptors_.capped;
+  clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
   LOG_INFO("connectd", "listening for clients address={}", client_port_->text());
   if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
   return start_threads();
@@ -429,8 +434,9 @@ Result<void> Daemon::Impl::open_ports() {
   auto http = bind_port(names, config_.listen.http, net::kHttpPort);
   if (!http) return failure(http.error());
   const std::string http_text = http->text();
-  auto server =
-      admin::HttpServer::open(http_options(config_), board_, http_hooks(), std::move(*http));
+  admin::ServerOptions options = http_options(config_);
+  options.max_connections = descriptors_.http;
+  auto server = admin::HttpServer::open(std::move(options), board_, http_hooks(), std::move(*http));
   if (!server) return failure(server.error());
   http_ = std::move(*server);
   snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
@@ -463,6 +469,11 @@ void Daemon::Impl::make_network() {
 
 // Everything until the loop can begin, or until a signal ends it.
 Result<void> Daemon::Impl::start() {
+  auto shares = share_descriptors(raise_descriptor_limit(), open_descriptors(),
+                                  config_.client.max_connections);
+  if (!shares) return failure(shares.error());
+  descriptors_ = *shares;
+  log_descriptors(descriptors_, config_.client.max_connections);
   auto directory = open_data_directory(*files_, config_);
   if (!directory) return failure(directory.error());
   lock_ = std::move(directory->lock);

@@ -9,6 +9,7 @@
 
 #include "app/command_line.h"
 #include "app/daemon.h"
+#include "app/descriptors.h"
 #include "app/node_setup.h"
 #include "app/process.h"
 #include "app/watchdog.h"
@@ -80,6 +81,9 @@ int run(int argc, char** argv, Process& process) {
   // system call each.
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   mallopt(M_TOP_PAD, 1 << 20);
+
+  // Before the plugin is loaded: its libraries may look at the limit.
+  raise_descriptor_limit();
 
   // Threads that a plugin starts, as it is loaded or later, take no signal of the process.
   auto watchdog = Watchdog::start();

@@ -38,6 +38,7 @@ enum class ErrorKind : uint8_t {
   kSyncFailed,      // what was written may or may not be durable
   kNoSpace,         // full, or the quota is: the same may succeed when there is space
   kNoSpaceToBegin,  // full, and the log cannot begin behind its snapshot
+  kNoDescriptors,   // the process or the machine has no file descriptor left: as kNoSpace
   // This node in its cluster.
   kBadConfig,
   kMismatch,     // with the plugin's ABI, the other nodes' plugins, or what the directory holds
@@ -54,6 +55,11 @@ inline constexpr ErrorKind kLastErrorKind = ErrorKind::kInternal;
 constexpr bool is_of_disk(ErrorKind kind) {
   return kind == ErrorKind::kDisk || kind == ErrorKind::kSyncFailed ||
          kind == ErrorKind::kNoSpace || kind == ErrorKind::kNoSpaceToBegin;
+}
+
+// Nothing was changed for lack of a resource, and the same may succeed later. The disk is well.
+constexpr bool is_out_of_resources(ErrorKind kind) {
+  return kind == ErrorKind::kNoSpace || kind == ErrorKind::kNoDescriptors;
 }
 
 // What went wrong; and what happened, why, and what to do next, in one text for people.

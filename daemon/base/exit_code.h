@@ -47,6 +47,7 @@ constexpr ExitCode exit_code(ErrorKind kind) {
     case ErrorKind::kAddressInUse:
     case ErrorKind::kNoSuchAddress:
     case ErrorKind::kCannotListen:
+    case ErrorKind::kNoDescriptors:
       return ExitCode::kCannotCreate;
     case ErrorKind::kDisk:
     case ErrorKind::kSyncFailed:

@@ -174,8 +174,10 @@ void ClientPort::Impl::turn_away_one() {
 // With an error text, if the socket accepts it at once.
 void ClientPort::Impl::turn_away(tcp::socket socket) {
   shared_->counters.rejected++;
-  warn(fmt::format("client rejected: too many connections open={} client.max_connections={}",
-                   connections_.size(), shared_->options.max_connections));
+  warn(fmt::format("client rejected: too many connections open={} {}={}", connections_.size(),
+                   shared_->options.lacks_descriptors ? "limit_of_open_files (LimitNOFILE) permits"
+                                                      : "client.max_connections",
+                   shared_->options.max_connections));
   std::string text;
   make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
                                       "this node has too many connections");

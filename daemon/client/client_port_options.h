@@ -13,6 +13,7 @@ namespace connectd::client {
 struct ClientPortOptions {
   std::optional<node::Framing> framing;  // none: what the plugin declares
   size_t max_connections = 10000;
+  bool lacks_descriptors = false;  // max_connections is what the limit of open files permits
   // Of one connection in one turn: then others come first.
   size_t requests_per_turn = 128;
   // Of one connection: while one of these is reached, it begins no request.

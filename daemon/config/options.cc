@@ -397,7 +397,7 @@ std::vector<Option> make_options() {
        .min = "1",
        .max = "1000000",
        .help = "Maximum number of client connections. Further clients get `OVERLOADED` and are "
-               "closed. The limit of open files (`LimitNOFILE`) must be larger."});
+               "closed. A limit of open files (`LimitNOFILE`) that permits fewer counts instead."});
   add({.path = "client.max_inflight_bytes",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, client.max_inflight_bytes),

@@ -12,7 +12,7 @@ SnapshotFailed failed_snapshot(raft::SnapshotMark mark, const plugin::CaptureFai
     case Cause::kMeans:
       return {mark, SnapshotFailed::Why::kMeans, failure.error.text};
     case Cause::kOutput:
-      CHECK(failure.error.kind == ErrorKind::kNoSpace) << "a failing disk is no failed snapshot";
+      CHECK(is_out_of_resources(failure.error.kind)) << "a failing disk is no failed snapshot";
       return {mark, SnapshotFailed::Why::kNoSpace, failure.error.text};
     case Cause::kPlugin:
       break;

@@ -79,6 +79,7 @@ struct Compacted {
 };
 struct SegmentPrepared {
   bool ok = true;
+  bool no_descriptors = false;  // that is why not
 };
 struct SpaceChecked {
   uint64_t free_bytes = 0;

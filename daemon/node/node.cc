@@ -392,9 +392,7 @@ void Node::take_worker_results() {
         Overloaded{
             [&](raft::Loaded& loaded) { step(std::move(loaded)); },
             [&](jobs::Compacted& compacted) { step(raft::Compacted{compacted.first_index}); },
-            [&](jobs::SegmentPrepared& prepared) {
-              disks_->segment_prepared(prepared.ok, now_.time);
-            },
+            [&](jobs::SegmentPrepared& prepared) { disks_->segment_prepared(prepared, now_.time); },
             [&](jobs::SpaceChecked& space) { disks_->measured(space.free_bytes); },
             [&](auto& of_a_snapshot) { snapshots_->on(of_a_snapshot, snapshot_view(), out); },
             [&](Worker::Restored& restored) { on_restored(restored); },

@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "disk_full",          "bit_flip",
     "misdirected_write",  "disk_wiped",
     "tiny_limits",        "membership",
-    "slow_reader",
+    "slow_reader",        "no_descriptors",
 };
 }  // namespace
 

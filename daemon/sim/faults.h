@@ -42,8 +42,9 @@ enum class Fault : uint8_t {
   kTinyLimits,        // batches of one entry, segments of a few, a snapshot every few entries
   kMembership,        // members come, go and are exchanged, and leadership is handed over
   kSlowReader,        // a client takes no bytes for a while
+  kNoDescriptors,     // EMFILE for a while: no file can be opened
 };
-inline constexpr size_t kFaults = 29;
+inline constexpr size_t kFaults = 30;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -117,6 +117,8 @@ struct FaultyFileSystem::State {
   Failure change_failure;
   bool failure_hit = false;
   uint64_t power_off_at = 0;  // count of changes; 0: never
+  bool out_of_descriptors = false;
+  size_t open_files = 0;  // of this epoch
 
   bool is_off() const { return power_off_at != 0 && change_calls >= power_off_at; }
   static bool hits(Failure& failure, uint64_t count) {
@@ -133,6 +135,8 @@ struct FaultyFileSystem::State {
     int error_number = 0;
     if (hits(failures[i], calls[i])) error_number = failures[i].error_number;
     if (is_change && hits(change_failure, change_calls)) error_number = change_failure.error_number;
+    const bool needs_one = call == FileCall::kOpen || call == FileCall::kList;
+    if (error_number == 0 && needs_one && out_of_descriptors) error_number = EMFILE;
     if (is_off()) error_number = EIO;
     if (error_number != 0) failure_hit = true;
     return error_number;
@@ -159,7 +163,13 @@ class FaultyFileSystem::OpenFile final : public storage::File {
         inode_(std::move(inode)),
         path_(std::move(path)),
         epoch_(state_->epoch),
-        writable_(writable) {}
+        writable_(writable) {
+    ++state_->open_files;
+  }
+  ~OpenFile() override {
+    MutexLock lock(state_->mutex);
+    if (epoch_ == state_->epoch) --state_->open_files;
+  }
 
   Result<size_t> read_at(uint64_t offset, std::span<uint8_t> to) const override {
     MutexLock lock(state_->mutex);
@@ -284,6 +294,8 @@ FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& option
   }
   ++s.epoch;
   s.power_off_at = 0;
+  s.out_of_descriptors = false;
+  s.open_files = 0;
   s.locks.clear();
   return damage;
 }
@@ -292,6 +304,8 @@ void FaultyFileSystem::restart_process() {
   MutexLock lock(state_->mutex);
   ++state_->epoch;
   state_->power_off_at = 0;
+  state_->out_of_descriptors = false;
+  state_->open_files = 0;
   state_->locks.clear();
 }
 
@@ -344,6 +358,16 @@ void FaultyFileSystem::set_capacity(uint64_t bytes) {
 void FaultyFileSystem::set_free(uint64_t bytes) {
   MutexLock lock(state_->mutex);
   state_->capacity = state_->used + bytes;
+}
+
+size_t FaultyFileSystem::open_files() const {
+  MutexLock lock(state_->mutex);
+  return state_->open_files;
+}
+
+void FaultyFileSystem::set_out_of_descriptors(bool out) {
+  MutexLock lock(state_->mutex);
+  state_->out_of_descriptors = out;
 }
 
 bool FaultyFileSystem::is_off() const {

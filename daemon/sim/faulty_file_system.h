@@ -82,7 +82,12 @@ class FaultyFileSystem final : public storage::FileSystem {
   void set_capacity(uint64_t bytes);
   void set_free(uint64_t bytes);  // so much more fits
 
+  // While it is on, what needs a descriptor fails with EMFILE: open() and list(). crash() and
+  // restart_process() end it: another process has its own.
+  void set_out_of_descriptors(bool out);
+
   // ---- inspecting and changing the disk
+  size_t open_files() const;  // by this process
   std::string content(const std::string& path) const;
   bool has(const std::string& path) const;
   std::vector<std::string> names(const std::string& directory) const;

@@ -193,6 +193,22 @@ void Simulation::Impl::change_rate(Process& p, uint64_t permille) {
   if (world_turn != Time::max()) schedule_turn(p, now());
 }
 
+void Simulation::Impl::arm_descriptors() {
+  every(Fault::kNoDescriptors, milliseconds(2000), milliseconds(10000), [this](Random& r) {
+    Process& p = victim(r);
+    if (p.no_descriptors || p.error_planned || p.lost || p.wiped || !p.up()) return;
+    begin(p, Fault::kNoDescriptors);
+    p.no_descriptors = true;
+    p.files->set_out_of_descriptors(true);
+    timeline_.trace("node {} has no descriptors left", p.id);
+    timeline_.after(draw(r, milliseconds(200), milliseconds(r.chance(30) ? 8000 : 3000)),
+                    [at = &p] {
+                      at->files->set_out_of_descriptors(false);
+                      at->no_descriptors = false;
+                    });
+  });
+}
+
 void Simulation::Impl::arm_faults() {
   auto stream = [&](Fault fault) -> Random& { return fault_random_[static_cast<size_t>(fault)]; };
   Network::Knobs knobs;

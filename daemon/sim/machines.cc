@@ -257,7 +257,8 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   } else {
     p.files->restart_process();
   }
-  p.off_planned = false;
+  p.off_planned = p.no_descriptors = false;
+  p.snapshots_failed = 0;
   network_.went_down(p.id);
 }
 
@@ -305,7 +306,8 @@ void Simulation::Impl::repair(Process& p) {
   p.stalled_until = now();
   p.files->clear_failures();
   p.files->set_capacity(UINT64_MAX);
-  p.disk_is_full = p.error_planned = p.off_planned = false;
+  p.files->set_out_of_descriptors(false);
+  p.no_descriptors = p.disk_is_full = p.error_planned = p.off_planned = false;
   if (!p.up()) return;
   // Delayed operations complete now; the event at the end of the stall then finds nothing.
   p.writer_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
@@ -423,6 +425,11 @@ void Simulation::Impl::after_step(Process& p) {
   if (p.disk_is_full && (p.node->log_is_full() || p.node->writer().waits_for_space())) {
     bite(p, Fault::kDiskFull);
   }
+  if (p.no_descriptors && (p.node->log_is_full() || p.node->writer().waits_for_space() ||
+                           p.node->snapshots_failed() > p.snapshots_failed)) {
+    bite(p, Fault::kNoDescriptors);
+  }
+  p.snapshots_failed = p.node->snapshots_failed();
   if (changes_) note_conf(*p.node);
   if (core.role() == raft::Role::kLeader && !clocks_are_wild_) {
     for (const auto& other : processes_) {

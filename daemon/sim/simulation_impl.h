@@ -109,7 +109,9 @@ class Simulation::Impl final : public Endpoints {
     bool restart_pending = false;
     bool error_planned = false;  // a write or sync is to fail, or has
     bool disk_is_full = false;
-    bool off_planned = false;  // the machine dies in the middle of a disk operation
+    bool no_descriptors = false;    // of this process; another one has its own
+    uint64_t snapshots_failed = 0;  // after the last step
+    bool off_planned = false;       // the machine dies in the middle of a disk operation
     bool off_keeps_cache = false;
     bool damaged = false;  // bytes of its disk were changed
     Fault damage = Fault::kBitFlip;
@@ -247,6 +249,7 @@ class Simulation::Impl final : public Endpoints {
   void close(Client& client);  // in one of several ways
   void carry_later(Client& client);
   void carry(Client& client);
+  void arm_descriptors();
   void arm_slow_readers();
   void slow_down(Client& client, Duration length);
   void give_time_again(Client& client);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -20,10 +21,17 @@ namespace {
 
 constexpr size_t kZeroBlockBytes = 256 << 10;
 
+const char* descriptor_hint(int error_number) {
+  if (error_number == EMFILE) return ": raise the limit of open files (LimitNOFILE= of a unit)";
+  if (error_number == ENFILE) return ": the machine has no more open files (fs.file-max)";
+  return "";
+}
+
 tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number,
                                  ErrorKind otherwise = ErrorKind::kDisk) {
   return failure(io_error_kind(error_number, otherwise),
-                 fmt::format("cannot {} {}: {}", what, path, errno_text(error_number)));
+                 fmt::format("cannot {} {}: {}{}", what, path, errno_text(error_number),
+                             descriptor_hint(error_number)));
 }
 
 // In debug builds: the loop must not wait for a disk.
@@ -32,6 +40,24 @@ void disk_call() {
   check_off_loop("a disk call");
 #endif
 }
+
+// A descriptor that is closed with it.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
 
 class RealFile final : public File {
  public:
@@ -129,15 +155,13 @@ class RealFileSystem final : public FileSystem {
 
   Result<void> sync_directory(const std::string& path) override {
     disk_call();
-    int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) return io_failure("open directory", path, errno);
-    int result = 0;
-    while ((result = fsync(descriptor)) != 0 && errno == EINTR) {
+    int kept = kept_directory(path);
+    const Descriptor opened(kept >= 0 ? -1 : open_directory(path));
+    if (kept < 0) kept = opened.number();
+    if (kept < 0) return io_failure("open directory", path, errno);
+    while (fsync(kept) != 0) {
+      if (errno != EINTR) return io_failure("sync directory", path, errno, ErrorKind::kSyncFailed);
     }
-    int error_number = errno;
-    close(descriptor);
-    if (result != 0)
-      return io_failure("sync directory", path, error_number, ErrorKind::kSyncFailed);
     return {};
   }
 
@@ -157,6 +181,11 @@ class RealFileSystem final : public FileSystem {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) return io_failure("read the status of", path, errno);
     if (!S_ISDIR(status.st_mode)) return io_failure("use as a directory", path, ENOTDIR);
+    if (kept_directory(path) >= 0) return {};
+    Descriptor opened(open_directory(path));
+    if (opened.number() < 0) return io_failure("open directory", path, errno);
+    MutexLock guard(mutex_);
+    directories_.insert_or_assign(path, std::move(opened));
     return {};
   }
 
@@ -199,7 +228,26 @@ class RealFileSystem final : public FileSystem {
   class Lock;
   using FileKey = std::pair<dev_t, ino_t>;
 
+  static int open_directory(const std::string& path) {
+    return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  }
+  // -1: it is not open, or another directory has its name now.
+  int kept_directory(const std::string& path) {
+    MutexLock guard(mutex_);
+    auto found = directories_.find(path);
+    if (found == directories_.end()) return -1;
+    struct stat named {};
+    struct stat kept {};
+    if (stat(path.c_str(), &named) != 0 || fstat(found->second.number(), &kept) != 0 ||
+        named.st_dev != kept.st_dev || named.st_ino != kept.st_ino) {
+      return -1;
+    }
+    return found->second.number();
+  }
+
   Mutex mutex_;
+  // Never closed while this lives, but for one whose name another directory has taken.
+  std::map<std::string, Descriptor> directories_ GUARDED_BY(mutex_);
   std::set<FileKey> locked_ GUARDED_BY(mutex_);  // by this object
 };
 
@@ -273,6 +321,9 @@ ErrorKind io_error_kind(int error_number, ErrorKind otherwise) {
     case ENOSPC:
     case EDQUOT:
       return ErrorKind::kNoSpace;
+    case EMFILE:
+    case ENFILE:
+      return ErrorKind::kNoDescriptors;
     default:
       return otherwise;
   }

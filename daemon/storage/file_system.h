@@ -3,8 +3,12 @@
 //
 // Every error names the operation, the path, and the operating system's reason. Kinds: kNotFound
 // when the path does not exist, kPermission when access is denied, kNoSpace when the disk or a
-// quota is full, kSyncFailed for other failed syncs, kDisk for everything else. Nothing is retried
-// except interrupted calls and short writes.
+// quota is full, kNoDescriptors when the process or the machine has none left, kSyncFailed for
+// other failed syncs, kDisk for everything else. Nothing is retried except interrupted calls and
+// short writes.
+//
+// What runs short of descriptors changes nothing: only open() and list() need one. A directory that
+// make_directory() was called for stays open, so that sync_directory() needs none.
 #pragma once
 
 #include <cstdint>

@@ -75,7 +75,7 @@ class SegmentedLog final : public Log {
  private:
   struct Range {  // of one anchor
     Anchor anchor;
-    std::shared_ptr<File> file;
+    std::shared_ptr<File> file;  // null: it is not open
     uint64_t limit = 0;
     Index end;
   };
@@ -97,6 +97,8 @@ class SegmentedLog final : public Log {
   // Makes the next segment the current one. `replaced`: not null if the log begins anew there; gets
   // the earlier segments, to be removed.
   Result<void> roll(uint64_t record_bytes, std::vector<uint64_t>* replaced) REQUIRES(writer_);
+  // The end of it: the segment is durable under its name.
+  void enter(Segment next, std::vector<uint64_t>* replaced) REQUIRES(writer_);
   Result<void> append_all(std::span<const LogBatch> batches) REQUIRES(writer_);
   Result<void> append_part(raft::HardState hard_state, Index replaces_from,
                            std::span<const raft::Entry> entries, uint64_t entry_bytes)
@@ -112,6 +114,7 @@ class SegmentedLog final : public Log {
   Result<void> remove_segments(std::vector<uint64_t> ids, bool in_order)
       REQUIRES(maintenance_mutex_);
   std::vector<Range> ranges_of(Index from, Index to) const;
+  Result<std::shared_ptr<File>> open_to_read(const Range& range) const;
 
   FileSystem& files_;
   const std::string directory_;
@@ -201,13 +204,13 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
   }
   if (wants_reserve()) {
     auto made = prepare(kReserveName, reserve_bytes(), &SegmentedLog::reserve_);
-    if (!made && made.error().kind != ErrorKind::kNoSpace) return made;
+    if (!made && !is_out_of_resources(made.error().kind)) return made;
     has_reserve_ = made.has_value();
     if (!made) {
-      recovered.warnings.push_back(
-          fmt::format("entries rejected: no space for the log's reserve bytes={}; this node "
-                      "retries until there is space ({})",
-                      reserve_bytes(), made.error().text));
+      const bool is_full = made.error().kind == ErrorKind::kNoSpace;
+      recovered.warnings.push_back(fmt::format(
+          "entries rejected: no {} for the log's reserve bytes={}; this node retries ({})",
+          is_full ? "space" : "file descriptor", reserve_bytes(), made.error().text));
     }
   }
   if (!sealed_) {
@@ -341,7 +344,7 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
     if (made) {
       next = std::move(*made);
     } else {
-      if (made.error().kind != ErrorKind::kNoSpace) return failure(made.error());
+      if (!is_out_of_resources(made.error().kind)) return failure(made.error());
       MutexLock lock(mutex_);
       if (reserve_.file == nullptr || reserve_.bytes < needed) {
         waits_for_space_ = true;
@@ -374,11 +377,16 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
   if (auto done = next.file->sync(); !done) return done;
   if (auto done = files_.rename(name, path(segment_name(next.id))); !done) return done;
   if (auto done = files_.sync_directory(directory_); !done) return done;
+  enter(std::move(next), replaced);
+  return {};
+}
 
+void SegmentedLog::enter(Segment next, std::vector<uint64_t>* replaced) {
   current_ = std::move(next);
   durable_offset_ = current_.end;
   buffer_offset_ = current_.end;
   sealed_ = true;
+  std::shared_ptr<File> surplus;  // closed when nobody waits for the mutex
   MutexLock lock(mutex_);
   if (replaced != nullptr) {
     for (const Segment& old : segments_) replaced->push_back(old.id);
@@ -388,8 +396,10 @@ Result<void> SegmentedLog::roll(uint64_t record_bytes, std::vector<uint64_t>* re
     durable_last_ = last_index_;
   }
   segments_.push_back(current_);
+  if (segments_.size() > kOpenSegments) {
+    surplus = std::move(segments_[segments_.size() - 1 - kOpenSegments].file);
+  }
   spare_in_use_ = reserve_in_use_ = false;
-  return {};
 }
 
 // ---- appending
@@ -688,6 +698,14 @@ std::vector<SegmentedLog::Range> SegmentedLog::ranges_of(Index from, Index to) c
   return ranges;
 }
 
+// kNotFound: compaction has removed it meanwhile, or somebody else has.
+Result<std::shared_ptr<File>> SegmentedLog::open_to_read(const Range& range) const {
+  if (range.file != nullptr) return range.file;
+  auto opened = files_.open(path(segment_name(range.anchor.segment_id)), OpenMode::kRead);
+  if (!opened) return failure(opened.error());
+  return std::shared_ptr<File>(std::move(*opened));
+}
+
 Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t max_bytes) const {
   std::vector<raft::Entry> entries;
   size_t bytes = 0;
@@ -700,12 +718,17 @@ Result<std::vector<raft::Entry>> SegmentedLog::read(Index from, Index to, size_t
     entries.reserve(std::min<uint64_t>(there, max_bytes / (2 * raft::Entry::kHeaderBytes) + 1));
   }
   std::optional<RecordReader> reader;
-  const File* file = nullptr;
+  std::shared_ptr<File> file;
+  uint64_t segment_id = 0;
   for (const Range& range : ranges) {
-    if (file == range.file.get()) {
+    if (segment_id == range.anchor.segment_id) {
       reader->seek(range.anchor.offset);
     } else {
-      file = range.file.get();
+      auto opened = open_to_read(range);
+      if (!opened && opened.error().kind == ErrorKind::kNotFound && first_index() > next) break;
+      if (!opened) return failure(opened.error());
+      file = std::move(*opened);
+      segment_id = range.anchor.segment_id;
       reader.emplace(*file, range.anchor.segment_id, range.anchor.offset, range.limit, chunk);
     }
     reader->skip_entries_below(next);

@@ -8,9 +8,11 @@
 //
 // A full disk is different. Segments are filled with zeros ahead of use, so only a new segment
 // needs space, and failing to create one does no harm. One spare segment, the reserve, is kept for
-// a full disk, and the log continues in it. While it is used up (has_reserve() is false), the owner
-// may append only what elections need; when even the reserve is full, append() returns kNoSpace and
-// accepts the same batches again later. The reserve is created again when there is space.
+// a full disk, and the log continues in it. A lack of descriptors is treated as a lack of space: a
+// new segment needs one, and only kOpenSegments of the others stay open. While the reserve is used
+// up (has_reserve() is false), the owner may append only what elections need; when even the reserve
+// is full, append() returns kNoSpace (or kNoDescriptors) and accepts the same batches again later.
+// The reserve is created again when there is space.
 //
 // Threads: append(), seal_if_idle() and reset() run on the writer thread. prepare_next_segment()
 // and compact() each run on one other thread. read() and the getters: any thread. A mutex guards
@@ -33,6 +35,8 @@
 
 namespace connectd::storage {
 
+// So many segments stay open, the newest ones: the others are opened for each read().
+inline constexpr size_t kOpenSegments = 4;
 inline constexpr uint64_t kMinSegmentBytes = 4096;
 inline constexpr uint64_t kMaxSegmentBytes = uint64_t{4} << 30;
 // The size of a segment created while append() waits (the first one, or when there is no spare):
@@ -91,15 +95,15 @@ class Log {
   // new log begins after it with the same hard state; a gap between it and the log is damage.
   // Errors: kCorrupt with file, offset, index and the command that shows the damage; kNewerVersion
   // for a format, record, kind, field or group that this build does not know (the log is
-  // unchanged); kNoSpaceToBegin; kDisk or kSyncFailed.
+  // unchanged); kNoSpaceToBegin; kNoDescriptors; kDisk or kSyncFailed.
   static Result<std::unique_ptr<Log>> open(FileSystem& files, std::string directory,
                                            LogOptions options, raft::SnapshotMark snapshot,
                                            Recovered& recovered);
 
-  // Makes all batches durable with one sync. Writer thread. kNoSpace: the log needs a new segment,
-  // and there is no space for it and no reserve. Nothing is lost: call it again with the same
-  // batches (more may follow them) before any other function of this thread. Some of them may be
-  // durable already.
+  // Makes all batches durable with one sync. Writer thread. kNoSpace, kNoDescriptors: the log needs
+  // a new segment, and there is no space or no descriptor for it, and no reserve. Nothing is lost:
+  // call it again with the same batches (more may follow them) before any other function of this
+  // thread. Some of them may be durable already.
   virtual Result<void> append(std::span<const LogBatch> batches) = 0;
   // Call it periodically while there is nothing to append: kSealAfter after the last batch, it
   // writes a small record which states that everything before it is durable. Writer thread.
@@ -107,7 +111,7 @@ class Log {
   // True: the last batch is not sealed yet, so seal_if_idle() must be called.
   virtual bool wants_seal() const = 0;
   // Drops all entries and begins an empty log after an installed snapshot. Durable on return. It
-  // waits for a running compact(). Writer thread. After kNoSpace: call it again.
+  // waits for a running compact(). Writer thread. After kNoSpace or kNoDescriptors: call it again.
   virtual Result<void> reset(raft::SnapshotMark mark, raft::HardState hard_state) = 0;
   // The calling thread is the writer thread from now on: no other one is in a function above.
   virtual void become_writer() {}
@@ -115,7 +119,7 @@ class Log {
   // Reads durable entries `[from, to)`: at least one, then at most `max_bytes` (by Entry::weight),
   // with verified checksums. Stops at the end of the log. Empty when `from` is compacted or
   // missing. While append() replaces a suffix, the old entries may still be returned. Errors:
-  // kCorrupt, kDisk. Any thread.
+  // kCorrupt, kDisk; kNoDescriptors: the same may succeed later. Any thread.
   virtual Result<std::vector<raft::Entry>> read(Index from, Index to, size_t max_bytes) const = 0;
 
   // Removes whole segments whose entries are all below `keep_from`; returns the first remaining

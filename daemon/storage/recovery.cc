@@ -63,6 +63,7 @@ class Recovery {
 
   Result<void> find_segments();
   Result<void> open_segment(uint64_t id, Found& found);
+  Result<void> reopen(Segment& segment);
   Result<void> drop_torn_last_segment();
   Result<void> check_chain(const Found& before, const Found& found) const;
   Result<Tail> read_records(Found& found);
@@ -119,6 +120,14 @@ Result<void> Recovery::open_segment(uint64_t id, Found& found) {
   return {};
 }
 
+Result<void> Recovery::reopen(Segment& segment) {
+  if (segment.file != nullptr) return {};
+  auto file = files_.open(path(segment.id), OpenMode::kWrite);
+  if (!file) return failure(file.error());
+  segment.file = std::move(*file);
+  return {};
+}
+
 // Finds the segments from the newest one that begins a log to the last; removes older ones.
 Result<void> Recovery::find_segments() {
   auto names = files_.list(directory_);
@@ -152,6 +161,7 @@ Result<void> Recovery::find_segments() {
     if (!is_last && found.segment.id + 1 != found_.front().segment.id) {
       return damage(found.segment.id + 1, 0, "missing segment before existing ones");
     }
+    if (!is_last) found.segment.file.reset();
     found_.insert(found_.begin(), std::move(found));
     --first;
     if (begins) break;
@@ -384,7 +394,9 @@ Result<void> Recovery::make_durable(const Tail& tail) {
     if (auto done = last.file->fill_zeros(last.end, last.bytes - last.end); !done) return done;
   }
   for (Segment& segment : state_.segments) {
+    if (auto done = reopen(segment); !done) return done;
     if (auto done = segment.file->sync(); !done) return done;
+    if (&segment != &last) segment.file.reset();
   }
   return files_.sync_directory(directory_);
 }
@@ -408,11 +420,13 @@ Result<void> Recovery::run() {
     if (i > 0) {
       if (auto done = check_chain(found_[i - 1], found); !done) return done;
     }
+    const bool is_last = i + 1 == found_.size();
+    if (auto done = reopen(found.segment); !done) return done;
     auto read = read_records(found);
     if (!read) return failure(read.error());
+    if (!is_last) found.segment.file.reset();
     tail = std::move(*read);
     if (tail.clean) continue;
-    const bool is_last = i + 1 == found_.size();
     auto durable = is_last ? was_durable(found, tail.offset, tail.offset) : Result<bool>(true);
     if (!durable) return failure(durable.error());
     if (*durable) return damage(found.segment.id, tail.offset, tail.why);

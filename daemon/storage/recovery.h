@@ -19,8 +19,8 @@ namespace connectd::storage {
 // A segment of an open log. `end` is where its records end; it grows in the last segment only.
 struct Segment {
   uint64_t id = 0;
-  std::shared_ptr<File> file;
-  uint64_t bytes = 0;  // of the file
+  std::shared_ptr<File> file;  // null: not open; a log may have more segments than descriptors
+  uint64_t bytes = 0;          // of the file
   uint64_t end = 0;
 };
 
@@ -43,7 +43,8 @@ std::string segment_name(uint64_t segment_id);
 // 0: not the name of a segment.
 uint64_t segment_id_of(const std::string& name);
 
-// `state` has no segments on return if the directory has no log. Removes temporary files.
+// `state` has no segments on return if the directory has no log; otherwise the last one is open.
+// Removes temporary files.
 Result<void> recover_log(FileSystem& files, const std::string& directory, LogState& state,
                          std::vector<std::string>& warnings, uint64_t& bytes_read);
 

@@ -483,7 +483,7 @@ void Applier::snapshot(How how) {
   auto taken = write_snapshot();
   if (taken) {
     fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
-  } else if (taken.error().kind == ErrorKind::kNoSpace) {
+  } else if (is_out_of_resources(taken.error().kind)) {
     fresh_.items.emplace_back(
         SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
   } else {

@@ -14,6 +14,9 @@ constexpr std::string_view kNoQuorumHasSpace =
 constexpr std::string_view kLogIsFull =
     "this node's disk is full and its log has no space: it cannot follow the cluster; use another "
     "node";
+constexpr std::string_view kLogHasNoDescriptor =
+    "this node has no file descriptor left for its log: it cannot follow the cluster; use another "
+    "node, and raise the limit of open files (LimitNOFILE)";
 
 }  // namespace
 
@@ -40,9 +43,10 @@ void Disks::measured(uint64_t free_bytes) {
   }
 }
 
-void Disks::segment_prepared(bool ok, Time now) {
+void Disks::segment_prepared(const jobs::SegmentPrepared& prepared, Time now) {
   preparing_segment_ = false;
-  if (!ok) next_preparation_ = now + kSpaceCheckInterval;
+  no_descriptors_ = prepared.no_descriptors;
+  if (!prepared.ok) next_preparation_ = now + kSpaceCheckInterval;
 }
 
 void Disks::on_report(NodeId from, const wire::DiskReport& report, Time now) {
@@ -84,7 +88,7 @@ void Disks::judge(const raft::Core& core, bool log_has_reserve, Time now, Effect
   reports_.clear();
   tell_core(core, now, out);
   log_changes(!log_has_reserve);
-  refusal_ = !log_has_reserve          ? kLogIsFull
+  refusal_ = !log_has_reserve          ? (no_descriptors_ ? kLogHasNoDescriptor : kLogIsFull)
              : watch_.writes_stopped() ? kNoQuorumHasSpace
                                        : std::string_view();
 }
@@ -122,8 +126,10 @@ void Disks::log_changes(bool log_is_full) {
   if (std::exchange(log_was_full_, log_is_full) != log_is_full) {
     if (log_is_full) {
       LOG_WARNING("storage",
-                  "entries rejected: the disk is full and the log has no reserve; this node still "
-                  "votes, and resumes when there is space");
+                  "entries rejected: {} and the log has no reserve; this node still votes, and "
+                  "resumes when there is {}",
+                  no_descriptors_ ? "no file descriptor is left" : "the disk is full",
+                  no_descriptors_ ? "one" : "space");
     } else {
       LOG_INFO("storage", "entries accepted again: the log has its reserve");
     }

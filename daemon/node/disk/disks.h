@@ -28,7 +28,7 @@ class Disks final {
 
   // ---- what happened
   void measured(uint64_t free_bytes);
-  void segment_prepared(bool ok, Time now);
+  void segment_prepared(const jobs::SegmentPrepared& prepared, Time now);
   void on_report(NodeId from, const wire::DiskReport& report, Time now);
   void peer_reached(NodeId peer);
   // A transfer that advance() requested is in progress.
@@ -87,6 +87,7 @@ class Disks final {
   Time next_gap_answer_;    // while the log is full
 
   bool preparing_segment_ = false;
+  bool no_descriptors_ = false;  // the last segment failed for the lack of one
   Time next_preparation_;
   Time next_space_check_;
 };

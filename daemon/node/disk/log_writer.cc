@@ -89,16 +89,19 @@ void LogWriter::seal_if_idle(Time now) {
 bool LogWriter::settle(const Result<void>& written) {
   if (written) {
     if (waits_for_space_.exchange(false, std::memory_order_acq_rel)) {
-      LOG_INFO("storage", "log has space again");
+      LOG_INFO("storage", "log has space and descriptors again");
     }
     return true;
   }
-  if (written.error().kind == ErrorKind::kNoSpace) {
+  if (is_out_of_resources(written.error().kind)) {
     if (!waits_for_space_.exchange(true, std::memory_order_acq_rel)) {
-      LOG_WARNING("storage",
-                  "log full: the disk is full and the reserve is used up; this node does not vote "
-                  "or acknowledge, and resumes when there is space ({})",
-                  written.error().text);
+      const bool is_full = written.error().kind == ErrorKind::kNoSpace;
+      LOG_WARNING(
+          "storage",
+          "{} and the reserve is used up; this node does not vote or acknowledge, and "
+          "resumes when there is {} ({})",
+          is_full ? "log full: the disk is full" : "log waits for a file descriptor: none is left",
+          is_full ? "space" : "one", written.error().text);
     }
     return false;
   }

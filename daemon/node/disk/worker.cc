@@ -40,72 +40,91 @@ void Worker::run() {
 }
 
 void Worker::work(Task& task) {
-  std::visit(
-      Overloaded{
-          [&](jobs::Load& load) {
-            auto entries = log_.read(load.request.from, load.request.to, load.request.max_bytes);
-            if (!entries) {
-              supervisor_.fail(entries.error());
-            } else {
-              put(raft::Loaded{load.request.from, std::move(*entries)});
-            }
-          },
-          [&](jobs::Compact& compact) {
-            auto first = log_.compact(compact.keep_from);
-            if (!first && first.error().kind == ErrorKind::kNoSpace) {
-              // Some file systems need space to remove a file. The next time does the rest.
-              LOG_WARNING("storage", "{}", first.error().text);
-            } else if (!first) {
-              supervisor_.fail(first.error());
-            } else {
-              put(jobs::Compacted{*first});
-            }
-          },
-          [&](jobs::PrepareSegment&) {
-            worker_.check();
-            auto prepared = log_.prepare_next_segment();
-            // The log continues without: append() makes a small segment itself.
-            if (!prepared && !preparing_failed_) {
-              LOG_WARNING("storage", "cannot preallocate a log segment: {}", prepared.error().text);
-            }
-            preparing_failed_ = !prepared;
-            put(jobs::SegmentPrepared{prepared.has_value()});
-          },
-          [&](jobs::CheckSpace&) {
-            auto free_bytes = options_.files->free_bytes(options_.data_dir);
-            if (free_bytes) {
-              put(jobs::SpaceChecked{*free_bytes});
-            } else {
-              LOG_WARNING("storage", "{}", free_bytes.error().text);
-            }
-          },
-          [&](jobs::OpenSource& open) { open_source(open); },
-          [&](jobs::ReadChunk& read) {
-            auto bytes = read.source->read(read.offset, read.length);
-            if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
-            put(jobs::ChunkRead{read.peer, std::move(read.source), read.offset,
-                                bytes ? std::move(*bytes) : Slice()});
-          },
-          [&](jobs::TakeOffer& offer) {
-            worker_.check();
-            take_offer(offer);
-          },
-          [&](jobs::ReceiveChunk& receive_chunk) {
-            worker_.check();
-            receive(receive_chunk);
-          },
-          [&](jobs::DropPartial& drop) {
-            worker_.check();
-            auto part = snapshots_.partial();
-            if (!part || part->mark.index > drop.covered) return;
-            receiver_.reset();
-            snapshots_.drop_partial();
-            LOG_INFO("snapshot", "transfer superseded index={}; partial file removed",
-                     part->mark.index);
-          },
-          [&](jobs::Retire& retire) { retire.instance.reset(); },
-      },
-      task);
+  std::visit(Overloaded{
+                 [&](jobs::Load& load) {
+                   worker_.check();
+                   if (!read_entries(load.request)) waiting_loads_.push_back(load.request);
+                 },
+                 [&](jobs::Compact& compact) {
+                   auto first = log_.compact(compact.keep_from);
+                   if (!first && is_out_of_resources(first.error().kind)) {
+                     // Some file systems need space to remove a file. The next time does the rest.
+                     LOG_WARNING("storage", "{}", first.error().text);
+                   } else if (!first) {
+                     supervisor_.fail(first.error());
+                   } else {
+                     put(jobs::Compacted{*first});
+                   }
+                 },
+                 [&](jobs::PrepareSegment&) {
+                   worker_.check();
+                   auto prepared = log_.prepare_next_segment();
+                   // The log continues without: append() makes a small segment itself.
+                   if (!prepared && !preparing_failed_) {
+                     LOG_WARNING("storage", "cannot preallocate a log segment: {}",
+                                 prepared.error().text);
+                   }
+                   preparing_failed_ = !prepared;
+                   put(jobs::SegmentPrepared{
+                       prepared.has_value(),
+                       !prepared && prepared.error().kind == ErrorKind::kNoDescriptors});
+                 },
+                 [&](jobs::CheckSpace&) {
+                   worker_.check();
+                   std::erase_if(waiting_loads_, [&](const auto& load) {
+                     worker_.check();
+                     return read_entries(load);
+                   });
+                   auto free_bytes = options_.files->free_bytes(options_.data_dir);
+                   if (free_bytes) {
+                     put(jobs::SpaceChecked{*free_bytes});
+                   } else {
+                     LOG_WARNING("storage", "{}", free_bytes.error().text);
+                   }
+                 },
+                 [&](jobs::OpenSource& open) { open_source(open); },
+                 [&](jobs::ReadChunk& read) {
+                   auto bytes = read.source->read(read.offset, read.length);
+                   if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
+                   put(jobs::ChunkRead{read.peer, std::move(read.source), read.offset,
+                                       bytes ? std::move(*bytes) : Slice()});
+                 },
+                 [&](jobs::TakeOffer& offer) {
+                   worker_.check();
+                   take_offer(offer);
+                 },
+                 [&](jobs::ReceiveChunk& receive_chunk) {
+                   worker_.check();
+                   receive(receive_chunk);
+                 },
+                 [&](jobs::DropPartial& drop) {
+                   worker_.check();
+                   auto part = snapshots_.partial();
+                   if (!part || part->mark.index > drop.covered) return;
+                   receiver_.reset();
+                   snapshots_.drop_partial();
+                   LOG_INFO("snapshot", "transfer superseded index={}; partial file removed",
+                            part->mark.index);
+                 },
+                 [&](jobs::Retire& retire) { retire.instance.reset(); },
+             },
+             task);
+}
+
+// False: there is no descriptor for it. The request waits for the next CheckSpace: an answer
+// without entries would mean that they were compacted.
+bool Worker::read_entries(const raft::LoadRequest& request) {
+  auto entries = log_.read(request.from, request.to, request.max_bytes);
+  if (!entries && is_out_of_resources(entries.error().kind)) {
+    if (waiting_loads_.empty()) LOG_WARNING("storage", "{}", entries.error().text);
+    return false;
+  }
+  if (!entries) {
+    supervisor_.fail(entries.error());
+  } else {
+    put(raft::Loaded{request.from, std::move(*entries)});
+  }
+  return true;
 }
 
 void Worker::open_source(const jobs::OpenSource& task) {
@@ -116,7 +135,7 @@ void Worker::open_source(const jobs::OpenSource& task) {
       opened.source = std::move(*source);
       break;
     }
-    opened.newest_is_damaged = true;
+    opened.newest_is_damaged = !is_out_of_resources(source.error().kind);
     LOG_WARNING("snapshot", "{}", source.error().text);
   }
   put(std::move(opened));
@@ -191,6 +210,7 @@ bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
     return true;
   };
   auto reader = receiver_->verify();
+  if (!reader && is_out_of_resources(reader.error().kind)) return refuse(reader.error().text);
   if (!reader) {
     receiver_->discard();
     receiver_.reset();

@@ -57,6 +57,7 @@ class Worker final {
 
  private:
   void work(Task& task);
+  bool read_entries(const raft::LoadRequest& request) REQUIRES(worker_);
   void open_source(const jobs::OpenSource& task);
   void take_offer(const jobs::TakeOffer& task) REQUIRES(worker_);
   void receive(jobs::ReceiveChunk& task) REQUIRES(worker_);
@@ -71,6 +72,7 @@ class Worker final {
   WorkChannel<Task, std::vector<Item>> channel_;
   ThreadRole worker_{"worker"};
   std::unique_ptr<storage::SnapshotReceiver> receiver_ GUARDED_BY(worker_) PT_GUARDED_BY(worker_);
+  std::vector<raft::LoadRequest> waiting_loads_ GUARDED_BY(worker_);  // for a descriptor
   bool preparing_failed_ GUARDED_BY(worker_) = false;  // the last time, and it was said
 };
 

@@ -109,7 +109,7 @@ void Snapshotter::write(jobs::WriteSnapshot& task) {
   if (written) return put(jobs::Written{task.mark, *written, std::move(task.capture)});
   const plugin::CaptureFailure& failure = written.error();
   if (failure.cause == plugin::CaptureFailure::Cause::kOutput &&
-      failure.error.kind != ErrorKind::kNoSpace) {
+      !is_out_of_resources(failure.error.kind)) {
     supervisor_.fail(failure.error);
     forget_capture();
     return;

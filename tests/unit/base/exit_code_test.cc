@@ -25,10 +25,10 @@ TEST(ExitCode, EveryKindHasItsNumber) {
       {ErrorKind::kWrongData, 65},     {ErrorKind::kNewerVersion, 76},
       {ErrorKind::kDisk, 74},          {ErrorKind::kSyncFailed, 74},
       {ErrorKind::kNoSpace, 74},       {ErrorKind::kNoSpaceToBegin, 74},
-      {ErrorKind::kBadConfig, 78},     {ErrorKind::kMismatch, 76},
-      {ErrorKind::kNotAdmitted, 76},   {ErrorKind::kDiverged, 81},
-      {ErrorKind::kBadPlugin, 81},     {ErrorKind::kPluginFailed, 81},
-      {ErrorKind::kInternal, 70},
+      {ErrorKind::kNoDescriptors, 73}, {ErrorKind::kBadConfig, 78},
+      {ErrorKind::kMismatch, 76},      {ErrorKind::kNotAdmitted, 76},
+      {ErrorKind::kDiverged, 81},      {ErrorKind::kBadPlugin, 81},
+      {ErrorKind::kPluginFailed, 81},  {ErrorKind::kInternal, 70},
   });
   static_assert(kRows.size() == static_cast<size_t>(kLastErrorKind) + 1);
   for (size_t i = 0; i < kRows.size(); ++i) {

@@ -60,7 +60,7 @@ TEST_F(DisksTest, AsksForSpaceAndSegmentOnce) {
   EXPECT_EQ(tasks<jobs::PrepareSegment>(), 1u);
   advance(milliseconds(50));
   EXPECT_THAT(out.tasks, IsEmpty());
-  disks.segment_prepared(false, raft.now.time);
+  disks.segment_prepared({false}, raft.now.time);
   advance(milliseconds(50));
   EXPECT_EQ(tasks<jobs::PrepareSegment>(), 0u) << "it failed a moment ago";
   advance(seconds(1));

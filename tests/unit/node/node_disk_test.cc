@@ -319,6 +319,56 @@ TEST(NodeOnAFullDisk, FullLogRejectsGapOncePerTimeout) {
 }
 
 // A node without room may be the one whose vote is missing.
+TEST(NodeWithoutDescriptors, RejectsEntriesAndComesBack) {
+  Cluster cluster(3);
+  cluster.await_leader();
+  Cluster::Member& poor = cluster.follower();
+  poor.files.set_out_of_descriptors(true);
+  ASSERT_TRUE(cluster.fill_log(poor, *cluster.leader()));
+  cluster.pass(1200);
+  EXPECT_THAT(cluster.call(poor, "no"), StartsWith("DISKFULL this node has no file descriptor"));
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_THAT(cluster.call(*cluster.leader(), std::string(500, 'b')), StartsWith("OK"));
+  }
+  cluster.pass(3000);
+  EXPECT_FALSE(poor.fatal);
+  EXPECT_EQ(poor.node->core().leader(), cluster.leader()->id);
+
+  poor.files.set_out_of_descriptors(false);
+  Index last = cluster.leader()->node->core().last_index();
+  ASSERT_TRUE(cluster.until([&] { return poor.node->applied_index() >= last; }, 5000));
+  ASSERT_TRUE(cluster.until([&] { return !poor.node->log_is_full(); }, 1500));
+  cluster.pass(60);
+  EXPECT_THAT(cluster.call(poor, "again"), StartsWith("OK"));
+  cluster.expect_nothing_lost();
+}
+
+// A leader reads what a follower lacks from a segment that is not open: that waits, too, and the
+// follower is not sent a snapshot instead.
+TEST(NodeWithoutDescriptors, LoadOfOldEntriesWaits) {
+  Cluster cluster(3);
+  for (auto& m : cluster.members) {
+    cluster.stop(*m);
+    m->options.raft.cache_bytes = 4096;
+    ASSERT_TRUE(cluster.start(*m));
+  }
+  Cluster::Member& leader = cluster.await_leader();
+  Cluster::Member& behind = cluster.follower();
+  cluster.stop(behind);
+  for (int i = 0; i < 150; ++i) {
+    EXPECT_THAT(cluster.call(leader, std::string(2000, 'c')), StartsWith("OK"));
+  }
+  for (auto& m : cluster.members) m->files.set_out_of_descriptors(m.get() != &behind);
+  ASSERT_TRUE(cluster.start(behind));
+  cluster.pass(3000);
+  EXPECT_LT(behind.node->applied_index(), leader.node->applied_index());
+  for (auto& m : cluster.members) m->files.set_out_of_descriptors(false);
+  Index last = leader.node->core().last_index();
+  ASSERT_TRUE(cluster.until([&] { return behind.node->applied_index() >= last; }, 5000));
+  EXPECT_EQ(behind.node->snapshot_index(), Index());
+  cluster.expect_nothing_lost();
+}
+
 TEST(NodeOnAFullDisk, FullLogStillElectsLeaderAndServesReads) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();

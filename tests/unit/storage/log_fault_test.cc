@@ -308,6 +308,84 @@ TEST(LogFaultTest, AFullDiskUsesTheReserveThenWaitsAndGoesOnByItself) {
   EXPECT_TRUE(agrees(recovered, model));
 }
 
+// It is as with a full disk: the log goes on in its reserve, then waits, and is whole.
+TEST(LogFaultTest, WithoutDescriptorsItWaits) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  files.set_out_of_descriptors(true);
+  uint64_t next = 1;
+  auto append = [&] {
+    auto entries = make_entries(next, 1, 1, 300);
+    LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
+    auto done = (*log)->append(std::span(&batch, 1));
+    if (done) model.apply(batch);
+    next += done ? 1 : 0;
+    return done;
+  };
+  Result<void> last;
+  for (int i = 0; i < 100 && last; ++i) last = append();
+  ASSERT_FALSE(last);
+  EXPECT_EQ(last.error().kind, ErrorKind::kNoDescriptors) << last.error().text;
+  EXPECT_GT(next, 12u) << "its reserve was not used";
+  EXPECT_FALSE((*log)->has_reserve());
+  EXPECT_EQ((*log)->prepare_next_segment().error().kind, ErrorKind::kNoDescriptors);
+  EXPECT_TRUE(holds(**log, model));
+  files.set_out_of_descriptors(false);
+  ASSERT_TRUE(append());
+  ASSERT_TRUE((*log)->prepare_next_segment());
+  EXPECT_TRUE((*log)->has_reserve());
+  log->reset();
+  files.crash({0, 0});
+  log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_TRUE(agrees(recovered, model));
+  EXPECT_TRUE(holds(**log, model));
+}
+
+// A log may have more segments than the process may have files: only a few stay open.
+TEST(LogFaultTest, OldSegmentsAreOpenedToBeRead) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  for (uint64_t i = 1; i <= 200; ++i) {
+    auto entries = make_entries(i, 1, 1, 300);
+    LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
+    ASSERT_TRUE((*log)->append(std::span(&batch, 1)));
+    model.apply(batch);
+  }
+  for (bool restarted : {false, true}) {
+    SCOPED_TRACE(restarted);
+    EXPECT_LE(files.open_files(), kOpenSegments + 3);
+    EXPECT_TRUE(holds(**log, model));
+    EXPECT_LE(files.open_files(), kOpenSegments + 3);
+    files.set_out_of_descriptors(true);
+    EXPECT_TRUE((*log)->read(Index(200), Index(201), 1 << 20)) << "the newest are open";
+    auto old = (*log)->read(Index(1), Index(2), 1 << 20);
+    ASSERT_FALSE(old);
+    EXPECT_EQ(old.error().kind, ErrorKind::kNoDescriptors) << old.error().text;
+    files.set_out_of_descriptors(false);
+    log->reset();
+    files.restart_process();
+    log = Log::open(files, kDirectory, kSmall, {}, recovered);
+    ASSERT_TRUE(log) << log.error().text;
+  }
+  // Somebody has removed a file: that is no compaction.
+  files.erase(std::string(kDirectory) + "/0000000000000003.wal");
+  Index index(1);
+  while (true) {
+    auto read = (*log)->read(index, index + 1, 1);
+    if (!read) break;
+    ASSERT_EQ(read->size(), 1u);
+    index = index + 1;
+  }
+  EXPECT_LT(index, Index(60));
+}
+
 TEST(LogFaultTest, ItStartsWhileTheDiskIsFull) {
   FaultyFileSystem files;
   Model model;

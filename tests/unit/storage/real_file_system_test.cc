@@ -1,5 +1,6 @@
 // The production file system, and the log on it with all its threads.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,11 +73,52 @@ TEST(FileSystemError, SaysWhatWentWrong) {
   };
   for (const Row& row : {Row{ENOENT, ErrorKind::kNotFound}, Row{EACCES, ErrorKind::kPermission},
                          Row{EPERM, ErrorKind::kPermission}, Row{ENOSPC, ErrorKind::kNoSpace},
-                         Row{EDQUOT, ErrorKind::kNoSpace}, Row{EIO, ErrorKind::kSyncFailed},
+                         Row{EDQUOT, ErrorKind::kNoSpace}, Row{EMFILE, ErrorKind::kNoDescriptors},
+                         Row{ENFILE, ErrorKind::kNoDescriptors}, Row{EIO, ErrorKind::kSyncFailed},
                          Row{EROFS, ErrorKind::kSyncFailed}}) {
     EXPECT_EQ(io_error_kind(row.error_number, ErrorKind::kSyncFailed), row.kind)
         << errno_text(row.error_number);
   }
+}
+
+// The limit is the lowest that lets none be opened, for as long as this lives.
+class NoMoreDescriptors {
+ public:
+  NoMoreDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit none{0, before_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoMoreDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(RealFileSystemTest, DirectorySyncNeedsNoDescriptor) {
+  const std::string log = directory_ + "/log";
+  ASSERT_TRUE(files_->make_directory(log));
+  ASSERT_TRUE(files_->open(log + "/one", OpenMode::kCreate));
+  {
+    NoMoreDescriptors none;
+    auto opened = files_->open(log + "/two", OpenMode::kCreate);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().kind, ErrorKind::kNoDescriptors) << opened.error().text;
+    EXPECT_NE(opened.error().text.find("LimitNOFILE"), std::string::npos) << opened.error().text;
+    ASSERT_TRUE(files_->rename(log + "/one", log + "/two"));
+    ASSERT_TRUE(files_->sync_directory(log));
+  }
+  // Another directory has the name now: the one that is open is not the one to sync.
+  std::filesystem::rename(log, directory_ + "/old");
+  ASSERT_TRUE(std::filesystem::create_directory(log));
+  ASSERT_TRUE(files_->sync_directory(log));
+  {
+    NoMoreDescriptors none;
+    EXPECT_EQ(files_->sync_directory(log).error().kind, ErrorKind::kNoDescriptors);
+  }
+  ASSERT_TRUE(files_->make_directory(log));
+  NoMoreDescriptors none;
+  EXPECT_TRUE(files_->sync_directory(log));
 }
 
 TEST_F(RealFileSystemTest, OneLockOnly) {
