@@ -71,7 +71,8 @@ class ClientLink final : private client::ConversationDriver,
   // Closed, and nothing is in flight.
   bool is_closed() const { return is_closed_ && (in_flight_.empty() || has_failed_); }
   // The node starts no requests because the client does not read its replies.
-  bool is_congested() const { return conversation_->is_congested(); }
+  // The same for a closed link: it holds no replies, and gets none.
+  bool is_congested() const { return is_closed_ || conversation_->is_congested(); }
   // True: since the last call, the socket was too full for some replies.
   bool take_waited() { return std::exchange(has_waited_, false); }
 
