@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "node/membership/feature_levels.h"
-#include "node/membership/members.h"
 
 namespace connectd::node {
 namespace {

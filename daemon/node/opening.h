@@ -10,7 +10,6 @@
 
 #include "base/error.h"
 #include "node/apply/restored_state.h"
-#include "node/membership/genesis.h"
 #include "node/options.h"
 #include "plugin/plugin.h"
 #include "raft/core.h"

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "node/apply/session_table.h"
-#include "node/membership/genesis.h"
 #include "node/membership/members.h"
 #include "raft/types.h"
 

@@ -19,7 +19,6 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "node/requests/request.h"
-#include "node/service.h"
 #include "plugin/instance.h"
 
 namespace connectd::node {

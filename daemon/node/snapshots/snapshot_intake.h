@@ -10,7 +10,6 @@
 #include <cstddef>
 
 #include "node/effects.h"
-#include "node/jobs.h"
 #include "storage/snapshot_store.h"
 #include "wire/peer_messages.h"
 

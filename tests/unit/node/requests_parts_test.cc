@@ -2,10 +2,13 @@
 // of reads. How they play together is in holder_test.cc and holder_random_test.cc.
 #include <gmock/gmock.h>
 
+#include "base/log.h"
+#include "node/requests/classifier.h"
 #include "node/requests/reads.h"
 #include "node/requests/stream.h"
 #include "node/requests/writes.h"
 #include "tests/unit/node/holder_harness.h"
+#include "tests/unit/node/tape_plugin.h"
 
 namespace connectd::node {
 namespace {
@@ -14,6 +17,33 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr size_t kCost = 300;
+
+// ---- PluginClassifier
+
+std::shared_ptr<plugin::Instance> instance_of(const connectd_plugin* table) {
+  auto plugin = plugin::Plugin::wrap(table);
+  CHECK(plugin.has_value()) << plugin.error().text;
+  auto instance = plugin::Instance::create(*plugin, plugin::Options());
+  CHECK(instance.has_value()) << instance.error().text;
+  return std::move(*instance);
+}
+
+TEST(PluginClassifierTest, AsksTheInstanceOfToday) {
+  connectd_plugin refuses = tape::kTable;
+  refuses.classify = [](const void*, connectd_bytes, const connectd_sink*) -> int32_t {
+    return CONNECTD_E_FAULT;
+  };
+  const auto first = instance_of(&tape::kTable);
+  PluginClassifier classifier(first);
+  EXPECT_EQ(classifier.classify(as_bytes("read")).kind, RequestKind::kRead);
+  EXPECT_EQ(classifier.classify(as_bytes("add")).kind, RequestKind::kWrite);
+  EXPECT_FALSE(classifier.classify(as_bytes("add")).plugin_failed);
+
+  EXPECT_EQ(classifier.replace(instance_of(&refuses)), first);
+  const Classified failed = classifier.classify(as_bytes("add"));
+  EXPECT_TRUE(failed.plugin_failed);
+  EXPECT_FALSE(failed.reply.empty()) << "the log needs a text";
+}
 
 // ---- Stream
 
