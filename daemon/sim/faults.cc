@@ -20,6 +20,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "misdirected_write",  "disk_wiped",
     "tiny_limits",        "membership",
     "slow_reader",        "no_descriptors",
+    "changed_bit",        "stranger",
 };
 }  // namespace
 

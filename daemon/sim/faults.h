@@ -43,8 +43,10 @@ enum class Fault : uint8_t {
   kMembership,        // members come, go and are exchanged, and leadership is handed over
   kSlowReader,        // a client takes no bytes for a while
   kNoDescriptors,     // EMFILE for a while: no file can be opened
+  kChangedBit,        // of a frame on its way; TCP's own checksum did not notice
+  kStranger,          // who is no member sends messages, or one that cannot be true
 };
-inline constexpr size_t kFaults = 30;
+inline constexpr size_t kFaults = 32;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

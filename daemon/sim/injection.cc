@@ -226,7 +226,7 @@ void Simulation::Impl::arm_faults() {
     knobs.late =
         milliseconds(random.chance(30) ? random.between(100, 3000) : random.between(1, 50));
   }
-  network_.set_knobs(knobs);
+  network_.set_knobs(with_changed_bits(knobs));
 
   every(Fault::kCloggedLink, milliseconds(200), milliseconds(3000), [this](Random& r) {
     Process& a = victim(r);

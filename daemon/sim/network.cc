@@ -45,6 +45,7 @@ Network::Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& end
       duplicate_random_(seed + 2),
       late_random_(seed + 3),
       piece_random_(seed + 4),
+      changed_random_(seed + 5),
       paths_(nodes * nodes),
       timers_(nodes, Time::max()) {}
 
@@ -190,6 +191,15 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   });
 }
 
+// In some frames.
+bool Network::change_a_bit(std::string& frame) {
+  if (knobs_.changed_percent <= 0 || !changed_random_.chance(knobs_.changed_percent)) return false;
+  ++counts_[Fault::kChangedBit].injected;
+  const uint64_t bit = changed_random_.below(frame.size() * 8);
+  frame[bit / 8] = static_cast<char>(frame[bit / 8] ^ (1 << bit % 8));
+  return true;
+}
+
 // One frame, or the magic before them.
 void Network::send(const ConnectionPtr& connection, Direction& direction, std::string frame) {
   const NodeId from = direction.from;
@@ -220,6 +230,7 @@ void Network::send(const ConnectionPtr& connection, Direction& direction, std::s
     copies = 2;
   }
   const uint64_t number = ++direction.sent;
+  const bool is_changed = !clean && !is_magic && change_a_bit(frame);
   auto shared = std::make_shared<const std::string>(std::move(frame));
   for (int copy = 0; copy < copies; ++copy) {
     Duration delay = draw(random_, knobs_.delay_low, knobs_.delay_high);
@@ -249,6 +260,7 @@ void Network::send(const ConnectionPtr& connection, Direction& direction, std::s
         if (copy > 0) ++counts_[Fault::kMessageDuplicate].bitten;
         if (late && number < direction.newest_delivered) ++counts_[Fault::kMessageDelay].bitten;
         direction.newest_delivered = std::max(direction.newest_delivered, number);
+        if (is_changed && copy == 0) ++counts_[Fault::kChangedBit].bitten;
         timeline_.note('M', from.value(), to.value(), static_cast<uint64_t>(type));
         deliver(connection, direction, *shared);
       }

@@ -42,6 +42,7 @@ class Network {
     Duration delay_high = std::chrono::microseconds(500);
     double late_percent = 0;  // of messages that take up to `late` more
     Duration late{};
+    double changed_percent = 0;  // of frames of which a bit changes
   };
 
   Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& endpoints,
@@ -125,6 +126,7 @@ class Network {
   void establish(NodeId from, const ChannelPtr& channel, NodeId to);
   void write(NodeId node, const ChannelPtr& channel);
   void pump(const ConnectionPtr& connection, Direction& direction);
+  bool change_a_bit(std::string& frame);
   void send(const ConnectionPtr& connection, Direction& direction, std::string frame);
   void deliver(const ConnectionPtr& connection, Direction& direction, const std::string& frame);
   void read(const ConnectionPtr& connection, Direction& direction, size_t bytes);
@@ -145,6 +147,7 @@ class Network {
   Random duplicate_random_;
   Random late_random_;
   Random piece_random_;
+  Random changed_random_;
   std::vector<Path> paths_;
   std::set<std::pair<NodeId, NodeId>> clean_;
   std::set<uint64_t> bitten_episodes_;

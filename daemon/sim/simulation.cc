@@ -395,6 +395,7 @@ void Simulation::Impl::search() {
 SimReport Simulation::Impl::run() {
   arm_faults();
   arm_descriptors();
+  arm_strangers();
   arm_slow_readers();
   arm_settings();
   arm_tests_of_leases();

@@ -232,6 +232,9 @@ class Simulation::Impl final : public Endpoints {
   void change_rate(Process& p, uint64_t permille);
   void wipe(Process& p);
   void operate(Random& random);
+  Network::Knobs with_changed_bits(Network::Knobs knobs);
+  void arm_strangers();
+  void meet_stranger(Process& p, Random& random);
   void arm_settings();
   void change_setting();
   void arm_tests_of_leases();
