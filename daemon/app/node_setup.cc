@@ -88,7 +88,7 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
                                config.node.data_dir, genesis.cluster_name, config.cluster.name));
   }
   // Settings that change results count as they were when the cluster was formed.
-  if (genesis.max_request != config.client.max_request) {
+  if (config.client.max_request_is_set && genesis.max_request != config.client.max_request) {
     LOG_WARNING("config",
                 "client.max_request differs config={} cluster={}: the cluster's value, set at "
                 "bootstrap, applies",

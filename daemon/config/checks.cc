@@ -36,6 +36,8 @@ class Checker final {
   Config& config_;
 };
 
+constexpr uint64_t kRequestsPerSegment = 4;  // else a segment is mostly filling
+
 void Checker::fill_in() {
   Config& c = config_;
   if (!request_.file && !given("cluster.members")) {
@@ -48,6 +50,13 @@ void Checker::fill_in() {
     if (!c.listen.peer) c.listen.peer = member.peer;
     if (!c.listen.client) c.listen.client = member.client;
     if (!c.listen.http) c.listen.http = member.http;
+  }
+  c.client.max_request_is_set = given("client.max_request");
+  if (!c.client.max_request_is_set) {
+    // Sizes that are set count, not a default that contradicts them.
+    c.client.max_request =
+        std::min({c.client.max_request, c.storage.segment_size / kRequestsPerSegment,
+                  c.client.max_inflight_bytes});
   }
   c.plugin.base_dir = ".";
   if (place("plugin.path").kind == Place::Kind::kFile) {
@@ -198,7 +207,6 @@ void Checker::check_sizes() {
                                                   format_size(small_value), limit));
   };
   const Config& c = config_;
-  constexpr uint64_t kRequestsPerSegment = 4;  // else a segment is mostly filling
   fits("client.max_request", c.client.max_request, "storage.segment_size", c.storage.segment_size,
        kRequestsPerSegment);
   fits("client.max_request", c.client.max_request, "client.max_inflight_bytes",

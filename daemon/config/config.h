@@ -97,6 +97,7 @@ struct Config {
     FramingChoice framing = FramingChoice::kAuto;
     Duration request_timeout{};
     uint64_t max_request = 0;
+    bool max_request_is_set = false;  // in the file
     uint64_t max_connections = 0;
     uint64_t max_inflight_bytes = 0;
   } client;

@@ -385,11 +385,11 @@ std::vector<Option> make_options() {
   add({.path = "client.max_request",
        .type = Type::kSize,
        .field = CONNECTD_FIELD(uint64_t, client.max_request),
-       .default_text = "1MiB",
+       .default_text = "2MiB",
        .min = "1KiB",
        .max = "64MiB",
        .cluster_setting = true,
-       .help = "Maximum request size (at most 32 MiB take effect); a larger one gets `TOOLARGE`."});
+       .help = "Largest request, at most 32 MiB, by default at most 1/4 of a segment; else `TOOLARGE`."});
   add({.path = "client.max_connections",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, client.max_connections),

@@ -54,6 +54,21 @@ def running(context, plugin, **client):
     return cluster, cluster.leader()
 
 
+def test_large_value_by_default(context):
+    """A value of 1 MiB fits; one over the limit is refused with the name of the key that binds."""
+    cluster = context.cluster("kv", settings={"raft": FAST_RAFT, "storage": {"segment_size": "64MiB"}})
+    cluster.start()
+    with cluster.resp_client(cluster.leader()) as client:
+        check(client.call("SET", "large", "x" * MIB) == b"OK", "SET of 1 MiB failed")
+        check(client.call("STRLEN", "large") == MIB, "the value is not there")
+        try:
+            client.call("SET", "larger", "x" * (2 * MIB))
+            check(False, "SET of 2 MiB was taken")
+        except ErrorReply as error:
+            check("TOOLARGE" in str(error) and "client.max_request" in str(error), f"not named: {error}")
+        check(client.call("STRLEN", "large") == MIB, "the connection is of no use any more")
+
+
 def test_slow_readers_cost_bounded_memory(context):
     """Clients that send as fast as they can and never read one reply."""
     cluster, leader = running(context, "kv")

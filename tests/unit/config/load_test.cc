@@ -83,7 +83,7 @@ TEST(Load, WithoutAFileOneNodeOnLoopback) {
   EXPECT_EQ(c.storage.sync, SyncMode::kAlways);
   EXPECT_EQ(c.snapshot.keep, 2u);
   EXPECT_EQ(c.client.request_timeout, Duration(5s));
-  EXPECT_EQ(c.client.max_request, 1u << 20);
+  EXPECT_EQ(c.client.max_request, 2u << 20);
   EXPECT_EQ(c.log.level, LogLevel::kInfo);
   EXPECT_EQ(c.shutdown.drain_timeout, Duration(10s));
   EXPECT_EQ(loaded->warnings, "");
@@ -288,6 +288,19 @@ TEST(Load, MissingAndUnreadableFiles) {
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().kind, ErrorKind::kBadConfig);
   EXPECT_THAT(loaded.error().text, HasSubstr("Is a directory"));
+}
+
+// A file that was right before a default rose is right after it.
+TEST(Load, SizesThatAreSetLowerTheLargestRequest) {
+  Result<Loaded> loaded = load_text(std::string(kGood) + "storage: {segment_size: 4MiB}\n");
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->config.client.max_request, 1u << 20);
+  EXPECT_FALSE(loaded->config.client.max_request_is_set);
+  loaded = load_text(std::string(kGood) + "storage: {segment_size: 4MiB}\n" +
+                     "client: {max_request: 2MiB}\n");
+  ASSERT_FALSE(loaded);
+  EXPECT_THAT(loaded.error().text, HasSubstr("'client.max_request' (2MiB) must not be larger"));
+  EXPECT_THAT(loaded.error().text, HasSubstr("storage.segment_size"));
 }
 
 TEST(Load, AFileThatIsTooLarge) {
