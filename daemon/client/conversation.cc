@@ -80,6 +80,8 @@ bool Conversation::is_blocked() const {
 bool Conversation::is_congested() const {
   if (has_room()) return false;
   owes_resume_ = true;
+  // Also outside of next(): a connection without replies of its own is told by nobody else.
+  wait_for_room();
   return true;
 }
 
@@ -248,7 +250,7 @@ void Conversation::resume_stream() {
 }
 
 // Only without replies of its own: sending those leads to the next call of next().
-void Conversation::wait_for_room() {
+void Conversation::wait_for_room() const {
   if (!owes_resume_ || unsent() > 0 || is_waiting_) return;
   is_waiting_ = true;
   shared_.waiting.push_back(&driver_);

@@ -142,7 +142,7 @@ class Conversation final : public node::ReplyHandler {
   void resume_stream();
   bool has_room() const { return shared_.has_room(unsent()); }
   bool is_over_limit() const;
-  void wait_for_room();
+  void wait_for_room() const;
   void count_output();
   bool is_native(ByteView start);
   void append_own(std::string bytes);
@@ -199,8 +199,8 @@ class Conversation final : public node::ReplyHandler {
   bool was_full_ = false;  // the last read filled the buffer
   // is_congested() was true; the stream waits for resume().
   mutable bool owes_resume_ = false;
-  bool is_waiting_ = false;       // in shared_.waiting
-  bool waits_for_input_ = false;  // in shared_.input_waiting
+  mutable bool is_waiting_ = false;  // in shared_.waiting
+  bool waits_for_input_ = false;     // in shared_.input_waiting
   bool is_draining_ = false;
   bool has_ended_ = false;  // no more requests are taken
   bool is_eof_ = false;     // the client has closed its side

@@ -406,6 +406,9 @@ void Node::on_restored(Worker::Restored& restored) {
   Effects out;
   if (restored.file.mark.index > handed_) {
     carry_out(core_->take_ready());  // first: these effects are of the old log
+  }
+  // What was handed out just now may be past it.
+  if (restored.file.mark.index > handed_) {
     install(restored, out);
     carry_out(out);
   }

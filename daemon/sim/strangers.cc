@@ -126,7 +126,8 @@ void Simulation::Impl::arm_strangers() {
 }
 
 void Simulation::Impl::meet_stranger(Process& p, Random& random) {
-  if (!p.up() || p.paused) return;
+  // While its newest list is not committed, it listens to anybody.
+  if (!p.up() || p.paused || !p.node->core().conf_is_settled()) return;
   count(Fault::kStranger);
   const raft::Core& core = p.node->core();
   wire::Hello sender;

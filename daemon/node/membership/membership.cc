@@ -101,7 +101,10 @@ Membership::Hearing Membership::hearing(const wire::Hello& sender, const wire::P
     return Hearing::kStranger;
   }
   if (listed == nullptr) {
-    if (sender.members_index <= core.conf_index()) return Hearing::kStranger;
+    // The index of what is not committed proves nothing: the sender may be of the list that wins.
+    if (core.conf_is_settled() && sender.members_index <= core.conf_index()) {
+      return Hearing::kStranger;
+    }
     return is_of_a_candidate_or_leader(message) ? Hearing::kCounts : Hearing::kIgnored;
   }
   if (!listed->disk_id || listed->disk_id == sender.disk_id) return Hearing::kCounts;

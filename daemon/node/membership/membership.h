@@ -87,8 +87,8 @@ class Membership final {
   // replacement that this node has not heard of.
   //
   // Who is no member may be one that this node has not heard of (thesis §4.1), if its hello names
-  // later members than this node's: its requests for votes and what a leader sends count. From
-  // others nothing does (ADR 40).
+  // later members than this node's, or if this node's are not committed: its requests for votes and
+  // what a leader sends count. From others nothing does (ADR 40).
   enum class Hearing : uint8_t {
     kCounts,
     kIgnored,

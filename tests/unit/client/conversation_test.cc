@@ -500,6 +500,25 @@ TEST_F(ConversationTest, AtTheCommonBoundOthersWaitInLine) {
   EXPECT_TRUE(shared_->waiting.empty());
 }
 
+// The holder asks before it makes the reply to a read, which is outside of next(). Nobody else
+// reminds a client of it that sends nothing more.
+TEST_F(ConversationTest, ReadThatIsHeldBackWaitsInLine) {
+  options_.replies_bytes_max = 100;
+  service_.is_immediate = false;
+  open();
+  driver_->give("get\n");
+  EXPECT_EQ(service_.submitted, 1u);
+  EXPECT_TRUE(shared_->waiting.empty());
+  shared_->unsent_bytes += 100;  // of others
+  EXPECT_TRUE(driver_->conversation->is_congested());
+  ASSERT_EQ(shared_->waiting.size(), 1u);
+  shared_->unsent_bytes -= 100;
+  ConversationDriver* first = shared_->waiting.front();
+  shared_->waiting.pop_front();
+  first->on_room();
+  EXPECT_EQ((*service_.streams.begin())->resumed, 1);
+}
+
 TEST_F(ConversationTest, SlowReaderMakesRoomForThoseThatWait) {
   options_.replies_bytes_max = 4 * kProgressBytes;
   open();

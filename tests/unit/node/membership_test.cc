@@ -228,6 +228,7 @@ TEST_F(HearingTest, DiskThatIsBoundAgainCounts) {
 TEST_F(HearingTest, NothingOfAStrangerCounts) {
   lead();
   EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  ASSERT_TRUE(raft.core->conf_is_settled());
   wire::Hello sender = hello_of(NodeId(9));
   for (Index known : {Index(), raft.core->conf_index()}) {
     sender.members_index = known;
@@ -258,6 +259,19 @@ TEST_F(HearingTest, WhoKnowsLaterMembersMayLead) {
   EXPECT_EQ(hear(sender, wire::ChangeRequest{}), Hearing::kIgnored);
   EXPECT_EQ(hear(sender, wire::DiskReport{}), Hearing::kIgnored);
   EXPECT_EQ(hear(sender, wire::DivergenceVerdict{}), Hearing::kIgnored);
+}
+
+// A list that is only in this node's log may lose, and the sender be of the one that wins: cut off,
+// this node must not shut its leader out.
+TEST_F(HearingTest, OwnListThatIsNotCommittedProvesNothing) {
+  lead();
+  raft.silent = {NodeId(2), NodeId(3)};
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  ASSERT_FALSE(raft.core->conf_is_settled());
+  const wire::Hello sender = hello_of(NodeId(9));
+  EXPECT_EQ(hear(sender, raft::AppendRequest{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::VoteRequest{}), Hearing::kCounts);
+  EXPECT_EQ(hear(sender, raft::VoteResponse{}), Hearing::kIgnored);
 }
 
 // A leader leads until its own removal is committed (thesis §4.2.2), and not after it.
