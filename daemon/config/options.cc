@@ -389,7 +389,7 @@ std::vector<Option> make_options() {
        .min = "1KiB",
        .max = "64MiB",
        .cluster_setting = true,
-       .help = "Largest request, at most 32 MiB, by default at most 1/4 of a segment; else `TOOLARGE`."});
+       .help = "Largest request, at most 32 MiB, by default up to 1/4 segment; else `TOOLARGE`."});
   add({.path = "client.max_connections",
        .type = Type::kInteger,
        .field = CONNECTD_FIELD(uint64_t, client.max_connections),
