@@ -836,7 +836,7 @@ TEST_F(HttpServerTest, UnfinishedBodiesMakeRoom) {
   request.body = std::string(options.max_request, 'x');
   int status = 0;
   for (int i = 0; i < 100 && status != 404; ++i) {
-    auto outcome = fetch(address(), request, 5s);
+    auto outcome = fetch(address(), request, 60s);
     status = outcome ? outcome->status : 0;
     EXPECT_TRUE(status == 404 || status == 503) << status;
     if (status != 404) std::this_thread::sleep_for(50ms);
