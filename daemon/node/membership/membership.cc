@@ -147,7 +147,8 @@ std::optional<PlannedChange> Membership::next_step(const raft::Core& core) const
   }
   for (const raft::PeerStatus& peer : core.peers()) {
     const GenesisMember* member = list_.find(peer.id);
-    if (!list_.will_promote(peer.id) || conf.is_voter(peer.id) || !member->disk_id) continue;
+    if (member == nullptr || !list_.will_promote(peer.id) || conf.is_voter(peer.id)) continue;
+    if (!member->disk_id) continue;
     const bool caught_up = peer.is_near && peer.state == raft::PeerStatus::State::kReplicate &&
                            has_caught_up(peer.match, core.last_index(),
                                          std::max(core.conf_index(), core.settings_index()));

@@ -294,6 +294,20 @@ TEST_F(HearingTest, WhoIsRemovedCountsUntilThatIsCommitted) {
   EXPECT_EQ(hear(sender, raft::Heartbeat{}), Hearing::kStranger);
 }
 
+// No leader of this build writes such a list; one that did would take every later leader with it.
+TEST_F(MembershipTest, PromotedNodeThatIsNotListedIsNoMatter) {
+  lead();
+  MemberList list = members_of(3);
+  list.promote = {NodeId(4)};
+  raft::ConfState conf = raft.core->conf();
+  conf.learners = {NodeId(4)};
+  raft.step(raft::ChangeConf{conf, Slice::copy_of(list.encode()), NodeId()});
+  follow();
+  for (int i = 0; i < 5; ++i) raft.pass(milliseconds(50));
+  ASSERT_TRUE(membership.list().will_promote(NodeId(4)));
+  EXPECT_FALSE(advance());
+}
+
 // The leader's knowledge about a follower's log is valid for the disk that answered.
 TEST_F(MembershipTest, OtherDiskOfALearnerIsSentItAll) {
   lead();
