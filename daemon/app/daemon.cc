@@ -643,6 +643,12 @@ void Daemon::Impl::turn_bootstrap() {
     bootstrap_->durable();
     LOG_INFO("bootstrap", "cluster '{}' is formed id={} members={}", genesis.cluster_name,
              genesis.cluster_id.to_string(), genesis.members.size());
+    if (config_.cluster.id.empty()) {
+      LOG_INFO("bootstrap",
+               "set in the configuration of every node, so that empty disks never form another "
+               "cluster: cluster.id: {}",
+               identity_.cluster_id.to_string());
+    }
     if (auto opened = open_node(genesis); !opened) die(opened.error());
     arrive();
     for (const auto& [peer, hello] : bootstrap_->connected()) node_->on_peer_reached(peer, hello);

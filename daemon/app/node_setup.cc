@@ -7,9 +7,24 @@
 #include "base/cgroup.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "config/values.h"
 #include "node/membership/settings.h"
 
 namespace connectd::app {
+
+Result<void> check_cluster_id(const storage::Identity& identity, const config::Config& config) {
+  const auto wanted = config::parse_cluster_id(config.cluster.id);
+  const std::vector<ClusterId>& former = identity.former_cluster_ids;
+  if (!wanted || !identity.cluster_id || *wanted == identity.cluster_id ||
+      std::ranges::find(former, *wanted) != former.end()) {
+    return {};
+  }
+  return failure(ErrorKind::kMismatch,
+                 fmt::format("the data directory {} belongs to the cluster with id {}, cluster.id "
+                             "is {}: is the right disk mounted? If it is, set cluster.id: {}",
+                             config.node.data_dir, identity.cluster_id.to_string(),
+                             config.cluster.id, identity.cluster_id.to_string()));
+}
 
 Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                           const config::Config& config) {
@@ -35,6 +50,7 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                  "separate directory for each node",
                                  dir, opened.identity.node_id, config.node.id));
     }
+    if (auto fits = check_cluster_id(opened.identity, config); !fits) return failure(fits.error());
   } else {
     opened.identity.node_id = config.node.id;
     opened.identity.disk_id.bytes = random_128();
@@ -54,6 +70,7 @@ node::Bootstrap::Options bootstrap_options(const config::Config& config,
                                            const plugin::Plugin& plugin) {
   node::Bootstrap::Options options = set_up(config).bootstrap;
   options.disk_id = identity.disk_id;
+  options.only_cluster_id = config::parse_cluster_id(config.cluster.id).value_or(ClusterId());
   options.fresh_cluster_id.bytes = random_128();
   for (const config::Member& member : config.cluster.members) {
     options.members.push_back({member.id, DiskId(), member.peer.to_string(),

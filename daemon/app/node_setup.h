@@ -25,7 +25,8 @@ struct DataDirectory {
   std::unique_ptr<storage::FileLock> lock;  // held: nobody else uses it
   storage::Identity identity;               // durable; a new one if it was empty
 };
-// Creates it if need be. kMismatch: it belongs to another node.
+// Creates it if need be. kMismatch: it belongs to another node, or to a cluster that has and had
+// another id than cluster.id.
 Result<DataDirectory> open_data_directory(storage::FileSystem& files, const config::Config& config);
 
 // Those of the whole cluster, as this node's configuration has them.

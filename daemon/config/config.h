@@ -43,6 +43,7 @@ struct Config {
   } node;
   struct Cluster {
     std::string name;
+    std::string id;  // 32 lower-case hexadecimal digits, or empty
     Bootstrap bootstrap = Bootstrap::kAuto;
     std::vector<Member> members;  // sorted by id; node.id is one of them
   } cluster;

@@ -53,6 +53,22 @@ std::vector<Option> http_options() {
   };
 }
 
+Option cluster_id_option() {
+  return {.path = "cluster.id",
+          .type = Type::kText,
+          .field = CONNECTD_FIELD(std::string, cluster.id),
+          .default_text = "null",
+          .pattern = "cluster id",
+          .nullable = true,
+          .help =
+              "Id of the cluster, the same on all nodes: 32 hexadecimal digits, as `connectctl "
+              "status` prints them. With it, a node with an empty data directory never forms a "
+              "cluster, but waits to be let in to this one: set it once the cluster is formed, "
+              "so that nodes that boot without their disks do not form another. The present "
+              "id and those from before a `connectctl recover` are accepted; with the data of "
+              "another cluster the node does not start."};
+}
+
 std::vector<Option> make_options() {
   std::vector<Option> table;
   auto add = [&](Option option) { table.push_back(std::move(option)); };
@@ -88,8 +104,8 @@ std::vector<Option> make_options() {
        .field = CONNECTD_FIELD(std::string, cluster.name),
        .default_text = "connectd",
        .pattern = "name",
-       .help = "Name of the cluster, the same on all nodes. The handshake rejects a node of "
-               "another cluster."});
+       .help = "Name of the cluster, the same on all nodes; others are rejected."});
+  add(cluster_id_option());
   add({.path = "cluster.bootstrap",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(Bootstrap, cluster.bootstrap),

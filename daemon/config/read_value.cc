@@ -19,6 +19,12 @@ constexpr size_t kMaxPluginOptions = 256;
 constexpr size_t kMaxPluginKey = 128;
 constexpr size_t kMaxPluginValue = 4096;
 
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
+  return lower;
+}
+
 // Why a text does not match this pattern; empty: it does.
 std::string check_text(std::string_view pattern, std::string_view text) {
   if (pattern == "name") {
@@ -37,6 +43,12 @@ std::string check_text(std::string_view pattern, std::string_view text) {
     }
   } else if (pattern == "host") {
     if (auto host = parse_host(text, 1); !host) return host.error();
+  } else if (pattern == "cluster id") {
+    if (!parse_cluster_id(lower_case(text))) {
+      return fmt::format(
+          "'{}' is not a cluster id: 32 hexadecimal digits, as connectctl status prints them",
+          text.substr(0, 80));
+    }
   } else if (pattern == "sha256") {
     auto hex = [](char c) {
       return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
@@ -47,12 +59,6 @@ std::string check_text(std::string_view pattern, std::string_view text) {
     }
   }
   return {};
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
-  return lower;
 }
 
 std::string with_article(Type type) {
@@ -208,7 +214,7 @@ void ValueReader::store_scalar(const Option& option, const std::string& text, co
       std::string problem = check_text(option.pattern, text);
       if (!problem.empty()) return complain(problem);
       std::get<std::string& (*)(Config&)>(option.field)(config_) =
-          option.pattern == "sha256" ? lower_case(text) : text;
+          option.pattern == "sha256" || option.pattern == "cluster id" ? lower_case(text) : text;
       return;
     }
     case Type::kChoice:

@@ -164,4 +164,18 @@ std::string_view nearest(std::string_view word, const std::vector<std::string_vi
   return best;
 }
 
+std::optional<ClusterId> parse_cluster_id(std::string_view text) {
+  ClusterId id;
+  if (text.size() != 2 * id.bytes.size()) return std::nullopt;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool is_digit = c >= '0' && c <= '9';
+    if (!is_digit && (c < 'a' || c > 'f')) return std::nullopt;
+    const int value = is_digit ? c - '0' : c - 'a' + 10;
+    id.bytes[i / 2] = static_cast<uint8_t>(id.bytes[i / 2] * 16 + value);
+  }
+  if (!id) return std::nullopt;
+  return id;
+}
+
 }  // namespace connectd::config

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/types.h"
 
 namespace connectd::config {
 
@@ -33,5 +35,8 @@ size_t edit_distance(std::string_view from, std::string_view to);
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
 // "a, b or c"
 std::string joined(const std::vector<std::string_view>& words);
+
+// Of 32 lower-case hexadecimal digits, not all zero.
+std::optional<ClusterId> parse_cluster_id(std::string_view text);
 
 }  // namespace connectd::config

@@ -192,6 +192,7 @@ ExitCode recover_members(Context& context, storage::FileSystem& files, const std
         "{} {} cluster id {}, with the log of node {}\n", name,
         plan->is_done ? "was recovered already: it belongs to" : "is recovered: it belongs to",
         plan->id.to_string(), plan->best.node);
+    context.streams.out << fmt::format("cluster.id: {}\n", plan->id.to_string());
   }
   context.streams.err << (alone ? "Start it"
                                 : "Run the same command on every survivor, then start them") +

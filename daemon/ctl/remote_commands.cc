@@ -188,6 +188,9 @@ std::string headline(const ClusterView& view) {
   return text + fmt::format("   plugin {}\n", view.plugin);
 }
 
+// As it is copied into a configuration.
+std::string cluster_id_line(std::string_view id) { return fmt::format("cluster.id: {}\n", id); }
+
 std::string join_addresses(const std::vector<Address>& addresses) {
   std::string text;
   for (const Address& address : addresses) {
@@ -334,6 +337,7 @@ ExitCode status_command(Context& context) {
       context.streams.out << body << "\n";
     } else {
       context.streams.out << headline(view) << table(view.rows);
+      if (!view.cluster_id.empty()) context.streams.out << cluster_id_line(view.cluster_id);
       for (const std::string& problem : view.problems) {
         context.streams.err << "warning: " << problem << "\n";
       }

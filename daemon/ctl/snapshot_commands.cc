@@ -399,9 +399,9 @@ ExitCode snapshot_restore_command(Context& context) {
                         << "\n";
   } else {
     context.streams.out << fmt::format(
-        "{}: node {} of the new cluster '{}' ({}), plugin {}, state of index {}\n", data_dir,
-        founder.id, genesis.cluster_name, genesis.cluster_id.to_string(), genesis.plugin_name,
-        restored->applied);
+        "{}: node {} of the new cluster '{}' ({}), plugin {}, state of index {}\ncluster.id: {}\n",
+        data_dir, founder.id, genesis.cluster_name, genesis.cluster_id.to_string(),
+        genesis.plugin_name, restored->applied, genesis.cluster_id.to_string());
   }
   context.streams.err << fmt::format(
       "Start it with: connectd --config {}. It is the only member; others join with empty data\n"

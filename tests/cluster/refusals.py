@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 
 import harness
 from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
@@ -209,6 +210,48 @@ def test_forming_waits_for_all_members_and_says_so(context):
     check(cluster.get(1, "/livez")[0] == 200, "/livez says no to a node that waits")
     cluster.start(3)
     still_serves(cluster, cluster.leader(), b"1")
+
+
+def test_cluster_id_keeps_empty_disks_from_forming(context):
+    """All three start without their disks; then two of them are mounted again, and let the third in."""
+    cluster = context.cluster(nodes=3)
+    cluster.start()
+    leader = cluster.leader()
+    with cluster.line_client(leader) as client:
+        client.call(b"incr")
+    found = cluster.status(leader)["cluster_id"]
+    wait_until(lambda: any(f"cluster.id: {found}" in node.log() for node in cluster.nodes.values()), "the line to copy")
+    for node in cluster.nodes.values():
+        cluster.terminate(node.id)
+        os.rename(node.data_dir, node.data_dir + ".disk")
+        cluster.write_config(node, cluster={"id": found})
+    cluster.start()
+    for node in cluster.nodes.values():
+        wait_until(lambda node=node: "this node forms no cluster" in node.log(), f"node {node.id} waits")
+    time.sleep(1)
+    for node in cluster.nodes.values():
+        check(cluster.get(node.id, "/readyz")[0] == 503, f"node {node.id} is ready")
+        check("is formed" not in node.log().rpartition("---- start")[2], f"node {node.id} formed a cluster")
+    for node_id in (1, 2):
+        node = cluster.nodes[node_id]
+        cluster.terminate(node_id)
+        shutil.rmtree(node.data_dir)
+        os.rename(node.data_dir + ".disk", node.data_dir)
+        cluster.start(node_id)
+    leader = cluster.leader()
+    with cluster.line_client(leader) as client:
+        check(client.call(b"get") == b"1", "the value")
+    done = subprocess.run([CONNECTCTL, "-e",
+                           f"127.0.0.1:{cluster.nodes[leader].http_port}", "member", "replace", "3"], check=False)
+    check(done.returncode == 0, f"member replace ends with {done.returncode}")
+    wait_until(lambda: cluster.get(3, "/readyz")[0] == 200, "node 3 is let in")
+
+    # The disk of another cluster.
+    cluster.terminate(2)
+    cluster.write_config(cluster.nodes[2], cluster={"id": "ab" * 16})
+    cluster.start(2)
+    check(cluster.wait_exit(2) == EXIT_MISMATCH, "the exit code")
+    check(f"set cluster.id: {found}" in cluster.nodes[2].log(), "the text")
 
 
 if __name__ == "__main__":

@@ -49,15 +49,24 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
     const bool recovered = hello != nullptr && hello->cluster_id &&
                            std::ranges::find(hello->former_cluster_ids, genesis->cluster_id) !=
                                hello->former_cluster_ids.end();
-    const bool joins = !founds && options_.mode != Mode::kNew && hello != nullptr &&
+    const bool may_join = options_.mode != Mode::kNew || never_forms();
+    const bool joins = !founds && may_join && hello != nullptr &&
                        (hello->cluster_id == genesis->cluster_id || recovered);
     bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
                 genesis->plugin_name == options_.plugin_name &&
                 genesis->plugin_level >= options_.plugin_level_min &&
                 genesis->plugin_level <= options_.plugin_level_max &&
                 genesis->settings.feature_level <= options_.feature_level_max;
-    // A node set to join never takes part in forming.
-    if (!fits || (options_.mode == Mode::kJoin && founds)) {
+    // A node set to join never takes part in forming. With a cluster id it may have, before.
+    const bool forms = founds && options_.mode == Mode::kJoin && !options_.only_cluster_id;
+    if (fits && !is_wanted(*genesis, hello)) {
+      LOG_WARNING("bootstrap",
+                  "genesis from node {} rejected: its cluster id is {}, cluster.id is {}", from,
+                  (recovered ? hello->cluster_id : genesis->cluster_id).to_string(),
+                  options_.only_cluster_id.to_string());
+      return;
+    }
+    if (!fits || forms) {
       LOG_WARNING("bootstrap", "genesis from node {} rejected: it does not match this node", from);
       return;
     }
@@ -81,9 +90,17 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
   }
 }
 
+bool Bootstrap::is_wanted(const Genesis& genesis, const wire::Hello* offered_by) const {
+  const ClusterId& wanted = options_.only_cluster_id;
+  if (!wanted || wanted == genesis.cluster_id) return true;
+  if (offered_by == nullptr) return false;
+  const auto& former = offered_by->former_cluster_ids;
+  return wanted == offered_by->cluster_id || std::ranges::find(former, wanted) != former.end();
+}
+
 void Bootstrap::advance() {
   if (decided_ || refused_) return;
-  if (options_.mode == Mode::kNew) {
+  if (options_.mode == Mode::kNew && !never_forms()) {
     draw();
     return;
   }
@@ -91,7 +108,7 @@ void Bootstrap::advance() {
   for (const auto& [id, peer] : peers_) {
     if (peer.connected && peer.hello.cluster_id) return;
   }
-  if (options_.mode == Mode::kJoin || options_.members.front().id != options_.id) return;
+  if (never_forms() || options_.members.front().id != options_.id) return;
   for (const GenesisMember& member : options_.members) {
     if (member.id == options_.id) continue;
     auto found = peers_.find(member.id);
@@ -185,6 +202,13 @@ std::string Bootstrap::waiting_for() const {
         "cluster '{}' already runs (node {} is a member): waiting to be added; run: connectctl "
         "member add {}",
         options_.cluster_name, known, options_.id);
+  }
+  if (options_.only_cluster_id) {
+    return fmt::format(
+        "the data directory is empty, and cluster.id is {}: this node forms no cluster. Is its "
+        "disk "
+        "mounted? Waiting for a member of that cluster to let it in",
+        options_.only_cluster_id.to_string());
   }
   if (options_.mode == Mode::kJoin) return "waiting for a member of a running cluster to answer";
   std::string missing;

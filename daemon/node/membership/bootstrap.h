@@ -1,7 +1,8 @@
 // Bootstrap of a node with an empty data directory. A cluster forms only when all listed members
 // answer and all are empty: the one with the lowest id creates the genesis, makes it durable, and
 // offers it to the others until each has accepted. A node that reaches a running cluster waits to
-// be added. If that cluster knows its id with another disk, it is rejected: a wiped node must not
+// be added. With a configured cluster id it forms none, whatever the others say: its disk may not
+// be mounted. If that cluster knows its id with another disk, it is rejected: a wiped node must not
 // vote again.
 //
 // Pure: events in, effects out. Owner: the loop thread. The node object is created when decided()
@@ -27,6 +28,8 @@ class Bootstrap final {
     Mode mode = Mode::kAuto;
     NodeId id;
     DiskId disk_id;
+    // If set, this node never forms a cluster, and joins only the one that has, or had, this id.
+    ClusterId only_cluster_id;
     ClusterId fresh_cluster_id;  // random; used if this node creates the genesis
     std::string cluster_name;
     std::vector<GenesisMember> members;  // sorted; disk ids are not known yet
@@ -88,6 +91,8 @@ class Bootstrap final {
     wire::Hello hello;
   };
   void draw();
+  bool never_forms() const { return options_.only_cluster_id || options_.mode == Mode::kJoin; }
+  bool is_wanted(const Genesis& genesis, const wire::Hello* offered_by) const;
 
   const Options options_;
   std::map<NodeId, Peer> peers_;

@@ -83,6 +83,7 @@ struct UsedDirectly {
 constexpr UsedDirectly kUsedDirectly[] = {
     {"node.name", "StatusMaker"},
     {"node.data_dir", "Daemon"},
+    {"cluster.id", "bootstrap_options, open_data_directory"},
     {"cluster.members", "bootstrap_options, node_options, peer_addresses"},
     {"listen.peer", "Daemon"},
     {"listen.client", "Daemon"},

@@ -423,7 +423,9 @@ TEST(Table, EveryValueIsStoredWhereItIsReadFrom) {
         other = "8MiB";
         break;
       case Type::kText:
-        other = option.pattern == "sha256" ? std::string(64, 'a') : "other";
+        other = option.pattern == "sha256"       ? std::string(64, 'a')
+                : option.pattern == "cluster id" ? std::string(32, 'a')
+                                                 : "other";
         break;
       case Type::kChoice:
         other = std::string(option.choices.back());

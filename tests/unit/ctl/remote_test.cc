@@ -132,6 +132,7 @@ TEST_F(StatusTest, OneTableOfTheWholeCluster) {
   EXPECT_THAT(outcome.out, HasSubstr("n1    p:1      leader    ready  1,234,567  1,234,567  -"));
   EXPECT_THAT(outcome.out, HasSubstr("n2    p:2      follower  ready  1,234,567  1,234,567  3"));
   EXPECT_THAT(outcome.out, HasSubstr("n3    p:3      -         DOWN   -"));
+  EXPECT_THAT(outcome.out, HasSubstr("\ncluster.id: 12345678"));
   EXPECT_THAT(outcome.err, HasSubstr("warning: node 3 (127.0.0.1:1): connection refused"));
 }
 

@@ -350,6 +350,49 @@ TEST(Bootstrap, OtherDiskWaitsForReplace) {
   EXPECT_THAT(third.waiting_for(), HasSubstr("connectctl member replace 3"));
 }
 
+// The disks of all three are not mounted.
+TEST(Bootstrap, WithClusterIdNobodyForms) {
+  for (Mode mode : {Mode::kAuto, Mode::kNew, Mode::kJoin}) {
+    Bootstrap::Options with_id = options(1, mode);
+    with_id.only_cluster_id = cluster(77);
+    Bootstrap first(with_id);
+    first.peer_reached(NodeId(2), hello(2));
+    first.peer_reached(NodeId(3), hello(3));
+    first.advance();
+    EXPECT_FALSE(first.decided());
+    EXPECT_FALSE(first.refused());
+    EXPECT_THAT(first.waiting_for(), HasSubstr(cluster(77).to_string()));
+    EXPECT_THAT(first.waiting_for(), HasSubstr("mounted"));
+  }
+}
+
+TEST(Bootstrap, ClusterIdJoinsPresentAndFormerOnly) {
+  Founder founder;
+  Genesis genesis = *founder.bootstrap.decided();
+  genesis.members[1].disk_id = disk(2, 1);
+  wire::Hello member = hello(1);
+  member.cluster_id = cluster(99);
+  member.former_cluster_ids = {genesis.cluster_id, cluster(98)};
+  for (Mode mode : {Mode::kAuto, Mode::kNew, Mode::kJoin}) {
+    for (auto [id, joins] : {std::pair(cluster(97), false), std::pair(cluster(99), true),
+                             std::pair(cluster(98), true), std::pair(genesis.cluster_id, true)}) {
+      Bootstrap::Options with_id = options(2, mode);
+      with_id.only_cluster_id = id;
+      Bootstrap joiner(with_id);
+      joiner.peer_reached(NodeId(1), member);
+      joiner.message(NodeId(1), offer_of(genesis));
+      EXPECT_EQ(joiner.decided().has_value(), joins) << id.to_string();
+    }
+  }
+  // A founder that missed the genesis, and whose file has the id since.
+  Bootstrap::Options with_id = options(2);
+  with_id.only_cluster_id = founder.bootstrap.decided()->cluster_id;
+  Bootstrap late(with_id);
+  late.peer_reached(NodeId(1), hello(1));
+  late.message(NodeId(1), offer_of(*founder.bootstrap.decided()));
+  EXPECT_TRUE(late.decided());
+}
+
 TEST(Bootstrap, JoinNeverForms) {
   Bootstrap first(options(1, Mode::kJoin));
   EXPECT_EQ(first.waiting_for(), "waiting for a member of a running cluster to answer");
