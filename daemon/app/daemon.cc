@@ -947,29 +947,4 @@ Result<void> Daemon::run() {
   return ended;
 }
 
-std::string check_environment(const config::Config& config) {
-  std::string problems;
-  auto files = storage::make_real_file_system();
-  const std::string& dir = config.node.data_dir;
-  if (auto made = files->make_directory(dir); !made) {
-    problems += made.error().text + "\n";
-  } else if (auto lock = files->lock(dir + "/lock"); !lock) {
-    problems += lock.error().text + "\n";
-  } else if (auto identity = storage::load_identity(*files, dir); !identity) {
-    problems += identity.error().text + "\n";
-  }
-  for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
-                                      std::pair{config.listen.client, net::kClientPort},
-                                      std::pair{config.listen.http, net::kHttpPort}}) {
-    auto bound = bind_now(address, port);
-    if (!bound) {
-      problems += bound.error().text + "\n";
-      continue;
-    }
-    const std::string warning = loopback_warning(config, address, bound->endpoint(), port);
-    if (!warning.empty()) print_to_stderr(LogLevel::kWarning, "warning: " + warning);
-  }
-  return problems;
-}
-
 }  // namespace connectd::app

@@ -38,8 +38,4 @@ class Daemon final {
   std::unique_ptr<Impl> impl_;
 };
 
-// --check beyond the configuration: the data directory can be used, the ports can be bound. All
-// problems, one line each; empty when there are none.
-std::string check_environment(const config::Config& config);
-
 }  // namespace connectd::app

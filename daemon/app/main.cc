@@ -4,12 +4,15 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "app/command_line.h"
 #include "app/daemon.h"
 #include "app/descriptors.h"
+#include "app/environment_check.h"
 #include "app/node_setup.h"
 #include "app/process.h"
 #include "app/watchdog.h"
@@ -53,6 +56,28 @@ Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& 
   return plugin;
 }
 
+// `--check`: all problems in one text.
+std::optional<Error> check_all(const config::Config& config,
+                               const Result<std::shared_ptr<const plugin::Plugin>>& plugin) {
+  std::vector<Error> problems;
+  if (!plugin) {
+    problems.push_back(plugin.error());
+  } else if (auto mode = capture_mode(config, **plugin); !mode) {
+    problems.push_back(mode.error());
+  }
+  for (Error& problem : check_environment(config, plugin ? plugin->get() : nullptr)) {
+    problems.push_back(std::move(problem));
+  }
+  if (problems.empty()) return std::nullopt;
+  Error all{plugin ? ErrorKind::kBadConfig : plugin.error().kind, ""};
+  for (const Error& problem : problems) {
+    // The data are another node's or cluster's: what a start would end with, too.
+    if (plugin && problem.kind == ErrorKind::kMismatch) all.kind = problem.kind;
+    all.text += problem.text + "\n";
+  }
+  return all;
+}
+
 int run(int argc, char** argv, Process& process) {
   auto line = parse_command_line(argc, argv);
   if (!line) return exit_with(line.error());
@@ -93,15 +118,7 @@ int run(int argc, char** argv, Process& process) {
   auto plugin = load_plugin(config, line->check, process);
   if (!plugin && !line->check) return exit_with(plugin.error());
   if (line->check) {
-    std::string problems = plugin ? "" : plugin.error().text + "\n";
-    if (plugin) {
-      if (auto mode = capture_mode(config, **plugin); !mode) problems += mode.error().text + "\n";
-    }
-    problems += check_environment(config);
-    if (!problems.empty()) {
-      print_to_stderr(LogLevel::kError, problems);
-      return exit_status(plugin ? ErrorKind::kBadConfig : plugin.error().kind);
-    }
+    if (auto problems = check_all(config, plugin)) return exit_with(*problems);
     fmt::print("ok: node {} of cluster '{}', plugin {} {}\n", config.node.id, config.cluster.name,
                (*plugin)->name(), (*plugin)->version());
     return 0;

@@ -12,7 +12,14 @@
 
 namespace connectd::app {
 
-Result<void> check_cluster_id(const storage::Identity& identity, const config::Config& config) {
+Result<void> check_identity(const storage::Identity& identity, const config::Config& config) {
+  const std::string& dir = config.node.data_dir;
+  if (identity.node_id != config.node.id) {
+    return failure(ErrorKind::kMismatch,
+                   fmt::format("the data directory {} belongs to node {}, node.id is {}: use a "
+                               "separate directory for each node",
+                               dir, identity.node_id, config.node.id));
+  }
   const auto wanted = config::parse_cluster_id(config.cluster.id);
   const std::vector<ClusterId>& former = identity.former_cluster_ids;
   if (!wanted || !identity.cluster_id || *wanted == identity.cluster_id ||
@@ -22,8 +29,8 @@ Result<void> check_cluster_id(const storage::Identity& identity, const config::C
   return failure(ErrorKind::kMismatch,
                  fmt::format("the data directory {} belongs to the cluster with id {}, cluster.id "
                              "is {}: is the right disk mounted? If it is, set cluster.id: {}",
-                             config.node.data_dir, identity.cluster_id.to_string(),
-                             config.cluster.id, identity.cluster_id.to_string()));
+                             dir, identity.cluster_id.to_string(), config.cluster.id,
+                             identity.cluster_id.to_string()));
 }
 
 Result<DataDirectory> open_data_directory(storage::FileSystem& files,
@@ -44,13 +51,7 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
   if (!identity) return failure(identity.error());
   if (*identity) {
     opened.identity = **identity;
-    if (opened.identity.node_id != config.node.id) {
-      return failure(ErrorKind::kMismatch,
-                     fmt::format("the data directory {} belongs to node {}, node.id is {}: use a "
-                                 "separate directory for each node",
-                                 dir, opened.identity.node_id, config.node.id));
-    }
-    if (auto fits = check_cluster_id(opened.identity, config); !fits) return failure(fits.error());
+    if (auto fits = check_identity(opened.identity, config); !fits) return failure(fits.error());
   } else {
     opened.identity.node_id = config.node.id;
     opened.identity.disk_id.bytes = random_128();

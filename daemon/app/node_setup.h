@@ -21,12 +21,15 @@
 
 namespace connectd::app {
 
+// kMismatch: the directory belongs to another node, or to a cluster that neither has nor had the id
+// in cluster.id.
+Result<void> check_identity(const storage::Identity& identity, const config::Config& config);
+
 struct DataDirectory {
   std::unique_ptr<storage::FileLock> lock;  // held: nobody else uses it
   storage::Identity identity;               // durable; a new one if it was empty
 };
-// Creates it if need be. kMismatch: it belongs to another node, or to a cluster that has and had
-// another id than cluster.id.
+// Creates it if need be. kMismatch: see check_identity().
 Result<DataDirectory> open_data_directory(storage::FileSystem& files, const config::Config& config);
 
 // Those of the whole cluster, as this node's configuration has them.

@@ -330,11 +330,50 @@ ExitCode snapshot_inspect_command(Context& context) {
   return ExitCode::kOk;
 }
 
+namespace {
+
+// `configured_id`: the cluster.id of the configuration, if it has one.
+void print_restored(const Context& context, const node::ReplicatedState& restored,
+                    const std::string& data_dir, const std::string& config_path,
+                    const std::string& configured_id) {
+  const node::Genesis& genesis = restored.genesis;
+  const NodeId founder = genesis.members.front().id;
+  if (context.json) {
+    context.streams.out << json::serialize(
+                               json::object{{"data_dir", data_dir},
+                                            {"node", founder.value()},
+                                            {"cluster_id", genesis.cluster_id.to_string()},
+                                            {"cluster_name", genesis.cluster_name},
+                                            {"index", restored.applied.value()},
+                                            {"term", restored.applied_term.value()},
+                                            {"plugin", genesis.plugin_name}})
+                        << "\n";
+  } else {
+    context.streams.out << fmt::format(
+        "{}: node {} of the new cluster '{}' ({}), plugin {}, state of index {}\ncluster.id: {}\n",
+        data_dir, founder, genesis.cluster_name, genesis.cluster_id.to_string(),
+        genesis.plugin_name, restored.applied, genesis.cluster_id.to_string());
+  }
+  context.streams.err << fmt::format(
+      "Start it with: connectd --config {}. It is the only member; others join with empty data\n"
+      "directories: connectctl member add. Members of the old cluster are refused.\n",
+      config_path.empty() ? "FILE" : config_path);
+  if (!configured_id.empty()) {
+    context.streams.err << fmt::format(
+        "Before that, in {} and in the files of all members, set cluster.id: {}; now it is {}, the "
+        "id of\nanother cluster, and the node does not start with it.\n",
+        config_path, genesis.cluster_id.to_string(), configured_id);
+  }
+}
+
+}  // namespace
+
 ExitCode snapshot_restore_command(Context& context) {
   const std::string& path = context.arguments[0];
   offline::RestoreOptions options;
   std::string data_dir = context.option("data-dir");
   std::string config_path = context.option("config");
+  std::string configured_id;
   node::GenesisMember& founder = options.founder;
   if (!config_path.empty()) {
     config::LoadRequest request;
@@ -352,6 +391,7 @@ ExitCode snapshot_restore_command(Context& context) {
                config.self().client.to_string(), config.self().http.to_string()};
     options.cluster_name = config.cluster.name;
     data_dir = config.node.data_dir;
+    configured_id = config.cluster.id;
   } else if (!context.has("peer")) {
     return context.fail(ExitCode::kUsage,
                         "missing first member: pass --config FILE, the file that connectd will run "
@@ -386,27 +426,7 @@ ExitCode snapshot_restore_command(Context& context) {
   auto files = storage::make_real_file_system();
   auto restored = offline::restore_into_new_cluster(*files, path, data_dir, options);
   if (!restored) return context.fail(restored.error());
-  const node::Genesis& genesis = restored->genesis;
-  if (context.json) {
-    context.streams.out << json::serialize(
-                               json::object{{"data_dir", data_dir},
-                                            {"node", founder.id.value()},
-                                            {"cluster_id", genesis.cluster_id.to_string()},
-                                            {"cluster_name", genesis.cluster_name},
-                                            {"index", restored->applied.value()},
-                                            {"term", restored->applied_term.value()},
-                                            {"plugin", genesis.plugin_name}})
-                        << "\n";
-  } else {
-    context.streams.out << fmt::format(
-        "{}: node {} of the new cluster '{}' ({}), plugin {}, state of index {}\ncluster.id: {}\n",
-        data_dir, founder.id, genesis.cluster_name, genesis.cluster_id.to_string(),
-        genesis.plugin_name, restored->applied, genesis.cluster_id.to_string());
-  }
-  context.streams.err << fmt::format(
-      "Start it with: connectd --config {}. It is the only member; others join with empty data\n"
-      "directories: connectctl member add. Members of the old cluster are refused.\n",
-      config_path.empty() ? "FILE" : config_path);
+  print_restored(context, *restored, data_dir, config_path, configured_id);
   return ExitCode::kOk;
 }
 

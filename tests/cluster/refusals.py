@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import harness
-from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
+from harness import (BUILD_DIR, CONNECTD, EXIT_DATA, EXIT_MISMATCH, check, plugin_path, wait_until)
 
 CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 
@@ -251,7 +251,15 @@ def test_cluster_id_keeps_empty_disks_from_forming(context):
     cluster.write_config(cluster.nodes[2], cluster={"id": "ab" * 16})
     cluster.start(2)
     check(cluster.wait_exit(2) == EXIT_MISMATCH, "the exit code")
-    check(f"set cluster.id: {found}" in cluster.nodes[2].log(), "the text")
+    for text in (f"set cluster.id: {found}", "cluster.id is " + "ab" * 16):
+        check(text in cluster.nodes[2].log(), f"the text: {text}")
+    checked = subprocess.run([CONNECTD, "--config", cluster.nodes[2].config_path, "--check"], capture_output=True, text=True,
+                             check=False)
+    check(checked.returncode == EXIT_MISMATCH, f"--check ends with {checked.returncode}")
+    check(f"set cluster.id: {found}" in checked.stderr, checked.stderr)
+    cluster.write_config(cluster.nodes[2], cluster={"id": found})
+    checked = subprocess.run([CONNECTD, "--config", cluster.nodes[2].config_path, "--check"], check=False)
+    check(checked.returncode == 0, f"--check of the right id ends with {checked.returncode}")
 
 
 if __name__ == "__main__":

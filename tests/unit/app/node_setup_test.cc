@@ -1,0 +1,64 @@
+// Which data directories a configuration accepts.
+#include "app/node_setup.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace connectd::app {
+namespace {
+
+using ::testing::HasSubstr;
+
+ClusterId cluster(uint8_t n) {
+  ClusterId id;
+  id.bytes[0] = n;
+  return id;
+}
+
+config::Config with_id(const std::string& id) {
+  config::Config config;
+  config.node.id = NodeId(2);
+  config.node.data_dir = "/data";
+  config.cluster.id = id;
+  return config;
+}
+
+// Recovered once.
+storage::Identity identity() {
+  storage::Identity identity;
+  identity.node_id = NodeId(2);
+  identity.cluster_id = cluster(7);
+  identity.former_cluster_ids = {cluster(6)};
+  return identity;
+}
+
+TEST(CheckIdentity, PresentFormerOrNoIdFits) {
+  for (const std::string& id : {std::string(), cluster(7).to_string(), cluster(6).to_string()}) {
+    EXPECT_TRUE(check_identity(identity(), with_id(id))) << id;
+  }
+  storage::Identity empty = identity();
+  empty.cluster_id = ClusterId();
+  empty.former_cluster_ids.clear();
+  EXPECT_TRUE(check_identity(empty, with_id(cluster(9).to_string()))) << "it waits to be let in";
+}
+
+TEST(CheckIdentity, OtherIdNamesBoth) {
+  const auto checked = check_identity(identity(), with_id(cluster(9).to_string()));
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().kind, ErrorKind::kMismatch);
+  EXPECT_THAT(checked.error().text,
+              HasSubstr("belongs to the cluster with id " + cluster(7).to_string()));
+  EXPECT_THAT(checked.error().text, HasSubstr("cluster.id is " + cluster(9).to_string()));
+}
+
+TEST(CheckIdentity, OtherNodeIsNamed) {
+  storage::Identity other = identity();
+  other.node_id = NodeId(3);
+  const auto checked = check_identity(other, with_id(""));
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().kind, ErrorKind::kMismatch);
+  EXPECT_THAT(checked.error().text, HasSubstr("belongs to node 3, node.id is 2"));
+}
+
+}  // namespace
+}  // namespace connectd::app
