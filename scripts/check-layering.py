@@ -58,7 +58,7 @@ NODE_SHARED = ["effects.h", "jobs.h", "service.h"]
 FILE_MAY_INCLUDE = {
     "client/client_port_options.h": ["node/service.h"],
     "client/shared.h": ["node/service.h", "client/client_port_options.h"],
-    "client/shared.cc": ["client/shared.h"],
+    "client/shared.cc": ["client/shared.h", "client/conversation.h"],
     "client/conversation.h": ["base", "wire", "node", "client/client_port_options.h",
                               "client/shared.h"],
     "client/conversation.cc": ["base", "wire", "node", "client/client_port_options.h",

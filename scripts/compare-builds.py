@@ -4,8 +4,9 @@
     scripts/compare-builds.py NEW OLD [--pairs N]    build directories, with bin/ and plugins/
 
 Each pair starts a cluster of three nodes with kv from either build, in an order that alternates, and drives the
-leader with redis-benchmark: one write in flight, then 64 (8 x 8). Measured: the p50 of the first, and of the
-second the processor time of all three nodes for a write, its p50 and its writes a second.
+leader with redis-benchmark: one write in flight, then 64 (8 x 8), then 20 connections with 1,000 each. Measured:
+the p50 of the first; of the second the processor time of all three nodes for a write, its p50 and its writes a
+second; of the third its writes a second, and the p50 of another client with one write in flight meanwhile.
 
 "worse" is said of a figure whose medians differ by more than 3 % to the bad side, with the same sign in eight
 of nine pairs. Figures only: the exit code is 0 whatever they are. Needs redis-benchmark and free ports 7101-7303.
@@ -14,10 +15,12 @@ import argparse
 import json
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 
 LIMIT = 0.03  # of a difference of medians
@@ -26,6 +29,8 @@ FIGURES = [  # name, unit, whether more is better
     ("CPU a write, 64 in flight", "us", False),
     ("p50, 64 in flight", "ms", False),
     ("writes a second, 64 in flight", "1/s", True),
+    ("writes a second, 20 pipelines", "1/s", True),
+    ("p50 beside 20 pipelines", "ms", False),
 ]
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -50,6 +55,22 @@ def benchmark(port, clients, pipeline, count):
     return float(row[4]), float(row[1])
 
 
+def beside_pipelines(port):
+    """Writes a second of 20 pipelines, and p50 in ms of another client meanwhile."""
+    flood = subprocess.Popen(["redis-benchmark", "-p", str(port), "-t", "set", "-d", "32", "-r", "100000", "--csv",
+                              "-c", "20", "-P", "1000", "-n", "1000000"], stdout=subprocess.PIPE, text=True)
+    times = []
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        while flood.poll() is None:
+            begin = time.monotonic()
+            client.sendall(b"SET beside v\r\n")
+            client.recv(100)
+            times.append((time.monotonic() - begin) * 1000)
+            time.sleep(0.005)
+    row = flood.communicate()[0].strip().splitlines()[-1].replace('"', "").split(",")
+    return float(row[1]), statistics.median(times)
+
+
 def measure(build, directory):
     ctl = build / "bin" / "connectctl"
     run([ctl, "cluster", "start", directory, "--nodes", 3, "--plugin", build / "plugins" / "libkv.so"])
@@ -65,7 +86,7 @@ def measure(build, directory):
         before = cpu_seconds(pids)
         p50, rate = benchmark(port, 8, 8, writes)
         cpu = (cpu_seconds(pids) - before) / writes * 1e6
-        return [alone, cpu, p50, rate]
+        return [alone, cpu, p50, rate, *beside_pipelines(port)]
     finally:
         run([ctl, "cluster", "stop", directory])
 

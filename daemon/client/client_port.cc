@@ -68,7 +68,9 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   // ConnectionOwner
   void on_closed(Connection& connection) override;
   void on_turn_end() override {
-    if (!shared_->waiting.empty() || !shared_->input_waiting.empty()) wake_waiting();
+    const bool any_waits = !shared_->waiting.empty() || !shared_->input_waiting.empty() ||
+                           !shared_->begin_waiting.empty();
+    if (any_waits) wake_waiting();
   }
 
  private:
@@ -102,6 +104,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   bool wakes_waiting_ = false;  // a posted task will do it
   SteadyTime last_warning_{};
   SteadyTime last_trim_{};
+  SteadyTime last_sweep_ = std::chrono::steady_clock::now();
   std::function<void()> drained_;
   bool is_stopped_ = false;
 };
@@ -214,6 +217,8 @@ void ClientPort::Impl::sweep_later() {
       auto connection = self->connections_[i];
       connection->sweep(now);
     }
+    self->shared_->measure(now - self->last_sweep_);
+    self->last_sweep_ = now;
     self->on_turn_end();
     self->give_back_memory(now);
     self->sweep_later();
@@ -236,7 +241,8 @@ void ClientPort::Impl::give_back_memory(SteadyTime now) {
 // Posted, so that it comes after the events that are ready now. In order of arrival.
 void ClientPort::Impl::wake_waiting() {
   const bool has_room = (!shared_->waiting.empty() && shared_->has_room(0)) ||
-                        (!shared_->input_waiting.empty() && shared_->has_input_room());
+                        (!shared_->input_waiting.empty() && shared_->has_input_room()) ||
+                        (!shared_->begin_waiting.empty() && shared_->has_begin_room());
   if (!has_room || std::exchange(wakes_waiting_, true)) return;
   boost::asio::post(io_, [self = shared_from_this()] {
     Shared& shared = *self->shared_;
@@ -247,7 +253,9 @@ void ClientPort::Impl::wake_waiting() {
       first->on_room();
     }
     self->wake_input_waiting();
+    if (!self->is_stopped_) shared.give_turns();
     self->wakes_waiting_ = false;  // not before: their turns would post this again
+    if (!shared.begin_waiting.empty() && shared.has_begin_room()) self->wake_waiting();
   });
 }
 

@@ -45,6 +45,8 @@ Conversation::~Conversation() {
   stop_waiting();
   shared_.large_input_bytes -= counted_input_;
   shared_.unsent_bytes -= counted_;
+  stream_.reset();
+  count_begun();
 }
 
 // ---- what comes next
@@ -52,11 +54,14 @@ Conversation::~Conversation() {
 Conversation::Wants Conversation::next() {
   if (is_failed_) return {.close = true};
   if (is_lingering_) return {.close = is_eof_, .read = !is_eof_ && prepare_read()};
+  count_begun();
   resume_stream();
   parse();
   resume_stream();
   if (is_failed_) return {.close = true};
   wait_for_room();
+  wait_to_begin();
+  count_begun();
   // What came before the end of the input is served.
   if (is_eof_ && held() < wanted_) has_ended_ = true;
   const bool again = may_parse();
@@ -71,10 +76,20 @@ Conversation::Wants Conversation::next() {
   return wants;
 }
 
-bool Conversation::is_blocked() const {
+bool Conversation::is_blocked() const { return is_blocked_itself() || !may_begin(); }
+
+// By its own limits, or the bound of all replies.
+bool Conversation::is_blocked_itself() const {
   const ClientPortOptions& options = shared_.options;
   return stream_->pending() + own_replies_.size() >= options.pipelined_max ||
          stream_->pending_bytes() >= options.pending_bytes_max || is_congested();
+}
+
+// A connection without requests in progress does not wait for those that pipeline. Many large
+// requests would not be answered in time, though.
+bool Conversation::may_begin() const {
+  if (stream_->pending() == 0 && held() <= kBusyInputBytes) return true;
+  return shared_.may_begin(&driver_);
 }
 
 bool Conversation::is_congested() const {
@@ -113,7 +128,8 @@ void Conversation::parse() {
     wanted_ = held() + 1;
     return;
   }
-  while (may_parse() && turn_requests_ < shared_.options.requests_per_turn) {
+  while (may_parse() && turn_requests_ < shared_.options.requests_per_turn &&
+         turn_bytes_ < shared_.options.bytes_per_turn) {
     wire::Parsed parsed = parser_->next({input_.get() + begin_, held()});
     begin_ += parsed.consumed;
     wanted_ = 1;
@@ -127,8 +143,11 @@ void Conversation::parse() {
         break;
       case wire::ParseOutcome::kRequest:
         submitted_++;
+        turn_bytes_ += parsed.bytes.size();
         shared_.counters.requests++;
+        begin();
         stream_->submit(parsed.bytes);
+        count_begun();
         break;
       case wire::ParseOutcome::kReply:
         append_own(std::string(as_text(parsed.bytes)));
@@ -150,6 +169,35 @@ void Conversation::parse() {
         break;
     }
   }
+}
+
+// It takes its turn, if it has waited for one.
+void Conversation::begin() {
+  if (!waits_to_begin_ || shared_.begin_waiting.front() != &driver_) return;
+  shared_.begin_waiting.pop_front();
+  waits_to_begin_ = false;
+  shared_.in_turn = &driver_;
+}
+
+void Conversation::wait_to_begin() {
+  if (shared_.in_turn == &driver_) shared_.in_turn = nullptr;
+  if (waits_to_begin_ || has_ended_ || held() < wanted_) return;
+  if (is_blocked_itself() || may_begin()) return;
+  waits_to_begin_ = true;
+  shared_.begin_waiting.push_back(&driver_);
+}
+
+void Conversation::count_begun() {
+  const bool counts = stream_ != nullptr && !owes_resume_;
+  const size_t requests = counts ? stream_->pending() : 0;
+  const size_t bytes = counts ? stream_->pending_bytes() : 0;
+  if (counts && bytes < counted_begun_bytes_) {
+    shared_.answered_bytes += counted_begun_bytes_ - bytes;
+  }
+  shared_.begun_requests += requests - counted_begun_;
+  shared_.begun_bytes += bytes - counted_begun_bytes_;
+  counted_begun_ = requests;
+  counted_begun_bytes_ = bytes;
 }
 
 void Conversation::end_requests() {
@@ -375,6 +423,7 @@ void Conversation::was_shut_down(SteadyTime now) {
 void Conversation::close() {
   is_failed_ = has_ended_ = true;
   stream_.reset();
+  count_begun();
   std::string().swap(output_);
   sent_ = 0;
   count_output();
@@ -384,6 +433,8 @@ void Conversation::close() {
 
 void Conversation::stop_waiting() {
   stopped_waiting();
+  if (!shared_.begin_waiting.empty()) std::erase(shared_.begin_waiting, &driver_);
+  if (shared_.in_turn == &driver_) shared_.in_turn = nullptr;
   if (!shared_.waiting.empty()) std::erase(shared_.waiting, &driver_);
   if (!shared_.input_waiting.empty()) std::erase(shared_.input_waiting, &driver_);
   if (shared_.over_bound == &driver_) shared_.over_bound = nullptr;

@@ -81,7 +81,7 @@ class Conversation final : public node::ReplyHandler {
     bool again = false;      // more requests are there than one turn takes: have another one soon
   };
   // The driver begins to call next(), until that wants nothing more, or only another turn.
-  void begin_turn() { turn_requests_ = 0; }
+  void begin_turn() { turn_requests_ = turn_bytes_ = 0; }
   // Submits the requests that are there, as far as the limits allow, and says what comes next. Not
   // reentrant.
   Wants next();
@@ -123,7 +123,7 @@ class Conversation final : public node::ReplyHandler {
   void stopped_waiting() {
     // The client has its whole time again.
     if (waits_for_input_) input_bytes_ = kProgressBytes;
-    is_waiting_ = waits_for_input_ = false;
+    is_waiting_ = waits_for_input_ = waits_to_begin_ = false;
   }
 
   // node::ReplyHandler
@@ -151,6 +151,11 @@ class Conversation final : public node::ReplyHandler {
   void append_due_own_replies();
   void end_requests();
   bool is_blocked() const;
+  bool is_blocked_itself() const;
+  bool may_begin() const;
+  void begin();
+  void wait_to_begin();
+  void count_begun();
   bool may_parse() const { return held() >= wanted_ && !has_ended_ && !is_blocked(); }
   bool owes_nothing() const;
   bool prepare_read();
@@ -185,6 +190,9 @@ class Conversation final : public node::ReplyHandler {
   size_t counted_ = 0;  // of the output, in shared_.unsent_bytes
   std::vector<OwnReply> own_replies_;
   size_t turn_requests_ = 0;  // taken in this turn
+  size_t turn_bytes_ = 0;     // of them
+  size_t counted_begun_ = 0;  // of the requests in progress, in shared_
+  size_t counted_begun_bytes_ = 0;
   uint64_t submitted_ = 0;
   uint64_t replied_ = 0;
 
@@ -201,6 +209,7 @@ class Conversation final : public node::ReplyHandler {
   mutable bool owes_resume_ = false;
   mutable bool is_waiting_ = false;  // in shared_.waiting
   bool waits_for_input_ = false;     // in shared_.input_waiting
+  bool waits_to_begin_ = false;      // in shared_.begin_waiting
   bool is_draining_ = false;
   bool has_ended_ = false;  // no more requests are taken
   bool is_eof_ = false;     // the client has closed its side

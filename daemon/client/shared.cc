@@ -1,5 +1,7 @@
 #include "client/shared.h"
 
+#include "client/conversation.h"
+
 namespace connectd::client {
 
 bool Shared::has_room(size_t unsent) const {
@@ -11,6 +13,35 @@ bool Shared::has_room(size_t unsent) const {
 
 bool Shared::is_short() const {
   return !waiting.empty() && unsent_bytes >= options.replies_bytes_max / 4 * 3;
+}
+
+bool Shared::may_begin(const ConversationDriver* driver) const {
+  if (!has_begin_room()) return false;
+  return begin_waiting.empty() || begin_waiting.front() == driver || in_turn == driver;
+}
+
+void Shared::give_turns() {
+  for (size_t left = begin_waiting.size(); left > 0 && !begin_waiting.empty(); --left) {
+    if (!has_begin_room()) return;
+    ConversationDriver* first = begin_waiting.front();
+    begin_waiting.pop_front();
+    in_turn = first;
+    first->on_room();
+    in_turn = nullptr;
+  }
+}
+
+void Shared::measure(std::chrono::nanoseconds elapsed) {
+  const double seconds = std::chrono::duration<double>(elapsed).count();
+  if (seconds <= 0) return;
+  const double part = std::chrono::duration<double>(options.begun_time).count() / seconds;
+  const auto bytes = static_cast<size_t>(static_cast<double>(answered_bytes) * part);
+  answered_bytes = 0;
+  // Without connections that wait, the node could have answered more.
+  const bool is_limit = !begin_waiting.empty();
+  const size_t next = is_limit ? (begun_bytes_max + bytes) / 2 : std::max(begun_bytes_max, bytes);
+  const size_t least = std::min(options.begun_bytes_least, options.begun_bytes_most);
+  begun_bytes_max = std::clamp(next, least, options.begun_bytes_most);
 }
 
 bool Shared::may_keep(size_t more) const {

@@ -13,6 +13,13 @@
 // connection waits, except for one at a time, which completes its request beyond the bound:
 // otherwise requests of unknown length could wait for each other for ever.
 //
+// Few requests are in progress at a time, over all connections, so that a request waits only for
+// those before it at the node, and not for all that pipelining connections have sent. Their number
+// is fixed; their bytes are what the node answers in a part of client.request_timeout, so that they
+// do not expire there. Connections that have requests in progress and want to begin more do so in
+// turn, a limited number each. Requests of a connection that does not read its replies do not
+// count.
+//
 // Loop thread.
 #pragma once
 
@@ -55,6 +62,23 @@ struct Shared {
   bool has_input_room() const {
     return large_input_bytes < options.input_bytes_max || over_bound == nullptr;
   }
+  // In progress at the node, without those of connections that have no room for replies.
+  size_t begun_requests = 0;
+  size_t begun_bytes = 0;
+  size_t begun_bytes_max = std::min(options.begun_bytes_first, options.begun_bytes_most);
+  size_t answered_bytes = 0;                        // of requests, since the last measurement
+  std::deque<ConversationDriver*> begin_waiting{};  // to begin a request
+  const ConversationDriver* in_turn = nullptr;      // it was taken from the front
+  bool has_begin_room() const {
+    return begun_requests < options.begun_requests_max && begun_bytes < begun_bytes_max;
+  }
+  // May a connection begin a request, though it has some in progress?
+  bool may_begin(const ConversationDriver* driver) const;
+  // One turn for each connection that waits to begin a request, as long as there is room.
+  void give_turns();
+  // Sets begun_bytes_max by what was answered since the last call.
+  void measure(std::chrono::nanoseconds elapsed);
+
   size_t held_bytes() const { return large_input_bytes + unsent_bytes; }
   void note_most() { most_bytes = std::max(most_bytes, held_bytes()); }
 };

@@ -26,6 +26,7 @@ void Simulation::Impl::draw_client_limits() {
   if (random.chance(50)) port_.pipelined_max = random.between(1, 8);
   if (random.chance(30)) port_.pending_bytes_max = random.between(1, 1000);
   if (random.chance(50)) port_.output_pause_bytes = random.between(1, 300);
+  if (random.chance(30)) port_.begun_requests_max = random.between(1, 8);
   if (random.chance(50)) port_.kept_bytes_max = random.between(0, 300);
   if (random.chance(20)) port_.output_bytes_max = random.between(1000, 8000);
   if (random.chance(70)) socket_bytes_ = random.between(1, 200);

@@ -167,6 +167,56 @@ def test_long_pipeline_is_answered_whole(context):
                 check(reply == b"$100\r\n" + b"x" * 100 + b"\r\n", f"reply {number} is {reply[:80]!r}")
 
 
+def test_pipelines_take_turns(context):
+    """Beside connections that pipeline without end, another client's write waits for few requests, not for all."""
+    cluster, leader = running(context, "kv")
+    piece = harness.resp_command(("SET", "p", "v")) * 20_000
+    floods = []
+    for _ in range(20):
+        flood = raw(cluster, leader)
+        flood.setblocking(False)
+        floods.append(flood)
+    left = {flood: b"" for flood in floods}
+    answered = dict.fromkeys(floods, 0)
+
+    def pump():
+        for flood in floods:
+            try:
+                left[flood] = left[flood] or piece
+                left[flood] = left[flood][flood.send(left[flood]):]
+            except BlockingIOError:
+                pass
+            try:
+                answered[flood] += flood.recv(1 << 20).count(b"\n")
+            except BlockingIOError:
+                pass
+
+    # How many requests of the others are answered while a write of this client is: a number, not a time.
+    between = []
+    with raw(cluster, leader) as client:
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            pump()
+        client.setblocking(False)
+        for _ in range(30):
+            before = sum(answered.values())
+            client.send(harness.resp_command(("SET", "mine", "v")))
+            while True:
+                try:
+                    check(client.recv(100) == b"+OK\r\n", "SET beside pipelines failed")
+                    break
+                except BlockingIOError:
+                    pump()
+            between.append(sum(answered.values()) - before)
+    for flood in floods:
+        flood.close()
+    between.sort()
+    print(f"answered to 20 pipelines during one write of another client: median {between[15]}, at most {between[-1]}; "
+          f"each pipeline {min(answered.values())} to {max(answered.values())}")
+    check(between[15] < 20_000, f"a write waits for {between[15]} requests of others")
+    check(min(answered.values()) * 4 > max(answered.values()), f"the pipelines differ: {sorted(answered.values())}")
+
+
 def test_half_sent_requests_leave_room(context):
     """Clients that send most of a large request, and then nothing, do not keep others out."""
     cluster, leader = running(context, "kv", max_inflight_bytes="16MiB")  # 64 MiB of requests that are not begun

@@ -646,6 +646,119 @@ TEST_F(ConversationTest, UnfinishedRequestKeepsItsBuffer) {
   EXPECT_EQ(driver_->got.size(), 50001u);
 }
 
+// ---- few requests of all connections are in progress
+
+TEST_F(ConversationTest, ConnectionsBeginRequestsInTurn) {
+  service_.is_immediate = false;
+  options_.begun_requests_max = 10;
+  options_.requests_per_turn = 4;
+  open();
+  Driver second(*shared_);
+  driver_->give(lines(100));
+  EXPECT_EQ(service_.submitted, 10u);
+  EXPECT_EQ(shared_->begun_requests, 10u);
+  second.give(lines(50));
+  EXPECT_EQ(service_.submitted, 11u) << "the first request of a connection does not wait";
+  ASSERT_EQ(shared_->begin_waiting.size(), 2u);
+  Driver third(*shared_);
+  third.give("get\n");
+  EXPECT_EQ(service_.submitted, 12u);
+  EXPECT_EQ(shared_->begin_waiting.size(), 2u);
+  // Twelve are answered: each of both has the same share of the room.
+  driver_->takes_turns = second.takes_turns = false;
+  service_.deliver_all();
+  EXPECT_EQ(third.got, "get\n");
+  for (int i = 0; i < 10; ++i) shared_->give_turns();
+  EXPECT_EQ(shared_->begun_requests, 10u);
+  EXPECT_GE(service_.submitted, 22u);
+}
+
+TEST_F(ConversationTest, OwnRepliesDoNotTakeTheTurnOfOthers) {
+  service_.is_immediate = false;
+  options_.begun_requests_max = 4;
+  options_.requests_per_turn = 2;
+  open();
+  Driver second(*shared_);
+  second.give("a\n");
+  driver_->give(lines(100));
+  second.give(lines(10));
+  ASSERT_EQ(shared_->begin_waiting.size(), 2u);
+  EXPECT_EQ(shared_->begin_waiting.front(), driver_.get());
+  driver_->takes_turns = second.takes_turns = false;
+  const size_t before = service_.submitted;
+  // Its turn comes: it begins some, and goes to the end of the queue, whatever is answered to it.
+  service_.deliver_all(3);
+  EXPECT_GT(service_.submitted, before);
+  EXPECT_EQ(shared_->begin_waiting.front(), &second);
+}
+
+TEST_F(ConversationTest, BytesInProgressAreBounded) {
+  service_.is_immediate = false;
+  options_.begun_bytes_first = 1000;
+  options_.begun_bytes_least = 500;
+  open();
+  driver_->give(lines(10, 400));
+  EXPECT_EQ(service_.submitted, 3u);
+  service_.deliver_all();
+  EXPECT_EQ(shared_->answered_bytes, 1200u);
+  driver_->turn();
+  shared_->measure(10 * options_.begun_time);
+  EXPECT_EQ(shared_->begun_bytes_max, 560u) << "half of the way to 120";
+  shared_->measure(options_.begun_time);
+  EXPECT_EQ(shared_->begun_bytes_max, 500u);
+  while (driver_->got.size() < 4010) service_.deliver_all();
+  EXPECT_TRUE(shared_->begin_waiting.empty());
+  shared_->measure(options_.begun_time);
+  EXPECT_GE(shared_->begun_bytes_max, 2000u) << "nobody waits";
+}
+
+// Each connection may begin a small one, but a large one only if it will be answered in time.
+TEST_F(ConversationTest, LargeRequestsWaitForTheirTurn) {
+  service_.is_immediate = false;
+  options_.begun_bytes_first = 200000;
+  open();
+  driver_->give(lines(1, 150000));
+  Driver second(*shared_);
+  second.give(lines(1, 150000));
+  Driver third(*shared_);
+  third.give(lines(2, 150000));
+  EXPECT_EQ(service_.submitted, 2u);
+  EXPECT_EQ(shared_->begin_waiting.size(), 1u);
+  Driver small(*shared_);
+  small.give("get\n");
+  EXPECT_EQ(service_.submitted, 3u);
+  service_.deliver_all();
+  EXPECT_EQ(small.got, "get\n");
+  shared_->give_turns();
+  EXPECT_EQ(service_.submitted, 5u);
+  service_.deliver_all();
+  EXPECT_EQ(third.got.size(), 2 * 150001u);
+  EXPECT_EQ(shared_->begun_bytes, 0u);
+}
+
+TEST_F(ConversationTest, RequestsOfASlowReaderDoNotCount) {
+  service_.is_immediate = false;
+  options_.begun_requests_max = 10;
+  options_.output_pause_bytes = 100;
+  options_.kept_bytes_max = 0;
+  open();
+  auto slow = reader(*shared_, lines(20, 99));
+  EXPECT_EQ(shared_->begun_requests, 10u);
+  service_.deliver_all(1);
+  EXPECT_EQ(shared_->begun_requests, 0u);
+  shared_->give_turns();
+  EXPECT_TRUE(shared_->begin_waiting.empty()) << "it could not begin any";
+  driver_->give(lines(10));
+  EXPECT_EQ(shared_->begun_requests, 10u);
+  slow->half_close();
+  slow.reset();
+  EXPECT_EQ(shared_->begun_requests, 10u);
+  driver_.reset();
+  EXPECT_EQ(shared_->begun_requests, 0u);
+  EXPECT_EQ(shared_->begun_bytes, 0u);
+  EXPECT_TRUE(shared_->begin_waiting.empty());
+}
+
 // ---- requests that cannot begin
 
 // As a client does that writes all its requests before it reads the first reply.
