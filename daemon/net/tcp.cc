@@ -53,9 +53,15 @@ Result<BoundPort> BoundPort::bind(const Address& address, const tcp::endpoint& e
   BoundPort bound(::socket(endpoint.protocol().family(), type, IPPROTO_TCP), address, endpoint,
                   port);
   if (bound.socket_ < 0) return cannot_listen(address, port, errno);
-  set_option(bound.socket_, SOL_SOCKET, SO_REUSEADDR, 1);
-  if (::bind(bound.socket_, endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0) {
-    return cannot_listen(address, port, errno);
+  // Linux lets two sockets with SO_REUSEADDR share a port until one of them listens. So without it
+  // first: then another process that is about to listen, too, is noticed. With it, because the port
+  // may still have connections of a process that has ended.
+  const auto size_of = static_cast<socklen_t>(endpoint.size());
+  if (::bind(bound.socket_, endpoint.data(), size_of) != 0) {
+    set_option(bound.socket_, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (::bind(bound.socket_, endpoint.data(), size_of) != 0) {
+      return cannot_listen(address, port, errno);
+    }
   }
   auto size = static_cast<socklen_t>(bound.endpoint_.capacity());
   ::getsockname(bound.socket_, bound.endpoint_.data(), &size);  // port 0 has become one
@@ -80,6 +86,8 @@ std::string BoundPort::text() const {
 }
 
 Result<void> BoundPort::listen(tcp::acceptor& acceptor) {
+  // Connections inherit it, and what is left of them does not keep the next process from the port.
+  set_option(socket_, SOL_SOCKET, SO_REUSEADDR, 1);
   error_code error;
   acceptor.assign(endpoint_.protocol(), socket_, error);
   if (!error) {

@@ -164,5 +164,35 @@ TEST(LoopbackWarning, NamesTheNumberOrTheNodeElsewhere) {
               HasSubstr("node 2 is on another machine (10.0.0.2:7101)"));
 }
 
+// Two processes that start at the same time and are given one port: neither listens yet.
+TEST(BoundPort, OtherThatDoesNotListenYetIsNoticed) {
+  const Address address{"127.0.0.1", 0};
+  auto first = net::BoundPort::bind(address, {ip::address_v4::loopback(), 0}, net::kClientPort);
+  ASSERT_TRUE(first) << first.error().text;
+  auto second = net::BoundPort::bind(address, first->endpoint(), net::kClientPort);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind, ErrorKind::kAddressInUse);
+}
+
+// What is left of the connections of a process that has ended does not hold its port.
+TEST(BoundPort, IsFreeAgainAfterItsConnections) {
+  boost::asio::io_context io;
+  const Address address{"127.0.0.1", 0};
+  tcp::endpoint endpoint(ip::address_v4::loopback(), 0);
+  for (int i = 0; i < 3; ++i) {
+    auto port = net::BoundPort::bind(address, endpoint, net::kClientPort);
+    ASSERT_TRUE(port) << port.error().text;
+    endpoint = port->endpoint();
+    tcp::acceptor acceptor(io);
+    ASSERT_TRUE(port->listen(acceptor));
+    tcp::socket client(io);
+    client.connect(endpoint);
+    tcp::socket served = acceptor.accept();
+    served.close();  // first, so that this side keeps TIME_WAIT
+    client.close();
+    acceptor.close();
+  }
+}
+
 }  // namespace
 }  // namespace connectd::app
