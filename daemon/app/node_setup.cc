@@ -83,6 +83,43 @@ node::Bootstrap::Options bootstrap_options(const config::Config& config,
   return options;
 }
 
+std::vector<std::string> founding_differences(const node::Genesis& genesis,
+                                              const config::Config& config) {
+  std::vector<std::string> warnings;
+  if (config.client.max_request_is_set && genesis.max_request != config.client.max_request) {
+    warnings.push_back(
+        fmt::format("client.max_request differs config={0} cluster={1}: the value with which the "
+                    "cluster was formed applies, and does not change. Set it to {1}, or remove it",
+                    config.client.max_request, genesis.max_request));
+  }
+  const auto& here = config.plugin.options;
+  const auto& there = genesis.plugin_options;
+  std::set<std::string> keys;
+  for (const auto* options : {&here, &there}) {
+    for (const auto& [key, value] : *options) keys.insert(key);
+  }
+  const auto shown = [](const std::map<std::string, std::string>& options, const std::string& key) {
+    auto found = options.find(key);
+    return found == options.end() ? "none" : fmt::format("'{}'", found->second.substr(0, 64));
+  };
+  std::string differing;
+  for (const std::string& key : keys) {
+    const std::string wanted = shown(here, key);
+    const std::string real = shown(there, key);
+    if (wanted == real) continue;
+    differing +=
+        fmt::format("{}{} config={} cluster={}", differing.empty() ? "" : "; ", key, wanted, real);
+  }
+  if (here != there) {
+    warnings.push_back(fmt::format(
+        "plugin.options differ: {}: the values with which the cluster was formed apply, "
+        "and do not change, because the state depends on them. Correct the file; other "
+        "values need a new cluster",
+        differing));
+  }
+  return warnings;
+}
+
 Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Config& config,
                                 const plugin::Plugin& plugin) {
   if (genesis.plugin_name != plugin.name()) {
@@ -105,17 +142,8 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
                                "'{}': correct it, or use another directory",
                                config.node.data_dir, genesis.cluster_name, config.cluster.name));
   }
-  // Settings that change results count as they were when the cluster was formed.
-  if (config.client.max_request_is_set && genesis.max_request != config.client.max_request) {
-    LOG_WARNING("config",
-                "client.max_request differs config={} cluster={}: the cluster's value, set at "
-                "bootstrap, applies",
-                config.client.max_request, genesis.max_request);
-  }
-  if (genesis.plugin_options != config.plugin.options) {
-    LOG_WARNING(
-        "config",
-        "plugin.options differ from the cluster's: the cluster's values, set at bootstrap, apply");
+  for (const std::string& warning : founding_differences(genesis, config)) {
+    LOG_WARNING("config", "{}", warning);
   }
   return {};
 }

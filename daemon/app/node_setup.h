@@ -39,6 +39,10 @@ node::Bootstrap::Options bootstrap_options(const config::Config& config,
                                            const storage::Identity& identity,
                                            const plugin::Plugin& plugin);
 
+// Warnings: keys that counted when the cluster was formed, and have other values in this file.
+std::vector<std::string> founding_differences(const node::Genesis& genesis,
+                                              const config::Config& config);
+
 // kMismatch: the cluster was formed for another plugin, behaviour level or name than those that
 // this process was started with. What is only not as the configuration says is logged.
 Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Config& config,

@@ -120,7 +120,7 @@ std::vector<Option> make_options() {
        .field = CONNECTD_FIELD(MemberList, cluster.members),
        .default_note = "without a file: this node only, on 127.0.0.1 with ports 7101, 7201, 7301",
        .required = true,
-       .cluster_setting = true,
+       .at_formation = true,
        .help = "All members, the same on all nodes. Each has an `id` and the addresses (host:port) "
                "that others dial: `peer` for other nodes, `client` for clients, `http` for health, "
                "status and connectctl. The list of ids is read when the cluster forms, the "
@@ -172,7 +172,7 @@ std::vector<Option> make_options() {
        .type = Type::kTextMap,
        .field = CONNECTD_FIELD(TextMap, plugin.options),
        .default_text = "{}",
-       .cluster_setting = true,
+       .at_formation = true,
        .help = "Keys and values for the plugin; its documentation lists them. Nested keys are "
                "joined with dots (`a.b.c`); values are strings."});
   add({.path = "plugin.compare_interval",
@@ -404,7 +404,7 @@ std::vector<Option> make_options() {
        .default_text = "2MiB",
        .min = "1KiB",
        .max = "64MiB",
-       .cluster_setting = true,
+       .at_formation = true,
        .help = "Largest request, at most 32 MiB, by default up to 1/4 segment; else `TOOLARGE`."});
   add({.path = "client.max_connections",
        .type = Type::kInteger,

@@ -59,8 +59,10 @@ struct Option {
   bool nullable = false;            // `null` means "none given"
   bool required = false;            // in a file
   bool live = false;                // SIGHUP applies a change
-  bool cluster_setting = false;  // read when the cluster forms; afterwards the log's value counts
-  std::string_view help = {};    // one paragraph
+  bool cluster_setting =
+      false;                   // read when the cluster forms; `connectctl settings set` changes it
+  bool at_formation = false;   // read when the cluster forms, and the same ever after
+  std::string_view help = {};  // one paragraph
 
   std::string_view section() const { return path.substr(0, path.find('.')); }
   std::string_view key() const { return path.substr(path.find('.') + 1); }

@@ -52,6 +52,7 @@ std::string notes_text(const Option& option) {
   if (option.required) notes.push_back("required in a file");
   if (option.live) notes.push_back("live");
   if (option.cluster_setting) notes.push_back("cluster setting");
+  if (option.at_formation) notes.push_back("at formation");
   return joined(notes, ", ", "");
 }
 
@@ -116,7 +117,8 @@ std::string reference_page() {
       "- **live**: SIGHUP (`systemctl reload`) applies a change; other keys need a restart.\n"
       "- **cluster setting**: read when the cluster forms. Later, the log's value applies, and a "
       "differing\n"
-      "  file causes a warning.\n\n";
+      "  file causes a warning; `connectctl settings set` changes it.\n"
+      "- **at formation**: read when the cluster forms, and never changed for the cluster.\n\n";
   for (const Section& section : sections()) {
     out += fmt::format("## {}\n\n{}\n\n", section.name, section.help);
     out += "| key | values | default | |\n|---|---|---|---|\n";

@@ -60,5 +60,24 @@ TEST(CheckIdentity, OtherNodeIsNamed) {
   EXPECT_THAT(checked.error().text, HasSubstr("belongs to node 3, node.id is 2"));
 }
 
+TEST(FoundingDifferences, EachNamesTheWayOut) {
+  node::Genesis genesis;
+  genesis.max_request = 1 << 20;
+  genesis.plugin_options = {{"a", "1"}, {"b", "2"}};
+  config::Config config = with_id("");
+  config.client.max_request = 1 << 20;
+  config.client.max_request_is_set = true;
+  config.plugin.options = genesis.plugin_options;
+  EXPECT_TRUE(founding_differences(genesis, config).empty());
+  config.client.max_request = 2 << 20;
+  config.plugin.options = {{"b", "3"}, {"c", "4"}};
+  const std::vector<std::string> warnings = founding_differences(genesis, config);
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_THAT(warnings[0], HasSubstr("Set it to 1048576, or remove it"));
+  EXPECT_THAT(warnings[1], HasSubstr("a config=none cluster='1'; b config='3' cluster='2'; c "
+                                     "config='4' cluster=none: "));
+  EXPECT_THAT(warnings[1], HasSubstr("Correct the file"));
+}
+
 }  // namespace
 }  // namespace connectd::app

@@ -174,15 +174,20 @@ TEST(OptionBindings, EveryLiveOptionIsApplied) {
 }
 
 TEST(OptionBindings, EveryClusterSettingIsTheClusters) {
-  // Part of the genesis, and never changed after it.
-  std::set<std::string> cluster = {"cluster.members", "plugin.options", "client.max_request"};
+  // Those that `connectctl settings set` takes.
+  std::set<std::string> cluster;
   for (const node::Setting& setting : node::list_settings({})) cluster.insert(setting.key);
   cluster.erase("cluster.feature_level");  // raised by a command only, never by a file
   std::set<std::string> table;
+  std::set<std::string> founding;
   for (const Option& option : config::options()) {
     if (option.cluster_setting) table.emplace(option.path);
+    if (option.at_formation) founding.emplace(option.path);
   }
   EXPECT_EQ(table, cluster);
+  // Part of the genesis, and never changed after it.
+  EXPECT_EQ(founding,
+            (std::set<std::string>{"cluster.members", "plugin.options", "client.max_request"}));
 }
 
 }  // namespace
