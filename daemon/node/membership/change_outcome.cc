@@ -29,7 +29,8 @@ std::string ChangeOutcome::encode() const {
   out.number<uint8_t>(done() ? 1 : 0);
   out.number<uint64_t>(index.value());
   out.counted(change_code_name(code));
-  out.counted(text);
+  // A text may list all members.
+  out.counted(std::string_view(text).substr(0, kMaxText));
   return bytes;
 }
 

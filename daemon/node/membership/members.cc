@@ -11,7 +11,8 @@ namespace {
 
 constexpr uint32_t kVersion = 2;
 constexpr size_t kMaxAddress = 1024;
-constexpr size_t kMaxRemoved = 1 << 16;
+constexpr size_t kMaxRemoved = 1 << 16;  // a list with more is invalid
+static_assert(kMaxRemovedByChanges + kMaxMembers <= kMaxRemoved);
 constexpr size_t kMaxSettingText = 4096;
 
 bool contains(const std::vector<NodeId>& ids, NodeId id) {
@@ -115,6 +116,26 @@ MemberList without_removed(MemberList list) {
   std::erase_if(list.members,
                 [&](const GenesisMember& member) { return contains(list.removed, member.id); });
   return list;
+}
+
+// Why no change can be about this id.
+std::optional<std::string> id_problem(const MemberChange& change, const MemberList& before) {
+  const NodeId id = change.member.id;
+  if (!id || id.value() > kMaxNodeId) {
+    return fmt::format("a node id must be a number from 1 to {}", kMaxNodeId);
+  }
+  if (before.is_removed(id)) {
+    return fmt::format("node {} was removed; ids are not reused: use another id", id);
+  }
+  const bool uses_up_an_id =
+      change.kind == MemberChange::Kind::kAdd || change.kind == MemberChange::Kind::kRemove;
+  if (uses_up_an_id && before.removed.size() >= kMaxRemovedByChanges) {
+    return fmt::format(
+        "{} members were removed from this cluster, the maximum: no member can be added or removed "
+        "any more. Restore a snapshot into a new cluster: connectctl help snapshot restore",
+        before.removed.size());
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -229,10 +250,7 @@ Result<PlannedChange> plan_change(const MemberChange& change, const raft::ConfSt
                                   const MemberList& before) {
   const NodeId id = change.member.id;
   auto refuse = [](std::string text) { return failure(ErrorKind::kUsage, std::move(text)); };
-  if (!id) return refuse("a node id must be a positive number");
-  if (before.is_removed(id)) {
-    return refuse(fmt::format("node {} was removed; ids are not reused: use another id", id));
-  }
+  if (auto problem = id_problem(change, before)) return refuse(std::move(*problem));
   PlannedChange plan{conf, without_removed(before)};
   GenesisMember* member = find_in(plan.list, id);
   if (change.kind != MemberChange::Kind::kAdd && member == nullptr) {

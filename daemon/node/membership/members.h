@@ -40,6 +40,10 @@ struct RecoveryRecord {
 // Per cluster. Each hello lists all of them.
 inline constexpr size_t kMaxRecoveries = kMaxFormerClusters;
 
+// Ids are never used again, so the list of removed ones grows. At this many, `member add` and
+// `member remove` are refused: that leaves room for the members that a recovery removes.
+inline constexpr size_t kMaxRemovedByChanges = 65'000;
+
 struct MemberList {
   // Sorted by id. A member without a disk is bound to the disk of its first hello. A removed member
   // stays in the list until the next change: the joint configuration requires it.

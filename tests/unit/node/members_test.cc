@@ -147,6 +147,14 @@ TEST(ChangeOutcome, BytesAreDoneIndexNameText) {
   }
 }
 
+// A refusal may name every member.
+TEST(ChangeOutcome, LongTextIsCutAndReadBack) {
+  const ChangeOutcome told{ChangeCode::kRefused, std::string(100'000, 'x'), Index(3)};
+  auto read = ChangeOutcome::decode(as_bytes(told.encode()));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->text, std::string(4096, 'x'));
+}
+
 TEST(ChangeOutcome, UnknownNameIsRefused) {
   auto outcome = ChangeOutcome::decode(
       as_bytes(std::string_view("\0\7\0\0\0\0\0\0\0\3\0\0\0NEW\3\0\0\0why", 23)));
@@ -227,6 +235,25 @@ TEST(CheckMember, WhoGoesByANewerListIsNotJudgedByAnOlderOne) {
             wire::RefusalCode::kNotMember);
 }
 
+// The list of the next one could not be read by anybody.
+TEST(PlanChange, TooManyRemovedIdsAreRefused) {
+  Cluster cluster(3);
+  for (uint64_t id = 0; id + 1 < kMaxRemovedByChanges; ++id) {
+    cluster.list.removed.push_back(NodeId(100 + id));
+  }
+  cluster.take(*cluster.plan(Kind::kRemove, 3));
+  EXPECT_EQ(cluster.list.removed.size(), kMaxRemovedByChanges);
+  EXPECT_THAT(cluster.refusal(Kind::kRemove, 2), HasSubstr("65000 members were removed"));
+  EXPECT_THAT(cluster.refusal(Kind::kAdd, 9, "h:9"), HasSubstr("Restore a snapshot"));
+  EXPECT_EQ(cluster.refusal(Kind::kReplace, 2), "") << "it removes nobody for good";
+  ASSERT_TRUE(MemberList::decode(as_bytes(cluster.list.encode())));
+  // A recovery may remove all members but one.
+  for (uint64_t id = 0; id < kMaxMembers; ++id) {
+    cluster.list.removed.push_back(NodeId(1'000'000 + id));
+  }
+  EXPECT_TRUE(MemberList::decode(as_bytes(cluster.list.encode())));
+}
+
 TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
   Cluster cluster(3);
   auto plan = cluster.plan(Kind::kReplace, 3, "new:3");
@@ -259,7 +286,8 @@ TEST(PlanChange, AReplacedLearnerStaysOne) {
 
 TEST(PlanChange, WhatMakesNoSenseIsRefusedWithAReason) {
   Cluster three(3);
-  EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("positive"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("from 1 to"));
+  EXPECT_THAT(three.refusal(Kind::kAdd, kMaxNodeId + 1, "h:9"), HasSubstr("from 1 to"));
   EXPECT_THAT(three.refusal(Kind::kAdd, 2, "h:9"), HasSubstr("already a member"));
   EXPECT_THAT(three.refusal(Kind::kAdd, 4), HasSubstr("address"));
   EXPECT_THAT(three.refusal(Kind::kAdd, 4, "h:2"), HasSubstr("already belongs to node 2"));
