@@ -17,6 +17,8 @@ namespace json = boost::json;
 
 // For one node, unless --timeout is given.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
+// After it, a removal is not heard of any more.
+constexpr Duration kLeavingTimeout = std::chrono::seconds(10);
 constexpr Duration kLookInterval = std::chrono::milliseconds(100);
 
 // The cluster as one node reports it.
@@ -27,11 +29,12 @@ const node::MemberStatus* find_member(const View& view, NodeId id) {
   return found == view.members.end() ? nullptr : &*found;
 }
 
-// The leader's view, or else that of the node with the newest member list; none: no node answers.
-std::optional<View> look(const Context& context, std::string& why) {
-  why.clear();
-  size_t tries = context.endpoints.size();
-  for (const Address& endpoint : context.endpoints) {
+// The leader's view, or else that of the node with the newest member list; none: none of
+// `endpoints` answers.
+std::optional<View> look_at(const Context& context, const std::vector<Address>& endpoints,
+                            std::string& why) {
+  size_t tries = endpoints.size();
+  for (const Address& endpoint : endpoints) {
     const Duration timeout =
         std::min(kAnswerTimeout, context.answer_timeout(kAnswerTimeout, tries--));
     auto cluster = ask_cluster(endpoint, timeout, why);
@@ -46,6 +49,40 @@ std::optional<View> look(const Context& context, std::string& why) {
     if (best) return best;
   }
   return std::nullopt;
+}
+
+// Asks the endpoints, and when none of them answers, the members that they named before: a node
+// that was asked to remove a member may be that member.
+class Observer final {
+ public:
+  explicit Observer(const Context& context) : context_(context) {}
+
+  std::optional<View> look(std::string& why) {
+    why.clear();
+    auto view = look_at(context_, context_.endpoints, why);
+    std::string ignored;
+    if (!view) view = look_at(context_, members_, ignored);
+    if (view) remember(*view);
+    return view;
+  }
+
+ private:
+  void remember(const View& view) {
+    members_.clear();
+    for (const node::MemberStatus& member : view.members) {
+      auto http = parse_address(member.http);
+      if (http && std::ranges::find(context_.endpoints, *http) == context_.endpoints.end()) {
+        members_.push_back(*http);
+      }
+    }
+  }
+
+  const Context& context_;
+  std::vector<Address> members_;
+};
+
+std::optional<View> look(const Context& context, std::string& why) {
+  return Observer(context).look(why);
 }
 
 ExitCode exit_code_of(node::ChangeCode code) {
@@ -65,8 +102,9 @@ ExitCode exit_code_of(node::ChangeCode code) {
 }
 
 // Asks the first endpoint that may accept the request. kOk: accepted; `index` is that of the
-// change.
-ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index) {
+// change. `lost`: gets the text, instead of the operator, if the answer was lost.
+ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index,
+             std::string* lost = nullptr) {
   std::string why;
   std::optional<ExitCode> answered;  // by nodes that did nothing
   for (const Address& endpoint : context.endpoints) {
@@ -78,10 +116,12 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     const Duration timeout = context.answer_timeout(kAnswerTimeout);
     admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {
-      return context.fail(
-          ExitCode::kTryAgain,
+      std::string text =
           fmt::format("{}: {}. To see whether the change happened: connectctl -e {} member list",
-                      endpoint.to_string(), outcome.error().text, endpoint.to_string()));
+                      endpoint.to_string(), outcome.error().text, endpoint.to_string());
+      if (lost == nullptr) return context.fail(ExitCode::kTryAgain, text);
+      *lost = std::move(text);
+      return ExitCode::kTryAgain;
     }
     if (!outcome) {
       why += fmt::format("{}{}: {}", why.empty() ? "" : ", ", endpoint.to_string(),
@@ -113,25 +153,31 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
   return context.fail_unreachable(why);
 }
 
-// Polls until `done` returns true. Prints progress on err, each new line once.
-ExitCode wait_until(Context& context, const std::function<bool(const View&, std::string&)>& done,
-                    const std::string& what) {
+// Polls until `done` returns true. Prints progress on err, each new line once. kUnavailable,
+// without a text: no node has answered for `patience`.
+ExitCode wait_until(Context& context, Observer& observer,
+                    const std::function<bool(const View&, std::string&)>& done,
+                    const std::string& what, Duration patience = Duration::max()) {
   const Time end = context.end_of_wait();
+  Time answered = read_clocks().time;
   std::string told;
   while (true) {
     std::string why;
     std::string line;
-    auto view = look(context, why);
+    auto view = observer.look(why);
     if (view && done(*view, line)) return ExitCode::kOk;
     if (!view) line = fmt::format("no node answers ({})", why);
     if (line != told && !line.empty()) context.streams.err << line << "\n" << std::flush;
     told = line;
-    if (read_clocks().time >= end) {
+    const Time now = read_clocks().time;
+    if (view) answered = now;
+    if (now >= end) {
       return context.fail(ExitCode::kTryAgain,
                           fmt::format("{} continues without this command; to see its progress: "
                                       "connectctl -e {} member list",
                                       what, context.endpoints.front().to_string()));
     }
+    if (now - answered >= patience) return ExitCode::kUnavailable;
     std::this_thread::sleep_for(kLookInterval);
   }
 }
@@ -178,10 +224,19 @@ bool body_of(Context& context, std::string_view action, json::object& body, Node
 std::string progress_of(const View& view, NodeId id) {
   const node::MemberStatus* member = find_member(view, id);
   if (member == nullptr) return fmt::format("node {} is not in the list yet", id);
-  if (member->disk.empty()) {
-    return fmt::format("waiting for node {}: start it with an empty data directory", id);
-  }
   auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
+  if (member->disk.empty()) {
+    return fmt::format(
+        "waiting for node {}: the leader does not reach it at {}. Start it with an empty data "
+        "directory, and check the address",
+        id, member->peer);
+  }
+  if (peer != view.peers.end() && !peer->active && view.role == raft::Role::kLeader) {
+    return fmt::format(
+        "waiting for node {}: it does not answer the leader. Does it run, and can it reach the "
+        "leader's peer address?",
+        id);
+  }
   if (peer == view.peers.end()) return fmt::format("node {} is catching up", id);
   // No progress bar: the log grows meanwhile.
   return fmt::format("node {} is catching up: {} entries behind", id, peer->lag);
@@ -192,9 +247,10 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   NodeId id;
   if (!body_of(context, action, body, id)) return ExitCode::kUsage;
   // The list may still have the lost disk.
+  Observer observer(context);
   std::string why;
   std::string old_disk;
-  if (auto before = look(context, why); before && action == "replace") {
+  if (auto before = observer.look(why); before && action == "replace") {
     if (const node::MemberStatus* member = find_member(*before, id)) old_disk = member->disk;
   }
   Index index;
@@ -203,7 +259,7 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   }
   bool lost = false;
   ExitCode code = wait_until(
-      context,
+      context, observer,
       [&](const View& view, std::string& line) {
         const node::MemberStatus* member = find_member(view, id);
         line = progress_of(view, id);
@@ -276,18 +332,36 @@ ExitCode member_remove_command(Context& context) {
   json::object body;
   NodeId id;
   if (!body_of(context, "remove", body, id)) return ExitCode::kUsage;
+  // The node that is asked may be the one that leaves, and end.
+  Observer observer(context);
+  std::string why;
+  const auto before = observer.look(why);
+  const bool was_member = before && find_member(*before, id) != nullptr;
   Index index;
-  if (ExitCode code = ask(context, "/v1/admin/members", body, index); code != ExitCode::kOk) {
-    return code;
-  }
+  std::string lost;
+  const ExitCode asked = ask(context, "/v1/admin/members", body, index, &lost);
+  if (asked != ExitCode::kOk && lost.empty()) return asked;
+  if (!lost.empty() && !was_member) return context.fail(asked, lost);
+  const Time answer_by = read_clocks().time + kLeavingTimeout;
+  bool unknown = false;
   ExitCode code = wait_until(
-      context,
+      context, observer,
       [&](const View& view, std::string& line) {
         line = fmt::format("node {} is leaving", id);
-        return view.members_index >= index && view.members_settled &&
-               find_member(view, id) == nullptr;
+        const bool gone = view.members_settled && find_member(view, id) == nullptr;
+        unknown = !gone && !lost.empty() && read_clocks().time >= answer_by;
+        return (gone && view.members_index >= index) || unknown;
       },
-      "the change");
+      "the change", kLeavingTimeout);
+  if (unknown) return context.fail(ExitCode::kTryAgain, lost);
+  if (code == ExitCode::kUnavailable) {
+    return context.fail(
+        ExitCode::kTryAgain,
+        fmt::format("{}. No member can be asked from here any more. To see whether the change "
+                    "happened, on a remaining member: connectctl member list",
+                    lost.empty() ? "the change was accepted, and the node that was asked has ended"
+                                 : lost));
+  }
   if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} is removed\n", id);
   return code;
 }
@@ -306,8 +380,9 @@ ExitCode leader_show_command(Context& context) {
 }
 
 ExitCode leader_transfer_command(Context& context) {
+  Observer observer(context);
   std::string why;
-  auto before = look(context, why);
+  auto before = observer.look(why);
   if (!before) return context.fail_unreachable(why);
   json::object body{{"action", "transfer"}};
   NodeId to;
@@ -323,7 +398,7 @@ ExitCode leader_transfer_command(Context& context) {
   }
   NodeId leader;
   ExitCode code = wait_until(
-      context,
+      context, observer,
       [&](const View& view, std::string& line) {
         line = "handing over";
         leader = view.leader;
@@ -360,6 +435,7 @@ ExitCode settings_list_command(Context& context) {
 
 ExitCode settings_set_command(Context& context) {
   const std::string key = context.arguments.at(0);
+  Observer observer(context);
   Index index;
   if (ExitCode code = ask(context, "/v1/admin/settings",
                           {{"key", key}, {"value", context.arguments.at(1)}}, index);
@@ -369,7 +445,7 @@ ExitCode settings_set_command(Context& context) {
   std::string value;
   bool lost = false;
   ExitCode code = wait_until(
-      context,
+      context, observer,
       [&](const View& view, std::string& line) {
         line = fmt::format("waiting for index {}", index);
         if (view.commit_index < index) return false;

@@ -181,6 +181,20 @@ def test_all_members_come_back_at_other_addresses(context):
     serves(cluster, b"2")
 
 
+def test_remove_asked_at_the_node_that_leaves(context):
+    """The command is answered, whatever role the node has, and though only its own HTTP port can be reached from there."""
+    for leads in (False, True):
+        cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+        cluster.start()
+        leader = cluster.leader()
+        leaving = leader if leads else min(i for i in cluster.nodes if i != leader)
+        done = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[leaving].http_port}", "--timeout", "20s", "member",
+                               "remove", str(leaving)], capture_output=True, text=True, check=False)
+        check(done.returncode == 0 and done.stdout == f"node {leaving} is removed\n", f"leads {leads}: {done}")
+        check(cluster.wait_exit(leaving) == EXIT_MISMATCH, "the end of the node that was removed")
+        check(leaving not in members(cluster), "it is a member")
+
+
 def test_what_is_refused_and_why(context):
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
     cluster.start()

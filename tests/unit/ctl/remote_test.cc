@@ -35,7 +35,7 @@ class FakeNode {
       std::lock_guard lock(mutex_);
       changes.push_back(change);
       if (on_change) on_change(change);
-      done(outcome);
+      if (answers) done(outcome);
     };
     hooks.change_setting = [this](admin::SettingChange change, auto done) {
       std::lock_guard lock(mutex_);
@@ -66,6 +66,8 @@ class FakeNode {
     status.ready = true;
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+  // The process ends.
+  void end() { server_.reset(); }
   void publish() {
     status.made = read_clocks().time;
     board_.publish(std::make_shared<const node::StatusSnapshot>(status));
@@ -86,6 +88,7 @@ class FakeNode {
   node::ReadOptions last_read;  // of the last call
   node::ChangeOutcome outcome{node::ChangeCode::kDone, "appended", Index(9)};
   std::function<void(const node::MemberChange&)> on_change;
+  bool answers = true;
 
  private:
   node::StatusBoard board_;
@@ -211,6 +214,68 @@ TEST_F(MemberTest, AChangeThatWasLostWithItsLeaderIsTold) {
   Outcome outcome = connectctl({"member", "replace", "2", "-e", one_.address(), "--timeout", "5s"});
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
   EXPECT_THAT(outcome.err, HasSubstr("the change was lost; run the command again"));
+}
+
+// The node that is asked is the one that leaves: it may end before it is asked again, or answers.
+TEST_F(MemberTest, RemovalIsFollowedAtTheOthers) {
+  for (bool answers : {true, false}) {
+    FakeNode leaving(3);
+    leaving.status.members = {{NodeId(1), true, "p:1", "c:1", one_.address()},
+                              {NodeId(2), true, "p:2", "c:2", two_.address()},
+                              {NodeId(3), true, "p:3", "c:3", leaving.address()}};
+    for (FakeNode* node : {&one_, &two_}) node->status.members = leaving.status.members;
+    publish();
+    leaving.publish();
+    leaving.answers = answers;
+    std::thread end;
+    leaving.on_change = [&](const node::MemberChange&) {
+      end = std::thread([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        leaving.end();
+        one_.status.members.pop_back();
+        one_.status.members_index = Index(9);
+        one_.publish();
+      });
+    };
+    Outcome outcome =
+        connectctl({"member", "remove", "3", "-e", leaving.address(), "--timeout", "8s"});
+    end.join();
+    EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+    EXPECT_EQ(outcome.out, "node 3 is removed\n");
+  }
+}
+
+TEST_F(MemberTest, UnreachableNodeIsToldAtOnce) {
+  for (const char* disk : {"", "44"}) {
+    one_.on_change = [&](const node::MemberChange& change) {
+      node::MemberStatus fresh{change.member.id, false, change.member.peer_address, "", ""};
+      fresh.disk = disk;
+      one_.status.members.push_back(fresh);
+      one_.status.peers = {{change.member.id, false, "probe", Index(), 10}};
+      one_.status.members_index = Index(9);
+      one_.publish();
+    };
+    Outcome outcome = connectctl(
+        {"member", "add", "4", "--peer", "h:4", "-e", one_.address(), "--timeout", "500ms"});
+    EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
+    EXPECT_THAT(outcome.err, HasSubstr(*disk == 0 ? "the leader does not reach it at h:4"
+                                                  : "it does not answer the leader"));
+    EXPECT_THAT(outcome.err, Not(HasSubstr("catching up")));
+    one_.status.members.pop_back();
+    publish();
+  }
+}
+
+TEST_F(MemberTest, LostAnswerOfNoRemovalIsTold) {
+  one_.answers = false;
+  std::thread end;
+  one_.on_change = [&](const node::MemberChange&) { end = std::thread([&] { one_.end(); }); };
+  two_.status.members_index = Index(9);
+  publish();
+  Outcome outcome =
+      connectctl({"member", "remove", "3", "-e", one_.address(), "--timeout", "1500ms"});
+  end.join();
+  EXPECT_EQ(outcome.code, ExitCode::kTryAgain) << outcome.out;
 }
 
 TEST_F(MemberTest, WrongWordsAreUsageErrors) {
@@ -486,7 +551,7 @@ class SilentNode {
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof here;
     EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&here), size), 0);
-    EXPECT_EQ(listen(listener_, 16), 0);
+    EXPECT_EQ(listen(listener_, 64), 0);
     getsockname(listener_, reinterpret_cast<sockaddr*>(&here), &size);
     address_ = "127.0.0.1:" + std::to_string(ntohs(here.sin_port));
   }
