@@ -15,6 +15,7 @@
 
 #include "admin/http_server.h"
 #include "app/descriptors.h"
+#include "app/leader_watch.h"
 #include "app/loading.h"
 #include "app/node_setup.h"
 #include "app/option_bindings.h"
@@ -207,6 +208,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   std::unique_ptr<client::ClientPort> clients_;
   plugin::FileWatch plugin_file_{*plugin_, plugin::FileWatch::kInterval};
   StatusMaker status_maker_{config_, *plugin_, plugin_file_};
+  LeaderWatch leader_watch_;
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   std::unique_ptr<admin::HttpServer> http_;
@@ -641,8 +643,13 @@ void Daemon::Impl::turn_bootstrap() {
       die(saved.error());
     }
     bootstrap_->durable();
-    LOG_INFO("bootstrap", "cluster '{}' is formed id={} members={}", genesis.cluster_name,
-             genesis.cluster_id.to_string(), genesis.members.size());
+    if (bootstrap_->founds()) {
+      LOG_INFO("bootstrap", "cluster '{}' is formed id={} members={}", genesis.cluster_name,
+               genesis.cluster_id.to_string(), genesis.members.size());
+    } else {
+      LOG_INFO("bootstrap", "joining cluster '{}' id={}: its members come with its log",
+               genesis.cluster_name, identity_.cluster_id.to_string());
+    }
     if (config_.cluster.id.empty()) {
       LOG_INFO("bootstrap",
                "set in the configuration of every node, so that empty disks never form another "
@@ -686,8 +693,12 @@ void Daemon::Impl::publish_status() {
   if (!status->leader && !stopping_ && !refusals_.text().empty()) {
     status->reason += "; " + refusals_.text();
   }
+  if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader), status->made)) {
+    LOG_WARNING("raft", "no leader for {} s: {}", gone->count(), status->reason);
+  }
   std::string text =
       "STATUS=" + admin::status_text(*status, {"role", "term", "leader", "commit_index"});
+  if (!status->leader) text += "; " + status->reason;
   board_.publish(std::move(status));
   tell_systemd(std::move(text));
 }

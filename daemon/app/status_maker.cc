@@ -105,7 +105,8 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   if (stopping) {
     status->reason = "stopping";
   } else if (!core.leader()) {
-    status->reason = "no known leader";
+    const std::string lost = node.lost_majority();
+    status->reason = "no known leader" + (lost.empty() ? "" : ": " + lost);
   } else if (!up_to_date_) {
     status->reason = not_up_to_date(fresh, *status);
   } else {

@@ -125,6 +125,7 @@ class Node final : public Service, public wire::TransportHandler {
   const std::vector<raft::EntryId>& skips() const { return skips_; }
   // Of the newest configuration in the log, committed or not; core().conf_index() says which.
   const MemberList& members() const { return membership_->list(); }
+  std::string lost_majority() const { return membership_->lost_majority(*core_); }
   // This node was removed permanently: the process must end.
   bool is_removed() const { return membership_->is_removed(*core_); }
   Index applied_index() const { return applied_; }

@@ -176,6 +176,20 @@ def test_one_of_three_is_left(context):
     last = context.random.choice(list(cluster.nodes))
     lost = [node_id for node_id in cluster.nodes if node_id != last]
     cluster.kill(*cluster.nodes)
+    # Without a majority every text names the way out.
+    cluster.start(last)
+    waits(cluster, last, "no known leader", "reaches 1 of 3 voters", "connectctl recover")
+    asked = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", "member", "remove", str(lost[0])],
+                           capture_output=True, text=True, check=False)
+    check(asked.returncode == EXIT_TRY_AGAIN and "connectctl recover" in asked.stderr, f"{asked}")
+    shown = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", "status"],
+                           capture_output=True, text=True, check=False)
+    check("connectctl recover" in shown.stderr, f"{shown}")
+    for node_id in lost:
+        peer = cluster.nodes[node_id].member()["peer"]
+        check(re.search(rf"^n{node_id} +{peer} .*DOWN", shown.stdout, re.M), f"the address of one that is down: {shown.stdout}")
+    wait_until(lambda: re.search(r"no leader for 1\d s: .*connectctl recover", last_run(cluster, last)), "the log says so", 20)
+    cluster.kill(last)
     gone = give_up(cluster, *lost)
     recover(cluster.nodes[last], "--members", last, "--yes")
     check("was recovered already" in recover(cluster.nodes[last], "--members", last, "--yes"), "again")
@@ -190,6 +204,10 @@ def test_one_of_three_is_left(context):
         new_node(cluster, node_id)
         cluster.start(node_id)
         add(cluster, node_id)
+        # It knows the founders only, of whom one is left, until it has the log.
+        said = last_run(cluster, node_id)
+        check("is formed" not in said, f"node {node_id} says that the cluster is formed")
+        check(f"joining cluster 'test' id={cluster.status(last)['cluster_id']}" in said, f"node {node_id} says what it joins")
     cluster.wait_equal()
     # Enough for snapshots; then the members come back from them.
     with cluster.line_client(11) as client:

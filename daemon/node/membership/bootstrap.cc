@@ -90,6 +90,11 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
   }
 }
 
+bool Bootstrap::founds() const {
+  const GenesisMember* self = decided_ ? decided_->find(options_.id) : nullptr;
+  return self != nullptr && self->disk_id == options_.disk_id;
+}
+
 bool Bootstrap::is_wanted(const Genesis& genesis, const wire::Hello* offered_by) const {
   const ClusterId& wanted = options_.only_cluster_id;
   if (!wanted || wanted == genesis.cluster_id) return true;

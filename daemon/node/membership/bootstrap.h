@@ -68,6 +68,8 @@ class Bootstrap final {
   // To be written with it: the current and former cluster ids of the node that offered it, and its
   // skipped entries.
   const Lineage& lineage() const { return lineage_; }
+  // Once decided(): this node is one of the founders, with this disk.
+  bool founds() const;
   void durable();
   bool is_durable() const { return durable_; }
 

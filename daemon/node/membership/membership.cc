@@ -87,6 +87,27 @@ void Membership::follow(const raft::Core& core, Effects& out) {
   out.events.push_back(raft::Suffrage{list_counts && disk_counts});
 }
 
+std::string Membership::lost_majority(const raft::Core& core) const {
+  for (const auto* voters : {&core.conf().voters, &core.conf().voters_outgoing}) {
+    std::string missing;
+    size_t reached = 0;
+    for (NodeId id : *voters) {
+      if (id == self() || connected(id) != nullptr) {
+        ++reached;
+      } else {
+        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
+      }
+    }
+    const size_t needed = voters->size() / 2 + 1;
+    if (voters->empty() || reached >= needed) continue;
+    return fmt::format(
+        "node {} reaches {} of {} voters (not: {}), {} are required: start the others. If they "
+        "are lost for good: connectctl recover (docs/operations.md, \"A majority is lost\")",
+        self(), reached, voters->size(), missing, needed);
+  }
+  return {};
+}
+
 std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
                                                     const raft::Core& core) const {
   return check_member(list_, core.conf_index(), core.conf_is_settled(), genesis_.cluster_name,
@@ -127,7 +148,7 @@ std::string Membership::fault_of(const raft::AppendRequest& request) {
 // ---- steps that follow by themselves
 
 void Membership::advance(const raft::Core& core, Time now, Effects& out) {
-  expire(now);
+  expire(core, now);
   if (core.change_refusal() != raft::ChangeRefusal::kNone) return;
   auto plan = next_step(core);
   if (!plan) return;
@@ -183,7 +204,9 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
 void Membership::ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
                             Effects& out) {
   if (!core.leader()) {
-    return done({ChangeCode::kNoLeader, "no known leader; try again in a moment", Index()});
+    const std::string lost = lost_majority(core);
+    return done({ChangeCode::kNoLeader,
+                 "no known leader; " + (lost.empty() ? "try again in a moment" : lost), Index()});
   }
   if (asked_.size() >= kMaxAsked) {
     return done(
@@ -204,12 +227,14 @@ void Membership::on_answer(const wire::ChangeAnswer& answer) {
                : ChangeOutcome{ChangeCode::kRefused, "invalid answer from the leader", Index()});
 }
 
-void Membership::expire(Time now) {
+void Membership::expire(const raft::Core& core, Time now) {
   while (!asked_.empty() && asked_.begin()->second.until <= now) {
     Done done = std::move(asked_.begin()->second.done);
     asked_.erase(asked_.begin());
+    const std::string lost = lost_majority(core);
     done({ChangeCode::kTimeout,
-          "no answer from the leader; check whether the change happened: connectctl member list",
+          "no answer from the leader; check whether the change happened: connectctl member list" +
+              (lost.empty() ? "" : ". Now " + lost),
           Index()});
   }
 }

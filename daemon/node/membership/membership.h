@@ -77,6 +77,9 @@ class Membership final {
   ClusterId cluster_id() const {
     return options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
   }
+  // What an operator can do when the voters that this node reaches, with itself, are no majority;
+  // empty: they are one.
+  std::string lost_majority(const raft::Core& core) const;
   // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello, const raft::Core& core) const;
   // Whether a message counts that came behind this hello.
@@ -119,7 +122,7 @@ class Membership final {
   Decision append(const PlannedChange& plan, bool force, const raft::Core& core) const;
   std::optional<PlannedChange> next_step(const raft::Core& core) const;
   std::optional<PlannedChange> step_of(const GenesisMember& member, const raft::Core& core) const;
-  void expire(Time now);
+  void expire(const raft::Core& core, Time now);
 
   const Options options_;
   const Genesis genesis_;

@@ -391,6 +391,23 @@ TEST(Bootstrap, ClusterIdJoinsPresentAndFormerOnly) {
   late.peer_reached(NodeId(1), hello(1));
   late.message(NodeId(1), offer_of(*founder.bootstrap.decided()));
   EXPECT_TRUE(late.decided());
+  EXPECT_TRUE(late.founds());
+}
+
+// A founder's id on another disk, or another node: its log does not say that it forms a cluster.
+TEST(Bootstrap, WhoJoinsIsNoFounder) {
+  Founder founder;
+  EXPECT_TRUE(founder.bootstrap.founds());
+  wire::Hello member = hello(1);
+  member.cluster_id = founder.bootstrap.decided()->cluster_id;
+  Genesis genesis = *founder.bootstrap.decided();
+  genesis.members[1].disk_id = disk(2, 1);
+  Bootstrap joiner(options(2));
+  EXPECT_FALSE(joiner.founds());
+  joiner.peer_reached(NodeId(1), member);
+  joiner.message(NodeId(1), offer_of(genesis));
+  ASSERT_TRUE(joiner.decided());
+  EXPECT_FALSE(joiner.founds());
 }
 
 TEST(Bootstrap, JoinNeverForms) {

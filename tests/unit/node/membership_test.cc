@@ -158,6 +158,22 @@ TEST_F(MembershipTest, UnreachableMajorityNeedsForce) {
   EXPECT_EQ(change(remove).code, ChangeCode::kDone);
 }
 
+TEST_F(MembershipTest, LostMajorityNamesRecover) {
+  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("reaches 1 of 3 voters (not: 2, 3)"));
+  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("connectctl recover"));
+  reach(members_of(3).members[1]);
+  EXPECT_EQ(membership.lost_majority(*raft.core), "");
+  membership.peer_lost(NodeId(2));
+  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("connectctl recover"));
+  // A change that is asked for says so, too.
+  ChangeOutcome answer;
+  Effects out;
+  membership.ask_leader(
+      add(4), *raft.core, raft.now.time, [&](ChangeOutcome outcome) { answer = outcome; }, out);
+  EXPECT_EQ(answer.code, ChangeCode::kNoLeader);
+  EXPECT_THAT(answer.text, HasSubstr("connectctl recover"));
+}
+
 TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   lead();
   MemberChange replace;
