@@ -19,6 +19,7 @@ namespace json = boost::json;
 constexpr Duration kAnswerTimeout = std::chrono::seconds(6);
 // After it, a removal is not heard of any more.
 constexpr Duration kLeavingTimeout = std::chrono::seconds(10);
+constexpr Duration kSilent = std::chrono::seconds(2);
 constexpr Duration kLookInterval = std::chrono::milliseconds(100);
 
 // The cluster as one node reports it.
@@ -221,7 +222,8 @@ bool body_of(Context& context, std::string_view action, json::object& body, Node
   return true;
 }
 
-std::string progress_of(const View& view, NodeId id) {
+// `silent`: it has not answered the leader for a while.
+std::string progress_of(const View& view, NodeId id, bool silent) {
   const node::MemberStatus* member = find_member(view, id);
   if (member == nullptr) return fmt::format("node {} is not in the list yet", id);
   auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
@@ -231,7 +233,7 @@ std::string progress_of(const View& view, NodeId id) {
         "directory, and check the address",
         id, member->peer);
   }
-  if (peer != view.peers.end() && !peer->active && view.role == raft::Role::kLeader) {
+  if (silent) {
     return fmt::format(
         "waiting for node {}: it does not answer the leader. Does it run, and can it reach the "
         "leader's peer address?",
@@ -242,6 +244,13 @@ std::string progress_of(const View& view, NodeId id) {
   return fmt::format("node {} is catching up: {} entries behind", id, peer->lag);
 }
 
+// Whether the leader sees a member that has a disk, and does not hear it. At first that is so of
+// every new one.
+bool is_silent(const View& view, NodeId id) {
+  auto peer = std::ranges::find(view.peers, id, &node::PeerProgress::id);
+  return view.role == raft::Role::kLeader && peer != view.peers.end() && !peer->active;
+}
+
 ExitCode join(Context& context, std::string_view action, bool learner) {
   json::object body;
   NodeId id;
@@ -250,25 +259,32 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
   Observer observer(context);
   std::string why;
   std::string old_disk;
-  if (auto before = observer.look(why); before && action == "replace") {
-    if (const node::MemberStatus* member = find_member(*before, id)) old_disk = member->disk;
+  const bool replaces = action == "replace";
+  if (auto before = observer.look(why); before && replaces) {
+    if (const node::MemberStatus* member = find_member(*before, id)) {
+      old_disk = member->disk;
+      learner = !member->voter && !member->promoting;  // it stays one
+    }
   }
   Index index;
   if (ExitCode code = ask(context, "/v1/admin/members", body, index); code != ExitCode::kOk) {
     return code;
   }
   bool lost = false;
+  Time heard = read_clocks().time;
   ExitCode code = wait_until(
       context, observer,
       [&](const View& view, std::string& line) {
         const node::MemberStatus* member = find_member(view, id);
-        line = progress_of(view, id);
+        if (!is_silent(view, id)) heard = read_clocks().time;
+        line = progress_of(view, id, read_clocks().time - heard >= kSilent);
         // A change that was only appended goes with a leader that loses its office.
         lost = view.members_settled && view.members_index >= index &&
                (member == nullptr || (!old_disk.empty() && member->disk == old_disk));
         if (lost) return true;
         const bool there = view.members_index >= index && view.members_settled && member != nullptr;
-        return there && (learner || (member->voter && !member->disk.empty()));
+        const bool has_disk = there && !member->disk.empty();
+        return there && (learner ? has_disk || !replaces : has_disk && member->voter);
       },
       "the change");
   if (lost) {

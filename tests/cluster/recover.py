@@ -13,7 +13,7 @@ from harness import (BUILD_DIR, EXIT_DATA, EXIT_MISMATCH, EXIT_NO_INPUT, EXIT_PE
                      Disconnected, check, wait_until)
 from load import CounterSpeech, Load
 from membership import CONNECTCTL, add, members, new_node
-from refusals import last_run, waits
+from refusals import last_run, strangers, waits
 
 POISONED = os.path.join(BUILD_DIR, "tests", "plugins", "libpoisoned.so")
 EXIT_NO, EXIT_TRY_AGAIN = 1, 75
@@ -219,6 +219,35 @@ def test_one_of_three_is_left(context):
     cluster.wait_equal()
     check(value_of(cluster, 12) == 1001, "the value in the end")
     check(len({status["cluster_id"] for status in cluster.statuses().values()}) == 1, "one id")
+
+
+def test_strangers_at_founders_addresses(context):
+    """Of three founders one is left after a recovery. Nodes of other clusters have the addresses of the others since."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"1", "a write")
+    cluster.wait_equal()
+    last = context.random.choice(list(cluster.nodes))
+    lost = [node_id for node_id in cluster.nodes if node_id != last]
+    cluster.kill(last)
+    strangers(cluster, *lost)
+    recover(cluster.nodes[last], "--members", last, "--yes")
+    cluster.start(last)
+    # A founder is in the file of neither, nor among today's members.
+    node = new_node(cluster, 11)
+    cluster.write_config(node, cluster={"members": [cluster.nodes[last].member(), node.member()]})
+    cluster.start(11)
+    member = node.member()
+    wait_until(lambda: subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", "member", "add", "11",
+                                       "--peer", member["peer"], "--client", member["client"], "--http", member["http"]],
+                                      check=False).returncode == 0, "node 11 is added", 60)
+    for _ in range(4):
+        cluster.terminate(11)
+        cluster.start(11)
+        wait_until(lambda: (cluster.status(11) or {}).get("ready"), lambda: f"node 11 is let in: {cluster.status(11)}")
+    with cluster.line_client(11) as client:
+        check(client.call(b"incr") == b"2", "a write with the new member")
 
 
 def test_recovery_of_a_copy_ends_nobody(context):
