@@ -62,17 +62,24 @@ bool DiskWatch::is_stalled(NodeId peer) const {
 }
 
 // Who cannot be reached has no part in it: that is the quorum check's business, and requests wait.
+// A new leader has reached nobody yet: it goes by the last reports, for it would accept what the
+// leader before it rejected.
 bool DiskWatch::judge(const View& view) const {
   if (!log_has_room_) return true;  // the leader itself can take nothing
   std::map<NodeId, bool> reached;
   std::map<NodeId, bool> with_space;
+  std::map<NodeId, bool> not_known_full;
   for (NodeId id : voters_of(*view.conf)) {
     const bool is_self = id == options_.self;
+    const bool has_space = !(is_self ? is_full() : is_full(id));
+    if (has_space) not_known_full[id] = true;
     if (!is_self && !view.near.contains(id)) continue;
     reached[id] = true;
-    if (!(is_self ? is_full() : is_full(id))) with_space[id] = true;
+    if (has_space) with_space[id] = true;
   }
-  if (vote_result(*view.conf, reached) != raft::VoteResult::kWon) return writes_stopped_;
+  if (vote_result(*view.conf, reached) != raft::VoteResult::kWon) {
+    return writes_stopped_ || vote_result(*view.conf, not_known_full) != raft::VoteResult::kWon;
+  }
   return vote_result(*view.conf, with_space) != raft::VoteResult::kWon;
 }
 

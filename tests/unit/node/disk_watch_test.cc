@@ -105,6 +105,27 @@ TEST(DiskWatch, WhoCannotBeReachedIsNotFull) {
   EXPECT_FALSE(bench.stopped());
 }
 
+// The statement of the leader before may have expired during the election.
+TEST(DiskWatch, ANewLeaderGoesByTheLastReports) {
+  Bench bench(3);
+  bench.lead(false, 3);
+  bench.watch.measured(0);
+  bench.report(2, true);
+  bench.report(3, false, false, 5, true);
+  EXPECT_TRUE(bench.stopped());
+  bench.view.leader = NodeId();
+  bench.advance(seconds(DiskWatch::kReportsMissed));
+  EXPECT_FALSE(bench.watch.writes_stopped());
+  bench.lead(true);
+  bench.view.term = Term(6);
+  bench.view.near.clear();
+  EXPECT_TRUE(bench.stopped());
+  EXPECT_TRUE(bench.said().writes_stopped) << "the others have to learn it at once";
+  bench.report(2, false);
+  bench.view.near = {NodeId(2), NodeId(3)};
+  EXPECT_FALSE(bench.stopped());
+}
+
 TEST(DiskWatch, AJointConfigurationNeedsSpaceInBothQuorums) {
   Bench bench(3);
   bench.conf.voters_outgoing = {NodeId(1), NodeId(4), NodeId(5)};
