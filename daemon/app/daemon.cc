@@ -1,7 +1,6 @@
 #include "app/daemon.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,17 +16,19 @@
 #include "app/descriptors.h"
 #include "app/leader_watch.h"
 #include "app/loading.h"
+#include "app/node_calls.h"
 #include "app/node_setup.h"
+#include "app/node_threads.h"
 #include "app/option_bindings.h"
 #include "app/own_port.h"
+#include "app/service_state.h"
+#include "app/shutdown.h"
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
-#include "app/systemd.h"
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "base/loop_scope.h"
 #include "base/random.h"
-#include "base/thread.h"
 #include "client/client_port.h"
 #include "net/names.h"
 #include "net/tcp.h"
@@ -36,58 +37,26 @@
 #include "node/membership/settings.h"
 #include "node/node.h"
 #include "node/status.h"
-#include "plugin/crash.h"
 #include "plugin/file_watch.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "storage/watched_file_system.h"
 #include "transport/peer_network.h"
-#include "wire/framing.h"
 
 namespace connectd::app {
 namespace {
 namespace asio = boost::asio;
 using std::chrono::milliseconds;
 
-constexpr int kSnapshotNice = 10;
 constexpr Duration kSnapshotRestMax = milliseconds(200);
-// How long the end of the process waits for a snapshot that was given up.
-constexpr Duration kSnapshotEnd = std::chrono::seconds(5);
-// How long a start may read nothing before /livez fails and systemd gives it up.
-constexpr Duration kLoadHangs = std::chrono::minutes(10);
 // How long a signal waits for a plugin that restores its state.
 constexpr Duration kLoadEnd = std::chrono::seconds(1);
-constexpr Duration kExtensionInterval = std::chrono::seconds(10);
 constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
 // What a turn of the loop spends on what has arrived, before consensus comes: much less than a
 // heartbeat interval.
 constexpr Duration kEventsOfATurn = milliseconds(2);
 constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
-
-// One request over HTTP: a stream of its own, which goes with its only reply.
-class Call final : public node::ReplyHandler {
- public:
-  explicit Call(std::function<void(admin::CallResult)> done) : done_(std::move(done)) {}
-
-  void start(node::Service& service, ByteView request, const node::ReadOptions& read) {
-    stream_ = service.open_stream(*this);
-    stream_->submit(request, read);
-  }
-  void on_reply(const node::Reply& reply) override {
-    result_ = {reply.code, std::string(as_text(reply.bytes)), reply.plugin_refused, reply.status,
-               reply.index};
-  }
-  void on_replies_end() override {
-    done_(std::move(result_));
-    delete this;
-  }
-
- private:
-  std::function<void(admin::CallResult)> done_;
-  std::unique_ptr<node::RequestStream> stream_;
-  admin::CallResult result_;
-};
 
 // Ends the process at once: from here on nothing that it says could be trusted.
 [[noreturn]] void die(const Error& error) {
@@ -98,7 +67,7 @@ class Call final : public node::ReplyHandler {
 
 }  // namespace
 
-class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
+class Daemon::Impl final : public wire::TransportHandler, public Supervisor, public NodeAccess {
  public:
   Impl(config::Config config, config::LoadRequest request,
        std::shared_ptr<const plugin::Plugin> plugin, Watchdog& watchdog)
@@ -115,9 +84,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
 
   Result<void> run();
   // So that systemd does not go on to show the status of a node that worked. Any thread.
-  void tell_failure(const Error& error) const {
-    systemd_.notify_last("STATUS=failed: " + error.text.substr(0, error.text.find('\n')));
-  }
+  void tell_failure(const Error& error) const { service_.failed(error); }
 
  private:
   // ---- start
@@ -138,11 +105,12 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   Result<void> load_node(const node::Genesis& genesis);
   Result<void> begin_node(const Plan& plan, node::Opened opened);
   void wait_while_starting(const std::string& text, bool moves);
-  // Why there is no node to ask.
-  std::string waiting_for() const {
+
+  // ---- NodeAccess
+  node::Node* arrive() override;
+  std::string waiting_for() const override {
     return starting_.empty() ? bootstrap_->waiting_for() : starting_;
   }
-  Result<void> start_threads();
 
   // ---- wire::TransportHandler
   std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override;
@@ -171,21 +139,11 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   void stop(const char* why);
   void follow_signals();
   void on_signal(int number);
-  void advance_shutdown();
+  void advance_shutdown(Time now);
   void publish_status();
-  void tell_systemd(std::string status);
-  void call(std::string request, const node::ReadOptions& read,  // HTTP thread
-            std::function<void(admin::CallResult)> done);
-  void start_call(const std::string& request, const node::ReadOptions& read,
-                  std::function<void(admin::CallResult)> done);
-  admin::ServerHooks http_hooks();
-  void change_members(node::MemberChange change,  // HTTP thread
-                      std::function<void(node::ChangeOutcome)> done);
-  void take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done);  // HTTP thread
-  void list_snapshots(admin::SnapshotDone<admin::SnapshotList> done);  // HTTP thread
+  void tell_status(std::string text);
   void stop_everything();
   void reload();
-  void arrive();  // something is about to be given to the node: what time is it
 
   config::Config config_;
   const config::LoadRequest request_;
@@ -194,7 +152,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   const std::unique_ptr<storage::WatchedFileSystem> files_;
   std::unique_ptr<storage::FileLock> lock_;
   storage::Identity identity_;
-  Systemd systemd_;
+  ServiceState service_;
 
   asio::io_context io_{1};
   // So that it waits, though nothing is in progress yet.
@@ -211,11 +169,11 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   LeaderWatch leader_watch_;
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
+  std::unique_ptr<NodeCalls> calls_;
   std::unique_ptr<admin::HttpServer> http_;
   std::optional<net::BoundPort> peer_port_;    // until it is listened on
   std::optional<net::BoundPort> client_port_;  // the same
-  std::vector<std::thread> threads_;
-  std::thread snapshot_thread_;
+  NodeThreads threads_;
 
   std::pair<Index, bool> followed_members_{};
   uint32_t followed_level_ = raft::kFirstFeatureLevel;
@@ -225,23 +183,13 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor {
   DescriptorShares descriptors_;
   bool peers_tried_ = false;
   bool arrived_ = false;
-  bool done_ = false;
-  bool stopping_ = false;
-  bool stop_now_ = false;
-  bool clients_stopping_ = false;
-  Time stop_at_;
-  Time transfer_until_;
+  Shutdown shutdown_;
   Time next_status_;
-  Time next_watchdog_;
   Time next_bootstrap_;
   Time next_waiting_log_;
-  Time next_extension_;
   std::string last_waiting_;
   std::string starting_;  // how far the start is; empty: it is done
   std::string hang_;      // why /livez fails though the loop runs
-  bool told_ready_ = false;
-  std::string last_status_text_;
-  std::atomic<bool> status_overwritten_{false};  // by another than the loop
 };
 
 // ---- start
@@ -310,7 +258,7 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
   clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
   LOG_INFO("connectd", "listening for clients address={}", client_port_->text());
   if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
-  return start_threads();
+  return threads_.start(*node_);
 }
 
 Result<void> Daemon::Impl::open_node(const node::Genesis& genesis) {
@@ -332,11 +280,11 @@ Result<void> Daemon::Impl::load_node(const node::Genesis& genesis) {
   Time end_by = Time::max();
   while (!loading.is_done()) {
     const Time now = read_clocks().time;
-    if (stopping_ && end_by == Time::max()) {
+    if (shutdown_.has_begun() && end_by == Time::max()) {
       end_by = now + kLoadEnd;
       loading.cancel();
     }
-    if (stop_now_ || now >= end_by) {
+    if (shutdown_.ends_at_once() || now >= end_by) {
       LOG_WARNING("connectd", "stopped, though plugin {} {} or the disk does not return; it was {}",
                   plugin_->name(), plugin_->version(), loading.text());
       finish_log();
@@ -344,14 +292,14 @@ Result<void> Daemon::Impl::load_node(const node::Genesis& genesis) {
     }
     const bool moves = watch.update(loading.progress(), now);
     const Duration still = watch.still_for(now);
-    hang_ = still < kLoadHangs ? ""
-                               : fmt::format("the start has read nothing for {} s: {}",
-                                             still / std::chrono::seconds(1), loading.text());
+    hang_ = still < kStartHangs ? ""
+                                : fmt::format("the start has read nothing for {} s: {}",
+                                              still / std::chrono::seconds(1), loading.text());
     wait_while_starting(loading.text(), moves);
   }
   hang_.clear();
   auto opened = loading.take();
-  if (stopping_) return {};
+  if (shutdown_.has_begun()) return {};
   if (!opened) return failure(opened.error());
   return begin_node(*plan, std::move(*opened));
 }
@@ -368,48 +316,13 @@ void Daemon::Impl::wait_while_starting(const std::string& text, bool moves) {
   if (now >= next_status_) {
     next_status_ = now + kStatusInterval;
     publish_status();
-    systemd_.retry();
+    service_.advance(now);
   }
   if (now >= next_waiting_log_) {
     next_waiting_log_ = now + kWaitingLogInterval;
     LOG_INFO("connectd", "{}", starting_);
   }
-  if (moves && now >= next_extension_) {
-    next_extension_ = now + kExtensionInterval;
-    systemd_.notify(
-        fmt::format("EXTEND_TIMEOUT_USEC={}", kLoadHangs / std::chrono::microseconds(1)));
-  }
-}
-
-Result<void> Daemon::Impl::start_threads() {
-  auto start = [](std::string_view name, auto body) {
-    return start_thread(name, [body] {
-      plugin::install_crash_stack();
-      body();
-    });
-  };
-  node::Node* node = node_.get();
-  Result<std::thread> started[] = {start("log writer", [node] { node->writer().run(); }),
-                                   start("apply", [node] { node->applier().run(); }),
-                                   start("worker", [node] { node->worker().run(); })};
-  Result<void> all;
-  for (Result<std::thread>& thread : started) {
-    if (thread) {
-      threads_.push_back(std::move(*thread));
-    } else {
-      all = failure(thread.error());
-    }
-  }
-  if (!all) return all;
-  auto snapshot = start("snapshot", [node] {
-    // It compresses for seconds; whoever serves requests goes first. In Linux the priority is the
-    // calling thread's. The hardened unit refuses it, and that is no matter.
-    ::setpriority(PRIO_PROCESS, 0, kSnapshotNice);
-    node->snapshotter().run();
-  });
-  if (!snapshot) return failure(snapshot.error());
-  snapshot_thread_ = std::move(*snapshot);
-  return {};
+  if (moves) service_.start_moves(now);
 }
 
 // Waits for the port. kCancelled: a signal came first.
@@ -417,7 +330,7 @@ Result<net::BoundPort> Daemon::Impl::bind_port(net::Names& names, const Address&
                                                const net::Port& port) {
   OwnPort own(names, address, port);
   std::string logged = own.waiting();
-  while (!stopping_) {
+  while (!shutdown_.has_begun()) {
     if (auto bound = own.advance(read_clocks().time)) {
       if (!*bound) return failure(bound->error());
       const auto warning = loopback_warning(config_, address, (*bound)->endpoint(), port);
@@ -436,13 +349,15 @@ Result<void> Daemon::Impl::open_ports() {
   auto http = bind_port(names, config_.listen.http, net::kHttpPort);
   if (!http) return failure(http.error());
   const std::string http_text = http->text();
-  admin::ServerOptions options = http_options(config_);
-  options.max_connections = descriptors_.http;
-  auto server = admin::HttpServer::open(std::move(options), board_, http_hooks(), std::move(*http));
-  if (!server) return failure(server.error());
-  http_ = std::move(*server);
   snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
   if (auto started = snapshot_port_->start(); !started) return started;
+  calls_ = std::make_unique<NodeCalls>(io_, *this, *snapshot_port_);
+  admin::ServerOptions options = http_options(config_);
+  options.max_connections = descriptors_.http;
+  auto server =
+      admin::HttpServer::open(std::move(options), board_, calls_->hooks(), std::move(*http));
+  if (!server) return failure(server.error());
+  http_ = std::move(*server);
   publish_status();
   if (auto started = http_->start(); !started) return started;
   LOG_INFO("connectd", "listening for http address={}", http_text);
@@ -476,6 +391,7 @@ Result<void> Daemon::Impl::start() {
   if (!shares) return failure(shares.error());
   descriptors_ = *shares;
   log_descriptors(descriptors_, config_.client.max_connections);
+  status_maker_.set_max_clients(descriptors_.clients);
   auto directory = open_data_directory(*files_, config_);
   if (!directory) return failure(directory.error());
   lock_ = std::move(directory->lock);
@@ -491,49 +407,20 @@ Result<void> Daemon::Impl::start() {
     if (auto loaded = load_node(*genesis); !loaded) return loaded;
   }
   starting_.clear();
-  if (stopping_) return {};
+  if (shutdown_.has_begun()) return {};
   LOG_INFO("connectd", "listening for peers address={}", peer_port_->text());
   if (auto listening = network_->listen(std::move(*peer_port_)); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
   publish_status();
-  systemd_.notify("READY=1\nSTATUS=ready");
-  told_ready_ = true;
+  service_.ready();
   return {};
-}
-
-admin::ServerHooks Daemon::Impl::http_hooks() {
-  admin::ServerHooks hooks;
-  hooks.call = [this](std::string request, const node::ReadOptions& read,
-                      std::function<void(admin::CallResult)> done) {
-    call(std::move(request), read, std::move(done));
-  };
-  hooks.change_members = [this](node::MemberChange change,
-                                std::function<void(node::ChangeOutcome)> done) {
-    change_members(std::move(change), std::move(done));
-  };
-  hooks.change_setting = [this](admin::SettingChange setting, auto done) {
-    // To the leader it travels as a member change of a kind of its own.
-    node::MemberChange change;
-    change.kind = node::MemberChange::Kind::kSetting;
-    change.key = std::move(setting.key);
-    change.value = std::move(setting.value);
-    change_members(std::move(change), std::move(done));
-  };
-  hooks.snapshots.take = [this](auto done) { take_snapshot(std::move(done)); };
-  hooks.snapshots.list = [this](auto done) { list_snapshots(std::move(done)); };
-  hooks.snapshots.read = [this](admin::SnapshotPiece piece,
-                                const admin::SnapshotDone<std::string>& done) {
-    snapshot_port_->read(std::move(piece), done);
-  };
-  return hooks;
 }
 
 // ---- peers
 
-void Daemon::Impl::arrive() {
-  if (arrived_ || !node_) return;
-  arrived_ = true;
-  node_->set_now(read_clocks());
+node::Node* Daemon::Impl::arrive() {
+  if (node_ && !std::exchange(arrived_, true)) node_->set_now(read_clocks());
+  return node_.get();
 }
 
 std::string Daemon::Impl::on_message(const wire::Hello& sender, wire::PeerMessage message) {
@@ -623,7 +510,7 @@ void Daemon::Impl::follow_members() {
                                "directory {} may be deleted",
                                config_.node.id, config_.cluster.name, config_.node.data_dir)};
   LOG_WARNING("members", "{}", removed_->text);
-  if (stopping_) return;
+  if (shutdown_.has_begun()) return;
   stop("this node was removed from the cluster");
   watchdog_.end_within(config_.shutdown.drain_timeout, exit_status(removed_->kind));
 }
@@ -670,7 +557,7 @@ void Daemon::Impl::turn_bootstrap() {
         next_waiting_log_ = now + kWaitingLogInterval;
         last_waiting_ = waiting;
         LOG_INFO("bootstrap", "{}", waiting);
-        systemd_.notify("STATUS=" + waiting);
+        service_.set_status(waiting);
       }
     }
   }
@@ -684,99 +571,32 @@ void Daemon::Impl::publish_status() {
     status->hang = hang_;
     if (!starting_.empty()) {
       status->reason = starting_;
-      tell_systemd("STATUS=" + starting_);
+      tell_status(starting_);
     }
     board_.publish(std::move(status));
     return;
   }
-  auto status = status_maker_.make(*node_, stopping_);
-  if (!status->leader && !stopping_ && !refusals_.text().empty()) {
+  auto status = status_maker_.make(*node_, shutdown_.has_begun());
+  if (!status->leader && !shutdown_.has_begun() && !refusals_.text().empty()) {
     status->reason += "; " + refusals_.text();
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader), status->made)) {
     LOG_WARNING("raft", "no leader for {} s: {}", gone->count(), status->reason);
   }
-  std::string text =
-      "STATUS=" + admin::status_text(*status, {"role", "term", "leader", "commit_index"});
+  std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   if (!status->leader) text += "; " + status->reason;
   board_.publish(std::move(status));
-  tell_systemd(std::move(text));
+  tell_status(std::move(text));
 }
 
-void Daemon::Impl::tell_systemd(std::string status) {
+void Daemon::Impl::tell_status(std::string text) {
   const auto shown = board_.read();
-  if (shown != nullptr && !shown->stuck.empty()) status = "STATUS=STUCK in " + shown->stuck;
-  if (status_overwritten_.exchange(false)) last_status_text_.clear();
-  if (status == last_status_text_) return;
-  last_status_text_ = status;
-  systemd_.notify(std::move(status));
-}
-
-void Daemon::Impl::call(std::string request, const node::ReadOptions& read,
-                        std::function<void(admin::CallResult)> done) {
-  asio::post(io_, [this, request = std::move(request), read, done = std::move(done)]() mutable {
-    start_call(request, read, std::move(done));
-  });
-}
-
-void Daemon::Impl::change_members(node::MemberChange change,
-                                  std::function<void(node::ChangeOutcome)> done) {
-  asio::post(io_, [this, change = std::move(change), done = std::move(done)]() mutable {
-    if (!node_) {
-      done({node::ChangeCode::kNoLeader, waiting_for(), Index()});
-      return;
-    }
-    arrive();
-    node_->change_members(change, std::move(done));
-  });
-}
-
-void Daemon::Impl::take_snapshot(admin::SnapshotDone<admin::SnapshotTaken> done) {
-  asio::post(io_, [this, done = std::move(done)] {
-    if (!node_) return done(refusal(503, "NOLEADER", waiting_for()));
-    arrive();
-    const Index index = node_->begin_snapshot();
-    if (!index) return done(refusal(503, "BUSY", "nothing is applied yet; try again in a moment"));
-    done(admin::SnapshotTaken{index});
-  });
-}
-
-void Daemon::Impl::list_snapshots(admin::SnapshotDone<admin::SnapshotList> done) {
-  asio::post(io_, [this, done = std::move(done)]() mutable {
-    if (!node_) return done(refusal(503, "NOLEADER", waiting_for()));
-    arrive();
-    admin::SnapshotList list;
-    list.taking = node_->is_taking_snapshot();
-    list.failure = node_->snapshot_failure();
-    for (const storage::SnapshotInfo& info : node_->snapshots().list()) {
-      list.snapshots.push_back({info.name, info.mark.index, info.mark.term, info.file_bytes, 0});
-    }
-    snapshot_port_->list(std::move(list), done);
-  });
-}
-
-void Daemon::Impl::start_call(const std::string& request, const node::ReadOptions& read,
-                              std::function<void(admin::CallResult)> done) {
-  if (!node_) {
-    return done({node::ReplyCode::kNoLeader, waiting_for(), false, 0, Index()});
-  }
-  std::optional<ByteView> whole = as_bytes(request);
-  if (node_->framing() == node::Framing::kLine) whole = wire::one_line(*whole);
-  if (!whole) {
-    return done({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false,
-                 0, Index()});
-  }
-  (new Call(std::move(done)))->start(*node_, *whole, read);  // deletes itself with its reply
+  if (shown != nullptr && !shown->stuck.empty()) text = "STUCK in " + shown->stuck;
+  service_.set_status(std::move(text));
 }
 
 void Daemon::Impl::reload() {
-  // To systemd a reload begins and ends with a node that is ready: not while it starts or stops.
-  const bool is_ready = told_ready_ && !stopping_;
-  if (is_ready) {
-    systemd_.notify(fmt::format(
-        "RELOADING=1\nMONOTONIC_USEC={}",
-        std::chrono::steady_clock::now().time_since_epoch() / std::chrono::microseconds(1)));
-  }
+  service_.reload_begins();
   auto reloaded = config::reload(request_, config_);
   if (!reloaded) {
     LOG_ERROR("config", "reload rejected, nothing was changed:\n{}", reloaded.error().text);
@@ -792,7 +612,7 @@ void Daemon::Impl::reload() {
       LOG_INFO("config", "reload found no changes");
     }
   }
-  if (is_ready) systemd_.notify("READY=1");
+  service_.reload_ends();
 }
 
 void Daemon::Impl::follow_signals() {
@@ -801,10 +621,7 @@ void Daemon::Impl::follow_signals() {
     asio::post(io_, [this, number] { on_signal(number); });
   };
   // The loop may hang in the call.
-  followed.on_stuck = [this](const std::string& call) {
-    status_overwritten_ = true;
-    systemd_.notify_last("STATUS=STUCK in " + call);
-  };
+  followed.on_stuck = [this](const std::string& call) { service_.stuck(call); };
   followed.board = &board_;
   followed.drain_timeout = config_.shutdown.drain_timeout;
   watchdog_.follow(std::move(followed));
@@ -817,7 +634,7 @@ void Daemon::Impl::on_signal(int number) {
   }
   if (number == SIGUSR2) {
     if (node_) {
-      log_state(*node_, *status_maker_.make(*node_, stopping_), *network_, *clients_);
+      log_state(*node_, *status_maker_.make(*node_, shutdown_.has_begun()), *network_, *clients_);
     } else {
       LOG_INFO("state", "no cluster yet: {}", waiting_for());
     }
@@ -827,9 +644,9 @@ void Daemon::Impl::on_signal(int number) {
     reload();
     return;
   }
-  if (stopping_) {
+  if (shutdown_.has_begun()) {
     LOG_WARNING("connectd", "second signal: stopping at once");
-    stop_now_ = true;
+    shutdown_.end_at_once();
     return;
   }
   stop(number == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -838,32 +655,25 @@ void Daemon::Impl::on_signal(int number) {
 void Daemon::Impl::stop(const char* why) {
   LOG_INFO("connectd",
            "stopping: {}; transferring leadership and finishing the requests in progress", why);
-  systemd_.notify("STOPPING=1\nSTATUS=stopping");
-  stopping_ = true;
-  Time now = read_clocks().time;
-  transfer_until_ = now + config_.shutdown.transfer_timeout;
-  stop_at_ = now + config_.shutdown.drain_timeout;
+  service_.stopping();
+  shutdown_.begin(config_.shutdown.transfer_timeout, config_.shutdown.drain_timeout,
+                  read_clocks().time);
   if (node_) {
     arrive();
     node_->shut_down();
   }
 }
 
-void Daemon::Impl::advance_shutdown() {
-  Time now = read_clocks().time;
-  if (stop_now_ || now >= stop_at_ || !node_) {
-    done_ = true;
-    return;
+void Daemon::Impl::advance_shutdown(Time now) {
+  Shutdown::View view;
+  if (node_) {
+    const raft::Core& core = node_->core();
+    view = {true, core.role() == raft::Role::kLeader && core.conf().voters.size() > 1,
+            node_->holder().held()};
   }
-  bool leads =
-      node_->core().role() == raft::Role::kLeader && node_->core().conf().voters.size() > 1;
-  if (leads && now < transfer_until_) return;
-  if (node_->holder().held() > 0) return;
-  // Everything is answered: the replies go out, then the connections close.
-  if (clients_stopping_) return;
-  clients_stopping_ = true;
-  auto patience = std::chrono::duration_cast<milliseconds>(stop_at_ - now);
-  clients_->drain(patience, [this] { done_ = true; });
+  if (!shutdown_.advance(view, now)) return;
+  clients_->drain(std::chrono::duration_cast<milliseconds>(shutdown_.left(now)),
+                  [this] { shutdown_.clients_drained(); });
 }
 
 // Some connections always have something: whatever they send, consensus gets its turn. Asio takes
@@ -875,7 +685,7 @@ void Daemon::Impl::take_events() {
 }
 
 void Daemon::Impl::loop() {
-  while (!done_) {
+  while (!shutdown_.is_done()) {
     Time now = read_clocks().time;
     Time deadline = next_status_;
     if (node_) deadline = std::min(deadline, node_->next_deadline());
@@ -896,24 +706,20 @@ void Daemon::Impl::loop() {
     if (clocks.time >= next_status_) {
       next_status_ = clocks.time + kStatusInterval;
       publish_status();
-      systemd_.retry();
-      if (systemd_.watchdog_timeout() > Duration::zero() && clocks.time >= next_watchdog_) {
-        next_watchdog_ = clocks.time + systemd_.watchdog_timeout() / 3;
-        systemd_.notify("WATCHDOG=1");
-      }
+      service_.advance(clocks.time);
     }
-    if (stopping_) advance_shutdown();
+    if (shutdown_.has_begun()) advance_shutdown(clocks.time);
   }
 }
 
 Result<void> Daemon::Impl::run() {
   follow_signals();
-  if (auto started = start(); !started && !stopping_) {
+  if (auto started = start(); !started && !shutdown_.has_begun()) {
     // Threads may have begun to replay the log.
     watchdog_.end_within(config_.shutdown.drain_timeout, exit_status(started.error().kind));
     return started;
   }
-  if (!stopping_) loop();
+  if (!shutdown_.has_begun()) loop();
   stop_everything();
   LOG_INFO("connectd", "stopped");
   if (removed_) return failure(*removed_);
@@ -926,22 +732,8 @@ void Daemon::Impl::stop_everything() {
   if (clients_) clients_->stop();
   if (network_) network_->stop();
   if (node_) {
-    node_->snapshotter().close();  // what is being written is given up
-    node_->worker().close();
-    node_->applier().close();
-    node_->writer().close();  // what was submitted is still written
-  }
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
-  if (snapshot_thread_.joinable()) {
-    if (!node_->snapshotter().ends_within(kSnapshotEnd)) {
-      // Everything else is written and at rest.
-      die(Error{ErrorKind::kPluginFailed,
-                fmt::format("plugin {} {} hangs in its view's save, and the process cannot wait "
-                            "for it: save must return when its sink fails",
-                            plugin_->name(), plugin_->version())});
-    }
-    snapshot_thread_.join();
+    // Everything else is written and at rest.
+    if (auto stopped = threads_.stop(*node_); !stopped) die(stopped.error());
   }
   clients_.reset();
   node_.reset();
