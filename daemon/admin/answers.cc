@@ -129,6 +129,9 @@ struct Fields<node::StatusSnapshot> {
                        field("state", &S::disk_state),                    //
                        field("free_bytes", &S::disk_free_bytes),          //
                        field("writes_stopped", &S::writes_stopped)),      //
+                 group("limits",                                          //
+                       field("max_request", &S::max_request),             //
+                       field("max_clients", &S::max_clients)),            //
                  field<NullWhenNone>("stuck", &S::stuck),                 //
                  field("log_lines_dropped", &S::log_lines_dropped),       //
                  field<NullWhenNone>("hang", &S::hang),                   //

@@ -40,6 +40,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
   status->plugin_name = plugin_.name();
   status->plugin_version = plugin_.version();
   status->plugin_warning = plugin_file_.warning();
+  status->max_clients = max_clients_.value_or(config_.client.max_connections);
   return status;
 }
 
@@ -66,6 +67,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->applied_index = node.applied_index();
   status->snapshot_index = node.snapshot_index();
   status->digest = node.digest();
+  status->max_request = node.max_request();
   for (const node::GenesisMember& member : node.members().members) {
     if (node.members().is_removed(member.id) && core.conf_is_settled()) continue;
     node::MemberStatus shown{member.id, core.conf().is_voter(member.id), member.peer_address,

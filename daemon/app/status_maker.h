@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "client/client_port.h"
 #include "config/config.h"
@@ -25,6 +26,8 @@ class StatusMaker final {
   std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap) const;
   // Not const: that it has caught up once is remembered.
   std::shared_ptr<node::StatusSnapshot> make(const node::Node& node, bool stopping);
+  // Connections that the client port accepts; client.max_connections until it is known.
+  void set_max_clients(size_t connections) { max_clients_ = connections; }
 
  private:
   std::shared_ptr<node::StatusSnapshot> begin() const;
@@ -33,6 +36,7 @@ class StatusMaker final {
   const plugin::Plugin& plugin_;
   const plugin::FileWatch& plugin_file_;
   const int64_t started_wall_ns_;
+  std::optional<size_t> max_clients_;
   bool up_to_date_ = false;  // as far as the last status knew
 };
 

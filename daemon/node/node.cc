@@ -91,7 +91,7 @@ void Node::carry_out(raft::Ready ready) {
   if (ready.proposals_dropped > 0) holder_->forward_refused(core_->term());
   for (const raft::LoadRequest& load : ready.loads) threads_->worker.submit(jobs::Load{load});
   Effects out;
-  for (NodeId peer : ready.snapshots) snapshots_->begin_sending(peer, snapshot_view(), out);
+  for (const auto& need : ready.snapshots) snapshots_->begin_sending(need, snapshot_view(), out);
   membership_->follow(*core_, out);
   carry_out(out);
   if (ready.soft_state_changed) {
@@ -273,11 +273,6 @@ void Node::on_peer_lost(NodeId peer) {
   Effects out;
   snapshots_->peer_lost(peer, now_.time, out);
   carry_out(out);
-}
-
-Time Node::next_deadline() const {
-  return std::min({core_->next_deadline(), holder_->next_deadline(), snapshots_->next_deadline(),
-                   next_housekeeping_});
 }
 
 // ---- the parts
@@ -493,6 +488,10 @@ Node::Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts)
       threads_(std::move(parts.threads)),
       handed_(parts.applied),
       applied_(parts.applied),
-      digest_(parts.digest) {}
+      digest_(parts.digest) {
+  Effects out;
+  membership_->follow(*core_, out);
+  carry_out(out);
+}
 
 }  // namespace connectd::node

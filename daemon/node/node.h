@@ -17,6 +17,7 @@
 // path of a write from top to bottom.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,10 +41,18 @@ class Node final : public Service, public wire::TransportHandler {
   // Recovers everything in `data_dir` (which the caller has locked and whose identity it has
   // checked), or begins it with `genesis`. Reads the whole log: may take long.
   static Result<std::unique_ptr<Node>> open(const NodeOptions& options, const Genesis& genesis,
-                                            Host host, Now now);
+                                            const Host& host, Now now) {
+    auto opened = open_directory(options, genesis, *host.files, host.data_dir, host.plugin);
+    if (!opened) return failure(opened.error());
+    return make(options, genesis, host, std::move(*opened), now);
+  }
   // The same with what open_directory() has read, which may take long: on another thread, then.
-  static std::unique_ptr<Node> make(const NodeOptions& options, const Genesis& genesis, Host host,
-                                    Opened opened, Now now);
+  static std::unique_ptr<Node> make(const NodeOptions& options, const Genesis& genesis,
+                                    const Host& host, Opened opened, Now now) {
+    return std::make_unique<Node>(options.id, genesis, host, now,
+                                  make_parts(options, genesis, host, std::move(opened), now));
+  }
+  Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts);
 
   // ---- Service, TransportHandler (loop thread)
   std::unique_ptr<RequestStream> open_stream(ReplyHandler& handler) override {
@@ -64,7 +73,10 @@ class Node final : public Service, public wire::TransportHandler {
     holder_->set_now(now.time);
   }
   void turn(const Now& now);
-  Time next_deadline() const;
+  Time next_deadline() const {
+    return std::min({core_->next_deadline(), holder_->next_deadline(), snapshots_->next_deadline(),
+                     next_housekeeping_});
+  }
 
   // Changes the members, or transfers leadership: here if this node leads, else at the leader.
   // `done` is called once, in this call or in a later turn, and never after the destructor. It
@@ -157,7 +169,6 @@ class Node final : public Service, public wire::TransportHandler {
   Snapshotter& snapshotter() { return threads_->snapshotter; }
 
  private:
-  Node(NodeId self, const Genesis& genesis, Host host, Now now, Parts parts);
   void step(raft::Event event) {
     loop_.check();
     core_->step(std::move(event), now_);

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "base/checksum.h"
-#include "node/node.h"
 #include "wire/limits.h"
 
 namespace connectd::node {
@@ -54,6 +53,7 @@ Parts make_parts(const NodeOptions& options, const Genesis& genesis, const NodeH
   Random random(options.seed);
   raft::Options core_options = options.raft;
   core_options.inflight_bytes = std::min(core_options.inflight_bytes, wire::kMaxInflightBytes);
+  core_options.max_payload_bytes = wire::kMaxRequestBytes;
   core_options.id = options.id;
   core_options.seed = random.next();
   const double spread = 1.0 + static_cast<double>(random.below(1000)) / 3000.0;
@@ -79,25 +79,6 @@ Parts make_parts(const NodeOptions& options, const Genesis& genesis, const NodeH
   parts.divergence->compared(now.time);
   parts.threads = std::make_unique<Threads>(options, genesis, host, std::move(opened));
   return parts;
-}
-
-// ---- the node itself
-
-Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options, const Genesis& genesis,
-                                         Host host, Now now) {
-  auto opened = open_directory(options, genesis, *host.files, host.data_dir, host.plugin);
-  if (!opened) return failure(opened.error());
-  return make(options, genesis, std::move(host), std::move(*opened), now);
-}
-
-std::unique_ptr<Node> Node::make(const NodeOptions& options, const Genesis& genesis, Host host,
-                                 Opened opened, Now now) {
-  Parts parts = make_parts(options, genesis, host, std::move(opened), now);
-  std::unique_ptr<Node> node(new Node(options.id, genesis, std::move(host), now, std::move(parts)));
-  Effects out;
-  node->membership_->follow(*node->core_, out);
-  node->carry_out(out);
-  return node;
 }
 
 }  // namespace connectd::node

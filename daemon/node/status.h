@@ -80,6 +80,9 @@ struct StatusSnapshot {
   uint64_t disk_free_bytes = 0;
   bool writes_stopped = false;  // no quorum has space: DISKFULL
 
+  uint64_t max_request = 0;  // bytes, in force in the cluster; 0: no cluster yet
+  uint64_t max_clients = 0;  // connections, in force on this node
+
   // A plugin call that does not come back: "apply at 812". Empty: none.
   std::string stuck;
 

@@ -34,6 +34,7 @@ Core::Core(const Options& options, const Initial& initial, Now now)
                    static_cast<uint64_t>(now.time.time_since_epoch().count()))
                 .next()) {
   CHECK(options.id);
+  CHECK(options.max_append_bytes <= options.max_payload_bytes) << "see send_entries()";
   if (term_ < initial.snapshot.term) {
     // A follower applies committed entries before they are on its own disk, and may take a snapshot
     // of them; so the snapshot's term may not have been durable. Nor was a vote in that term, so
@@ -90,6 +91,7 @@ Ready Core::take_ready() {
     leave_joint(*leader);
     replicate(*leader);
     continue_transfer(*leader);
+    if (has_unsendable()) become_follower(term_, NodeId());
   } else if (asks_.any_waiting()) {
     if (NodeId known = this->leader()) {
       send(known, ReadIndexRequest{asks_.ask(now_.time)});
@@ -121,9 +123,13 @@ void Core::on(Propose& event) {
   auto may_propose = [&](EntryKind kind) {
     return may_be_proposed(kind) && settings_.back().settings.allow(row_of(kind).since_level);
   };
+  auto fits = [&](const Proposal& proposal) {
+    return proposal.payload.size() <= options_.max_payload_bytes;
+  };
   Leader* leader = leading();
   if (leader == nullptr || leader->transfer || event.proposals.empty() ||
-      !std::ranges::all_of(event.proposals, may_propose, &Proposal::kind)) {
+      !std::ranges::all_of(event.proposals, may_propose, &Proposal::kind) ||
+      !std::ranges::all_of(event.proposals, fits)) {
     ++ready_.proposals_dropped;
     return;
   }
@@ -146,6 +152,7 @@ void Core::on(const ReadRequest& event) {
 }
 
 void Core::on(const PeerLost& event) {
+  if (!conf().is_member(event.peer)) priorities_.erase(event.peer);
   Follower* self = following();
   if (self == nullptr || !self->leader || event.peer != self->leader) return;
   // The leader's process may have ended. This node no longer counts it as heard and campaigns soon;
@@ -216,7 +223,7 @@ void Core::on(Loaded& event) {
       peer.loading = Index();
       if (peer.next() != event.from || peer.state() != Progress::State::kReplicate) continue;
       if (compacted) {
-        start_snapshot(id, peer);
+        start_snapshot(id, peer, log_.first_index() - 1);
       } else {
         peer.loaded = event.entries;
       }

@@ -232,7 +232,9 @@ class Core final {
                    size_t weight);
   void send_heartbeat(Leader& leader, NodeId to, const Progress& peer);
   Duration round_grain() const { return election_timeout() / 64; }
-  void start_snapshot(NodeId to, Progress& peer);
+  void start_snapshot(NodeId to, Progress& peer, Index least);
+  void cannot_send(NodeId to, Progress& peer, const Entry& entry);
+  bool has_unsendable() const;
   void advance_commit(Leader& leader);
   void open_read_round(Leader& leader);
   void confirm_reads(Leader& leader);
@@ -259,6 +261,7 @@ class Core final {
   bool may_lead_ = true;
   bool awaits_peers_;          // see PeersTried
   std::vector<NodeId> unfit_;  // peers, see Unfit
+  EntryId unsendable_;         // see cannot_send(); no index: none
   std::variant<Follower, Candidate, Leader> role_;
 
   // Writer.

@@ -158,6 +158,7 @@ void Core::check_timers(Leader& leader) {
 
 bool Core::may_campaign() const {
   if (!may_vote_ || !may_lead_ || awaits_peers_ || priority_ == 0) return false;
+  if (has_unsendable()) return false;
   if (is_voter() || is_needed_) return true;
   return confs_.size() > 1 && confs_.back().index > log_.commit_index() &&
          confs_[confs_.size() - 2].conf.is_voter(options_.id);

@@ -22,6 +22,8 @@ struct Options {
   uint64_t seed = 0;                  // for timeouts; differs between nodes
   size_t max_append_bytes = 1 << 20;  // of one AppendRequest, which has at least one entry
   size_t max_append_entries = 8192;
+  // A leader neither accepts nor sends a larger payload. At least max_append_bytes.
+  size_t max_payload_bytes = 32 << 20;
   size_t inflight_bytes = 16 << 20;  // unacknowledged per follower in replicate state
   size_t cache_bytes = 16 << 20;     // durable, applied entries kept in memory for followers
   size_t apply_bytes = 1 << 20;      // of one Ready::committed

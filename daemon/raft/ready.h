@@ -27,6 +27,12 @@ struct LoadRequest {
   size_t max_bytes = 0;
 };
 
+// Start a snapshot stream to this peer, of a snapshot that covers the log up to `least`.
+struct SnapshotNeed {
+  NodeId peer;
+  Index least;
+};
+
 // The read may be served when applied >= index.
 struct ReadState {
   uint64_t context = 0;
@@ -41,7 +47,7 @@ struct Ready {
   std::vector<uint64_t> reads_dropped;  // contexts; retry (leader unknown or lost)
   size_t proposals_dropped = 0;         // number of Propose events dropped since the last Ready
   std::vector<LoadRequest> loads;
-  std::vector<NodeId> snapshots;    // start a snapshot stream to each of these peers
+  std::vector<SnapshotNeed> snapshots;
   bool soft_state_changed = false;  // role(), leader() or term() changed
 };
 

@@ -221,7 +221,7 @@ bool Core::send_entries(Leader& leader, NodeId to, Progress& peer) {
     if (peer.state() == Progress::State::kReplicate && peer.next() > log_.last_index()) break;
     // The entry before the needed one is compacted: nothing can be matched any more.
     if (peer.next() < log_.first_index()) {
-      start_snapshot(to, peer);
+      start_snapshot(to, peer, log_.first_index() - 1);
       break;
     }
     std::vector<Entry> entries;
@@ -251,9 +251,28 @@ bool Core::send_entries(Leader& leader, NodeId to, Progress& peer) {
       entries = std::exchange(peer.loaded, {});
       for (const Entry& entry : entries) weight += entry.weight();
     }
+    // Larger than max_append_bytes, so it is alone.
+    if (!entries.empty() && entries.front().payload.size() > options_.max_payload_bytes) {
+      cannot_send(to, peer, entries.front());
+      break;
+    }
     sent = send_append(leader, to, peer, std::move(entries), weight);
   }
   return sent;
+}
+
+// An entry of a build that accepted larger requests. If it is committed, the follower gets it in a
+// snapshot. If not, it never will be, for no other voter can have it; and while this node leads,
+// nothing behind it is committed either. So this node leaves the lead to those that replace it.
+void Core::cannot_send(NodeId to, Progress& peer, const Entry& entry) {
+  if (entry.index <= log_.commit_index()) return start_snapshot(to, peer, entry.index);
+  const bool alone = conf().voters.size() == 1 && conf().voters_outgoing.empty();
+  if (!alone) unsendable_ = {entry.index, entry.term};
+}
+
+bool Core::has_unsendable() const {
+  return unsendable_.index > log_.commit_index() &&
+         log_.term_at(unsendable_.index) == unsendable_.term;
 }
 
 bool Core::send_append(Leader& leader, NodeId to, Progress& peer, std::vector<Entry> entries,
@@ -279,9 +298,9 @@ void Core::send_heartbeat(Leader& leader, NodeId to, const Progress& peer) {
   send(to, Heartbeat{commit, leader.next_round(now_.time, round_grain())});
 }
 
-void Core::start_snapshot(NodeId to, Progress& peer) {
+void Core::start_snapshot(NodeId to, Progress& peer, Index least) {
   peer.become_snapshot();
-  ready_.snapshots.push_back(to);
+  ready_.snapshots.push_back({to, least});
 }
 
 // ---- leader: reads (thesis §6.4)

@@ -11,6 +11,7 @@ bool SnapshotSchedule::is_due(Time now) const {
   if (in_progress_) return false;
   if (retry_) return true;
   if (now < not_before_) return false;
+  if (needed_) return true;
   double wanted = std::max(static_cast<double>(policy_.log_min_bytes),
                            policy_.log_ratio * static_cast<double>(file_bytes_));
   return static_cast<double>(log_bytes_) > wanted * spread_;
@@ -23,7 +24,7 @@ uint64_t SnapshotSchedule::due_bytes() const {
 SnapshotHow SnapshotSchedule::begin(Time now) {
   CHECK(!in_progress_) << "one snapshot at a time";
   in_progress_ = true;
-  retry_ = false;
+  needed_ = retry_ = false;
   began_ = now;
   next_notice_ = now + kNotice;
   log_bytes_at_begin_ = std::exchange(log_bytes_, 0);

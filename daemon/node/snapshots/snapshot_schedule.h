@@ -60,6 +60,8 @@ class SnapshotSchedule final {
   // An operator requests a snapshot of at least this index; remembered while another one is in
   // progress.
   void ask(Index index) { asked_ = index; }
+  // A follower needs a newer one than there is: due as soon as a failure before allows it.
+  void need() { needed_ = true; }
 
   // ---- actions
   bool is_due(Time now) const;
@@ -94,6 +96,7 @@ class SnapshotSchedule final {
   uint64_t log_bytes_at_begin_ = 0;
   Index asked_;
 
+  bool needed_ = false;
   bool retry_ = false;  // could not begin, another capture was running
   Time not_before_;
   int failures_in_a_row_ = 0;

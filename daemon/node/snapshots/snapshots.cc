@@ -69,6 +69,16 @@ void Snapshots::on(jobs::SourceOpened& opened, const View& view, Effects& out) {
   sender_.source_opened(opened, view.now, out);
 }
 
+void Snapshots::begin_sending(const raft::SnapshotNeed& need, const View& view, Effects& out) {
+  if (newest_.index < need.least) {
+    // Of an entry that only a snapshot can carry (raft/replication.cc). The peer asks again.
+    if (!schedule_.in_progress()) schedule_.need();
+    out.events.push_back(raft::SnapshotSent{need.peer, false, {}});
+    return;
+  }
+  sender_.begin(need.peer, view.term, std::max(view.first_index, need.least + 1), view.now, out);
+}
+
 void Snapshots::follow_role(const View& view, Effects& out) {
   sender_.lead(view.leads, view.term, view.now);
   if (view.now >= sender_.next_deadline()) sender_.advance(view.now, out);

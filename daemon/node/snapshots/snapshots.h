@@ -83,9 +83,7 @@ class Snapshots final {
   }
 
   // ---- to followers
-  void begin_sending(NodeId peer, const View& view, Effects& out) {
-    sender_.begin(peer, view.term, view.first_index, view.now, out);
-  }
+  void begin_sending(const raft::SnapshotNeed& need, const View& view, Effects& out);
   void on_ack(NodeId from, const wire::SnapshotAck& ack, Time now, Effects& out) {
     sender_.on_ack(from, ack, now, out);
   }

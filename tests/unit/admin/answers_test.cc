@@ -54,6 +54,8 @@ node::StatusSnapshot full_status() {
   status.disk_state = "no room";
   status.disk_free_bytes = 123;
   status.writes_stopped = true;
+  status.max_request = 2 << 20;
+  status.max_clients = 800;
   status.stuck = "apply at 812";
   status.log_lines_dropped = 4;
   status.hang = "no progress";
@@ -216,6 +218,8 @@ TEST(Status, HasTheFieldsThatToolsRead) {
   status.disk_state = "full";
   status.disk_free_bytes = 123;
   status.writes_stopped = true;
+  status.max_request = 2 << 20;
+  status.max_clients = 800;
   status.log_lines_dropped = 4;
   status.ready = true;
 
@@ -238,6 +242,9 @@ TEST(Status, HasTheFieldsThatToolsRead) {
   EXPECT_EQ(disk["state"].as_string(), "full");
   EXPECT_EQ(disk["free_bytes"].to_number<uint64_t>(), 123u);
   EXPECT_EQ(disk["writes_stopped"].as_bool(), true);
+  json::object limits = object["limits"].as_object();
+  EXPECT_EQ(limits["max_request"].to_number<uint64_t>(), 2097152u);
+  EXPECT_EQ(limits["max_clients"].to_number<uint64_t>(), 800u);
   EXPECT_EQ(object["version"].as_string(), "0.1.0");
   ASSERT_EQ(object["members"].as_array().size(), 2u);
   json::object member = object["members"].as_array()[1].as_object();

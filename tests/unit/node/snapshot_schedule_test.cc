@@ -38,6 +38,20 @@ TEST_F(SnapshotScheduleTest, DueWhenTheLogExceedsTheRatio) {
   EXPECT_TRUE(large.is_due(now));
 }
 
+TEST_F(SnapshotScheduleTest, DueWhenAFollowerNeedsIt) {
+  schedule.need();
+  EXPECT_TRUE(schedule.is_due(now));
+  schedule.begin(now);
+  fail(Why::kPlugin);
+  schedule.need();
+  EXPECT_FALSE(schedule.is_due(now)) << "not in a loop";
+  now += SnapshotSchedule::kRetryMax;
+  EXPECT_TRUE(schedule.is_due(now));
+  schedule.begin(now);
+  schedule.taken(10);
+  EXPECT_FALSE(schedule.is_due(now));
+}
+
 TEST_F(SnapshotScheduleTest, SpreadDelaysIt) {
   SnapshotSchedule spread(kPolicy, 1.25, 0);
   spread.handed(1250);

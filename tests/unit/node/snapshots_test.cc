@@ -71,6 +71,28 @@ TEST_F(SnapshotsTest, CompactsBehindTheOlderOne) {
   EXPECT_EQ(snapshots.newest(), mark(40));
 }
 
+// An entry that no frame holds: only a snapshot carries it to a follower.
+TEST_F(SnapshotsTest, TakesANewerOneForAFollowerThatNeedsIt) {
+  take(20);
+  out = Effects();
+  const raft::SnapshotNeed need{NodeId(3), Index(30)};
+  snapshots.begin_sending(need, view, out);
+  ASSERT_EQ(out.events.size(), 1u);
+  const auto& ended = std::get<raft::SnapshotSent>(out.events.at(0));
+  EXPECT_EQ(ended.peer, need.peer);
+  EXPECT_FALSE(ended.ok) << "the peer asks again";
+  EXPECT_THAT(out.tasks, IsEmpty());
+  snapshots.advance({}, view, out);
+  ASSERT_TRUE(out.take_snapshot);
+  out = Effects();
+  snapshots.taken(mark(30), 100, "", view, out);
+  out = Effects();
+  snapshots.begin_sending(need, view, out);
+  EXPECT_THAT(out.events, IsEmpty());
+  ASSERT_EQ(out.tasks.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<jobs::OpenSource>(out.tasks.at(0)));
+}
+
 TEST_F(SnapshotsTest, NeverCompactsWhatIsNotDurable) {
   take(20);
   view.durable = Index(9);

@@ -355,7 +355,7 @@ void Cluster::turn(NodeId id) {
       step(id, std::move(loaded));
     });
   }
-  for (NodeId to : ready.snapshots) send_snapshot(id, to);
+  for (const SnapshotNeed& need : ready.snapshots) send_snapshot(id, need.peer);
 }
 
 void Cluster::send(Envelope envelope) {

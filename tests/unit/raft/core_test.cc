@@ -63,7 +63,8 @@ class Host {
     for (ReadState& read : ready.reads) reads.push_back(read);
     for (uint64_t context : ready.reads_dropped) reads_dropped.push_back(context);
     for (LoadRequest& load : ready.loads) loads.push_back(load);
-    for (NodeId peer : ready.snapshots) snapshots.push_back(peer);
+    for (const SnapshotNeed& need : ready.snapshots) snapshots.push_back(need.peer);
+    if (!ready.snapshots.empty()) least = ready.snapshots.back().least;
     proposals_dropped += ready.proposals_dropped;
   }
   void receive(uint64_t from, uint64_t term, Message message) {
@@ -107,6 +108,17 @@ class Host {
     response.index = Index(index);
     response.round = last_round(from);
     receive(from, core->term().value(), response);
+  }
+  // It has nothing behind that entry.
+  void refuse(uint64_t from, uint64_t hint_index, uint64_t hint_term) {
+    AppendResponse refusal;
+    for (const PeerStatus& peer : core->peers()) {
+      if (peer.id == NodeId(from)) refusal.index = peer.next - 1;
+    }
+    refusal.hint_index = Index(hint_index);
+    refusal.hint_term = Term(hint_term);
+    refusal.round = last_round(from);
+    receive(from, core->term().value(), refusal);
   }
   void answer_heartbeat(uint64_t from) {
     receive(from, core->term().value(), HeartbeatResponse{last_round(from), now.wall_ns});
@@ -155,6 +167,7 @@ class Host {
   std::vector<uint64_t> reads_dropped;
   std::vector<LoadRequest> loads;
   std::vector<NodeId> snapshots;
+  Index least;  // of the last one
   size_t proposals_dropped = 0;
 
  private:
@@ -1061,6 +1074,59 @@ TEST(Snapshot, WhatIsCompactedIsSentAsASnapshot) {
   host.sent.clear();
   host.step(SnapshotSent{NodeId(3), true, {Index(6), Term(1)}});
   EXPECT_EQ(host.take<AppendRequest>(3).at(0).prev_index, Index(6));
+}
+
+// Of a build that accepted larger requests than a frame holds.
+TEST(Snapshot, CarriesAnEntryThatNoFrameHolds) {
+  Options options;
+  options.max_append_bytes = options.max_payload_bytes = 100;
+  Host host({1, 1, 1}, 1, three(), options);
+  host.lead();
+  host.persist();
+  host.accept(2, 4);
+  ASSERT_TRUE(host.core->leader_is_ready());
+  host.refuse(3, 1, 1);
+  host.loads.clear();
+  host.accept(3, 1);
+  ASSERT_EQ(host.loads.size(), 1u);
+  EXPECT_EQ(host.loads[0].from, Index(2));
+  host.step(Loaded{Index(2), {entry(2, 1, EntryKind::kCommand, std::string(101, 'x'))}});
+  EXPECT_EQ(host.snapshots, (std::vector<NodeId>{NodeId(3)}));
+  EXPECT_EQ(host.least, Index(2));
+}
+
+// It cannot commit: the followers do not have it, and must be able to replace it.
+TEST(Snapshot, WhoHasAnUncommittedEntryThatNoFrameHoldsDoesNotLead) {
+  Options options;
+  options.max_append_bytes = options.max_payload_bytes = 100;
+  Host host({}, 0, three(), options);
+  host.append(2, 1, 0, 0, {entry(1, 1, EntryKind::kCommand, std::string(101, 'x'))});
+  host.persist();
+  host.lead();
+  host.persist();
+  host.refuse(3, 0, 0);
+  host.accept(3, 0);
+  EXPECT_EQ(host.core->role(), Role::kFollower);
+  const Term term = host.core->term();
+  host.time_out();
+  host.time_out();
+  EXPECT_EQ(host.core->term(), term) << "it campaigns";
+  host.append(2, term.value() + 1, 0, 0, {entry(1, term.value() + 1)});
+  host.persist();
+  host.time_out();
+  EXPECT_EQ(host.core->role(), Role::kPreCandidate) << "it was replaced";
+}
+
+TEST(Snapshot, AProposalThatNoFrameHoldsIsDropped) {
+  Options options;
+  options.max_append_bytes = options.max_payload_bytes = 100;
+  Host host({}, 0, three(), options);
+  host.lead_and_commit();
+  host.propose(std::string(100, 'x'));
+  EXPECT_EQ(host.core->last_index(), Index(2));
+  host.propose(std::string(101, 'x'));
+  EXPECT_EQ(host.core->last_index(), Index(2));
+  EXPECT_EQ(host.proposals_dropped, 1u);
 }
 
 // Catalogue E48 and E49; paper figure 13, step 6.

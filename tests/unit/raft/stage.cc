@@ -631,7 +631,9 @@ void Stage::turn(NodeId id) {
   for (uint64_t context : ready.reads_dropped) {
     say(fmt::format("{} gives up read {}: ask again", id, context));
   }
-  for (NodeId peer : ready.snapshots) say(fmt::format("{} starts a snapshot for {}", id, peer));
+  for (const auto& need : ready.snapshots) {
+    say(fmt::format("{} starts a snapshot for {}", id, need.peer));
+  }
   if (!ready.committed.empty()) {
     std::string text = fmt::format("{} applies", id);
     for (const Entry& entry : ready.committed) {
