@@ -75,8 +75,8 @@ full() {
     sanitized tsan "" ""
   fi
   phase "all tests"
-  # All mutants, clang-tidy and a long simulation have run. Tests of real clusters mostly wait.
-  CONNECTD_SIM_SEEDS=100 ctest --preset release --parallel 3 -E '^(mutants_quick|clang_tidy)$'
+  # All mutants, clang-tidy and a long simulation have run.
+  CONNECTD_SIM_SEEDS=100 ctest --preset release --parallel 4 -E '^(mutants_quick|clang_tidy)$'
 }
 
 case "${1:-}" in
@@ -85,9 +85,9 @@ case "${1:-}" in
     build_release
     phase "simulator"
     scripts/simulate.py --minutes 1
-    # ctest also runs the mutants of the quick tier.
+    # ctest also runs the mutants of the quick tier. Tests of real clusters mostly wait.
     phase "tests"
-    CONNECTD_SIM_SEEDS=10 ctest --preset release --parallel 3 -LE slow
+    CONNECTD_SIM_SEEDS=10 ctest --preset release --parallel 5 -LE slow
     phase "done"
     cat <<'TEXT'
 scripts/test.sh --full, which continuous integration runs, adds: 8 minutes of the simulator, all

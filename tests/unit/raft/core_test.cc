@@ -1096,7 +1096,7 @@ TEST(Snapshot, CarriesAnEntryThatNoFrameHolds) {
 }
 
 // It cannot commit: the followers do not have it, and must be able to replace it.
-TEST(Snapshot, WhoHasAnUncommittedEntryThatNoFrameHoldsDoesNotLead) {
+TEST(Snapshot, WithAnUncommittedOneThisNodeDoesNotLead) {
   Options options;
   options.max_append_bytes = options.max_payload_bytes = 100;
   Host host({}, 0, three(), options);
