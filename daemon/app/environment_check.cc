@@ -6,6 +6,7 @@
 #include "app/node_setup.h"
 #include "app/own_port.h"
 #include "base/log.h"
+#include "base/owner.h"
 #include "node/membership/genesis.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
@@ -31,6 +32,7 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
   std::vector<Error> problems;
   auto files = storage::make_real_file_system();
   const std::string& dir = config.node.data_dir;
+  const KeepOwner owner(dir);
   if (auto made = files->make_directory(dir); !made) {
     problems.push_back(made.error());
   } else {
@@ -38,6 +40,9 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
     auto lock = files->lock(dir + "/lock");
     if (!lock) problems.push_back(lock.error());
     if (auto fits = check_data(*files, config, plugin); !fits) problems.push_back(fits.error());
+  }
+  if (const std::string problem = owner.give_back(); !problem.empty()) {
+    problems.push_back({ErrorKind::kPermission, problem});
   }
   for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
                                       std::pair{config.listen.client, net::kClientPort},

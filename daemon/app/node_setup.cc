@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "base/cgroup.h"
 #include "base/log.h"
+#include "base/owner.h"
 #include "base/random.h"
 #include "config/values.h"
 #include "node/membership/settings.h"
@@ -36,6 +37,12 @@ Result<void> check_identity(const storage::Identity& identity, const config::Con
 Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                           const config::Config& config) {
   const std::string& dir = config.node.data_dir;
+  if (const std::string owner = KeepOwner(dir).owner(); !owner.empty()) {
+    LOG_WARNING("connectd",
+                "this process runs as root, and {} belongs to user {}: a service of that user "
+                "cannot open what is written now. Run it as {}, or later: chown -R {}: {}",
+                dir, owner, owner, owner, dir);
+  }
   if (auto made = files.make_directory(dir); !made) {
     const bool forbidden = made.error().kind == ErrorKind::kPermission;
     return failure(forbidden ? ErrorKind::kPermission : ErrorKind::kCannotCreate,

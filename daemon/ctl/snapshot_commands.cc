@@ -1,4 +1,6 @@
 // snapshot take, list and save, through a node's HTTP port; inspect and restore, on a file only.
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
@@ -7,6 +9,7 @@
 
 #include "admin/limits.h"
 #include "base/address.h"
+#include "base/owner.h"
 #include "base/random.h"
 #include "config/load.h"
 #include "ctl/answers.h"
@@ -332,10 +335,11 @@ ExitCode snapshot_inspect_command(Context& context) {
 
 namespace {
 
-// `configured_id`: the cluster.id of the configuration, if it has one.
+// `configured_id`: the cluster.id of the configuration, if it has one. `owner`: to whom the files
+// were given, if to anybody.
 void print_restored(const Context& context, const node::ReplicatedState& restored,
                     const std::string& data_dir, const std::string& config_path,
-                    const std::string& configured_id) {
+                    const std::string& configured_id, const std::string& owner) {
   const node::Genesis& genesis = restored.genesis;
   const NodeId founder = genesis.members.front().id;
   if (context.json) {
@@ -358,6 +362,15 @@ void print_restored(const Context& context, const node::ReplicatedState& restore
       "Start it with: connectd --config {}. It is the only member; others join with empty data\n"
       "directories: connectctl member add. Members of the old cluster are refused.\n",
       config_path.empty() ? "FILE" : config_path);
+  if (!owner.empty()) {
+    context.streams.err << fmt::format("{} belongs to user {}, like the directory above it.\n",
+                                       data_dir, owner);
+  } else if (::geteuid() == 0) {
+    context.streams.err << fmt::format(
+        "{0} belongs to root: a service of another user cannot open it. If it runs as connectd: "
+        "chown -R connectd: {0}\n",
+        data_dir);
+  }
   if (!configured_id.empty()) {
     context.streams.err << fmt::format(
         "Before that, in {} and in the files of all members, set cluster.id: {}; now it is {}, the "
@@ -423,10 +436,14 @@ ExitCode snapshot_restore_command(Context& context) {
   options.cluster_id.bytes = random_128();
   founder.disk_id.bytes = random_128();
 
+  const KeepOwner owner(data_dir);
   auto files = storage::make_real_file_system();
   auto restored = offline::restore_into_new_cluster(*files, path, data_dir, options);
   if (!restored) return context.fail(restored.error());
-  print_restored(context, *restored, data_dir, config_path, configured_id);
+  if (const std::string problem = owner.give_back(); !problem.empty()) {
+    return context.fail(ExitCode::kPermission, problem);
+  }
+  print_restored(context, *restored, data_dir, config_path, configured_id, owner.owner());
   return ExitCode::kOk;
 }
 

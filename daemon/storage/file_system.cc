@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 #include "base/loop_scope.h"
 #include "base/mutex.h"
+#include "base/owner.h"
 
 namespace connectd::storage {
 namespace {
@@ -27,11 +29,59 @@ const char* descriptor_hint(int error_number) {
   return "";
 }
 
+// A command that ran as root has left files that the service's user cannot open.
+std::string owner_hint(const std::string& path, int error_number) {
+  struct stat status {};
+  if ((error_number != EACCES && error_number != EPERM) || ::stat(path.c_str(), &status) != 0 ||
+      status.st_uid == geteuid()) {
+    return {};
+  }
+  const std::string user = user_name(geteuid());
+  return fmt::format(
+      ": it belongs to user {}, and this process runs as {} (User= of its unit). If a command of "
+      "another user has made it: chown -R {}: DATA_DIR",
+      user_name(status.st_uid), user, user);
+}
+
 tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number,
-                                 ErrorKind otherwise = ErrorKind::kDisk) {
+                                 ErrorKind otherwise = ErrorKind::kDisk,
+                                 const std::string& hint = {}) {
   return failure(io_error_kind(error_number, otherwise),
-                 fmt::format("cannot {} {}: {}{}", what, path, errno_text(error_number),
-                             descriptor_hint(error_number)));
+                 fmt::format("cannot {} {}: {}{}{}{}", what, path, errno_text(error_number),
+                             descriptor_hint(error_number), owner_hint(path, error_number), hint));
+}
+
+// What statfs(2) says that `path` is on: "nfs", or a number.
+std::string kind_of_file_system(const std::string& path) {
+  struct Kind {
+    unsigned long magic;
+    const char* name;
+  };
+  constexpr Kind kKinds[] = {
+      {0x6969, "nfs"},        {0xff534d42, "cifs"},    {0xfe534d42, "smb"},   {0x01021997, "9p"},
+      {0x65735546, "fuse"},   {0x794c7630, "overlay"}, {0x01021994, "tmpfs"}, {0x4d44, "vfat"},
+      {0x2011bab0, "exfat"},  {0x7366746e, "ntfs"},    {0xef53, "ext4"},      {0x58465342, "xfs"},
+      {0x9123683e, "btrfs"},  {0x2fc12fc1, "zfs"},     {0x00c36400, "ceph"},  {0x01161970, "gfs2"},
+      {0x0bd00bd0, "lustre"}, {0x6a656a63, "virtiofs"}};
+  struct statfs status {};
+  if (statfs(path.c_str(), &status) != 0) return "unknown";
+  const auto magic = static_cast<unsigned long>(status.f_type) & 0xffffffff;
+  for (const Kind& kind : kKinds) {
+    if (kind.magic == magic) return kind.name;
+  }
+  return fmt::format("{:#x}", magic);
+}
+
+// Some network and user-space file systems have no locks, or cannot make a directory durable.
+std::string file_system_hint(const std::string& path, int error_number) {
+  if (error_number != ENOLCK && error_number != ENOSYS && error_number != EOPNOTSUPP &&
+      error_number != EINVAL) {
+    return {};
+  }
+  return fmt::format(
+      ": its file system ({}) does not support that. node.data_dir must be on a local file system, "
+      "such as ext4 or xfs",
+      kind_of_file_system(path));
 }
 
 // In debug builds: the loop must not wait for a disk.
@@ -160,7 +210,10 @@ class RealFileSystem final : public FileSystem {
     if (kept < 0) kept = opened.number();
     if (kept < 0) return io_failure("open directory", path, errno);
     while (fsync(kept) != 0) {
-      if (errno != EINTR) return io_failure("sync directory", path, errno, ErrorKind::kSyncFailed);
+      const int error_number = errno;
+      if (error_number == EINTR) continue;
+      return io_failure("sync directory", path, error_number, ErrorKind::kSyncFailed,
+                        file_system_hint(path, error_number));
     }
     return {};
   }
@@ -295,7 +348,8 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
     if (error_number == EACCES || error_number == EAGAIN) {
       return failure(ErrorKind::kLocked, fmt::format("{} is locked by {}", path, who));
     }
-    return io_failure("lock", path, error_number);
+    return io_failure("lock", path, error_number, ErrorKind::kDisk,
+                      file_system_hint(path, error_number));
   }
   if (fstat(descriptor, &status) != 0) {
     int error_number = errno;

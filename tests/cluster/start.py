@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, Skip, check, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_PERMISSION, Skip, check, wait_until
 
 PLUGIN = os.path.join(BUILD_DIR, "tests", "plugins", "libstubborn.so")
 
@@ -158,6 +158,32 @@ def test_late_address_is_waited_for(context):
     finally:
         cluster.close(keep=True)
         subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def test_check_as_root_leaves_nothing_of_root(context):
+    """In the directory of the service's user, who could not open it."""
+    if os.geteuid() != 0:
+        raise Skip("only root can give files away")
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    home = os.path.join(cluster.directory, "home")
+    os.mkdir(home)
+    os.chown(home, 65534, 65534)
+    node.data_dir = os.path.join(home, "data", "1")
+    cluster.write_config(node)
+    checked = subprocess.run([CONNECTD, "--config", node.config_path, "--check"], capture_output=True, text=True, check=False)
+    check(checked.returncode == 0, f"--check: {checked}")
+    made = [os.path.join(directory, name) for directory, names, files in os.walk(home) for name in names + files]
+    check(len(made) >= 3 and all(os.stat(path).st_uid == 65534 for path in made), f"files of root: {made}")
+    # What root leaves all the same is named with its owner, and so is the user of the service.
+    os.chown(os.path.join(node.data_dir, "lock"), 0, 0)
+    os.chmod(os.path.join(node.data_dir, "lock"), 0o600)
+    for path in (cluster.directory, node.config_path):
+        os.chmod(path, 0o755)
+    started = subprocess.run([CONNECTD, "--config", node.config_path], capture_output=True, text=True, check=False, user=65534,
+                             group=65534, extra_groups=[])
+    check(started.returncode == EXIT_PERMISSION, f"as the service: {started}")
+    check("belongs to user root, and this process runs as nobody" in started.stderr, started.stderr)
 
 
 def test_port_in_use_ends_it_after_ten_seconds(context):

@@ -95,6 +95,18 @@ class NoMoreDescriptors {
   rlimit before_{};
 };
 
+// A file system without this call: as some network file systems are.
+TEST(FileSystemError, NamesTheKindOfFileSystem) {
+  auto files = make_real_file_system();
+  const auto synced = files->sync_directory("/proc/self/fdinfo");
+  ASSERT_FALSE(synced);
+  EXPECT_NE(synced.error().text.find("its file system (0x9fa0) does not support that"),
+            std::string::npos)
+      << synced.error().text;
+  EXPECT_NE(synced.error().text.find("node.data_dir must be on a local file system"),
+            std::string::npos);
+}
+
 TEST_F(RealFileSystemTest, DirectorySyncNeedsNoDescriptor) {
   const std::string log = directory_ + "/log";
   ASSERT_TRUE(files_->make_directory(log));
