@@ -192,10 +192,18 @@ def test_one_of_three_is_left(context):
     cluster.kill(last)
     gone = give_up(cluster, *lost)
     recover(cluster.nodes[last], "--members", last, "--yes")
-    check("was recovered already" in recover(cluster.nodes[last], "--members", last, "--yes"), "again")
+    again = recover(cluster.nodes[last], "--members", last, "--yes")
+    check("was recovered already" in again, "again")
     cluster.start()
     wait_until(lambda: (cluster.status(last) or {}).get("role") == "leader", lambda: f"{cluster.brief()}")
     check(cluster.status(last)["cluster_id"] != old_id, "the cluster's id is another one")
+    check(f"cluster.id: {cluster.status(last)['cluster_id']}\n" in again, f"the line for the configuration: {again}")
+    # Files with the former id, or with the new one, are both right.
+    for found in (old_id, cluster.status(last)["cluster_id"]):
+        cluster.terminate(last)
+        cluster.write_config(cluster.nodes[last], cluster={"id": found})
+        cluster.start(last)
+        wait_until(lambda: (cluster.status(last) or {}).get("role") == "leader", lambda: f"{cluster.brief()}")
     with cluster.line_client(last) as client:
         check(client.call(b"incr") == b"501", "the state is that of before")
     for node in gone:

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from harness import (BUILD_DIR, EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_USAGE, FAST_RAFT, Node,
+from harness import (BUILD_DIR, EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_MISMATCH, EXIT_NO_INPUT, EXIT_USAGE, FAST_RAFT, Node,
                      check, main, wait_until)
 
 CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
@@ -395,6 +395,13 @@ def test_counter_is_saved_and_restored(context):
     ctl("snapshot", "save", file, node=node)
     everybody = dict(cluster.nodes)
     restored = restored_node(cluster, node, file)
+    # It is another cluster: a file with the id of the old one does not fit, and the text has the line that does.
+    cluster.nodes = {1: restored}
+    cluster.write_config(restored, cluster={"members": [restored.member()], "id": "ab" * 16})
+    cluster.start(1)
+    check(cluster.wait_exit(1) == EXIT_MISMATCH, "the end with another cluster's id")
+    found = re.search(r"set cluster\.id: ([0-9a-f]{32})", restored.log()).group(1)
+    cluster.write_config(restored, cluster={"members": [restored.member()], "id": found})
     start_alone(cluster, restored)
     with cluster.line_client(1) as client:
         check(client.call(b"get") == b"41", "the value is not the saved one")
