@@ -51,6 +51,9 @@ using std::chrono::milliseconds;
 constexpr Duration kSnapshotRestMax = milliseconds(200);
 // How long a signal waits for a plugin that restores its state.
 constexpr Duration kLoadEnd = std::chrono::seconds(1);
+// How long a removed node lives on for whoever asked it, and for how long somebody may be waiting.
+constexpr Duration kRemovalShown = std::chrono::seconds(1);
+constexpr Duration kAskerStays = std::chrono::minutes(10);
 constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
 // What a turn of the loop spends on what has arrived, before consensus comes: much less than a
@@ -136,6 +139,8 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   void loop();
   void turn_bootstrap();
   void follow_members();
+  bool has_asker() const;
+  void leave(Error why);
   void stop(const char* why);
   void follow_signals();
   void on_signal(int number);
@@ -178,6 +183,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   std::pair<Index, bool> followed_members_{};
   uint32_t followed_level_ = raft::kFirstFeatureLevel;
   std::optional<Error> removed_;
+  Time removal_shown_until_;
   node::Refusals refusals_{listed_members(config_)};
   const uint64_t incarnation_ = random_seed();
   DescriptorShares descriptors_;
@@ -478,7 +484,11 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal, Time hello
   arrive();
   const node::Refusals::Standing standing{has_node,
                                           has_node && node_->has_had_quorum_since(hello_at)};
-  if (auto error = refusals_.refused(peer, refusal, standing)) die(*error);
+  if (auto error = refusals_.refused(peer, refusal, standing)) {
+    const bool removed = refusal.code == wire::RefusalCode::kRemoved;
+    if (!has_node || !removed || !has_asker()) die(*error);
+    return leave(*error);
+  }
   if (!has_node) bootstrap_->turned_away(peer, refusal.code);
 }
 
@@ -505,11 +515,24 @@ void Daemon::Impl::follow_members() {
   followed_members_ = now;
   network_->set_peers(peer_addresses(config_, node_.get()));
   if (!node_->is_removed() || removed_) return;
-  removed_ = Error{ErrorKind::kNotAdmitted,
-                   fmt::format("node {} was removed from cluster '{}' and stops for good; its data "
-                               "directory {} may be deleted",
-                               config_.node.id, config_.cluster.name, config_.node.data_dir)};
+  leave({ErrorKind::kNotAdmitted,
+         fmt::format("node {} was removed from cluster '{}' and stops for good; its data directory "
+                     "{} may be deleted",
+                     config_.node.id, config_.cluster.name, config_.node.data_dir)});
+}
+
+// Whether somebody may be waiting for a change that was asked for here. connectctl polls the node
+// that it asked, perhaps the only one that it can reach.
+bool Daemon::Impl::has_asker() const {
+  const std::optional<Time> asked = calls_->last_change();
+  return asked && read_clocks().time - *asked < kAskerStays;
+}
+
+void Daemon::Impl::leave(Error why) {
+  if (removed_) return;
+  removed_ = std::move(why);
   LOG_WARNING("members", "{}", removed_->text);
+  if (has_asker()) removal_shown_until_ = read_clocks().time + kRemovalShown;
   if (shutdown_.has_begun()) return;
   stop("this node was removed from the cluster");
   watchdog_.end_within(config_.shutdown.drain_timeout, exit_status(removed_->kind));
@@ -579,6 +602,10 @@ void Daemon::Impl::publish_status() {
   auto status = status_maker_.make(*node_, shutdown_.has_begun());
   if (!status->leader && !shutdown_.has_begun() && !refusals_.text().empty()) {
     status->reason += "; " + refusals_.text();
+  }
+  if (removed_) {  // a member may have said so before this node's log did
+    std::erase_if(status->members, [&](const auto& member) { return member.id == status->id; });
+    status->members_settled = true;
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader), status->made)) {
     LOG_WARNING("raft", "no leader for {} s: {}", gone->count(), status->reason);
@@ -669,7 +696,7 @@ void Daemon::Impl::advance_shutdown(Time now) {
   if (node_) {
     const raft::Core& core = node_->core();
     view = {true, core.role() == raft::Role::kLeader && core.conf().voters.size() > 1,
-            node_->holder().held()};
+            node_->holder().held(), now < removal_shown_until_};
   }
   if (!shutdown_.advance(view, now)) return;
   clients_->drain(std::chrono::duration_cast<milliseconds>(shutdown_.left(now)),

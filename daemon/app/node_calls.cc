@@ -94,6 +94,7 @@ void NodeCalls::change_members(const node::MemberChange& change,
   if (node == nullptr) {
     return done({node::ChangeCode::kNoLeader, access_.waiting_for(), Index()});
   }
+  last_change_ = read_clocks().time;
   node->change_members(change, std::move(done));
 }
 

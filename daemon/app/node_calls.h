@@ -4,10 +4,12 @@
 
 #include <boost/asio/io_context.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "admin/hooks.h"
 #include "app/snapshot_port.h"
+#include "base/clock.h"
 #include "node/node.h"
 
 namespace connectd::app {
@@ -29,6 +31,8 @@ class NodeCalls final {
       : io_(io), access_(access), snapshots_(snapshots) {}
 
   admin::ServerHooks hooks();
+  // When the last change of members was asked for here. Loop thread.
+  std::optional<Time> last_change() const { return last_change_; }
 
  private:
   // On the loop thread.
@@ -42,6 +46,7 @@ class NodeCalls final {
   boost::asio::io_context& io_;
   NodeAccess& access_;
   SnapshotPort& snapshots_;
+  std::optional<Time> last_change_;
 };
 
 }  // namespace connectd::app

@@ -14,7 +14,7 @@ bool Shutdown::advance(const View& view, Time now) {
     return false;
   }
   if (view.leads_others && now < transfer_by_) return false;
-  if (view.held > 0 || draining_) return false;
+  if (view.held > 0 || view.shows_removal || draining_) return false;
   draining_ = true;
   return true;
 }

@@ -13,8 +13,9 @@ class Shutdown final {
  public:
   struct View {
     bool has_node = false;
-    bool leads_others = false;  // this node leads, and another could
-    size_t held = 0;            // requests without a reply
+    bool leads_others = false;   // this node leads, and another could
+    size_t held = 0;             // requests without a reply
+    bool shows_removal = false;  // whoever asked to remove this node still looks at its status
   };
 
   // `transfer_timeout`: how long leadership may take to move. `drain_timeout`: all together.

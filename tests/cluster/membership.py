@@ -195,6 +195,25 @@ def test_remove_asked_at_the_node_that_leaves(context):
         check(leaving not in members(cluster), "it is a member")
 
 
+def test_removed_node_shows_that_it_is_none(context):
+    """To whoever asked it, and can reach no other member."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    leaving = context.random.choice(list(cluster.nodes))
+    cluster.leader()
+    curl = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "X-Connect-Request: 1", "-H",
+                           "Content-Type: application/json", "-d", json.dumps({"action": "remove", "id": leaving}),
+                           f"http://127.0.0.1:{cluster.nodes[leaving].http_port}/v1/admin/members"],
+                          check=True, capture_output=True, text=True).stdout
+    check(curl == "200", f"the answer is {curl}")
+
+    def shown():
+        status = cluster.status(leaving)
+        return status and status["members_settled"] and leaving not in [member["id"] for member in status["members"]]
+    wait_until(shown, "it ends before it shows that")
+    check(cluster.wait_exit(leaving) == EXIT_MISMATCH, "the end of the node that was removed")
+
+
 def test_what_is_refused_and_why(context):
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
     cluster.start()

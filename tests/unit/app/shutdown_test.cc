@@ -18,6 +18,16 @@ Shutdown begun() {
   return end;
 }
 
+TEST(Shutdown, RemovedNodeIsShownFirst) {
+  Shutdown end = begun();
+  constexpr Shutdown::View kShown{.has_node = true, .shows_removal = true};
+  EXPECT_FALSE(end.advance(kShown, kBegin));
+  EXPECT_TRUE(end.advance(kIdle, kBegin + seconds(1)));
+  Shutdown late = begun();
+  late.advance(kShown, kBegin + seconds(10));
+  EXPECT_TRUE(late.is_done()) << "not beyond the deadline";
+}
+
 TEST(Shutdown, DrainsOnceWhenAllIsAnsweredAndIsDoneThen) {
   Shutdown end = begun();
   EXPECT_TRUE(end.has_begun());
