@@ -83,11 +83,16 @@ case "${1:-}" in
   "")
     [ $# -eq 0 ] || { usage >&2; exit 64; }
     build_release
-    phase "simulator"
-    scripts/simulate.py --minutes 1
-    # ctest also runs the mutants of the quick tier. Tests of real clusters mostly wait.
-    phase "tests"
-    CONNECTD_SIM_SEEDS=10 ctest --preset release --parallel 5 -LE slow
+    # Tests of real clusters mostly wait: the simulator has one core beside them.
+    phase "tests and simulator"
+    scripts/simulate.py --minutes 1 --processes 1 >build/simulator.txt 2>&1 &
+    simulator=$!
+    # ctest also runs the mutants of the quick tier.
+    failed=0
+    CONNECTD_SIM_SEEDS=10 ctest --preset release --parallel 5 -LE slow || failed=1
+    wait "$simulator" || failed=1
+    cat build/simulator.txt
+    [ "$failed" = 0 ] || exit 1
     phase "done"
     cat <<'TEXT'
 scripts/test.sh --full, which continuous integration runs, adds: 8 minutes of the simulator, all

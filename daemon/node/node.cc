@@ -399,11 +399,13 @@ void Node::take_worker_results() {
 
 void Node::on_restored(Worker::Restored& restored) {
   Effects out;
-  if (restored.file.mark.index > handed_) {
-    carry_out(core_->take_ready());  // first: these effects are of the old log
-  }
-  // What was handed out just now may be past it.
-  if (restored.file.mark.index > handed_) {
+  // First: these effects are of the old log.
+  if (restored.file.mark.index > handed_) carry_out(core_->take_ready());
+  // What was committed since it came may show that it is false; what was handed out, be past it.
+  if (contradicts(restored.file.mark, *core_)) {
+    LOG_ERROR("snapshot", "not installed: it contradicts the committed log index={} from={}",
+              restored.file.mark.index, restored.from);
+  } else if (restored.file.mark.index > handed_) {
     install(restored, out);
     carry_out(out);
   }

@@ -24,7 +24,8 @@ std::optional<Time> SendTimes::of(uint64_t round) const {
 
 bool ClockWatch::observe(int64_t wall_ns, Time sent, Time received, unsigned percent,
                          Duration window) {
-  if (wall_ns == 0) return !wild_;  // it does not say
+  // It does not say, or what no clock shows. Differences of the others cannot overflow.
+  if (wall_ns <= 0) return !wild_;
   const Reading reading{wall_ns, sent};
   if (!base_) {
     base_ = reading;

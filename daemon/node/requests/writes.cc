@@ -70,7 +70,14 @@ Writes::Write Writes::settle_first() {
 
 std::optional<RequestRef> Writes::applied(SessionId session, Sequence sequence, Time now) {
   if (session != session_ || numbered_.empty()) return std::nullopt;
-  CHECK_EQ(sequence.value(), first_numbered().value()) << "a session's writes are applied in order";
+  if (sequence != first_numbered()) {
+    // They are applied in order, so this is no write of this node: another member used its session.
+    // In a new one nothing of it counts, and what is not applied yet is sent again.
+    LOG_ERROR("requests", "session={} has a write of another node: sequence={} expected={}",
+              session.value(), sequence.value(), first_numbered().value());
+    reopen();
+    return std::nullopt;
+  }
   Write write = settle_first();
   last_progress_ = now;
   if (write.answered) return std::nullopt;

@@ -55,6 +55,13 @@ TEST(ClockWatch, LateFirstAnswerDoesNotHideAFastClock) {
   EXPECT_LE(other.until_wild(), milliseconds(300));
 }
 
+TEST(ClockWatch, TimesThatNoClockShowsSayNothing) {
+  ClockWatch watch;
+  for (const int64_t wall : {INT64_MIN, int64_t{-1}, INT64_MAX, int64_t{1}, INT64_MIN}) {
+    watch.observe(wall, Time(seconds(1)), Time(seconds(2)), 5, seconds(1));
+  }
+}
+
 TEST(ClockWatch, LateAnswerDoesNotReplaceASharpBase) {
   Other other;
   other.rate = 2;
