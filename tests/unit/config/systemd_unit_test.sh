@@ -1,10 +1,34 @@
 #!/bin/sh
 # The unit is understood by systemd without a complaint, and stays as closed as it is: an exposure
 # of at most 1.2 (lower is safer; 10 is a service without any protection).
+# What operators met once stays mended: a reload that may run, restarts without end, no start on an
+# empty mount point.
 # usage: systemd_unit_test.sh CONF_DIRECTORY
 set -eu
 conf=$1
 limit=1.2
+unit=$conf/connectd@.service
+reload=$(sed -n 's/^ExecReload=\([^ ]*\).*/\1/p' "$unit")
+for program in "$reload" "$(readlink -f "$reload")"; do
+  grep -Eq "^ExecPaths=(.* )?$program( |\$)" "$unit" || {
+    echo "the unit forbids $program, which ExecReload= runs (ExecPaths=)" >&2
+    exit 1
+  }
+done
+for line in 'StartLimitIntervalSec=0' 'RequiresMountsFor=/var/lib/connectd/%i' 'StateDirectory=connectd/%i' \
+  'Restart=on-failure'; do
+  grep -qxF "$line" "$unit" || {
+    echo "the unit has no line $line" >&2
+    exit 1
+  }
+done
+# A port in use, a failed disk, a plugin: the next start may be better.
+for code in 70 73 74 81; do
+  if grep -Eq "^RestartPreventExitStatus=(.* )?$code( |\$)" "$unit"; then
+    echo "the unit does not restart after exit code $code" >&2
+    exit 1
+  fi
+done
 if ! command -v systemd-analyze >/dev/null; then
   echo "SKIPPED: systemd-analyze is not installed, so connectd@.service was not checked" >&2
   exit 77
