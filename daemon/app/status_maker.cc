@@ -93,8 +93,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
          core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
   const std::optional<Time> fresh = node.holder().fresh_since(node.applied_index());
-  const Duration limit = up_to_date_ ? node::ReadyCheck::kUnready : node::ReadyCheck::kReady;
-  up_to_date_ = core.leader() && fresh && status->made - *fresh <= limit;
+  const bool up_to_date = readiness_.look(static_cast<bool>(core.leader()), fresh, status->made);
   const node::DiskWatch& disks = node.disks();
   status->disk_state = disks.is_stalled()   ? "stalled"
                        : node.log_is_full() ? "no room"
@@ -103,13 +102,13 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->disk_free_bytes = disks.free_bytes().value_or(0);
   status->writes_stopped = disks.writes_stopped();
   status->divergence = node.divergence();
-  status->ready = up_to_date_ && !stopping && status->divergence.empty();
+  status->ready = up_to_date && !stopping && status->divergence.empty();
   if (stopping) {
     status->reason = "stopping";
   } else if (!core.leader()) {
     const std::string lost = node.lost_majority();
     status->reason = "no known leader" + (lost.empty() ? "" : ": " + lost);
-  } else if (!up_to_date_) {
+  } else if (!up_to_date) {
     status->reason = not_up_to_date(fresh, *status);
   } else {
     status->reason = status->divergence;

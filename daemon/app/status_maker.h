@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "node/membership/bootstrap.h"
 #include "node/node.h"
+#include "node/requests/ready_check.h"
 #include "node/status.h"
 #include "plugin/file_watch.h"
 #include "plugin/plugin.h"
@@ -37,7 +38,7 @@ class StatusMaker final {
   const plugin::FileWatch& plugin_file_;
   const int64_t started_wall_ns_;
   std::optional<size_t> max_clients_;
-  bool up_to_date_ = false;  // as far as the last status knew
+  node::Readiness readiness_;
 };
 
 // For SIGUSR2: everything that a developer asks first: the status, and what it does not have.

@@ -74,6 +74,7 @@ class Checkers {
   // The applied entries, as the witness of the whole history.
   WitnessLog log() const;
   Index shown() const { return shown_; }
+  Index highest_committed() const { return highest_committed_; }
   Index highest_applied() const { return Index(applied_.empty() ? 0 : applied_.size() - 1); }
   uint64_t elections() const { return elections_; }
   uint64_t log_cuts() const { return log_cuts_; }

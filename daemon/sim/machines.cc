@@ -132,6 +132,7 @@ void Simulation::Impl::start(Process& p) {
   }
   p.node = std::move(*node);
   p.has_run = true;
+  p.readiness = {};
   p.installed = 0;
   p.resumed = 0;
   p.snapshot = p.node->snapshot_index();

@@ -355,6 +355,7 @@ void Simulation::Impl::finish() {
       return checkers_.fail("convergence: the digests differ at the end");
     }
   }
+  demand_health(good);
 }
 
 // The second method, which trusts no index, on the first part of a calm history.
@@ -405,6 +406,7 @@ SimReport Simulation::Impl::run() {
                     [this, at = client.get()] { client_act(*at); });
   }
   look_for_late_answers();
+  watch_health();
   safety();
   if (!stopped()) liveness();
   if (!stopped()) finish();

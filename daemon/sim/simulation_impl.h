@@ -1,8 +1,9 @@
-// The state of one run, private to sim/. Its functions lie in four files by what they are about:
+// The state of one run, private to sim/. Its functions lie in several files by what they are about:
 //   simulation.cc  the door; the phases of a run, and what is demanded in each
 //   machines.cc    nodes: how they start, run and end, their threads' work, their connections
 //   injection.cc   faults, operators, settings
 //   clients.cc     what asks, and what is noted of the answers
+//   health.cc      what each node says of itself to health probes
 #pragma once
 
 #include <deque>
@@ -125,6 +126,10 @@ class Simulation::Impl final : public Endpoints {
     bool is_gone() const { return damaged || wiped || lost || outside || unbound; }
     bool stays_down = false;  // through the liveness phase
     bool lost = false;        // will not come back: refused to start, or was refused
+    node::Readiness readiness;  // what /readyz says
+    Time heard_at{};            // by its own clock: any message of another node
+    // By its own clock: what any node knew to be committed then.
+    std::deque<std::pair<Time, Index>> committed_before;
     Index snapshot;
     uint64_t installed = 0;
     uint64_t resumed = 0;
@@ -147,6 +152,7 @@ class Simulation::Impl final : public Endpoints {
       simulation->network_.carry_out(id);
     }
     std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
+      heard_at = clock.local(simulation->now());
       return simulation->deliver(*this, sender, std::move(message));
     }
     void on_peer_reached(NodeId peer, const wire::Hello& hello) override {
@@ -261,6 +267,11 @@ class Simulation::Impl final : public Endpoints {
   void drop_clients_of(Process& p);
   void replied(Client& client, const node::Reply& reply);
   void look_for_late_answers();
+
+  // ---- health
+  void watch_health();
+  void look_at_health(Process& p);
+  void demand_health(const std::vector<Process*>& nodes);
 
   // ---- phases
   bool run_until(Time end, const std::function<bool()>& done);

@@ -18,8 +18,6 @@ namespace connectd::node {
 class ReadyCheck final {
  public:
   static constexpr Duration kInterval = std::chrono::seconds(1);
-  static constexpr Duration kReady = std::chrono::seconds(2);
-  static constexpr Duration kUnready = std::chrono::seconds(5);
 
   bool is_due(Time now) const { return !asked_ || now - *asked_ >= kInterval; }
   void asked(uint64_t context, Time now) {
@@ -40,13 +38,7 @@ class ReadyCheck final {
   }
 
   // The state after `applied` has every write that was acknowledged before this; none: not known.
-  std::optional<Time> fresh_since(Index applied) const {
-    std::optional<Time> since;
-    for (const Question& question : questions_) {
-      if (question.index && *question.index <= applied) since = question.asked;
-    }
-    return since;
-  }
+  std::optional<Time> fresh_since(Index applied) const;
 
  private:
   struct Question {
@@ -59,6 +51,21 @@ class ReadyCheck final {
 
   std::optional<Time> asked_;
   std::deque<Question> questions_;
+};
+
+// Ready when the state is as fresh as kReady, and then until it is older than kUnready, or there is
+// no leader. So a node that is ready has every write that was acknowledged kUnready ago.
+class Readiness final {
+ public:
+  static constexpr Duration kReady = std::chrono::seconds(2);
+  static constexpr Duration kUnready = std::chrono::seconds(5);
+
+  // To be called again and again: it remembers.
+  bool look(bool has_leader, std::optional<Time> fresh_since, Time now);
+  bool is_ready() const { return is_ready_; }
+
+ private:
+  bool is_ready_ = false;
 };
 
 }  // namespace connectd::node

@@ -47,5 +47,17 @@ TEST(ReadyCheck, DroppedQuestionIsAskedAgainSoon) {
   EXPECT_EQ(check.fresh_since(Index(5)), std::nullopt);
 }
 
+TEST(Readiness, TakesFreshStateToBeginAndLessToGoOn) {
+  Readiness readiness;
+  EXPECT_FALSE(readiness.look(true, std::nullopt, at(9000)));
+  EXPECT_FALSE(readiness.look(true, at(6999), at(9000)));
+  EXPECT_TRUE(readiness.look(true, at(7000), at(9000)));
+  EXPECT_TRUE(readiness.look(true, at(7000), at(12'000)));
+  EXPECT_FALSE(readiness.look(true, at(7000), at(12'001)));
+  EXPECT_FALSE(readiness.look(true, at(10'000), at(12'002))) << "not fresh enough to begin again";
+  EXPECT_TRUE(readiness.look(true, at(12'000), at(12'003)));
+  EXPECT_FALSE(readiness.look(false, at(12'000), at(12'004))) << "no leader";
+}
+
 }  // namespace
 }  // namespace connectd::node
