@@ -30,7 +30,7 @@ void Simulation::Impl::draw_client_limits() {
   if (random.chance(50)) port_.kept_bytes_max = random.between(0, 300);
   if (random.chance(20)) port_.output_bytes_max = random.between(1000, 8000);
   if (random.chance(70)) socket_bytes_ = random.between(1, 200);
-  port_.stall_timeout = milliseconds(5000);
+  port_.stall_timeout = milliseconds(option_random_.between(1000, 10'000));
   port_.idle_time = milliseconds(500);
 }
 
@@ -138,7 +138,7 @@ void Simulation::Impl::carry_later(Client& client) {
       draw(random, Duration(0), random.chance(80) ? microseconds(50) : Duration(milliseconds(2)));
   client.carry_at = time;
   // A probe is gone sooner than its connection's last event.
-  when(*client.process, time, [this, time, connection = client.connection] {
+  when_free(*client.process, time, [this, time, connection = client.connection] {
     Client* at = client_on(connection);
     if (at != nullptr && at->carry_at == time) carry(*at);
   });
@@ -198,7 +198,7 @@ void Simulation::Impl::client_act(Client& client) {
     client.process = processes_[random.below(processes_.size())].get();
   }
   Process& p = *client.process;
-  if (p.up() && !p.paused) {
+  if (p.up() && !p.paused && now() >= p.in_turn_until) {
     if (!client.link) open(client);
     size_t burst = random.chance(20) ? random.between(2, 20) : 1;
     const bool one_by_one = calm_ || !faults_on_;
@@ -264,7 +264,7 @@ void Simulation::Impl::look_for_late_answers() {
     for (auto& client : *clients) {
       if (!client->link || !client->process->up()) continue;
       Process& p = *client->process;
-      if (p.paused) continue;
+      if (p.paused || now() < p.in_turn_until) continue;
       p.node->set_now(p.clock.now(now()));
       client->link->sweep();
       schedule_turn(p, now());

@@ -45,8 +45,12 @@ enum class Fault : uint8_t {
   kNoDescriptors,     // EMFILE for a while: no file can be opened
   kChangedBit,        // of a frame on its way; TCP's own checksum did not notice
   kStranger,          // who is no member sends messages, or one that cannot be true
+  kSlowPlugin,        // calls on the apply thread take long, or do not come back for a while
+  kSlowTurn,          // each turn of the loop takes a while
+  kClone,             // a copy of a node's machine runs beside it
+  kHostileBytes,      // on the ports of clients and peers
 };
-inline constexpr size_t kFaults = 32;
+inline constexpr size_t kFaults = 36;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -19,7 +19,7 @@ constexpr Duration kGetsReady = seconds(5);
 
 void Simulation::Impl::watch_health() {
   for (auto& p : processes_) {
-    if (p->up() && !p->paused && !stopped()) look_at_health(*p);
+    if (p->up() && !p->paused && now() >= p->in_turn_until && !stopped()) look_at_health(*p);
   }
   timeline_.after(kLook, [this] {
     if (!stopped()) watch_health();
@@ -44,9 +44,10 @@ void Simulation::Impl::look_at_health(Process& p) {
   while (before.size() > 1 && before[1].first <= old) before.pop_front();
   if (!is_ready) return;
   if (before.front().first <= old && node.applied_index() < before.front().second) {
-    return checkers_.fail(fmt::format(
-        "health: node {} is ready with {} applied, and {} was committed {} ms ago", p.id,
-        node.applied_index(), before.front().second, (local - before.front().first) / milliseconds(1)));
+    return checkers_.fail(
+        fmt::format("health: node {} is ready with {} applied, and {} was committed {} ms ago",
+                    p.id, node.applied_index(), before.front().second,
+                    (local - before.front().first) / milliseconds(1)));
   }
   if (node.core().conf().voters.size() > 1 && p.heard_at < old) {
     checkers_.fail(fmt::format("health: node {} is ready, and has heard nothing for {} ms", p.id,

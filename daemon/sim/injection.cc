@@ -209,6 +209,24 @@ void Simulation::Impl::arm_descriptors() {
   });
 }
 
+void Simulation::Impl::arm_slowness() {
+  every(Fault::kSlowPlugin, milliseconds(500), milliseconds(5000), [this](Random& r) {
+    Process& p = victim(r);
+    begin(p, Fault::kSlowPlugin);
+    p.begin_call(now(), draw(r, milliseconds(20), milliseconds(r.chance(30) ? 12000 : 1500)));
+    timeline_.trace("a plugin call of node {} takes {} ms", p.id,
+                    (p.plugin_until - now()) / milliseconds(1));
+  });
+  every(Fault::kSlowTurn, milliseconds(500), milliseconds(5000), [this](Random& r) {
+    Process& p = victim(r);
+    begin(p, Fault::kSlowTurn);
+    p.turn_cost = draw(r, microseconds(50), r.chance(30) ? milliseconds(100) : milliseconds(5));
+    timeline_.trace("turns of node {} take up to {} us", p.id, p.turn_cost / microseconds(1));
+    timeline_.after(draw(r, milliseconds(100), milliseconds(3000)),
+                    [at = &p] { at->turn_cost = Duration(0); });
+  });
+}
+
 void Simulation::Impl::arm_faults() {
   auto stream = [&](Fault fault) -> Random& { return fault_random_[static_cast<size_t>(fault)]; };
   Network::Knobs knobs;

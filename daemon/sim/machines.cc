@@ -51,6 +51,7 @@ void Simulation::Impl::draw_options(Process& p) {
   options.compare_interval = random.chance(30) ? seconds(1) : Duration(0);
   options.min_free_bytes = 16 << 10;
   options.apply_observer = &p;
+  draw_rare_options(options);
   if (active_.has(Fault::kTinyLimits)) {
     Random& tiny = fault_random_[static_cast<size_t>(Fault::kTinyLimits)];
     count(Fault::kTinyLimits);
@@ -80,8 +81,29 @@ void Simulation::Impl::draw_options(Process& p) {
   p.options = std::move(options);
 }
 
+// What operators seldom set. Within what the configuration allows.
+void Simulation::Impl::draw_rare_options(node::NodeOptions& options) {
+  Random& random = option_random_;
+  if (random.chance(50)) {
+    options.raft.heartbeat_interval =
+        kElectionTimeout / static_cast<int64_t>(random.between(3, 25));
+  }
+  if (random.chance(50)) {
+    options.stall_timeout = draw(random, milliseconds(200), milliseconds(2000));
+  }
+  if (random.chance(50)) {
+    options.snapshot.log_min_bytes = size_t{1} << random.between(10, 20);
+  }
+  if (random.chance(10)) options.holder.max_inflight_bytes = random.between(1000, 20'000);
+  if (random.chance(20)) options.holder.credit_bytes = random.between(600, 20'000);
+  if (random.chance(20)) options.holder.forward_bytes = random.between(200, 20'000);
+  if (random.chance(20)) options.raft.cache_bytes = random.between(200, 100'000);
+  if (random.chance(20)) options.raft.inflight_bytes = random.between(300, 100'000);
+}
+
 void Simulation::Impl::start(Process& p) {
   CHECK(!p.up());
+  end_clone();  // of another node, with which this one is not connected yet
   if (p.lost) return;
   if (p.wiped || p.outside) return knock(p);
   ++p.life;
@@ -226,6 +248,7 @@ std::vector<Simulation::Impl::Process*> Simulation::Impl::members_now() {
 
 void Simulation::Impl::end(Process& p, bool power, const char* why) {
   if (!p.up()) return;
+  if (clone_ && clone_->original == &p) end_clone();
   timeline_.note('E', p.id.value(), power);
   timeline_.trace("node {} ends: {}", p.id, why);
   ++report_.crashes;
@@ -234,6 +257,7 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   checkers_.stopped(p.id);
   p.peers->stop();
   p.peers.reset();
+  p.hostile.reset();
   p.node.reset();
   p.held.clear();
   resume(p);
@@ -259,6 +283,8 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
     p.files->restart_process();
   }
   p.off_planned = p.no_descriptors = false;
+  p.end_call(now());
+  p.in_turn_until = now();
   p.snapshots_failed = 0;
   network_.went_down(p.id);
 }
@@ -284,7 +310,16 @@ void Simulation::Impl::when(Process& p, Time time, std::function<void()> action)
   });
 }
 
+void Simulation::Impl::when_free(Process& p, Time time, std::function<void()> action) {
+  when(p, time, [this, at = &p, action = std::move(action)]() mutable {
+    if (now() >= at->in_turn_until) return action();
+    bite(*at, Fault::kSlowTurn);
+    when_free(*at, at->in_turn_until, std::move(action));
+  });
+}
+
 void Simulation::Impl::pause(Process& p, Duration length) {
+  if (clone_ && clone_->original == &p) end_clone();
   p.paused = true;
   p.paused_since = now();
   ++p.pauses;
@@ -304,7 +339,9 @@ void Simulation::Impl::resume(Process& p) {
 void Simulation::Impl::repair(Process& p) {
   resume(p);
   p.disk_extra = Duration(0);
-  p.stalled_until = now();
+  p.end_call(now());
+  p.stalled_until = p.in_turn_until = now();
+  p.turn_cost = Duration(0);
   p.files->clear_failures();
   p.files->set_capacity(UINT64_MAX);
   p.files->set_out_of_descriptors(false);
@@ -312,13 +349,14 @@ void Simulation::Impl::repair(Process& p) {
   if (!p.up()) return;
   // Delayed operations complete now; the event at the end of the stall then finds nothing.
   p.writer_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
+  p.applier_scheduled = false;
   schedule_workers(p);
 }
 
 void Simulation::Impl::schedule_turn(Process& p, Time time) {
   if (!p.up() || p.turn_at <= time) return;
   p.turn_at = time;
-  when(p, time, [this, at = &p, time] {
+  when_free(p, time, [this, at = &p, time] {
     if (at->turn_at != time) return;
     at->turn_at = Time::max();
     turn(*at);
@@ -343,6 +381,10 @@ void Simulation::Impl::turn(Process& p) {
     return end(p, false, "it was removed");
   }
   schedule_workers(p);
+  if (p.turn_cost > Duration(0)) {
+    Random& random = fault_random_[static_cast<size_t>(Fault::kSlowTurn)];
+    p.in_turn_until = now() + draw(random, Duration(0), p.turn_cost);
+  }
   schedule_turn(p, std::max(p.clock.world(p.node->next_deadline()), now() + microseconds(1)));
 }
 
@@ -392,6 +434,10 @@ void Simulation::Impl::schedule_workers(Process& p) {
     if (is_disk && p.stalled_until > time) {
       time = p.stalled_until;
       bite(p, Fault::kDiskStall);
+    }
+    if (scheduled == &Process::applier_scheduled && p.plugin_until > time) {
+      time = p.plugin_until;
+      bite(p, Fault::kSlowPlugin);
     }
     when(p, time, [this, at = &p, scheduled, poll] {
       at->*scheduled = false;
@@ -517,9 +563,11 @@ void Simulation::Impl::follow_members(Process& p) {
 }
 
 void Simulation::Impl::arrive(NodeId id, std::function<void()> action) {
+  if (id == clone_endpoint()) return action();
   Process& p = process(id);
   if (!p.up()) return;
-  if (p.paused) return when(p, now(), std::move(action));  // it waits in the socket's buffer
+  // It waits in the socket's buffer.
+  if (p.paused || now() < p.in_turn_until) return when_free(p, now(), std::move(action));
   action();
 }
 
@@ -556,6 +604,7 @@ void Simulation::Impl::reached(Process& p, NodeId peer, const wire::Hello& hello
 }
 
 void Simulation::Impl::lost(Process& p, NodeId peer) {
+  if (clone_ && clone_->original->id == peer) end_clone();
   p.node->set_now(p.clock.now(now()));
   p.node->on_peer_lost(peer);
   schedule_turn(p, now());

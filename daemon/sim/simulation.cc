@@ -54,7 +54,7 @@ void SimReport::add(const SimReport& other) {
 Simulation::Impl::Impl(SimOptions options)
     : options_(std::move(options)),
       timeline_(options_.trace),
-      network_(options_.nodes + kMaxAdded, stream_of(options_.seed, 1).next(), timeline_, *this,
+      network_(options_.nodes + kMaxAdded + 1, stream_of(options_.seed, 1).next(), timeline_, *this,
                report_.faults),
       checkers_(options_.nodes + kMaxAdded),
       node_random_(stream_of(options_.seed, 2)),
@@ -64,7 +64,8 @@ Simulation::Impl::Impl(SimOptions options)
       capture_random_(stream_of(options_.seed, 6)),
       lease_random_(stream_of(options_.seed, 7)),
       read_random_(stream_of(options_.seed, 8)),
-      link_random_(stream_of(options_.seed, 20)) {
+      link_random_(stream_of(options_.seed, 20)),
+      option_random_(stream_of(options_.seed, 21)) {
   auto workload = Workload::make(options_.plugin, options_.requests);
   CHECK(workload.has_value()) << workload.error().text;
   workload_ = std::move(*workload);
@@ -396,7 +397,10 @@ void Simulation::Impl::search() {
 SimReport Simulation::Impl::run() {
   arm_faults();
   arm_descriptors();
+  arm_slowness();
+  arm_clones();
   arm_strangers();
+  arm_hostile_bytes();
   arm_slow_readers();
   arm_settings();
   arm_tests_of_leases();

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "sim/copy_capture.h"
 #include "sim/faulty_file_system.h"
 #include "sim/history.h"
+#include "sim/hostile_client.h"
 #include "sim/machine_clock.h"
 #include "sim/network.h"
 #include "sim/simulation.h"
@@ -45,6 +47,7 @@ class Simulation::Impl final : public Endpoints {
  public:
   explicit Impl(SimOptions options);
   ~Impl() {
+    for (auto& p : processes_) p->hostile.reset();
     for (auto& client : clients_) client->link.reset();
     for (auto& probe : probes_) probe->link.reset();
   }
@@ -85,6 +88,7 @@ class Simulation::Impl final : public Endpoints {
     node::NodeOptions options;
     std::unique_ptr<CopyCapturer> capturer;
     std::unique_ptr<node::Node> node;
+    std::unique_ptr<HostileClient> hostile;
     std::unique_ptr<transport::Peers> peers;  // while it is up
     std::optional<node::Refusals> refusals;
     bool peers_tried = false;                 // its node was told so
@@ -101,7 +105,12 @@ class Simulation::Impl final : public Endpoints {
     Duration disk_high{};
     Duration disk_extra{};  // of a slow one
     Time stalled_until{};   // its disk completes nothing
-    bool paused = false;    // it does nothing; what was to happen waits
+    Time plugin_since{};    // a call of its plugin has begun,
+    Time plugin_until{};    // and comes back
+    Duration in_plugin_before{};
+    Duration turn_cost{};  // at most, of each turn
+    Time in_turn_until{};  // its loop takes nothing else
+    bool paused = false;   // it does nothing; what was to happen waits
     Time paused_since{};
     uint64_t pauses = 0;
     Duration paused_before{};
@@ -124,8 +133,8 @@ class Simulation::Impl final : public Endpoints {
 
     // It does not hold what the cluster may count on.
     bool is_gone() const { return damaged || wiped || lost || outside || unbound; }
-    bool stays_down = false;  // through the liveness phase
-    bool lost = false;        // will not come back: refused to start, or was refused
+    bool stays_down = false;    // through the liveness phase
+    bool lost = false;          // will not come back: refused to start, or was refused
     node::Readiness readiness;  // what /readyz says
     Time heard_at{};            // by its own clock: any message of another node
     // By its own clock: what any node knew to be committed then.
@@ -135,9 +144,19 @@ class Simulation::Impl final : public Endpoints {
     uint64_t resumed = 0;
 
     bool up() const { return node != nullptr; }
+    // How long it could not answer: no read is executed while a call of its plugin is in progress.
     Duration paused_total(Time now) const {
-      return paused_before + (paused ? now - paused_since : Duration(0));
+      return paused_before + (paused ? now - paused_since : Duration(0)) + in_plugin_before +
+             std::min(now, plugin_until) - plugin_since;
     }
+    void begin_call(Time now, Duration length) {
+      if (now >= plugin_until) {
+        in_plugin_before += plugin_until - plugin_since;
+        plugin_since = now;
+      }
+      plugin_until = std::max(plugin_until, now + length);
+    }
+    void end_call(Time now) { plugin_until = std::min(plugin_until, now); }
     void send(NodeId to, wire::PeerMessage message) override {
       simulation->send(*this, to, std::move(message));
     }
@@ -168,8 +187,27 @@ class Simulation::Impl final : public Endpoints {
     }
   };
 
+  // The connections of a second process of a node, on a copy of its machine.
+  struct Clone final : wire::TransportHandler {
+    Impl* simulation = nullptr;
+    Process* original = nullptr;
+    uint64_t incarnation = 0;
+    std::unique_ptr<transport::Peers> peers;
+    std::map<NodeId, int> looks;  // at which the node was connected with it, one after the other
+    bool has_ended = false;
+
+    std::string on_message(const wire::Hello&, wire::PeerMessage) override { return {}; }
+    void on_peer_reached(NodeId peer, const wire::Hello&) override {
+      simulation->clone_is_reached(peer);
+    }
+    void on_peer_lost(NodeId) override {}
+  };
+
   // ---- Endpoints
-  transport::Peers* peers_of(NodeId id) override { return process(id).peers.get(); }
+  transport::Peers* peers_of(NodeId id) override {
+    if (id != clone_endpoint()) return process(id).peers.get();
+    return clone_ && !clone_->has_ended ? clone_->peers.get() : nullptr;
+  }
   void arrive(NodeId id, std::function<void()> action) override;
 
   // ---- what the network brings to a node
@@ -187,6 +225,7 @@ class Simulation::Impl final : public Endpoints {
 
   // ---- nodes
   void draw_options(Process& p);
+  void draw_rare_options(node::NodeOptions& options);
   void start(Process& p);
   std::unique_ptr<Process> make_process(NodeId id, Random& random);
   // A node with an empty disk asks to be let in.
@@ -198,6 +237,8 @@ class Simulation::Impl final : public Endpoints {
   void restart_later(Process& p, Duration low, Duration high);
   // Arranges `action` for this life of the process; it waits while the process is paused.
   void when(Process& p, Time time, std::function<void()> action);
+  // Likewise on its loop, which may be in a turn that takes long.
+  void when_free(Process& p, Time time, std::function<void()> action);
   void pause(Process& p, Duration length);
   void resume(Process& p);
   // Its disk and its process are as they should be again.
@@ -239,8 +280,20 @@ class Simulation::Impl final : public Endpoints {
   void wipe(Process& p);
   void operate(Random& random);
   Network::Knobs with_changed_bits(Network::Knobs knobs);
+  void arm_slowness();
+  void arm_clones();
+  bool answers_all(const Process& p) const;
+  void start_clone(Process& p, Random& random);
+  void clone_is_reached(NodeId peer);
+  void watch_clone();
+  void end_clone();
+  // Where the network finds it.
+  NodeId clone_endpoint() const { return NodeId(options_.nodes + kMaxAdded + 1); }
   void arm_strangers();
   void meet_stranger(Process& p, Random& random);
+  void arm_hostile_bytes();
+  void meet_hostile_client(Process& p, Random& random);
+  void meet_hostile_peer(Process& p, Random& random);
   void arm_settings();
   void change_setting();
   void arm_tests_of_leases();
@@ -308,10 +361,12 @@ class Simulation::Impl final : public Endpoints {
   Random lease_random_;
   Random read_random_;
   Random link_random_;
+  Random option_random_;
   client::ClientPortOptions port_;
   size_t socket_bytes_ = size_t{64} << 10;
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
+  std::unique_ptr<Clone> clone_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Client>> probes_;
   History history_;

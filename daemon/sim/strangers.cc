@@ -1,12 +1,23 @@
-// Bytes that changed on their way, and messages that must have no effect and are refused by name:
-// those of a node that is no member, and of a liar that says that it knows later members.
+// Bytes that changed on their way; messages that must have no effect and are refused by name: those
+// of a node that is no member, and of a liar that says that it knows later members; and bytes that
+// are no protocol of the port that gets them.
 #include <algorithm>
+#include <cstring>
 
 #include "sim/describe.h"
 #include "sim/simulation_impl.h"
+#include "wire/peer_codec.h"
 
 namespace connectd::sim {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
 namespace {
+
+// A connection that says no hello is closed by then: the handshake's time, the refusal's, and a
+// slow turn.
+constexpr Duration kNoHello = seconds(7);
 
 const NodeId kStrangerId(0x7001);
 
@@ -105,6 +116,43 @@ wire::PeerMessage second_leader(const node::Node& node, NodeId to, Random& rando
   return envelope;
 }
 
+std::string noise(Random& random, size_t most) {
+  std::string bytes(random.between(1, most), ' ');
+  for (char& c : bytes) c = static_cast<char>(random.below(256));
+  return bytes;
+}
+
+void flip_a_bit(std::string& bytes, Random& random) {
+  const uint64_t bit = random.below(bytes.size() * 8);
+  bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
+}
+
+// `hello`: of a stranger.
+std::string hostile_peer_bytes(const node::Node& node, wire::Hello hello, NodeId to,
+                               Random& random) {
+  const std::string magic(wire::kPeerMagic);
+  std::string frame;
+  wire::append_hello(frame, hello);
+  switch (random.below(6)) {
+    case 0:
+      return noise(random, 2000);
+    case 1:
+      return "GET / HTTP/1.1\r\nHost: db1:7101\r\n\r\n";
+    case 2:
+      return magic + noise(random, 200);
+    case 3:
+      return magic + frame.substr(0, random.between(1, frame.size() - 1));
+    case 4:
+      flip_a_bit(frame, random);
+      return magic + frame;
+    default:
+      if (!wire::append_frame(frame, message_of(node, to, random), wire::FrameVersion::kFirst)) {
+        return magic;
+      }
+      return magic + frame;
+  }
+}
+
 auto state_of(const node::Node& node) {
   const raft::Core& core = node.core();
   return std::make_tuple(core.term(), core.role(), core.leader(), core.last_index(),
@@ -121,7 +169,7 @@ Network::Knobs Simulation::Impl::with_changed_bits(Network::Knobs knobs) {
 }
 
 void Simulation::Impl::arm_strangers() {
-  every(Fault::kStranger, std::chrono::milliseconds(20), std::chrono::milliseconds(1500),
+  every(Fault::kStranger, milliseconds(20), milliseconds(1500),
         [this](Random& random) { meet_stranger(victim(random), random); });
 }
 
@@ -148,6 +196,62 @@ void Simulation::Impl::meet_stranger(Process& p, Random& random) {
     return checkers_.fail(fmt::format("stranger: {} changes node {}", text, p.id));
   }
   bite(Fault::kStranger);
+}
+
+// ---- bytes that are no protocol of this port
+
+void Simulation::Impl::arm_hostile_bytes() {
+  every(Fault::kHostileBytes, milliseconds(20), milliseconds(1500), [this](Random& random) {
+    Process& p = victim(random);
+    if (!p.up() || p.paused || now() < p.in_turn_until) return;
+    count(Fault::kHostileBytes);
+    p.node->set_now(p.clock.now(now()));
+    random.chance(50) ? meet_hostile_client(p, random) : meet_hostile_peer(p, random);
+    schedule_turn(p, now());
+  });
+}
+
+void Simulation::Impl::meet_hostile_client(Process& p, Random& random) {
+  client::ClientPortOptions options;
+  options.framing = port_.framing;
+  const node::Framing framing = port_.framing.value_or(p.node->framing());
+  p.hostile.reset();
+  p.hostile = std::make_unique<HostileClient>(
+      *p.node, options, hostile_bytes(framing, workload_->fresh_number(), random), random,
+      timeline_);
+  if (std::string wrong = p.hostile->complaint(); !wrong.empty()) checkers_.fail(std::move(wrong));
+  if (p.hostile->was_noticed()) bite(Fault::kHostileBytes);
+}
+
+void Simulation::Impl::meet_hostile_peer(Process& p, Random& random) {
+  if (!p.node->core().conf_is_settled()) return;
+  wire::Hello hello = hello_of(p, p.id);
+  // A member that was added without a disk comes with any.
+  hello.node_id = changes_ || random.chance(50) ? kStrangerId : NodeId(random.between(1, 7));
+  hello.disk_id.bytes[0] = 0x71;
+  hello.incarnation = random.next();
+  hello.members_index = Index();
+  std::string bytes = hostile_peer_bytes(*p.node, hello, p.id, random);
+  const auto channel = p.peers->accepted("a hostile address", now());
+  if (!channel) return;  // too many handshakes are in progress
+  const auto before = state_of(*p.node);
+  while (!bytes.empty() && !channel->is_closed() && !channel->is_closing()) {
+    const std::span<uint8_t> space = channel->read_space();
+    const size_t length = std::min(space.size(), random.between(1, bytes.size()));
+    std::memcpy(space.data(), bytes.data(), length);
+    bytes.erase(0, length);
+    p.peers->received(channel, length, now());
+  }
+  network_.carry_out(p.id);
+  if (state_of(*p.node) != before) {
+    return checkers_.fail(fmt::format("hostile bytes: they change node {}", p.id));
+  }
+  timeline_.after(kNoHello, [this, at = &p, life = p.life, pauses = p.pauses, channel] {
+    if (at->life != life || at->pauses != pauses || at->paused) return;
+    if (channel->is_closed()) return bite(Fault::kHostileBytes);
+    checkers_.fail(fmt::format(
+        "hostile bytes: node {} keeps the connection of who has not said hello", at->id));
+  });
 }
 
 }  // namespace connectd::sim
