@@ -67,11 +67,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
 
   // ConnectionOwner
   void on_closed(Connection& connection) override;
-  void on_turn_end() override {
-    const bool any_waits = !shared_->waiting.empty() || !shared_->input_waiting.empty() ||
-                           !shared_->begin_waiting.empty();
-    if (any_waits) wake_waiting();
-  }
+  void on_turn_end() override { wake_waiting(); }
 
  private:
   Result<> begin();
@@ -85,7 +81,6 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void accept_later();
   void turn_away(tcp::socket socket);
   void wake_waiting();
-  void wake_input_waiting();
   void sweep_later();
   void give_back_memory(SteadyTime now);
   void close_all();
@@ -238,39 +233,14 @@ void ClientPort::Impl::give_back_memory(SteadyTime now) {
 
 // ---- connections that wait for room
 
-// Posted, so that it comes after the events that are ready now. In order of arrival.
+// Posted, so that it comes after the events that are ready now.
 void ClientPort::Impl::wake_waiting() {
-  const bool has_room = (!shared_->waiting.empty() && shared_->has_room(0)) ||
-                        (!shared_->input_waiting.empty() && shared_->has_input_room()) ||
-                        (!shared_->begin_waiting.empty() && shared_->has_begin_room());
-  if (!has_room || std::exchange(wakes_waiting_, true)) return;
+  if (!shared_->may_wake() || std::exchange(wakes_waiting_, true)) return;
   boost::asio::post(io_, [self = shared_from_this()] {
-    Shared& shared = *self->shared_;
-    for (size_t left = shared.waiting.size(); left > 0 && !shared.waiting.empty(); --left) {
-      if (self->is_stopped_ || !shared.has_room(0)) break;
-      ConversationDriver* first = shared.waiting.front();
-      shared.waiting.pop_front();
-      first->on_room();
-    }
-    self->wake_input_waiting();
-    if (!self->is_stopped_) shared.give_turns();
+    if (!self->is_stopped_) self->shared_->wake();
     self->wakes_waiting_ = false;  // not before: their turns would post this again
-    if (!shared.begin_waiting.empty() && shared.has_begin_room()) self->wake_waiting();
+    if (!self->shared_->begin_waiting.empty()) self->wake_waiting();
   });
-}
-
-// Until one needs more room than there is. That one stays the first.
-void ClientPort::Impl::wake_input_waiting() {
-  std::deque<ConversationDriver*>& waiting = shared_->input_waiting;
-  while (!is_stopped_ && !waiting.empty() && shared_->has_input_room()) {
-    ConversationDriver* first = waiting.front();
-    waiting.pop_front();
-    first->on_room();
-    if (waiting.empty() || waiting.back() != first) continue;
-    waiting.pop_back();
-    waiting.push_front(first);
-    return;
-  }
 }
 
 void ClientPort::Impl::close_all() {

@@ -20,6 +20,39 @@ bool Shared::may_begin(const ConversationDriver* driver) const {
   return begin_waiting.empty() || begin_waiting.front() == driver || in_turn == driver;
 }
 
+bool Shared::may_wake() const {
+  if (!waiting.empty() && has_room(0)) return true;
+  if (!input_waiting.empty() && has_input_room()) return true;
+  return !begin_waiting.empty() && has_begin_room();
+}
+
+void Shared::wake() {
+  wake_waiting();
+  wake_input_waiting();
+  give_turns();
+}
+
+void Shared::wake_waiting() {
+  for (size_t left = waiting.size(); left > 0 && !waiting.empty() && has_room(0); --left) {
+    ConversationDriver* first = waiting.front();
+    waiting.pop_front();
+    first->on_room();
+  }
+}
+
+// Until one needs more room than there is. That one stays the first.
+void Shared::wake_input_waiting() {
+  while (!input_waiting.empty() && has_input_room()) {
+    ConversationDriver* first = input_waiting.front();
+    input_waiting.pop_front();
+    first->on_room();
+    if (input_waiting.empty() || input_waiting.back() != first) continue;
+    input_waiting.pop_back();
+    input_waiting.push_front(first);
+    return;
+  }
+}
+
 void Shared::give_turns() {
   for (size_t left = begin_waiting.size(); left > 0 && !begin_waiting.empty(); --left) {
     if (!has_begin_room()) return;

@@ -72,12 +72,22 @@ struct Shared {
   bool has_begin_room() const {
     return begun_requests < options.begun_requests_max && begun_bytes < begun_bytes_max;
   }
+  // Connections wait, and there may be room for one of them.
+  bool may_wake() const;
+  // Gives those that wait what room there is, in order of arrival. Not from within a turn of a
+  // connection. When may_wake() afterwards, it is to be called again after other events.
+  void wake();
+
   // May a connection begin a request, though it has some in progress?
   bool may_begin(const ConversationDriver* driver) const;
   // One turn for each connection that waits to begin a request, as long as there is room.
   void give_turns();
   // Sets begun_bytes_max by what was answered since the last call.
   void measure(std::chrono::nanoseconds elapsed);
+
+  // The parts of wake().
+  void wake_waiting();
+  void wake_input_waiting();
 
   size_t held_bytes() const { return large_input_bytes + unsent_bytes; }
   void note_most() { most_bytes = std::max(most_bytes, held_bytes()); }

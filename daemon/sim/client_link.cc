@@ -32,16 +32,22 @@ class ClientLink::Handle final : public node::RequestStream {
   ClientLink& link_;
 };
 
-ClientLink::ClientLink(node::Service& node, const client::ClientPortOptions& options,
-                       size_t socket_bytes, Random& random, Owner& owner, const Timeline& timeline)
-    : node_(node),
+std::unique_ptr<node::RequestStream> SimPort::open_stream(node::ReplyHandler& handler) {
+  CHECK(opening_ != nullptr);
+  return opening_->open_stream(handler);
+}
+
+ClientLink::ClientLink(SimPort& port, size_t socket_bytes, Random& random, Owner& owner,
+                       const Timeline& timeline)
+    : node_(port.node()),
       random_(random),
       owner_(owner),
       socket_bytes_(socket_bytes),
       timeline_(timeline),
-      shared_{.options = options, .service = *this},
-      framing_(options.framing.value_or(node.framing())),
+      shared_(port.shared()),
+      framing_(shared_.options.framing.value_or(node_.framing())),
       framer_(client::make_parser(shared_)) {
+  port.opens(this);
   conversation_.emplace(shared_, static_cast<client::ConversationDriver&>(*this), steady_now());
   turn();
 }
@@ -150,7 +156,9 @@ void ClientLink::tap(const node::Reply& reply) {
     framer_->append_error(expected_, node::reply_code_name(reply.code), as_text(reply.bytes));
   }
   owner_.replied(reply);
+  const uint64_t stalled = shared_.counters.stalled;
   conversation_handler_->on_reply(reply);
+  is_stalled_ |= shared_.counters.stalled > stalled;
 }
 
 // ---- the node's end of the connection, in place of client/connection.cc
@@ -162,11 +170,16 @@ void ClientLink::turn() {
   }
   is_in_turn_ = false;
   if (has_bytes(true) || is_closed_) owner_.bytes_wait();
+  if (shared_.may_wake()) owner_.others_may_go_on();
 }
 
 bool ClientLink::step() {
   conversation_->begin_turn();
+  const uint64_t bad_frames = shared_.counters.bad_frames;
   client::Conversation::Wants wants = conversation_->next();
+  if (shared_.counters.bad_frames > bad_frames) {
+    owner_.violation("client bytes: the node does not understand a request");
+  }
   if (wants.close) {
     close();
     return false;
@@ -214,15 +227,12 @@ void ClientLink::send_output() {
 void ClientLink::close() {
   is_closed_ = true;
   expect_own_replies();
-  const bool is_stalled = shared_.counters.stalled > 0;
-  if (!is_stalled && (!awaited_.empty() || in_flight_ != expected_)) {
+  if (!is_stalled_ && (!awaited_.empty() || in_flight_ != expected_)) {
     owner_.violation("client bytes: the connection closes while replies are owed");
   }
-  has_failed_ = is_stalled;
-  if (shared_.counters.bad_frames > 0) {
-    owner_.violation("client bytes: the node does not understand a request");
-  }
+  has_failed_ = is_stalled_;
   conversation_->close();
+  if (shared_.may_wake()) owner_.others_may_go_on();
 }
 
 // ---- time passes
@@ -248,7 +258,10 @@ void ClientLink::carry(bool client_takes) {
 
 void ClientLink::sweep() {
   if (is_closed_) return;
-  switch (conversation_->sweep(steady_now())) {
+  const uint64_t stalled = shared_.counters.stalled;
+  const client::Conversation::Sweep result = conversation_->sweep(steady_now());
+  is_stalled_ |= shared_.counters.stalled > stalled;
+  switch (result) {
     case client::Conversation::Sweep::kNothing:
       return;
     case client::Conversation::Sweep::kClose:

@@ -24,9 +24,32 @@
 
 namespace connectd::sim {
 
-class ClientLink final : private client::ConversationDriver,
-                         private node::Service,
-                         private node::RequestStream {
+class ClientLink;
+
+// What the connections of a node's client port have in common.
+class SimPort final : private node::Service {
+ public:
+  // `node` must outlive it.
+  SimPort(node::Service& node, const client::ClientPortOptions& options)
+      : node_(node), shared_{.options = options, .service = *this} {}
+
+  client::Shared& shared() { return shared_; }
+  node::Service& node() { return node_; }
+  // Whose stream is opened next.
+  void opens(ClientLink* link) { opening_ = link; }
+
+ private:
+  // node::Service
+  std::unique_ptr<node::RequestStream> open_stream(node::ReplyHandler& handler) override;
+  node::Framing framing() const override { return node_.framing(); }
+  size_t max_request() const override { return node_.max_request(); }
+
+  node::Service& node_;
+  ClientLink* opening_ = nullptr;
+  client::Shared shared_;
+};
+
+class ClientLink final : private client::ConversationDriver, private node::RequestStream {
  public:
   class Owner {
    public:
@@ -38,6 +61,8 @@ class ClientLink final : private client::ConversationDriver,
     virtual void replied(const node::Reply& reply) = 0;
     // Bytes are waiting, or the link has closed: the owner calls carry() later.
     virtual void bytes_wait() = 0;
+    // Connections of its port that wait may have room now: SimPort's shared().wake().
+    virtual void others_may_go_on() = 0;
     virtual void violation(std::string text) = 0;
 
    protected:
@@ -46,9 +71,12 @@ class ClientLink final : private client::ConversationDriver,
 
   // All arguments must outlive it. `socket_bytes`: how many bytes the node's socket buffers for the
   // client.
-  ClientLink(node::Service& node, const client::ClientPortOptions& options, size_t socket_bytes,
-             Random& random, Owner& owner, const Timeline& timeline);
+  ClientLink(SimPort& port, size_t socket_bytes, Random& random, Owner& owner,
+             const Timeline& timeline);
   ~ClientLink() override;
+
+  // From its port.
+  std::unique_ptr<node::RequestStream> open_stream(node::ReplyHandler& handler);
 
   // ---- the client
   // Sends a request; its reply must come after those of all earlier requests.
@@ -98,10 +126,6 @@ class ClientLink final : private client::ConversationDriver,
   // Held by the conversation; the link owns the node's stream.
   class Handle;
 
-  // node::Service
-  std::unique_ptr<node::RequestStream> open_stream(node::ReplyHandler& handler) override;
-  node::Framing framing() const override { return node_.framing(); }
-  size_t max_request() const override { return node_.max_request(); }
   // node::RequestStream
   void submit(ByteView request, const node::ReadOptions& read) override;
   void resume() override {
@@ -135,7 +159,7 @@ class ClientLink final : private client::ConversationDriver,
   Owner& owner_;
   const size_t socket_bytes_;
   const Timeline& timeline_;
-  client::Shared shared_;
+  client::Shared& shared_;
   const node::Framing framing_;
   const std::unique_ptr<wire::FrameParser> framer_;  // makes the expected bytes
   Tap tap_{*this};
@@ -154,6 +178,7 @@ class ClientLink final : private client::ConversationDriver,
   bool is_shut_down_ = false;
   bool is_closed_ = false;
   bool has_failed_ = false;  // closed while replies were owed
+  bool is_stalled_ = false;  // the port closes it because the client does not read
   bool has_waited_ = false;
   bool is_in_turn_ = false;
 };

@@ -32,15 +32,39 @@ void Simulation::Impl::draw_client_limits() {
   if (random.chance(70)) socket_bytes_ = random.between(1, 200);
   port_.stall_timeout = milliseconds(option_random_.between(1000, 10'000));
   port_.idle_time = milliseconds(500);
+  // Over all connections of a node.
+  Random& rare = option_random_;
+  if (rare.chance(30)) port_.replies_bytes_max = rare.between(10, 2000);
+  if (rare.chance(20)) port_.begun_bytes_first = port_.begun_bytes_most = rare.between(100, 5000);
 }
 
 void Simulation::Impl::open(Client& client) {
   client.connection = next_connection_++;
+  Process& p = *client.process;
+  SimPort& port = client.is_probe ? *p.probe_port : *p.port;
+  client.link = std::make_unique<ClientLink>(port, socket_bytes_, link_random_, client, timeline_);
+}
+
+void Simulation::Impl::open_ports(Process& p) {
   client::ClientPortOptions options;
   options.framing = port_.framing;
-  client.link =
-      std::make_unique<ClientLink>(*client.process->node, client.is_probe ? options : port_,
-                                   socket_bytes_, link_random_, client, timeline_);
+  p.port = std::make_unique<SimPort>(*p.node, port_);
+  p.probe_port = std::make_unique<SimPort>(*p.node, options);
+  p.wakes_port = false;
+}
+
+// As in production, after the events that are there now.
+void Simulation::Impl::wake_port(Process& p) {
+  if (std::exchange(p.wakes_port, true)) return;
+  when_free(p, now(), [this, at = &p] {
+    if (!at->up()) return;
+    at->node->set_now(at->clock.now(now()));
+    for (SimPort* port : {at->port.get(), at->probe_port.get()}) port->shared().wake();
+    at->wakes_port = false;  // not before: their turns would ask for this again
+    schedule_turn(*at, now());
+    const client::Shared& shared = at->port->shared();
+    if (!shared.begin_waiting.empty() && shared.may_wake()) wake_port(*at);
+  });
 }
 
 void Simulation::Impl::drop(Client& client) {
@@ -51,6 +75,9 @@ void Simulation::Impl::drop(Client& client) {
   client.outstanding.clear();
   client.link.reset();
   client.carry_at = Time::max();
+  // What it held is free for others.
+  Process* p = client.process;
+  if (p != nullptr && p->port && p->port->shared().may_wake()) wake_port(*p);
 }
 
 void Simulation::Impl::close(Client& client) {
@@ -260,6 +287,9 @@ void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
 }
 
 void Simulation::Impl::look_for_late_answers() {
+  for (auto& p : processes_) {
+    if (p->up() && !p->paused) p->port->shared().measure(milliseconds(500));
+  }
   for (auto* clients : {&clients_, &probes_}) {
     for (auto& client : *clients) {
       if (!client->link || !client->process->up()) continue;
@@ -268,7 +298,7 @@ void Simulation::Impl::look_for_late_answers() {
       p.node->set_now(p.clock.now(now()));
       client->link->sweep();
       schedule_turn(p, now());
-      if (client->outstanding.empty() || client->link->is_congested()) continue;
+      if (client->outstanding.empty() || client->link->is_congested() || p.wakes_port) continue;
       if (waiting_[client->outstanding.front()].process == nullptr) continue;
       const Waiting& waiting = waiting_[client->outstanding.front()];
       Duration took = p.clock.local(now()) - waiting.local;

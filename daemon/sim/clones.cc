@@ -4,6 +4,7 @@
 // process, the copy may take its place (docs/adr/0036-two-processes-of-one-node.md): then it ends
 // here, before that happens.
 #include <algorithm>
+#include <utility>
 
 #include "sim/simulation_impl.h"
 
@@ -82,9 +83,11 @@ void Simulation::Impl::watch_clone() {
     if (!faults_on_ || !answers_all(*clone_->original)) return end_clone();
     // Who has heard it asks the first process, and has the answer before a probe is over.
     for (const auto& other : processes_) {
-      int& looks = clone_->looks[other->id];
+      auto& [connection, looks] = clone_->looks[other->id];
+      const uint64_t before =
+          std::exchange(connection, network_.connection_of(clone_endpoint(), other->id));
       const bool hears = other->up() && !other->paused && other->turn_cost == Duration(0) &&
-                         network_.is_connected(clone_endpoint(), other->id);
+                         connection != 0 && connection == before;
       looks = hears ? looks + 1 : 0;
       if (looks < kLooks) continue;
       return checkers_.fail(

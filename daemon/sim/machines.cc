@@ -153,13 +153,7 @@ void Simulation::Impl::start(Process& p) {
         fmt::format("start: node {} does not start: {}", p.id, node.error().text));
   }
   p.node = std::move(*node);
-  p.has_run = true;
-  p.readiness = {};
-  p.installed = 0;
-  p.resumed = 0;
-  p.snapshot = p.node->snapshot_index();
-  p.turn_at = Time::max();
-  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
+  begin_life(p);
   if (p.damaged) {
     for (const std::string& warning : p.node->warnings()) {
       if (warning.find("snapshot") != std::string::npos) bite(p.damage);
@@ -169,7 +163,18 @@ void Simulation::Impl::start(Process& p) {
                   p.node->core().first_index(), p.node->core().last_index(), p.snapshot);
   checkers_.started(p.id, *p.node);
   open_peers(p);
+  open_ports(p);
   schedule_turn(p, now());
+}
+
+void Simulation::Impl::begin_life(Process& p) {
+  p.has_run = true;
+  p.readiness = {};
+  p.installed = 0;
+  p.resumed = 0;
+  p.snapshot = p.node->snapshot_index();
+  p.turn_at = Time::max();
+  p.writer_scheduled = p.applier_scheduled = p.worker_scheduled = p.snapshotter_scheduled = false;
 }
 
 // An empty disk: the process starts without a cluster, as its hellos show. If the cluster knows its
@@ -258,6 +263,8 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   p.peers->stop();
   p.peers.reset();
   p.hostile.reset();
+  p.port.reset();
+  p.probe_port.reset();
   p.node.reset();
   p.held.clear();
   resume(p);

@@ -130,12 +130,12 @@ void Network::establish(NodeId from, const ChannelPtr& channel, NodeId to) {
   });
 }
 
-bool Network::is_connected(NodeId from, NodeId to) const {
+uint64_t Network::connection_of(NodeId from, NodeId to) const {
   for (auto at = connections_.lower_bound({from, 0}); at != connections_.end(); ++at) {
     if (at->first.first != from) break;
-    if (at->second->there.from == from && at->second->there.to == to) return true;
+    if (at->second->there.from == from && at->second->there.to == to) return at->second->number;
   }
-  return false;
+  return 0;
 }
 
 // ---- bytes

@@ -63,7 +63,9 @@ class Network {
   // Breaks both connections between these two; each side notices by itself.
   void break_connection(NodeId a, NodeId b);
   // Whether a connection that `from` dialled is established.
-  bool is_connected(NodeId from, NodeId to) const;
+  bool is_connected(NodeId from, NodeId to) const { return connection_of(from, to) != 0; }
+  // Its number, which no other connection has; 0: there is none.
+  uint64_t connection_of(NodeId from, NodeId to) const;
 
   // Nothing passes in this direction until heal(episode).
   void cut(NodeId from, NodeId to, uint64_t episode, Fault why);

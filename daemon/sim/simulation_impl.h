@@ -74,6 +74,7 @@ class Simulation::Impl final : public Endpoints {
     }
     void resumed() override { simulation->give_time_again(*this); }
     void replied(const node::Reply& reply) override { simulation->replied(*this, reply); }
+    void others_may_go_on() override { simulation->wake_port(*process); }
     void bytes_wait() override { simulation->carry_later(*this); }
     void violation(std::string text) override { simulation->checkers_.fail(std::move(text)); }
   };
@@ -88,6 +89,9 @@ class Simulation::Impl final : public Endpoints {
     node::NodeOptions options;
     std::unique_ptr<CopyCapturer> capturer;
     std::unique_ptr<node::Node> node;
+    std::unique_ptr<SimPort> port;  // of clients; probes have one of their own
+    std::unique_ptr<SimPort> probe_port;
+    bool wakes_port = false;  // an event will do it
     std::unique_ptr<HostileClient> hostile;
     std::unique_ptr<transport::Peers> peers;  // while it is up
     std::optional<node::Refusals> refusals;
@@ -193,7 +197,8 @@ class Simulation::Impl final : public Endpoints {
     Process* original = nullptr;
     uint64_t incarnation = 0;
     std::unique_ptr<transport::Peers> peers;
-    std::map<NodeId, int> looks;  // at which the node was connected with it, one after the other
+    // Its connection with each node, and at how many looks it has stood.
+    std::map<NodeId, std::pair<uint64_t, int>> looks;
     bool has_ended = false;
 
     std::string on_message(const wire::Hello&, wire::PeerMessage) override { return {}; }
@@ -227,6 +232,7 @@ class Simulation::Impl final : public Endpoints {
   void draw_options(Process& p);
   void draw_rare_options(node::NodeOptions& options);
   void start(Process& p);
+  void begin_life(Process& p);
   std::unique_ptr<Process> make_process(NodeId id, Random& random);
   // A node with an empty disk asks to be let in.
   void knock(Process& p);
@@ -309,6 +315,8 @@ class Simulation::Impl final : public Endpoints {
   void draw_client_limits();
   void open(Client& client);
   void close(Client& client);  // in one of several ways
+  void open_ports(Process& p);
+  void wake_port(Process& p);
   void carry_later(Client& client);
   void carry(Client& client);
   void arm_descriptors();
