@@ -186,8 +186,6 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("client.max_inflight_bytes",
                   std::max<uint64_t>(c.client.max_inflight_bytes, kClientBytesLeast),
                   clients.input_bytes_max),
-    CONNECTD_BIND("client.max_inflight_bytes", c.client.max_inflight_bytes,
-                  clients.begun_bytes_most),
     CONNECTD_BIND("client.request_timeout", c.client.request_timeout / 4, clients.begun_time),
 };
 #undef CONNECTD_BIND

@@ -22,9 +22,9 @@ struct ClientPortOptions {
   size_t begun_requests_max = 5120;
   // The same in bytes: what the node answers in begun_time, as measured; within these.
   std::chrono::nanoseconds begun_time = std::chrono::milliseconds(1250);
-  size_t begun_bytes_least = size_t{2} << 20;
-  size_t begun_bytes_first = size_t{16} << 20;
-  size_t begun_bytes_most = size_t{256} << 20;
+  size_t begun_bytes_least = size_t{1} << 20;
+  size_t begun_bytes_first = size_t{2} << 20;
+  size_t begun_bytes_most = size_t{2} << 20;
   // Of one connection: while one of these is reached, it begins no request.
   size_t pipelined_max = 4096;                  // requests without a reply
   size_t pending_bytes_max = size_t{8} << 20;   // of those requests
