@@ -8,6 +8,8 @@ import subprocess
 
 import harness
 from harness import BUILD_DIR, EXIT_MISMATCH, check, wait_until
+from disk import progress, value
+from load import CounterSpeech, Load
 from membership import CONNECTCTL, add, ctl, new_node, patiently
 from refusals import refused, waits
 
@@ -77,6 +79,32 @@ def to_next_level(cluster):
     patiently(cluster, "settings", "set", KEY, 2)
     for node_id in cluster.nodes:
         wait_until(lambda: level(cluster, node_id) == "2", f"node {node_id} is at level 2")
+
+
+def test_upgrade_one_at_a_time_under_load(context):
+    """No client of a living node sees an error, and one node goes back on the way. With CONNECTD_OLD, the path of an
+    older connectd, the cluster begins with that one and goes to this build; else from this one to the next."""
+    old = os.environ.get("CONNECTD_OLD")
+    new = None if old else NEXT
+    cluster = context.cluster("counter", settings={"snapshot": {"log_min": "64KiB"}})
+    for node in cluster.nodes.values():
+        node.binary = old
+    cluster.start()
+    cluster.leader()
+    load = Load(cluster, CounterSpeech, clients=6, seed=context.options.seed).start()
+    try:
+        progress(load, 2000)
+        for node_id, binary in ((1, new), (2, new), (1, old), (1, new), (3, new)):
+            restart(cluster, node_id, binary)
+            progress(load, 500)
+    finally:
+        load.stop()
+    errors = [error for error in load.errors if not error.startswith("SHUTDOWN")]  # it says: use another node
+    check(not errors, f"clients saw errors: {errors[:3]}")
+    cluster.wait_equal()
+    load.check_final(lambda _: value(cluster, 2))
+    print(f"{load.acknowledged} increments, {load.unknown()} unknown, longest time without one "
+          f"{load.longest_gap * 1000:.0f} ms")
 
 
 def test_rolling_upgrade(context):
