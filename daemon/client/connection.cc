@@ -68,8 +68,8 @@ void Connection::turn() {
   if (wants.again) turn_later();
 }
 
-void Connection::on_room() {
-  conversation_.stopped_waiting();
+void Connection::on_room(Room room) {
+  conversation_.stopped_waiting(room);
   turn();
 }
 

@@ -42,7 +42,7 @@ class Connection final : public ConversationDriver,
   // ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send(); }
-  void on_room() override;
+  void on_room(Room room) override;
 
   size_t place = 0;  // in the owner's list
 

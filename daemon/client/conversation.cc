@@ -65,7 +65,9 @@ Conversation::Wants Conversation::next() {
   // What came before the end of the input is served.
   if (is_eof_ && held() < wanted_) has_ended_ = true;
   const bool again = may_parse();
-  if (owes_nothing() && (has_ended_ || (is_draining_ && !again))) {
+  // One that waits for its turn is still answered.
+  const bool has_request = !has_ended_ && held() >= wanted_;
+  if (owes_nothing() && (has_ended_ || (is_draining_ && !has_request))) {
     return {.close = is_eof_, .shut_down = !is_eof_};
   }
   Wants wants;
@@ -432,7 +434,7 @@ void Conversation::close() {
 }
 
 void Conversation::stop_waiting() {
-  stopped_waiting();
+  for (const Room room : {Room::kReplies, Room::kInput, Room::kTurn}) stopped_waiting(room);
   if (!shared_.begin_waiting.empty()) std::erase(shared_.begin_waiting, &driver_);
   if (shared_.in_turn == &driver_) shared_.in_turn = nullptr;
   if (!shared_.waiting.empty()) std::erase(shared_.waiting, &driver_);

@@ -27,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -57,8 +58,8 @@ class ConversationDriver {
   // The output is over its limit, and more replies follow: send what the socket takes at once, and
   // report it by sent(). Must not call next().
   virtual void relieve_output() = 0;
-  // There may be room for replies again, for which this conversation has waited: call next().
-  virtual void on_room() = 0;
+  // The conversation was taken from this queue of Shared: call stopped_waiting(room), then next().
+  virtual void on_room(Room room) = 0;
 
  protected:
   ~ConversationDriver() = default;
@@ -119,11 +120,20 @@ class Conversation final : public node::ReplyHandler {
   // Checks the times: stall_timeout, half_sent_timeout, idle_time, linger_time.
   Sweep sweep(SteadyTime now);
 
-  // It was removed from one of the queues of shared_.
-  void stopped_waiting() {
-    // The client has its whole time again.
-    if (waits_for_input_) input_bytes_ = kProgressBytes;
-    is_waiting_ = waits_for_input_ = waits_to_begin_ = false;
+  // It was taken from that queue of shared_; it may still be in others.
+  void stopped_waiting(Room room) {
+    switch (room) {
+      case Room::kReplies:
+        is_waiting_ = false;
+        break;
+      case Room::kInput:
+        // The client has its whole time again.
+        if (std::exchange(waits_for_input_, false)) input_bytes_ = kProgressBytes;
+        break;
+      case Room::kTurn:
+        waits_to_begin_ = false;
+        break;
+    }
   }
 
   // node::ReplyHandler

@@ -36,7 +36,7 @@ void Shared::wake_waiting() {
   for (size_t left = waiting.size(); left > 0 && !waiting.empty() && has_room(0); --left) {
     ConversationDriver* first = waiting.front();
     waiting.pop_front();
-    first->on_room();
+    first->on_room(Room::kReplies);
   }
 }
 
@@ -45,7 +45,7 @@ void Shared::wake_input_waiting() {
   while (!input_waiting.empty() && has_input_room()) {
     ConversationDriver* first = input_waiting.front();
     input_waiting.pop_front();
-    first->on_room();
+    first->on_room(Room::kInput);
     if (input_waiting.empty() || input_waiting.back() != first) continue;
     input_waiting.pop_back();
     input_waiting.push_front(first);
@@ -59,7 +59,7 @@ void Shared::give_turns() {
     ConversationDriver* first = begin_waiting.front();
     begin_waiting.pop_front();
     in_turn = first;
-    first->on_room();
+    first->on_room(Room::kTurn);
     in_turn = nullptr;
   }
 }
@@ -73,8 +73,8 @@ void Shared::measure(std::chrono::nanoseconds elapsed) {
   // Without connections that wait, the node could have answered more.
   const bool is_limit = !begin_waiting.empty();
   const size_t next = is_limit ? (begun_bytes_max + bytes) / 2 : std::max(begun_bytes_max, bytes);
-  const size_t least = std::min(options.begun_bytes_least, options.begun_bytes_most);
-  begun_bytes_max = std::clamp(next, least, options.begun_bytes_most);
+  const size_t most = std::min(options.begun_bytes_usual, options.begun_bytes_most);
+  begun_bytes_max = std::clamp(next, std::min(options.begun_bytes_least, most), most);
 }
 
 bool Shared::may_keep(size_t more) const {

@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 
 #include "client/client_port_options.h"
@@ -36,6 +37,10 @@ namespace connectd::client {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 class ConversationDriver;
+
+// What connections wait for in the queues of Shared: to have room for replies, for the rest of an
+// incomplete request, or to begin a request in turn.
+enum class Room : uint8_t { kReplies, kInput, kTurn };
 
 struct Shared {
   const ClientPortOptions options;
@@ -65,7 +70,7 @@ struct Shared {
   // In progress at the node, without those of connections that have no room for replies.
   size_t begun_requests = 0;
   size_t begun_bytes = 0;
-  size_t begun_bytes_max = std::min(options.begun_bytes_first, options.begun_bytes_most);
+  size_t begun_bytes_max = std::min(options.begun_bytes_usual, options.begun_bytes_most);
   size_t answered_bytes = 0;                        // of requests, since the last measurement
   std::deque<ConversationDriver*> begin_waiting{};  // to begin a request
   const ConversationDriver* in_turn = nullptr;      // it was taken from the front

@@ -401,11 +401,8 @@ void Node::on_restored(Worker::Restored& restored) {
   Effects out;
   // First: these effects are of the old log.
   if (restored.file.mark.index > handed_) carry_out(core_->take_ready());
-  // What was committed since it came may show that it is false; what was handed out, be past it.
-  if (contradicts(restored.file.mark, *core_)) {
-    LOG_ERROR("snapshot", "not installed: it contradicts the committed log index={} from={}",
-              restored.file.mark.index, restored.from);
-  } else if (restored.file.mark.index > handed_) {
+  // What was handed out just now may be past it.
+  if (restored.file.mark.index > handed_) {
     install(restored, out);
     carry_out(out);
   }

@@ -137,8 +137,8 @@ class ClientLink final : private client::ConversationDriver, private node::Reque
   // client::ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send_output(); }
-  void on_room() override {
-    conversation_->stopped_waiting();
+  void on_room(client::Room room) override {
+    conversation_->stopped_waiting(room);
     turn();
   }
 

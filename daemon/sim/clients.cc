@@ -35,7 +35,7 @@ void Simulation::Impl::draw_client_limits() {
   // Over all connections of a node.
   Random& rare = option_random_;
   if (rare.chance(30)) port_.replies_bytes_max = rare.between(10, 2000);
-  if (rare.chance(20)) port_.begun_bytes_first = port_.begun_bytes_most = rare.between(100, 5000);
+  if (rare.chance(20)) port_.begun_bytes_usual = port_.begun_bytes_most = rare.between(100, 5000);
 }
 
 void Simulation::Impl::open(Client& client) {

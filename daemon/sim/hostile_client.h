@@ -36,8 +36,8 @@ class HostileClient final : private client::ConversationDriver {
   // client::ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send(); }
-  void on_room() override {
-    conversation_->stopped_waiting();
+  void on_room(client::Room room) override {
+    conversation_->stopped_waiting(room);
     turn();
   }
   void turn();

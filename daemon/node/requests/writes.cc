@@ -69,15 +69,18 @@ Writes::Write Writes::settle_first() {
 }
 
 std::optional<RequestRef> Writes::applied(SessionId session, Sequence sequence, Time now) {
-  if (session != session_ || numbered_.empty()) return std::nullopt;
-  if (sequence != first_numbered()) {
-    // They are applied in order, so this is no write of this node: another member used its session.
-    // In a new one nothing of it counts, and what is not applied yet is sent again.
-    LOG_ERROR("requests", "session={} has a write of another node: sequence={} expected={}",
-              session.value(), sequence.value(), first_numbered().value());
-    reopen();
+  if (session != session_) return std::nullopt;
+  if (numbered_.empty()) {
+    // This node has sent none: another member used its session and the number of the next write,
+    // which would be taken for applied. In a new session it is not.
+    if (session_open_) {
+      LOG_ERROR("requests", "session={} has a write of another member: sequence={}",
+                session.value(), sequence.value());
+      reopen();
+    }
     return std::nullopt;
   }
+  CHECK_EQ(sequence.value(), first_numbered().value()) << "a session's writes are applied in order";
   Write write = settle_first();
   last_progress_ = now;
   if (write.answered) return std::nullopt;

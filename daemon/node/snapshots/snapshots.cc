@@ -12,13 +12,11 @@ std::string fault_of(const raft::SnapshotMark& mark, NodeId from, Term leader_te
   const NodeId leader = core.leader();
   if (leader_term == core.term() && leader && leader != from) return "two leaders in one term";
   if (!mark.term || mark.term > leader_term) return "a snapshot of a term that is yet to come";
-  if (contradicts(mark, core)) return "a snapshot that contradicts the committed log";
-  return {};
-}
-
-bool contradicts(const raft::SnapshotMark& mark, const raft::Core& core) {
   const Term here = core.term_at(mark.index);
-  return mark.index <= core.commit_index() && here && here != mark.term;
+  if (mark.index <= core.commit_index() && here && here != mark.term) {
+    return "a snapshot that contradicts the committed log";
+  }
+  return {};
 }
 
 void Snapshots::ask(Index applied, const View& view, Effects& out) {

@@ -21,9 +21,6 @@ namespace connectd::node {
 std::string fault_of(const raft::SnapshotMark& mark, NodeId from, Term leader_term,
                      const raft::Core& core);
 
-// This node has committed another entry at that index.
-bool contradicts(const raft::SnapshotMark& mark, const raft::Core& core);
-
 class Snapshots final {
  public:
   // The contents of the store at the start; no index: none.

@@ -57,9 +57,15 @@ TEST(ClockWatch, LateFirstAnswerDoesNotHideAFastClock) {
 
 TEST(ClockWatch, TimesThatNoClockShowsSayNothing) {
   ClockWatch watch;
-  for (const int64_t wall : {INT64_MIN, int64_t{-1}, INT64_MAX, int64_t{1}, INT64_MIN}) {
-    watch.observe(wall, Time(seconds(1)), Time(seconds(2)), 5, seconds(1));
-  }
+  EXPECT_TRUE(watch.observe(INT64_MIN, Time(seconds(1)), Time(seconds(1)), 5, seconds(1)));
+  EXPECT_TRUE(watch.observe(-1, Time(seconds(2)), Time(seconds(2)), 5, seconds(1)));
+  const int64_t honest = 1'000'000'000'000'000;
+  EXPECT_TRUE(watch.observe(honest, Time(seconds(3)), Time(seconds(3)), 5, seconds(1)))
+      << "there is nothing to compare it with";
+  EXPECT_TRUE(
+      watch.observe(honest + 1'000'000'000, Time(seconds(4)), Time(seconds(4)), 5, seconds(1)));
+  EXPECT_TRUE(watch.observe(INT64_MIN, Time(seconds(5)), Time(seconds(5)), 5, seconds(1)));
+  EXPECT_FALSE(watch.observe(INT64_MAX, Time(seconds(6)), Time(seconds(6)), 5, seconds(1)));
 }
 
 TEST(ClockWatch, LateAnswerDoesNotReplaceASharpBase) {
