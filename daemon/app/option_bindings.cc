@@ -186,7 +186,7 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("client.max_inflight_bytes",
                   std::max<uint64_t>(c.client.max_inflight_bytes, kClientBytesLeast),
                   clients.input_bytes_max),
-    // The node accepts client.max_inflight_bytes in all: room for one more large request must be left.
+    // The node accepts client.max_inflight_bytes in all: leave room for one more large request.
     CONNECTD_BIND("client.max_inflight_bytes", c.client.max_inflight_bytes / 4,
                   clients.begun_bytes_most),
     CONNECTD_BIND("client.request_timeout", c.client.request_timeout / 4, clients.begun_time),
