@@ -103,6 +103,13 @@ bool Bootstrap::is_wanted(const Genesis& genesis, const wire::Hello* offered_by)
   return wanted == offered_by->cluster_id || std::ranges::find(former, wanted) != former.end();
 }
 
+bool Bootstrap::is_of_another(const wire::Hello& hello) const {
+  const ClusterId& wanted = options_.only_cluster_id;
+  const auto& former = hello.former_cluster_ids;
+  return wanted && hello.cluster_id && wanted != hello.cluster_id &&
+         std::ranges::find(former, wanted) == former.end();
+}
+
 void Bootstrap::advance() {
   if (decided_ || refused_) return;
   if (options_.mode == Mode::kNew && !never_forms()) {
@@ -192,15 +199,30 @@ std::map<NodeId, wire::Hello> Bootstrap::connected() const {
 std::string Bootstrap::waiting_for() const {
   if (decided_) return {};
   NodeId known = unknown_to_;
+  NodeId other_disk_at = other_disk_at_;
+  NodeId stranger;
   for (const auto& [id, peer] : peers_) {
-    if (peer.connected && peer.hello.cluster_id) known = id;
+    if (is_of_another(peer.hello)) {
+      if (known == id) known = NodeId();
+      if (other_disk_at == id) other_disk_at = NodeId();
+      if (peer.connected) stranger = id;
+    } else if (peer.connected && peer.hello.cluster_id) {
+      known = id;
+    }
   }
-  if (!known && other_disk_at_) {
+  if (!known && other_disk_at) {
     return fmt::format(
-        "cluster '{}' knows node {} with another disk, node {} says: its data directory was wiped "
-        "or exchanged. Waiting, without a vote, to be let in with this one; run: connectctl member "
-        "replace {}",
-        options_.cluster_name, options_.id, other_disk_at_, options_.id);
+        "cluster '{0}' knows node {1} with another disk, node {2} says. Is the disk of node {1} "
+        "mounted? If it is, its data directory was wiped or exchanged. Waiting, without a vote, to "
+        "be let in with this one; run: connectctl member replace {1}",
+        options_.cluster_name, options_.id, other_disk_at);
+  }
+  if (!known && stranger) {
+    return fmt::format(
+        "the cluster of node {} has another id, {}, and cluster.id is {}: this node does not join "
+        "it. Correct cluster.id, or the addresses in cluster.members",
+        stranger, peers_.at(stranger).hello.cluster_id.to_string(),
+        options_.only_cluster_id.to_string());
   }
   if (known) {
     return fmt::format(

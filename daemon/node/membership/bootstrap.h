@@ -95,6 +95,8 @@ class Bootstrap final {
   void draw();
   bool never_forms() const { return options_.only_cluster_id || options_.mode == Mode::kJoin; }
   bool is_wanted(const Genesis& genesis, const wire::Hello* offered_by) const;
+  // It belongs to a cluster that neither has nor had the id in cluster.id.
+  bool is_of_another(const wire::Hello& hello) const;
 
   const Options options_;
   std::map<NodeId, Peer> peers_;

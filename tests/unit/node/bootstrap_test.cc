@@ -10,6 +10,7 @@ namespace connectd::node {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Mode = Bootstrap::Mode;
 
 DiskId disk(uint64_t node, uint8_t life = 0) {
@@ -347,7 +348,35 @@ TEST(Bootstrap, OtherDiskWaitsForReplace) {
   third.advance();
   EXPECT_FALSE(third.decided());
   EXPECT_THAT(third.waiting_for(), HasSubstr("node 2 says"));
+  EXPECT_THAT(third.waiting_for(), HasSubstr("mounted? If it is"));
   EXPECT_THAT(third.waiting_for(), HasSubstr("connectctl member replace 3"));
+}
+
+TEST(Bootstrap, ClusterWithAnotherIdIsNotJoined) {
+  Bootstrap::Options with_id = options(3);
+  with_id.only_cluster_id = cluster(77);
+  Bootstrap third(with_id);
+  wire::Hello member = hello(2);
+  member.cluster_id = cluster(99);
+  member.former_cluster_ids = {cluster(98)};
+  third.turned_away(NodeId(2), wire::RefusalCode::kNotMember);
+  third.peer_reached(NodeId(2), member);
+  third.advance();
+  EXPECT_THAT(third.waiting_for(),
+              HasSubstr("the cluster of node 2 has another id, " + cluster(99).to_string() +
+                        ", and cluster.id is " + cluster(77).to_string()));
+  EXPECT_THAT(third.waiting_for(), Not(HasSubstr("member add")));
+  EXPECT_THAT(third.waiting_for(), Not(HasSubstr("runs")));
+  // It says nothing about the disk of this cluster's node 3, either.
+  third.turned_away(NodeId(2), wire::RefusalCode::kDiskId);
+  EXPECT_THAT(third.waiting_for(), HasSubstr("another id"));
+  // A member of the right cluster counts more, by its present or a former id.
+  wire::Hello right = hello(1);
+  right.cluster_id = cluster(76);
+  right.former_cluster_ids = {cluster(77)};
+  third.peer_reached(NodeId(1), right);
+  EXPECT_THAT(third.waiting_for(), HasSubstr("(node 1 is a member)"));
+  EXPECT_THAT(third.waiting_for(), HasSubstr("member add 3"));
 }
 
 // The disks of all three are not mounted.
