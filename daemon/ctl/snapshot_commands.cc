@@ -439,10 +439,13 @@ ExitCode snapshot_restore_command(Context& context) {
   const KeepOwner owner(data_dir);
   auto files = storage::make_real_file_system();
   auto restored = offline::restore_into_new_cluster(*files, path, data_dir, options);
-  if (!restored) return context.fail(restored.error());
-  if (const std::string problem = owner.give_back(); !problem.empty()) {
-    return context.fail(ExitCode::kPermission, problem);
+  // What a failed one has left, too: the next one finds it.
+  const std::string problem = owner.give_back();
+  if (!restored) {
+    if (!problem.empty()) context.streams.err << "connectctl: " << problem << "\n";
+    return context.fail(restored.error());
   }
+  if (!problem.empty()) return context.fail(ExitCode::kPermission, problem);
   print_restored(context, *restored, data_dir, config_path, configured_id, owner.owner());
   return ExitCode::kOk;
 }

@@ -1,7 +1,9 @@
 // What root makes in another user's directory.
 #include "base/owner.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,6 +51,77 @@ TEST(KeepOwner, FilesOfRootGoToTheDirectorysOwner) {
   EXPECT_EQ(own.give_back(), "");
   EXPECT_EQ(owner_of(home + "/other"), 0u);
   std::filesystem::remove_all(home);
+}
+
+// A directory of the service's user, who exchanges what is in it meanwhile, and one of root.
+class KeepOwnerAttacked : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+    char name[] = "/tmp/connectd-owner-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    top = name;
+    home = top + "/home";
+    roots = top + "/etc";
+    std::filesystem::create_directory(home);
+    std::filesystem::create_directory(roots);
+    write(roots + "/shadow");
+    ASSERT_EQ(::chown(home.c_str(), kOther, kOther), 0);
+  }
+  void TearDown() override {
+    if (!top.empty()) std::filesystem::remove_all(top);
+  }
+  static void write(const std::string& path) { std::ofstream(path) << "x"; }
+
+  std::string top;
+  std::string home;
+  std::string roots;
+};
+
+TEST_F(KeepOwnerAttacked, LinksAreNotFollowed) {
+  const KeepOwner owner(home + "/state");
+  std::filesystem::create_directory_symlink(roots, home + "/state");
+  EXPECT_EQ(owner.give_back(), "");
+  EXPECT_EQ(owner_of(roots + "/shadow"), 0u);
+  EXPECT_EQ(owner_of(home + "/state"), 0u);
+
+  const KeepOwner inside(home);
+  std::filesystem::create_directory_symlink(roots, home + "/directory");
+  std::filesystem::create_symlink(roots + "/shadow", home + "/file");
+  std::filesystem::create_hard_link(roots + "/shadow", home + "/second-name");
+  EXPECT_EQ(inside.give_back(), "");
+  EXPECT_EQ(owner_of(roots + "/shadow"), 0u);
+  for (const char* link : {"/directory", "/file"}) EXPECT_EQ(owner_of(home + link), 0u) << link;
+}
+
+TEST_F(KeepOwnerAttacked, OnlyWhatIsNewIsGivenBack) {
+  std::filesystem::create_directory(home + "/lost+found");
+  write(home + "/lost+found/1");
+  write(home + "/notes");
+  const KeepOwner owner(home);
+  write(home + "/lost+found/2");
+  write(home + "/lock");
+  EXPECT_EQ(owner.give_back(), "");
+  for (const char* old : {"/lost+found", "/lost+found/1", "/notes"}) {
+    EXPECT_EQ(owner_of(home + old), 0u) << old;
+  }
+  for (const char* made : {"/lost+found/2", "/lock"}) {
+    EXPECT_EQ(owner_of(home + made), kOther) << made;
+  }
+}
+
+TEST_F(KeepOwnerAttacked, DirectoryThatCannotBeReadIsNamed) {
+  const KeepOwner owner(home);
+  write(home + "/lock");
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const std::string problem = owner.give_back();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(problem, ::testing::HasSubstr("cannot read directory " + home));
+  EXPECT_EQ(owner.give_back(), "");
+  EXPECT_EQ(owner_of(home + "/lock"), kOther);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
+#include <sys/stat.h>
+
 #include <boost/json.hpp>
 #include <fstream>
 
+#include "node/apply/replicated_state.h"
 #include "storage/file_system.h"
 #include "storage/identity.h"
 #include "storage/log.h"
@@ -157,6 +160,42 @@ TEST_F(InspectTest, LogOfNewerVersion) {
   EXPECT_THAT(outcome.out, HasSubstr("an entry with kind 250"));
   EXPECT_THAT(outcome.err, HasSubstr("0 invalid"));
   EXPECT_THAT(outcome.err, HasSubstr("a newer connectd wrote"));
+}
+
+// It made the first directory, and the second one has too long a name.
+TEST(SnapshotRestore, FailedOneLeavesNothingOfRoot) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  constexpr uid_t kOther = 65534;
+  TemporaryDirectory directory;
+  ASSERT_EQ(::chown(directory.path().c_str(), kOther, kOther), 0);
+  auto files = storage::make_real_file_system();
+  node::ReplicatedState state;
+  state.genesis.cluster_id.bytes[0] = 1;
+  state.genesis.cluster_name = "old";
+  state.genesis.max_request = 64;
+  state.genesis.plugin_name = "counter";
+  state.genesis.plugin_level = 1;
+  state.genesis.members.push_back({NodeId(1), DiskId(), "h:1", "h:2", "h:3"});
+  state.conf = state.genesis.conf();
+  state.members = node::MemberList::of(state.genesis);
+  state.applied = Index(5);
+  state.applied_term = Term(1);
+  auto store = storage::SnapshotStore::open(*files, directory.path("backups"), {});
+  ASSERT_TRUE(store);
+  auto writer = (*store)->begin({Index(5), Term(1)}, as_bytes(state.encode()));
+  ASSERT_TRUE(writer);
+  auto info = (*writer)->finish();
+  ASSERT_TRUE(info);
+
+  const Outcome restored =
+      connectctl({"snapshot", "restore", directory.path("backups/" + info->name), "--data-dir",
+                  directory.path("home/" + std::string(300, 'x')), "--peer", "h:1", "--client",
+                  "h:2", "--http", "h:3"});
+  EXPECT_NE(restored.code, ExitCode::kOk);
+  EXPECT_THAT(restored.err, HasSubstr("cannot create directory"));
+  struct stat status {};
+  ASSERT_EQ(::lstat(directory.path("home").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kOther);
 }
 
 }  // namespace
