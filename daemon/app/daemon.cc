@@ -607,7 +607,8 @@ void Daemon::Impl::publish_status() {
     std::erase_if(status->members, [&](const auto& member) { return member.id == status->id; });
     status->members_settled = true;
   }
-  if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader), status->made)) {
+  if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
+                                             shutdown_.has_begun(), status->made)) {
     LOG_WARNING("raft", "no leader for {} s: {}", gone->count(), status->reason);
   }
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});

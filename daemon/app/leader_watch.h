@@ -10,9 +10,10 @@ namespace connectd::app {
 
 class LeaderWatch final {
  public:
-  // Periodically. A time: there has been none for so long, and the log is to say it now.
-  std::optional<std::chrono::seconds> update(bool has_leader, Time now) {
-    if (has_leader) {
+  // Periodically. A time: there has been none for so long, and the log is to say it now. A node
+  // that stops has no leader because it stops.
+  std::optional<std::chrono::seconds> update(bool has_leader, bool is_stopping, Time now) {
+    if (has_leader || is_stopping) {
       since_.reset();
       return std::nullopt;
     }

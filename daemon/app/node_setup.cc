@@ -105,17 +105,20 @@ std::vector<std::string> founding_differences(const node::Genesis& genesis,
   for (const auto* options : {&here, &there}) {
     for (const auto& [key, value] : *options) keys.insert(key);
   }
-  const auto shown = [](const std::map<std::string, std::string>& options, const std::string& key) {
-    auto found = options.find(key);
-    return found == options.end() ? "none" : fmt::format("'{}'", found->second.substr(0, 64));
-  };
+  // Without the values, which may be secrets.
   std::string differing;
   for (const std::string& key : keys) {
-    const std::string wanted = shown(here, key);
-    const std::string real = shown(there, key);
-    if (wanted == real) continue;
-    differing +=
-        fmt::format("{}{} config={} cluster={}", differing.empty() ? "" : "; ", key, wanted, real);
+    const auto wanted = here.find(key);
+    const auto real = there.find(key);
+    const char* how = " (other value)";
+    if (wanted == here.end()) {
+      how = " (not in the file)";
+    } else if (real == there.end()) {
+      how = " (only in the file)";
+    } else if (wanted->second == real->second) {
+      continue;
+    }
+    differing += fmt::format("{}{}{}", differing.empty() ? "" : ", ", key.substr(0, 64), how);
   }
   if (here != there) {
     warnings.push_back(fmt::format(

@@ -13,7 +13,7 @@ TEST(LeaderWatch, SaysItAfterTenSecondsThenOnceAMinute) {
   std::vector<int64_t> said;
   auto pass = [&](int from, int to, bool has_leader) {
     for (int second = from; second < to; ++second) {
-      if (auto gone = watch.update(has_leader, Time(seconds(second))))
+      if (auto gone = watch.update(has_leader, false, Time(seconds(second))))
         said.push_back(gone->count());
     }
   };
@@ -25,6 +25,14 @@ TEST(LeaderWatch, SaysItAfterTenSecondsThenOnceAMinute) {
   pass(260, 261, true);
   pass(261, 272, false);
   EXPECT_EQ(said.back(), 10);
+}
+
+TEST(LeaderWatch, SaysNothingWhileTheNodeStops) {
+  LeaderWatch watch;
+  EXPECT_FALSE(watch.update(false, false, Time(seconds(100))));
+  for (int second = 109; second < 300; ++second) {
+    EXPECT_FALSE(watch.update(false, true, Time(seconds(second)))) << second;
+  }
 }
 
 }  // namespace

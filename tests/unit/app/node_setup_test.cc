@@ -74,9 +74,21 @@ TEST(FoundingDifferences, EachNamesTheWayOut) {
   const std::vector<std::string> warnings = founding_differences(genesis, config);
   ASSERT_EQ(warnings.size(), 2u);
   EXPECT_THAT(warnings[0], HasSubstr("Set it to 1048576, or remove it"));
-  EXPECT_THAT(warnings[1], HasSubstr("a config=none cluster='1'; b config='3' cluster='2'; c "
-                                     "config='4' cluster=none: "));
+  EXPECT_THAT(warnings[1], HasSubstr("differ: a (not in the file), b (other value), c (only in the "
+                                     "file): "));
   EXPECT_THAT(warnings[1], HasSubstr("Correct the file"));
+}
+
+TEST(FoundingDifferences, WholeValuesCountAndNoneIsShown) {
+  node::Genesis genesis;
+  config::Config config = with_id("");
+  genesis.plugin_options = {{"same", "public"}, {"token", std::string(64, 's') + "1"}};
+  config.plugin.options = {{"same", "public"}, {"token", std::string(64, 's') + "2"}};
+  const std::vector<std::string> warnings = founding_differences(genesis, config);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(warnings[0], HasSubstr("differ: token (other value): "));
+  EXPECT_THAT(warnings[0], Not(HasSubstr("sss")));
+  EXPECT_THAT(warnings[0], Not(HasSubstr("public")));
 }
 
 }  // namespace
