@@ -80,7 +80,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
         watchdog_(watchdog),
         files_(std::make_unique<storage::WatchedFileSystem>(storage::make_real_file_system())) {}
 
-  ~Impl() {
+  ~Impl() override {
     stop_everything();
     watchdog_.unfollow();
   }

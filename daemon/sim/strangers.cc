@@ -128,9 +128,9 @@ void flip_a_bit(std::string& bytes, Random& random) {
 }
 
 // `hello`: of a stranger.
-std::string hostile_peer_bytes(const node::Node& node, wire::Hello hello, NodeId to,
+std::string hostile_peer_bytes(const node::Node& node, const wire::Hello& hello, NodeId to,
                                Random& random) {
-  const std::string magic(wire::kPeerMagic);
+  std::string magic(wire::kPeerMagic);
   std::string frame;
   wire::append_hello(frame, hello);
   switch (random.below(6)) {
