@@ -161,6 +161,7 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("snapshot.log_min", c.snapshot.log_min, node.snapshot.log_min_bytes),
     CONNECTD_BIND("snapshot.log_min", trailing_entries(c.snapshot.log_min),
                   node.snapshot.trailing_entries),
+    CONNECTD_BIND("snapshot.log_min", c.snapshot.log_min / 4, node.snapshot.trailing_bytes),
     CONNECTD_BIND("snapshot.keep", c.snapshot.keep, node.snapshot.keep),
     CONNECTD_BIND("snapshot.compression",
                   c.snapshot.compression == config::Compression::kZstd ? 1 : 0,

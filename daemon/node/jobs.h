@@ -42,8 +42,12 @@ namespace jobs {
 struct Load {
   raft::LoadRequest request;
 };
+// The log from `keep_from` on stays, or from a later index, at most `up_to`, as far as the entries
+// before `up_to` have more than `trailing_bytes`.
 struct Compact {
   Index keep_from;
+  Index up_to = keep_from;
+  uint64_t trailing_bytes = 0;
 };
 struct PrepareSegment {};
 struct CheckSpace {};  // how much may still be written to the data directory

@@ -60,6 +60,7 @@ void Simulation::Impl::draw_options(Process& p) {
     options.snapshot.log_min_bytes = tiny.chance(50) ? 256 : 2 << 10;
     options.snapshot.log_ratio = tiny.chance(50) ? 0.01 : 1;
     options.snapshot.trailing_entries = tiny.below(4);
+    options.snapshot.trailing_bytes = options.snapshot.log_min_bytes / 4;
     options.snapshot.block_bytes = tiny.chance(50) ? 100 : 1000;
     options.chunk_bytes = tiny.chance(50) ? 64 : 512;
     if (tiny.chance(30)) options.snapshot_rate = tiny.chance(50) ? 4 << 10 : 64 << 10;

@@ -46,7 +46,7 @@ void Worker::work(Task& task) {
                    if (!read_entries(load.request)) waiting_loads_.push_back(load.request);
                  },
                  [&](jobs::Compact& compact) {
-                   auto first = log_.compact(compact.keep_from);
+                   auto first = log_.compact(kept_from(compact));
                    if (!first && is_out_of_resources(first.error().kind)) {
                      // Some file systems need space to remove a file. The next time does the rest.
                      LOG_WARNING("storage", "{}", first.error().text);
@@ -198,6 +198,22 @@ void Worker::receive(jobs::ReceiveChunk& task) {
   ack.received = receiver_->received();
   if (ack.received == chunk.file.bytes && !install(task.from, ack)) return;
   put(jobs::ChunkReceived{task.from, ack});
+}
+
+// Entries may be large. bytes_from() falls from index to index.
+Index Worker::kept_from(const jobs::Compact& compact) const {
+  Index low = compact.keep_from;
+  Index high = compact.up_to;
+  while (low < high) {
+    const Index middle = low + (high - low) / 2;
+    const uint64_t behind = log_.bytes_from(compact.up_to);
+    if (log_.bytes_from(middle) <= behind + compact.trailing_bytes) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
 }
 
 // All of it is here. It gets its name only when the plugin has restored it: it would be the newest

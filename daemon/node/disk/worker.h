@@ -61,6 +61,7 @@ class Worker final {
   void open_source(const jobs::OpenSource& task);
   void take_offer(const jobs::TakeOffer& task) REQUIRES(worker_);
   void receive(jobs::ReceiveChunk& task) REQUIRES(worker_);
+  Index kept_from(const jobs::Compact& compact) const;
   bool install(NodeId from, wire::SnapshotAck& ack) REQUIRES(worker_);
   void put(Item item) { channel_.put(std::move(item)); }
 

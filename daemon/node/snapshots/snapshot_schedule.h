@@ -29,8 +29,10 @@ struct SnapshotPolicy {
   size_t block_bytes = storage::kSnapshotChunkBytes;
   // After two failed captures in a row, write the next snapshot on the apply thread.
   bool falls_back = true;
-  // Entries kept before the older snapshot for followers that are slightly behind.
+  // Entries kept before the older snapshot for followers that are slightly behind: so many, and no
+  // more than so many bytes.
   uint64_t trailing_entries = 10'000;
+  uint64_t trailing_bytes = 16 << 20;
   // Additional log kept for followers that are receiving a snapshot: this much, or twice log_ratio
   // times the newest snapshot, whichever is more.
   uint64_t held_log_bytes = 256 << 20;

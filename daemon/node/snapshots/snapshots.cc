@@ -100,12 +100,14 @@ void Snapshots::advance(const Disk& disk, const View& view, Effects& out) {
 
 void Snapshots::compact(const View& view, Effects& out) const {
   if (!older_.index) return;
-  uint64_t trailing = std::min(policy_.trailing_entries, older_.index.value());
   // Applied entries may not be durable here yet: never compact beyond the durable index,
-  Index keep_from = std::min(older_.index + 1 - trailing, view.durable + 1);
+  Index up_to = std::min(older_.index, view.durable) + 1;
   // nor beyond the log that a follower needs after its snapshot.
-  keep_from = std::min(keep_from, sender_.keep_from().value_or(keep_from));
-  if (keep_from > view.first_index) out.tasks.push_back(jobs::Compact{keep_from});
+  up_to = std::min(up_to, sender_.keep_from().value_or(up_to));
+  const uint64_t trailing = std::min(policy_.trailing_entries, older_.index.value());
+  const Index keep_from = std::min(older_.index + 1 - trailing, up_to);
+  if (up_to <= view.first_index) return;
+  out.tasks.push_back(jobs::Compact{keep_from, up_to, policy_.trailing_bytes});
 }
 
 }  // namespace connectd::node

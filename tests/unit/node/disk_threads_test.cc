@@ -223,6 +223,29 @@ TEST_F(WorkerTest, NewestSoundSnapshotIsOpened) {
   EXPECT_EQ(read.bytes.size(), 10u);
 }
 
+// 10,000 large entries would be the whole disk.
+TEST_F(WorkerTest, KeepsFewLargeEntriesBehindASnapshot) {
+  std::vector<raft::Entry> entries(40);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    entries[i].index = Index(i + 1);
+    entries[i].term = Term(1);
+    entries[i].payload = Slice::copy_of(std::string(1000, 'x'));
+    entries[i].checksum = raft::entry_checksum(entries[i]);
+    storage::LogBatch batch;
+    batch.hard_state.term = Term(1);
+    batch.entries = {&entries[i], 1};
+    ASSERT_TRUE(log->append({&batch, 1}));
+  }
+  const auto compact = [&](uint64_t trailing_bytes) {
+    return only<jobs::Compacted>(jobs::Compact{Index(1), Index(31), trailing_bytes}).first_index;
+  };
+  EXPECT_EQ(compact(40'000), Index(1));
+  const Index first = compact(10'000);
+  EXPECT_GE(first, Index(15)) << "it is cut at whole segments, and measured by a sparse index";
+  EXPECT_LE(first, Index(28));
+  EXPECT_LE(compact(0), Index(31)) << "not past what the snapshot covers";
+}
+
 TEST_F(WorkerTest, ReadsAndCompactsTheLog) {
   auto loaded = only<raft::Loaded>(jobs::Load{{Index(1), Index(2), 1000}});
   EXPECT_TRUE(loaded.entries.empty());
