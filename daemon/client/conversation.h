@@ -120,6 +120,9 @@ class Conversation final : public node::ReplyHandler {
   // Checks the times: stall_timeout, half_sent_timeout, idle_time, linger_time.
   Sweep sweep(SteadyTime now);
 
+  // The node's further replies wait until the client has taken some of those that are here.
+  bool is_held_back() const { return owes_resume_ && unsent() > 0; }
+
   // It was taken from that queue of shared_; it may still be in others.
   void stopped_waiting(Room room) {
     switch (room) {

@@ -98,9 +98,12 @@ class ClientLink final : private client::ConversationDriver, private node::Reque
   bool is_settled() const;
   // Closed, and nothing is in flight.
   bool is_closed() const { return is_closed_ && (in_flight_.empty() || has_failed_); }
-  // The node starts no requests because the client does not read its replies.
-  // The same for a closed link: it holds no replies, and gets none.
-  bool is_congested() const { return is_closed_ || conversation_->is_congested(); }
+  // The node starts no requests because the client does not read its replies; also if there is room
+  // for more by now, of which the connection hears when the client reads. The same for a closed
+  // link: it holds no replies, and gets none.
+  bool is_congested() const {
+    return is_closed_ || conversation_->is_congested() || conversation_->is_held_back();
+  }
   // True: since the last call, the socket was too full for some replies.
   bool take_waited() { return std::exchange(has_waited_, false); }
 
