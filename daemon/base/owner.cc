@@ -39,7 +39,8 @@ class Walk final {
       const dirent* next = ::readdir(entries);
       if (next == nullptr) break;
       const std::string name = next->d_name;
-      if (name != "." && name != "..") entry(::dirfd(entries), name, path + "/" + name);
+      if (name == "." || name == "..") continue;
+      entry(::dirfd(entries), name, fmt::format("{}/{}", path, name));
     }
     if (errno != 0) failed("read directory", path);
     ::closedir(entries);
