@@ -62,6 +62,9 @@ void Disks::peer_reached(NodeId peer) {
 // ---- the turn
 
 void Disks::react(const raft::Core& core, bool log_has_reserve, Time now, Effects& out) {
+  // A new leader decides before it accepts anything.
+  const bool leads = core.role() == raft::Role::kLeader;
+  if (std::exchange(led_, leads) != leads) changed_ = true;
   if (std::exchange(changed_, false)) judge(core, log_has_reserve, now, out);
 }
 

@@ -71,6 +71,7 @@ class Disks final {
   const uint64_t min_free_bytes_;
   DiskWatch watch_;
   DiskWatch::Messages reports_;  // scratch
+  bool led_ = false;             // as of the last react()
   bool changed_ = false;         // something changed since the last judgement
   std::string_view refusal_;
 

@@ -136,7 +136,9 @@ TEST_F(DisksTest, RefusesCommandsWithoutAQuorumOfSpace) {
   EXPECT_EQ(disks.refusal(), "");
 }
 
+// A new leader decides before it accepts anything: that is news, too.
 TEST_F(DisksTest, ReactDoesNothingWithoutNews) {
+  disks.react(*raft.core, true, raft.now.time, out);
   disks.react(*raft.core, false, raft.now.time, out);
   EXPECT_EQ(disks.refusal(), "") << "nothing was learned: the next advance() looks";
   disks.peer_reached(NodeId(2));
