@@ -22,8 +22,8 @@ using ::testing::StartsWith;
 class ServiceStateTest : public ::testing::Test {
  protected:
   ServiceStateTest() {
-    char directory[] = "/tmp/connectd-notify-XXXXXX";
-    directory_ = ::mkdtemp(directory);
+    directory_ = ::testing::TempDir() + "notify-XXXXXX";
+    EXPECT_NE(::mkdtemp(directory_.data()), nullptr);
     const std::string path = directory_ + "/notify";
     socket_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     sockaddr_un address{};

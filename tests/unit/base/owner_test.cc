@@ -24,9 +24,8 @@ uid_t owner_of(const std::string& path) {
 
 TEST(KeepOwner, FilesOfRootGoToTheDirectorysOwner) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
-  char name[] = "/tmp/connectd-owner-XXXXXX";
-  ASSERT_NE(::mkdtemp(name), nullptr);
-  const std::string home = name;
+  std::string home = ::testing::TempDir() + "owner-XXXXXX";
+  ASSERT_NE(::mkdtemp(home.data()), nullptr);
   ASSERT_EQ(::chown(home.c_str(), kOther, kOther), 0);
   const std::string dir = home + "/state/node/";
   const KeepOwner owner(dir);
@@ -58,9 +57,8 @@ class KeepOwnerAttacked : public ::testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
-    char name[] = "/tmp/connectd-owner-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    top = name;
+    top = ::testing::TempDir() + "owner-XXXXXX";
+    ASSERT_NE(::mkdtemp(top.data()), nullptr);
     home = top + "/home";
     roots = top + "/etc";
     std::filesystem::create_directory(home);

@@ -136,7 +136,13 @@ TEST_F(DisksTest, RefusesCommandsWithoutAQuorumOfSpace) {
   EXPECT_EQ(disks.refusal(), "");
 }
 
-// A new leader decides before it accepts anything: that is news, too.
+// It would accept a write that no quorum has space for.
+TEST_F(DisksTest, ANewLeaderDecidesBeforeItAcceptsAnything) {
+  ASSERT_EQ(raft.core->role(), raft::Role::kLeader);
+  disks.react(*raft.core, false, raft.now.time, out);
+  EXPECT_NE(disks.refusal(), "");
+}
+
 TEST_F(DisksTest, ReactDoesNothingWithoutNews) {
   disks.react(*raft.core, true, raft.now.time, out);
   disks.react(*raft.core, false, raft.now.time, out);
