@@ -688,7 +688,7 @@ void Daemon::Impl::stop(const char* why) {
                   read_clocks().time);
   if (node_) {
     arrive();
-    node_->shut_down();
+    node_->shut_down(removed_.has_value());
   }
 }
 

@@ -119,10 +119,12 @@ class Node final : public Service, public wire::TransportHandler {
     return since && *since <= time;
   }
 
-  // Transfers leadership and accepts no new requests.
-  void shut_down() {
+  // Transfers leadership and accepts no new requests. `removed`: from the cluster, so that those in
+  // progress are answered at once, too.
+  void shut_down(bool removed = false) {
     if (std::exchange(stopping_, true)) return;
     holder_->shut_down();
+    if (removed) holder_->give_up();
     step(raft::Retire{});
     if (core_->role() == raft::Role::kLeader) step(raft::TransferLeadership{});
   }

@@ -280,4 +280,21 @@ void Holder::shut_down() {
   }
 }
 
+void Holder::give_up() {
+  const Time end = now_ + limits_.request_timeout;
+  size_t before = 0;
+  do {
+    before = held_;
+    answer_all(writes_.expire_numbered(end), ReplyCode::kUnknown,
+               "this node was removed from the cluster and does not learn the outcome; the request "
+               "may still be executed");
+    std::vector<Refused> reads;
+    reads_.expire(end, reads);
+    for (const Refused& read : reads) {
+      answer(read.ref, Reply{ReplyCode::kShutdown, as_bytes(kStopping), false, 0, Index()});
+    }
+    shut_down();  // the next requests of those streams
+  } while (held_ < before);
+}
+
 }  // namespace connectd::node

@@ -68,6 +68,9 @@ class Holder final {
 
   // From now on, new requests and those not yet forwarded get SHUTDOWN.
   void shut_down();
+  // After shut_down(), when this node was removed: no entry comes any more, so nothing that is held
+  // has to wait for its deadline.
+  void give_up();
   // While the text is not empty, new writes and those not yet forwarded get DISKFULL with it.
   // Numbered writes are settled as usual.
   void set_disk_full(std::string_view why) {

@@ -822,6 +822,27 @@ TEST(HolderShutDown, AlsoWhatWaitedBehindABarrier) {
   EXPECT_EQ(bench.holder.held(), 0u);
 }
 
+// No entry comes any more that could settle them.
+TEST(HolderShutDown, RemovedNodeAnswersWhatIsInProgressAtOnce) {
+  HolderBench bench;
+  bench.open_session();
+  auto writer = bench.connect();
+  writer->submit("w1");
+  auto reader = bench.connect();
+  reader->submit("r1");
+  for (const char* next : {"r2", "w3"}) writer->submit(next);
+  bench.advance();
+  bench.holder.shut_down();
+  EXPECT_EQ(bench.holder.held(), 4u);
+  bench.holder.give_up();
+  ASSERT_EQ(writer->codes.size(), 3u);
+  EXPECT_EQ(writer->codes[0], ReplyCode::kUnknown);
+  EXPECT_THAT(writer->reply(1), StartsWith("SHUTDOWN"));
+  EXPECT_THAT(writer->reply(2), StartsWith("SHUTDOWN"));
+  EXPECT_THAT(reader->reply(0), StartsWith("SHUTDOWN"));
+  EXPECT_EQ(bench.holder.held(), 0u);
+}
+
 TEST(ReplyCodes, HaveTheirNames) {
   EXPECT_EQ(reply_code_name(ReplyCode::kDiskFull), "DISKFULL");
   EXPECT_EQ(reply_code_name(ReplyCode::kSessionGone), "SESSION_GONE");
