@@ -522,4 +522,9 @@ std::vector<PeerStatus> Core::peers() const {
   return peers;
 }
 
+bool Core::is_new_leader() const {
+  const Leader* leader = leading();
+  return leader != nullptr && now_.time - leader->elected_at < election_timeout();
+}
+
 }  // namespace connectd::raft

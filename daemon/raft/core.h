@@ -115,6 +115,8 @@ class Core final {
   size_t unstable_bytes() const { return log_.unstable_bytes(); }
   // Leader: all members but itself; else empty.
   std::vector<PeerStatus> peers() const;
+  // A leader for less than an election timeout: a peer that it has not heard from may be well.
+  bool is_new_leader() const;
 
  private:
   friend class InvariantChecker;

@@ -62,8 +62,9 @@ bool DiskWatch::is_stalled(NodeId peer) const {
 }
 
 // Who cannot be reached has no part in it: that is the quorum check's business, and requests wait.
-// A new leader has reached nobody yet: it goes by the last reports, for it would accept what the
-// leader before it rejected.
+// A new leader has yet to hear from its peers, and their silence says nothing: it goes by the last
+// reports. Otherwise it would accept what the leader before it rejected, or count only the full
+// peer that handed over to it.
 bool DiskWatch::judge(const View& view) const {
   if (!log_has_room_) return true;  // the leader itself can take nothing
   std::map<NodeId, bool> reached;
@@ -73,9 +74,9 @@ bool DiskWatch::judge(const View& view) const {
     const bool is_self = id == options_.self;
     const bool has_space = !(is_self ? is_full() : is_full(id));
     if (has_space) not_known_full[id] = true;
-    if (!is_self && !view.near.contains(id)) continue;
-    reached[id] = true;
-    if (has_space) with_space[id] = true;
+    const bool is_reached = is_self || view.near.contains(id);
+    if (is_reached) reached[id] = true;
+    if (has_space && (is_reached || view.is_new)) with_space[id] = true;
   }
   if (vote_result(*view.conf, reached) != raft::VoteResult::kWon) {
     return writes_stopped_ || vote_result(*view.conf, not_known_full) != raft::VoteResult::kWon;

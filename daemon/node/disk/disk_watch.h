@@ -49,6 +49,7 @@ class DiskWatch final {
     Term term;
     const raft::ConfState* conf = nullptr;
     std::set<NodeId> near{};  // of a leader: peers that answer
+    bool is_new = false;      // a leader whose peers have not had the time to answer
   };
   using Messages = std::vector<std::pair<NodeId, wire::PeerMessage>>;
 

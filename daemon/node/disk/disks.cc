@@ -23,6 +23,7 @@ constexpr std::string_view kLogHasNoDescriptor =
 DiskWatch::View Disks::view_of(const raft::Core& core) const {
   DiskWatch::View view{core.role() == raft::Role::kLeader, core.leader(), core.term(),
                        &core.conf()};
+  view.is_new = core.is_new_leader();
   for (const raft::PeerStatus& peer : core.peers()) {
     if (peer.is_near) view.near.insert(peer.id);
   }

@@ -126,6 +126,21 @@ TEST(DiskWatch, ANewLeaderGoesByTheLastReports) {
   EXPECT_FALSE(bench.stopped());
 }
 
+// The full leader that handed over is the first to answer: with it alone there would be no space.
+TEST(DiskWatch, ANewLeaderAwaitsTheAnswersOfItsPeers) {
+  Bench bench(3);
+  bench.report(2, true);
+  bench.view.near = {NodeId(2)};
+  bench.view.is_new = true;
+  EXPECT_FALSE(bench.stopped());
+  bench.report(3, true);
+  EXPECT_TRUE(bench.stopped()) << "known to be full";
+  bench.report(3, false);
+  EXPECT_FALSE(bench.stopped());
+  bench.view.is_new = false;
+  EXPECT_TRUE(bench.stopped()) << "it had the time to answer, and cannot be reached";
+}
+
 TEST(DiskWatch, AJointConfigurationNeedsSpaceInBothQuorums) {
   Bench bench(3);
   bench.conf.voters_outgoing = {NodeId(1), NodeId(4), NodeId(5)};

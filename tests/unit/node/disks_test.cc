@@ -143,6 +143,19 @@ TEST_F(DisksTest, ANewLeaderDecidesBeforeItAcceptsAnything) {
   EXPECT_NE(disks.refusal(), "");
 }
 
+// Nobody but the full leader that handed over has answered it yet.
+TEST_F(DisksTest, ANewLeaderAwaitsTheAnswersOfItsPeers) {
+  raft.silent = {NodeId(3)};
+  raft.core->step(raft::StepDown{}, raft.now);
+  raft.lead();
+  report(2, true);
+  disks.react(*raft.core, true, raft.now.time, out);
+  EXPECT_EQ(disks.refusal(), "");
+  for (int i = 0; i < 3; ++i) raft.pass(raft.core->settings().election_timeout);
+  advance(milliseconds(50));
+  EXPECT_NE(disks.refusal(), "") << "node 3 cannot be reached";
+}
+
 TEST_F(DisksTest, ReactDoesNothingWithoutNews) {
   disks.react(*raft.core, true, raft.now.time, out);
   disks.react(*raft.core, false, raft.now.time, out);
