@@ -109,12 +109,10 @@ class Simulation::Impl final : public Endpoints {
     Duration disk_high{};
     Duration disk_extra{};  // of a slow one
     Time stalled_until{};   // its disk completes nothing
-    Time plugin_since{};    // a call of its plugin has begun,
-    Time plugin_until{};    // and comes back
-    Duration in_plugin_before{};
-    Duration turn_cost{};  // at most, of each turn
-    Time in_turn_until{};  // its loop takes nothing else
-    bool paused = false;   // it does nothing; what was to happen waits
+    Time plugin_until{};    // a call of its plugin comes back
+    Duration turn_cost{};   // at most, of each turn
+    Time in_turn_until{};   // its loop takes nothing else
+    bool paused = false;    // it does nothing; what was to happen waits
     Time paused_since{};
     uint64_t pauses = 0;
     Duration paused_before{};
@@ -148,16 +146,11 @@ class Simulation::Impl final : public Endpoints {
     uint64_t resumed = 0;
 
     bool up() const { return node != nullptr; }
-    // How long it could not answer: no read is executed while a call of its plugin is in progress.
+    // How long it could not answer.
     Duration paused_total(Time now) const {
-      return paused_before + (paused ? now - paused_since : Duration(0)) + in_plugin_before +
-             std::min(now, plugin_until) - plugin_since;
+      return paused_before + (paused ? now - paused_since : Duration(0));
     }
     void begin_call(Time now, Duration length) {
-      if (now >= plugin_until) {
-        in_plugin_before += plugin_until - plugin_since;
-        plugin_since = now;
-      }
       plugin_until = std::max(plugin_until, now + length);
     }
     void end_call(Time now) { plugin_until = std::min(plugin_until, now); }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
+
 namespace connectd::node {
 namespace {
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
@@ -160,21 +162,30 @@ void Holder::state_replaced(std::optional<Sequence> last) {
 }
 
 void Holder::read_done(const RequestRef& ref, const Reply& reply) {
-  --executing_reads_;
-  answer(ref, reply);
-  ref.stream->executed();
+  came_back(ref);
+  if (ref.stream->awaits(ref.ordinal)) answer(ref, reply);
   note_ready(ref.stream);
 }
 
+void Holder::came_back(const RequestRef& read) {
+  auto is_it = [&](const Executing& one) {
+    return one.ref.ordinal == read.ordinal && one.ref.stream == read.stream;
+  };
+  const auto found = std::ranges::find_if(executing_, is_it);
+  CHECK(found != executing_.end());
+  executing_.erase(found);
+  read.stream->executed();
+}
+
 void Holder::reads_left(std::vector<ReadTask>& reads) {
-  executing_reads_ -= reads.size();
   std::vector<StreamPtr> streams;
   for (const ReadTask& read : reads) {
+    came_back(read.ref);
     if (streams.empty() || streams.back() != read.ref.stream) streams.push_back(read.ref.stream);
   }
   for (auto read = reads.rbegin(); read != reads.rend(); ++read) {
-    const StreamPtr stream = read->ref.stream;
-    stream->put_back(std::move(*read));
+    const StreamPtr stream = std::move(read->ref.stream);  // no stream holds itself
+    if (stream->awaits(read->ref.ordinal)) stream->put_back(std::move(*read));
   }
   for (const StreamPtr& stream : streams) note_ready(stream);
 }
@@ -223,7 +234,26 @@ void Holder::expire() {
     for (const Refused& one : expired) {
       answer(one.ref, Reply{one.code, as_bytes(one.text), false, 0, Index()});
     }
+    expire_executing();
   } while (held_ < before);
+}
+
+// A call of the plugin takes longer than clients wait: what waits for its end expires, too. Reads
+// that only wait for their client to take replies do not.
+void Holder::expire_executing() {
+  auto is_late = [&](const Executing& one) { return one.deadline <= now_; };
+  if (std::ranges::none_of(executing_, is_late)) return;
+  std::vector<RequestRef> late;
+  auto add_waiting = [&](const StreamPtr& stream) {
+    for (uint64_t ordinal : stream->take_late(now_)) late.push_back({stream, ordinal});
+  };
+  for (const Executing& one : executing_) {
+    if (is_late(one) && one.ref.stream->awaits(one.ref.ordinal)) late.push_back(one.ref);
+    add_waiting(one.ref.stream);
+  }
+  std::ranges::for_each(ready_streams_, add_waiting);
+  answer_all(late, ReplyCode::kPlugin,
+             "the plugin did not execute the read within client.request_timeout");
 }
 
 void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
@@ -236,14 +266,16 @@ void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {
   }
   const size_t before = out.size();
   for (size_t left = ready_streams_.size();
-       left > 0 && executing_reads_ + (out.size() - before) < kReadsExecuting; --left) {
+       left > 0 && executing_.size() + (out.size() - before) < kReadsExecuting; --left) {
     StreamPtr stream = std::move(ready_streams_.front());
     ready_streams_.pop_front();
     const size_t first = out.size();
     stream->take_ready(out);
     for (size_t i = first; i < out.size(); ++i) out[i].ref.stream = stream;
   }
-  executing_reads_ += out.size() - before;
+  for (size_t i = before; i < out.size(); ++i) {
+    executing_.push_back({out[i].ref, out[i].deadline});
+  }
 }
 
 void Holder::end_replies() {
@@ -258,7 +290,7 @@ void Holder::end_replies() {
 }
 
 Time Holder::next_deadline() const {
-  if (!ready_streams_.empty() && executing_reads_ < kReadsExecuting) return now_;
+  if (!ready_streams_.empty() && executing_.size() < kReadsExecuting) return now_;
   if (held_ == 0 && !writes_.is_opening()) return Time::max();
   return now_ + limits_.tick;
 }

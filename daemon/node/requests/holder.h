@@ -103,6 +103,8 @@ class Holder final {
   void refuse_queued(ReplyCode code, std::string_view text);
   void expire();
   void expire_queued();
+  void expire_executing();
+  void came_back(const RequestRef& read);
 
   const HolderLimits limits_;
   Classifier& classifier_;
@@ -116,7 +118,12 @@ class Holder final {
   Writes writes_;
   Reads reads_;
   std::deque<StreamPtr> ready_streams_;  // have reads to execute, in turn
-  size_t executing_reads_ = 0;           // returned by take_reads(), not done
+  // Returned by take_reads(), and not back, expired ones included. They come back in this order.
+  struct Executing {
+    RequestRef ref;
+    Time deadline;
+  };
+  std::deque<Executing> executing_;
   size_t held_ = 0;
   size_t held_bytes_ = 0;
   std::vector<StreamPtr> replied_;  // had replies this turn

@@ -136,10 +136,17 @@ void Stream::take_ready(std::vector<ReadTask>& out) {
   }
 }
 
-void Stream::put_back(ReadTask task) {
-  --executing_;
-  task.ref.stream.reset();  // no stream holds itself
-  ready_reads_.push_front(std::move(task));
+std::vector<uint64_t> Stream::take_late(Time now) {
+  std::vector<uint64_t> late;
+  if (is_congested()) return late;
+  std::erase_if(ready_reads_, [&](const ReadTask& task) {
+    if (task.deadline > now) return false;
+    late.push_back(task.ref.ordinal);
+    return true;
+  });
+  return late;
 }
+
+void Stream::put_back(ReadTask task) { ready_reads_.push_front(std::move(task)); }
 
 }  // namespace connectd::node

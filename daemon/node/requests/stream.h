@@ -49,6 +49,10 @@ class Stream final {
   // ---- replies
   // Answers a started request; returns its cost, which is no longer held.
   size_t answer(uint64_t ordinal, const Reply& reply);
+  // Started and not answered.
+  bool awaits(uint64_t ordinal) const {
+    return ordinal >= first_ && !slots_[ordinal - first_].answered;
+  }
   // Delivers the replies that have no unanswered request before them.
   void flush();
   // True once after replies were delivered: the caller then calls end_replies().
@@ -62,9 +66,13 @@ class Stream final {
   // Moves a run of reads into `out`, without naming the stream; the next run follows when they are
   // back. None if the client is congested.
   void take_ready(std::vector<ReadTask>& out);
-  // A read from take_ready() was executed, or is back unexecuted: then the last one first.
+  // A read from take_ready() is back.
   void executed() { --executing_; }
+  // It was not executed. The last one first.
   void put_back(ReadTask task);
+  // Moves out the late ones of those that wait for a run of this stream, or of others, to end.
+  // None if the client is congested.
+  std::vector<uint64_t> take_late(Time now);
 
   // ---- the client
   void close() { handler_ = nullptr; }

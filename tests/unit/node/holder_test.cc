@@ -8,8 +8,10 @@
 namespace connectd::node {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 // ---- streams
@@ -522,6 +524,43 @@ TEST(HolderTime, ReadsThatWaitForTheirIndexGiveUpToo) {
   bench.advance(milliseconds(5100));
   EXPECT_THAT(client->reply(0), StartsWith("NOLEADER"));
   EXPECT_TRUE(bench.take_reads(99).empty());
+}
+
+// A call of the plugin that does not come back must not hold the clients for ever.
+TEST(HolderTime, ReadsBehindAPluginCallThatHangsGiveUp) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  auto slow_client = bench.connect();
+  for (int i = 0; i < 257; ++i) client->submit("r");  // one more than a run
+  slow_client->submit("r");
+  bench.advance();
+  bench.holder.read_index(bench.asked.at(0), Index(10));
+  slow_client->congested = true;
+  auto reads = bench.take_reads(10);
+  ASSERT_EQ(reads.size(), 256u);
+  bench.advance(milliseconds(4900));
+  EXPECT_TRUE(client->codes.empty());
+  client->submit("r");
+  bench.advance();
+  bench.holder.read_index(bench.asked.at(1), Index(10));
+  EXPECT_TRUE(bench.take_reads(10).empty());
+  bench.advance(milliseconds(200));
+  EXPECT_THAT(client->codes, SizeIs(257)) << "those handed out, and the one behind them";
+  EXPECT_THAT(client->codes, Each(ReplyCode::kPlugin));
+  EXPECT_TRUE(slow_client->codes.empty()) << "it waits for its client, not for the plugin";
+  bench.advance(milliseconds(5000));
+  EXPECT_THAT(client->codes, SizeIs(258)) << "it came while the call was in progress";
+
+  bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("v"), false, 0, Index(10)});
+  std::vector<ReadTask> left(std::make_move_iterator(reads.begin() + 1),
+                             std::make_move_iterator(reads.end()));
+  bench.holder.reads_left(left);
+  EXPECT_THAT(client->codes, SizeIs(258)) << "answered twice";
+  slow_client->congested = false;
+  slow_client->stream->resume();
+  EXPECT_THAT(bench.take_reads(10), SizeIs(1));
+  EXPECT_EQ(bench.holder.held(), 1u);
 }
 
 // A read index holds for all that was asked before it: no stream sees an older state after a newer.
