@@ -90,6 +90,7 @@ class SegmentedLog final : public Log {
     MutexLock lock(mutex_);
     return reserve_.file == nullptr && !reserve_in_use_;
   }
+  Result<void> check_fits(raft::SnapshotMark snapshot, Term term_there, Index first_index) const;
   Result<void> adopt(const char* name, uint64_t bytes, Segment& segment);
   // `segment`: spare_ or reserve_; set under mutex_.
   Result<void> prepare(const char* name, uint64_t bytes, Segment SegmentedLog::*segment);
@@ -219,16 +220,10 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     if (auto done = seal_if_idle(Time{} + kSealAfter); !done) return done;
   }
 
-  if (snapshot.index + 1 < state.first_index) {
-    return failure(ErrorKind::kCorrupt,
-                   fmt::format("the log in {} begins with index {}, but the newest valid snapshot "
-                               "ends with {}: the entries between are missing. To inspect both: "
-                               "connectctl inspect wal {}, connectctl inspect snapshot",
-                               directory_, state.first_index, snapshot.index, directory_));
-  }
-  const Term term_there = snapshot.index + 1 == state.first_index
+  const Term term_there = snapshot.index + 1 <= state.first_index
                               ? state.before_first_term
                               : term_in(state.terms, snapshot.index);
+  if (auto fits = check_fits(snapshot, term_there, state.first_index); !fits) return fits;
   const bool behind = snapshot.index > last_index_;
   if (snapshot.index && (behind || term_there != snapshot.term)) {
     recovered.warnings.push_back(
@@ -261,6 +256,29 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
     recovered.last_stamp_ns = last->back().stamp_ns;
   }
   recovered.special_entries = std::move(state.special_entries);
+  return {};
+}
+
+// `term_there`: of the log's entry at the snapshot's index.
+Result<void> SegmentedLog::check_fits(raft::SnapshotMark snapshot, Term term_there,
+                                      Index first_index) const {
+  const std::string inspect = fmt::format(
+      "To inspect both: connectctl inspect wal {}, connectctl inspect snapshot", directory_);
+  if (snapshot.index + 1 < first_index) {
+    return failure(ErrorKind::kCorrupt,
+                   fmt::format("the log in {} begins with index {}, but the newest valid snapshot "
+                               "ends with {}: the entries between are missing. {}",
+                               directory_, first_index, snapshot.index, inspect));
+  }
+  const bool is_committed = snapshot.index <= std::min(hard_state_.commit, last_index_);
+  if (snapshot.index && is_committed && term_there != snapshot.term) {
+    return failure(
+        ErrorKind::kCorrupt,
+        fmt::format("the snapshot at index {} has term {}, but the committed entry there "
+                    "in the log {} has term {}: one of them belongs to another history. "
+                    "{}",
+                    snapshot.index, snapshot.term, directory_, term_there, inspect));
+  }
   return {};
 }
 

@@ -58,6 +58,28 @@ TEST(LogTest, WhatWasAppendedIsReadAndSurvivesACrash) {
   EXPECT_TRUE(recovered.warnings.empty());
 }
 
+// A node ends when a snapshot contradicts what it knows to be committed; its next start must not
+// believe the snapshot either.
+TEST(LogTest, SnapshotThatContradictsTheCommittedLog) {
+  FaultyFileSystem files;
+  {
+    Recovered recovered;
+    auto log = open_log(files, recovered);
+    auto entries = make_entries(1, 20, 3, 10);
+    LogBatch batch{{Term(3), NodeId(2), Index(10)}, std::nullopt, entries};
+    ASSERT_TRUE(log->append(std::span(&batch, 1)));
+  }
+  Recovered recovered;
+  auto refused =
+      Log::open(files, kDirectory, {.segment_bytes = 4096}, {Index(10), Term(2)}, recovered);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kCorrupt);
+  EXPECT_NE(refused.error().text.find("another history"), std::string::npos);
+  auto log = open_log(files, recovered, {.segment_bytes = 4096}, {Index(11), Term(4)});
+  ASSERT_TRUE(log) << "the entries behind the commit index may be replaced";
+  EXPECT_EQ(recovered.first_index, Index(12));
+}
+
 // Random operations with crashes, against a model. An append that failed or was cut short by the
 // crash may be there whole, in a prefix of its batches, or not at all; what append() returned for
 // is there (catalogue rows 24, 29, 60, 62, 65, 66, 68).
