@@ -5,9 +5,12 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "node/jobs.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
@@ -15,6 +18,10 @@
 namespace connectd::node {
 
 struct Effects {
+  // Errors for the log, each with the part that reports it.
+  std::vector<std::pair<std::string_view, std::string>> errors;
+  // This process must end with it; set once.
+  std::optional<Error> stop;
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
   std::vector<jobs::WorkerTask> tasks;  // for the worker thread

@@ -38,13 +38,12 @@ void Node::turn(const Now& now) {
   step(raft::TimePassed{});
   for (int round = 0; round < kMaxRounds; ++round) {
     if (!reply() && round > 0) break;
-    Divergence::Effects comparison;
+    Effects comparison;
     compare_replicas(comparison);
     react_to_disks();
     submit();
     carry_out(core_->take_ready());  // replicate, persist, apply
-    // Behind what Raft has to say.
-    for (auto& [to, message] : comparison.messages) host_.transport->send(to, std::move(message));
+    carry_out(comparison);           // behind what Raft has to say
     read();
     host_.transport->flush();
     threads_->applier.advance();
@@ -286,6 +285,8 @@ void Node::propose(raft::EntryKind kind) {
 }
 
 void Node::carry_out(Effects& effects) {
+  for (const auto& [part, text] : effects.errors) LOG_ERROR(part, "{}", text);
+  if (effects.stop) host_.supervisor->fail(*std::move(effects.stop));
   for (raft::Event& event : effects.events) step(std::move(event));
   for (auto& [to, message] : effects.messages) host_.transport->send(to, std::move(message));
   threads_->carry_out(effects);
@@ -305,13 +306,15 @@ bool Node::takes_proposals() const {
          divergence_->writes() == Divergence::Writes::kTaken;
 }
 
-void Node::compare_replicas(Divergence::Effects& comparison) {
+// Carries out all but the messages.
+void Node::compare_replicas(Effects& comparison) {
   const bool refused = divergence_->writes() == Divergence::Writes::kRefused;
   divergence_->advance({core_->role() == raft::Role::kLeader, core_->leader(), core_->term(),
                         &core_->conf(), core_->settings().election_timeout},
                        now_.time, comparison);
-  for (const std::string& error : comparison.errors) LOG_ERROR("divergence", "{}", error);
-  if (comparison.stop) host_.supervisor->fail(*std::exchange(comparison.stop, std::nullopt));
+  auto messages = std::exchange(comparison.messages, {});
+  carry_out(comparison);
+  comparison.messages = std::move(messages);
   if (refused || divergence_->writes() == Divergence::Writes::kRefused) {
     holder_->refuse_writes(divergence_->reason());
   }

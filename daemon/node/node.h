@@ -197,7 +197,7 @@ class Node final : public Service, public wire::TransportHandler {
   void on_captured(Snapshotter::Task task);
   void on_restored(Worker::Restored& restored);
   void install(Worker::Restored& restored, Effects& out);
-  void compare_replicas(Divergence::Effects& out);
+  void compare_replicas(Effects& out);
   void react_to_disks();
   void housekeeping();
   void propose_own();

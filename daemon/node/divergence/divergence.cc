@@ -417,10 +417,12 @@ void Divergence::stop_minority(Track& track, Effects& out) {
     uint64_t mine = *own(track, peer.differs);
     if (!peer.told) {
       peer.told = true;
-      out.errors.push_back(fmt::format(
-          "node {} has diverged from the majority: {} (digest {:016x} there, {:016x} here); "
-          "stopping it",
-          id, place_of(track.compared, peer.agreed, peer.differs), peer.other_digest, mine));
+      out.errors.emplace_back(
+          "divergence",
+          fmt::format(
+              "node {} has diverged from the majority: {} (digest {:016x} there, {:016x} here); "
+              "stopping it",
+              id, place_of(track.compared, peer.agreed, peer.differs), peer.other_digest, mine));
     } else if (now_ - peer.told_at < options_.interval) {
       continue;
     }
@@ -471,7 +473,7 @@ void Divergence::refuse_writes(Track& track, Effects& out) {
       fmt::format("the replicas have diverged, and no majority agrees{}", differences);
   if (text != track.told) {
     track.told = text;
-    out.errors.push_back(text + "; writes are rejected until there is a majority");
+    out.errors.emplace_back("divergence", text + "; writes are rejected until there is a majority");
   }
   if (now_ < track.next_notice) return;
   track.next_notice = now_ + options_.interval;

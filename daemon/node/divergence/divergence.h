@@ -29,8 +29,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/types.h"
+#include "node/effects.h"
 #include "raft/types.h"
 #include "wire/peer_messages.h"
 
@@ -75,11 +75,6 @@ class Divergence final {
     const raft::ConfState* conf = nullptr;
     // How long the leader waits for all votes before it refuses writes.
     Duration patience{};
-  };
-  struct Effects {
-    std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
-    std::vector<std::string> errors;  // for the log
-    std::optional<Error> stop;        // this node must end with it; set once
   };
   enum class Writes : uint8_t {
     kTaken,

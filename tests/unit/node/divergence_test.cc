@@ -178,10 +178,10 @@ class Fleet {
     }
     for (auto& [id, replica] : replicas) {
       if (!replica.up || replica.stopped) continue;
-      Divergence::Effects effects;
+      Effects effects;
       replica.divergence->advance({id == leader, leader, term, &conf, patience}, now, effects);
       for (auto& [to, message] : effects.messages) under_way.push_back({id, to, message});
-      for (auto& error : effects.errors) replica.errors.push_back(error);
+      for (auto& [part, text] : effects.errors) replica.errors.push_back(text);
       if (effects.stop) {
         replica.stopped = effects.stop;
         under_way.erase(std::remove_if(under_way.begin(), under_way.end(),
