@@ -145,6 +145,9 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   void follow_signals();
   void on_signal(int number);
   void advance_shutdown(Time now);
+  std::shared_ptr<node::StatusSnapshot> node_status() {
+    return status_maker_.make(*node_, shutdown_.has_begun(), removed_.has_value());
+  }
   void publish_status();
   void tell_status(std::string text);
   void stop_everything();
@@ -599,13 +602,9 @@ void Daemon::Impl::publish_status() {
     board_.publish(std::move(status));
     return;
   }
-  auto status = status_maker_.make(*node_, shutdown_.has_begun());
+  auto status = node_status();
   if (!status->leader && !shutdown_.has_begun() && !refusals_.text().empty()) {
     status->reason += "; " + refusals_.text();
-  }
-  if (removed_) {  // a member may have said so before this node's log did
-    std::erase_if(status->members, [&](const auto& member) { return member.id == status->id; });
-    status->members_settled = true;
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
                                              shutdown_.has_begun(), status->made)) {
@@ -662,7 +661,7 @@ void Daemon::Impl::on_signal(int number) {
   }
   if (number == SIGUSR2) {
     if (node_) {
-      log_state(*node_, *status_maker_.make(*node_, shutdown_.has_begun()), *network_, *clients_);
+      log_state(*node_, *node_status(), *network_, *clients_);
     } else {
       LOG_INFO("state", "no cluster yet: {}", waiting_for());
     }

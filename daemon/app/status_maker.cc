@@ -54,7 +54,8 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& b
   return status;
 }
 
-std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, bool stopping) {
+std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, bool stopping,
+                                                        bool removed) {
   auto status = begin();
   const raft::Core& core = node.core();
   status->cluster_id = node.cluster_id();
@@ -70,6 +71,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->max_request = node.max_request();
   for (const node::GenesisMember& member : node.members().members) {
     if (node.members().is_removed(member.id) && core.conf_is_settled()) continue;
+    if (removed && member.id == status->id) continue;
     node::MemberStatus shown{member.id, core.conf().is_voter(member.id), member.peer_address,
                              member.client_address, member.http_address};
     shown.promoting = node.members().will_promote(member.id);
@@ -78,7 +80,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
     status->members.push_back(std::move(shown));
   }
   status->members_index = core.conf_index();
-  status->members_settled = core.conf_is_settled();
+  status->members_settled = removed || core.conf_is_settled();
   for (node::Setting& setting : node::list_settings(core.settings())) {
     status->settings.emplace_back(std::move(setting.key), std::move(setting.value));
   }

@@ -25,8 +25,9 @@ class StatusMaker final {
 
   // Before there is a cluster.
   std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap) const;
-  // Not const: that it has caught up once is remembered.
-  std::shared_ptr<node::StatusSnapshot> make(const node::Node& node, bool stopping);
+  // `removed`: a member may have said so before this node's log did. Not const: that it has caught
+  // up once is remembered.
+  std::shared_ptr<node::StatusSnapshot> make(const node::Node& node, bool stopping, bool removed);
   // Connections that the client port accepts; client.max_connections until it is known.
   void set_max_clients(size_t connections) { max_clients_ = connections; }
 
