@@ -16,6 +16,7 @@ import time
 PLUGINS = ["plugins/libkv.so", "plugins/libcounter.so", "tests/plugins/libchain.so"]
 STRETCH = 1_000_000  # distance between the first seeds of two chunks
 CHUNK_MINUTES = 2
+SEEDS_OF_A_SOAK = 1000  # in which each fault should be effective
 SUMMED = ["seeds", "events", "simulated_seconds", "core_seconds", "elections", "crashes",
           "partitions", "connections_broken", "snapshots_taken", "snapshots_installed", "log_cuts",
           "acknowledged", "unknown", "refused", "reads", "searched", "search_exhausted",
@@ -36,9 +37,9 @@ def add(totals, report):
     totals["slowest_recovery_ms"] = max(totals["slowest_recovery_ms"],
                                         report["slowest_recovery_ms"])
     for fault, count in report["faults"].items():
-        sums = totals["faults"].setdefault(fault, {"injected": 0, "bitten": 0})
-        sums["injected"] += count["injected"]
-        sums["bitten"] += count["bitten"]
+        sums = totals["faults"].setdefault(fault, {})
+        for what in ("injected", "bitten", "seeds"):
+            sums[what] = sums.get(what, 0) + count[what]
 
 
 def number(value):
@@ -169,9 +170,12 @@ def main():
     print(f"simulator: processes={arguments.processes} first_seed={first_seed}")
     for name, value in rows(run):
         print(f"  {name:<42}{value}")
-    effective = [f"{name} {count['bitten']}/{count['injected']}"
-              for name, count in run["faults"].items()]
-    print("  faults, effective/injected: " + ", ".join(effective))
+    print("  faults: in how many seeds effective, how often effective/injected")
+    for name, count in run["faults"].items():
+        print(f"    {name:<24}{number(count['seeds']):>8}  {number(count['bitten'])}/{number(count['injected'])}")
+    rare = [name for name, count in run["faults"].items() if count["seeds"] < SEEDS_OF_A_SOAK]
+    if run["seeds"] >= 10 * SEEDS_OF_A_SOAK and rare:
+        print(f"  effective in fewer than {number(SEEDS_OF_A_SOAK)} seeds: " + ", ".join(rare))
     left_out = {fault[1:] for fault in arguments.faults.split(",") if fault.startswith("-")}
     silent = [name for name, count in run["faults"].items()
               if count["bitten"] == 0 and name not in left_out]

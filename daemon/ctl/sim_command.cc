@@ -142,7 +142,9 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
     for (size_t i = 0; i < sim::kFaults; ++i) {
       sim::Fault fault = static_cast<sim::Fault>(i);
       faults[std::string(sim::fault_name(fault))] = json::object{
-          {"injected", sum.faults[fault].injected}, {"bitten", sum.faults[fault].bitten}};
+          {"injected", sum.faults[fault].injected},
+          {"bitten", sum.faults[fault].bitten},
+          {"seeds", sum.faults[fault].seeds}};
     }
     context.streams.out << json::serialize(
                                json::object{{"first_seed", first},
@@ -187,11 +189,12 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
       sum.snapshots_installed, sum.snapshots_resumed, sum.log_cuts, sum.acknowledged, sum.unknown,
       sum.refused, sum.reads, sum.slowest_recovery / std::chrono::milliseconds(1), sum.searched,
       sum.search_exhausted);
-  std::vector<std::vector<std::string>> rows = {{"FAULT", "INJECTED", "BITTEN"}};
+  std::vector<std::vector<std::string>> rows = {{"FAULT", "INJECTED", "BITTEN", "SEEDS"}};
   for (size_t i = 0; i < sim::kFaults; ++i) {
     sim::Fault fault = static_cast<sim::Fault>(i);
     rows.push_back({std::string(sim::fault_name(fault)), std::to_string(sum.faults[fault].injected),
-                    std::to_string(sum.faults[fault].bitten)});
+                    std::to_string(sum.faults[fault].bitten),
+                    std::to_string(sum.faults[fault].seeds)});
   }
   out << table(rows) << fmt::format("violations: {}\n", violations);
 }

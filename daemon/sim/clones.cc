@@ -20,11 +20,16 @@ constexpr int kLooks = 8;  // less than a probe_timeout
 void Simulation::Impl::arm_clones() {
   // A link that is slow for longer than a probe may take is one of those cases.
   if (active_.has(Fault::kMessageDelay) || active_.has(Fault::kCloggedLink)) return;
-  every(Fault::kClone, milliseconds(300), milliseconds(3000), [this](Random& random) {
-    Process& p = victim(random);
-    if (clone_ || !answers_all(p)) return;
-    count(Fault::kClone);
-    start_clone(p, random);
+  every(Fault::kClone, milliseconds(100), milliseconds(1000), [this](Random& random) {
+    if (clone_) return;
+    // Such a moment is rare among many faults: any process will do.
+    const size_t first = random.below(processes_.size());
+    for (size_t i = 0; i < processes_.size(); ++i) {
+      Process& p = *processes_[(first + i) % processes_.size()];
+      if (!answers_all(p)) continue;
+      count(Fault::kClone);
+      return start_clone(p, random);
+    }
   });
 }
 

@@ -98,6 +98,7 @@ void FaultCounts::add(const FaultCounts& other) {
   for (size_t i = 0; i < kFaults; ++i) {
     counts[i].injected += other.counts[i].injected;
     counts[i].bitten += other.counts[i].bitten;
+    counts[i].seeds += other.counts[i].seeds;
   }
 }
 

@@ -78,6 +78,7 @@ class FaultSet {
 struct FaultCount {
   uint64_t injected = 0;
   uint64_t bitten = 0;
+  uint64_t seeds = 0;  // runs in which it was effective
 };
 struct FaultCounts {
   std::array<FaultCount, kFaults> counts;

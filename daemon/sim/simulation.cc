@@ -421,6 +421,7 @@ SimReport Simulation::Impl::run() {
     report_.failed_at = timeline_.events();
     timeline_.trace("VIOLATION: {}", report_.failure);
   }
+  for (FaultCount& fault : report_.faults.counts) fault.seeds = fault.bitten > 0;
   report_.events = timeline_.events();
   report_.simulated = timeline_.elapsed();
   report_.trace_hash = timeline_.hash();
