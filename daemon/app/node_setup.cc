@@ -53,20 +53,10 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
     const bool runs = lock.error().kind == ErrorKind::kLocked;
     return failure(runs ? ErrorKind::kCannotCreate : lock.error().kind, lock.error().text);
   }
-  DataDirectory opened{std::move(*lock), {}};
-  auto identity = storage::load_identity(files, dir);
+  auto identity = storage::open_identity(files, dir, config.node.id, DiskId{random_128()});
   if (!identity) return failure(identity.error());
-  if (*identity) {
-    opened.identity = **identity;
-    if (auto fits = check_identity(opened.identity, config); !fits) return failure(fits.error());
-  } else {
-    opened.identity.node_id = config.node.id;
-    opened.identity.disk_id.bytes = random_128();
-    if (auto saved = storage::save_identity(files, dir, opened.identity); !saved) {
-      return failure(saved.error());
-    }
-  }
-  return opened;
+  if (auto fits = check_identity(*identity, config); !fits) return failure(fits.error());
+  return DataDirectory{std::move(*lock), std::move(*identity)};
 }
 
 raft::Settings cluster_settings(const config::Config& config) {

@@ -111,6 +111,21 @@ Result<std::optional<Identity>> load_identity(FileSystem& files, const std::stri
   return std::optional<Identity>(std::move(*identity));
 }
 
+Result<Identity> open_identity(FileSystem& files, const std::string& directory, NodeId node,
+                               const DiskId& fresh_disk) {
+  auto found = load_identity(files, directory);
+  if (!found) return failure(found.error());
+  if (*found) {
+    if (auto synced = files.sync_directory(directory); !synced) return failure(synced.error());
+    return std::move(**found);
+  }
+  Identity fresh;
+  fresh.node_id = node;
+  fresh.disk_id = fresh_disk;
+  if (auto saved = save_identity(files, directory, fresh); !saved) return failure(saved.error());
+  return fresh;
+}
+
 Result<void> save_identity(FileSystem& files, const std::string& directory,
                            const Identity& identity) {
   if (identity.genesis.size() > kMaxGenesisBytes) {

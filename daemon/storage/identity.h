@@ -38,6 +38,10 @@ Result<Identity> decode_identity(ByteView bytes, const std::string& path);
 
 // None when the directory has no identity file.
 Result<std::optional<Identity>> load_identity(FileSystem& files, const std::string& directory);
+// That of `directory` or, if it has none, a new one with this node and disk. Durable on return: the
+// process that wrote it may have ended before it was.
+Result<Identity> open_identity(FileSystem& files, const std::string& directory, NodeId node,
+                               const DiskId& fresh_disk);
 // Durable on return.
 Result<void> save_identity(FileSystem& files, const std::string& directory,
                            const Identity& identity);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <tuple>
 
 #include "base/checksum.h"
 #include "sim/faulty_file_system.h"
@@ -41,6 +42,24 @@ TEST(IdentityTest, IsReadBackAsItWasSaved) {
     auto loaded = load_identity(files, "/data");
     ASSERT_TRUE(loaded) << loaded.error().text;
     EXPECT_EQ(**loaded, identity);
+  }
+}
+
+// Wherever a former process was killed: what this one goes by survives a power failure.
+TEST(IdentityTest, WhatIsOpenedIsDurable) {
+  for (uint64_t change = 1; change <= 6; ++change) {
+    FaultyFileSystem files;
+    ASSERT_TRUE(files.make_directory("/data"));
+    files.power_off_at_change(change);
+    std::ignore = open_identity(files, "/data", NodeId(3), DiskId{{1}});
+    files.restart_process();
+    auto opened = open_identity(files, "/data", NodeId(3), DiskId{{2}});
+    ASSERT_TRUE(opened) << opened.error().text;
+    files.crash({0, 0});
+    auto loaded = load_identity(files, "/data");
+    ASSERT_TRUE(loaded && *loaded) << change;
+    EXPECT_EQ(**loaded, *opened) << change;
+    EXPECT_EQ((*loaded)->node_id, NodeId(3));
   }
 }
 
