@@ -141,10 +141,10 @@ void print_totals(const Context& context, const sim::SimReport& sum, uint64_t fi
     json::object faults;
     for (size_t i = 0; i < sim::kFaults; ++i) {
       sim::Fault fault = static_cast<sim::Fault>(i);
-      faults[std::string(sim::fault_name(fault))] = json::object{
-          {"injected", sum.faults[fault].injected},
-          {"bitten", sum.faults[fault].bitten},
-          {"seeds", sum.faults[fault].seeds}};
+      faults[std::string(sim::fault_name(fault))] =
+          json::object{{"injected", sum.faults[fault].injected},
+                       {"bitten", sum.faults[fault].bitten},
+                       {"seeds", sum.faults[fault].seeds}};
     }
     context.streams.out << json::serialize(
                                json::object{{"first_seed", first},

@@ -41,6 +41,8 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "slow_turn",
     "clone",
     "hostile_bytes",
+    "foreign_cluster",
+    "bootstrap",
 };
 }  // namespace
 

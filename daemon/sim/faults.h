@@ -49,8 +49,10 @@ enum class Fault : uint8_t {
   kSlowTurn,          // each turn of the loop takes a while
   kClone,             // a copy of a node's machine runs beside it
   kHostileBytes,      // on the ports of clients and peers
+  kForeignCluster,    // a node of another cluster dials the members, and is dialled
+  kBootstrap,         // the run begins with empty disks: the cluster forms, disturbed
 };
-inline constexpr size_t kFaults = 36;
+inline constexpr size_t kFaults = 38;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -14,6 +14,7 @@ namespace connectd::sim {
 namespace {
 
 constexpr uint64_t kSectorBytes = 512;
+constexpr size_t kSectorsOfFill = 32;  // or more, of a new segment
 
 std::string parent_of(const std::string& path) {
   size_t slash = path.find_last_of('/');
@@ -116,11 +117,18 @@ struct FaultyFileSystem::State {
   std::array<Failure, kFileCalls> failures{};
   Failure change_failure;
   bool failure_hit = false;
-  uint64_t power_off_at = 0;  // count of changes; 0: never
+  uint64_t power_off_at = 0;    // count of changes; 0: never
+  size_t sectors_unsynced = 0;  // the sync of so many is the change at which it dies; 0: none
   bool out_of_descriptors = false;
   size_t open_files = 0;  // of this epoch
 
   bool is_off() const { return power_off_at != 0 && change_calls >= power_off_at; }
+  // Before a sync of so many sectors. Space that is only filled does not count.
+  void fail_before(size_t sectors) {
+    if (sectors_unsynced == 0 || sectors < sectors_unsynced || sectors > kSectorsOfFill) return;
+    power_off_at = change_calls + 1;
+    sectors_unsynced = 0;
+  }
   static bool hits(Failure& failure, uint64_t count) {
     if (failure.at == 0) return false;
     return failure.sticky ? count >= failure.at : count == failure.at;
@@ -187,6 +195,7 @@ class FaultyFileSystem::OpenFile final : public storage::File {
   }
   Result<void> sync() override {
     MutexLock lock(state_->mutex);
+    state_->fail_before(inode_->dirty.size());
     if (int e = begin(FileCall::kSync)) {
       if (!state_->is_off()) inode_->clear_dirty();
       return io_failure("sync", path_, e, ErrorKind::kSyncFailed);
@@ -293,7 +302,7 @@ FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& option
     }
   }
   ++s.epoch;
-  s.power_off_at = 0;
+  s.power_off_at = s.sectors_unsynced = 0;
   s.out_of_descriptors = false;
   s.open_files = 0;
   s.locks.clear();
@@ -303,7 +312,7 @@ FaultyFileSystem::CrashDamage FaultyFileSystem::crash(const CrashOptions& option
 void FaultyFileSystem::restart_process() {
   MutexLock lock(state_->mutex);
   ++state_->epoch;
-  state_->power_off_at = 0;
+  state_->power_off_at = state_->sectors_unsynced = 0;
   state_->out_of_descriptors = false;
   state_->open_files = 0;
   state_->locks.clear();
@@ -327,11 +336,18 @@ void FaultyFileSystem::clear_failures() {
   state_->failures = {};
   state_->change_failure = {};
   if (!state_->is_off()) state_->power_off_at = 0;
+  state_->sectors_unsynced = 0;
 }
 
 void FaultyFileSystem::power_off_at_change(uint64_t nth) {
   MutexLock lock(state_->mutex);
   state_->power_off_at = state_->change_calls + nth;
+  state_->failure_hit = false;
+}
+
+void FaultyFileSystem::power_off_before_sync(size_t sectors) {
+  MutexLock lock(state_->mutex);
+  state_->sectors_unsynced = sectors;
   state_->failure_hit = false;
 }
 

@@ -68,6 +68,8 @@ class FaultyFileSystem final : public storage::FileSystem {
   // The machine dies at the `nth` change from now on: that call and all later ones fail and change
   // nothing; earlier unsynced data stays unsynced. crash() or restart_process() ends it.
   void power_off_at_change(uint64_t nth);
+  // The machine dies at the next sync of a file with at least so many unsynced sectors, before it.
+  void power_off_before_sync(size_t sectors);
   void clear_failures();
   // A planned failure has happened.
   bool failure_hit() const;

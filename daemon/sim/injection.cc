@@ -146,11 +146,12 @@ void Simulation::Impl::damage(Process& p, Fault fault, Random& random) {
   // Prefer snapshots: they are few among many segments, and damage to one has more possible
   // effects.
   if (paths.empty() || (!snapshots.empty() && random.chance(50))) paths = std::move(snapshots);
+  // Of a misdirected write: with another sector.
+  const uint64_t least = fault == Fault::kMisdirectedWrite ? 1024 : 1;
+  std::erase_if(paths, [&](const auto& path) { return p.files->content(path).size() < least; });
   if (paths.empty()) return;
   const std::string& path = paths[random.below(paths.size())];
   const uint64_t size = p.files->content(path).size();
-  if (size < 1024 && fault == Fault::kMisdirectedWrite) return;
-  if (size == 0) return;
   p.damaged = true;
   p.damage = fault;
   count(fault);
@@ -194,7 +195,7 @@ void Simulation::Impl::change_rate(Process& p, uint64_t permille) {
 }
 
 void Simulation::Impl::arm_descriptors() {
-  every(Fault::kNoDescriptors, milliseconds(2000), milliseconds(10000), [this](Random& r) {
+  every(Fault::kNoDescriptors, milliseconds(1000), milliseconds(6000), [this](Random& r) {
     Process& p = victim(r);
     if (p.no_descriptors || p.error_planned || p.lost || p.wiped || !p.up()) return;
     begin(p, Fault::kNoDescriptors);
@@ -207,6 +208,20 @@ void Simulation::Impl::arm_descriptors() {
                       at->no_descriptors = false;
                     });
   });
+}
+
+// Other power failures seldom come between a write and its sync.
+void Simulation::Impl::arm_lost_writes() {
+  for (Fault fault : {Fault::kWriteLost, Fault::kWriteTorn}) {
+    every(fault, milliseconds(1000), milliseconds(6000), [this, fault](Random& r) {
+      Process& p = victim(r);
+      if (!p.up() || p.off_planned) return;
+      count(fault);
+      p.off_planned = true;
+      p.off_keeps_cache = false;
+      p.files->power_off_before_sync(fault == Fault::kWriteTorn ? 2 : 1);
+    });
+  }
 }
 
 void Simulation::Impl::arm_slowness() {
@@ -661,6 +676,7 @@ void Simulation::Impl::change_setting() {
 
 void Simulation::Impl::stop_faults() {
   faults_on_ = false;
+  end_outsider();
   for (auto& client : clients_) {
     client->slow_until = now();
     if (client->link) carry_later(*client);

@@ -14,6 +14,12 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+namespace {
+bool is_of_another_cluster(wire::RefusalCode code) {
+  return code == wire::RefusalCode::kClusterName || code == wire::RefusalCode::kClusterId;
+}
+}  // namespace
+
 std::unique_ptr<Simulation::Impl::Process> Simulation::Impl::make_process(NodeId id,
                                                                           Random& random) {
   auto p = std::make_unique<Process>();
@@ -43,7 +49,8 @@ void Simulation::Impl::draw_options(Process& p) {
   options.apply_inline = random.chance(50);
   options.apply_inline_ns_max = INT64_MAX;  // the load of the machine must not affect a run
   options.holder.request_timeout = kRequestTimeout;
-  options.log.segment_bytes = 64 << 10;
+  // Only what was sealed can be damaged.
+  options.log.segment_bytes = active_.has(Fault::kMisdirectedWrite) ? 16 << 10 : 64 << 10;
   options.snapshot.log_min_bytes = random.chance(50) ? 16 << 10 : 64 << 10;
   options.snapshot.trailing_entries = random.below(20);
   options.snapshot.held_log_bytes = options.seed % 2 == 0 ? 64 << 10 : 1 << 20;
@@ -106,10 +113,24 @@ void Simulation::Impl::start(Process& p) {
   CHECK(!p.up());
   end_clone();  // of another node, with which this one is not connected yet
   if (p.lost) return;
+  if (is_forming_) return start_forming(p);
   if (p.wiped || p.outside) return knock(p);
   ++p.life;
   p.fatal.reset();
   draw_options(p);
+  if (!open_node(p)) {
+    if (!p.files->is_off()) return;
+    // The power failed again during recovery.
+    p.off_planned = false;
+    p.files->crash();
+    return restart_later(p, milliseconds(10), milliseconds(500));
+  }
+  open_peers(p);
+  open_ports(p);
+  schedule_turn(p, now());
+}
+
+bool Simulation::Impl::open_node(Process& p) {
   node::Node::Host host;
   host.files = p.files.get();
   host.data_dir = "data";
@@ -124,19 +145,13 @@ void Simulation::Impl::start(Process& p) {
   host.supervisor = &p;
   auto node = node::Node::open(p.options, genesis_, std::move(host), p.clock.now(now()));
   timeline_.note('S', p.id.value(), node.has_value());
-  if (p.files->is_off()) {  // the power failed again during recovery
-    if (node) node->reset();
-    p.off_planned = false;
-    p.files->crash();
-    restart_later(p, milliseconds(10), milliseconds(500));
-    return;
-  }
+  if (p.files->is_off()) return false;
   if (!node) {
     timeline_.trace("node {} does not start: {}", p.id, node.error().text);
     if (p.damaged && node.error().kind == ErrorKind::kCorrupt) {
       p.lost = true;
       bite(p.damage);
-      return;
+      return false;
     }
     // A full disk alone is no reason, unless a log must begin, for the first time or after a
     // snapshot.
@@ -148,10 +163,10 @@ void Simulation::Impl::start(Process& p) {
       p.files->clear_failures();
       p.files->restart_process();
       restart_later(p, milliseconds(100), milliseconds(2000));
-      return;
+      return false;
     }
-    return checkers_.fail(
-        fmt::format("start: node {} does not start: {}", p.id, node.error().text));
+    checkers_.fail(fmt::format("start: node {} does not start: {}", p.id, node.error().text));
+    return false;
   }
   p.node = std::move(*node);
   begin_life(p);
@@ -163,9 +178,7 @@ void Simulation::Impl::start(Process& p) {
   timeline_.trace("node {} up term={} log={}..{} snapshot={}", p.id, p.node->core().term(),
                   p.node->core().first_index(), p.node->core().last_index(), p.snapshot);
   checkers_.started(p.id, *p.node);
-  open_peers(p);
-  open_ports(p);
-  schedule_turn(p, now());
+  return true;
 }
 
 void Simulation::Impl::begin_life(Process& p) {
@@ -253,7 +266,7 @@ std::vector<Simulation::Impl::Process*> Simulation::Impl::members_now() {
 }
 
 void Simulation::Impl::end(Process& p, bool power, const char* why) {
-  if (!p.up()) return;
+  if (!p.runs()) return;
   if (clone_ && clone_->original == &p) end_clone();
   timeline_.note('E', p.id.value(), power);
   timeline_.trace("node {} ends: {}", p.id, why);
@@ -267,26 +280,23 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   p.port.reset();
   p.probe_port.reset();
   p.node.reset();
+  p.bootstrap.reset();
   p.held.clear();
   resume(p);
   if (power) {
     FaultyFileSystem::CrashOptions how;
-    how.keep_sector_percent = active_.has(Fault::kWriteLost) ? 50 : 100;
-    if (active_.has(Fault::kWriteLost) && !active_.has(Fault::kWriteTorn)) {
+    const bool loses = active_.has(Fault::kWriteLost);
+    how.keep_sector_percent = active_.has(Fault::kWriteTorn) || is_forming_ ? 50 : 100;
+    if (loses && !active_.has(Fault::kWriteTorn)) {
       // All or nothing.
       how.keep_sector_percent =
           fault_random_[static_cast<size_t>(Fault::kWriteLost)].chance(30) ? 100 : 0;
     }
-    how.keep_name_percent = how.keep_sector_percent;
+    how.keep_name_percent = loses || is_forming_ ? how.keep_sector_percent : 100;
     FaultyFileSystem::CrashDamage damage = p.files->crash(how);
-    if (damage.sectors_lost + damage.names_lost > 0) {
-      count(Fault::kWriteLost);
-      bite(Fault::kWriteLost);
-      if (damage.sectors_kept > 0 && damage.sectors_lost > 0) {
-        count(Fault::kWriteTorn);
-        bite(Fault::kWriteTorn);
-      }
-    }
+    if (loses && damage.sectors_lost + damage.names_lost > 0) bite(Fault::kWriteLost);
+    const bool tears = damage.sectors_kept > 0 && damage.sectors_lost > 0;
+    if (active_.has(Fault::kWriteTorn) && tears) bite(Fault::kWriteTorn);
   } else {
     p.files->restart_process();
   }
@@ -302,7 +312,7 @@ void Simulation::Impl::restart_later(Process& p, Duration low, Duration high) {
   p.restart_pending = true;
   timeline_.after(draw(phase_random_, low, high), [this, at = &p] {
     at->restart_pending = false;
-    if (!at->up() && !at->stays_down && !stopped()) start(*at);
+    if (!at->runs() && !at->stays_down && !stopped()) start(*at);
   });
 }
 
@@ -399,7 +409,8 @@ void Simulation::Impl::turn(Process& p) {
 bool Simulation::Impl::stands(Process& p) {
   if (stopped() || !p.up()) return false;
   if (p.files->is_off()) {
-    bite(p.off_keeps_cache ? Fault::kCrashProcess : Fault::kCrashPower);
+    const Fault crash = p.off_keeps_cache ? Fault::kCrashProcess : Fault::kCrashPower;
+    if (active_.has(crash)) bite(crash);
     end(p, !p.off_keeps_cache,
         p.off_keeps_cache ? "killed in a disk operation" : "the power goes in a disk operation");
     restart_later(p, milliseconds(10), milliseconds(3000));
@@ -534,7 +545,12 @@ wire::Hello Simulation::Impl::hello_of(const Process& p, NodeId to) const {
   hello.plugin_level_min = options_.plugin->level_min();
   hello.plugin_level_max = options_.plugin->level_max();
   hello.plugin_level = genesis_.plugin_level;
-  if (p.up()) p.node->introduce(hello);
+  if (p.up()) {
+    p.node->introduce(hello);
+  } else if (p.bootstrap) {
+    hello.cluster_id = ClusterId();
+    hello.plugin_level = 0;
+  }
   return hello;
 }
 
@@ -545,7 +561,10 @@ void Simulation::Impl::open_peers(Process& p) {
   transport::PeersHooks hooks;
   Process* at = &p;
   hooks.hello = [this, at] { return hello_of(*at, NodeId()); };
-  hooks.check = [at](const wire::Hello& hello) { return at->node->check_peer(hello); };
+  hooks.check = [at](const wire::Hello& hello) -> std::optional<wire::Refusal> {
+    if (!at->up()) return std::nullopt;
+    return at->node->check_peer(hello);
+  };
   hooks.on_refused = [this, at](NodeId peer, const wire::Refusal& refusal, Time hello_at) {
     refused(*at, peer, refusal, hello_at);
   };
@@ -560,6 +579,7 @@ void Simulation::Impl::open_peers(Process& p) {
 
 // As in production, the listed members are dialled at the addresses in the operator's file.
 void Simulation::Impl::follow_members(Process& p) {
+  if (!p.up()) return dial_founders(p);
   const raft::Core& core = p.node->core();
   const std::pair now_in_force{core.conf_index() + 1, core.conf_is_settled()};
   if (std::exchange(p.followed_members, now_in_force) == now_in_force) return;
@@ -571,9 +591,9 @@ void Simulation::Impl::follow_members(Process& p) {
 }
 
 void Simulation::Impl::arrive(NodeId id, std::function<void()> action) {
-  if (id == clone_endpoint()) return action();
+  if (id == clone_endpoint() || id == outside_endpoint()) return action();
   Process& p = process(id);
-  if (!p.up()) return;
+  if (!p.runs()) return;
   // It waits in the socket's buffer.
   if (p.paused || now() < p.in_turn_until) return when_free(p, now(), std::move(action));
   action();
@@ -593,6 +613,11 @@ std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
   if (timeline_.is_traced()) {
     timeline_.trace("  {} -> {}: {}", sender.node_id, p.id, describe(message));
   }
+  if (p.bootstrap) {
+    p.bootstrap->message(sender.node_id, message);
+    turn_bootstrap_later(p, now());
+    if (!p.up()) return {};
+  }
   p.node->set_now(p.clock.now(now()));
   LoopScope loop;
   std::string fault = p.node->on_message(sender, std::move(message));
@@ -605,7 +630,13 @@ std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
 
 void Simulation::Impl::reached(Process& p, NodeId peer, const wire::Hello& hello) {
   timeline_.trace("node {} reaches node {}", p.id, peer);
+  expect_own_cluster(p, hello);
   p.refusals->reached(peer);
+  if (p.bootstrap) {
+    p.bootstrap->peer_reached(peer, hello);
+    turn_bootstrap_later(p, now());
+    if (!p.up()) return;
+  }
   p.node->set_now(p.clock.now(now()));
   p.node->on_peer_reached(peer, hello);
   schedule_turn(p, now());
@@ -613,6 +644,10 @@ void Simulation::Impl::reached(Process& p, NodeId peer, const wire::Hello& hello
 
 void Simulation::Impl::lost(Process& p, NodeId peer) {
   if (clone_ && clone_->original->id == peer) end_clone();
+  if (p.bootstrap) {
+    p.bootstrap->peer_lost(peer);
+    if (!p.up()) return;
+  }
   p.node->set_now(p.clock.now(now()));
   p.node->on_peer_lost(peer);
   schedule_turn(p, now());
@@ -622,8 +657,10 @@ void Simulation::Impl::lost(Process& p, NodeId peer) {
 void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& refusal,
                                Time hello_at) {
   timeline_.trace("node {} is refused by node {}: {}", p.id, peer, refusal.text);
-  p.node->set_now(p.clock.now(now()));
-  const node::Refusals::Standing standing{true, p.node->has_had_quorum_since(hello_at)};
+  if (is_of_another_cluster(refusal.code)) bite(Fault::kForeignCluster);
+  if (p.up()) p.node->set_now(p.clock.now(now()));
+  const node::Refusals::Standing standing{p.up(), p.up() && p.node->has_had_quorum_since(hello_at)};
+  if (!p.up() && p.bootstrap) p.bootstrap->turned_away(peer, refusal.code);
   const std::optional<Error> error = p.refusals->refused(peer, refusal, standing);
   if (!error) return;
   if (refusal.code != wire::RefusalCode::kRemoved) {

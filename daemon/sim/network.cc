@@ -47,7 +47,9 @@ Network::Network(size_t nodes, uint64_t seed, Timeline& timeline, Endpoints& end
       piece_random_(seed + 4),
       changed_random_(seed + 5),
       paths_(nodes * nodes),
-      timers_(nodes, Time::max()) {}
+      timers_(nodes, Time::max()) {
+  for (size_t i = 1; i <= nodes; ++i) diverted_.emplace_back(i);
+}
 
 // ---- effects of Peers
 
@@ -96,7 +98,7 @@ void Network::connect(NodeId from, ChannelPtr channel, NodeId to) {
                                       [this, from, to, channel] { connect(from, channel, to); });
                       return;
                     }
-                    establish(from, channel, to);
+                    establish(from, channel, diverted_[to.value() - 1]);
                   });
 }
 

@@ -73,6 +73,8 @@ class Network {
   void heal_between(NodeId from, NodeId to);  // whatever cut it
   bool is_cut(NodeId from, NodeId to) const { return !path(from, to).cuts.empty(); }
   void clog(NodeId from, NodeId to, Time until);
+  // Whoever dials `to` from now on reaches `by`.
+  void divert(NodeId to, NodeId by) { diverted_[to.value() - 1] = by; }
   uint64_t connections_broken() const { return connections_broken_; }
 
  private:
@@ -156,7 +158,8 @@ class Network {
   // Established ones, by node and channel; each is listed twice.
   std::map<std::pair<NodeId, uint64_t>, ConnectionPtr> connections_;
   uint64_t next_connection_ = 1;
-  std::vector<Time> timers_;  // per node; Time::max(): none
+  std::vector<NodeId> diverted_;  // where the address of each node leads
+  std::vector<Time> timers_;      // per node; Time::max(): none
   uint64_t connections_broken_ = 0;
 };
 

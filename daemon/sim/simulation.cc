@@ -54,7 +54,7 @@ void SimReport::add(const SimReport& other) {
 Simulation::Impl::Impl(SimOptions options)
     : options_(std::move(options)),
       timeline_(options_.trace),
-      network_(options_.nodes + kMaxAdded + 1, stream_of(options_.seed, 1).next(), timeline_, *this,
+      network_(options_.nodes + kMaxAdded + 2, stream_of(options_.seed, 1).next(), timeline_, *this,
                report_.faults),
       checkers_(options_.nodes + kMaxAdded),
       node_random_(stream_of(options_.seed, 2)),
@@ -85,12 +85,7 @@ Simulation::Impl::Impl(SimOptions options)
     genesis_.members.push_back(member);
     processes_.push_back(make_process(member.id, node_random_));
   }
-  for (size_t i = 0; i < kFaults; ++i) {
-    // Swarm testing: each seed has its own choice of faults, so that one cannot hide another.
-    fault_random_.push_back(stream_of(options_.seed, 100 + i));
-    bool drawn = fault_random_.back().chance(40);
-    if (drawn && options_.faults.has(static_cast<Fault>(i))) active_.set(static_cast<Fault>(i));
-  }
+  draw_faults();
   changes_ = active_.has(Fault::kMembership);
   reads_have_levels_ = read_random_.chance(60);
   leases_ = lease_random_.chance(40);
@@ -118,6 +113,17 @@ Simulation::Impl::Impl(SimOptions options)
     client->number = i;
     client->process = processes_[i % processes_.size()].get();
     clients_.push_back(std::move(client));
+  }
+}
+
+// Swarm testing: each seed has its own choice of faults, so that one cannot hide another.
+void Simulation::Impl::draw_faults() {
+  for (size_t i = 0; i < kFaults; ++i) {
+    fault_random_.push_back(stream_of(options_.seed, 100 + i));
+    const Fault fault = static_cast<Fault>(i);
+    // Clones cannot be beside some of the others.
+    const bool drawn = fault_random_.back().chance(fault == Fault::kClone ? 60 : 40);
+    if (drawn && options_.faults.has(fault)) active_.set(fault);
   }
 }
 
@@ -395,16 +401,21 @@ void Simulation::Impl::search() {
 }
 
 SimReport Simulation::Impl::run() {
+  if (active_.has(Fault::kBootstrap)) form();
   arm_faults();
   arm_descriptors();
+  arm_lost_writes();
   arm_slowness();
   arm_clones();
+  arm_foreigners();
   arm_strangers();
   arm_hostile_bytes();
   arm_slow_readers();
   arm_settings();
   arm_tests_of_leases();
-  for (auto& p : processes_) start(*p);
+  for (auto& p : processes_) {
+    p->up() ? schedule_turn(*p, now()) : start(*p);  // by its clock, which has another rate now
+  }
   for (auto& client : clients_) {
     timeline_.after(draw(client_random_, milliseconds(0), milliseconds(500)),
                     [this, at = client.get()] { client_act(*at); });

@@ -1,7 +1,9 @@
 // The state of one run, private to sim/. Its functions lie in several files by what they are about:
 //   simulation.cc  the door; the phases of a run, and what is demanded in each
 //   machines.cc    nodes: how they start, run and end, their threads' work, their connections
+//   forming.cc     the first forming of the cluster
 //   injection.cc   faults, operators, settings
+//   clones.cc, outsiders.cc, strangers.cc    who is no member, or no member any more
 //   clients.cc     what asks, and what is noted of the answers
 //   health.cc      what each node says of itself to health probes
 #pragma once
@@ -15,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "node/membership/bootstrap.h"
 #include "node/membership/refusals.h"
 #include "node/node.h"
 #include "sim/checkers.h"
@@ -28,6 +31,7 @@
 #include "sim/simulation.h"
 #include "sim/timeline.h"
 #include "sim/workload.h"
+#include "storage/identity.h"
 
 namespace connectd::sim {
 
@@ -93,7 +97,12 @@ class Simulation::Impl final : public Endpoints {
     std::unique_ptr<SimPort> probe_port;
     bool wakes_port = false;  // an event will do it
     std::unique_ptr<HostileClient> hostile;
-    std::unique_ptr<transport::Peers> peers;  // while it is up
+    std::unique_ptr<transport::Peers> peers;  // while it runs
+    // While the cluster forms; it may run without a node.
+    std::unique_ptr<node::Bootstrap> bootstrap;
+    storage::Identity identity;  // on its disk; none: it has never run
+    bool has_joined = false;     // the founding document is on its disk
+    Time next_offer{};
     std::optional<node::Refusals> refusals;
     bool peers_tried = false;                 // its node was told so
     std::pair<Index, bool> followed_members;  // the configuration that `peers` dials, and settled
@@ -146,6 +155,7 @@ class Simulation::Impl final : public Endpoints {
     uint64_t resumed = 0;
 
     bool up() const { return node != nullptr; }
+    bool runs() const { return peers != nullptr; }
     // How long it could not answer.
     Duration paused_total(Time now) const {
       return paused_before + (paused ? now - paused_since : Duration(0));
@@ -169,6 +179,7 @@ class Simulation::Impl final : public Endpoints {
     }
     std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
       heard_at = clock.local(simulation->now());
+      simulation->expect_own_cluster(*this, sender);
       return simulation->deliver(*this, sender, std::move(message));
     }
     void on_peer_reached(NodeId peer, const wire::Hello& hello) override {
@@ -201,10 +212,45 @@ class Simulation::Impl final : public Endpoints {
     void on_peer_lost(NodeId) override {}
   };
 
+  // The connections of a process that is no member: of another cluster or, while the cluster forms,
+  // of none, and then with a Bootstrap of its own.
+  struct Outsider final : wire::TransportHandler {
+    Impl* simulation = nullptr;
+    uint64_t number = 0;
+    wire::Hello hello;
+    std::unique_ptr<transport::Peers> peers;
+    std::optional<node::Bootstrap> bootstrap;
+    std::vector<NodeId> stands_at;  // it answers at the addresses of these
+    bool has_ended = false;
+
+    std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override {
+      if (!bootstrap) {
+        simulation->foreigner_is_reached(sender.node_id);
+      } else {
+        bootstrap->message(sender.node_id, message);
+        simulation->look_at_unlisted();
+      }
+      return {};
+    }
+    void on_peer_reached(NodeId peer, const wire::Hello& sender) override {
+      if (!bootstrap) return simulation->foreigner_is_reached(peer);
+      bootstrap->peer_reached(peer, sender);
+      simulation->look_at_unlisted();
+    }
+    void on_peer_lost(NodeId peer) override {
+      if (bootstrap) bootstrap->peer_lost(peer);
+    }
+  };
+
   // ---- Endpoints
   transport::Peers* peers_of(NodeId id) override {
-    if (id != clone_endpoint()) return process(id).peers.get();
-    return clone_ && !clone_->has_ended ? clone_->peers.get() : nullptr;
+    if (id == clone_endpoint()) {
+      return clone_ && !clone_->has_ended ? clone_->peers.get() : nullptr;
+    }
+    if (id == outside_endpoint()) {
+      return outsider_ && !outsider_->has_ended ? outsider_->peers.get() : nullptr;
+    }
+    return process(id).peers.get();
   }
   void arrive(NodeId id, std::function<void()> action) override;
 
@@ -225,6 +271,7 @@ class Simulation::Impl final : public Endpoints {
   void draw_options(Process& p);
   void draw_rare_options(node::NodeOptions& options);
   void start(Process& p);
+  bool open_node(Process& p);  // false: it does not start, or its machine has died
   void begin_life(Process& p);
   std::unique_ptr<Process> make_process(NodeId id, Random& random);
   // A node with an empty disk asks to be let in.
@@ -253,6 +300,25 @@ class Simulation::Impl final : public Endpoints {
   bool stopped() const { return !checkers_.violation().empty(); }
   wire::Hello hello_of(const Process& p, NodeId to) const;
 
+  // ---- forming
+  void form();
+  bool has_formed() const;
+  std::string waiting_texts() const;
+  void disturb_forming(Time calm);
+  void interrupt_forming(Process& p);
+  bool open_identity(Process& p);
+  bool died_forming(Process& p);
+  void start_forming(Process& p);
+  node::Bootstrap::Options founding_options(const Process& p);
+  bool open_founder(Process& p);
+  void turn_bootstrap_later(Process& p, Time time);
+  void turn_bootstrap(Process& p);
+  bool adopt_genesis(Process& p);
+  void look_at_founding(Process& p, const node::Genesis& genesis);
+  void start_unlisted(Random& random);
+  void look_at_unlisted();
+  void dial_founders(Process& p);
+
   // ---- faults
   void arm_faults();
   void every(Fault fault, Duration low, Duration high, std::function<void(Random&)> inject);
@@ -279,6 +345,8 @@ class Simulation::Impl final : public Endpoints {
   void wipe(Process& p);
   void operate(Random& random);
   Network::Knobs with_changed_bits(Network::Knobs knobs);
+  void draw_faults();
+  void arm_lost_writes();
   void arm_slowness();
   void arm_clones();
   bool answers_all(const Process& p) const;
@@ -288,6 +356,16 @@ class Simulation::Impl final : public Endpoints {
   void end_clone();
   // Where the network finds it.
   NodeId clone_endpoint() const { return NodeId(options_.nodes + kMaxAdded + 1); }
+  void arm_foreigners();
+  void start_foreigner(Random& random);
+  void stand_at(NodeId member, Random& random);
+  std::unique_ptr<Outsider> make_outsider(wire::Hello hello);
+  void open_outsider(Random& random, transport::PeersHooks hooks,
+                     const std::map<NodeId, std::vector<Address>>& addresses);
+  void foreigner_is_reached(NodeId by);
+  void expect_own_cluster(const Process& p, const wire::Hello& sender);
+  void end_outsider();
+  NodeId outside_endpoint() const { return NodeId(options_.nodes + kMaxAdded + 2); }
   void arm_strangers();
   void meet_stranger(Process& p, Random& random);
   void arm_hostile_bytes();
@@ -368,6 +446,11 @@ class Simulation::Impl final : public Endpoints {
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::unique_ptr<Clone> clone_;
+  std::unique_ptr<Outsider> outsider_;
+  bool is_forming_ = false;
+  bool is_calm_ = false;  // nothing disturbs the forming any more
+  uint64_t forming_crashes_ = 0;
+  std::string founding_;  // the first document that was durable on a disk
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Client>> probes_;
   History history_;
