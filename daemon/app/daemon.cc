@@ -125,7 +125,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
 
   // ---- Supervisor
   void wake() override;
-  void fail(Error error) override {
+  [[noreturn]] void fail(Error error) override {
     tell_failure(error);
     die(error);
   }
@@ -489,7 +489,7 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal, Time hello
                                           has_node && node_->has_had_quorum_since(hello_at)};
   if (auto error = refusals_.refused(peer, refusal, standing)) {
     const bool removed = refusal.code == wire::RefusalCode::kRemoved;
-    if (!has_node || !removed || !has_asker()) die(*error);
+    if (!has_node || !removed || !has_asker()) fail(*error);
     return leave(*error);
   }
   if (!has_node) bootstrap_->turned_away(peer, refusal.code);
@@ -544,7 +544,7 @@ void Daemon::Impl::leave(Error why) {
 void Daemon::Impl::turn_bootstrap() {
   Time now = read_clocks().time;
   if (!node_) bootstrap_->advance();
-  if (bootstrap_->refused()) die(*bootstrap_->refused());
+  if (bootstrap_->refused()) fail(*bootstrap_->refused());
   if (!node_ && bootstrap_->decided()) {
     const node::Genesis& genesis = *bootstrap_->decided();
     // The log is not begun yet.
@@ -553,7 +553,7 @@ void Daemon::Impl::turn_bootstrap() {
     identity_.former_cluster_ids = bootstrap_->lineage().former_cluster_ids;
     identity_.skips = bootstrap_->lineage().skips;
     if (auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_); !saved) {
-      die(saved.error());
+      fail(saved.error());
     }
     bootstrap_->durable();
     if (bootstrap_->founds()) {
@@ -569,7 +569,7 @@ void Daemon::Impl::turn_bootstrap() {
                "cluster: cluster.id: {}",
                identity_.cluster_id.to_string());
     }
-    if (auto opened = open_node(genesis); !opened) die(opened.error());
+    if (auto opened = open_node(genesis); !opened) fail(opened.error());
     arrive();
     for (const auto& [peer, hello] : bootstrap_->connected()) node_->on_peer_reached(peer, hello);
     next_bootstrap_ = now;
@@ -760,7 +760,7 @@ void Daemon::Impl::stop_everything() {
   if (network_) network_->stop();
   if (node_) {
     // Everything else is written and at rest.
-    if (auto stopped = threads_.stop(*node_); !stopped) die(stopped.error());
+    if (auto stopped = threads_.stop(*node_); !stopped) fail(stopped.error());
   }
   clients_.reset();
   node_.reset();

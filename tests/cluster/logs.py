@@ -9,8 +9,9 @@ import subprocess
 import time
 
 import harness
-from harness import EXIT_CANNOT_CREATE, EXIT_CONFIG, CONNECTD, check, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_MISMATCH, FAST_RAFT, check, wait_until
 
+CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 F_SETPIPE_SZ = 1031
 
 
@@ -194,6 +195,29 @@ def test_systemd_shows_why_a_node_failed(context):
         cluster.start(2)
         check(cluster.wait_exit(2) == EXIT_CANNOT_CREATE, "a locked directory does not end it with 73")
         check(systemd.recv(4096).startswith(b"STATUS=failed: "), "systemd is not told")
+
+
+def test_systemd_shows_why_a_node_was_refused(context):
+    """It was ready before: without this the last status stays, and names a remedy that is none."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    cluster.kill(3)
+    done = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[1].http_port}", "member", "remove", "3"],
+                          capture_output=True, text=True, check=False, timeout=60)
+    check(done.returncode == 0, f"member remove: {done}")
+    path = os.path.join(cluster.directory, "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.setblocking(False)
+        cluster.nodes[3].environment = {"NOTIFY_SOCKET": path}
+        cluster.start(3)
+        check(cluster.wait_exit(3) == EXIT_MISMATCH, "a removed node does not end with 76")
+        told = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(systemd.recv(4096).decode())
+        check(told[-1].startswith("STATUS=failed: ") and "was removed" in told[-1], f"systemd is told {told}")
 
 
 if __name__ == "__main__":
