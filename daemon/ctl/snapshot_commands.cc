@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <thread>
+#include <vector>
 
 #include "admin/limits.h"
 #include "base/address.h"
@@ -178,6 +179,13 @@ Result<Listed> newest(const Context& context, const Address& endpoint) {
                  fmt::format("{} has no snapshot yet; --fresh takes one", endpoint.to_string()));
 }
 
+// A removed member stays in the list until the next change.
+std::vector<node::GenesisMember> members_of(const node::ReplicatedState& state) {
+  std::vector<node::GenesisMember> members = state.members.members;
+  std::erase_if(members, [&](const auto& member) { return state.members.is_removed(member.id); });
+  return members;
+}
+
 }  // namespace
 
 ExitCode snapshot_take_command(Context& context) {
@@ -283,7 +291,7 @@ ExitCode snapshot_inspect_command(Context& context) {
   const storage::SnapshotContent& file = found->file;
   if (context.json) {
     json::array members;
-    for (const node::GenesisMember& member : state.members.members) {
+    for (const node::GenesisMember& member : members_of(state)) {
       members.push_back(json::object{{"id", member.id.value()},
                                      {"voter", state.conf.is_voter(member.id)},
                                      {"peer", member.peer_address},
@@ -312,7 +320,7 @@ ExitCode snapshot_inspect_command(Context& context) {
     return ExitCode::kOk;
   }
   std::string members;
-  for (const node::GenesisMember& member : state.members.members) {
+  for (const node::GenesisMember& member : members_of(state)) {
     members += fmt::format("{}n{} {}{}", members.empty() ? "" : ", ", member.id,
                            member.peer_address, state.conf.is_voter(member.id) ? "" : " (learner)");
   }

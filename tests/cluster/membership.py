@@ -195,6 +195,21 @@ def test_remove_asked_at_the_node_that_leaves(context):
         check(leaving not in members(cluster), "it is a member")
 
 
+def test_snapshot_shows_no_removed_member(context):
+    """The list keeps it until the next change."""
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    patiently(cluster, "member", "remove", 3)
+    cluster.wait_exit(3)
+    file = os.path.join(cluster.directory, "backup")
+    ctl(cluster, "snapshot", "save", file, "--fresh")
+    shown = ctl(cluster, "snapshot", "inspect", file).stdout
+    check("n1 " in shown and "n3 " not in shown, shown)
+    listed = json.loads(ctl(cluster, "-o", "json", "snapshot", "inspect", file).stdout)["members"]
+    check([member["id"] for member in listed] == [1, 2], f"{listed}")
+
+
 def test_removed_node_shows_that_it_is_none(context):
     """To whoever asked it, and can reach no other member."""
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
