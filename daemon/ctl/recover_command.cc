@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <memory>
 
+#include "base/owner.h"
 #include "ctl/commands.h"
 #include "offline/recover.h"
 #include "storage/file_system.h"
@@ -282,11 +283,12 @@ ExitCode recover_command(Context& context) {
   struct stat status {};
   const bool changes = context.has("members") || context.has("skip-entry");
   if (changes && ::stat(directory.c_str(), &status) == 0 && status.st_uid != ::geteuid()) {
+    const std::string owner = user_name(status.st_uid);
     return context.fail(
         ExitCode::kPermission,
         fmt::format("{} belongs to user {}, and you are user {}: run this as its owner, the user "
-                    "of connectd: sudo -u '#{}' connectctl recover ...",
-                    directory, status.st_uid, ::geteuid(), status.st_uid));
+                    "of connectd; as root: runuser -u {} -- connectctl recover ...",
+                    directory, owner, user_name(::geteuid()), owner));
   }
   auto survivor = offline::look_at_survivor(*files, directory);
   if (!survivor) return context.fail(survivor.error());

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -319,7 +320,9 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
     if os.geteuid() == 0:
         os.chown(one.data_dir, 65534, -1)
         said = recover(one, "--members", own, "--yes", code=EXIT_PERMISSION)
-        check("run this as its owner" in said and content(one.data_dir) == before, f"of another's directory: {said}")
+        user = pwd.getpwuid(65534).pw_name
+        check(f"as root: runuser -u {user} -- connectctl recover" in said and content(one.data_dir) == before,
+              f"of another's directory: {said}")
         os.chown(one.data_dir, 0, -1)
     nothing = harness.Node(8, cluster.directory)
     os.mkdir(nothing.data_dir)
