@@ -23,9 +23,12 @@ namespace {
 
 constexpr size_t kZeroBlockBytes = 256 << 10;
 
-const char* descriptor_hint(int error_number) {
+const char* error_hint(int error_number) {
   if (error_number == EMFILE) return ": raise the limit of open files (LimitNOFILE= of a unit)";
   if (error_number == ENFILE) return ": the machine has no more open files (fs.file-max)";
+  if (error_number == EROFS) {
+    return ": it is mounted read-only, or lies outside ReadWritePaths= of the unit";
+  }
   return "";
 }
 
@@ -48,7 +51,7 @@ tl::unexpected<Error> io_failure(const char* what, const std::string& path, int 
                                  const std::string& hint = {}) {
   return failure(io_error_kind(error_number, otherwise),
                  fmt::format("cannot {} {}: {}{}{}{}", what, path, errno_text(error_number),
-                             descriptor_hint(error_number), owner_hint(path, error_number), hint));
+                             error_hint(error_number), owner_hint(path, error_number), hint));
 }
 
 // What statfs(2) says that `path` is on: "nfs", or a number.

@@ -388,7 +388,8 @@ def test_read_only_disk(context):
             run("mount", "-o", "remount,abort", node.data_dir)
             code = cluster.wait_exit(leader, 30)
             check(code == EXIT_STORAGE, f"the node on a read-only disk ended with {code}, not {EXIT_STORAGE}")
-            check("Read-only file system" in node.log(), "the log does not say why")
+            check("Read-only file system (30): it is mounted read-only, or lies outside ReadWritePaths=" in node.log(),
+                  "the log does not say why")
             progress(load)
             run("umount", node.data_dir)
             image = os.path.join(cluster.directory, f"disk{leader}.img")
