@@ -1,13 +1,45 @@
 #include "app/service_state.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <utility>
+
+#include "base/log.h"
 
 namespace connectd::app {
 namespace {
 constexpr Duration kExtensionInterval = std::chrono::seconds(10);
+constexpr std::string_view kFailed = "STATUS=failed: ";
+
+// Whom last lines are for, and in which process: a forked child is not the service.
+std::atomic<const ServiceState*> g_state{nullptr};
+std::atomic<pid_t> g_process{0};
+
+std::string_view first_line(std::string_view text) { return text.substr(0, text.find('\n')); }
 }  // namespace
+
+ServiceState::ServiceState() {
+  g_process = ::getpid();
+  g_state = this;
+  follow_last_lines(&on_last_line);
+}
+
+ServiceState::~ServiceState() {
+  follow_last_lines(nullptr);
+  g_state = nullptr;
+}
+
+// Async-signal-safe. Later lines say what to do about the first one.
+void ServiceState::on_last_line(std::string_view line) {
+  if (g_process != ::getpid()) return;
+  const ServiceState* state = g_state.exchange(nullptr);
+  if (state == nullptr) return;
+  char message[600];
+  size_t used = kFailed.copy(message, sizeof message);
+  used += first_line(line).copy(message + used, sizeof message - used);
+  state->systemd_.notify_last({message, used});
+}
 
 void ServiceState::start_moves(Time now) {
   if (now < next_extension_) return;
@@ -59,7 +91,7 @@ void ServiceState::stuck(const std::string& call) {
 }
 
 void ServiceState::failed(const Error& error) const {
-  systemd_.notify_last("STATUS=failed: " + error.text.substr(0, error.text.find('\n')));
+  systemd_.notify_last(std::string(kFailed).append(first_line(error.text)));
 }
 
 }  // namespace connectd::app

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string>
+#include <string_view>
 
 #include "app/systemd.h"
 #include "base/clock.h"
@@ -14,8 +15,16 @@ namespace connectd::app {
 // How long a start may read nothing before /livez fails and systemd gives it up.
 inline constexpr Duration kStartHangs = std::chrono::minutes(10);
 
+// One at a time.
 class ServiceState final {
  public:
+  // Until it goes, systemd also hears the first of the last lines of this process (base/log.h), so
+  // that a plugin that crashes or ends the process is named.
+  ServiceState();
+  ~ServiceState();
+  ServiceState(const ServiceState&) = delete;
+  ServiceState& operator=(const ServiceState&) = delete;
+
   // The start is still on its way: systemd's limit for it begins again.
   void start_moves(Time now);
   void ready();
@@ -34,6 +43,8 @@ class ServiceState final {
   void failed(const Error& error) const;
 
  private:
+  static void on_last_line(std::string_view line);
+
   Systemd systemd_;
   bool ready_ = false;
   std::string status_;

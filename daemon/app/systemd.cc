@@ -44,7 +44,7 @@ void Systemd::notify(std::string message) {
   retry();
 }
 
-bool Systemd::send(const std::string& message) const {
+bool Systemd::send(std::string_view message) const {
   if (socket_ < 0) return true;
   sockaddr_un to{};
   to.sun_family = AF_UNIX;

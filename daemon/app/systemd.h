@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <string>
+#include <string_view>
 
 #include "base/clock.h"
 
@@ -23,13 +24,14 @@ class Systemd final {
   // Sends what is kept, as far as systemd takes it. To be called now and then.
   void retry();
   // The same at once or not at all, for the last message of a process. Any thread.
-  void notify_last(const std::string& message) const { (void)send(message); }
+  // In a signal handler, too.
+  void notify_last(std::string_view message) const { (void)send(message); }
   // How often the watchdog wants to hear of us at the least; zero: it does not.
   Duration watchdog_timeout() const { return watchdog_; }
 
  private:
   // False, with errno: it does not take it.
-  bool send(const std::string& message) const;
+  bool send(std::string_view message) const;
 
   int socket_ = -1;
   std::string address_;

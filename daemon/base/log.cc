@@ -24,6 +24,7 @@ enum class Reader : uint8_t { kTerminal, kOther, kJournal };
 
 std::atomic<int> g_level{static_cast<int>(LogLevel::kInfo)};
 std::atomic<Reader> g_reader{Reader::kTerminal};
+std::atomic<void (*)(std::string_view)> g_follower{nullptr};
 std::atomic<LineWriter*> g_writer{nullptr};  // lives as long as the process
 std::atomic<Time::rep> g_finish_by{0};       // of the first call that ends the process; 0: none yet
 
@@ -202,7 +203,10 @@ void write_last_line(std::string_view line) {
     write_until(STDERR_FILENO, style_of(LogLevel::kError).priority, end);
   }
   write_until(STDERR_FILENO, line, end);
+  if (auto* follower = g_follower.load()) follower(line);
 }
+
+void follow_last_lines(void (*follower)(std::string_view line)) { g_follower = follower; }
 
 uint64_t dropped_log_lines() {
   LineWriter* writer = g_writer.load();

@@ -42,6 +42,8 @@ void print_to_stderr(LogLevel level, std::string_view text);
 void finish_log();
 // The same, then one more line. Safe in a signal handler.
 void write_last_line(std::string_view line);
+// `follower` gets each last line, too; null: nobody. It must be safe in a signal handler.
+void follow_last_lines(void (*follower)(std::string_view line));
 // Lines that were lost because nobody read them, since the start of the process.
 uint64_t dropped_log_lines();
 

@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "base/log.h"
 
 namespace connectd::app {
 namespace {
@@ -106,6 +109,31 @@ TEST_F(ServiceStateTest, ShowsTheFirstLineOfWhyItFailed) {
   ServiceState service;
   service.failed(Error{ErrorKind::kBadConfig, "no such key\nand more"});
   EXPECT_THAT(told(), ElementsAre("STATUS=failed: no such key"));
+}
+
+TEST_F(ServiceStateTest, ShowsTheFirstLastLine) {
+  ServiceState service;
+  write_last_line("plugin counter 1.0.0 crashed in apply at index 812\n");
+  write_last_line("what to do\n");
+  EXPECT_THAT(told(),
+              ElementsAre("STATUS=failed: plugin counter 1.0.0 crashed in apply at index 812"));
+}
+
+TEST_F(ServiceStateTest, LastLinesOfAChildAreNotTheServices) {
+  ServiceState service;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    write_last_line("crashed in snapshot in a forked child\n");
+    ::_exit(0);
+  }
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_THAT(told(), IsEmpty());
+}
+
+TEST_F(ServiceStateTest, NobodyHearsLastLinesAfterIt) {
+  { ServiceState service; }
+  write_last_line("crashed\n");
+  EXPECT_THAT(told(), IsEmpty());
 }
 
 }  // namespace
