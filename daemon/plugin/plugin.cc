@@ -118,8 +118,6 @@ Result<void*> open_library(PluginFile& file, bool is_pinned) {
 
 }  // namespace
 
-std::string Plugin::abi() const { return abi_text(table_->abi); }
-
 Result<std::shared_ptr<const Plugin>> Plugin::load(const LoadOptions& options) {
   auto file = open_plugin_file(options);
   if (!file) return failure(file.error());

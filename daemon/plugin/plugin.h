@@ -76,7 +76,6 @@ class Plugin final {
   uint32_t level_max() const { return table_->level_max; }
   bool has_flag(uint64_t flag) const { return (table_->flags & flag) != 0; }
   uint32_t framing() const { return table_->framing; }  // CONNECTD_FRAMING_*
-  std::string abi() const;                              // "1.0"
   // The file it came from; "(built in)" for wrap().
   const std::string& path() const { return file_.path; }
   const LoadedFile& file() const { return file_; }

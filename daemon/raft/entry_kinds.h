@@ -1,8 +1,8 @@
 // The kinds of log entries, one row for each: its name, who writes it, and what every part of the
 // daemon must know about it. To add a kind: a number in the enum, a row in the table, and a case in
-// Applier::apply_entry (the compiler asks for it). A kind whose payload the daemon reads is named
-// besides where a follower takes entries (raft/replication.cc), where the core appends them
-// (core.cc), and where the log is read back (node/opening.cc, offline/recover.cc).
+// Applier::apply_entry (the compiler asks for it). If the daemon reads its payload, it also needs a
+// value of EntryPayload, and a case wherever such a payload is read: brings_conf() and
+// brings_settings() show these places.
 //
 // Pure values. The numbers are part of the formats (docs/storage-format.md, docs/protocol.md).
 #pragma once
@@ -17,16 +17,16 @@
 namespace connectd::raft {
 
 enum class EntryKind : uint8_t {
-  kNoop = 1,          // the first entry of a term (thesis §6.4); no payload
-  kCommand = 2,       // payload: the client's request, for the plugin
-  kGenesis = 3,       // payload: the cluster's genesis; always index 1, term 1
-  kConfChange = 4,    // payload: ConfState::encode(), then the host's details (see ConfAtIndex)
-  kSessionOpen = 5,   // payload: who opens; the session's id is this entry's index
-  kSessionClose = 6,  // reserved: never written, ignored when applied
-  kTick = 7,          // no payload: the plugin's next_deadline has passed
-  kCompare = 8,       // no payload: every member hashes its state at this index
-  kSettings = 9,      // payload: Settings::encode(), in force from this index on
-  kRecovery = 10,     // as kConfChange, but written by an operator after the loss of a majority
+  kNoop = 1,         // the first entry of a term (thesis §6.4); no payload
+  kCommand = 2,      // payload: the client's request, for the plugin
+  kGenesis = 3,      // payload: the cluster's genesis; always index 1, term 1
+  kConfChange = 4,   // payload: ConfState::encode(), then the host's details (see ConfAtIndex)
+  kSessionOpen = 5,  // payload: who opens; the session's id is this entry's index
+  // 6 is reserved: no connectd has written it, and none knows it.
+  kTick = 7,       // no payload: the plugin's next_deadline has passed
+  kCompare = 8,    // no payload: every member hashes its state at this index
+  kSettings = 9,   // payload: Settings::encode(), in force from this index on
+  kRecovery = 10,  // as kConfChange, but written by an operator after the loss of a majority
   // Only in builds for tests (kNextFeatureLevel), which propose it to show that they may. The next
   // real kind takes its number, and it moves on by one.
   kLevelProbe = 11,
@@ -34,7 +34,6 @@ enum class EntryKind : uint8_t {
 
 // Who may write entries of a kind.
 enum class EntryWriter : uint8_t {
-  kNobody,   // reserved
   kHolder,   // a node that holds clients: Propose on the leader, forwarded from other nodes
   kLeader,   // the leader's host: Propose on the leader, never forwarded
   kCore,     // the leader's core: a new term, ChangeConf, ChangeSettings
@@ -91,8 +90,6 @@ inline constexpr std::array kEntryKinds = {
                  .name = "session open",
                  .writer = EntryWriter::kHolder,
                  .passes_stopped_writes = true},
-    EntryKindRow{
-        .kind = EntryKind::kSessionClose, .name = "session close", .writer = EntryWriter::kNobody},
     EntryKindRow{.kind = EntryKind::kTick,
                  .name = "tick",
                  .writer = EntryWriter::kLeader,
@@ -116,21 +113,27 @@ inline constexpr std::array kEntryKinds = {
                  .since_level = kNextFeatureLevel},
 };
 
-// Kinds are numbered from 1 without gaps, and the rows are in their order.
+inline constexpr uint8_t kReservedEntryKind = 6;
+
+// Where the row of a kind is: kinds are numbered from 1, without the reserved number.
+constexpr size_t entry_kind_place(uint8_t kind) {
+  return kind - size_t{kind < kReservedEntryKind ? 1u : 2u};
+}
 static_assert([] {
   for (size_t i = 0; i < kEntryKinds.size(); ++i) {
-    if (static_cast<size_t>(kEntryKinds[i].kind) != i + 1) return false;
+    const auto kind = static_cast<uint8_t>(kEntryKinds[i].kind);
+    if (kind == 0 || kind == kReservedEntryKind || entry_kind_place(kind) != i) return false;
   }
   return true;
 }());
 
 inline bool is_known_entry_kind(uint8_t kind) {
-  return kind >= 1 && kind <= kEntryKinds.size() &&
-         kEntryKinds[kind - size_t{1}].since_level <= highest_feature_level();
+  return kind >= 1 && kind != kReservedEntryKind && entry_kind_place(kind) < kEntryKinds.size() &&
+         kEntryKinds[entry_kind_place(kind)].since_level <= highest_feature_level();
 }
 // Of a known kind; decoders admit no other.
 constexpr const EntryKindRow& row_of(EntryKind kind) {
-  return kEntryKinds[static_cast<size_t>(kind) - 1];
+  return kEntryKinds[entry_kind_place(static_cast<uint8_t>(kind))];
 }
 
 constexpr bool brings_conf(EntryKind kind) { return row_of(kind).payload == EntryPayload::kConf; }

@@ -82,14 +82,11 @@ void Applier::push(Task task) {
 }
 
 void Applier::apply(std::vector<raft::Entry> entries) {
-  size_t bytes = 0;
   size_t weight = entries.size();
   for (const raft::Entry& entry : entries) {
-    bytes += entry.weight();
     const bool is_replay = entry.index <= options_.replay_to;
     if (is_replay || raft::row_of(entry.kind).is_slow_to_apply) weight = kInlineWeight + 1;
   }
-  queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   push(Entries{std::move(entries), weight});
 }
 
@@ -196,13 +193,9 @@ bool Applier::work_on(Task& task) {
 }
 
 bool Applier::apply_some(Entries& batch) {
-  size_t bytes = 0;
   while (batch.applied < batch.entries.size() && !failed_ && !is_full()) {
-    const raft::Entry& entry = batch.entries[batch.applied++];
-    bytes += entry.weight();
-    apply_entry(entry);
+    apply_entry(batch.entries[batch.applied++]);
   }
-  queued_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   return batch.applied == batch.entries.size();
 }
 
@@ -372,7 +365,6 @@ void Applier::apply_entry(const raft::Entry& entry) {
     case raft::EntryKind::kCompare:  // after the entry itself, below
     case raft::EntryKind::kNoop:
     case raft::EntryKind::kGenesis:
-    case raft::EntryKind::kSessionClose:
     case raft::EntryKind::kLevelProbe:
       break;
     case raft::EntryKind::kSettings: {

@@ -149,7 +149,6 @@ class Applier final {
   // Results since the last call; null: none. Valid until the next call.
   ApplyResults* take_results();
   bool has_results() const { return channel_.has_results(); }
-  size_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
 
   // ---- apply thread
   void run();                         // until close()
@@ -203,7 +202,6 @@ class Applier final {
   Supervisor& supervisor_;
 
   WorkChannel<Task, ApplyResults> channel_;
-  std::atomic<size_t> queued_bytes_{0};
   std::atomic<size_t> queued_weight_{0};  // a snapshot's weight is above the inline limit
   std::atomic<size_t> waiting_bytes_{0};  // replies that the loop has not taken
   std::atomic<bool> is_paused_{false};    // tasks_ waits until they are taken

@@ -59,7 +59,7 @@ void LogWriter::run() {
     take(fresh_);
     const Time now = read_clocks().time;
     if (tasks_.empty()) {
-      seal_if_idle(now);
+      idle(now);
     } else if (!waits_for_space() || now >= retry_at) {
       work();
       retry_at = now + kSpaceRetryInterval;
@@ -73,10 +73,6 @@ void LogWriter::close() { queue_.close(); }
 
 void LogWriter::idle(Time now) {
   writer_.check();
-  seal_if_idle(now);
-}
-
-void LogWriter::seal_if_idle(Time now) {
   if (failed_ || !tasks_.empty() || !log_.wants_seal()) return;
   auto sealed = log_.seal_if_idle(now);
   if (!sealed) {

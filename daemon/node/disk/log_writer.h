@@ -50,7 +50,7 @@ class LogWriter final {
   void close();  // any thread; submitted batches are still written
   // Writes the queued batches; false: there were none. (Simulator, tests.)
   bool poll_once();
-  void idle(Time now);  // seals
+  void idle(Time now);  // nothing is queued: seals the log after a while
   bool has_work() const { return !queue_.empty() || waits_for_space(); }
   // Any thread.
   bool waits_for_space() const { return waits_for_space_.load(std::memory_order_acquire); }
@@ -68,7 +68,6 @@ class LogWriter final {
   };
   using Task = std::variant<Batch, Reset>;
   void take(std::vector<Task>& fresh) REQUIRES(writer_);
-  void seal_if_idle(Time now) REQUIRES(writer_);
   void work() REQUIRES(writer_);
   bool write_batches(size_t from, size_t to) REQUIRES(writer_);
   bool settle(const Result<void>& written) REQUIRES(writer_);

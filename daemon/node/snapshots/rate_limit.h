@@ -17,7 +17,6 @@ class RateLimit final {
     rate_ = rate;
     tokens_ = std::min(tokens_, depth());
   }
-  uint64_t rate() const { return rate_; }
 
   // The largest piece that take() can grant.
   uint64_t largest(uint64_t wanted) const {

@@ -138,7 +138,6 @@ void SnapshotSender::chunk_read(jobs::ChunkRead& chunk, Time now, Effects& out) 
     return end(chunk.peer, End::kBroken, now, out);
   }
   stream.sent += chunk.bytes.size();
-  bytes_sent_ += chunk.bytes.size();
   out.send(chunk.peer, wire::SnapshotChunk{chunk.source->file(), stream.term, chunk.offset,
                                            std::move(chunk.bytes)});
 }

@@ -72,8 +72,7 @@ class SnapshotSender final {
   // The first index of the log that followers need; none: no follower needs the log.
   std::optional<Index> keep_from() const;
 
-  uint64_t resumed() const { return resumed_; }        // streams that continued a broken one
-  uint64_t bytes_sent() const { return bytes_sent_; }  // in chunks
+  uint64_t resumed() const { return resumed_; }  // streams that continued a broken one
 
  private:
   struct Stream {
@@ -120,7 +119,6 @@ class SnapshotSender final {
   std::map<NodeId, Hold> holds_;
   std::map<NodeId, Refusals> refusals_;
   uint64_t resumed_ = 0;
-  uint64_t bytes_sent_ = 0;
 };
 
 }  // namespace connectd::node

@@ -57,7 +57,7 @@ TEST_F(Load, AbsolutePathIsNotSearched) {
   ASSERT_TRUE(plugin.has_value()) << plugin.error().text;
   EXPECT_STREQ((*plugin)->name(), "counter");
   EXPECT_STREQ((*plugin)->version(), "1.0.0");
-  EXPECT_EQ((*plugin)->abi(), "1.0");
+  EXPECT_EQ((*plugin)->table().abi, CONNECTD_ABI);
   EXPECT_EQ((*plugin)->path(), path);
   EXPECT_EQ((*plugin)->framing(), static_cast<uint32_t>(CONNECTD_FRAMING_LINE));
   EXPECT_TRUE((*plugin)->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT));

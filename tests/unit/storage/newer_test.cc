@@ -40,8 +40,8 @@ class NewerLogTest : public ::testing::Test {
     ASSERT_TRUE((*log)->seal_if_idle(Time{}));
     ASSERT_TRUE((*log)->seal_if_idle(Time{} + kSealAfter));
   }
-  static raft::Entry entry_of_new_kind() {
-    return make_entry(3, 1, 24, static_cast<raft::EntryKind>(kNewKind));
+  static raft::Entry entry_of_new_kind(uint8_t kind = kNewKind) {
+    return make_entry(3, 1, 24, static_cast<raft::EntryKind>(kind));
   }
   InspectedRecord record(size_t number) {
     Collector all;
@@ -89,6 +89,11 @@ TEST_F(NewerLogTest, EntryKindAtUnsealedEndIsNotCut) {
 TEST_F(NewerLogTest, SealedEntryKindIsNoDamage) {
   write_log(entry_of_new_kind(), true);
   expect_refused("index 3: an entry with kind 250 is unknown");
+}
+
+TEST_F(NewerLogTest, ReservedEntryKindIsUnknown) {
+  write_log(entry_of_new_kind(raft::kReservedEntryKind), true);
+  expect_refused("index 3: an entry with kind 6 is unknown");
 }
 
 TEST_F(NewerLogTest, EntryFlags) {

@@ -325,13 +325,18 @@ TEST(PeerCodec, EntryOfUnknownKindIsNamed) {
   raft::Entry& entry = append.entries[0];
   entry.kind = static_cast<raft::EntryKind>(250);
   entry.checksum = raft::entry_checksum(entry);
-  const std::string text = error_of(envelope(append));
+  std::string text = error_of(envelope(append));
   EXPECT_NE(text.find("the entry at index 10 has kind 250, which connectd "), std::string::npos)
       << text;
   EXPECT_NE(text.find("feature level 1"), std::string::npos) << text;
   // Checksum first, then kind.
   entry.checksum ^= 1;
   EXPECT_NE(error_of(envelope(append)).find("invalid entry header"), std::string::npos);
+
+  entry.kind = static_cast<raft::EntryKind>(raft::kReservedEntryKind);
+  entry.checksum = raft::entry_checksum(entry);
+  text = error_of(envelope(append));
+  EXPECT_NE(text.find("the entry at index 10 has kind 6,"), std::string::npos) << text;
 }
 
 TEST(PeerCodec, ForwardsOnlyWhatHoldersPropose) {
@@ -862,7 +867,7 @@ class CheckHello : public testing::Test {
 
 TEST_F(CheckHello, EqualsMayTalk) { EXPECT_FALSE(check_hello(mine_, theirs_)); }
 
-TEST_F(CheckHello, WhoHasNoClusterYetMayTalk) {
+TEST_F(CheckHello, NodeWithoutAClusterIsAccepted) {
   theirs_.cluster_id = ClusterId();
   theirs_.plugin_level = 0;
   EXPECT_FALSE(check_hello(mine_, theirs_));
