@@ -2,8 +2,9 @@
 // has a name, a member, and, where the JSON has another form than the member, a format.
 //
 //   template <>
-//   struct Fields<Point> {
-//     static constexpr auto kTable = std::tuple(field("x", &Point::x), field("y", &Point::y));
+//   struct Fields<SettingChange> {
+//     static constexpr auto kTable = std::tuple(field("key", &SettingChange::key),
+//                                               field("value", &SettingChange::value));
 //   };
 //
 // Readers are forgiving, since the other end may be older or newer: a field that they do not know

@@ -62,7 +62,7 @@ class FaultyFileSystem final : public storage::FileSystem {
   void restart_process();
 
   // The `nth` call from now on (1: the next) of `call` fails, with `error_number`; `sticky`: and
-  // every later one of that kind. kAnyCall counts all calls that change the disk.
+  // every later one of that kind. fail_nth_change() counts all calls that change the disk.
   void fail_nth(FileCall call, uint64_t nth, int error_number, bool sticky = false);
   void fail_nth_change(uint64_t nth, int error_number, bool sticky = false);
   // The machine dies at the `nth` change from now on: that call and all later ones fail and change
