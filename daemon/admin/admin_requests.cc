@@ -3,136 +3,216 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/json.hpp>
-#include <string>
+#include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "admin/json_fields.h"
 #include "admin/limits.h"
+#include "base/address.h"
+#include "base/log.h"
 
 namespace connectd::admin {
 namespace {
 
 using Kind = node::MemberChange::Kind;
-using Actions = std::vector<std::pair<std::string_view, Kind>>;
 
 constexpr size_t kMaxShown = 32;  // of a text that is not understood
 
-tl::unexpected<Error> wrong(std::string text) {
-  return failure(ErrorKind::kUsage, std::move(text));
+std::string unknown_field(std::string_view name) {
+  return fmt::format("'{}' is unknown or has a value of the wrong type", name.substr(0, kMaxShown));
 }
-tl::unexpected<Error> unknown_field(std::string_view name) {
-  return wrong(
-      fmt::format("'{}' is unknown or has a value of the wrong type", name.substr(0, kMaxShown)));
-}
-tl::unexpected<Error> unknown_action(std::string_view action) {
-  return wrong(action.empty() ? "missing 'action'"
-                              : fmt::format("unknown action '{}'", action.substr(0, kMaxShown)));
-}
-tl::unexpected<Error> not_whole(std::string_view name) {
-  return wrong(fmt::format("{} must be a non-negative integer", name));
+std::string unknown_action(std::string_view action) {
+  return action.empty() ? "missing 'action'"
+                        : fmt::format("unknown action '{}'", action.substr(0, kMaxShown));
 }
 
-Result<json::object> object_of(std::string_view body) {
+// ---- rows: one field of a request, both ways
+
+template <class Request>
+struct Row {
+  std::string_view name;
+  // What is wrong with the value; empty: nothing.
+  std::string (*read)(std::string_view name, const json::value& from, Request& to);
+  json::value (*write)(const Request& from);  // null: left out
+};
+
+// `Get`: a function from the request to its member.
+template <class Request, class Get>
+constexpr Row<Request> row(std::string_view name, Get /*get*/) {
+  return {.name = name,
+          .read = [](std::string_view field, const json::value& from, Request& to) -> std::string {
+            auto& member = Get()(to);
+            if (Plain::read(from, member)) return "";
+            const bool is_number = Plain::write(member).is_number();
+            return is_number && from.is_number()
+                       ? fmt::format("{} must be a non-negative integer", field)
+                       : unknown_field(field);
+          },
+          .write = [](const Request& from) -> json::value {
+            const auto& member = Get()(from);
+            if (member == std::remove_cvref_t<decltype(member)>()) return nullptr;
+            return Plain::write(member);
+          }};
+}
+
+template <class Request, class Get>
+constexpr Row<Request> address_row(std::string_view name, Get get) {
+  Row<Request> address = row<Request>(name, get);
+  address.read = [](std::string_view field, const json::value& from, Request& to) -> std::string {
+    std::string& member = Get()(to);
+    if (!Plain::read(from, member)) return unknown_field(field);
+    auto parsed = parse_address(member);
+    return parsed ? "" : fmt::format("{}: {}", field, parsed.error());
+  };
+  return address;
+}
+
+template <class Request, size_t N>
+Result<Request> parse(std::string_view body, const std::array<Row<Request>, N>& rows) {
   boost::system::error_code ec;
   json::value value = json::parse(json::string_view(body.data(), body.size()), ec);
-  if (ec || !value.is_object()) return wrong("the body must be a JSON object");
-  return std::move(value.get_object());
+  if (ec || !value.is_object()) {
+    return failure(ErrorKind::kUsage, "the body must be a JSON object");
+  }
+  Request request;
+  for (const auto& [key, field] : value.get_object()) {
+    const std::string_view name(key.data(), key.size());
+    const auto known = std::ranges::find(rows, name, &Row<Request>::name);
+    std::string wrong =
+        known == rows.end() ? unknown_field(name) : known->read(name, field, request);
+    if (!wrong.empty()) return failure(ErrorKind::kUsage, std::move(wrong));
+  }
+  return request;
 }
 
-Result<node::MemberChange> parse_change(std::string_view body, const Actions& actions) {
-  auto object = object_of(body);
-  if (!object) return failure(object.error());
-  node::MemberChange change;
-  bool has_action = false;
-  for (const auto& [key, field] : *object) {
-    const std::string_view name(key.data(), key.size());
-    std::string* text = name == "peer"     ? &change.member.peer_address
-                        : name == "client" ? &change.member.client_address
-                        : name == "http"   ? &change.member.http_address
-                                           : nullptr;
-    bool* flag = name == "learner" ? &change.learner_only
-                 : name == "force" ? &change.force
-                                   : nullptr;
-    if (text != nullptr && Plain::read(field, *text)) {
-      auto address = parse_address(*text);
-      if (!address) return wrong(fmt::format("{}: {}", name, address.error()));
-    } else if (flag != nullptr && Plain::read(field, *flag)) {
-      continue;
-    } else if (name == "id" && field.is_number()) {
-      if (!Plain::read(field, change.member.id)) return not_whole(name);
-    } else if (name == "if_index" && field.is_number()) {
-      if (!Plain::read(field, change.expected)) return not_whole(name);
-    } else if (name == "action" && field.is_string()) {
-      const std::string_view action(field.get_string());
-      auto known = std::ranges::find(actions, action, &Actions::value_type::first);
-      if (known == actions.end()) return unknown_action(action);
-      change.kind = known->second;
-      has_action = true;
-    } else {
-      return unknown_field(name);
-    }
+template <class Request, size_t N>
+std::string body_of(const Request& request, const std::array<Row<Request>, N>& rows) {
+  json::object object;
+  for (const Row<Request>& field : rows) {
+    json::value value = field.write(request);
+    if (!value.is_null()) object[json::string_view(field.name.data(), field.name.size())] = value;
   }
-  if (!has_action) return unknown_action("");
-  return change;
+  return json::serialize(object);
 }
+
+// ---- members and leadership
+
+struct ActionRow {
+  std::string_view name;
+  Kind kind;
+};
+constexpr std::array kActions = {ActionRow{"add", Kind::kAdd}, ActionRow{"promote", Kind::kPromote},
+                                 ActionRow{"remove", Kind::kRemove},
+                                 ActionRow{"replace", Kind::kReplace},
+                                 ActionRow{"transfer", Kind::kTransfer}};
+
+struct ChangeRequest {
+  std::string action;
+  node::MemberChange change;
+};
+constexpr std::array kChangeRows = {
+    row<ChangeRequest>(
+        "action", [](auto& r) -> auto& { return r.action; }),
+    row<ChangeRequest>(
+        "id", [](auto& r) -> auto& { return r.change.member.id; }),
+    address_row<ChangeRequest>(
+        "peer", [](auto& r) -> auto& { return r.change.member.peer_address; }),
+    address_row<ChangeRequest>(
+        "client", [](auto& r) -> auto& { return r.change.member.client_address; }),
+    address_row<ChangeRequest>(
+        "http", [](auto& r) -> auto& { return r.change.member.http_address; }),
+    row<ChangeRequest>(
+        "learner", [](auto& r) -> auto& { return r.change.learner_only; }),
+    row<ChangeRequest>(
+        "force", [](auto& r) -> auto& { return r.change.force; }),
+    row<ChangeRequest>(
+        "if_index", [](auto& r) -> auto& { return r.change.expected; })};
+
+Result<node::MemberChange> parse_change(std::string_view body, bool of_leadership) {
+  auto request = parse(body, kChangeRows);
+  if (!request) return failure(request.error());
+  const auto known = std::ranges::find(kActions, request->action, &ActionRow::name);
+  if (known == kActions.end() || (known->kind == Kind::kTransfer) != of_leadership) {
+    return failure(ErrorKind::kUsage, unknown_action(request->action));
+  }
+  request->change.kind = known->kind;
+  return std::move(request->change);
+}
+
+// ---- settings
+
+constexpr std::array kSettingRows = {row<SettingChange>(
+                                         "key", [](auto& r) -> auto& { return r.key; }),
+                                     row<SettingChange>(
+                                         "value", [](auto& r) -> auto& { return r.value; })};
+
+// ---- snapshots
+
+struct SnapshotRequest {
+  std::string action;
+  SnapshotPiece piece;
+};
+constexpr std::array kSnapshotRows = {
+    row<SnapshotRequest>(
+        "action", [](auto& r) -> auto& { return r.action; }),
+    row<SnapshotRequest>(
+        "name", [](auto& r) -> auto& { return r.piece.name; }),
+    row<SnapshotRequest>(
+        "offset", [](auto& r) -> auto& { return r.piece.offset; }),
+    row<SnapshotRequest>(
+        "length", [](auto& r) -> auto& { return r.piece.length; })};
 
 }  // namespace
 
 Result<node::MemberChange> parse_member_change(std::string_view body) {
-  static const Actions kActions = {{"add", Kind::kAdd},
-                                   {"promote", Kind::kPromote},
-                                   {"remove", Kind::kRemove},
-                                   {"replace", Kind::kReplace}};
-  return parse_change(body, kActions);
+  return parse_change(body, false);
 }
-
 Result<node::MemberChange> parse_leader_change(std::string_view body) {
-  static const Actions kActions = {{"transfer", Kind::kTransfer}};
-  return parse_change(body, kActions);
+  return parse_change(body, true);
+}
+std::string to_body(const node::MemberChange& change) {
+  const auto known = std::ranges::find(kActions, change.kind, &ActionRow::kind);
+  CHECK(known != kActions.end()) << "a setting is a SettingChange";
+  return body_of(ChangeRequest{std::string(known->name), change}, kChangeRows);
 }
 
 Result<SettingChange> parse_setting_change(std::string_view body) {
-  auto object = object_of(body);
-  if (!object) return failure(object.error());
-  SettingChange change;
-  for (const auto& [key, field] : *object) {
-    const std::string_view name(key.data(), key.size());
-    std::string* text = name == "key" ? &change.key : name == "value" ? &change.value : nullptr;
-    if (text == nullptr || !Plain::read(field, *text) || text->size() > kMaxSettingBytes) {
-      return wrong(
-          fmt::format("'{}' is unknown, not a string, or too long", name.substr(0, kMaxShown)));
+  auto change = parse(body, kSettingRows);
+  if (!change) return change;
+  for (const Row<SettingChange>& field : kSettingRows) {
+    const json::value text = field.write(*change);
+    if (text.is_string() && text.get_string().size() > kMaxSettingBytes) {
+      return failure(ErrorKind::kUsage,
+                     fmt::format("'{}' has more than {} bytes", field.name, kMaxSettingBytes));
     }
   }
-  if (change.key.empty()) return wrong("missing 'key'");
+  if (change->key.empty()) return failure(ErrorKind::kUsage, "missing 'key'");
   return change;
 }
+std::string to_body(const SettingChange& change) { return body_of(change, kSettingRows); }
 
 Result<SnapshotVerb> parse_snapshot_verb(std::string_view body) {
-  auto object = object_of(body);
-  if (!object) return failure(object.error());
-  std::string action;
-  SnapshotPiece piece;
-  for (const auto& [key, field] : *object) {
-    const std::string_view name(key.data(), key.size());
-    if ((name == "action" && Plain::read(field, action)) ||
-        (name == "name" && Plain::read(field, piece.name))) {
-      continue;
-    }
-    if ((name != "offset" && name != "length") || !field.is_number()) return unknown_field(name);
-    if (!Plain::read(field, name == "offset" ? piece.offset : piece.length)) {
-      return not_whole(name);
-    }
-  }
-  if (action == "take") return TakeSnapshot{};
-  if (action == "list") return ListSnapshots{};
-  if (action != "read") return unknown_action(action);
-  if (piece.name.empty()) return wrong("missing 'name', as listed");
+  auto request = parse(body, kSnapshotRows);
+  if (!request) return failure(request.error());
+  SnapshotPiece& piece = request->piece;
+  if (request->action == "take") return TakeSnapshot{};
+  if (request->action == "list") return ListSnapshots{};
+  if (request->action != "read") return failure(ErrorKind::kUsage, unknown_action(request->action));
+  if (piece.name.empty()) return failure(ErrorKind::kUsage, "missing 'name', as listed");
   if (piece.length == 0 || piece.length > kMaxSnapshotPiece) {
-    return wrong(fmt::format("'length' must be from 1 to {}", kMaxSnapshotPiece));
+    return failure(ErrorKind::kUsage,
+                   fmt::format("'length' must be from 1 to {}", kMaxSnapshotPiece));
   }
-  return piece;
+  return std::move(piece);
+}
+std::string to_body(const SnapshotVerb& verb) {
+  SnapshotRequest request;
+  if (std::holds_alternative<TakeSnapshot>(verb)) request.action = "take";
+  if (std::holds_alternative<ListSnapshots>(verb)) request.action = "list";
+  if (const auto* piece = std::get_if<SnapshotPiece>(&verb)) request = {"read", *piece};
+  return body_of(request, kSnapshotRows);
 }
 
 }  // namespace connectd::admin

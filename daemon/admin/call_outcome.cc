@@ -32,4 +32,12 @@ CallOutcome call_outcome(node::ReplyCode code) {
   return {500, "PLUGIN", "Unknown outcome code"};
 }
 
+std::optional<node::ReplyCode> reply_code_of(std::string_view code) {
+  for (uint8_t number = 0; number <= static_cast<uint8_t>(node::ReplyCode::kStale); ++number) {
+    const auto known = static_cast<node::ReplyCode>(number);
+    if (call_outcome(known).code == code) return known;
+  }
+  return std::nullopt;
+}
+
 }  // namespace connectd::admin

@@ -1,10 +1,12 @@
 // member, leader and settings: membership changes, leadership and the cluster's settings, through
 // any node's HTTP port.
 #include <algorithm>
+#include <array>
 #include <boost/json.hpp>
 #include <charconv>
 #include <thread>
 
+#include "admin/admin_requests.h"
 #include "base/address.h"
 #include "ctl/answers.h"
 #include "ctl/commands.h"
@@ -86,25 +88,31 @@ std::optional<View> look(const Context& context, std::string& why) {
   return Observer(context).look(why);
 }
 
+// The exit code of each outcome of a change: one more column of node::kChangeCodes, which is below
+// exit codes.
+struct ChangeExit {
+  node::ChangeCode code;
+  ExitCode exit;
+};
+constexpr std::array kChangeExits = {
+    ChangeExit{node::ChangeCode::kDone, ExitCode::kOk},
+    ChangeExit{node::ChangeCode::kNoLeader, ExitCode::kTryAgain},
+    ChangeExit{node::ChangeCode::kBusy, ExitCode::kTryAgain},
+    ChangeExit{node::ChangeCode::kConflict, ExitCode::kNegative},
+    ChangeExit{node::ChangeCode::kQuorum, ExitCode::kNegative},
+    ChangeExit{node::ChangeCode::kRefused, ExitCode::kNegative},
+    ChangeExit{node::ChangeCode::kTimeout, ExitCode::kTryAgain},
+};
+static_assert(std::ranges::equal(kChangeExits, node::kChangeCodes, {}, &ChangeExit::code,
+                                 &node::ChangeCodeRow::code));
+
 ExitCode exit_code_of(node::ChangeCode code) {
-  switch (code) {
-    case node::ChangeCode::kDone:
-      return ExitCode::kOk;
-    case node::ChangeCode::kNoLeader:
-    case node::ChangeCode::kBusy:
-    case node::ChangeCode::kTimeout:
-      return ExitCode::kTryAgain;
-    case node::ChangeCode::kConflict:
-    case node::ChangeCode::kQuorum:
-    case node::ChangeCode::kRefused:
-      break;
-  }
-  return ExitCode::kNegative;
+  return kChangeExits[static_cast<size_t>(code)].exit;
 }
 
 // Asks the first endpoint that may accept the request. kOk: accepted; `index` is that of the
 // change. `lost`: gets the text, instead of the operator, if the answer was lost.
-ExitCode ask(Context& context, const std::string& target, const json::object& body, Index& index,
+ExitCode ask(Context& context, const std::string& target, const std::string& body, Index& index,
              std::string* lost = nullptr) {
   std::string why;
   std::optional<ExitCode> answered;  // by nodes that did nothing
@@ -113,7 +121,7 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     request.method = "POST";
     request.target = target;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
-    request.body = json::serialize(body);
+    request.body = body;
     const Duration timeout = context.answer_timeout(kAnswerTimeout);
     admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {
@@ -138,16 +146,17 @@ ExitCode ask(Context& context, const std::string& target, const json::object& bo
     const std::string code = code_of(*outcome);
     // Another node may be asked: this one does not take it from here, or knows no leader (a node
     // whose disk was wiped waits for its replacement).
-    const bool knows_no_leader = code == "NOLEADER";
+    const node::ChangeCode outcome_code = node::change_code_of(code);
+    const bool knows_no_leader = outcome_code == node::ChangeCode::kNoLeader;
     if ((knows_no_leader || code == admin::kNotLocalCode) && context.endpoints.size() > 1) {
       why += fmt::format("{}{}: {}{}", why.empty() ? "" : ", ", endpoint.to_string(),
-                         knows_no_leader ? "NOLEADER: " : "", detail_of(*outcome));
+                         knows_no_leader ? code + ": " : "", detail_of(*outcome));
       if (knows_no_leader || !answered) {
         answered = knows_no_leader ? ExitCode::kTryAgain : ExitCode::kNegative;
       }
       continue;
     }
-    return context.fail(exit_code_of(node::change_code_of(code)),
+    return context.fail(exit_code_of(outcome_code),
                         fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(*outcome)));
   }
   if (answered) return context.fail(*answered, why);
@@ -190,36 +199,39 @@ std::optional<uint64_t> id_of(const std::string& text) {
   return id;
 }
 
-// The fields that all actions have in common; false: an error was printed.
-bool body_of(Context& context, std::string_view action, json::object& body, NodeId& id) {
+// The change that arguments and options ask for; none: an error was printed.
+std::optional<node::MemberChange> change_of(Context& context, node::MemberChange::Kind kind) {
   auto number = id_of(context.arguments.at(0));
   if (!number) {
     context.fail(ExitCode::kUsage, fmt::format("invalid node id '{}': must be a positive number",
                                                context.arguments.at(0)));
-    return false;
+    return std::nullopt;
   }
-  id = NodeId(*number);
-  body = {{"action", std::string(action)}, {"id", *number}};
-  for (const char* name : {"peer", "client", "http"}) {
+  node::MemberChange change;
+  change.kind = kind;
+  change.member.id = NodeId(*number);
+  for (auto& [name, member] : {std::pair("peer", &change.member.peer_address),
+                               std::pair("client", &change.member.client_address),
+                               std::pair("http", &change.member.http_address)}) {
     if (!context.has(name)) continue;
     auto address = parse_address(context.option(name));
     if (!address) {
       context.fail(ExitCode::kUsage, fmt::format("--{}: {}", name, address.error()));
-      return false;
+      return std::nullopt;
     }
-    body[name] = context.option(name);
+    *member = context.option(name);
   }
-  if (context.has("learner")) body["learner"] = true;
-  if (context.has("force")) body["force"] = true;
+  change.learner_only = context.has("learner");
+  change.force = context.has("force");
   if (context.has("if-index")) {
     auto index = id_of(context.option("if-index"));
     if (!index) {
       context.fail(ExitCode::kUsage, "--if-index must be the index that `member list` prints");
-      return false;
+      return std::nullopt;
     }
-    body["if_index"] = *index;
+    change.expected = Index(*index);
   }
-  return true;
+  return change;
 }
 
 // `silent`: it has not answered the leader for a while.
@@ -251,15 +263,15 @@ bool is_silent(const View& view, NodeId id) {
   return view.role == raft::Role::kLeader && peer != view.peers.end() && !peer->active;
 }
 
-ExitCode join(Context& context, std::string_view action, bool learner) {
-  json::object body;
-  NodeId id;
-  if (!body_of(context, action, body, id)) return ExitCode::kUsage;
+ExitCode join(Context& context, node::MemberChange::Kind kind, bool learner) {
+  const auto change = change_of(context, kind);
+  if (!change) return ExitCode::kUsage;
+  const NodeId id = change->member.id;
   // The list may still have the lost disk.
   Observer observer(context);
   std::string why;
   std::string old_disk;
-  const bool replaces = action == "replace";
+  const bool replaces = kind == node::MemberChange::Kind::kReplace;
   if (auto before = observer.look(why); before && replaces) {
     if (const node::MemberStatus* member = find_member(*before, id)) {
       old_disk = member->disk;
@@ -267,7 +279,8 @@ ExitCode join(Context& context, std::string_view action, bool learner) {
     }
   }
   Index index;
-  if (ExitCode code = ask(context, "/v1/admin/members", body, index); code != ExitCode::kOk) {
+  if (ExitCode code = ask(context, "/v1/admin/members", admin::to_body(*change), index);
+      code != ExitCode::kOk) {
     return code;
   }
   bool lost = false;
@@ -338,16 +351,20 @@ ExitCode member_add_command(Context& context) {
                         "missing --peer HOST:PORT, the address that its peers dial. Try: "
                         "connectctl help member add");
   }
-  return join(context, "add", context.has("learner"));
+  return join(context, node::MemberChange::Kind::kAdd, context.has("learner"));
 }
 
-ExitCode member_promote_command(Context& context) { return join(context, "promote", false); }
-ExitCode member_replace_command(Context& context) { return join(context, "replace", false); }
+ExitCode member_promote_command(Context& context) {
+  return join(context, node::MemberChange::Kind::kPromote, false);
+}
+ExitCode member_replace_command(Context& context) {
+  return join(context, node::MemberChange::Kind::kReplace, false);
+}
 
 ExitCode member_remove_command(Context& context) {
-  json::object body;
-  NodeId id;
-  if (!body_of(context, "remove", body, id)) return ExitCode::kUsage;
+  const auto change = change_of(context, node::MemberChange::Kind::kRemove);
+  if (!change) return ExitCode::kUsage;
+  const NodeId id = change->member.id;
   // The node that is asked may be the one that leaves, and end.
   Observer observer(context);
   std::string why;
@@ -355,7 +372,7 @@ ExitCode member_remove_command(Context& context) {
   const bool was_member = before && find_member(*before, id) != nullptr;
   Index index;
   std::string lost;
-  const ExitCode asked = ask(context, "/v1/admin/members", body, index, &lost);
+  const ExitCode asked = ask(context, "/v1/admin/members", admin::to_body(*change), index, &lost);
   if (asked != ExitCode::kOk && lost.empty()) return asked;
   if (!lost.empty() && !was_member) return context.fail(asked, lost);
   const Time answer_by = read_clocks().time + kLeavingTimeout;
@@ -400,16 +417,18 @@ ExitCode leader_transfer_command(Context& context) {
   std::string why;
   auto before = observer.look(why);
   if (!before) return context.fail_unreachable(why);
-  json::object body{{"action", "transfer"}};
+  node::MemberChange change;
+  change.kind = node::MemberChange::Kind::kTransfer;
   NodeId to;
   if (context.has("to")) {
     auto id = id_of(context.option("to"));
     if (!id) return context.fail(ExitCode::kUsage, "--to must be a node id");
     to = NodeId(*id);
-    body["id"] = *id;
+    change.member.id = to;
   }
   Index ignored;
-  if (ExitCode code = ask(context, "/v1/admin/leader", body, ignored); code != ExitCode::kOk) {
+  if (ExitCode code = ask(context, "/v1/admin/leader", admin::to_body(change), ignored);
+      code != ExitCode::kOk) {
     return code;
   }
   NodeId leader;
@@ -453,8 +472,9 @@ ExitCode settings_set_command(Context& context) {
   const std::string key = context.arguments.at(0);
   Observer observer(context);
   Index index;
-  if (ExitCode code = ask(context, "/v1/admin/settings",
-                          {{"key", key}, {"value", context.arguments.at(1)}}, index);
+  if (ExitCode code =
+          ask(context, "/v1/admin/settings",
+              admin::to_body(admin::SettingChange{key, context.arguments.at(1)}), index);
       code != ExitCode::kOk) {
     return code;
   }

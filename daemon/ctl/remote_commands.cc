@@ -5,6 +5,7 @@
 #include <iterator>
 #include <set>
 
+#include "admin/call_outcome.h"
 #include "admin/http_client.h"
 #include "admin/read_level.h"
 #include "base/address.h"
@@ -304,20 +305,27 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
                      const std::string& where) {
   std::string code = code_of(answer);
   std::string text = fmt::format("{}{}{}", code, code.empty() ? "" : ": ", detail_of(answer));
-  if (code == "NOLEADER" || code == "OVERLOADED" || code == "SHUTDOWN" || code == "DISKFULL") {
-    return context.fail(
-        ExitCode::kTryAgain,
-        fmt::format("{}. It did not happen. Try: connectctl -e {} status", text, where));
-  }
-  if (code == "STALE") {
-    return context.fail(ExitCode::kTryAgain,
-                        fmt::format("{}. Try: connectctl -e {} status", text, where));
-  }
-  if (code == "UNKNOWN") {
-    return context.fail(ExitCode::kTryAgain,
-                        fmt::format("{}. It may or may not have happened: read before you repeat "
-                                    "it. Try: connectctl -e {} status",
-                                    text, where));
+  const std::string see = fmt::format("Try: connectctl -e {} status", where);
+  switch (admin::reply_code_of(code).value_or(node::ReplyCode::kOk)) {
+    case node::ReplyCode::kNoLeader:
+    case node::ReplyCode::kOverloaded:
+    case node::ReplyCode::kShutdown:
+    case node::ReplyCode::kDiskFull:
+      return context.fail(ExitCode::kTryAgain, fmt::format("{}. It did not happen. {}", text, see));
+    case node::ReplyCode::kStale:
+      return context.fail(ExitCode::kTryAgain, fmt::format("{}. {}", text, see));
+    case node::ReplyCode::kUnknown:
+      return context.fail(ExitCode::kTryAgain,
+                          fmt::format("{}. It may or may not have happened: read before you repeat "
+                                      "it. {}",
+                                      text, see));
+    case node::ReplyCode::kOk:  // or a code that this build does not know
+    case node::ReplyCode::kTooLarge:
+    case node::ReplyCode::kRejected:
+    case node::ReplyCode::kBadFrame:
+    case node::ReplyCode::kPlugin:
+    case node::ReplyCode::kSessionGone:
+      break;
   }
   return context.fail(ExitCode::kNegative, fmt::format("{}. Try: connectctl help call", text));
 }

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "admin/admin_requests.h"
 #include "admin/limits.h"
 #include "base/address.h"
 #include "base/owner.h"
@@ -29,18 +30,20 @@ constexpr Duration kLookInterval = std::chrono::milliseconds(50);
 
 using Listed = admin::SnapshotList::Listed;
 
-admin::HttpOutcome post(const Context& context, const Address& endpoint, const json::object& body) {
+admin::HttpOutcome post(const Context& context, const Address& endpoint,
+                        const admin::SnapshotVerb& verb) {
   admin::HttpRequest request;
   request.method = "POST";
   request.target = "/v1/admin/snapshot";
   request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
-  request.body = json::serialize(body);
+  request.body = admin::to_body(verb);
   return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
 }
 
 // The answer's body. kUnreachable: no answer; kPermission: refused from this machine.
-Result<std::string> ask(const Context& context, const Address& endpoint, const json::object& body) {
-  admin::HttpOutcome outcome = post(context, endpoint, body);
+Result<std::string> ask(const Context& context, const Address& endpoint,
+                        const admin::SnapshotVerb& verb) {
+  admin::HttpOutcome outcome = post(context, endpoint, verb);
   if (!outcome) {
     return failure(
         ErrorKind::kUnreachable,
@@ -61,7 +64,7 @@ Result<std::string> ask(const Context& context, const Address& endpoint, const j
 }
 
 Result<admin::SnapshotList> list_of(const Context& context, const Address& endpoint) {
-  auto body = ask(context, endpoint, {{"action", "list"}});
+  auto body = ask(context, endpoint, admin::ListSnapshots{});
   if (!body) return failure(body.error());
   auto list = admin::from_json<admin::SnapshotList>(*body);
   if (list) return std::move(*list);
@@ -72,7 +75,7 @@ Result<admin::SnapshotList> list_of(const Context& context, const Address& endpo
 
 // Requests a snapshot, and waits until it is durable.
 Result<Listed> take(const Context& context, const Address& endpoint) {
-  auto body = ask(context, endpoint, {{"action", "take"}});
+  auto body = ask(context, endpoint, admin::TakeSnapshot{});
   if (!body) return failure(body.error());
   auto taken = admin::from_json<admin::SnapshotTaken>(*body);
   const Index index = taken ? taken->index : Index();
@@ -124,9 +127,7 @@ Result<void> download(const Context& context, const Address& endpoint, const Lis
   }
   for (uint64_t offset = 0; offset < wanted.bytes;) {
     const uint64_t length = std::min<uint64_t>(admin::kMaxSnapshotPiece, wanted.bytes - offset);
-    auto piece =
-        ask(context, endpoint,
-            {{"action", "read"}, {"name", wanted.name}, {"offset", offset}, {"length", length}});
+    auto piece = ask(context, endpoint, admin::SnapshotPiece{wanted.name, offset, length});
     if (!piece) return failure(piece.error());
     if (piece->size() != length) {
       return failure(

@@ -275,7 +275,10 @@ TEST(CallOutcome, OnlyUnknownIsAGatewayTimeout) {
     EXPECT_EQ(outcome.code, node::reply_code_name(static_cast<node::ReplyCode>(code)));
     EXPECT_EQ(outcome.http_status == 200, code == 0);
     EXPECT_EQ(outcome.http_status == 504, outcome.code == "UNKNOWN");
+    EXPECT_EQ(reply_code_of(outcome.code), static_cast<node::ReplyCode>(code));
   }
+  EXPECT_EQ(reply_code_of(""), std::nullopt);
+  EXPECT_EQ(reply_code_of("NEWER"), std::nullopt);
 }
 
 TEST(Status, RolesHaveTheCoresNames) {

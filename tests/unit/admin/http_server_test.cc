@@ -426,7 +426,7 @@ TEST_F(HttpServerTest, StatusIsTheSnapshot) {
   EXPECT_EQ(json::parse(got.body).as_object()["term"].to_number<int>(), 3);
 }
 
-TEST_F(HttpServerTest, WhatIsNotThere) {
+TEST_F(HttpServerTest, UnknownPathsAreNotFound) {
   HttpAnswer got = get("/v1/nothing");
   EXPECT_EQ(got.status, 404);
   problem_of(got);
@@ -544,7 +544,7 @@ TEST_F(HttpServerTest, NamesOfThisMachineAreGoodHosts) {
   }
 }
 
-TEST_F(HttpServerTest, WhatThisVersionDoesNotServeIsRefused) {
+TEST_F(HttpServerTest, UnsupportedRequestsAreRefused) {
   for (const char* name : {"X-Connect-Session", "X-Connect-Sequence"}) {
     HttpRequest request = call_request("get");
     request.headers[name] = "7";
@@ -637,7 +637,7 @@ TEST_F(HttpServerTest, ExpectContinueIsAnswered) {
   EXPECT_TRUE(client.read_all().ends_with("\r\n\r\n1\n"));
 }
 
-TEST_F(HttpServerTest, WhatIsNotHttpIsRefused) {
+TEST_F(HttpServerTest, NonHttpBytesAreRefused) {
   for (const char* garbage : {"hello\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",
                               "GET / HTTP/1.1\r\nbad header\r\n\r\n"}) {
     RawClient client(server_->port());
@@ -921,7 +921,7 @@ TEST_F(HttpServerTest, AnAddressInUseIsNamed) {
   EXPECT_THAT(second.error().text, HasSubstr("ss -ltnp"));
 }
 
-TEST(HttpClient, WhatWasSentIsTold) {
+TEST(HttpClient, OutcomeSaysIfRequestWasSent) {
   HttpOutcome refused = fetch({"127.0.0.1", 1}, {}, 5s);
   ASSERT_FALSE(refused);
   EXPECT_FALSE(refused.error().sent);
