@@ -1,17 +1,15 @@
-/* The counter: a whole plugin in C. "incr" adds one, every other request reads, and both reply with
- * the value and a line end. The state is one number. It starts at plugin.options.start, or at 0. */
+/* The counter: "incr" adds one, every other request reads; both reply with the value, one line. */
 #include <connect/plugin.h>
 #include <stdlib.h>
 
 static int32_t create(const connectd_host* host, void** self) {
   uint64_t* value = calloc(1, sizeof *value);
   if (value == NULL) return CONNECTD_E_NOMEM;
-  int32_t code = connectd_option_u64(host, "start", value);
+  int32_t code = connectd_option_u64(host, "start", value); /* without this option it stays 0 */
   *self = value;
   if (code != CONNECTD_OK) free(value); /* then the host does not call destroy */
   return code;
 }
-static void destroy(void* self) { free(self); }
 
 /* What is this request? Decided from its bytes alone, before anything else happens to it. */
 static int32_t classify(const void* self, connectd_bytes request, const connectd_sink* reply) {
@@ -43,5 +41,5 @@ static int32_t restore(void* self, const connectd_snapshot* info, const connectd
   return connectd_get_u64(in, self);
 }
 #define FLAGS (CONNECTD_F_CANONICAL_SNAPSHOT | CONNECTD_F_FORK_SNAPSHOT)
-CONNECTD_EXPORT_PLUGIN(CONNECTD_LINE_PLUGIN_HEAD("counter", "1.0.0", FLAGS), create, destroy,
-                       classify, read_value, apply, snapshot, restore, NULL);
+CONNECTD_EXPORT_PLUGIN(CONNECTD_LINE_PLUGIN_HEAD("counter", "1.0.0", FLAGS), create, free, classify,
+                       read_value, apply, snapshot, restore, NULL);
