@@ -61,9 +61,9 @@ std::string skip_hint(const plugin::RunningCall& call) {
 }
 
 void log_stuck(const plugin::RunningCall& call) {
-  LOG_ERROR("plugin", "plugin {} is STUCK in {} for {} s{}", call.plugin, place_of(call),
+  LOG_ERROR("plugin", "plugin {} is STUCK in {} seconds={}{}", call.plugin, place_of(call),
             in_seconds(call.duration),
-            call.request.empty() ? "" : fmt::format("; request \"{}\"", call.request));
+            call.request.empty() ? "" : fmt::format(" request=\"{}\"", call.request));
   if (is_of_log(call)) LOG_ERROR("plugin", "{}", skip_hint(call));
 }
 
@@ -166,7 +166,7 @@ void Watchdog::look_at_calls(Time now) {
       ++at;
       continue;
     }
-    LOG_WARNING("plugin", "plugin {} came back from {} after {} s", at->second.call.plugin,
+    LOG_WARNING("plugin", "plugin {} came back from {} seconds={}", at->second.call.plugin,
                 place_of(at->second.call), in_seconds(at->second.call.duration));
     at = stuck_.erase(at);
   }
@@ -202,8 +202,8 @@ void Watchdog::end_if_told(Time now) {
     saves_view = saves_view || call.function == "save of a view";
     // The daemon waits for a view itself, and knows for how long (stop_everything()).
     if (call.duration < kPatience || call.function == "save of a view") continue;
-    LOG_ERROR("connectd", "plugin {} hangs in {}, and the process must end: it ends without it",
-              call.plugin, place_of(call));
+    LOG_ERROR("connectd", "plugin {} hangs in {} seconds={}: the process ends without it",
+              call.plugin, place_of(call), in_seconds(call.duration));
     if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
     finish_log();
     ::_exit(code.value_or(exit_status(ErrorKind::kPluginFailed)));

@@ -71,8 +71,8 @@ struct StatusSnapshot {
   uint32_t plugin_level = 0;
   std::string plugin_warning;  // "file changed since start"; empty: none
 
-  // The replicas are not equal, no majority says which is right, and no writes are taken: where
-  // they differ. Empty: it is not so.
+  // The replicas have diverged, no majority agrees, and writes are rejected: where they differ.
+  // Empty: they have not.
   std::string divergence;
 
   // Of this node: "ok", "full", "no room" (the log takes no entries) or "stalled".

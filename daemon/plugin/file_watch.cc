@@ -82,12 +82,12 @@ void FileWatch::run(State& state) {
     const Seen seen = state.look();
     if (state.seen.exchange(seen) == seen) continue;
     if (seen == Seen::kAsLoaded) {
-      LOG_INFO("plugin", "plugin file {}: is again the one that was loaded", state.file.path);
+      LOG_INFO("plugin", "plugin file is the loaded one again path={}", state.file.path);
     } else {
       LOG_WARNING("plugin",
-                  "plugin file {}: {} since start; this node goes on with {}, as it was loaded, "
-                  "until it is restarted",
-                  state.file.path, seen == Seen::kChanged ? "changed" : "removed", state.name);
+                  "plugin file {} since start path={} plugin={}: the loaded one is used until a "
+                  "restart",
+                  seen == Seen::kChanged ? "changed" : "removed", state.file.path, state.name);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Whether the file that the plugin was loaded from still is what was loaded. A node goes on with
+// Whether the file that the plugin was loaded from still is what was loaded. A node continues with
 // what it has; who replaces a plugin wants to see which nodes have not been restarted since.
 //
 // A thread looks every few seconds: the file may lie on a disk that does not answer, and neither

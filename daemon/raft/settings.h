@@ -40,7 +40,7 @@ struct Settings {
 
   // docs/storage-format.md, "Settings".
   std::string encode() const;
-  // Reads as much as it needs; false: it does not make sense.
+  // Reads as much as it needs; false: invalid.
   static bool decode(ByteReader& in, Settings& out);
   // decode() fails because a newer connectd wrote them.
   static bool are_newer(ByteView bytes);

@@ -336,7 +336,8 @@ void Peers::end_probe(const PeerPtr& peer, Time now) {
   if (is_stopped_ || !peer->newcomer) return;
   if (now > peer->newcomer->until + options_.probe_timeout / 2) return send_probe(*peer, now);
   LOG_WARNING("transport",
-              "node {} has another process at {}: the one before does not answer, and is dropped",
+              "connection replaced node={} address={}: another process has this node id, and the "
+              "one before does not answer",
               peer->id, peer->newcomer->channel->remote());
   admit_newcomer(peer, now);
 }
@@ -570,8 +571,8 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
       peer->gate.forget_texts();
     }
     if (gate_of(*peer).opens(Line::kLostTo, why, now)) {
-      LOG_WARNING("transport", "lost the connection to node {} at {}: {}", peer->id,
-                  channel->remote(), why);
+      LOG_WARNING("transport", "lost the connection node={} address={} opened_by=this: {}",
+                  peer->id, channel->remote(), why);
     }
     drop_out(*peer);
     dial_later(*peer, milliseconds(0), now);
@@ -580,8 +581,8 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
   }
   if (PeerPtr peer = find_in(channel)) {
     if (gate_of(*peer).opens(Line::kLostFrom, why, now)) {
-      LOG_WARNING("transport", "lost the connection from node {} at {}: {}", peer->id,
-                  channel->remote(), why);
+      LOG_WARNING("transport", "lost the connection node={} address={} opened_by=peer: {}",
+                  peer->id, channel->remote(), why);
     }
     drop_in(*peer);
     tell_lost(peer);

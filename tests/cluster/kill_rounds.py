@@ -44,7 +44,7 @@ def run_rounds(context, plugin, speech):
             if kind != "all":
                 progress(rng.randint(1, 60))
             cluster.start(*victims)
-            # Now and then the next blow comes before the wounded has caught up.
+            # Now and then the next kill comes before the node has caught up.
             if rng.random() < 0.7:
                 for node_id in victims:
                     cluster.wait_caught_up(node_id)

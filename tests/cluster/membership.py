@@ -229,7 +229,7 @@ def test_removed_node_shows_that_it_is_none(context):
     check(cluster.wait_exit(leaving) == EXIT_MISMATCH, "the end of the node that was removed")
 
 
-def test_what_is_refused_and_why(context):
+def test_invalid_changes_are_refused(context):
     cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
     cluster.start()
     leader = cluster.leader()

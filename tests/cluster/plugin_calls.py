@@ -136,7 +136,7 @@ def check_stuck(cluster, node_id, index):
     check(cluster.get(node_id, "/readyz")[0] == 503, f"node {node_id} is ready")
     check(cluster.get(node_id, "/livez")[0] == 200, f"node {node_id} is not live: a restart would hang again")
     # Written by a thread of its own, beside calls that take all processors.
-    wait_until(lambda: f"plugin unruly 1.0.0 is STUCK in apply at index {index} for" in last_run(cluster, node_id),
+    wait_until(lambda: f"plugin unruly 1.0.0 is STUCK in apply at index {index} seconds=" in last_run(cluster, node_id),
                "the log does not name the call")
     wait_until(lambda: f"{HINT} {index}" in last_run(cluster, node_id), "the log does not say how to go on")
 
@@ -151,7 +151,7 @@ def test_apply_that_does_not_return(context):
     client = send(cluster, leader, b"do loop")
     index = int(stuck(cluster, leader).split()[-1])
     check_stuck(cluster, leader, index)
-    check('request "do loop"' in last_run(cluster, leader), "the request is not shown")
+    check('request="do loop"' in last_run(cluster, leader), "the request is not shown")
     for node_id in (1, 2, 3):
         cluster.signal(node_id, signal.SIGTERM)
     for node_id in (1, 2, 3):

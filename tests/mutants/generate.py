@@ -12,7 +12,7 @@ import re
 import sys
 
 KILLERS = {"simulator": "Killer::kSimulator", "cores": "Killer::kCores",
-           "stories": "Killer::kStories", "storage": "Killer::kStorageUnits",
+           "scenarios": "Killer::kScenarios", "storage": "Killer::kStorageUnits",
            "node": "Killer::kNodeUnits",
            "transport": "Killer::kTransportUnits",
            "conversation": "Killer::kConversationUnits",

@@ -62,16 +62,16 @@ Run each mutant NAME [all] until a check fails.
   --quick             mutants of the quick tier only
   --seconds N         processor time after which a mutant has survived [60]
   --control N         seconds of each runner without a mutant, before the mutants; 0: none [20]
-  --by RUNNER         simulator, cores, stories, storage, node, transport, conversation
+  --by RUNNER         simulator, cores, scenarios, storage, node, transport, conversation
                       or offline [from the catalogue]
-  --seed N            first seed, or story [1]
+  --seed N            first seed, or scenario [1]
   --jobs N            mutants at a time [number of processors]
   --trace             events of the simulator; for one mutant and one seed
   --markdown          table in the format of the documentation
 )";
 
 constexpr Killer kKillers[] = {
-    Killer::kSimulator, Killer::kCores,          Killer::kStories,           Killer::kStorageUnits,
+    Killer::kSimulator, Killer::kCores,          Killer::kScenarios,         Killer::kStorageUnits,
     Killer::kNodeUnits, Killer::kTransportUnits, Killer::kConversationUnits, Killer::kOfflineUnits};
 
 [[noreturn]] void usage_error(const std::string& text) {
@@ -116,7 +116,7 @@ Options parse(int argc, char** argv) {
       }
       if (!options.by)
         usage_error(
-            "--by must be simulator, cores, stories, storage, node, transport, conversation or "
+            "--by must be simulator, cores, scenarios, storage, node, transport, conversation or "
             "offline");
     } else if (word == "--help" || word == "-h") {
       fmt::print("{}", kUsage);
@@ -311,7 +311,7 @@ std::string rule_of(const std::string& why) {
   if (why.starts_with("CHECK ")) {
     return why.size() <= 90 ? why : why.substr(0, 87) + "...";
   }
-  if (why.starts_with("story ")) return why.substr(0, why.find(':'));
+  if (why.starts_with("scenario ")) return why.substr(0, why.find(':'));
   if (why.starts_with("core: ")) {
     size_t begin = why.find(": ", 6);
     size_t end = why.rfind(" (");
@@ -324,7 +324,7 @@ std::string rule_of(const std::string& why) {
 int main_of(const Options& options) {
   if (options.list) {
     for (const Entry& entry : kCatalogue) {
-      fmt::print("{:<34}{:<11}{}{}\n", entry.name, killer_name(entry.killer),
+      fmt::print("{:<38}{:<13}{}{}\n", entry.name, killer_name(entry.killer),
                  entry.is_quick ? "(quick) " : "", entry.about);
     }
     return 0;
@@ -358,11 +358,11 @@ int main_of(const Options& options) {
     work.push_back({number, options.by.value_or(kCatalogue[number - 1].killer)});
   }
   std::vector<Outcome> outcomes;
-  constexpr const char* kRow = "{:<34}{:<11}{:>8} {:>7.1f}  {}\n";
+  constexpr const char* kRow = "{:<38}{:<13}{:>8} {:>7.1f}  {}\n";
   if (options.markdown) {
     fmt::print("| mutant | what it does | killed by | seed | seconds |\n|---|---|---|---|---|\n");
   } else {
-    fmt::print("{:<34}{:<11}{:>8} {:>7}  {}\n", "mutant", "run by", "seed", "seconds", "killed by");
+    fmt::print("{:<38}{:<13}{:>8} {:>7}  {}\n", "mutant", "run by", "seed", "seconds", "killed by");
   }
   run_all(std::move(work), options, [&](const Outcome& outcome) {
     if (!options.markdown) {

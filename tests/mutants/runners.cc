@@ -13,19 +13,19 @@
 #include "sim/simulation.h"
 #include "tests/paths.h"
 #include "tests/unit/raft/faults_then_calm.h"
-#include "tests/unit/raft/story.h"
+#include "tests/unit/raft/scenario.h"
 
 namespace connectd::mutants {
 namespace {
 
-const std::string kStories = CONNECTD_SOURCE_DIR "/tests/scenarios";
+const std::string kScenarios = CONNECTD_SOURCE_DIR "/tests/scenarios";
 
 std::vector<std::shared_ptr<const plugin::Plugin>>& plugins() {
   static std::vector<std::shared_ptr<const plugin::Plugin>> loaded;
   return loaded;
 }
 
-std::vector<std::string>& stories() {
+std::vector<std::string>& scenarios() {
   static std::vector<std::string> names;
   return names;
 }
@@ -41,10 +41,10 @@ std::string run_simulator(uint64_t seed, bool trace) {
   return sim::Simulation(options).run().failure;
 }
 
-std::string run_story(uint64_t number) {
-  const std::string& name = stories()[(number - 1) % stories().size()];
-  std::string failure = raft::play_story(kStories + "/" + name + ".txt", false);
-  return failure.empty() ? failure : "story " + name + ": " + failure;
+std::string run_scenario(uint64_t number) {
+  const std::string& name = scenarios()[(number - 1) % scenarios().size()];
+  std::string failure = raft::play_scenario(kScenarios + "/" + name + ".txt", false);
+  return failure.empty() ? failure : "scenario " + name + ": " + failure;
 }
 
 }  // namespace
@@ -59,8 +59,8 @@ void prepare() {
     CHECK(loaded.has_value()) << loaded.error().text;
     plugins().push_back(std::move(*loaded));
   }
-  stories() = raft::story_names(kStories);
-  CHECK(!stories().empty());
+  scenarios() = raft::scenario_names(kScenarios);
+  CHECK(!scenarios().empty());
 }
 
 std::string run(Killer killer, uint64_t number, bool trace) {
@@ -69,8 +69,8 @@ std::string run(Killer killer, uint64_t number, bool trace) {
       return run_simulator(number, trace);
     case Killer::kCores:
       return raft::run_faults_then_calm(number);
-    case Killer::kStories:
-      return run_story(number);
+    case Killer::kScenarios:
+      return run_scenario(number);
     case Killer::kStorageUnits:
     case Killer::kNodeUnits:
     case Killer::kTransportUnits:
@@ -81,7 +81,9 @@ std::string run(Killer killer, uint64_t number, bool trace) {
   return {};
 }
 
-uint64_t runs_there_are(Killer killer) { return killer == Killer::kStories ? stories().size() : 0; }
+uint64_t runs_there_are(Killer killer) {
+  return killer == Killer::kScenarios ? scenarios().size() : 0;
+}
 
 const char* killer_name(Killer killer) {
   switch (killer) {
@@ -89,8 +91,8 @@ const char* killer_name(Killer killer) {
       return "simulator";
     case Killer::kCores:
       return "cores";
-    case Killer::kStories:
-      return "stories";
+    case Killer::kScenarios:
+      return "scenarios";
     case Killer::kStorageUnits:
       return "storage";
     case Killer::kNodeUnits:

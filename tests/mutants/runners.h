@@ -9,7 +9,7 @@ namespace connectd::mutants {
 enum class Killer : uint8_t {
   kSimulator,     // a whole cluster from a seed: sim/simulation.h
   kCores,         // cores from a seed, learners and joint configurations among them
-  kStories,       // tests/scenarios, one after the other
+  kScenarios,     // tests/scenarios, one after the other
   kStorageUnits,  // the unit tests of a module, a program of their own
   kNodeUnits,
   kTransportUnits,
@@ -19,7 +19,7 @@ enum class Killer : uint8_t {
 
 // Loads what the runners need. Before the first run.
 void prepare();
-// `number`: the seed, from 1 on; of the stories the number of the story, and behind the last one
+// `number`: the seed, from 1 on; of scenarios, their number, and after the last one
 // again from the first. `trace`: what happens goes to stdout (the simulator only).
 std::string run(Killer killer, uint64_t number, bool trace);
 // How many different runs there are; 0: as many as there are seeds.

@@ -32,12 +32,11 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
   if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
     auto genesis = Genesis::decode(as_bytes(offer->document));
     if (!genesis) {
-      LOG_WARNING("bootstrap", "genesis from node {} rejected: {}", from, genesis.error().text);
+      LOG_WARNING("bootstrap", "genesis rejected node={}: {}", from, genesis.error().text);
       return;
     }
     if (decided_ && *decided_ != *genesis) {
-      LOG_WARNING("bootstrap", "second genesis from node {} rejected: a node accepts only one",
-                  from);
+      LOG_WARNING("bootstrap", "second genesis rejected node={}: a node accepts only one", from);
       return;
     }
     const GenesisMember* self = genesis->find(options_.id);
@@ -61,13 +60,13 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
     const bool forms = founds && options_.mode == Mode::kJoin && !options_.only_cluster_id;
     if (fits && !is_wanted(*genesis, hello)) {
       LOG_WARNING("bootstrap",
-                  "genesis from node {} rejected: its cluster id is {}, cluster.id is {}", from,
+                  "genesis rejected node={} cluster_id={} wanted={}: cluster.id is another", from,
                   (recovered ? hello->cluster_id : genesis->cluster_id).to_string(),
                   options_.only_cluster_id.to_string());
       return;
     }
     if (!fits || forms) {
-      LOG_WARNING("bootstrap", "genesis from node {} rejected: it does not match this node", from);
+      LOG_WARNING("bootstrap", "genesis rejected node={}: it does not match this node", from);
       return;
     }
     if (!decided_) {

@@ -186,7 +186,7 @@ TEST_F(ClientPortTest, ErrorsOfTheDaemonAndRefusalsOfThePlugin) {
   EXPECT_EQ(ask(client, "noleader\nrefused\nunknown\n", expected), expected);
 }
 
-TEST_F(ClientPortTest, WhatTheFramingAnswersComesInItsPlace) {
+TEST_F(ClientPortTest, RepliesOfTheFramingKeepTheirPlace) {
   service_.is_immediate = false;
   service_.limit = 10;
   open();

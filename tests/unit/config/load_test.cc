@@ -383,7 +383,7 @@ TEST(Table, RangesEndAtTheLimitsOfTheFormats) {
             kMaxClockDriftPercent);
 }
 
-TEST(Load, AsManyMembersAsAClusterCanHave) {
+TEST(Load, MaximumOfMembersIsAccepted) {
   for (size_t count : {kMaxMembers, kMaxMembers + 1}) {
     std::string text = "node: {id: 1, data_dir: data}\ncluster:\n  members:\n";
     for (size_t id = 1; id <= count; ++id) {

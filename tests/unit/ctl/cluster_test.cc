@@ -152,7 +152,7 @@ TEST_F(ClusterTest, APidThatBelongsToAnotherIsLeftAlone) {
   EXPECT_FALSE(running_process(pid_file(1)));
 }
 
-TEST_F(ClusterTest, WhatIsMissingIsNamed) {
+TEST_F(ClusterTest, MissingPartsAreNamed) {
   Outcome none = connectctl({"cluster", "stop", files_.path("nothing")});
   EXPECT_EQ(none.code, ExitCode::kNoInput);
   EXPECT_THAT(none.err, HasSubstr("has no cluster"));

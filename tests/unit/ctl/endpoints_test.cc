@@ -47,7 +47,7 @@ TEST_F(EndpointsTest, NodesOfThisMachineByTheirFiles) {
   EXPECT_THAT(found().origin, HasSubstr("node1.yaml"));
 }
 
-TEST_F(EndpointsTest, WhatCannotBeReadIsTold) {
+TEST_F(EndpointsTest, UnreadableFileIsReported) {
   configure("broken.yaml", "node: {id: 0}\n");
   EXPECT_THAT(found().addresses, ElementsAre(Address{"127.0.0.1", 7301}));
   EXPECT_THAT(found().origin, HasSubstr("broken.yaml is not valid"));

@@ -127,7 +127,7 @@ TEST_F(InspectTest, Snapshot) {
   EXPECT_THAT(damaged.out, HasSubstr("DAMAGED"));
 }
 
-TEST(Inspect, WhatIsNoDataDirectory) {
+TEST(Inspect, OtherDirectoriesAreRefused) {
   TemporaryDirectory empty;
   for (const char* part : {"wal", "snapshot", "identity"}) {
     Outcome outcome = connectctl({"inspect", part, empty.path()});

@@ -214,7 +214,7 @@ TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
 
 // A node that was added later, or came back with an empty disk and was let in: the one who offers
 // belongs to the cluster already.
-TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
+TEST(Bootstrap, NonFounderJoinsRunningCluster) {
   Founder founder;
   Genesis genesis = *founder.bootstrap.decided();
   genesis.members[1].disk_id = disk(2, 1);
@@ -242,7 +242,7 @@ TEST(Bootstrap, WhoIsNoFounderJoinsAClusterThatRuns) {
   EXPECT_TRUE(founder.bootstrap.take_messages().empty());
 }
 
-// The founding document does not say what became of the cluster since; the one who offers it does.
+// The genesis does not say what became of the cluster since; the node that offers it does.
 TEST(Bootstrap, JoinerLearnsRecoveredIdAndSkippedEntries) {
   Founder founder;
   Genesis genesis = *founder.bootstrap.decided();
@@ -424,7 +424,7 @@ TEST(Bootstrap, ClusterIdJoinsPresentAndFormerOnly) {
 }
 
 // A founder's id on another disk, or another node: its log does not say that it forms a cluster.
-TEST(Bootstrap, WhoJoinsIsNoFounder) {
+TEST(Bootstrap, JoiningNodeIsNoFounder) {
   Founder founder;
   EXPECT_TRUE(founder.bootstrap.founds());
   wire::Hello member = hello(1);

@@ -90,7 +90,7 @@ TEST(DiskWatch, ADiskIsFullBelowTheLimitAndHasSpaceALittleAboveIt) {
 }
 
 // A missing quorum is no reason for DISKFULL: the quorum check handles it.
-TEST(DiskWatch, WhoCannotBeReachedIsNotFull) {
+TEST(DiskWatch, UnreachableNodeIsNotFull) {
   Bench bench(3);
   bench.view.near.clear();
   EXPECT_FALSE(bench.stopped());

@@ -446,7 +446,7 @@ TEST(Divergence, ACaseIsNotForgottenWhenTheOtherSideGoesAway) {
   EXPECT_THAT(fleet.stops, IsEmpty());
 }
 
-TEST(Divergence, WhatAnEarlierLifeOfANodeAnsweredDoesNotCount) {
+TEST(Divergence, AnswersFromBeforeARestartDoNotCount) {
   Fleet fleet(3);
   fleet.apply_to(100);
   fleet.turns(20);

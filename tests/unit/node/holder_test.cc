@@ -298,7 +298,7 @@ TEST(Stream, MayBeClosedFromTheEndOfATurn) {
   EXPECT_FALSE(first->stream);
 }
 
-TEST(Stream, OfACongestedClientStandsStillAndGoesOnWhereItWas) {
+TEST(Stream, CongestedClientPausesAndResumes) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -459,7 +459,7 @@ TEST(HolderTime, WithoutALeaderNothingWasExecuted) {
   EXPECT_EQ(bench.holder.held_bytes(), 0u);
 }
 
-TEST(HolderTime, WhatWasHandedOnIsUnknownAndNotAnsweredAgain) {
+TEST(HolderTime, ExpiredForwardedWriteIsUnknownOnce) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -778,7 +778,7 @@ TEST(HolderSession, WritesThatLookStuckAreSettledByANewSession) {
 
 // ---- snapshots
 
-TEST(HolderSnapshot, WhatItCoversIsUnknownAndTheRestGoesOn) {
+TEST(HolderSnapshot, CoveredWritesAreUnknownOthersContinue) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();

@@ -66,7 +66,7 @@ TEST(AddressesToDial, NamesMembersOnlyAndTheFileFirst) {
 }
 
 // An answer may be lost, and the command is given again.
-TEST(MemberChange, WhatIsSoAlreadyIsNoError) {
+TEST(MemberChange, RepeatedChangeIsNoError) {
   Cluster cluster(3);
   auto so = [&](Kind kind, uint64_t id, std::string peer = "", bool learner = false) {
     MemberChange change;
@@ -203,7 +203,7 @@ TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
             wire::RefusalCode::kRemoved);
 }
 
-TEST(HasCaughtUp, WhoLacksLittleAndKnowsThatItsDiskIsBound) {
+TEST(HasCaughtUp, NearLearnerWithBoundDiskHasCaughtUp) {
   EXPECT_TRUE(has_caught_up(Index(1000), Index(1000), Index(900)));
   EXPECT_TRUE(has_caught_up(Index(1000 - kPromoteLag), Index(1000), Index(500)));
   EXPECT_FALSE(has_caught_up(Index(999 - kPromoteLag), Index(1000), Index(500)));
@@ -212,7 +212,7 @@ TEST(HasCaughtUp, WhoLacksLittleAndKnowsThatItsDiskIsBound) {
 }
 
 // A node with an older list must not reject a member that a newer list has.
-TEST(CheckMember, WhoGoesByANewerListIsNotJudgedByAnOlderOne) {
+TEST(CheckMember, OlderListDoesNotRejectNewerMember) {
   Cluster cluster(3);
   wire::Hello hello;
   hello.node_id = NodeId(2);
@@ -284,7 +284,7 @@ TEST(PlanChange, AReplacedLearnerStaysOne) {
   EXPECT_EQ(bound.list.find(NodeId(4))->disk_id, disk(9));
 }
 
-TEST(PlanChange, WhatMakesNoSenseIsRefusedWithAReason) {
+TEST(PlanChange, InvalidChangeIsRefusedWithReason) {
   Cluster three(3);
   EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("from 1 to"));
   EXPECT_THAT(three.refusal(Kind::kAdd, kMaxNodeId + 1, "h:9"), HasSubstr("from 1 to"));

@@ -258,7 +258,7 @@ TEST_F(HearingTest, NothingOfAStrangerCounts) {
 }
 
 // Thesis §4.1: this node may be the one that is behind.
-TEST_F(HearingTest, WhoKnowsLaterMembersMayLead) {
+TEST_F(HearingTest, NodeWithLaterMembersMayLead) {
   lead();
   EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
   wire::Hello sender = hello_of(NodeId(9));
@@ -291,7 +291,7 @@ TEST_F(HearingTest, OwnListThatIsNotCommittedProvesNothing) {
 }
 
 // A leader leads until its own removal is committed (thesis §4.2.2), and not after it.
-TEST_F(HearingTest, WhoIsRemovedCountsUntilThatIsCommitted) {
+TEST_F(HearingTest, RemovedNodeCountsUntilCommit) {
   lead();
   const wire::Hello sender = hello_of(NodeId(3), members_of(3).members[2].disk_id);
   MemberChange remove;

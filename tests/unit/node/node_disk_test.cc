@@ -450,7 +450,7 @@ TEST(NodeOnAFullDisk, ASingleNodeStopsAndGoesOn) {
 }
 
 // The disk fills up faster than it is checked: writes in flight wait, and then complete.
-TEST(NodeOnAFullDisk, WhatIsUnderWayWaitsForSpaceAndIsNotLost) {
+TEST(NodeOnAFullDisk, InFlightWritesWaitForSpace) {
   Cluster cluster(1);
   cluster.await_leader();
   Cluster::Member& m = cluster.member(1);

@@ -836,7 +836,7 @@ TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
 
 // Catalogue E54, F68: what is committed is applied before this node's own disk has it. "Installed"
 // is a vote for the commit of everything that the snapshot covers, so it waits for the disk.
-TEST_F(FollowerOfASnapshot, WhatIsAppliedAndNotDurableIsNotCalledInstalled) {
+TEST_F(FollowerOfASnapshot, AppliedButNotDurableIsNotInstalled) {
   raft::AppendRequest append;
   append.prev_index = Index(40);
   append.prev_term = Term(2);

@@ -28,7 +28,7 @@ std::shared_ptr<plugin::Instance> instance_of(const connectd_plugin* table) {
   return std::move(*instance);
 }
 
-TEST(PluginClassifierTest, AsksTheInstanceOfToday) {
+TEST(PluginClassifierTest, UsesTheCurrentInstance) {
   connectd_plugin refuses = tape::kTable;
   refuses.classify = [](const void*, connectd_bytes, const connectd_sink*) -> int32_t {
     return CONNECTD_E_FAULT;

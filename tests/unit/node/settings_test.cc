@@ -131,7 +131,7 @@ TEST(FeatureLevels, DataOfHigherLevelIsMismatch) {
               HasSubstr("/data: index 7 set the cluster's feature level to 2"));
 }
 
-TEST(Settings, WhatDoesNotMakeSenseIsRefused) {
+TEST(Settings, InvalidBytesAreRefused) {
   const std::string good = sample().encode();
   auto refused = [](std::string bytes) {
     ByteReader in(as_bytes(bytes));
@@ -199,7 +199,7 @@ TEST(Settings, AreShownAndSetAsInTheConfiguration) {
       1);
 }
 
-TEST(Settings, WhatIsWrongIsNamed) {
+TEST(Settings, ErrorNamesWrongValue) {
   const std::vector<std::array<std::string, 3>> bad = {
       {"raft.tick", "5ms", "'raft.tick' is not a cluster setting; must be one of "},
       {"", "1", "is not a cluster setting"},

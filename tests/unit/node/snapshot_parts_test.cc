@@ -78,7 +78,7 @@ TEST_F(IntakeTest, WorkerIsAskedOnceForAnOffer) {
   EXPECT_EQ(answer(), State::kReceiving);
 }
 
-TEST_F(IntakeTest, WhatIsHereIsAnsweredAtOnce) {
+TEST_F(IntakeTest, PresentSnapshotIsAnsweredAtOnce) {
   EXPECT_EQ(offer(50), State::kWorking) << "applied, and not durable yet";
   view.durable = Index(50);
   EXPECT_EQ(offer(50), State::kInstalled);

@@ -1,4 +1,4 @@
-// The founding document, the session table and the replicated state: their rules and their bytes.
+// The genesis, the session table and the replicated state: their rules and their bytes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,7 +32,7 @@ Genesis sample() {
   return genesis;
 }
 
-// ---- the founding document
+// ---- the genesis
 
 TEST(Genesis, IsReadBackAsItWasWritten) {
   Genesis genesis = sample();

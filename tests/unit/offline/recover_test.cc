@@ -271,7 +271,7 @@ TEST(Recover, ATornEndIsLookedOverAndStays) {
   EXPECT_EQ(two.all(2), before);
 }
 
-TEST(Recover, WhatIsNoSurvivorIsSaid) {
+TEST(Recover, NonSurvivorIsReported) {
   TwoOfFive two;
   auto nobody = look_at_survivor(two.files, "elsewhere");
   ASSERT_FALSE(nobody);
@@ -380,7 +380,7 @@ TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
   EXPECT_EQ(best.node->cluster_id(), two.look(2).identity.cluster_id);
 }
 
-TEST(Recover, WhoDoesNotHaveTheRecordDoesNotVote) {
+TEST(Recover, NodeWithoutTheRecordDoesNotVote) {
   TwoOfFive two;
   ASSERT_TRUE(two.recover(3, two.both()));
   RunningNode other(two.files, 3);
@@ -540,7 +540,7 @@ TEST(Recover, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
 
 // At every call that changes the disk, once and for good, and the
 // power that goes there.
-TEST(Recover, WhateverFailsTheSameAgainCompletesIt) {
+TEST(Recover, RepeatingAFailedRecoveryCompletesIt) {
   uint64_t hit = 0;
   uint64_t interrupted = 0;
   uint64_t untouched = 0;

@@ -287,7 +287,7 @@ TEST(Thesis96, ARefusalWithAHigherTermBringsTheTerm) {
   EXPECT_EQ(host.core->term(), Term(7));
 }
 
-TEST(Thesis423, WhoHearsALeaderIgnoresCandidates) {
+TEST(Thesis423, NodeWithALeaderIgnoresCandidates) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {});
   host.sent.clear();
@@ -1056,7 +1056,7 @@ TEST(Apply, AfterARestartTheLogIsLoaded) {
   EXPECT_EQ(host.loads.back().from, Index(3));
 }
 
-TEST(Snapshot, WhatIsCompactedIsSentAsASnapshot) {
+TEST(Snapshot, CompactedEntriesAreSentAsASnapshot) {
   Host host;
   host.lead_and_commit();
   host.propose("x", 5);

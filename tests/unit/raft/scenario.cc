@@ -1,4 +1,4 @@
-#include "tests/unit/raft/story.h"
+#include "tests/unit/raft/scenario.h"
 
 #include <fmt/format.h>
 
@@ -11,7 +11,7 @@
 
 namespace connectd::raft {
 
-std::vector<std::string> story_names(const std::string& folder) {
+std::vector<std::string> scenario_names(const std::string& folder) {
   std::vector<std::string> names;
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     if (file.path().extension() == ".txt") names.push_back(file.path().stem().string());
@@ -20,7 +20,7 @@ std::vector<std::string> story_names(const std::string& folder) {
   return names;
 }
 
-std::string play_story(const std::string& path, bool rewrite) {
+std::string play_scenario(const std::string& path, bool rewrite) {
   std::ifstream in(path);
   if (!in) return path + ": cannot be read";
   Stage stage;

@@ -1,4 +1,4 @@
-// A stage for stories about a few cores: nothing happens unless a command says so. Messages wait
+// A stage for scenarios about a few cores: nothing happens unless a command says so. Messages wait
 // until they are delivered, batches until they are persisted, and time stands still. What the cores
 // do is written down for people. The commands are described in tests/scenarios/README.md.
 #pragma once
@@ -76,7 +76,7 @@ class Stage final {
   Now now() const;
   // By the node's own clock, which may be fast or slow, and may have been set.
   Now now_of(const Node& n) const;
-  Duration until(const Node& n, Time deadline) const;  // of true time, since the story began
+  Duration until(const Node& n, Time deadline) const;  // of true time, since the scenario began
 
   ConfState conf_;
   std::map<NodeId, Node> nodes_;

@@ -124,13 +124,13 @@ TEST(Witness, NothingIsAppliedMoreOftenThanItWasCalled) {
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "1\n", 2)}, log), IsEmpty());
 }
 
-TEST(Witness, WhatIsRefusedIsNotApplied) {
+TEST(Witness, RefusedCallIsNotApplied) {
   EXPECT_THAT(rules_broken({unanswered(1, kA, 1, kRefused)}, log_of({kA})),
               ElementsAre(WitnessRule::kRefused));
   EXPECT_THAT(rules_broken({unanswered(1, kA, 1, kRefused)}, log_of({})), IsEmpty());
 }
 
-TEST(Witness, WhatIsAppliedWasCalled) {
+TEST(Witness, AppliedCommandMustBeCalled) {
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "1\n", 2)}, log_of({kA, kB})),
               ElementsAre(WitnessRule::kAskedFor));
 }
@@ -150,7 +150,7 @@ TEST(Witness, UnknownWriteFollowsEarlierReplies) {
   EXPECT_THAT(rules_broken(pipelined(2), log_of({kA, kB})), IsEmpty());
 }
 
-TEST(Witness, WhatIsCalledAfterAReplyComesAfterIt) {
+TEST(Witness, CallAfterAReplyIsAppliedAfterIt) {
   // Writes, of one another.
   EXPECT_THAT(rules_broken({answered(1, kB, 1, 2, "2\n", 3), answered(2, kA, 3, 4, "1\n", 2)},
                            log_of({kA, kB})),

@@ -101,7 +101,7 @@ TEST(SearchByHand, UnknownWriteFollowsRepliesOfItsConnection) {
       {unanswered(1, kIncr, 1), answered(1, kGet, 2, 3, "0\n"), answered(1, kGet, 4, 5, "1\n")}));
 }
 
-TEST(SearchByHand, WhatIsRefusedHasNoEffect) {
+TEST(SearchByHand, RefusedCallHasNoEffect) {
   EXPECT_TRUE(counter_allows({unanswered(1, kIncr, 1, kRefused), answered(2, kGet, 2, 3, "0\n")}));
   EXPECT_FALSE(counter_allows({unanswered(1, kIncr, 1, kRefused), answered(2, kGet, 2, 3, "1\n")}));
 }

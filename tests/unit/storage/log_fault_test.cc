@@ -215,7 +215,7 @@ TEST(LogFaultTest, PowerOffAtEveryChange) {
 
 // A write whose sync failed stays readable; the process dies, the next one reads it, and tells
 // others. Then it must be on the disk (catalogue row 59).
-TEST(LogFaultTest, WhatRecoveryHasReadIsDurable) {
+TEST(LogFaultTest, RecoveredEntriesAreDurable) {
   FaultyFileSystem files;
   Model model;
   Recovered recovered;
@@ -420,7 +420,7 @@ TEST(LogFaultTest, ItStartsWhileTheDiskIsFull) {
 
 // Several batches, one of them longer than a segment and replacing what is there: space comes bit
 // by bit, and each time as much as fits is written, once.
-TEST(LogFaultTest, WhatWaitsForSpaceGoesOnWhereItStopped) {
+TEST(LogFaultTest, AppendWaitingForSpaceResumes) {
   FaultyFileSystem files;
   Model model;
   Recovered recovered;

@@ -33,7 +33,7 @@ TEST(LogTest, EmptyDirectoryBeginsALog) {
   EXPECT_EQ(recovered.hard_state, raft::HardState());
 }
 
-TEST(LogTest, WhatWasAppendedIsReadAndSurvivesACrash) {
+TEST(LogTest, AppendedEntriesSurviveACrash) {
   FaultyFileSystem files;
   Model model;
   {

@@ -71,7 +71,7 @@ std::string read_all(SnapshotReader& reader, size_t piece = 70'000) {
   }
 }
 
-TEST(SnapshotStoreTest, WhatIsWrittenIsReadBack) {
+TEST(SnapshotStoreTest, WrittenSnapshotIsReadBack) {
   for (size_t bytes : {size_t{0}, size_t{1}, kSnapshotChunkBytes - 1, kSnapshotChunkBytes,
                        kSnapshotChunkBytes + 1, size_t{3'000'000}}) {
     for (int level : {0, 1}) {

@@ -472,7 +472,7 @@ TEST_F(PeerNetworkTest, LogNamesAddressOfResetConnection) {
   EXPECT_THAT(log, HasSubstr(fmt::format("address=127.0.0.1:{}: ", port)));
 }
 
-TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {
+TEST_F(PeerNetworkTest, SilentConnectionIsClosedAfterATime) {
   PeersOptions options;
   options.handshake_timeout = milliseconds(100);
   TestNode& a = add_node(1, options);
@@ -480,7 +480,7 @@ TEST_F(PeerNetworkTest, WhoSaysNothingIsClosedAfterATime) {
   EXPECT_EQ(read_all(silent), "");
 }
 
-TEST_F(PeerNetworkTest, WhoSaysNothingIsBoundedInNumber) {
+TEST_F(PeerNetworkTest, SilentConnectionsAreBoundedInNumber) {
   PeersOptions options;
   options.handshake_timeout = std::chrono::hours(1);
   TestNode& a = add_node(1, options);
@@ -517,7 +517,7 @@ TEST_F(PeerNetworkTest, ASlowPeerCostsBoundedMemoryAndIsLost) {
 }
 
 // A peer that reads slowly, but reads, gets everything.
-TEST_F(PeerNetworkTest, WhatTheSocketDoesNotTakeFollowsLater) {
+TEST_F(PeerNetworkTest, BytesTheSocketRefusesFollowLater) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   introduce();

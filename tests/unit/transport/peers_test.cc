@@ -445,7 +445,7 @@ TEST_F(PeersTest, BothDirectionsAreOfOneDisk) {
   EXPECT_THAT(old.rounds, testing::IsEmpty());
 }
 
-TEST_F(PeersTest, WhoIsRefusedNowIsDisconnected) {
+TEST_F(PeersTest, PeerRefusedLaterIsDisconnected) {
   TestNode& one = add(1);
   TestNode& two = add(2);
   introduce();
@@ -650,7 +650,7 @@ TEST_F(PeersTest, ANodeOfTheFirstVersionIsUnderstood) {
   }
 }
 
-TEST_F(PeersTest, WhoStopsInAMessageIsLost) {
+TEST_F(PeersTest, PeerStoppingInAMessageIsLost) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   introduce();
@@ -720,7 +720,7 @@ TEST_F(PeersTest, LinesOfStrangersHaveOneBudget) {
   EXPECT_LE(lines, 2 * LogGate::kLinesMax) << log;
 }
 
-TEST_F(PeersTest, WhoSaysNothingIsClosedInTime) {
+TEST_F(PeersTest, SilentConnectionIsClosedInTime) {
   TestNode& a = add(1);
   ChannelPtr silent = a.peers->accepted("10.0.0.9:4000", now_);
   ASSERT_NE(silent, nullptr);

@@ -220,7 +220,7 @@ TEST(RespFraming, QuotesOfInlineCommandsAreThoseOfRedis) {
   }
 }
 
-TEST(RespFraming, WhatTheFramingAnswersItself) {
+TEST(RespFraming, FramingAnswersSomeCommandsItself) {
   EXPECT_EQ(
       lines_of(make_resp_parser, bulk_array({"ReSeT"}) + "exec\r\ndiscard\r\nmulti\r\n"),
       (Lines{"A:+RESET\r\n", "A:-ERR EXEC without MULTI\r\n", "A:-ERR DISCARD without MULTI\r\n",
@@ -264,7 +264,7 @@ TEST(RespFraming, CommandsOfARefusedMultiDoNotRun) {
 }
 
 // What a browser, or a proxy, sends to a port that it takes for HTTP's.
-TEST(Framing, WhatIsMeantForAnotherPortEndsTheConnection) {
+TEST(Framing, BytesForAnotherPortEndTheConnection) {
   const std::string body = "\r\nincr\r\nSET k theirs\r\n";
   const std::string http =
       "B:this port does not speak HTTP; HTTP has a port of its own, see "
