@@ -191,7 +191,7 @@ void Divergence::on_message(NodeId from, const wire::DivergenceVerdict& verdict)
   if (view_.leads || from != view_.leader || verdict.leader_term != view_.term) return;
   const Track& track = tracks_[static_cast<size_t>(verdict.compared)];
   if (verdict.kind == wire::DivergenceVerdict::Kind::kStop) {
-    // What was said of another life, or of a state that a snapshot has replaced, is void.
+    // A verdict on a state before a restart, or one that a snapshot has replaced, is void.
     if (own(track, verdict.index) == verdict.digest) stop_verdict_ = verdict;
     return;
   }

@@ -16,7 +16,7 @@ constexpr std::string_view kMaxClockDrift = "raft.max_clock_drift_percent";
 // Less, and no heartbeat may be late; the configuration asks the same.
 constexpr int kHeartbeats = 3;
 
-// The range of the option table, which both faces share.
+// The range of the option table, which the configuration file and `settings set` share.
 template <class Value, class Parse>
 Result<Value> in_range(std::string_view key, std::string_view text, Parse&& parse) {
   auto value = parse(text);

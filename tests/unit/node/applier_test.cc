@@ -172,7 +172,7 @@ TEST(Applier, RepliesToOwnSessionAppliesSequenceOnce) {
   EXPECT_EQ(bench.read(), "read:a;b;status;");
 }
 
-TEST(Applier, ASessionOfAFormerLifeIsNotItsOwn) {
+TEST(Applier, SessionFromBeforeARestartIsNotItsOwn) {
   Bench bench;
   LogMaker log;
   std::vector<raft::Entry> entries;

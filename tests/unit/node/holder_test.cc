@@ -705,9 +705,9 @@ TEST(HolderSession, OpenedTwiceCountsTheLast) {
   EXPECT_THAT(client->texts, ElementsAre("one", "two"));
 }
 
-// An open of a former life of this node that arrives late closes this life's session. Waiting until
+// A late session entry from before this node's restart closes its present session. Waiting until
 // the writes look stuck would cost a second.
-TEST(HolderSession, ClosedByAFormerLifeIsOpenedAgainAtOnce) {
+TEST(HolderSession, ClosedByALateEntryIsOpenedAgainAtOnce) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
