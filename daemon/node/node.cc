@@ -109,8 +109,7 @@ void Node::replicate(std::vector<raft::Envelope>& messages) {
 // The writer makes it durable, and keeps back what may leave only then.
 void Node::persist(raft::AppendBatch batch) { threads_->writer.submit(std::move(batch)); }
 
-// The counterpart of persist: acknowledgements leave, and the core counts what this node's disk
-// has, which may commit entries.
+// The counterpart of persist: acknowledgements leave; what this node's disk has may commit entries.
 void Node::commit() {
   while (auto durable = threads_->writer.next_durable()) {
     replicate(durable->messages);
@@ -187,6 +186,7 @@ void Node::read() {
 // ---- what arrives
 
 std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage message) {
+  loop_.check();
   const NodeId from = sender.node_id;
   const auto hearing = membership_->hearing(sender, message, *core_);
   if (hearing != Membership::Hearing::kCounts) return Membership::fault_of(hearing);
@@ -247,8 +247,7 @@ void Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
   }
 }
 
-// An offer or a chunk of a snapshot says what a heartbeat says (paper, figure 13): whose term it
-// is. It may be the first that is heard of a new one. False: it is of a former leader.
+// An offer or chunk of a snapshot names a term as a heartbeat does (figure 13). False: a past term.
 bool Node::hear_of_term(NodeId from, Term leader_term) {
   if (leader_term < core_->term()) return false;
   if (leader_term > core_->term()) {
@@ -328,6 +327,7 @@ void Node::react_to_disks() {
 }
 
 void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
+  loop_.check();
   if (core_->role() == raft::Role::kLeader) {
     return done(carry_out(membership_->decide(change, *core_)));
   }

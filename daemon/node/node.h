@@ -86,6 +86,7 @@ class Node final : public Service, public wire::TransportHandler {
   // reaches the returned index when the snapshot is durable; snapshot_failure() reports an error.
   // None: nothing is applied yet.
   Index begin_snapshot() {
+    loop_.check();
     Effects out;
     snapshots_->ask(applied_, snapshot_view(), out);
     carry_out(out);
@@ -93,17 +94,20 @@ class Node final : public Service, public wire::TransportHandler {
   }
   // Takes effect at once, also on open streams.
   void set_snapshot_rate(uint64_t bytes_per_second) {
+    loop_.check();
     snapshots_->set_rate(bytes_per_second, now_.time);
     host_.supervisor->wake();
   }
 
   // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello) const {
+    loop_.check();
     return membership_->check_peer(hello, *core_);
   }
 
   // Fills in what a hello says about the state of this node. The driver adds who and where it is.
   void introduce(wire::Hello& hello) const {
+    loop_.check();
     hello.cluster_id = cluster_id();
     hello.skipped_entries = skips_;
     hello.plugin_level = genesis_.plugin_level;
@@ -122,6 +126,7 @@ class Node final : public Service, public wire::TransportHandler {
   // Transfers leadership and accepts no new requests. `removed`: from the cluster, so that those in
   // progress are answered at once, too.
   void shut_down(bool removed = false) {
+    loop_.check();
     if (std::exchange(stopping_, true)) return;
     holder_->shut_down();
     if (removed) holder_->give_up();
