@@ -608,7 +608,7 @@ void Daemon::Impl::publish_status() {
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
                                              shutdown_.has_begun(), status->made)) {
-    LOG_WARNING("raft", "no leader for {} s: {}", gone->count(), status->reason);
+    LOG_WARNING("raft", "no leader seconds={}: {}", gone->count(), status->reason);
   }
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   if (!status->leader) text += "; " + status->reason;

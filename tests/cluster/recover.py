@@ -189,7 +189,7 @@ def test_one_of_three_is_left(context):
     for node_id in lost:
         peer = cluster.nodes[node_id].member()["peer"]
         check(re.search(rf"^n{node_id} +{peer} .*DOWN", shown.stdout, re.M), f"the address of one that is down: {shown.stdout}")
-    wait_until(lambda: re.search(r"no leader for 1\d s: .*connectctl recover", last_run(cluster, last)), "the log says so", 20)
+    wait_until(lambda: re.search(r"no leader seconds=1\d: .*connectctl recover", last_run(cluster, last)), "the log says so", 20)
     cluster.kill(last)
     gone = give_up(cluster, *lost)
     recover(cluster.nodes[last], "--members", last, "--yes")
