@@ -10,7 +10,7 @@ usage: scripts/mutants.sh [--docs] [OPTION...] [NAME...]
 Build, run each mutant NAME [all], and print a table: name, runner, seed, seconds, and the test that
 kills it. Exit status 1: a mutant survives, or a run without a mutant fails.
 
-  --docs   also write the table to docs/mutants.md
+  --docs   also put the rows into the table of docs/mutants.md
   --help   print this help
 
 For other options see build/release/bin/mutants --help.
@@ -32,10 +32,8 @@ if [ -z "$docs" ]; then
 fi
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
-build/release/bin/mutants --markdown "$@" >"$table"
+status=0
+build/release/bin/mutants --markdown "$@" >"$table" || status=$?
 cat "$table"
-awk -v table="$table" '
-  /<!-- mutants: begin -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-  /<!-- mutants: end -->/ { skip = 0 }
-  !skip { print }' docs/mutants.md >"$table.md"
-mv "$table.md" docs/mutants.md
+python3 tests/mutants/page.py --write build/release/bin/mutants "$table"
+exit "$status"
