@@ -72,18 +72,21 @@ void ClientLink::send(size_t operation, std::string_view request) {
 
 void ClientLink::send_own() {
   CHECK(!is_ending_ && !is_closed_);
+  if (framing_ != node::Framing::kResp) {
+    return send_too_large(std::string(node_.max_request() + 1, 'x'));
+  }
+  to_node_ += kReset;
+  awaited_.push_back({true, false, 0, std::string(kResetReply)});
+}
+
+void ClientLink::send_too_large(std::string_view request) {
+  CHECK(!is_ending_ && !is_closed_);
   Awaited own;
   own.is_own = true;
-  if (framing_ == node::Framing::kResp) {
-    to_node_ += kReset;
-    own.bytes = kResetReply;
-  } else {
-    const size_t limit = node_.max_request();
-    to_node_ += framed(std::string(limit + 1, 'x'));
-    framer_->append_error(
-        own.bytes, node::reply_code_name(node::ReplyCode::kTooLarge),
-        fmt::format("the request is larger than client.max_request ({} bytes)", limit));
-  }
+  to_node_ += framed(request);
+  framer_->append_error(
+      own.bytes, node::reply_code_name(node::ReplyCode::kTooLarge),
+      fmt::format("the request is larger than client.max_request ({} bytes)", node_.max_request()));
   awaited_.push_back(std::move(own));
 }
 

@@ -83,6 +83,8 @@ class ClientLink final : private client::ConversationDriver, private node::Reque
   void send(size_t operation, std::string_view request);
   // Sends a request that the framing itself answers.
   void send_own();
+  // Likewise: it has more than max_request bytes.
+  void send_too_large(std::string_view request);
   // QUIT or a half-close: earlier requests are answered, then the link closes.
   void end();
   bool is_ending() const { return is_ending_; }

@@ -96,9 +96,12 @@ void Simulation::Impl::drop_clients_of(Process& p) {
 }
 
 void Simulation::Impl::submit(Client& client) {
-  Workload::Request request = workload_->next(client_random_, client.is_probe     ? 100
-                                                              : client.only_reads ? 0
-                                                                                  : write_percent_);
+  submit(client, workload_->next(client_random_, client.is_probe     ? 100
+                                                 : client.only_reads ? 0
+                                                                     : write_percent_));
+}
+
+void Simulation::Impl::submit(Client& client, Workload::Request request) {
   Operation operation;
   operation.client = client.connection;
   operation.is_write = request.is_write;
@@ -232,7 +235,10 @@ void Simulation::Impl::client_act(Client& client) {
     if (one_by_one) burst = 1;
     const size_t limit = one_by_one ? 1 : kMaxOutstanding;
     if (client.link->is_ending() || client.link->is_closed()) burst = 0;
-    for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) submit(client);
+    for (size_t i = 0; i < burst && client.outstanding.size() < limit; ++i) {
+      submit(client);
+      if (active_.has(Fault::kLargeRequests) && faults_on_) send_large(client);
+    }
     schedule_turn(p, now());
   }
   // After the safety phase, the load is below the smallest limits: the check is that the effects of
@@ -265,7 +271,12 @@ void Simulation::Impl::replied(Client& client, const node::Reply& reply) {
                                took / milliseconds(1)));
   }
   switch (reply.code) {
+    case node::ReplyCode::kTooLarge:
+      checkers_.fail(fmt::format("request limit: a request of {} bytes is too large",
+                                 operation.request.size()));
+      break;
     case node::ReplyCode::kOk:
+      if (operation.is_large) bite(Fault::kLargeRequests);
       operation.outcome = reply.plugin_refused ? OutcomeKind::kRefused : OutcomeKind::kOk;
       ++(operation.is_write ? report_.acknowledged : report_.reads);
       if (client.is_probe && operation.is_write) client.probe_done = true;

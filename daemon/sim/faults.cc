@@ -42,6 +42,8 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "clone",
     "hostile_bytes",
     "foreign_cluster",
+    "small_links",
+    "large_requests",
     "bootstrap",
 };
 }  // namespace

@@ -50,9 +50,11 @@ enum class Fault : uint8_t {
   kClone,             // a copy of a node's machine runs beside it
   kHostileBytes,      // on the ports of clients and peers
   kForeignCluster,    // a node of another cluster dials the members, and is dialled
-  kBootstrap,         // the run begins with empty disks: the cluster forms, disturbed
+  kSmallLinks,  // buffers and windows of the links between nodes are nearly as small as a message
+  kLargeRequests,  // requests near and over the largest one
+  kBootstrap,      // the run begins with empty disks: the cluster forms, disturbed
 };
-inline constexpr size_t kFaults = 38;
+inline constexpr size_t kFaults = 40;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -24,6 +24,7 @@ struct Operation {
   // A read that may return an older state within its bounds, which set `floor`. It has no place in
   // the order of its connection.
   bool is_stale = false;
+  bool is_large = false;  // nearly as large as a request may be
   std::string request;
   Time called;
   Time returned = Time::max();  // max(): never answered (kUnknown)

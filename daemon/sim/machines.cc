@@ -84,6 +84,7 @@ void Simulation::Impl::draw_options(Process& p) {
     if (tiny.chance(50)) options.apply_replies_max = tiny.between(1, 100);
     if (tiny.chance(50)) options.apply_run_replies = tiny.between(1, 50);
   }
+  scale_options(options);
   Process* at = &p;
   options.wall_clock = [this, at] { return at->clock.now(now()).wall_ns; };
   p.options = std::move(options);
@@ -558,6 +559,7 @@ void Simulation::Impl::open_peers(Process& p) {
   transport::PeersOptions options;
   options.self = p.id;
   options.seed = node_random_.next();
+  options.output_bytes_max = output_bytes_;
   transport::PeersHooks hooks;
   Process* at = &p;
   hooks.hello = [this, at] { return hello_of(*at, NodeId()); };
@@ -605,6 +607,7 @@ void Simulation::Impl::send(Process& from, NodeId to, wire::PeerMessage message)
   } else if (const auto* ack = std::get_if<wire::SnapshotAck>(&message)) {
     checkers_.sending(from.id, *from.node, *ack);
   }
+  if (window_bytes_ > 0) return send_on_small_link(from, to, std::move(message));
   from.peers->send(to, std::move(message));
 }
 

@@ -13,9 +13,6 @@ using std::chrono::milliseconds;
 using transport::Channel;
 using transport::Peers;
 
-// Bytes that the buffers of both sockets hold before the sender's is full.
-constexpr size_t kSocketBytes = size_t{256} << 10;
-
 wire::FrameType type_of(std::string_view frame) {
   auto header = wire::decode_frame_header(as_bytes(frame));
   CHECK(header) << "a node sends a frame that it would not take: " << header.error().text;
@@ -152,9 +149,9 @@ void Network::write(NodeId node, const ChannelPtr& channel) {
 // Takes the channel's output frame by frame, as long as there is space.
 void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   Channel& channel = *direction.source;
-  while (connection->stands && !channel.unsent().empty() && direction.in_flight < kSocketBytes) {
+  while (connection->stands && !channel.unsent().empty() && direction.in_flight < socket_bytes_) {
     // Also half a frame, when the room ends there.
-    const std::string_view bytes = channel.unsent().substr(0, kSocketBytes - direction.in_flight);
+    const std::string_view bytes = channel.unsent().substr(0, socket_bytes_ - direction.in_flight);
     direction.in_flight += bytes.size();
     direction.cutting += bytes;
     channel.sent(bytes.size());
@@ -168,7 +165,7 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
         CHECK(header) << "a node sends a header that it would not take";
         length = wire::kFrameHeaderBytes + header->length;
         // A frame larger than the buffers is taken as a whole.
-        if (rest.size() < length && direction.in_flight >= kSocketBytes) {
+        if (rest.size() < length && direction.in_flight >= socket_bytes_) {
           const size_t more = std::min(length - rest.size(), channel.unsent().size());
           direction.in_flight += more;
           direction.cutting += channel.unsent().substr(0, more);

@@ -51,6 +51,8 @@ class Network {
   // Where a node listens.
   static Address address_of(NodeId node) { return {"sim", static_cast<uint16_t>(node.value())}; }
 
+  // Of both sockets of a connection: the sender's is full beyond them.
+  void set_socket_bytes(size_t bytes) { socket_bytes_ = bytes; }
   void set_knobs(const Knobs& knobs) { knobs_ = knobs; }
   const Knobs& knobs() const { return knobs_; }
   // No more lost, duplicated or late messages between these two.
@@ -145,6 +147,7 @@ class Network {
   Endpoints& endpoints_;
   FaultCounts& counts_;
   Knobs knobs_;
+  size_t socket_bytes_ = size_t{256} << 10;
   // One for each purpose, so that switching off a fault changes nothing else.
   Random random_;
   Random loss_random_;

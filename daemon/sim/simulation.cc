@@ -106,6 +106,7 @@ Simulation::Impl::Impl(SimOptions options)
     }
   }
   draw_client_limits();
+  draw_sizes();
   confs_.emplace_back(Index(), genesis_.conf());
   for (size_t i = 0; i < options_.clients; ++i) {
     auto client = std::make_unique<Client>();

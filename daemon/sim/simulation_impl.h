@@ -144,6 +144,8 @@ class Simulation::Impl final : public Endpoints {
 
     // It does not hold what the cluster may count on.
     bool is_gone() const { return damaged || wiped || lost || outside || unbound; }
+    // On each small link: the connection that took a message, and one that is known to break.
+    std::map<NodeId, std::pair<uint64_t, uint64_t>> links;
     bool stays_down = false;    // through the liveness phase
     bool lost = false;          // will not come back: refused to start, or was refused
     node::Readiness readiness;  // what /readyz says
@@ -356,6 +358,10 @@ class Simulation::Impl final : public Endpoints {
   void end_clone();
   // Where the network finds it.
   NodeId clone_endpoint() const { return NodeId(options_.nodes + kMaxAdded + 1); }
+  void draw_sizes();
+  void scale_options(node::NodeOptions& options);
+  void send_on_small_link(Process& from, NodeId to, wire::PeerMessage message);
+  void send_large(Client& client);
   void arm_foreigners();
   void start_foreigner(Random& random);
   void stand_at(NodeId member, Random& random);
@@ -382,6 +388,7 @@ class Simulation::Impl final : public Endpoints {
   // ---- clients
   void client_act(Client& client);
   void submit(Client& client);
+  void submit(Client& client, Workload::Request request);
   node::ReadOptions submitting(Client& client, size_t operation);
   void draw_client_limits();
   void open(Client& client);
@@ -443,6 +450,9 @@ class Simulation::Impl final : public Endpoints {
   Random option_random_;
   client::ClientPortOptions port_;
   size_t socket_bytes_ = size_t{64} << 10;
+  // Between nodes.
+  size_t window_bytes_ = 0;  // 0: links are not small
+  size_t output_bytes_ = wire::kMaxLinkOutputBytes;
   std::vector<Random> fault_random_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::unique_ptr<Clone> clone_;

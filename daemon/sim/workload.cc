@@ -150,6 +150,19 @@ std::string Workload::expand(const Template& t, Random& random) {
   return t.resp ? resp_of(text) : text;
 }
 
+// The last word of the first template is any text.
+Workload::Request Workload::large(Random& random, size_t bytes) {
+  Template padded = writes_.front();
+  const size_t short_bytes = expand(padded, random).size();
+  const std::string text = padded.text;
+  // A RESP command has its length in digits, too.
+  for (size_t pad = bytes - std::min(bytes, short_bytes + 1);; pad -= std::min<size_t>(pad, 1)) {
+    padded.text = text + (padded.resp ? "" : " ") + std::string(pad, 'x');
+    std::string request = expand(padded, random);
+    if (request.size() <= bytes || pad == 0) return {std::move(request), true};
+  }
+}
+
 Workload::Request Workload::next(Random& random, double write_percent) {
   bool write = reads_.empty() || random.chance(write_percent);
   const std::vector<Template>& from = write ? writes_ : reads_;

@@ -31,6 +31,8 @@ class Workload {
   static Result<std::vector<std::string>> parse_templates(std::string_view text);
 
   Request next(Random& random, double write_percent);
+  // A write of this many bytes, or a little less; at least those that it needs.
+  Request large(Random& random, size_t bytes);
   // A number for {n} that no request has.
   uint64_t fresh_number() { return next_number_++; }
   // All writes of the run differ, so the log shows whether each is applied exactly once.
