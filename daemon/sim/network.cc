@@ -244,7 +244,7 @@ void Network::send(const ConnectionPtr& connection, Direction& direction, std::s
       arrival = p.clogged_until;
       if (!std::exchange(p.clog_has_bitten, true)) ++counts_[Fault::kCloggedLink].bitten;
     }
-    if (!may_be_lost) {
+    if (!may_be_lost || (clean && clean_is_ordered_)) {
       arrival = std::max(arrival, direction.ordered_until + Duration(1));
       direction.ordered_until = arrival;
     }

@@ -51,8 +51,13 @@ class Network {
   // Where a node listens.
   static Address address_of(NodeId node) { return {"sim", static_cast<uint16_t>(node.value())}; }
 
-  // Of both sockets of a connection: the sender's is full beyond them.
-  void set_socket_bytes(size_t bytes) { socket_bytes_ = bytes; }
+  // Of both sockets of a connection: the sender's is full beyond them. Where nothing is lost or
+  // late, messages then keep their order, as in TCP: what is sent again after a message that was
+  // overtaken would not fit, and the connection would break without end.
+  void set_small_sockets(size_t bytes) {
+    socket_bytes_ = bytes;
+    clean_is_ordered_ = true;
+  }
   void set_knobs(const Knobs& knobs) { knobs_ = knobs; }
   const Knobs& knobs() const { return knobs_; }
   // No more lost, duplicated or late messages between these two.
@@ -148,6 +153,7 @@ class Network {
   FaultCounts& counts_;
   Knobs knobs_;
   size_t socket_bytes_ = size_t{256} << 10;
+  bool clean_is_ordered_ = false;
   // One for each purpose, so that switching off a fault changes nothing else.
   Random random_;
   Random loss_random_;

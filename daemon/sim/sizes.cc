@@ -29,7 +29,7 @@ void Simulation::Impl::draw_sizes() {
   // As wire::kMaxInflightBytes: the window, one message, and some room for others.
   output_bytes_ =
       window_bytes_ + genesis_.max_request + wire::kMaxRequestOverhead + random.below(2000);
-  network_.set_socket_bytes(random.between(300, 4000));
+  network_.set_small_sockets(random.between(300, 4000));
 }
 
 // What one window holds fits in a link, as it does with the options of production.
