@@ -40,7 +40,7 @@ TEST(SimCommand, JsonHasTheSums) {
                                 "--steps", "5000", "--faults", "none"});
   EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("\"seeds\":2,"));
-  EXPECT_THAT(outcome.out, HasSubstr("\"message_loss\":{\"injected\":0,\"bitten\":0}"));
+  EXPECT_THAT(outcome.out, HasSubstr("\"message_loss\":{\"injected\":0,\"bitten\":0,\"seeds\":0}"));
   EXPECT_THAT(outcome.out, HasSubstr("\"violations\":0"));
 }
 
