@@ -101,7 +101,7 @@ void Simulation::Impl::submit(Client& client) {
                                                                      : write_percent_));
 }
 
-void Simulation::Impl::submit(Client& client, Workload::Request request) {
+void Simulation::Impl::submit(Client& client, const Workload::Request& request) {
   Operation operation;
   operation.client = client.connection;
   operation.is_write = request.is_write;

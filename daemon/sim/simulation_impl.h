@@ -388,7 +388,7 @@ class Simulation::Impl final : public Endpoints {
   // ---- clients
   void client_act(Client& client);
   void submit(Client& client);
-  void submit(Client& client, Workload::Request request);
+  void submit(Client& client, const Workload::Request& request);
   node::ReadOptions submitting(Client& client, size_t operation);
   void draw_client_limits();
   void open(Client& client);

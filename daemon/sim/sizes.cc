@@ -74,10 +74,10 @@ void Simulation::Impl::send_large(Client& client) {
   if (!options_.requests.empty() || client.only_reads || !random.chance(5)) return;
   const size_t limit = client.process->node->max_request();
   const size_t bytes = random.between(limit - kNear, limit + kNear);
-  Workload::Request request = workload_->large(random, bytes);
+  const Workload::Request request = workload_->large(random, bytes);
   count(Fault::kLargeRequests);
   if (request.bytes.size() > limit) return client.link->send_too_large(request.bytes);
-  submit(client, std::move(request));
+  submit(client, request);
   history_.back().is_large = true;
 }
 
