@@ -2,8 +2,9 @@
 """Checks the sources with the tools of clang 14.
 
     scripts/check-clang.py format [FILE...]   clang-format changes nothing (all files, or these)
-    scripts/check-clang.py threads            who may touch what on which thread, and under which lock:
+    scripts/check-clang.py threads [FILE...]  who may touch what on which thread, and under which lock:
                                               -Wthread-safety on daemon/{base,node,raft,storage,...}
+                                              (all their files, or these; of a header, its own .cc)
     scripts/check-clang.py tidy               clang-tidy on what has changed since the merge base with
                                               origin/main (where that is HEAD itself, as in a clean clone: of the
                                               last fifty commits, those that change a hundred files at most)
@@ -94,11 +95,14 @@ def in_parallel(work, files):
         return [result for result in pool.map(work, files) if result]
 
 
-def check_threads(build):
+def check_threads(build, chosen):
     commands = compile_commands(build)
     clang = tool("clang++")
     files = [file for file in sorted(commands)
              if file.endswith(".cc") and any(file.startswith(start) for start in ANNOTATED)]
+    if chosen:
+        wanted = {path.relative_to(ROOT).with_suffix(".cc").as_posix() for path in chosen}
+        files = [file for file in files if file in wanted]
 
     def work(file):
         directory, options = commands[file]
@@ -110,7 +114,7 @@ def check_threads(build):
     for text in failed:
         print(text)
     print(f"threads: {len(files)} files, {len(failed)} with violations")
-    return 1 if failed or not files else 0
+    return 1 if failed or not (files or chosen) else 0
 
 
 def git(*arguments):
@@ -241,10 +245,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=1500)
     parser.add_argument("--base")
     arguments = parser.parse_args()
+    files = [pathlib.Path(file).resolve() for file in arguments.files]
     if arguments.what == "format":
-        return check_format([pathlib.Path(file).resolve() for file in arguments.files])
+        return check_format(files)
     if arguments.what == "threads":
-        return check_threads(arguments.build)
+        return check_threads(arguments.build, files)
     if arguments.what == "tidy":
         return check_tidy(arguments)
     return self_test()

@@ -90,7 +90,8 @@ class SegmentedLog final : public Log {
     MutexLock lock(mutex_);
     return reserve_.file == nullptr && !reserve_in_use_;
   }
-  Result<void> check_fits(raft::SnapshotMark snapshot, Term term_there, Index first_index) const;
+  Result<void> check_fits(raft::SnapshotMark snapshot, Term term_there, Index first_index) const
+      REQUIRES(writer_);
   Result<void> adopt(const char* name, uint64_t bytes, Segment& segment);
   // `segment`: spare_ or reserve_; set under mutex_.
   Result<void> prepare(const char* name, uint64_t bytes, Segment SegmentedLog::*segment);
