@@ -434,7 +434,9 @@ node::Node* Daemon::Impl::arrive() {
 
 std::string Daemon::Impl::on_message(const wire::Hello& sender, wire::PeerMessage message) {
   if (bootstrap_) {
-    bootstrap_->message(sender.node_id, message);
+    node::Effects out;
+    bootstrap_->message(sender.node_id, message, out);
+    for (auto& [to, answer] : out.messages) network_->send(to, std::move(answer));
     if (!node_) return {};
   }
   arrive();
@@ -543,6 +545,7 @@ void Daemon::Impl::leave(Error why) {
 
 void Daemon::Impl::turn_bootstrap() {
   Time now = read_clocks().time;
+  node::Effects out;
   if (!node_) bootstrap_->advance();
   if (bootstrap_->refused()) fail(*bootstrap_->refused());
   if (!node_ && bootstrap_->decided()) {
@@ -576,7 +579,7 @@ void Daemon::Impl::turn_bootstrap() {
   }
   if (now >= next_bootstrap_) {
     next_bootstrap_ = now + kBootstrapInterval;
-    if (node_) bootstrap_->offer(node_->members().members);
+    if (node_) bootstrap_->offer(node_->members().members, out);
     if (!node_) {
       std::string waiting = bootstrap_->waiting_for();
       if (waiting != last_waiting_ || now >= next_waiting_log_) {
@@ -587,7 +590,7 @@ void Daemon::Impl::turn_bootstrap() {
       }
     }
   }
-  for (auto& [to, message] : bootstrap_->take_messages()) network_->send(to, std::move(message));
+  for (auto& [to, message] : out.messages) network_->send(to, std::move(message));
   network_->flush();
 }
 

@@ -17,11 +17,19 @@
 
 namespace connectd::node {
 
+// Writes for the leader of `term`, this node or another, in order.
+struct WritesToLeader {
+  NodeId leader;
+  Term term;
+  std::vector<raft::Proposal> proposals;
+};
+
 struct Effects {
   // Errors for the log, each with the part that reports it.
   std::vector<std::pair<std::string_view, std::string>> errors;
   // This process must end with it; set once.
   std::optional<Error> stop;
+  std::vector<WritesToLeader> writes;
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
   std::vector<jobs::WorkerTask> tasks;  // for the worker thread

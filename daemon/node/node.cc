@@ -61,15 +61,13 @@ void Node::turn(const Now& now) {
 // Requests that may go are numbered and handed to the leader.
 void Node::submit() {
   update_holder();
-  Outgoing& out = holder_->advance(now_.time);
-  for (Outgoing::Handed& writes : out.proposals) append(writes);
-  for (const Outgoing::Question& read : out.questions) {
-    step(raft::ReadRequest{read.context, read.lease});
-  }
+  Effects out;
+  holder_->advance(now_.time, out);
+  carry_out(out);
 }
 
 // By this node's core, or by the leader that gets them (on_forwarded).
-void Node::append(Outgoing::Handed& writes) {
+void Node::append(WritesToLeader& writes) {
   if (writes.leader == self_) {
     step(raft::Propose{std::move(writes.proposals)});
   } else {
@@ -286,6 +284,7 @@ void Node::propose(raft::EntryKind kind) {
 void Node::carry_out(Effects& effects) {
   for (const auto& [part, text] : effects.errors) LOG_ERROR(part, "{}", text);
   if (effects.stop) host_.supervisor->fail(*std::move(effects.stop));
+  for (WritesToLeader& writes : effects.writes) append(writes);
   for (raft::Event& event : effects.events) step(std::move(event));
   for (auto& [to, message] : effects.messages) host_.transport->send(to, std::move(message));
   threads_->carry_out(effects);

@@ -186,7 +186,7 @@ class Node final : public Service, public wire::TransportHandler {
   void commit();
   bool reply();
   void submit();
-  void append(Outgoing::Handed& writes);
+  void append(WritesToLeader& writes);
   void carry_out(raft::Ready ready);
   void replicate(std::vector<raft::Envelope>& messages);
   void persist(raft::AppendBatch batch);

@@ -213,6 +213,7 @@ void Simulation::Impl::turn_bootstrap_later(Process& p, Time time) {
 
 // As Daemon::Impl::turn_bootstrap.
 void Simulation::Impl::turn_bootstrap(Process& p) {
+  node::Effects out;
   if (!p.node) p.bootstrap->advance();
   if (p.bootstrap->refused()) {
     return checkers_.fail(
@@ -221,10 +222,10 @@ void Simulation::Impl::turn_bootstrap(Process& p) {
   if (!p.node && p.bootstrap->decided() && !adopt_genesis(p)) return;
   if (now() >= p.next_offer) {
     p.next_offer = now() + kInterval;
-    if (p.node) p.bootstrap->offer(p.node->members().members);
+    if (p.node) p.bootstrap->offer(p.node->members().members, out);
     turn_bootstrap_later(p, p.next_offer);
   }
-  for (auto& [to, message] : p.bootstrap->take_messages()) p.peers->send(to, std::move(message));
+  for (auto& [to, message] : out.messages) p.peers->send(to, std::move(message));
   p.flush();
 }
 

@@ -617,7 +617,9 @@ std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
     timeline_.trace("  {} -> {}: {}", sender.node_id, p.id, describe(message));
   }
   if (p.bootstrap) {
-    p.bootstrap->message(sender.node_id, message);
+    node::Effects out;
+    p.bootstrap->message(sender.node_id, message, out);
+    for (auto& [to, answer] : out.messages) p.peers->send(to, std::move(answer));
     turn_bootstrap_later(p, now());
     if (!p.up()) return {};
   }

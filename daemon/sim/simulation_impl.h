@@ -229,7 +229,9 @@ class Simulation::Impl final : public Endpoints {
       if (!bootstrap) {
         simulation->foreigner_is_reached(sender.node_id);
       } else {
-        bootstrap->message(sender.node_id, message);
+        node::Effects out;
+        bootstrap->message(sender.node_id, message, out);
+        for (auto& [to, answer] : out.messages) peers->send(to, std::move(answer));
         simulation->look_at_unlisted();
       }
       return {};

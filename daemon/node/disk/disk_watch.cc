@@ -84,7 +84,7 @@ bool DiskWatch::judge(const View& view) const {
   return vote_result(*view.conf, with_space) != raft::VoteResult::kWon;
 }
 
-void DiskWatch::advance(const View& view, Time now, Messages& out) {
+void DiskWatch::advance(const View& view, Time now, Effects& out) {
   if (view.leads) {
     writes_stopped_ = judge(view);
   } else if (now < said_until_ && (!view.leader || view.leader == said_by_)) {
@@ -96,7 +96,7 @@ void DiskWatch::advance(const View& view, Time now, Messages& out) {
                                 view.leads && writes_stopped_};
   const bool to_all = !same(report, told_) || now >= tell_again_;
   for (NodeId id : view.conf->members()) {
-    if (id != options_.self && (to_all || greet_.contains(id))) out.emplace_back(id, report);
+    if (id != options_.self && (to_all || greet_.contains(id))) out.send(id, report);
   }
   greet_.clear();
   if (!to_all) return;

@@ -15,7 +15,7 @@
 // interval, because messages may be lost. A leader's statement about writes holds until the report
 // of the next leader, or for kReportsMissed intervals.
 //
-// Pure except for the messages that advance() returns. Owner: the loop thread.
+// Pure: events in, effects out. Owner: the loop thread.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/types.h"
+#include "node/effects.h"
 #include "raft/types.h"
 #include "wire/peer_messages.h"
 
@@ -51,7 +52,6 @@ class DiskWatch final {
     std::set<NodeId> near{};  // of a leader: peers that answer
     bool is_new = false;      // a leader whose peers have not had the time to answer
   };
-  using Messages = std::vector<std::pair<NodeId, wire::PeerMessage>>;
 
   explicit DiskWatch(const Options& options) : options_(options) {}
 
@@ -66,7 +66,7 @@ class DiskWatch final {
 
   // ---- the turn
   // At least every 50 ms, and after each event.
-  void advance(const View& view, Time now, Messages& out);
+  void advance(const View& view, Time now, Effects& out);
 
   // ---- as of the last advance()
   // Decided or reported by the leader: no quorum has space, commands are rejected.

@@ -87,9 +87,7 @@ void Disks::advance(const raft::Core& core, const LogView& log, bool stopping, T
 
 void Disks::judge(const raft::Core& core, bool log_has_reserve, Time now, Effects& out) {
   watch_.log_has_room(log_has_reserve);
-  watch_.advance(view_of(core), now, reports_);
-  std::ranges::move(reports_, std::back_inserter(out.messages));
-  reports_.clear();
+  watch_.advance(view_of(core), now, out);
   tell_core(core, now, out);
   log_changes(!log_has_reserve);
   refusal_ = !log_has_reserve          ? (no_descriptors_ ? kLogHasNoDescriptor : kLogIsFull)

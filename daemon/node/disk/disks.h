@@ -70,9 +70,8 @@ class Disks final {
 
   const uint64_t min_free_bytes_;
   DiskWatch watch_;
-  DiskWatch::Messages reports_;  // scratch
-  bool led_ = false;             // as of the last react()
-  bool changed_ = false;         // something changed since the last judgement
+  bool led_ = false;      // as of the last react()
+  bool changed_ = false;  // something changed since the last judgement
   std::string_view refusal_;
 
   // The state that was last logged, or reported to the core.

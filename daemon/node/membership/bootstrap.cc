@@ -28,7 +28,7 @@ void Bootstrap::turned_away(NodeId by, wire::RefusalCode code) {
 
 void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
 
-void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
+void Bootstrap::message(NodeId from, const wire::PeerMessage& message, Effects& out) {
   if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
     auto genesis = Genesis::decode(as_bytes(offer->document));
     if (!genesis) {
@@ -80,7 +80,7 @@ void Bootstrap::message(NodeId from, const wire::PeerMessage& message) {
     decided_ = std::move(*genesis);
     // The answer leaves when it is durable; the offer comes again.
     if (durable_) {
-      messages_.emplace_back(from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
+      out.send(from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
     }
   } else if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
     if (durable_ && accepted->document_checksum == checksum64(as_bytes(decided_->encode()))) {
@@ -181,12 +181,6 @@ void Bootstrap::durable() {
   durable_ = true;
 }
 
-std::vector<std::pair<NodeId, wire::PeerMessage>> Bootstrap::take_messages() {
-  auto messages = std::move(messages_);
-  messages_.clear();
-  return messages;
-}
-
 std::map<NodeId, wire::Hello> Bootstrap::connected() const {
   std::map<NodeId, wire::Hello> hellos;
   for (const auto& [id, peer] : peers_) {
@@ -249,7 +243,7 @@ std::string Bootstrap::waiting_for() const {
   return fmt::format("waiting for the genesis from node {}", options_.members.front().id);
 }
 
-void Bootstrap::offer(const std::vector<GenesisMember>& members) {
+void Bootstrap::offer(const std::vector<GenesisMember>& members, Effects& out) {
   if (!durable_) return;
   std::string document = decided_->encode();
   for (const GenesisMember& member : members) {
@@ -257,7 +251,7 @@ void Bootstrap::offer(const std::vector<GenesisMember>& members) {
     if (found == peers_.end() || !found->second.connected || accepted_[member.id]) continue;
     const wire::Hello& hello = found->second.hello;
     if (hello.cluster_id || (member.disk_id && hello.disk_id != member.disk_id)) continue;
-    messages_.emplace_back(member.id, wire::GenesisOffer{document});
+    out.send(member.id, wire::GenesisOffer{document});
   }
 }
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "node/effects.h"
 #include "node/membership/genesis.h"
 #include "wire/handshake.h"
 #include "wire/peer_messages.h"
@@ -58,9 +59,9 @@ class Bootstrap final {
   // A peer refused this node: a member of a running cluster may not know it, or know it with
   // another disk.
   void turned_away(NodeId by, wire::RefusalCode code);
-  void message(NodeId from, const wire::PeerMessage& message);
+  void message(NodeId from, const wire::PeerMessage& message, Effects& out);
 
-  // Evaluates the state. Call after each event, then take the effects.
+  // Evaluates the state. Call after each event, then look at decided() and refused().
   void advance();
 
   // Set once: make it durable (identity file), then call durable(). Send no message with it before.
@@ -73,8 +74,6 @@ class Bootstrap final {
   void durable();
   bool is_durable() const { return durable_; }
 
-  // To be sent now; emptied by the call.
-  std::vector<std::pair<NodeId, wire::PeerMessage>> take_messages();
   // The connected peers, for the new node object.
   std::map<NodeId, wire::Hello> connected() const;
   // The reason for waiting, for the log and the status: "waiting for node 3 (10.0.0.13:7101)".
@@ -85,7 +84,7 @@ class Bootstrap final {
   // Called periodically once durable: offers the genesis to connected members without a cluster.
   // Any member may offer it, so that the failure of its creator stops nobody. `members`: those of
   // the log.
-  void offer(const std::vector<GenesisMember>& members);
+  void offer(const std::vector<GenesisMember>& members, Effects& out);
 
  private:
   struct Peer {
@@ -107,7 +106,6 @@ class Bootstrap final {
   Lineage lineage_;
   bool durable_ = false;
   std::optional<Error> refused_;
-  std::vector<std::pair<NodeId, wire::PeerMessage>> messages_;
 };
 
 }  // namespace connectd::node

@@ -199,15 +199,13 @@ void Holder::refuse_queued(ReplyCode code, std::string_view text) {
 
 // ---- the turn
 
-Outgoing& Holder::advance(Time now) {
+void Holder::advance(Time now, Effects& out) {
   now_ = now;
-  outgoing_.clear();
   expire();
   // Including writes just returned because their session was closed before they were applied.
   if (!disk_full_.empty()) refuse_queued(ReplyCode::kDiskFull, disk_full_);
-  writes_.forward_queued(now, !disk_full_.empty(), outgoing_);
-  reads_.ask(has_leader_, now, outgoing_);
-  return outgoing_;
+  writes_.forward_queued(now, !disk_full_.empty(), out);
+  reads_.ask(has_leader_, now, out);
 }
 
 void Holder::expire_queued() {

@@ -57,8 +57,8 @@ class Holder final {
   // ---- the turn
   // The start time of requests that arrive before the next advance(); their timeout begins then.
   void set_now(Time now) { now_ = now; }
-  // Expires requests and returns those to forward; valid until the next call.
-  Outgoing& advance(Time now);
+  // Expires requests; writes for the leader and requests for read indexes go into `out`.
+  void advance(Time now, Effects& out);
   // Reads that may be executed after the entry at `handed`, into `out`: some of each stream whose
   // client takes its replies, and those together. More may be left for the next turn.
   void take_reads(Index handed, std::vector<ReadTask>& out);
@@ -127,7 +127,6 @@ class Holder final {
   size_t held_ = 0;
   size_t held_bytes_ = 0;
   std::vector<StreamPtr> replied_;  // had replies this turn
-  Outgoing outgoing_;               // of the last advance(); kept for its capacity
   // What the clients' handles know of their holder; emptied when it goes.
   std::shared_ptr<Holder*> link_;
 };

@@ -50,19 +50,19 @@ void Reads::add(ReadTask task, bool local) {
 
 // ---- read indexes
 
-void Reads::ask(bool has_leader, Time now, Outgoing& out) {
+void Reads::ask(bool has_leader, Time now, Effects& out) {
   for (auto& [context, batch] : batches_) {
     // The request or its answer was lost.
     if (has_leader && now - batch.asked >= limits_.retry_interval) {
       batch.asked = now;
-      out.questions.push_back({context, batch.lease});
+      out.events.push_back(raft::ReadRequest{context, batch.lease});
     }
   }
   for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now);
   if (!has_leader) return;
   if (limits_.checks_ready && ready_check_.is_due(now)) {
     ready_check_.asked(next_context_, now);
-    out.questions.push_back({next_context_++, false});
+    out.events.push_back(raft::ReadRequest{next_context_++, false});
   }
   // Lease reads first: the answer to a later round is valid for them, too.
   if (!new_lease_reads_.empty()) ask_for(std::exchange(new_lease_reads_, {}), true, now, out);
@@ -75,10 +75,10 @@ void Reads::ask(bool has_leader, Time now, Outgoing& out) {
   ask_for({}, false, now, out);
 }
 
-void Reads::ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Outgoing& out) {
+void Reads::ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Effects& out) {
   const uint64_t context = next_context_++;
   batches_[context] = Batch{std::move(tasks), lease, now, now};
-  out.questions.push_back({context, lease});
+  out.events.push_back(raft::ReadRequest{context, lease});
 }
 
 void Reads::read_index(uint64_t context, Index index) {

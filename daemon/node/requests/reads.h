@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/types.h"
+#include "node/effects.h"
 #include "node/requests/limits.h"
 #include "node/requests/ready_check.h"
 #include "node/requests/request.h"
@@ -37,7 +38,7 @@ class Reads final {
   const ReadyCheck& ready_check() const { return ready_check_; }
 
   // ---- the turn
-  void ask(bool has_leader, Time now, Outgoing& out);
+  void ask(bool has_leader, Time now, Effects& out);
   // Moves out the reads that may be executed after the entry at `handed`, in order.
   void take_reached(Index handed, std::vector<ReadTask>& out);
   // Moves out the expired reads, each with its error text.
@@ -57,7 +58,7 @@ class Reads final {
     Time asked;
     Index index;
   };
-  void ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Outgoing& out);
+  void ask_for(std::vector<ReadTask> tasks, bool lease, Time now, Effects& out);
   void learn_age(Time asked, Index index);
   void take_stale(Index handed, std::vector<ReadTask>& out);
   bool is_fresh(const ReadTask& task) const;

@@ -1,4 +1,4 @@
-// How a request that is held is named on its way through the node, and what the holder wants sent.
+// How a request that is held is named on its way through the node.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,6 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "node/service.h"
-#include "raft/core.h"
 
 namespace connectd::node {
 
@@ -39,29 +38,6 @@ struct Refused {
   RequestRef ref;
   ReplyCode code = ReplyCode::kUnknown;
   std::string text;
-};
-
-// What the holder wants done in a turn.
-struct Outgoing {
-  // For the leader of `term`, here or elsewhere. In order.
-  struct Handed {
-    NodeId leader;
-    Term term;
-    std::vector<raft::Proposal> proposals;
-  };
-  std::vector<Handed> proposals;
-  // One read index for all reads of a turn and level; answered by read_index() or read_dropped().
-  // `lease`: an index that a lease gives will do.
-  struct Question {
-    uint64_t context = 0;
-    bool lease = false;
-  };
-  std::vector<Question> questions;
-
-  void clear() {
-    proposals.clear();
-    questions.clear();
-  }
 };
 
 }  // namespace connectd::node

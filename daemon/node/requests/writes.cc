@@ -102,7 +102,7 @@ std::vector<RequestRef> Writes::state_replaced(std::optional<Sequence> last) {
 
 // ---- the turn
 
-void Writes::forward_queued(Time now, bool settle_only, Outgoing& out) {
+void Writes::forward_queued(Time now, bool settle_only, Effects& out) {
   if (session_open_ && !numbered_.empty() && now - last_progress_ > limits_.stuck_timeout) reopen();
   if (!leader_ || !leader_takes_proposals_ || now < refused_until_) return;
   if (!session_open_) {
@@ -118,7 +118,7 @@ void Writes::forward_queued(Time now, bool settle_only, Outgoing& out) {
   }
 }
 
-void Writes::open_session(Time now, Outgoing& out) {
+void Writes::open_session(Time now, Effects& out) {
   std::vector<raft::Proposal> proposals(1);
   proposals.front().kind = raft::EntryKind::kSessionOpen;
   proposals.front().payload = Slice::copy_of(wire::SessionOwner{self_, incarnation_}.encode());
@@ -148,10 +148,10 @@ std::vector<raft::Proposal> Writes::number_next() {
   return proposals;
 }
 
-void Writes::hand_to_leader(std::vector<raft::Proposal> proposals, Outgoing& out) {
+void Writes::hand_to_leader(std::vector<raft::Proposal> proposals, Effects& out) {
   sent_to_ = leader_;
   sent_term_ = term_;
-  out.proposals.push_back({leader_, term_, std::move(proposals)});
+  out.writes.push_back({leader_, term_, std::move(proposals)});
 }
 
 std::vector<RequestRef> Writes::take_queued() {

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/types.h"
+#include "node/effects.h"
 #include "node/requests/limits.h"
 #include "node/requests/request.h"
 
@@ -45,7 +46,7 @@ class Writes final {
   // ---- the turn
   // Numbers as many writes as the credit allows and sends them to the leader. `settle_only`: opens
   // a session only to learn the outcome of numbered writes.
-  void forward_queued(Time now, bool settle_only, Outgoing& out);
+  void forward_queued(Time now, bool settle_only, Effects& out);
   // Moves out all writes that were not sent; the caller refuses them.
   std::vector<RequestRef> take_queued();
   // Moves out the expired ones of these.
@@ -71,9 +72,9 @@ class Writes final {
   Sequence first_numbered() const { return next_sequence_ - numbered_.size(); }
   bool is_out() const { return !numbered_.empty() || open_sent_; }
   void reopen();
-  void open_session(Time now, Outgoing& out);
+  void open_session(Time now, Effects& out);
   std::vector<raft::Proposal> number_next();
-  void hand_to_leader(std::vector<raft::Proposal> proposals, Outgoing& out);
+  void hand_to_leader(std::vector<raft::Proposal> proposals, Effects& out);
   Write settle_first();
 
   const NodeId self_;

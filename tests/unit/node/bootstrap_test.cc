@@ -10,6 +10,7 @@ namespace connectd::node {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using Mode = Bootstrap::Mode;
 
@@ -55,6 +56,26 @@ wire::Hello hello(uint64_t id, uint32_t level_min = 1, uint32_t level_max = 4) {
   return hello;
 }
 
+using Messages = std::vector<std::pair<NodeId, wire::PeerMessage>>;
+
+Messages answers_to(Bootstrap& bootstrap, uint64_t from, const wire::PeerMessage& message) {
+  Effects out;
+  bootstrap.message(NodeId(from), message, out);
+  return std::move(out.messages);
+}
+
+Messages offers_of(Bootstrap& bootstrap, const std::vector<GenesisMember>& members) {
+  Effects out;
+  bootstrap.offer(members, out);
+  return std::move(out.messages);
+}
+
+// To the members of its own document.
+Messages offers_of(Bootstrap& bootstrap) {
+  return offers_of(
+      bootstrap, bootstrap.decided() ? bootstrap.decided()->members : std::vector<GenesisMember>());
+}
+
 // Node 1 with all three connected, its document drawn and durable.
 struct Founder {
   Founder() : bootstrap(options(1)) {
@@ -64,9 +85,7 @@ struct Founder {
     bootstrap.durable();
   }
   wire::PeerMessage offer_to(uint64_t id) {
-    bootstrap.offer(bootstrap.decided() ? bootstrap.decided()->members
-                                        : std::vector<GenesisMember>());
-    for (auto& [to, message] : bootstrap.take_messages()) {
+    for (auto& [to, message] : offers_of(bootstrap)) {
       if (to == NodeId(id)) return std::move(message);
     }
     ADD_FAILURE() << "no offer to node " << id;
@@ -121,36 +140,30 @@ TEST(Bootstrap, NothingIsOfferedBeforeItIsDurable) {
   first.peer_reached(NodeId(2), hello(2));
   first.peer_reached(NodeId(3), hello(3));
   first.advance();
-  first.offer(first.decided() ? first.decided()->members : std::vector<GenesisMember>());
-  EXPECT_TRUE(first.take_messages().empty());
+  EXPECT_THAT(offers_of(first), IsEmpty());
   first.durable();
-  first.offer(first.decided() ? first.decided()->members : std::vector<GenesisMember>());
-  EXPECT_EQ(first.take_messages().size(), 2u);
-  EXPECT_TRUE(first.take_messages().empty());
+  EXPECT_EQ(offers_of(first).size(), 2u);
 }
 
 TEST(Bootstrap, OffersUntilEachHasAccepted) {
   Founder founder;
   Bootstrap second(options(2));
   for (int lost = 0; lost < 3; ++lost) founder.offer_to(2);
-  second.message(NodeId(1), founder.offer_to(2));
-  ASSERT_TRUE(second.decided());
-  EXPECT_EQ(*second.decided(), *founder.bootstrap.decided());
-  EXPECT_TRUE(second.take_messages().empty()) << "accepted before it is durable";
-  second.message(NodeId(1), founder.offer_to(2));
-  EXPECT_TRUE(second.take_messages().empty());
+  for (int offered = 0; offered < 2; ++offered) {
+    EXPECT_THAT(answers_to(second, 1, founder.offer_to(2)), IsEmpty())
+        << "accepted before it is durable";
+    ASSERT_TRUE(second.decided());
+    EXPECT_EQ(*second.decided(), *founder.bootstrap.decided());
+  }
   second.durable();
-  second.message(NodeId(1), founder.offer_to(2));
-  auto answers = second.take_messages();
+  const auto answers = answers_to(second, 1, founder.offer_to(2));
   ASSERT_EQ(answers.size(), 1u);
   EXPECT_EQ(answers[0].first, NodeId(1));
   // An acceptance of something else does not count.
-  founder.bootstrap.message(NodeId(2), wire::GenesisAccepted{12345});
+  answers_to(founder.bootstrap, 2, wire::GenesisAccepted{12345});
   founder.offer_to(2);
-  founder.bootstrap.message(NodeId(2), answers[0].second);
-  founder.bootstrap.offer(founder.bootstrap.decided() ? founder.bootstrap.decided()->members
-                                                      : std::vector<GenesisMember>());
-  auto offers = founder.bootstrap.take_messages();
+  answers_to(founder.bootstrap, 2, answers[0].second);
+  const auto offers = offers_of(founder.bootstrap);
   ASSERT_EQ(offers.size(), 1u);
   EXPECT_EQ(offers[0].first, NodeId(3));
 }
@@ -161,11 +174,10 @@ TEST(Bootstrap, AnyFounderOffersToThoseThatMissedIt) {
   second.resume(*founder.bootstrap.decided());  // restarted; node 1 never returns
   EXPECT_TRUE(second.is_durable());
   second.peer_reached(NodeId(3), hello(3));
-  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
-  auto offers = second.take_messages();
+  const auto offers = offers_of(second);
   ASSERT_EQ(offers.size(), 1u);
   Bootstrap third(options(3));
-  third.message(NodeId(2), offers[0].second);
+  answers_to(third, 2, offers[0].second);
   ASSERT_TRUE(third.decided());
   EXPECT_EQ(*third.decided(), *founder.bootstrap.decided());
 }
@@ -180,27 +192,24 @@ TEST(Bootstrap, MemberWithClusterOrOtherDiskGetsNoGenesis) {
   wire::Hello wiped = hello(3);
   wiped.disk_id = disk(3, 1);
   second.peer_reached(NodeId(3), wiped);
-  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
-  EXPECT_TRUE(second.take_messages().empty());
+  EXPECT_THAT(offers_of(second), IsEmpty());
   second.peer_reached(NodeId(3), hello(3));
   second.peer_lost(NodeId(3));
-  second.offer(second.decided() ? second.decided()->members : std::vector<GenesisMember>());
-  EXPECT_TRUE(second.take_messages().empty());
+  EXPECT_THAT(offers_of(second), IsEmpty());
 }
 
 TEST(Bootstrap, OneDocumentForEver) {
   Founder founder;
   Bootstrap second(options(2));
-  second.message(NodeId(1), founder.offer_to(2));
+  answers_to(second, 1, founder.offer_to(2));
   Genesis accepted = *second.decided();
   Genesis other = accepted;
   other.cluster_id = cluster(9);
-  second.message(NodeId(3), offer_of(other));
+  answers_to(second, 3, offer_of(other));
   EXPECT_EQ(*second.decided(), accepted);
   second.durable();
-  second.message(NodeId(3), offer_of(other));
+  EXPECT_THAT(answers_to(second, 3, offer_of(other)), IsEmpty());
   EXPECT_EQ(*second.decided(), accepted);
-  EXPECT_TRUE(second.take_messages().empty());
 }
 
 TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
@@ -208,7 +217,7 @@ TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
   Genesis mine = *founder.bootstrap.decided();
   Genesis other = mine;
   other.cluster_id = cluster(9);
-  founder.bootstrap.message(NodeId(2), offer_of(other));
+  answers_to(founder.bootstrap, 2, offer_of(other));
   EXPECT_EQ(*founder.bootstrap.decided(), mine);
 }
 
@@ -222,11 +231,11 @@ TEST(Bootstrap, NonFounderJoinsRunningCluster) {
     Bootstrap joiner(options(2, mode));
     wire::Hello stranger = hello(1);
     joiner.peer_reached(NodeId(1), stranger);
-    joiner.message(NodeId(1), offer_of(genesis));
+    answers_to(joiner, 1, offer_of(genesis));
     EXPECT_FALSE(joiner.decided());
     stranger.cluster_id = genesis.cluster_id;
     joiner.peer_reached(NodeId(1), stranger);
-    joiner.message(NodeId(1), offer_of(genesis));
+    answers_to(joiner, 1, offer_of(genesis));
     ASSERT_TRUE(joiner.decided());
     EXPECT_EQ(*joiner.decided(), genesis);
   }
@@ -235,11 +244,9 @@ TEST(Bootstrap, NonFounderJoinsRunningCluster) {
   fresh.id = NodeId(4);
   founder.bootstrap.durable();
   founder.bootstrap.peer_reached(NodeId(4), hello(4));
-  founder.bootstrap.offer({fresh});
-  EXPECT_EQ(founder.bootstrap.take_messages().size(), 1u);
+  EXPECT_EQ(offers_of(founder.bootstrap, {fresh}).size(), 1u);
   fresh.disk_id = disk(4, 9);
-  founder.bootstrap.offer({fresh});
-  EXPECT_TRUE(founder.bootstrap.take_messages().empty());
+  EXPECT_THAT(offers_of(founder.bootstrap, {fresh}), IsEmpty());
 }
 
 // The genesis does not say what became of the cluster since; the node that offers it does.
@@ -251,12 +258,12 @@ TEST(Bootstrap, JoinerLearnsRecoveredIdAndSkippedEntries) {
   wire::Hello member = hello(1);
   member.cluster_id = cluster(99);
   joiner.peer_reached(NodeId(1), member);
-  joiner.message(NodeId(1), offer_of(genesis));
+  answers_to(joiner, 1, offer_of(genesis));
   EXPECT_FALSE(joiner.decided()) << "the document of another cluster";
   member.former_cluster_ids = {genesis.cluster_id, cluster(98)};
   member.skipped_entries = {{Index(57), Term(2), 7}};
   joiner.peer_reached(NodeId(1), member);
-  joiner.message(NodeId(1), offer_of(genesis));
+  answers_to(joiner, 1, offer_of(genesis));
   ASSERT_TRUE(joiner.decided());
   EXPECT_EQ(joiner.lineage().cluster_id, cluster(99));
   EXPECT_EQ(joiner.lineage().former_cluster_ids, member.former_cluster_ids);
@@ -269,7 +276,7 @@ TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
     Genesis genesis = *founder.bootstrap.decided();
     change(genesis);
     Bootstrap second(options(2, mode));
-    second.message(NodeId(1), offer_of(genesis));
+    answers_to(second, 1, offer_of(genesis));
     return second.decided().has_value();
   };
   EXPECT_TRUE(accepts([](Genesis&) {}));
@@ -284,7 +291,7 @@ TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 0; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.settings.feature_level = 9; }));
   Bootstrap second(options(2));
-  second.message(NodeId(1), wire::GenesisOffer{"rubbish"});
+  answers_to(second, 1, wire::GenesisOffer{"rubbish"});
   EXPECT_FALSE(second.decided());
 }
 
@@ -409,7 +416,7 @@ TEST(Bootstrap, ClusterIdJoinsPresentAndFormerOnly) {
       with_id.only_cluster_id = id;
       Bootstrap joiner(with_id);
       joiner.peer_reached(NodeId(1), member);
-      joiner.message(NodeId(1), offer_of(genesis));
+      answers_to(joiner, 1, offer_of(genesis));
       EXPECT_EQ(joiner.decided().has_value(), joins) << id.to_string();
     }
   }
@@ -418,7 +425,7 @@ TEST(Bootstrap, ClusterIdJoinsPresentAndFormerOnly) {
   with_id.only_cluster_id = founder.bootstrap.decided()->cluster_id;
   Bootstrap late(with_id);
   late.peer_reached(NodeId(1), hello(1));
-  late.message(NodeId(1), offer_of(*founder.bootstrap.decided()));
+  answers_to(late, 1, offer_of(*founder.bootstrap.decided()));
   EXPECT_TRUE(late.decided());
   EXPECT_TRUE(late.founds());
 }
@@ -434,7 +441,7 @@ TEST(Bootstrap, JoiningNodeIsNoFounder) {
   Bootstrap joiner(options(2));
   EXPECT_FALSE(joiner.founds());
   joiner.peer_reached(NodeId(1), member);
-  joiner.message(NodeId(1), offer_of(genesis));
+  answers_to(joiner, 1, offer_of(genesis));
   ASSERT_TRUE(joiner.decided());
   EXPECT_FALSE(joiner.founds());
 }

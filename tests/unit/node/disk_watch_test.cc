@@ -40,8 +40,9 @@ class Bench {
   }
   void advance(Duration by = {}) {
     now += by;
-    sent.clear();
-    watch.advance(view, now, sent);
+    Effects out;
+    watch.advance(view, now, out);
+    sent = std::move(out.messages);
   }
   std::vector<NodeId> told() const {
     std::vector<NodeId> to;
@@ -54,7 +55,7 @@ class Bench {
   raft::ConfState conf;
   DiskWatch::View view;
   DiskWatch watch;
-  DiskWatch::Messages sent;
+  std::vector<std::pair<NodeId, wire::PeerMessage>> sent;
 };
 
 TEST(DiskWatch, WritesStopWhenNoQuorumHasSpaceAndGoOnWhenOneHas) {

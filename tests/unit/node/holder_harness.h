@@ -102,13 +102,15 @@ class HolderBench {
 
   void advance(Duration by = {}) {
     now += by;
-    Outgoing& out = holder.advance(now);
-    for (Outgoing::Handed& handed : out.proposals) {
-      sent.push_back({handed.leader, handed.term, std::move(handed.proposals)});
+    Effects out;
+    holder.advance(now, out);
+    for (WritesToLeader& writes : out.writes) {
+      sent.push_back({writes.leader, writes.term, std::move(writes.proposals)});
     }
-    for (const Outgoing::Question& question : out.questions) {
-      asked.push_back(question.context);
-      if (question.lease) asked_by_lease.push_back(question.context);
+    for (const raft::Event& event : out.events) {
+      const auto& read = std::get<raft::ReadRequest>(event);
+      asked.push_back(read.context);
+      if (read.lease) asked_by_lease.push_back(read.context);
     }
   }
   std::unique_ptr<RecordingClient> connect() {

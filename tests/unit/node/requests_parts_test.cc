@@ -160,10 +160,10 @@ class WritesTest : public ::testing::Test {
   }
   // "open", or "sequence:payload", of each forwarded proposal.
   std::vector<std::string> forward_queued(bool settle_only = false) {
-    Outgoing out;
+    Effects out;
     writes.forward_queued(now, settle_only, out);
     std::vector<std::string> texts;
-    for (const Outgoing::Handed& handed : out.proposals) {
+    for (const WritesToLeader& handed : out.writes) {
       for (const raft::Proposal& proposal : handed.proposals) {
         texts.push_back(proposal.kind == raft::EntryKind::kSessionOpen
                             ? "open"
@@ -248,10 +248,14 @@ class ReadsTest : public ::testing::Test {
     task.options.level = level;
     reads.add(std::move(task), false);
   }
-  std::vector<Outgoing::Question> ask() {
-    Outgoing out;
+  std::vector<raft::ReadRequest> ask() {
+    Effects out;
     reads.ask(true, now, out);
-    return out.questions;
+    std::vector<raft::ReadRequest> questions;
+    for (const raft::Event& event : out.events) {
+      questions.push_back(std::get<raft::ReadRequest>(event));
+    }
+    return questions;
   }
   std::vector<uint64_t> reached(uint64_t handed) {
     std::vector<ReadTask> out;
