@@ -21,6 +21,13 @@ if [ "${1:-}" = --against ]; then
   exec scripts/compare-builds.py build/release "$2"
 fi
 rounds=${1:-3}
+case $rounds in
+  "" | *[!0-9]*)
+    sed -n 's/^# \{0,1\}//; 2,11p' "$0"
+    [ "$rounds" = --help ] || exit 64
+    exit 0
+    ;;
+esac
 build=$PWD/build/release
 work=$(mktemp -d "${TMPDIR:-/tmp}/connectd-bench.XXXXXX")
 pids=()

@@ -58,7 +58,7 @@ constexpr Duration kBootstrapInterval = milliseconds(100);
 constexpr Duration kStatusInterval = milliseconds(50);
 // What a turn of the loop spends on what has arrived, before consensus comes: much less than a
 // heartbeat interval.
-constexpr Duration kEventsOfATurn = milliseconds(2);
+constexpr Duration kEventsOfATurn = milliseconds(1);
 constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
 
 // Ends the process at once: from here on nothing that it says could be trusted.

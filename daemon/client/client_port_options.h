@@ -20,12 +20,12 @@ struct ClientPortOptions {
   // Of all connections together, in progress at the node. At this bound a connection that has none
   // may begin one, and the others begin theirs in turn (client/shared.h).
   size_t begun_requests_max = 5120;
-  // The same in bytes: 2 MiB, or what the node answers in begun_time, as measured, if that is less;
+  // The same in bytes: 1 MiB, or what the node answers in begun_time, as measured, if that is less;
   // at least begun_bytes_least. So a small request never waits long behind large ones. And so much
   // that the node has room for one more, whatever its limit.
   std::chrono::nanoseconds begun_time = std::chrono::milliseconds(1250);
-  size_t begun_bytes_least = size_t{1} << 20;
-  size_t begun_bytes_usual = size_t{2} << 20;
+  size_t begun_bytes_least = size_t{512} << 10;
+  size_t begun_bytes_usual = size_t{1} << 20;
   size_t begun_bytes_most = size_t{64} << 20;
   // Of one connection: while one of these is reached, it begins no request.
   size_t pipelined_max = 4096;                  // requests without a reply
