@@ -149,6 +149,8 @@ class Node final : public Service, public wire::TransportHandler {
   bool is_removed() const { return membership_->is_removed(*core_); }
   Index applied_index() const { return applied_; }
   uint64_t digest() const { return digest_; }  // at applied_index()
+  // The chain's value after that entry; none: not among the last 65,536, or not applied yet.
+  std::optional<uint64_t> digest_at(Index index) const { return divergence_->digest_at(index); }
   // The reason for rejecting writes: the replicas have diverged, and no majority agrees. Empty:
   // none.
   const std::string& divergence() const { return divergence_->reason(); }

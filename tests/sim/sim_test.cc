@@ -108,9 +108,9 @@ class SimulationTest : public ::testing::Test {
   }
 };
 
-TEST_F(SimulationTest, TheCounterUnderAllFaults) { run_seeds("plugins/libcounter.so", 300); }
-TEST_F(SimulationTest, TheKeyValueStoreUnderAllFaults) { run_seeds("plugins/libkv.so", 200); }
-TEST_F(SimulationTest, TheHashChainUnderAllFaults) { run_seeds("tests/plugins/libchain.so", 200); }
+TEST_F(SimulationTest, CounterUnderAllFaults) { run_seeds("plugins/libcounter.so", 300); }
+TEST_F(SimulationTest, KeyValueStoreUnderAllFaults) { run_seeds("plugins/libkv.so", 200); }
+TEST_F(SimulationTest, HashChainUnderAllFaults) { run_seeds("tests/plugins/libchain.so", 200); }
 
 // Even numbers have no use and do no harm; one, two and seven are the ends of what is supported.
 TEST_F(SimulationTest, ClustersOfOneToSevenNodes) {
@@ -172,7 +172,7 @@ TEST_F(SimulationTest, NamesNondeterministicPlugin) {
                            "node [1-3] replied '[0-9]+.n' \\(status 0\\)"));
 }
 
-TEST_F(SimulationTest, AFailureIsShrunkToWhatItNeeds) {
+TEST_F(SimulationTest, FailureIsShrunkToWhatItNeeds) {
   SimOptions options = options_for_random(1);
   SimOptions shorter = shrink(options, Simulation(options).run().failure, 100);
   EXPECT_EQ(shorter.faults, FaultSet::none());

@@ -388,7 +388,7 @@ TEST_F(HttpServerTest, HealthOfAWaitingFollower) {
   EXPECT_THAT(verbose.body, HasSubstr("[-] waiting for members 2, 3\n"));
 }
 
-TEST_F(HttpServerTest, AHangingLoopIsNotAlive) {
+TEST_F(HttpServerTest, HangingLoopIsNotAlive) {
   node::StatusSnapshot status = good_status();
   status.made = read_clocks().time - kLoopHangs - 1s;
   publish(status);
@@ -441,7 +441,7 @@ TEST_F(HttpServerTest, UnknownPathsAreNotFound) {
   EXPECT_EQ(got.header("allow"), "POST");
 }
 
-TEST_F(HttpServerTest, AHeadHasNoBody) {
+TEST_F(HttpServerTest, HeadHasNoBody) {
   publish(good_status());
   RawClient client(server_->port());
   client.send("HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -463,7 +463,7 @@ TEST_F(HttpServerTest, OneConnectionCarriesManyRequests) {
   EXPECT_THAT(client.read_until("/v1/call"), HasSubstr("404"));
 }
 
-TEST_F(HttpServerTest, ACallReachesThePluginAndItsReplyComesBack) {
+TEST_F(HttpServerTest, CallReachesThePluginAndItsReplyComesBack) {
   CallResult result;
   result.bytes = std::string("1\n\0\xff", 4);
   result.status = -3;
@@ -501,7 +501,7 @@ TEST_F(HttpServerTest, EachErrorCodeHasItsStatus) {
   }
 }
 
-TEST_F(HttpServerTest, ARefusalOfThePluginIsSentUnchanged) {
+TEST_F(HttpServerTest, RefusalOfThePluginIsSentUnchanged) {
   CallResult result;
   result.code = node::ReplyCode::kRejected;
   result.plugin_refused = true;
@@ -553,7 +553,7 @@ TEST_F(HttpServerTest, UnsupportedRequestsAreRefused) {
   EXPECT_EQ(loop_.size(), 0u);
 }
 
-TEST_F(HttpServerTest, TheReadLevelOfACallReachesTheNode) {
+TEST_F(HttpServerTest, ReadLevelOfACallReachesTheNode) {
   using node::ReadLevel;
   const std::vector<std::pair<std::string, node::ReadOptions>> good = {
       {"linearizable", {}},
@@ -577,7 +577,7 @@ TEST_F(HttpServerTest, TheReadLevelOfACallReachesTheNode) {
   }
 }
 
-TEST_F(HttpServerTest, AReadLevelThatIsNoneIsRefusedWithWhatThereIs) {
+TEST_F(HttpServerTest, ReadLevelThatIsNoneIsRefusedWithWhatThereIs) {
   const std::vector<std::pair<std::string, std::string>> bad = {
       {"eventual", "must be linearizable, lease or stale"},
       {"stale; age=5s", "unknown bound 'age'"},
@@ -724,7 +724,7 @@ TEST_F(HttpServerTest, LastAnswerSurvivesUnreadBytes) {
   }
 }
 
-TEST_F(HttpServerTest, AnAnswerThatNeverComesIsUnknown) {
+TEST_F(HttpServerTest, AnswerThatNeverComesIsUnknown) {
   server_.reset();
   ServerOptions options;
   options.call_timeout = -kCallGrace + 50ms;
@@ -750,7 +750,7 @@ TEST_F(HttpServerTest, AnswersAfterTheServerIsGoneGoNowhere) {
   taken.done = nullptr;
 }
 
-TEST_F(HttpServerTest, TheIdlestConnectionMakesRoom) {
+TEST_F(HttpServerTest, IdlestConnectionMakesRoom) {
   std::vector<std::unique_ptr<RawClient>> clients;
   for (size_t i = 0; i < kMaxConnections; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
@@ -911,7 +911,7 @@ TEST_F(HttpServerTest, ClusterAsksTheOthers) {
   EXPECT_EQ(at(4, "error").as_string(), "unknown http address");
 }
 
-TEST_F(HttpServerTest, AnAddressInUseIsNamed) {
+TEST_F(HttpServerTest, AddressInUseIsNamed) {
   ServerOptions options;
   options.listen = address();
   auto second = HttpServer::open(options, board_, {.call = loop_.function()});

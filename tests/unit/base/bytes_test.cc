@@ -21,7 +21,7 @@ TEST(ByteReader, ReadsBackWhatWasWritten) {
   EXPECT_TRUE(reader.done());
 }
 
-TEST(ByteReader, AReadPastTheEndFailsAndStaysFailed) {
+TEST(ByteReader, ReadPastTheEndFailsAndStaysFailed) {
   ByteReader reader(as_bytes("abc"));
   EXPECT_EQ(reader.number<uint32_t>(), 0u);
   EXPECT_FALSE(reader.ok());
@@ -29,7 +29,7 @@ TEST(ByteReader, AReadPastTheEndFailsAndStaysFailed) {
   EXPECT_FALSE(reader.done());
 }
 
-TEST(ByteReader, ACountOverTheLimitFails) {
+TEST(ByteReader, CountOverTheLimitFails) {
   std::string out;
   ByteWriter(out).counted("hello");
   ByteReader reader(as_bytes(out));

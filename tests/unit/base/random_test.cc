@@ -6,7 +6,7 @@ namespace connectd {
 namespace {
 
 // A seed in a bug report must always give the same run.
-TEST(Random, ASeedAlwaysMeansTheSameNumbers) {
+TEST(Random, SeedAlwaysMeansTheSameNumbers) {
   Random a(1);
   Random b(1);
   for (int i = 0; i < 100; ++i) EXPECT_EQ(a.next(), b.next());

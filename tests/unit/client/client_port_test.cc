@@ -159,7 +159,7 @@ TEST_F(ClientPortTest, BytesThatTrickleInEveryFraming) {
   }
 }
 
-TEST_F(ClientPortTest, TheOptionOverridesTheFramingOfThePlugin) {
+TEST_F(ClientPortTest, OptionOverridesTheFramingOfThePlugin) {
   service_.declared = node::Framing::kLength;
   options_.framing = node::Framing::kLine;
   open();
@@ -233,7 +233,7 @@ TEST_F(ClientPortTest, BrokenFrameGetsReplyInOrderThenCloses) {
   EXPECT_EQ(port_->counters().bad_frames, 1u);
 }
 
-TEST_F(ClientPortTest, AClientThatIgnoresTheEndIsClosedAfterATime) {
+TEST_F(ClientPortTest, ClientThatIgnoresTheEndIsClosedAfterATime) {
   options_.linger_time = milliseconds(50);
   service_.declared = node::Framing::kResp;
   open();
@@ -243,7 +243,7 @@ TEST_F(ClientPortTest, AClientThatIgnoresTheEndIsClosedAfterATime) {
   ASSERT_TRUE(run_until([&] { return port_->connections() == 0; }));
 }
 
-TEST_F(ClientPortTest, TheNativeProtocolsMagicIsReserved) {
+TEST_F(ClientPortTest, NativeProtocolsMagicIsReserved) {
   for (auto framing : {node::Framing::kLine, node::Framing::kResp, node::Framing::kLength}) {
     service_.declared = framing;
     open();
@@ -325,7 +325,7 @@ TEST_F(ClientPortTest, SlowReaderPausesAndResumes) {
   EXPECT_EQ(service_.submitted, 50u);
 }
 
-TEST_F(ClientPortTest, AClientThatNeverReadsIsClosedAfterATime) {
+TEST_F(ClientPortTest, ClientThatNeverReadsIsClosedAfterATime) {
   options_.stall_timeout = milliseconds(100);
   service_.answer = [](const std::string&, std::string& bytes) {
     bytes = std::string(size_t{1} << 20, 'r');
@@ -356,7 +356,7 @@ TEST_F(ClientPortTest, RepliesOverHardLimitCloseConnection) {
   EXPECT_EQ(port_->counters().stalled, 1u);
 }
 
-TEST_F(ClientPortTest, ALargeRequestAmongSmallOnes) {
+TEST_F(ClientPortTest, LargeRequestAmongSmallOnes) {
   service_.limit = size_t{4} << 20;
   open();
   tcp::socket client = dial();
@@ -402,7 +402,7 @@ TEST_F(ClientPortTest, HalfSentRequestsEndAndOthersGetTheirRoom) {
   for (tcp::socket& one : clients) one.close();
 }
 
-TEST_F(ClientPortTest, AnIdleConnectionGivesItsBufferBackAndWorksOn) {
+TEST_F(ClientPortTest, IdleConnectionGivesItsBufferBackAndWorksOn) {
   options_.idle_time = milliseconds(50);
   open();
   tcp::socket client = dial();
@@ -461,7 +461,7 @@ TEST_F(ClientPortTest, NoDescriptorsRejectsClientsWithoutSpin) {
   EXPECT_EQ(ask(after, "get\n", "get\n"), "get\n");
 }
 
-TEST_F(ClientPortTest, AClientThatVanishesGivesItsStreamBack) {
+TEST_F(ClientPortTest, ClientThatVanishesGivesItsStreamBack) {
   service_.is_immediate = false;
   open();
   {
@@ -527,7 +527,7 @@ TEST_F(ClientPortTest, StoppingInTheMiddleOfEverything) {
   settle();
 }
 
-TEST_F(ClientPortTest, APortInUseIsAnErrorThatSaysSo) {
+TEST_F(ClientPortTest, PortInUseIsAnErrorThatSaysSo) {
   open();
   ClientPort second(io_, options_, service_);
   auto listening = second.listen({"127.0.0.1", port_->listen_port()});

@@ -319,7 +319,7 @@ TEST_F(ConversationTest, PipeliningStopsAtItsLimit) {
 }
 
 // However much is there, others get their turn in between.
-TEST_F(ConversationTest, ATurnTakesSoManyRequests) {
+TEST_F(ConversationTest, TurnTakesSoManyRequests) {
   options_.requests_per_turn = 3;
   open();
   driver_->takes_turns = false;
@@ -334,7 +334,7 @@ TEST_F(ConversationTest, ATurnTakesSoManyRequests) {
   EXPECT_TRUE(driver_->is_reading);
 }
 
-TEST_F(ConversationTest, ADrainTakesWhatIsThere) {
+TEST_F(ConversationTest, DrainTakesWhatIsThere) {
   options_.requests_per_turn = 3;
   open();
   driver_->takes_turns = false;

@@ -90,7 +90,7 @@ TEST(Load, WithoutAFileOneNodeOnLoopback) {
   EXPECT_EQ(loaded->source("raft.tick"), "default");
 }
 
-TEST(Load, ThePluginIsNeededWhereItIsLoaded) {
+TEST(Load, PluginIsNeededWhereItIsLoaded) {
   LoadRequest request;
   request.need_plugin = true;
   Result<Loaded> loaded = load(request);
@@ -121,7 +121,7 @@ TEST(Load, EveryFileInConfLoadsWithoutWarnings) {
   EXPECT_GE(count, 4);
 }
 
-TEST(Load, TheThreeNodesShareAllButTheNode) {
+TEST(Load, ThreeNodesShareAllButTheNode) {
   std::vector<Config> configs;
   for (std::string id : {"1", "2", "3"}) {
     LoadRequest request;
@@ -182,7 +182,7 @@ TEST(Load, ErrorsOfOverridesAreAtTheOverride) {
   }
 }
 
-TEST(Load, ASetWithoutEqualsIsUsage) {
+TEST(Load, SetWithoutEqualsIsUsage) {
   LoadRequest request;
   request.sets = {"raft.tick"};
   Result<Loaded> loaded = load(request);
@@ -209,7 +209,7 @@ TEST(Load, OneFileServesAllNodes) {
           "--node 9: error: 'node.id': 9 is not one of the ids in 'cluster.members' (1, 2, 3)"));
 }
 
-TEST(Load, ARelativePluginIsRelativeToTheFile) {
+TEST(Load, RelativePluginIsRelativeToTheFile) {
   TemporaryFile file(std::string(kGood) + "plugin: {path: libcounter.so}\n");
   LoadRequest request;
   request.file = file.path();
@@ -303,7 +303,7 @@ TEST(Load, SizesThatAreSetLowerTheLargestRequest) {
   EXPECT_THAT(loaded.error().text, HasSubstr("storage.segment_size"));
 }
 
-TEST(Load, AFileThatIsTooLarge) {
+TEST(Load, FileThatIsTooLarge) {
   Result<Loaded> loaded = load_text(std::string(kGood) + std::string((1 << 20) + 1, '#'));
   ASSERT_FALSE(loaded);
   EXPECT_THAT(loaded.error().text, HasSubstr("larger than 1MiB"));
@@ -462,14 +462,14 @@ TEST(Table, EveryValueIsStoredWhereItIsReadFrom) {
   EXPECT_GT(count, 25);
 }
 
-TEST(Reference, ThePageInDocsIsTheTablesPage) {
+TEST(Reference, PageInDocsIsTheTablesPage) {
   std::string path = kSource + "/docs/reference-config.md";
   if (getenv("CONNECTD_UPDATE_EXPECTED") != nullptr) std::ofstream(path) << reference_page();
   EXPECT_EQ(read_file(path), reference_page())
       << "write it anew: connectctl config reference > docs/reference-config.md";
 }
 
-TEST(Reference, TheExampleLoadsToTheDefaults) {
+TEST(Reference, ExampleLoadsToTheDefaults) {
   Result<Loaded> loaded = load_text(annotated_example());
   ASSERT_TRUE(loaded) << loaded.error().text;
   EXPECT_TRUE(differences(load({})->config, loaded->config).empty());
@@ -478,7 +478,7 @@ TEST(Reference, TheExampleLoadsToTheDefaults) {
   }
 }
 
-TEST(Reference, TheExampleStaysGoodWithItsCommentsTakenAway) {
+TEST(Reference, ExampleStaysGoodWithItsCommentsTakenAway) {
   // Each "  # key: default" of an option is a line that can be used without a change.
   std::istringstream in(annotated_example());
   std::string text;

@@ -117,20 +117,20 @@ TEST_F(ClusterTest, AnotherNumberOfNodesIsRefused) {
   EXPECT_THAT(other.err, HasSubstr("already has a cluster of 1"));
 }
 
-TEST_F(ClusterTest, ANodeThatEndsIsShownWithItsLog) {
+TEST_F(ClusterTest, NodeThatEndsIsShownWithItsLog) {
   Outcome outcome = start("fails.so", {"--nodes", "1"});
   EXPECT_EQ(outcome.code, ExitCode::kNegative);
   EXPECT_THAT(outcome.err, HasSubstr("  this plugin fails\n"));
   EXPECT_THAT(outcome.err, HasSubstr("node 1 exited with exit code 81"));
 }
 
-TEST_F(ClusterTest, ANodeThatIsNotReadyInTimeIsNamed) {
+TEST_F(ClusterTest, NodeThatIsNotReadyInTimeIsNamed) {
   Outcome outcome = start("waits.so", {"--nodes", "1", "--timeout", "300ms"});
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
   EXPECT_THAT(outcome.err, HasSubstr("node 1 is not ready in time ([-] waiting for nobody)"));
 }
 
-TEST_F(ClusterTest, ANodeThatDoesNotStopIsNotKilled) {
+TEST_F(ClusterTest, NodeThatDoesNotStopIsNotKilled) {
   ASSERT_EQ(start("stays.so", {"--nodes", "1"}).code, ExitCode::kOk);
   Outcome outcome = connectctl({"cluster", "stop", directory_, "--timeout", "200ms"});
   EXPECT_EQ(outcome.code, ExitCode::kTryAgain);
@@ -138,7 +138,7 @@ TEST_F(ClusterTest, ANodeThatDoesNotStopIsNotKilled) {
   EXPECT_TRUE(running_process(pid_file(1)));
 }
 
-TEST_F(ClusterTest, APidThatBelongsToAnotherIsLeftAlone) {
+TEST_F(ClusterTest, PidThatBelongsToAnotherIsLeftAlone) {
   ASSERT_EQ(start("good.so", {"--nodes", "1"}).code, ExitCode::kOk);
   ASSERT_EQ(connectctl({"cluster", "stop", directory_}).code, ExitCode::kOk);
   // The pid of this test, with a moment at which it did not begin: a stop would end the test.

@@ -55,7 +55,7 @@ TEST_F(EndpointsTest, UnreadableFileIsReported) {
   EXPECT_THAT(found().addresses, ElementsAre(Address{"10.0.0.11", 7301}));
 }
 
-TEST_F(EndpointsTest, TheVariableComesFirst) {
+TEST_F(EndpointsTest, VariableComesFirst) {
   configure("node1.yaml", node(1, "10.0.0.11"));
   EXPECT_THAT(found("a:1,b:2").addresses, ElementsAre(Address{"a", 1}, Address{"b", 2}));
   EXPECT_THAT(found("a:1").origin, HasSubstr("CONNECTCTL_ENDPOINTS"));

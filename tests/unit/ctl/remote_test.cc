@@ -139,7 +139,7 @@ TEST_F(StatusTest, OneTableOfTheWholeCluster) {
   EXPECT_THAT(outcome.err, HasSubstr("warning: node 3 (127.0.0.1:1): connection refused"));
 }
 
-TEST_F(StatusTest, ALearnerCountsForNothing) {
+TEST_F(StatusTest, LearnerCountsForNothing) {
   for (FakeNode* node : {&one_, &two_}) {
     node->status.members[1].voter = false;
     node->status.members.pop_back();
@@ -193,7 +193,7 @@ TEST_F(MemberTest, AddWaitsUntilItIsAVoter) {
   EXPECT_FALSE(one_.changes[0].learner_only);
 }
 
-TEST_F(MemberTest, AChangeThatIsNotTakenSaysWhyAndWhetherToTryAgain) {
+TEST_F(MemberTest, ChangeThatIsNotTakenSaysWhyAndWhetherToTryAgain) {
   for (auto [code, expected] :
        {std::pair("BUSY", ExitCode::kTryAgain), std::pair("NOLEADER", ExitCode::kTryAgain),
         std::pair("TIMEOUT", ExitCode::kTryAgain), std::pair("CONFLICT", ExitCode::kNegative),
@@ -206,7 +206,7 @@ TEST_F(MemberTest, AChangeThatIsNotTakenSaysWhyAndWhetherToTryAgain) {
   }
 }
 
-TEST_F(MemberTest, AChangeThatWasLostWithItsLeaderIsTold) {
+TEST_F(MemberTest, ChangeThatWasLostWithItsLeaderIsTold) {
   one_.on_change = [&](const node::MemberChange&) {
     one_.status.members_index = Index(11);  // another change; node 2 has the disk that it had
     one_.publish();
@@ -360,7 +360,7 @@ TEST_F(MemberTest, SnapshotsAreListedAndTaken) {
 }
 
 // Of several nodes, only one may be on this machine.
-TEST_F(MemberTest, TheNextNodeIsAskedAndNamed) {
+TEST_F(MemberTest, NextNodeIsAskedAndNamed) {
   FakeNode elsewhere(2, admin::AdminFrom::kNobody);
   one_.status.settings = {{"raft.lease_reads", "true"}};
   one_.status.settings_index = Index(9);
@@ -457,7 +457,7 @@ TEST(Status, NobodyReachableIs69) {
                                      "refused"));
 }
 
-TEST(Call, TheReplyIsPrintedAsItCame) {
+TEST(Call, ReplyIsPrintedAsItCame) {
   FakeNode node(1);
   admin::CallResult result;
   result.bytes = std::string("42\n\0", 4);
@@ -474,7 +474,7 @@ TEST(Call, TheReplyIsPrintedAsItCame) {
   EXPECT_EQ(object["reply_hex"].as_string(), "34320a00");
 }
 
-TEST(Call, TheRequestComesFromManyPlaces) {
+TEST(Call, RequestComesFromManyPlaces) {
   FakeNode node(1);
   TemporaryDirectory directory;
   std::ofstream(directory.path("request"), std::ios::binary) << "from\0file";
@@ -530,7 +530,7 @@ TEST(Call, GoesOnToTheNextNodeOnlyWhenNothingCanHaveHappened) {
   EXPECT_EQ(serving.requests().size(), 1u);
 }
 
-TEST(Call, AConnectionThatBreaksLeavesItOpen) {
+TEST(Call, ConnectionThatBreaksLeavesItOpen) {
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in here{};
   here.sin_family = AF_INET;

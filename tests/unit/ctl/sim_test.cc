@@ -23,7 +23,7 @@ std::string hash_line(const std::string& text) {
   return at == std::string::npos ? "none in: " + text : text.substr(at, 27);
 }
 
-TEST(SimCommand, TheSameSeedGoesTheSameWay) {
+TEST(SimCommand, SameSeedGoesTheSameWay) {
   std::vector<std::string> arguments = {"sim", "--plugin", kCounter, "--seed",
                                         "7",   "--steps",  "20000"};
   Outcome one = connectctl(arguments);
@@ -44,7 +44,7 @@ TEST(SimCommand, JsonHasTheSums) {
   EXPECT_THAT(outcome.out, HasSubstr("\"violations\":0"));
 }
 
-TEST(SimCommand, AViolationEndsWithOneAndTellsHowToReplayIt) {
+TEST(SimCommand, ViolationEndsWithOneAndTellsHowToReplayIt) {
   Outcome outcome = connectctl(
       {"sim", "--plugin", CONNECTD_BINARY_DIR "/tests/plugins/librandom.so", "--seed", "5"});
   EXPECT_EQ(outcome.code, ExitCode::kNegative);

@@ -309,7 +309,7 @@ TEST(Commands, Unknown) {
                 std::string(128, 'y') + "' \r\n");
 }
 
-TEST(Commands, TheKindOfEach) {
+TEST(Commands, KindOfEach) {
   Plugin plugin;
   EXPECT_EQ(plugin.classify(command("GET a")).result, CONNECTD_READ);
   EXPECT_EQ(plugin.classify(command("SET a b")).result, CONNECTD_WRITE);
@@ -356,7 +356,7 @@ TEST(Commands, StatusTellsAnError) {
   EXPECT_EQ(plugin.call(command("GET a")), "$1\r\nx\r\n");
 }
 
-TEST(Limits, TheLengthOfAValue) {
+TEST(Limits, LengthOfAValue) {
   Plugin plugin(Plugin::Options{{"limits.value", "10"}});
   constexpr const char* kTooLong = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)|";
   run(plugin, {
@@ -392,7 +392,7 @@ TEST(Limits, Memory) {
                {"INCR n", ":1|"}});
 }
 
-TEST(Limits, AnOptionThatIsNoNumber) {
+TEST(Limits, OptionThatIsNoNumber) {
   Plugin plugin(Plugin::Options{{"limits.value", "lots"}});
   EXPECT_EQ(plugin.created, CONNECTD_E_CONFIG);
   EXPECT_NE(plugin.failure.find("limits.value"), std::string::npos) << plugin.failure;

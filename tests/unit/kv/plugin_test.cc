@@ -40,7 +40,7 @@ TEST(Expiry, InAReadGoesByTheAppliedTimeAndNotByTheClock) {
             ":0\r\n");
 }
 
-TEST(Expiry, TheDeadlineIsTheFirstMomentAtWhichAKeyIsGone) {
+TEST(Expiry, DeadlineIsTheFirstMomentAtWhichAKeyIsGone) {
   Plugin plugin;
   EXPECT_EQ(plugin.next_deadline(), INT64_MAX);
   plugin.call(command("SET a 1"));
@@ -141,7 +141,7 @@ TEST(Snapshot, EveryCutIsRefused) {
   EXPECT_EQ(restored.restore(data + "x"), CONNECTD_E_CORRUPT);
 }
 
-TEST(Snapshot, ADamagedByteIsRefusedOrGivesAnotherState) {
+TEST(Snapshot, DamagedByteIsRefusedOrGivesAnotherState) {
   Plugin plugin;
   fill(plugin);
   std::string data = plugin.snapshot();

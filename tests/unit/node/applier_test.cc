@@ -274,7 +274,7 @@ TEST(Applier, ReadsThatWouldGiveTooMuchGoBack) {
   EXPECT_THAT(lines, ElementsAre("read:xx", "read:xx", "read:xx", "read:xx", "left:r3", "left:r3"));
 }
 
-TEST(Applier, AFailingApplyStopsTheReplicaBeforeTheEntry) {
+TEST(Applier, FailingApplyStopsTheReplicaBeforeTheEntry) {
   Bench bench;
   LogMaker log;
   std::vector<raft::Entry> entries;
@@ -323,7 +323,7 @@ TEST(Applier, FailedReadIsAnsweredCorruptionStopsReplica) {
   EXPECT_EQ(bench.take().size(), 1u);
 }
 
-TEST(Applier, ASlowPluginIsNotCalledInlineAgain) {
+TEST(Applier, SlowPluginIsNotCalledInlineAgain) {
   Bench bench;
   LogMaker log;
   auto apply = [&](raft::Entry entry) {
@@ -349,7 +349,7 @@ TEST(Applier, WhenNotAllowedNothingIsInline) {
 
 // A snapshot may take seconds. One that the apply thread has not begun yet must not be taken on the
 // loop thread because a small read is queued behind it.
-TEST(Applier, ASnapshotIsNeverTakenInline) {
+TEST(Applier, SnapshotIsNeverTakenInline) {
   Bench bench;
   LogMaker log;
   std::vector<raft::Entry> entries;
@@ -368,7 +368,7 @@ TEST(Applier, ASnapshotIsNeverTakenInline) {
   EXPECT_THAT(bench.take(), ElementsAre("read:"));
 }
 
-TEST(Applier, ASnapshotRestoresTheStateTheSessionsAndTheDigest) {
+TEST(Applier, SnapshotRestoresTheStateTheSessionsAndTheDigest) {
   std::vector<raft::Entry> log = some_log(20);
   Bench bench;
   bench.applier.apply({log.begin(), log.begin() + 20});
@@ -395,7 +395,7 @@ TEST(Applier, ASnapshotRestoresTheStateTheSessionsAndTheDigest) {
   EXPECT_EQ(other.read(), bench.read());
 }
 
-TEST(Applier, ASnapshotThatCannotBeWrittenEndsTheProcess) {
+TEST(Applier, SnapshotThatCannotBeWrittenEndsTheProcess) {
   Bench bench;
   bench.applier.apply(some_log(1));
   bench.applier.poll_once();
@@ -490,7 +490,7 @@ TEST(Applier, CompareEntryHashesStateOutsideTheChain) {
   EXPECT_EQ(same, digest);
 }
 
-TEST(Applier, TheLoopHashesNothingItself) {
+TEST(Applier, LoopHashesNothingItself) {
   Bench bench(Bench::fresh(true), true);
   LogMaker maker;
   bench.applier.apply({maker.make(raft::EntryKind::kNoop, "")});
@@ -504,7 +504,7 @@ TEST(Applier, TheLoopHashesNothingItself) {
   EXPECT_THAT(bench.take(), ElementsAre(HasSubstr("hashed 2")));
 }
 
-TEST(Applier, AReplacedStateKeepsTheSessionOnlyIfItIsStillThere) {
+TEST(Applier, ReplacedStateKeepsTheSessionOnlyIfItIsStillThere) {
   std::vector<raft::Entry> log = some_log(8);
   for (bool there : {true, false}) {
     Bench bench;

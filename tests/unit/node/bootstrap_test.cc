@@ -96,7 +96,7 @@ struct Founder {
 
 wire::GenesisOffer offer_of(const Genesis& genesis) { return {genesis.encode()}; }
 
-TEST(Bootstrap, TheLowestIdDrawsOnceAllHaveAnsweredEmpty) {
+TEST(Bootstrap, LowestIdDrawsOnceAllHaveAnsweredEmpty) {
   Bootstrap first(options(1));
   first.advance();
   EXPECT_FALSE(first.decided());
@@ -212,7 +212,7 @@ TEST(Bootstrap, OneDocumentForEver) {
   EXPECT_EQ(*second.decided(), accepted);
 }
 
-TEST(Bootstrap, ADrawnDocumentIsNotReplacedByAnOffer) {
+TEST(Bootstrap, DrawnDocumentIsNotReplacedByAnOffer) {
   Founder founder;
   Genesis mine = *founder.bootstrap.decided();
   Genesis other = mine;
@@ -270,7 +270,7 @@ TEST(Bootstrap, JoinerLearnsRecoveredIdAndSkippedEntries) {
   EXPECT_EQ(joiner.lineage().skips, member.skipped_entries);
 }
 
-TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
+TEST(Bootstrap, DocumentThatDoesNotFitIsRefused) {
   Founder founder;
   auto accepts = [&](auto change, Mode mode = Mode::kAuto) {
     Genesis genesis = *founder.bootstrap.decided();
@@ -295,7 +295,7 @@ TEST(Bootstrap, ADocumentThatDoesNotFitIsRefused) {
   EXPECT_FALSE(second.decided());
 }
 
-TEST(Bootstrap, TheHighestCommonLevelIsTaken) {
+TEST(Bootstrap, HighestCommonLevelIsTaken) {
   Bootstrap first(options(1));
   first.peer_reached(NodeId(2), hello(2, 2, 3));
   first.peer_reached(NodeId(3), hello(3, 1, 9));
@@ -474,7 +474,7 @@ TEST(Bootstrap, NewFormsAtOnceAloneOnly) {
   EXPECT_EQ(many.refused()->kind, ErrorKind::kBadConfig);
 }
 
-TEST(Bootstrap, ASingleMemberFormsByItself) {
+TEST(Bootstrap, SingleMemberFormsByItself) {
   auto alone = options(1);
   alone.members.resize(1);
   Bootstrap single(alone);

@@ -75,7 +75,7 @@ TEST(DiskWatch, WritesStopWhenNoQuorumHasSpaceAndGoOnWhenOneHas) {
   }
 }
 
-TEST(DiskWatch, ADiskIsFullBelowTheLimitAndHasSpaceALittleAboveIt) {
+TEST(DiskWatch, DiskIsFullBelowTheLimitAndHasSpaceALittleAboveIt) {
   Bench bench(1);
   bench.watch.measured(kLimit);
   EXPECT_FALSE(bench.watch.is_full());
@@ -107,7 +107,7 @@ TEST(DiskWatch, UnreachableNodeIsNotFull) {
 }
 
 // The statement of the leader before may have expired during the election.
-TEST(DiskWatch, ANewLeaderGoesByTheLastReports) {
+TEST(DiskWatch, NewLeaderGoesByTheLastReports) {
   Bench bench(3);
   bench.lead(false, 3);
   bench.watch.measured(0);
@@ -128,7 +128,7 @@ TEST(DiskWatch, ANewLeaderGoesByTheLastReports) {
 }
 
 // The full leader that handed over is the first to answer: with it alone there would be no space.
-TEST(DiskWatch, ANewLeaderAwaitsTheAnswersOfItsPeers) {
+TEST(DiskWatch, NewLeaderAwaitsTheAnswersOfItsPeers) {
   Bench bench(3);
   bench.report(2, true);
   bench.view.near = {NodeId(2)};
@@ -142,7 +142,7 @@ TEST(DiskWatch, ANewLeaderAwaitsTheAnswersOfItsPeers) {
   EXPECT_TRUE(bench.stopped()) << "it had the time to answer, and cannot be reached";
 }
 
-TEST(DiskWatch, AJointConfigurationNeedsSpaceInBothQuorums) {
+TEST(DiskWatch, JointConfigurationNeedsSpaceInBothQuorums) {
   Bench bench(3);
   bench.conf.voters_outgoing = {NodeId(1), NodeId(4), NodeId(5)};
   bench.view.near = {NodeId(2), NodeId(3), NodeId(4), NodeId(5)};
@@ -174,7 +174,7 @@ TEST(DiskWatch, FollowerTrustsLeaderUntilNextOrTimeout) {
   EXPECT_FALSE(bench.stopped()) << "requests wait for a leader then, as ever";
 }
 
-TEST(DiskWatch, AFollowerWithAFullDiskStopsNothing) {
+TEST(DiskWatch, FollowerWithAFullDiskStopsNothing) {
   Bench bench(3);
   bench.lead(false, 2);
   bench.watch.measured(0);
@@ -298,7 +298,7 @@ TEST(DiskWatch, StalledLeaderTransfersOnlyToAQuorum) {
   EXPECT_FALSE(three.watch.others_suffice(three.view));
 }
 
-TEST(DiskWatch, AFullLeaderHandsOverToWhoHasSaidThatItHasSpace) {
+TEST(DiskWatch, FullLeaderHandsOverToWhoHasSaidThatItHasSpace) {
   Bench bench(3);
   EXPECT_FALSE(bench.watch.others_have_space(bench.view)) << "nobody has said so";
   bench.report(2, true);

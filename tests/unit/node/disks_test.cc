@@ -137,14 +137,14 @@ TEST_F(DisksTest, RefusesCommandsWithoutAQuorumOfSpace) {
 }
 
 // It would accept a write that no quorum has space for.
-TEST_F(DisksTest, ANewLeaderDecidesBeforeItAcceptsAnything) {
+TEST_F(DisksTest, NewLeaderDecidesBeforeItAcceptsAnything) {
   ASSERT_EQ(raft.core->role(), raft::Role::kLeader);
   disks.react(*raft.core, false, raft.now.time, out);
   EXPECT_NE(disks.refusal(), "");
 }
 
 // Nobody but the full leader that handed over has answered it yet.
-TEST_F(DisksTest, ANewLeaderAwaitsTheAnswersOfItsPeers) {
+TEST_F(DisksTest, NewLeaderAwaitsTheAnswersOfItsPeers) {
   raft.silent = {NodeId(3)};
   raft.core->step(raft::StepDown{}, raft.now);
   raft.lead();

@@ -250,7 +250,7 @@ TEST(Divergence, EqualReplicasAreLeftAloneAndTalkOnceAnInterval) {
   EXPECT_THAT(fleet.stops, IsEmpty());
 }
 
-TEST(Divergence, AWrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
+TEST(Divergence, WrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
   for (uint64_t size : {3, 5}) {
     for (uint64_t wrong : {1, 2, 3, 16, 17, 255, 1000, 1999, 2000}) {
       Fleet fleet(size);
@@ -303,7 +303,7 @@ TEST(Divergence, WritesWaitForTheVerdict) {
   ASSERT_TRUE(apart.until([&] { return apart[1].writes() == Writes::kHeld; }));
 }
 
-TEST(Divergence, AWrongLeaderStopsItself) {
+TEST(Divergence, WrongLeaderStopsItself) {
   for (uint64_t size : {3, 5}) {
     for (uint64_t wrong : {1, 17, 500}) {
       Fleet fleet(size);
@@ -396,7 +396,7 @@ TEST(Divergence, PatienceIsTheOneOfTheTurn) {
   }
 }
 
-TEST(Divergence, AMissingThirdVoterDecidesWhenItIsBack) {
+TEST(Divergence, MissingThirdVoterDecidesWhenItIsBack) {
   for (uint64_t wrong : {1, 2}) {
     Fleet fleet(3);
     fleet.at(NodeId(wrong)).wrong[Index(60)] = 9;
@@ -424,7 +424,7 @@ TEST(Divergence, AMissingThirdVoterDecidesWhenItIsBack) {
   }
 }
 
-TEST(Divergence, ACaseIsNotForgottenWhenTheOtherSideGoesAway) {
+TEST(Divergence, CaseIsNotForgottenWhenTheOtherSideGoesAway) {
   Fleet fleet(2);
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(100);
@@ -459,7 +459,7 @@ TEST(Divergence, AnswersFromBeforeARestartDoNotCount) {
   EXPECT_THAT(fleet.at(NodeId(2)).stopped->text, HasSubstr(exactly(60)));
 }
 
-TEST(Divergence, ADifferenceOlderThanTheRingsIsNamedAsAnInterval) {
+TEST(Divergence, DifferenceOlderThanTheRingsIsNamedAsAnInterval) {
   {  // The wrong node starts from a snapshot that has the difference in it.
     Fleet fleet(3);
     fleet.at(NodeId(2)).wrong[Index(60)] = 9;
@@ -517,7 +517,7 @@ TEST(Divergence, VotesMoveToAnIndexThatAllHaveStill) {
   EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
 }
 
-TEST(Divergence, ANewLeaderStartsAnewAndOldWordsDoNotCount) {
+TEST(Divergence, NewLeaderStartsAnewAndOldWordsDoNotCount) {
   Fleet fleet(2);
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(100);
@@ -578,7 +578,7 @@ TEST(Divergence, LostMessagesDelayTheVerdictAndDoNotChangeIt) {
   }
 }
 
-TEST(Divergence, ASnapshotThatReplacesTheWrongStateEndsTheMatter) {
+TEST(Divergence, SnapshotThatReplacesTheWrongStateEndsTheMatter) {
   Fleet fleet(3);
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(100);
@@ -597,7 +597,7 @@ TEST(Divergence, ASnapshotThatReplacesTheWrongStateEndsTheMatter) {
   EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
 }
 
-TEST(Divergence, ALearnerIsStoppedAndHasNoVote) {
+TEST(Divergence, LearnerIsStoppedAndHasNoVote) {
   Fleet fleet(2, 2);
   // Both learners have the same wrong value: four nodes, two against two, and only voters count.
   fleet.at(NodeId(3)).wrong[Index(60)] = 9;
@@ -625,7 +625,7 @@ TEST(Divergence, WhileTheMembershipIsJointBothSetsMustAgree) {
 
 // ---- state
 
-TEST(Divergence, AWrongStateIsFoundAtTheCompareEntry) {
+TEST(Divergence, WrongStateIsFoundAtTheCompareEntry) {
   for (uint64_t victim : {1, 2, 3}) {
     Fleet fleet(3);
     fleet.at(NodeId(victim)).wrong_state[Index(60)] = 9;
@@ -674,7 +674,7 @@ TEST(Divergence, LaterCompareEntryDecidesWithoutMajority) {
 
 // Hashes that are made while entries are applied come late: on the leader or on a follower, before
 // the other's or after it. A node that is still hashing has not passed the compare entry.
-TEST(Divergence, AHashThatComesLateIsComparedAllTheSame) {
+TEST(Divergence, HashThatComesLateIsComparedAllTheSame) {
   for (uint64_t victim : {1, 2, 3}) {
     for (uint64_t late : {1, 2, 3}) {
       Fleet fleet(3);
@@ -713,7 +713,7 @@ TEST(Divergence, WithoutAHashThatFailedTheNextCompareEntryDecides) {
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
 }
 
-TEST(Divergence, ALateHashOfAStateThatWasReplacedIsDropped) {
+TEST(Divergence, LateHashOfAStateThatWasReplacedIsDropped) {
   Fleet fleet(3);
   fleet.late = NodeId(2);
   fleet.at(NodeId(2)).wrong_state[Index(60)] = 9;
@@ -726,7 +726,7 @@ TEST(Divergence, ALateHashOfAStateThatWasReplacedIsDropped) {
   EXPECT_THAT(fleet.stops, IsEmpty());
 }
 
-TEST(Divergence, AStateThatASnapshotReplacedIsForgotten) {
+TEST(Divergence, StateThatASnapshotReplacedIsForgotten) {
   Fleet fleet(3);
   fleet.at(NodeId(2)).wrong_state[Index(60)] = 9;
   fleet.apply_to(99);
@@ -773,7 +773,7 @@ TEST(Divergence, StatesOfDifferentBuildsAreNotCompared) {
   EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
 }
 
-TEST(Divergence, ANewLeaderLearnsTheNewestStatesAgain) {
+TEST(Divergence, NewLeaderLearnsTheNewestStatesAgain) {
   Fleet fleet(3);
   fleet.at(NodeId(3)).wrong_state[Index(60)] = 9;
   fleet.loss_percent = 100;

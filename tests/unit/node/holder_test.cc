@@ -40,7 +40,7 @@ TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
   EXPECT_EQ(client->ends, 1);
 }
 
-TEST(Stream, AnAnswerWaitsForThoseBeforeIt) {
+TEST(Stream, AnswerWaitsForThoseBeforeIt) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -481,7 +481,7 @@ TEST(HolderTime, ExpiredForwardedWriteIsUnknownOnce) {
   EXPECT_EQ(client->codes.size(), 2u);
 }
 
-TEST(HolderTime, ARenumberedWriteThatNobodyTookIsNotUnknown) {
+TEST(HolderTime, RenumberedWriteThatNobodyTookIsNotUnknown) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -494,7 +494,7 @@ TEST(HolderTime, ARenumberedWriteThatNobodyTookIsNotUnknown) {
   EXPECT_THAT(client->reply(0), StartsWith("NOLEADER"));
 }
 
-TEST(HolderTime, AReadIndexThatIsLostIsAskedAgainAndAnsweredOnce) {
+TEST(HolderTime, ReadIndexThatIsLostIsAskedAgainAndAnsweredOnce) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -564,7 +564,7 @@ TEST(HolderTime, ReadsBehindAPluginCallThatHangsGiveUp) {
 }
 
 // A read index holds for all that was asked before it: no stream sees an older state after a newer.
-TEST(HolderTime, AnOvertakenReadIndexServesThoseBeforeIt) {
+TEST(HolderTime, OvertakenReadIndexServesThoseBeforeIt) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -624,7 +624,7 @@ TEST(HolderSession, OpensAtFirstLeaderReopensWhenLost) {
   EXPECT_EQ(bench.sent.size(), 3u);
 }
 
-TEST(HolderSession, ALeaderThatHandsOverGetsNothingNew) {
+TEST(HolderSession, LeaderThatHandsOverGetsNothingNew) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -666,7 +666,7 @@ TEST(HolderSession, NewLeaderRenumbersUnappliedWritesInOrder) {
   EXPECT_THAT(client->indexes, ElementsAre(Index(11), Index(14), Index(15), Index(16)));
 }
 
-TEST(HolderSession, ANewLeaderWithNothingOutChangesNothing) {
+TEST(HolderSession, NewLeaderWithNothingOutChangesNothing) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -734,7 +734,7 @@ TEST(HolderSession, OpensOfFormerLivesInTheLogOpenNothing) {
   EXPECT_EQ(bench.sent.size(), 1u) << "the open under way was asked for a second time";
 }
 
-TEST(HolderSession, ARefusalIsAnsweredByANewSessionALittleLater) {
+TEST(HolderSession, RefusalIsAnsweredByANewSessionALittleLater) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -751,7 +751,7 @@ TEST(HolderSession, ARefusalIsAnsweredByANewSessionALittleLater) {
   EXPECT_EQ(bench.numbered(), "open");
 }
 
-TEST(HolderSession, AConnectionLostToSomebodyElseMeansNothing) {
+TEST(HolderSession, ConnectionLostToSomebodyElseMeansNothing) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();

@@ -164,7 +164,7 @@ TEST(ChangeOutcome, UnknownNameIsRefused) {
   EXPECT_EQ(change_code_of(""), ChangeCode::kRefused);
 }
 
-TEST(PlanChange, AnAddedMemberIsALearnerWhoseDiskIsToCome) {
+TEST(PlanChange, AddedMemberIsALearnerWhoseDiskIsToCome) {
   Cluster cluster(3);
   auto plan = cluster.plan(Kind::kAdd, 4, "h:4");
   ASSERT_TRUE(plan);
@@ -181,7 +181,7 @@ TEST(PlanChange, AnAddedMemberIsALearnerWhoseDiskIsToCome) {
   EXPECT_FALSE(cluster.list.will_promote(NodeId(4)));
 }
 
-TEST(PlanChange, ARemovedIdIsNeverUsedAgain) {
+TEST(PlanChange, RemovedIdIsNeverUsedAgain) {
   Cluster cluster(3);
   auto plan = cluster.plan(Kind::kRemove, 2);
   ASSERT_TRUE(plan);
@@ -254,7 +254,7 @@ TEST(PlanChange, TooManyRemovedIdsAreRefused) {
   EXPECT_TRUE(MemberList::decode(as_bytes(cluster.list.encode())));
 }
 
-TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
+TEST(PlanChange, ReplacedMemberLosesItsVoteAndItsDisk) {
   Cluster cluster(3);
   auto plan = cluster.plan(Kind::kReplace, 3, "new:3");
   ASSERT_TRUE(plan);
@@ -268,7 +268,7 @@ TEST(PlanChange, AReplacedMemberLosesItsVoteAndItsDisk) {
   EXPECT_THAT(cluster.conf.learners, ElementsAre(NodeId(3)));
 }
 
-TEST(PlanChange, AReplacedLearnerStaysOne) {
+TEST(PlanChange, ReplacedLearnerStaysOne) {
   Cluster cluster(3);
   cluster.conf.learners = {NodeId(4)};
   cluster.list.members.push_back({NodeId(4), disk(4), "h:4", "", ""});

@@ -384,7 +384,7 @@ TEST(NodeOnAFullDisk, FullLogStillElectsLeaderAndServesReads) {
   EXPECT_EQ(cluster.call(next, "r"), "OK " + cluster.acknowledged);
 }
 
-TEST(NodeOnAFullDisk, AFullLeaderHandsOverToAVoterWithSpace) {
+TEST(NodeOnAFullDisk, FullLeaderHandsOverToAVoterWithSpace) {
   Cluster cluster(3);
   Cluster::Member& first = cluster.await_leader();
   Cluster::Member& also_full = cluster.follower();
@@ -435,7 +435,7 @@ TEST(NodeOnAFullDisk, LeaderRejectsForwardedWritesOpensSessions) {
   cluster.expect_nothing_lost();
 }
 
-TEST(NodeOnAFullDisk, ASingleNodeStopsAndGoesOn) {
+TEST(NodeOnAFullDisk, SingleNodeStopsAndGoesOn) {
   Cluster cluster(1);
   cluster.await_leader();
   Cluster::Member& m = cluster.member(1);
@@ -475,7 +475,7 @@ TEST(NodeOnAFullDisk, InFlightWritesWaitForSpace) {
   cluster.expect_nothing_lost();
 }
 
-TEST(NodeOnAFullDisk, ASnapshotWithoutSpaceIsGivenUpAndTriedAgain) {
+TEST(NodeOnAFullDisk, SnapshotWithoutSpaceIsGivenUpAndTriedAgain) {
   Cluster cluster(1);
   Cluster::Member& m = cluster.member(1);
   m.options.snapshot.log_min_bytes = 4000;
@@ -502,7 +502,7 @@ TEST(NodeOnAFullDisk, ASnapshotWithoutSpaceIsGivenUpAndTriedAgain) {
 
 // ---- stalled
 
-TEST(NodeOnAStalledDisk, TheLeaderHandsOverWithinThreeTimeoutsAndStaysAway) {
+TEST(NodeOnAStalledDisk, LeaderHandsOverWithinThreeTimeoutsAndStaysAway) {
   Cluster cluster(3);
   Cluster::Member& first = cluster.await_leader();
   EXPECT_EQ(cluster.call(first, "one"), "OK 1");
@@ -542,7 +542,7 @@ TEST(NodeOnAStalledDisk, IsPassedOverWhenLeadershipIsHandedOver) {
 }
 
 // In an idle cluster a stalled disk is not detected before a write.
-TEST(NodeOnAStalledDisk, ATargetThatDoesNotTakeOverIsNotAskedTwiceInARow) {
+TEST(NodeOnAStalledDisk, TargetThatDoesNotTakeOverIsNotAskedTwiceInARow) {
   Cluster cluster(3);
   Cluster::Member& leader = cluster.await_leader();
   cluster.pass(kTimeout);
@@ -575,7 +575,7 @@ TEST(NodeOnAStalledDisk, WithoutAnybodyWhoCouldDoWithoutItTheLeaderStays) {
 
 // What its followers lack is on its disk alone, which completes nothing: nobody can be brought far
 // enough to take over.
-TEST(NodeOnAStalledDisk, ALeaderThatCannotEvenHandOverStepsDown) {
+TEST(NodeOnAStalledDisk, LeaderThatCannotEvenHandOverStepsDown) {
   Cluster cluster(3);
   Cluster::Member& first = cluster.await_leader();
   EXPECT_EQ(cluster.call(first, "one"), "OK 1");

@@ -188,7 +188,7 @@ TEST(Node, TellsWhatItsPluginAndItsDocumentSay) {
   EXPECT_FALSE(bench.fatal);
 }
 
-TEST(Node, ARequestBeforeTheFirstTurnHasItsWholeTime) {
+TEST(Node, RequestBeforeTheFirstTurnHasItsWholeTime) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   auto client = bench.connect();
@@ -297,7 +297,7 @@ TEST_F(CapturingNode, EachSnapshotCompactsTheLog) {
   EXPECT_EQ(bench.call("r"), "OK " + tape);
 }
 
-TEST_F(CapturingNode, TheProcessMayEndWhileOneIsUnderWay) {
+TEST_F(CapturingNode, ProcessMayEndWhileOneIsUnderWay) {
   capture();
   write(10);
   bench.die(true);
@@ -356,7 +356,7 @@ TEST_F(CapturingNode, FailedCapturesFallBackToApplyThread) {
 }
 
 // A plugin that fails or crashes there would do so on the apply thread, and take the node with it.
-TEST_F(CapturingNode, APluginThatFailsIsNotCalledOnTheApplyThread) {
+TEST_F(CapturingNode, PluginThatFailsIsNotCalledOnTheApplyThread) {
   for (int i = 0; i < 4; ++i) bench.capturer->plan(Step::kNotWritten, Cause::kPlugin);
   write_until([&] { return bench.node->snapshots_failed() == 1; });
   idle(seconds(1 + 2 + 4 + 1));
@@ -403,7 +403,7 @@ TEST_F(CapturingNode, EnospcFailsSnapshotOtherErrorsFatal) {
   EXPECT_EQ(bench.call("r"), "OK " + tape);
 }
 
-TEST(Node, AFullDiskIsAFailedSnapshotOnTheApplyThreadToo) {
+TEST(Node, FullDiskIsAFailedSnapshotOnTheApplyThreadToo) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   ASSERT_EQ(bench.call("one"), "OK 1");
@@ -422,7 +422,7 @@ TEST(Node, AFullDiskIsAFailedSnapshotOnTheApplyThreadToo) {
 }
 
 // Compare entries are captured as snapshots are; while one is, a snapshot waits for it.
-TEST_F(CapturingNode, ACompareEntryIsHashedLaterAndASnapshotWaitsForIt) {
+TEST_F(CapturingNode, CompareEntryIsHashedLaterAndASnapshotWaitsForIt) {
   bench.die(false);
   bench.canonical = true;
   bench.options.compare_interval = seconds(1);
@@ -444,7 +444,7 @@ TEST_F(CapturingNode, ACompareEntryIsHashedLaterAndASnapshotWaitsForIt) {
   EXPECT_EQ(bench.capturer->begun(), 2);
 }
 
-TEST(Node, AFailingPluginStopsItEachTimeItMeetsTheEntry) {
+TEST(Node, FailingPluginStopsItEachTimeItMeetsTheEntry) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   EXPECT_EQ(bench.call("one"), "OK 1");
@@ -514,7 +514,7 @@ TEST(Node, SkippedEntryMissesPluginAndIsLogged) {
   EXPECT_THAT(bench.call("r"), StartsWith("OK one;two;w0;"));
 }
 
-TEST(Node, ALostLogIsNotBegunAnew) {
+TEST(Node, LostLogIsNotBegunAnew) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   EXPECT_EQ(bench.call("one"), "OK 1");
@@ -526,7 +526,7 @@ TEST(Node, ALostLogIsNotBegunAnew) {
   EXPECT_THAT(bench.fatal->text, HasSubstr("it must not vote again"));
 }
 
-TEST(Node, ALogOfAnotherClusterIsRefused) {
+TEST(Node, LogOfAnotherClusterIsRefused) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   EXPECT_EQ(bench.call("one"), "OK 1");
@@ -537,7 +537,7 @@ TEST(Node, ALogOfAnotherClusterIsRefused) {
   EXPECT_TRUE(bench.open(genesis_of(1)));
 }
 
-TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
+TEST(Node, SnapshotOfAnotherClusterIsRefused) {
   NodeBench bench;
   snapshot_often(bench);
   ASSERT_TRUE(bench.open());
@@ -552,7 +552,7 @@ TEST(Node, ASnapshotOfAnotherClusterIsRefused) {
 }
 
 // The disk that was seen last may be the replaced one; the new one has another id.
-TEST(Node, AMemberIsBoundToTheDiskThatItComesWith) {
+TEST(Node, MemberIsBoundToTheDiskThatItComesWith) {
   NodeBench bench;
   ASSERT_TRUE(bench.open());
   ASSERT_TRUE(bench.until([&] { return bench.node->core().leader_is_ready(); }));
@@ -816,7 +816,7 @@ TEST_F(CapturingFollower, OneThatIsCapturedAfterTheLeadersCameIsGivenUp) {
 }
 
 // It acknowledged everything up to 100. The older snapshot and the log end at 40.
-TEST_F(FollowerOfASnapshot, ADamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
+TEST_F(FollowerOfASnapshot, DamagedSnapshotIsSkippedOnlyIfTheLogHasAllOfIt) {
   send_all();
   for (int i = 0; i < 5; ++i) turn(false);
   ASSERT_EQ(bench.node->snapshot_index(), Index(100));
@@ -875,7 +875,7 @@ TEST_F(FollowerOfASnapshot, ItsVoteOutlivesTheLogThatASnapshotReplaces) {
   EXPECT_EQ(bench.node->core().hard_state().vote, NodeId(1));
 }
 
-TEST_F(FollowerOfASnapshot, AChunkTellsOfANewTerm) {
+TEST_F(FollowerOfASnapshot, ChunkTellsOfANewTerm) {
   chunk.leader_term = Term(7);
   EXPECT_EQ(bench.deliver(NodeId(1), chunk), "");
   EXPECT_EQ(bench.node->core().term(), Term(7));

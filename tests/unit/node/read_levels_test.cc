@@ -136,7 +136,7 @@ TEST(ReadLevels, ExpiryAlsoExpiresQueuedRequests) {
 }
 
 // Seed 5243: of a lease read between two others the index came later than theirs, and was higher.
-TEST(ReadLevels, AConnectionsReadsOfTwoLevelsWaitForEachOther) {
+TEST(ReadLevels, ConnectionsReadsOfTwoLevelsWaitForEachOther) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -153,7 +153,7 @@ TEST(ReadLevels, AConnectionsReadsOfTwoLevelsWaitForEachOther) {
   EXPECT_EQ(bench.asked_by_lease.size(), 1u);
 }
 
-TEST(ReadLevels, ALeaseReadThatIsAskedAgainIsOneStill) {
+TEST(ReadLevels, LeaseReadThatIsAskedAgainIsOneStill) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -164,7 +164,7 @@ TEST(ReadLevels, ALeaseReadThatIsAskedAgainIsOneStill) {
   EXPECT_EQ(bench.asked_by_lease, bench.asked);
 }
 
-TEST(ReadLevels, AStaleReadWithoutBoundsNeedsNobody) {
+TEST(ReadLevels, StaleReadWithoutBoundsNeedsNobody) {
   HolderBench bench;  // no leader
   auto client = bench.connect();
   submit(*client, "r1", stale());
@@ -173,7 +173,7 @@ TEST(ReadLevels, AStaleReadWithoutBoundsNeedsNobody) {
   EXPECT_THAT(bench.asked, IsEmpty());
 }
 
-TEST(ReadLevels, AStaleReadWaitsForItsIndex) {
+TEST(ReadLevels, StaleReadWaitsForItsIndex) {
   HolderBench bench;
   auto client = bench.connect();
   submit(*client, "r1", stale(7));
@@ -183,7 +183,7 @@ TEST(ReadLevels, AStaleReadWaitsForItsIndex) {
   EXPECT_THAT(bench.asked, IsEmpty());
 }
 
-TEST(ReadLevels, AnIndexThatIsNotReachedIsTold) {
+TEST(ReadLevels, IndexThatIsNotReachedIsTold) {
   HolderBench bench;
   auto client = bench.connect();
   submit(*client, "r1", stale(700));
@@ -198,7 +198,7 @@ TEST(ReadLevels, AnIndexThatIsNotReachedIsTold) {
   EXPECT_EQ(bench.holder.held(), 0u);
 }
 
-TEST(ReadLevels, AnAgeIsMetByOneQuestionForAll) {
+TEST(ReadLevels, AgeIsMetByOneQuestionForAll) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -268,7 +268,7 @@ TEST(ReadLevels, LeaseIndexTellsNoAge) {
   EXPECT_EQ(texts(bench.take_reads(5)), "r2 ");
 }
 
-TEST(ReadLevels, AnAnswerIsOnlyAsFreshAsTheFirstQuestion) {
+TEST(ReadLevels, AnswerIsOnlyAsFreshAsTheFirstQuestion) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -285,7 +285,7 @@ TEST(ReadLevels, AnAnswerIsOnlyAsFreshAsTheFirstQuestion) {
   EXPECT_EQ(bench.asked.size(), 3u);
 }
 
-TEST(ReadLevels, AnAgeThatCannotBeKnownIsTold) {
+TEST(ReadLevels, AgeThatCannotBeKnownIsTold) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -341,7 +341,7 @@ TEST(ReadLevels, OneConnectionsReadsOfOtherBoundsWaitForEachOther) {
   EXPECT_EQ(bench.asked.size(), 1u);
 }
 
-TEST(ReadLevels, TheLevelCountsForReadsOnly) {
+TEST(ReadLevels, LevelCountsForReadsOnly) {
   HolderBench bench;
   bench.open_session();
   auto client = bench.connect();
@@ -353,7 +353,7 @@ TEST(ReadLevels, TheLevelCountsForReadsOnly) {
   EXPECT_EQ(texts(bench.take_reads(0)), "l2 ");
 }
 
-TEST(ReadLevels, AStoppingNodeAnswersThoseThatWait) {
+TEST(ReadLevels, StoppingNodeAnswersThoseThatWait) {
   HolderBench bench;
   auto client = bench.connect();
   auto other = bench.connect();

@@ -152,7 +152,7 @@ TEST(Settings, InvalidBytesAreRefused) {
   EXPECT_TRUE(refused(settings.encode()));
 }
 
-TEST(Settings, ALeaseIsShortenedByWhatTwoClocksMayDiffer) {
+TEST(Settings, LeaseIsShortenedByWhatTwoClocksMayDiffer) {
   raft::Settings settings = sample();
   EXPECT_NEAR(static_cast<double>(settings.lease_length().count()), 500e6 * 80 / 120, 100);
   // The fastest clock has not counted the promise when the slowest has counted the lease.
@@ -166,7 +166,7 @@ TEST(Settings, ALeaseIsShortenedByWhatTwoClocksMayDiffer) {
   EXPECT_EQ(settings.lease_length(), Duration());
 }
 
-TEST(Settings, AChangeConfirmsNothing) {
+TEST(Settings, ChangeConfirmsNothing) {
   const raft::Settings before = sample();  // 700 ms, of which every voter keeps 500
   raft::Settings wanted = before;
   wanted.election_timeout = 2s;
@@ -219,7 +219,7 @@ TEST(Settings, ErrorNamesWrongValue) {
   }
 }
 
-TEST(Settings, AConfigurationThatDiffersIsToldWhatToDo) {
+TEST(Settings, ConfigurationThatDiffersIsToldWhatToDo) {
   raft::Settings configured = sample();
   configured.confirmed_timeout = Duration();  // not in any file
   EXPECT_THAT(setting_differences(configured, sample()), ElementsAre());
@@ -228,7 +228,7 @@ TEST(Settings, AConfigurationThatDiffersIsToldWhatToDo) {
               ElementsAre(HasSubstr("connectctl settings set raft.lease_reads false")));
 }
 
-TEST(Settings, AChangeOfThemTravelsToTheLeader) {
+TEST(Settings, ChangeOfThemTravelsToTheLeader) {
   MemberChange change;
   change.kind = MemberChange::Kind::kSetting;
   change.key = "raft.lease_reads";

@@ -162,7 +162,7 @@ TEST(SessionTable, IsReadBackAsItWasWritten) {
   }
 }
 
-TEST(SessionTable, AnAbsurdCountIsRefused) {
+TEST(SessionTable, AbsurdCountIsRefused) {
   std::string bytes(4, '\xff');
   bytes.resize(4 + 40 * 100, '\1');
   ByteReader in(as_bytes(bytes));
@@ -211,7 +211,7 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().kind, ErrorKind::kNewerVersion);
 }
 
-TEST(ReplicatedState, TheDigestCoversAllThatAnEntryResultedIn) {
+TEST(ReplicatedState, DigestCoversAllThatAnEntryResultedIn) {
   auto digest = [](Index index, raft::EntryKind kind, int32_t status, std::string_view reply,
                    uint64_t before = 1) {
     ReplicatedState state;

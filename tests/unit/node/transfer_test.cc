@@ -277,7 +277,7 @@ TEST_F(Transfer, NeverMixesTwoFilesOfTheSameIndex) {
 }
 
 // Catalogue row 50: the leader's log is trimmed faster than the snapshot travels.
-TEST_F(Transfer, TheLogBehindItIsKeptUntilTheFollowerHasIt) {
+TEST_F(Transfer, LogBehindItIsKeptUntilTheFollowerHasIt) {
   start(follower);
   ASSERT_TRUE(until([&] { return received() > 0; }));
   const Index began = leader.node->snapshot_index();
@@ -291,7 +291,7 @@ TEST_F(Transfer, TheLogBehindItIsKeptUntilTheFollowerHasIt) {
       << "nobody needs it any more";
 }
 
-TEST_F(Transfer, TheLogIsNotKeptForEver) {
+TEST_F(Transfer, LogIsNotKeptForEver) {
   start(follower);
   ASSERT_TRUE(until([&] { return received() > 0; }));
   const Index began = leader.node->snapshot_index();
@@ -347,7 +347,7 @@ TEST_F(Transfer, SnapshotThePluginRejectsIsNotPublished) {
   EXPECT_EQ(chunk_bytes, sent);
 }
 
-TEST_F(Transfer, APartIsGoneWhenTheNodeHasCaughtUpOtherwise) {
+TEST_F(Transfer, PartIsGoneWhenTheNodeHasCaughtUpOtherwise) {
   start(follower);
   ASSERT_TRUE(until([&] { return received() > 1000; }));
   kill(follower);
@@ -395,7 +395,7 @@ TEST_F(Transfer, KeepsToItsRate) {
   EXPECT_LT(took, due * 1.2 + 0.5);
 }
 
-TEST_F(Transfer, TheRateCanBeLiftedWhileItIsUnderWay) {
+TEST_F(Transfer, RateCanBeLiftedWhileItIsUnderWay) {
   leader.node->set_snapshot_rate(1 << 10);
   start(follower);
   for (int i = 0; i < 2000; ++i) turn();

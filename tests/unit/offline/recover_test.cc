@@ -257,7 +257,7 @@ TEST(Recover, TellsHowALogEndsAndTouchesNothing) {
   EXPECT_EQ(changes(), before_changes);
 }
 
-TEST(Recover, ATornEndIsLookedOverAndStays) {
+TEST(Recover, TornEndIsLookedOverAndStays) {
   TwoOfFive two;
   const std::string path = "n2/log/0000000000000001.wal";
   std::string content = two.files.content(path);
@@ -362,7 +362,7 @@ TEST(Recover, RunsWithDifferentListsMakeDifferentClusters) {
   EXPECT_EQ(verdict(two.files, 2, 3), wire::RefusalCode::kClusterId);
 }
 
-TEST(Recover, TheBestOneServesAndTheLostOnesSessionsAreClosed) {
+TEST(Recover, BestOneServesAndTheLostOnesSessionsAreClosed) {
   TwoOfFive two;
   const auto given = two.both();
   ASSERT_TRUE(two.recover(2, given));
@@ -399,7 +399,7 @@ TEST(Recover, NodeWithoutTheRecordDoesNotVote) {
   EXPECT_FALSE(other.node->core().hard_state().vote);
 }
 
-TEST(Recover, ASingleSurvivorNeedsNoReports) {
+TEST(Recover, SingleSurvivorNeedsNoReports) {
   TwoOfFive two;
   auto alone = parse_survivor("2");
   ASSERT_TRUE(alone);
@@ -415,7 +415,7 @@ TEST(Recover, ASingleSurvivorNeedsNoReports) {
 
 // A snapshot from the leader that the log has not reached: a start begins the log anew behind it,
 // and so does what the survivor counts with.
-TEST(Recover, ASurvivorMayHaveItsStateFromASnapshotAlone) {
+TEST(Recover, SurvivorMayHaveItsStateFromASnapshotAlone) {
   TwoOfFive two;
   ReplicatedState state = ReplicatedState::at_genesis(five_members());
   state.applied = Index(20);
@@ -481,7 +481,7 @@ TEST(Recover, SecondRecoveryWorksWithoutTheFirst) {
 
 // Node 3's end was mistyped, and the mistake is found on node 3 only, when node 2 believes already
 // that node 3's log counts.
-TEST(Recover, AListThatWasMistypedCanBeCorrected) {
+TEST(Recover, ListThatWasMistypedCanBeCorrected) {
   TwoOfFive two;
   const std::string right = "3:2:11:9:07070000";
   auto given = [&](std::string_view third) {
@@ -654,7 +654,7 @@ TEST(SkipEntry, AnotherEntryAtItsIndexIsGivenToThePlugin) {
   EXPECT_EQ(best.call("r"), "OK w4;w5;w6;w7;w8;");
 }
 
-TEST(SkipEntry, ASkippedOneIsWithoutEffectAndItsSessionGoesOn) {
+TEST(SkipEntry, SkippedOneIsWithoutEffectAndItsSessionGoesOn) {
   TwoOfFive two;
   auto plan = plan_skip(two.files, "n2", two.look(2), {Index(6), {}});
   ASSERT_TRUE(plan);

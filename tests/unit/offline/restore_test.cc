@@ -117,7 +117,7 @@ class Restore : public ::testing::Test {
   uint64_t life = 0;
 };
 
-TEST_F(Restore, ANewClusterGoesOnFromIt) {
+TEST_F(Restore, NewClusterGoesOnFromIt) {
   auto restored = restore_into_new_cluster(files, file, "data", options);
   ASSERT_TRUE(restored) << restored.error().text;
   EXPECT_EQ(restored->sessions.size(), 0u);

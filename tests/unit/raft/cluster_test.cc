@@ -38,7 +38,7 @@ TEST(ClusterTest, ThreeNodesElectReplicateAndApply) {
   EXPECT_EQ(first_failure(cluster), "");
 }
 
-TEST(ClusterTest, ASingleVoterServesItself) {
+TEST(ClusterTest, SingleVoterServesItself) {
   Cluster cluster(voters(1), 1);
   ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
   cluster.propose(NodeId(1), "x");
@@ -75,7 +75,7 @@ TEST(ClusterTest, FailoverAfterAKillIsFasterThanTheElectionTimeout) {
 }
 
 // A follower's death, slowness and return move no term.
-TEST(ClusterTest, AFollowersRestartDoesNotDisturbTheLeader) {
+TEST(ClusterTest, FollowersRestartDoesNotDisturbTheLeader) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     Cluster cluster(voters(3), seed);
     ASSERT_TRUE(cluster.run_until(seconds(5), [&] { return static_cast<bool>(cluster.leader()); }));
@@ -97,7 +97,7 @@ TEST(ClusterTest, AFollowersRestartDoesNotDisturbTheLeader) {
 
 // Catalogue B28: everything in flight is lost again and again, no message says so, and the follower
 // catches up all the same.
-TEST(ClusterTest, ALostWindowNeverWedgesAFollower) {
+TEST(ClusterTest, LostWindowNeverWedgesAFollower) {
   Options model;
   model.inflight_bytes = 2000;
   model.max_append_bytes = 400;
@@ -135,7 +135,7 @@ TEST_P(SeedTest, FaultsThenCalm) {
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, SeedTest, testing::Range<uint64_t>(0, 40));
 
-TEST(ClusterTest, TheSameSeedGivesTheSameRun) {
+TEST(ClusterTest, SameSeedGivesTheSameRun) {
   auto run = [] {
     Cluster cluster(voters(3), 77);
     cluster.weather.loss = 10;

@@ -202,7 +202,7 @@ TEST(Paper52, NodesWithTheSameSeedDrawDifferently) {
   EXPECT_NE(Core(options, initial, now).next_deadline(), one);
 }
 
-TEST(Paper52, TheOwnVoteAndTheRequestsWaitForTheDisk) {
+TEST(Paper52, OwnVoteAndTheRequestsWaitForTheDisk) {
   Host host;
   host.time_out();
   host.receive(2, 1, PreVoteResponse{true});
@@ -215,7 +215,7 @@ TEST(Paper52, TheOwnVoteAndTheRequestsWaitForTheDisk) {
 }
 
 // Catalogue A11: timeouts that are short against the disk's latency.
-TEST(Paper52, ACandidateWaitsForItsDiskAndThenAWholeTimeout) {
+TEST(Paper52, CandidateWaitsForItsDiskAndThenAWholeTimeout) {
   Host host;
   host.time_out();
   host.receive(2, 1, PreVoteResponse{true});
@@ -244,7 +244,7 @@ TEST(PaperFigure2, OneVoteInATermAndItSurvivesAStepDown) {
   EXPECT_TRUE(host.take<VoteResponse>(2).at(0).granted);
 }
 
-TEST(PaperFigure2, ALeaderThatStepsDownInItsTermKeepsItsVote) {
+TEST(PaperFigure2, LeaderThatStepsDownInItsTermKeepsItsVote) {
   Host host;
   host.lead_and_commit();
   for (int i = 0; i < 30; ++i) host.time_out();
@@ -270,7 +270,7 @@ TEST(Paper541, OnlyAnUpToDateLogGetsAVote) {
   }
 }
 
-TEST(Thesis96, APreVoteGrantOfAnotherCampaignDoesNotCount) {
+TEST(Thesis96, PreVoteGrantOfAnotherCampaignDoesNotCount) {
   Host host({1}, 5);
   host.time_out();
   host.receive(2, 5, PreVoteResponse{true});
@@ -279,7 +279,7 @@ TEST(Thesis96, APreVoteGrantOfAnotherCampaignDoesNotCount) {
   EXPECT_EQ(host.core->role(), Role::kCandidate);
 }
 
-TEST(Thesis96, ARefusalWithAHigherTermBringsTheTerm) {
+TEST(Thesis96, RefusalWithAHigherTermBringsTheTerm) {
   Host host({1}, 2);
   host.time_out();
   host.receive(2, 7, PreVoteResponse{false});
@@ -328,7 +328,7 @@ TEST(Thesis423, StrangersDoNotDisturb) {
 }
 
 // Thesis §4.1: the asker may have become a member by a change that this node has not heard of.
-TEST(Thesis41, AVoteIsGivenWhoeverAsks) {
+TEST(Thesis41, VoteIsGivenWhoeverAsks) {
   Host host({1}, 1);
   host.receive(77, 2, PreVoteRequest{Index(1), Term(1)});
   EXPECT_TRUE(host.take<PreVoteResponse>().at(0).granted);
@@ -447,7 +447,7 @@ TEST(FeatureLevel, FollowerTakesNoSettingsOfHigherLevel) {
   EXPECT_TRUE(host.take<AppendResponse>().empty());
 }
 
-TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {
+TEST(Thesis310, TransferIsGivenUpAfterAnElectionTimeout) {
   Host host;
   host.lead_and_commit();
   host.propose("x");
@@ -462,7 +462,7 @@ TEST(Thesis310, ATransferIsGivenUpAfterAnElectionTimeout) {
   EXPECT_EQ(host.proposals_dropped, 0u);
 }
 
-TEST(Thesis310, ATargetIsFoundAlsoWhenAQuorumPeriodHasJustBegun) {
+TEST(Thesis310, TargetIsFoundAlsoWhenAQuorumPeriodHasJustBegun) {
   Host host;
   host.lead_and_commit();
   Time next_period = host.now.time + milliseconds(500);
@@ -524,7 +524,7 @@ TEST(Thesis310, NodeThatCannotLeadOnlyVotes) {
   EXPECT_EQ(host.core->role(), Role::kPreCandidate);
 }
 
-TEST(Thesis310, TheTargetCampaignsWithoutPreVote) {
+TEST(Thesis310, TargetCampaignsWithoutPreVote) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {});
   host.receive(3, 1, TimeoutNow{});  // not the leader
@@ -535,7 +535,7 @@ TEST(Thesis310, TheTargetCampaignsWithoutPreVote) {
   EXPECT_TRUE(host.take<VoteRequest>().at(0).leader_transfer);
 }
 
-TEST(Thesis421, ALearnerDoesNotCampaign) {
+TEST(Thesis421, LearnerDoesNotCampaign) {
   Host host({1}, 1, {{NodeId(2), NodeId(3)}, {}, {NodeId(1)}});
   for (int i = 0; i < 5; ++i) host.time_out();
   EXPECT_EQ(host.core->role(), Role::kFollower);
@@ -605,7 +605,7 @@ TEST(Paper53, ProposalsOfATurnLeaveInOneAppend) {
   EXPECT_EQ(appends[0].entries[0].checksum, entry_checksum(appends[0].entries[0]));
 }
 
-TEST(Paper53, ALimitSplitsAndOneEntryAlwaysGoes) {
+TEST(Paper53, LimitSplitsAndOneEntryAlwaysGoes) {
   Options options;
   options.max_append_bytes = 2 * entry(1, 1).weight();
   Host host({}, 0, three(), options);
@@ -618,7 +618,7 @@ TEST(Paper53, ALimitSplitsAndOneEntryAlwaysGoes) {
   EXPECT_EQ(host.take<AppendRequest>(2).at(0).entries.size(), 1u);
 }
 
-TEST(Paper53, AFollowerRefusesAGapWithAHint) {
+TEST(Paper53, FollowerRefusesAGapWithAHint) {
   Host host({1, 1, 2, 2, 2}, 2);
   host.append(2, 5, 9, 5, {entry(10, 5)});
   host.persist();
@@ -669,7 +669,7 @@ TEST(PaperFigure7, EveryFollowerIsBroughtToTheLeadersLog) {
 }
 
 // Catalogue B20.
-TEST(Paper53, AStaleShorterAppendTruncatesNothing) {
+TEST(Paper53, StaleShorterAppendTruncatesNothing) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {entry(2, 1), entry(3, 1)});
   host.persist();
@@ -682,7 +682,7 @@ TEST(Paper53, AStaleShorterAppendTruncatesNothing) {
 // Catalogue B21.
 // A follower whose disk stalls, while it answers heartbeats, must not be sent window after window:
 // it keeps all of them in memory.
-TEST(Thesis1021, AStalledDiskIsSentOneWindow) {
+TEST(Thesis1021, StalledDiskIsSentOneWindow) {
   Options options;
   options.inflight_bytes = 10'000;
   Host host({}, 0, three(), options);
@@ -732,7 +732,7 @@ TEST(PaperFigure2, CommitGoesNoFurtherThanTheLastNewEntry) {
 }
 
 // Catalogue B22: a leader never says so, but a log that is shorter than it thinks must not break.
-TEST(PaperFigure2, AHeartbeatCommitsNothingThatIsNotThere) {
+TEST(PaperFigure2, HeartbeatCommitsNothingThatIsNotThere) {
   Host host({1}, 1);
   host.receive(2, 1, Heartbeat{Index(50), 1});
   EXPECT_EQ(host.core->commit_index(), Index(1));
@@ -791,7 +791,7 @@ TEST(Contradiction, EntriesThatNoLeaderWrote) {
   }
 }
 
-TEST(Paper53, AResponseWaitsForTheDisk) {
+TEST(Paper53, ResponseWaitsForTheDisk) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {entry(2, 1)});
   EXPECT_TRUE(host.take<AppendResponse>().empty());
@@ -819,7 +819,7 @@ TEST(Paper542, OnlyEntriesOfTheOwnTermAreCommittedByCounting) {
   EXPECT_EQ(host.core->commit_index(), Index(4));
 }
 
-TEST(Thesis1021, TheLeaderCountsItselfWhenItsDiskIsDone) {
+TEST(Thesis1021, LeaderCountsItselfWhenItsDiskIsDone) {
   Host host;
   host.lead_and_commit();
   host.propose("x");
@@ -835,7 +835,7 @@ TEST(Thesis1021, TheLeaderCountsItselfWhenItsDiskIsDone) {
   EXPECT_EQ(host.core->commit_index(), Index(3));
 }
 
-TEST(Paper53, TheNewCommitIndexLeavesAtOnce) {
+TEST(Paper53, NewCommitIndexLeavesAtOnce) {
   Host host;
   host.lead_and_commit();
   host.propose("x");
@@ -864,7 +864,7 @@ TEST(AcknowledgementRule, RestoredEntryIsNotDurableByItsFirstWrite) {
   EXPECT_EQ(host.core->durable_index(), Index(2));
 }
 
-TEST(AcknowledgementRule, AChangeOfTermSubmitsABatchThatVouches) {
+TEST(AcknowledgementRule, ChangeOfTermSubmitsABatchThatVouches) {
   Host host({1}, 1);
   host.append(2, 2, 1, 1, {entry(2, 2)});
   host.receive(3, 5, VoteRequest{Index(0), Term(0), true});
@@ -901,7 +901,7 @@ TEST(Thesis43, JointConfigurationFollowsTheLog) {
   EXPECT_EQ(host.core->last_index(), Index(2));
 }
 
-TEST(Thesis43, AJointLeaderNeedsBothMajorities) {
+TEST(Thesis43, JointLeaderNeedsBothMajorities) {
   Host host({}, 0, {{NodeId(1), NodeId(4), NodeId(5)}, {NodeId(1), NodeId(2), NodeId(3)}, {}});
   host.time_out();
   host.receive(4, 1, PreVoteResponse{true});
@@ -953,7 +953,7 @@ TEST(Thesis64, WritesOfTheSameTurnDoNotMakeReadsWaitForTheDisk) {
 }
 
 // Catalogue A12 and A13.
-TEST(Thesis62, AnOpenLoadOnSlowDisksDoesNotEndALeadership) {
+TEST(Thesis62, OpenLoadOnSlowDisksDoesNotEndALeadership) {
   Host host;
   host.lead_and_commit();
   host.answer_heartbeat(2);
@@ -1000,7 +1000,7 @@ TEST(Thesis64, ReadsAreGivenBackWithLeadership) {
   EXPECT_EQ(host.reads_dropped, (std::vector<uint64_t>{7}));
 }
 
-TEST(Thesis64, AFollowerAsksOnceATurnAndGivesUpAfterATimeout) {
+TEST(Thesis64, FollowerAsksOnceATurnAndGivesUpAfterATimeout) {
   Host host({1}, 1);
   host.step(ReadRequest{1});
   EXPECT_EQ(host.reads_dropped, (std::vector<uint64_t>{1}));  // no leader
@@ -1117,7 +1117,7 @@ TEST(Snapshot, WithAnUncommittedOneThisNodeDoesNotLead) {
   EXPECT_EQ(host.core->role(), Role::kPreCandidate) << "it was replaced";
 }
 
-TEST(Snapshot, AProposalThatNoFrameHoldsIsDropped) {
+TEST(Snapshot, ProposalThatNoFrameHoldsIsDropped) {
   Options options;
   options.max_append_bytes = options.max_payload_bytes = 100;
   Host host({}, 0, three(), options);
@@ -1147,7 +1147,7 @@ TEST(Snapshot, KeepsALogThatHoldsItAndReplacesOneThatDoesNot) {
   EXPECT_EQ(replaces.committed, (std::vector<Index>{Index(4)}));
 }
 
-TEST(Snapshot, AnOlderOneChangesNothing) {
+TEST(Snapshot, OlderOneChangesNothing) {
   Host host({1}, 1);
   host.append(2, 1, 1, 1, {entry(2, 1), entry(3, 1)}, 3);
   host.step(Loaded{Index(1), {entry(1, 1)}});
@@ -1184,7 +1184,7 @@ TEST(Snapshot, EndsTheCampaignOfANodeThatIsNoVoter) {
 }
 
 // Catalogue B31: an append that begins within the snapshot.
-TEST(Snapshot, AnAppendMayBeginBehindTheSnapshot) {
+TEST(Snapshot, AppendMayBeginBehindTheSnapshot) {
   Host host({}, 2);
   host.step(SnapshotInstalled{{Index(5), Term(2)}, three(), 2});
   host.append(2, 2, 2, 1, {entry(3, 1), entry(4, 1), entry(5, 2), entry(6, 2)}, 6);

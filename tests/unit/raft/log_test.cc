@@ -45,7 +45,7 @@ TEST(Log, KnowsTheTermOfEveryIndex) {
   EXPECT_EQ(log.last_at_most(Index(7), Term(1)), Index(3));
 }
 
-TEST(Log, AnEmptyLogMatchesAtZero) {
+TEST(Log, EmptyLogMatchesAtZero) {
   Log log(Initial(), 1000);
   EXPECT_TRUE(log.holds(Index(0), Term(0)));
   EXPECT_FALSE(log.holds(Index(1), Term(0)));
@@ -147,7 +147,7 @@ TEST(Log, CompactionKeepsTheTermInFront) {
   EXPECT_EQ(log.at(Index(11)).index, Index(11));
 }
 
-TEST(Log, ASnapshotAheadOfTheLogBeginsItAnew) {
+TEST(Log, SnapshotAheadOfTheLogBeginsItAnew) {
   Initial initial;
   initial.hard_state.commit = Index(2);
   initial.terms = {{Index(1), Term(1)}};

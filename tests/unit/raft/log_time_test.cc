@@ -56,7 +56,7 @@ TEST(LogTime, RisesWithMonotonicTimeAndStrictly) {
 }
 
 // A leader never follows a jump of its own clock.
-TEST(LogTime, TheOwnClockMayJump) {
+TEST(LogTime, OwnClockMayJump) {
   LogTime time;
   time.start(kSelf, moment(0, 1000 * kSecond));
   time.begin(0, moment(0, 0));

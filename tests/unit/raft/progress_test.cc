@@ -34,7 +34,7 @@ TEST(Progress, ProbesUntilAnAppendIsAccepted) {
   EXPECT_EQ(peer.next(), Index(6));
 }
 
-TEST(Progress, ARejectionAlwaysStepsBack) {
+TEST(Progress, RejectionAlwaysStepsBack) {
   Progress peer(Index(10), at(0));
   peer.sent_probe();
   EXPECT_TRUE(peer.rejected(Index(9), Index(100)));
@@ -55,7 +55,7 @@ TEST(Progress, StaleAnswersAreIgnored) {
   EXPECT_EQ(peer.state(), Progress::State::kProbe);
 }
 
-TEST(Progress, TheWindowIsInBytesAndLetsOneThrough) {
+TEST(Progress, WindowIsInBytesAndLetsOneThrough) {
   Progress peer = replicating(5);
   peer.sent_entries(Index(6), 60, at(1));
   EXPECT_TRUE(peer.may_send(100));
@@ -70,7 +70,7 @@ TEST(Progress, TheWindowIsInBytesAndLetsOneThrough) {
 }
 
 // Catalogue B28: a window that is lost without a trace.
-TEST(Progress, AStalledWindowIsProbedWhenHeartbeatsAreAnswered) {
+TEST(Progress, StalledWindowIsProbedWhenHeartbeatsAreAnswered) {
   Progress peer = replicating(5);
   peer.sent_entries(Index(7), 60, at(0));
   peer.answered_heartbeat(Index(7), at(499), kStall);
@@ -84,7 +84,7 @@ TEST(Progress, AStalledWindowIsProbedWhenHeartbeatsAreAnswered) {
   EXPECT_EQ(peer.next(), Index(6));
 }
 
-TEST(Progress, ALostProbeIsSentAgain) {
+TEST(Progress, LostProbeIsSentAgain) {
   Progress peer(Index(10), at(0));
   peer.sent_probe();
   peer.answered_heartbeat(Index(10), at(50), kStall);
@@ -114,7 +114,7 @@ TEST(Progress, NoNewWindowBeforeTheOldOneIsDurable) {
   EXPECT_TRUE(peer.may_send(50));
 }
 
-TEST(Progress, ASnapshotStopsEverythingUntilItEnds) {
+TEST(Progress, SnapshotStopsEverythingUntilItEnds) {
   Progress peer = replicating(5);
   peer.become_snapshot();
   EXPECT_FALSE(peer.may_send(100));
@@ -126,7 +126,7 @@ TEST(Progress, ASnapshotStopsEverythingUntilItEnds) {
   EXPECT_TRUE(peer.may_send(100));
 }
 
-TEST(Progress, AFailedSnapshotWaitsForASignOfLife) {
+TEST(Progress, FailedSnapshotWaitsForASignOfLife) {
   Progress peer = replicating(5);
   peer.become_snapshot();
   peer.snapshot_ended(false, Index());

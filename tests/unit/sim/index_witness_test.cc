@@ -66,7 +66,7 @@ std::vector<WitnessRule> rules_broken(const History& history, const WitnessLog& 
 
 // ---- rules
 
-TEST(Witness, AGoodHistoryBreaksNoRule) {
+TEST(Witness, GoodHistoryBreaksNoRule) {
   EXPECT_THAT(rules_broken({}, log_of({})), IsEmpty());
   History history = {answered(1, kA, 1, 2, "1\n", 2),
                      answered(2, kGet, 3, 6, "1\n", 2),  // sees the earlier value, and waits
@@ -79,7 +79,7 @@ TEST(Witness, AGoodHistoryBreaksNoRule) {
   EXPECT_THAT(rules_broken(history, log_of({kA, kB, kC})), IsEmpty());
 }
 
-TEST(Witness, AnAcknowledgedWriteHasAnIndexOfTheLog) {
+TEST(Witness, AcknowledgedWriteHasAnIndexOfTheLog) {
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "1\n", 0)}, log_of({kA})),
               ElementsAre(WitnessRule::kLabel));
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "1\n", 9)}, log_of({kA})),
@@ -100,7 +100,7 @@ TEST(Witness, IndexesOfWritesAreDistinct) {
               ElementsAre(WitnessRule::kDistinct));
 }
 
-TEST(Witness, TheEntryAtTheIndexIsTheWrite) {
+TEST(Witness, EntryAtTheIndexIsTheWrite) {
   EXPECT_THAT(
       rules_broken({unanswered(2, kB, 1), answered(1, kA, 2, 3, "2\n", 3)}, log_of({kA, kB})),
       ElementsAre(WitnessRule::kOwnEntry));
@@ -172,7 +172,7 @@ TEST(Witness, CallAfterAReplyIsAppliedAfterIt) {
               ElementsAre(WitnessRule::kRealTime));
 }
 
-TEST(Witness, AReadSeesTheWriteBeforeItOnItsConnection) {
+TEST(Witness, ReadSeesTheWriteBeforeItOnItsConnection) {
   auto history = [](uint64_t client) -> History {
     return {answered(1, kA, 1, 3, "1\n", 2), answered(client, kGet, 2, 4, "0\n", 1)};
   };
@@ -180,7 +180,7 @@ TEST(Witness, AReadSeesTheWriteBeforeItOnItsConnection) {
   EXPECT_THAT(rules_broken(history(2), log_of({kA})), IsEmpty());
 }
 
-TEST(Witness, AWriteComesBehindTheReadBeforeItOnItsConnection) {
+TEST(Witness, WriteComesBehindTheReadBeforeItOnItsConnection) {
   auto history = [](uint64_t client) -> History {
     return {answered(1, kGet, 1, 3, "1\n", 2), answered(client, kA, 2, 4, "1\n", 2)};
   };
@@ -202,7 +202,7 @@ TEST(Witness, PipelinedRequestsOfOneKindKeepTheirOrder) {
   EXPECT_THAT(rules_broken(reads(2), log_of({kA})), IsEmpty());
 }
 
-TEST(Witness, TheReplayGivesEveryReply) {
+TEST(Witness, ReplayGivesEveryReply) {
   EXPECT_THAT(rules_broken({answered(1, kA, 1, 2, "2\n", 2)}, log_of({kA})),
               ElementsAre(WitnessRule::kReplayedWrite));
   EXPECT_THAT(rules_broken({unanswered(1, kA, 1), answered(1, kGet, 2, 3, "0\n", 2)}, log_of({kA})),
@@ -214,7 +214,7 @@ TEST(Witness, TheReplayGivesEveryReply) {
   EXPECT_THAT(rules_broken(history, log_of({kA})), ElementsAre(WitnessRule::kReplayedRead));
 }
 
-TEST(Witness, ALogThatCannotBeReplayedIsNoWitness) {
+TEST(Witness, LogThatCannotBeReplayedIsNoWitness) {
   struct Broken final : Replayer {
     Result<Answer> apply(const WitnessEntry& entry) override {
       if (entry.entry.index < Index(3)) return Answer{0, "1\n"};
@@ -228,7 +228,7 @@ TEST(Witness, ALogThatCannotBeReplayedIsNoWitness) {
   EXPECT_EQ(broken[0].text, "replay: index 3: it gave up");
 }
 
-TEST(Witness, TheMessageNamesBothOperations) {
+TEST(Witness, MessageNamesBothOperations) {
   auto broken =
       check_index_witness({answered(1, kA, 1, 2, "1\n", 2), answered(2, kGet, 3, 4, "0\n", 1)},
                           log_of({kA}), *replayer_of("counter"));
@@ -239,7 +239,7 @@ TEST(Witness, TheMessageNamesBothOperations) {
 }
 
 // Time is the log's, in ticks and in all other entries: what has expired at an index is told by it.
-TEST(Witness, TheReplayExpiresKeysByTheTimeOfTheLog) {
+TEST(Witness, ReplayExpiresKeysByTheTimeOfTheLog) {
   Request set{"SET", "k", "v"};
   std::string with_life = resp({"SET", "k", "v", "PX", "400"});
   WitnessLog log;
@@ -263,7 +263,7 @@ TEST(Witness, TheReplayExpiresKeysByTheTimeOfTheLog) {
 
 // A tick removes what has expired, and what is held counts against the limit of the founding
 // document: without ticks, or without the options, a replay replies otherwise.
-TEST(Witness, TheReplayTicksAndHasTheOptionsOfTheCluster) {
+TEST(Witness, ReplayTicksAndHasTheOptionsOfTheCluster) {
   node::Genesis genesis;
   genesis.plugin_options["limits.memory"] = "90";
   std::string with_life = resp({"SET", "k", "v", "PX", "400"});
@@ -288,7 +288,7 @@ TEST(Witness, TheReplayTicksAndHasTheOptionsOfTheCluster) {
   EXPECT_EQ(broken(false, "+OK\r\n"), 1u);
 }
 
-TEST(Witness, TheReplayGoesThroughEveryKindOfEntry) {
+TEST(Witness, ReplayGoesThroughEveryKindOfEntry) {
   WitnessLog log = log_of({kA});
   for (raft::EntryKind kind :
        {raft::EntryKind::kNoop, raft::EntryKind::kSessionOpen, raft::EntryKind::kConfChange,
@@ -401,7 +401,7 @@ TEST(WitnessAndSearch, AgreeAndWitnessFindsEveryViolation) {
   EXPECT_GT(only_witness, 100u);  // labels that are wrong, replies that are not
 }
 
-TEST(WitnessCost, AHundredThousandOperations) {
+TEST(WitnessCost, HundredThousandOperations) {
   Random random(3);
   DrawOptions options;
   options.operations = 100'000;

@@ -41,7 +41,7 @@ TEST(SearchByHand, NothingAndOneAfterTheOther) {
                               answered(1, kIncr, 5, 6, "2\n")}));
 }
 
-TEST(SearchByHand, AReadBehindAWriteSeesIt) {
+TEST(SearchByHand, ReadBehindAWriteSeesIt) {
   EXPECT_FALSE(counter_allows({answered(1, kIncr, 1, 2, "1\n"), answered(2, kGet, 3, 4, "0\n")}));
   // Beside it, either.
   EXPECT_TRUE(counter_allows({answered(1, kIncr, 1, 3, "1\n"), answered(2, kGet, 2, 4, "0\n")}));
@@ -76,7 +76,7 @@ TEST(SearchByHand, OneConnectionKeepsItsOrder) {
   EXPECT_TRUE(counter_allows({answered(1, kGet, 1, 3, "1\n"), answered(2, kIncr, 2, 4, "1\n")}));
 }
 
-TEST(SearchByHand, AnUnknownWriteTakesEffectOnceLaterOrNever) {
+TEST(SearchByHand, UnknownWriteTakesEffectOnceLaterOrNever) {
   auto reads = [](const char* first, const char* second) -> History {
     return {unanswered(1, kIncr, 1), answered(2, kGet, 2, 3, first),
             answered(2, kGet, 4, 5, second)};
@@ -119,7 +119,7 @@ TEST(SearchByHand, EveryEndOfAWindowIsCarriedAcrossTheCut) {
   EXPECT_FALSE(kv_allows(history("b", "a")));
 }
 
-TEST(SearchByHand, AnUnknownWriteOfAnEarlierWindowIsCarriedToo) {
+TEST(SearchByHand, UnknownWriteOfAnEarlierWindowIsCarriedToo) {
   EXPECT_TRUE(kv_allows(
       {unanswered(1, set("k", "late"), 1), answered(2, set("k", "a"), 2, 3, "+OK\r\n"),
        answered(2, get("k"), 4, 5, bulk("a")), answered(2, get("k"), 6, 7, bulk("late"))}));
@@ -149,7 +149,7 @@ TEST(SearchByHand, KeysAreSearchedApartUnlessACommandConnectsThem) {
   EXPECT_FALSE(kv_allows(history));
 }
 
-TEST(SearchByHand, ACommandOnSeveralKeysIsCutUpWhenEachKeyIsSearched) {
+TEST(SearchByHand, CommandOnSeveralKeysIsCutUpWhenEachKeyIsSearched) {
   auto read = [](std::vector<std::string> words, uint64_t call, const std::string& reply) {
     Operation operation = answered(2, kGet, call, call + 1, reply);
     operation.request = resp(words);
@@ -215,7 +215,7 @@ TEST(SearchByHand, HintsChangeNoVerdict) {
   }
 }
 
-TEST(SearchByHand, AKeyWithATimeToLiveGoesOnceAndStaysGone) {
+TEST(SearchByHand, KeyWithATimeToLiveGoesOnceAndStaysGone) {
   auto history = [](bool expires, const std::string& first, const std::string& second) {
     Operation write = answered(1, {"SET", "k", "v"}, 1, 2, "+OK\r\n");
     if (expires) write.request = resp({"SET", "k", "v", "PX", "400"});
@@ -235,7 +235,7 @@ TEST(SearchByHand, AKeyWithATimeToLiveGoesOnceAndStaysGone) {
   EXPECT_TRUE(kv_allows(beside));
 }
 
-TEST(SearchByHand, TheChainTellsTheOrderAndTheIndex) {
+TEST(SearchByHand, ChainTellsTheOrderAndTheIndex) {
   auto plugin = load_plugin("tests/plugins/libchain.so");
   auto chain = make_instance(plugin);
   auto add = [&](uint64_t client, uint64_t index, uint64_t call, uint64_t returned) {
@@ -275,7 +275,7 @@ TEST(SearchByHand, TheChainTellsTheOrderAndTheIndex) {
   EXPECT_FALSE(is_linearizable(history, model));
 }
 
-TEST(SearchByHand, TheMessageNamesTheKeyTheWindowAndTheOperations) {
+TEST(SearchByHand, MessageNamesTheKeyTheWindowAndTheOperations) {
   SearchResult result =
       search({answered(1, set("good", "1"), 1, 2, "+OK\r\n"),
               answered(1, set("bad", "1"), 3, 4, "+OK\r\n"), unanswered(3, {"DEL", "good", ""}, 5),
@@ -287,7 +287,7 @@ TEST(SearchByHand, TheMessageNamesTheKeyTheWindowAndTheOperations) {
   EXPECT_THAT(result.text, HasSubstr("client 7: "));
 }
 
-TEST(SearchByHand, ARequestThatTheModelDoesNotKnowIsAnError) {
+TEST(SearchByHand, RequestThatTheModelDoesNotKnowIsAnError) {
   auto result = check_linearizable({answered(1, {"SORT", "k", ""}, 1, 2, "*0\r\n")}, KvModel());
   ASSERT_FALSE(result.has_value());
   EXPECT_THAT(result.error().text, HasSubstr("SORT"));
@@ -296,7 +296,7 @@ TEST(SearchByHand, ARequestThatTheModelDoesNotKnowIsAnError) {
   EXPECT_EQ(make_model("other"), nullptr);
 }
 
-TEST(SearchByHand, AnExhaustedBudgetIsNoPass) {
+TEST(SearchByHand, ExhaustedBudgetIsNoPass) {
   Random random(5);
   DrawOptions options;
   options.operations = 200;
@@ -467,7 +467,7 @@ TEST(SearchAgainstAllOrders, TwoKeysApart) {
 
 // From the state that the model has after the same commands, the plugin's reply leads to exactly
 // one state, and another reply to none.
-TEST(Models, TheKvIsThePlugin) {
+TEST(Models, KvIsThePlugin) {
   auto plugin = load_plugin("plugins/libkv.so");
   auto kv = make_instance(plugin);
   Random random(11);
@@ -613,7 +613,7 @@ void long_history(const Model& model, DrawOptions options, uint64_t seeds) {
   EXPECT_LT(steps, 40 * operations);
 }
 
-TEST(SearchCost, ALongHistoryOfTheCounter) {
+TEST(SearchCost, LongHistoryOfTheCounter) {
   DrawOptions options;
   options.operations = 20'000;
   options.clients = 8;

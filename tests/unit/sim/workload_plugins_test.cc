@@ -54,7 +54,7 @@ Result<void> restore(plugin::Instance& instance, std::string_view bytes) {
   });
 }
 
-TEST(Chain, TheReplyOfAWriteIsTheStateThatReadsGive) {
+TEST(Chain, ReplyOfAWriteIsTheStateThatReadsGive) {
   auto chain = make_instance(load_plugin("tests/plugins/libchain.so"));
   std::string reply;
   EXPECT_EQ(chain->classify(as_bytes("add 1"), reply), plugin::RequestKind::kWrite);
@@ -66,7 +66,7 @@ TEST(Chain, TheReplyOfAWriteIsTheStateThatReadsGive) {
 }
 
 // A known value: checkers that compute the same function (sim/models.cc) must not drift with it.
-TEST(Chain, TheFunctionIsTheDocumentedOne) {
+TEST(Chain, FunctionIsTheDocumentedOne) {
   auto chain = make_instance(load_plugin("tests/plugins/libchain.so"));
   EXPECT_EQ(apply(*chain, 5, "add a"), "a8783f4e0c2ec925\n");
   EXPECT_EQ(apply(*chain, 9, "add b"), "5444e97cdfa038ef\n");
@@ -92,7 +92,7 @@ TEST(Chain, EveryDifferenceShows) {
   }
 }
 
-TEST(Chain, ASnapshotHoldsAllOfIt) {
+TEST(Chain, SnapshotHoldsAllOfIt) {
   auto plugin = load_plugin("tests/plugins/libchain.so");
   EXPECT_TRUE(plugin->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT));
   auto chain = make_instance(plugin);
@@ -122,7 +122,7 @@ TEST(RandomPlugin, TwoInstancesDiffer) {
 }
 
 // The simulator names the first index at which replicas of it differ, and both replies.
-TEST(RandomPlugin, TheSimulatorReportsItsFirstIndexAndBothReplies) {
+TEST(RandomPlugin, SimulatorReportsItsFirstIndexAndBothReplies) {
   set_log_level(LogLevel::kError);
   SimOptions options;
   options.seed = 7;
@@ -133,7 +133,7 @@ TEST(RandomPlugin, TheSimulatorReportsItsFirstIndexAndBothReplies) {
                     MatchesRegex(".* replied '[0-9]+\\\\n' .* replied '[0-9]+\\\\n' .*")));
 }
 
-TEST(Chain, TheSimulatorRunsIt) {
+TEST(Chain, SimulatorRunsIt) {
   set_log_level(LogLevel::kError);
   for (uint64_t seed = 1; seed <= 10; ++seed) {
     SimOptions options;

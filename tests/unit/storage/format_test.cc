@@ -81,14 +81,14 @@ std::string example_log(FaultyFileSystem& files) {
   return bytes;
 }
 
-TEST(FormatPageTest, TheLogExampleIsWhatTheLogWrites) {
+TEST(FormatPageTest, LogExampleIsWhatTheLogWrites) {
   FaultyFileSystem files;
   const std::string bytes = example_log(files);
   EXPECT_EQ(example("log"), bytes) << dump(bytes);
   EXPECT_NE(page().find(dump(bytes)), std::string::npos);
 }
 
-TEST(FormatPageTest, TheLogExampleIsRead) {
+TEST(FormatPageTest, LogExampleIsRead) {
   FaultyFileSystem files;
   ASSERT_TRUE(files.make_directory(kDirectory));
   std::string bytes = example("log");
@@ -104,7 +104,7 @@ TEST(FormatPageTest, TheLogExampleIsRead) {
   EXPECT_EQ((*entries)[0].acked_below, Sequence(2));
 }
 
-TEST(FormatPageTest, TheSnapshotExampleIsRead) {
+TEST(FormatPageTest, SnapshotExampleIsRead) {
   FaultyFileSystem files;
   auto store = SnapshotStore::open(files, "/s", {.keep = 1, .compression_level = 0});
   auto writer = (*store)->begin({Index(5), Term(2)}, as_bytes("meta"));
@@ -120,7 +120,7 @@ TEST(FormatPageTest, TheSnapshotExampleIsRead) {
   EXPECT_EQ(as_text(ByteView(bytes).first(5)), "hello");
 }
 
-TEST(FormatPageTest, TheIdentityExampleIsWhatIsWritten) {
+TEST(FormatPageTest, IdentityExampleIsWhatIsWritten) {
   Identity identity;
   identity.node_id = NodeId(3);
   for (uint8_t i = 0; i < 16; ++i) {
@@ -139,7 +139,7 @@ TEST(FormatPageTest, TheIdentityExampleIsWhatIsWritten) {
 }
 
 // The tables of the page and the structs agree on each field's place.
-TEST(FormatPageTest, TheTablesNameEveryField) {
+TEST(FormatPageTest, TablesNameEveryField) {
   const std::string text = page();
   const std::vector<std::pair<size_t, const char*>> fields = {
       {offsetof(SegmentHeader, version), "version"},

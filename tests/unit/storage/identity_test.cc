@@ -78,7 +78,7 @@ TEST(IdentityTest, EveryFlippedByteAndEveryLengthIsRefused) {
   EXPECT_FALSE(decode_identity(as_bytes(bytes + "x"), "identity"));
 }
 
-TEST(IdentityTest, ANewerVersionIsAMismatch) {
+TEST(IdentityTest, NewerVersionIsAMismatch) {
   std::string bytes = encode_identity(make_identity(5));
   bytes.resize(bytes.size() - 8);
   bytes[8] = 99;

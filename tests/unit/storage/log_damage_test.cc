@@ -214,7 +214,7 @@ TEST_F(LogDamageTest, EveryFlippedByte) {
   EXPECT_GT(cut, 100u);
 }
 
-TEST_F(LogDamageTest, AShorterFileIsDamage) {
+TEST_F(LogDamageTest, ShorterFileIsDamage) {
   for (const std::string& name : segments()) {
     const std::string whole = files_.content(path_of(name));
     for (uint64_t size = 0; size < whole.size(); size += size < 200 ? 1 : 61) {
@@ -229,7 +229,7 @@ TEST_F(LogDamageTest, AShorterFileIsDamage) {
   }
 }
 
-TEST_F(LogDamageTest, AMissingSegmentIsDamage) {
+TEST_F(LogDamageTest, MissingSegmentIsDamage) {
   const auto names = segments();
   for (size_t s = 0; s + 1 < names.size(); ++s) {
     auto files = files_.clone(s);
@@ -241,7 +241,7 @@ TEST_F(LogDamageTest, AMissingSegmentIsDamage) {
   }
 }
 
-TEST_F(LogDamageTest, ASegmentInTheWrongPlaceIsDamage) {
+TEST_F(LogDamageTest, SegmentInTheWrongPlaceIsDamage) {
   const auto names = segments();
   auto files = files_.clone(1);
   files->put(path_of(names[1]), files_.content(path_of(names[2])));
@@ -299,7 +299,7 @@ TEST_F(LogDamageTest, InspectionGoesOnBehindDamage) {
   EXPECT_EQ(damaged.records.back().offset, whole.records.back().offset);
 }
 
-TEST(LogFormatTest, ANewerVersionOrAnotherGroupIsAMismatch) {
+TEST(LogFormatTest, NewerVersionOrAnotherGroupIsAMismatch) {
   for (uint64_t field : {offsetof(SegmentHeader, version), offsetof(SegmentHeader, group)}) {
     FaultyFileSystem files;
     Recovered recovered;

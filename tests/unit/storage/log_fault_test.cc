@@ -263,7 +263,7 @@ uint64_t fill_up(Log& log, Model& model, uint64_t next) {
   }
 }
 
-TEST(LogFaultTest, AFullDiskUsesTheReserveThenWaitsAndGoesOnByItself) {
+TEST(LogFaultTest, FullDiskUsesTheReserveThenWaitsAndGoesOnByItself) {
   FaultyFileSystem files;
   Model model;
   Recovered recovered;
@@ -458,7 +458,7 @@ TEST(LogFaultTest, AppendWaitingForSpaceResumes) {
   EXPECT_TRUE(holds(**log, model));
 }
 
-TEST(LogFaultTest, AResetWaitsForSpaceToo) {
+TEST(LogFaultTest, ResetWaitsForSpaceToo) {
   FaultyFileSystem files;
   Model model;
   Recovered recovered;
@@ -489,7 +489,7 @@ TEST(LogFaultTest, AResetWaitsForSpaceToo) {
   EXPECT_EQ(recovered.hard_state, hard_state);
 }
 
-TEST(LogFaultTest, AFailedPreparationLeavesTheLogUsable) {
+TEST(LogFaultTest, FailedPreparationLeavesTheLogUsable) {
   FaultyFileSystem files;
   Recovered recovered;
   auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
@@ -508,7 +508,7 @@ TEST(LogFaultTest, AFailedPreparationLeavesTheLogUsable) {
 }
 
 // One append is one write and one sync, and nothing else, while its segment lasts.
-TEST(LogFaultTest, AnAppendIsOneWriteAndOneSync) {
+TEST(LogFaultTest, AppendIsOneWriteAndOneSync) {
   FaultyFileSystem files;
   Recovered recovered;
   auto log = Log::open(files, kDirectory, {.segment_bytes = 1 << 20}, {}, recovered);
@@ -528,7 +528,7 @@ TEST(LogFaultTest, AnAppendIsOneWriteAndOneSync) {
   EXPECT_EQ(files.changes() - changes, 2u);
 }
 
-TEST(LogFaultTest, AnIdleLogIsSealedOnceAndThenWritesNothing) {
+TEST(LogFaultTest, IdleLogIsSealedOnceAndThenWritesNothing) {
   FaultyFileSystem files;
   Recovered recovered;
   auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
@@ -563,7 +563,7 @@ std::unique_ptr<Log> log_of(FaultyFileSystem& files, uint64_t entries_count, uin
   return std::move(*log);
 }
 
-TEST(LogSnapshotTest, ALogBehindTheSnapshotBeginsAnewAndKeepsItsVote) {
+TEST(LogSnapshotTest, LogBehindTheSnapshotBeginsAnewAndKeepsItsVote) {
   FaultyFileSystem files;
   log_of(files, 20, 3);
   const raft::SnapshotMark mark{Index(100), Term(4)};
@@ -584,7 +584,7 @@ TEST(LogSnapshotTest, ALogBehindTheSnapshotBeginsAnewAndKeepsItsVote) {
 }
 
 // Catalogue row 49: an entry that contradicts the snapshot is no entry of this log's future.
-TEST(LogSnapshotTest, ALogThatContradictsTheSnapshotBeginsAnew) {
+TEST(LogSnapshotTest, LogThatContradictsTheSnapshotBeginsAnew) {
   FaultyFileSystem files;
   log_of(files, 20, 3);
   Recovered recovered;
@@ -596,7 +596,7 @@ TEST(LogSnapshotTest, ALogThatContradictsTheSnapshotBeginsAnew) {
   EXPECT_EQ(recovered.warnings.size(), 1u);
 }
 
-TEST(LogSnapshotTest, AGapBetweenSnapshotAndLogIsDamage) {
+TEST(LogSnapshotTest, GapBetweenSnapshotAndLogIsDamage) {
   FaultyFileSystem files;
   auto log = log_of(files, 200, 3);
   auto first = log->compact(Index(151));
@@ -610,7 +610,7 @@ TEST(LogSnapshotTest, AGapBetweenSnapshotAndLogIsDamage) {
   EXPECT_EQ(gap.error().kind, ErrorKind::kCorrupt);
 }
 
-TEST(LogSnapshotTest, ASnapshotWithoutALogIsRefused) {
+TEST(LogSnapshotTest, SnapshotWithoutALogIsRefused) {
   FaultyFileSystem files;
   Recovered recovered;
   auto log = Log::open(files, kDirectory, kSmall, {Index(5), Term(1)}, recovered);
@@ -641,7 +641,7 @@ TEST(LogSnapshotTest, CompactionKeepsHardStateAndTerms) {
 
 // Each segment goes durably before the next: without, the power could take any of them back, or a
 // later one only, and what is left would have a gap.
-TEST(LogSnapshotTest, ThePowerMayGoAtAnyMomentOfACompaction) {
+TEST(LogSnapshotTest, PowerMayGoAtAnyMomentOfACompaction) {
   bool all_done = false;
   for (uint64_t nth = 1; !all_done; ++nth) {
     all_done = true;

@@ -226,7 +226,7 @@ TEST(SnapshotStoreTest, BlocksOfAnotherFileOrLeftOutAreFound) {
 }
 
 // The process ended because the sync of the directory failed; the name is in the cache only.
-TEST(SnapshotStoreTest, AFileThatIsSeenAtTheStartIsThereForGood) {
+TEST(SnapshotStoreTest, FileThatIsSeenAtTheStartIsThereForGood) {
   FaultyFileSystem files;
   auto store = open_store(files);
   files.fail_nth(FileCall::kSyncDirectory, 1, EIO);
@@ -285,7 +285,7 @@ TEST(SnapshotStoreTest, IsStreamedToAFollower) {
   EXPECT_TRUE(read_all(**reader) == stream);
 }
 
-TEST(SnapshotStoreTest, ADamagedStreamIsNotPublished) {
+TEST(SnapshotStoreTest, DamagedStreamIsNotPublished) {
   FaultyFileSystem files;
   auto from = open_store(files);
   auto info = take(*from, 50, "sessions", make_stream(10'000, 5));

@@ -139,7 +139,7 @@ TEST(ChannelTest, EveryChangedByteBreaks) {
 }
 
 // Also of a message that the other side could not complete: nothing waits for a length.
-TEST(ChannelTest, AChangedLengthBreaksAtOnceInVersionTwo) {
+TEST(ChannelTest, ChangedLengthBreaksAtOnceInVersionTwo) {
   const std::string frame = frame_of(heartbeat(1), wire::FrameVersion::kCheckedHeader);
   for (size_t bit = 0; bit < 32; ++bit) {
     Reader reader;
@@ -166,7 +166,7 @@ TEST(ChannelTest, MessagesHaveTheVersionOfTheHellos) {
   }
 }
 
-TEST(ChannelTest, APartialMessageHasADeadline) {
+TEST(ChannelTest, PartialMessageHasADeadline) {
   const Time start = Time() + std::chrono::hours(1);
   Reader reader;
   reader.give(greeting() + frame_of(heartbeat(1)));
@@ -198,7 +198,7 @@ TEST(ChannelTest, APartialMessageHasADeadline) {
   EXPECT_EQ(reader.channel.deadline(), Time::max());
 }
 
-TEST(ChannelTest, AClientOnThePeerPortIsTold) {
+TEST(ChannelTest, ClientOnThePeerPortIsTold) {
   for (const char* text : {"GET / HTTP/1.1\r\n", "incr\n", "C\n", "CONNECTE"}) {
     Reader reader;
     reader.give(text);
@@ -226,14 +226,14 @@ TEST(ChannelTest, OnlyARefusalComesToADialler) {
   EXPECT_THAT(reader.why, HasSubstr("unexpected frame"));
 }
 
-TEST(ChannelTest, ASecondHelloBreaks) {
+TEST(ChannelTest, SecondHelloBreaks) {
   Reader reader;
   reader.give(greeting());
   reader.give(greeting().substr(wire::kPeerMagic.size()));
   EXPECT_EQ(reader.why, "duplicate hello");
 }
 
-TEST(ChannelTest, AHeaderOverTheLimitTakesNoMemory) {
+TEST(ChannelTest, HeaderOverTheLimitTakesNoMemory) {
   std::string frame = frame_of(heartbeat(1));
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(frame.data()), wire::kMaxFrameBytes + 1);
   Reader reader;
@@ -242,7 +242,7 @@ TEST(ChannelTest, AHeaderOverTheLimitTakesNoMemory) {
   EXPECT_LE(reader.channel.read_space().size(), kBlockBytes);
 }
 
-TEST(ChannelTest, AClosingConnectionDropsWhatComes) {
+TEST(ChannelTest, ClosingConnectionDropsWhatComes) {
   Reader reader;
   reader.give(greeting() + frame_of(heartbeat(1)).substr(0, 10));
   reader.channel.set_phase(Phase::kClosing);

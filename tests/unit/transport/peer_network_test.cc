@@ -242,7 +242,7 @@ TEST_F(PeerNetworkTest, LargeAndSmallFramesMixed) {
   }
 }
 
-TEST_F(PeerNetworkTest, APeerThatStartsLaterIsReached) {
+TEST_F(PeerNetworkTest, PeerThatStartsLaterIsReached) {
   PeersOptions options;
   options.reconnect_max = milliseconds(50);
   TestNode& a = add_node(1, options);
@@ -258,7 +258,7 @@ TEST_F(PeerNetworkTest, APeerThatStartsLaterIsReached) {
   ASSERT_TRUE(all_reached());
 }
 
-TEST_F(PeerNetworkTest, AKilledPeerIsLostAtOnceAndReachedAgain) {
+TEST_F(PeerNetworkTest, KilledPeerIsLostAtOnceAndReachedAgain) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   introduce();
@@ -300,7 +300,7 @@ TEST_F(PeerNetworkTest, OneBrokenDirectionIsALossAndItsReturnIsAReach) {
   }
 }
 
-TEST_F(PeerNetworkTest, ASecondConnectionOfAPeerReplacesTheFirst) {
+TEST_F(PeerNetworkTest, SecondConnectionOfAPeerReplacesTheFirst) {
   TestNode& a = add_node(1);
   wire::Hello hello = a.hello;
   hello.node_id = NodeId(2);
@@ -318,7 +318,7 @@ TEST_F(PeerNetworkTest, ASecondConnectionOfAPeerReplacesTheFirst) {
   read_all(first);
 }
 
-TEST_F(PeerNetworkTest, TheAddressesOfAPeerAreTriedInTurn) {
+TEST_F(PeerNetworkTest, AddressesOfAPeerAreTriedInTurn) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   tcp::acceptor unused(io_, {boost::asio::ip::address_v4::loopback(), 0});
@@ -341,7 +341,7 @@ TEST_F(PeerNetworkTest, UsesLateAddressDisconnectsRemovedPeer) {
   EXPECT_FALSE(a.network->counters().contains(b.id));
 }
 
-TEST_F(PeerNetworkTest, AMismatchIsRefusedAndBothSidesLearnWhy) {
+TEST_F(PeerNetworkTest, MismatchIsRefusedAndBothSidesLearnWhy) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   b.hello.cluster_name = "another";
@@ -358,7 +358,7 @@ TEST_F(PeerNetworkTest, AMismatchIsRefusedAndBothSidesLearnWhy) {
   ASSERT_TRUE(all_reached());
 }
 
-TEST_F(PeerNetworkTest, TheNodeItselfMayRefuseAsAWipedDiskIsRefused) {
+TEST_F(PeerNetworkTest, NodeItselfMayRefuseAsAWipedDiskIsRefused) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   b.hello.disk_id.bytes[0] = 9;
@@ -377,7 +377,7 @@ TEST_F(PeerNetworkTest, TheNodeItselfMayRefuseAsAWipedDiskIsRefused) {
   EXPECT_TRUE(a.refusals.empty());
 }
 
-TEST_F(PeerNetworkTest, AnAddressThatLeadsToAnotherNodeIsRefused) {
+TEST_F(PeerNetworkTest, AddressThatLeadsToAnotherNodeIsRefused) {
   TestNode& a = add_node(1);
   TestNode& b = add_node(2);
   a.network->set_peers({{NodeId(3), {{"127.0.0.1", b.port}}}});
@@ -492,7 +492,7 @@ TEST_F(PeerNetworkTest, SilentConnectionsAreBoundedInNumber) {
 
 // The peer accepts and says hello, and then reads nothing: the loop goes on, the memory is bounded,
 // and the overflow is a loss.
-TEST_F(PeerNetworkTest, ASlowPeerCostsBoundedMemoryAndIsLost) {
+TEST_F(PeerNetworkTest, SlowPeerCostsBoundedMemoryAndIsLost) {
   PeersOptions options;
   options.output_bytes_max = size_t{4} << 20;
   TestNode& a = add_node(1, options);
@@ -545,7 +545,7 @@ TEST_F(PeerNetworkTest, StoppingInsideACallbackIsFine) {
   EXPECT_EQ(b.messages.size(), 1u);
 }
 
-TEST_F(PeerNetworkTest, APortInUseIsAnErrorThatSaysSo) {
+TEST_F(PeerNetworkTest, PortInUseIsAnErrorThatSaysSo) {
   TestNode& a = add_node(1);
   PeerNetwork second(io_, {.self = NodeId(2)}, a, {});
   auto listening = second.listen({"127.0.0.1", a.port});
@@ -557,7 +557,7 @@ TEST_F(PeerNetworkTest, APortInUseIsAnErrorThatSaysSo) {
                         a.port, a.port));
 }
 
-TEST_F(PeerNetworkTest, AnAddressThatIsNotHereIsAnErrorThatNamesTheKey) {
+TEST_F(PeerNetworkTest, AddressThatIsNotHereIsAnErrorThatNamesTheKey) {
   TestNode& a = add_node(1);
   PeerNetwork second(io_, {.self = NodeId(2)}, a, {});
   auto unknown = second.listen({"no-such-host.invalid", 1});

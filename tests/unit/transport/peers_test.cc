@@ -406,7 +406,7 @@ TEST_F(PeersTest, EverybodyReachesEverybody) {
 }
 
 // The dialler refuses the answer, and sends its refusal before it closes.
-TEST_F(PeersTest, ADiallersRefusalIsWrittenBeforeItCloses) {
+TEST_F(PeersTest, DiallersRefusalIsWrittenBeforeItCloses) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
@@ -462,7 +462,7 @@ TEST_F(PeersTest, PeerRefusedLaterIsDisconnected) {
   EXPECT_THAT(one.rounds, testing::IsEmpty());
 }
 
-TEST_F(PeersTest, ADialTriesAgainWithBackOff) {
+TEST_F(PeersTest, DialTriesAgainWithBackOff) {
   TestNode& a = add(1);
   unreachable_.insert(NodeId(2));
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
@@ -477,7 +477,7 @@ TEST_F(PeersTest, ADialTriesAgainWithBackOff) {
   EXPECT_EQ(a.reached[NodeId(2)], 1);
 }
 
-TEST_F(PeersTest, ADialWithoutAnAnswerIsGivenUp) {
+TEST_F(PeersTest, DialWithoutAnAnswerIsGivenUp) {
   TestNode& a = add(1);
   add(2);
   silent_.insert(NodeId(2));
@@ -509,7 +509,7 @@ TEST_F(PeersTest, TriedAllWhenEachAnsweredOrFailed) {
   EXPECT_TRUE(a.peers->has_tried_all());
 }
 
-TEST_F(PeersTest, APeerThatDialsIsDialledAtOnce) {
+TEST_F(PeersTest, PeerThatDialsIsDialledAtOnce) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   unreachable_.insert(NodeId(2));
@@ -523,7 +523,7 @@ TEST_F(PeersTest, APeerThatDialsIsDialledAtOnce) {
 }
 
 // Nobody has told node 1 of node 2, which says in its hello where it wants to be dialled.
-TEST_F(PeersTest, AStrangerIsDialledWhereItSays) {
+TEST_F(PeersTest, StrangerIsDialledWhereItSays) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   b.hello.peer_address = "host:2";
@@ -559,7 +559,7 @@ TEST_F(PeersTest, EitherDirectionThatBreaksIsOneLoss) {
   }
 }
 
-TEST_F(PeersTest, AnOverflowBreaksOutsideOfSend) {
+TEST_F(PeersTest, OverflowBreaksOutsideOfSend) {
   PeersOptions options;
   options.output_bytes_max = 1000;
   TestNode& a = add(1, options);
@@ -584,7 +584,7 @@ TEST_F(PeersTest, AnOverflowBreaksOutsideOfSend) {
 }
 
 // What was sent before arrives, what comes after waits for the next connection.
-TEST_F(PeersTest, AMessageOverTheFrameLimitBreaks) {
+TEST_F(PeersTest, MessageOverTheFrameLimitBreaks) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   introduce();
@@ -608,7 +608,7 @@ TEST_F(PeersTest, AMessageOverTheFrameLimitBreaks) {
 }
 
 // A node that keeps saying what cannot be sent does not dial as fast as it can.
-TEST_F(PeersTest, ABreakOfOurOwnBacksOff) {
+TEST_F(PeersTest, BreakOfOurOwnBacksOff) {
   PeersOptions options;
   options.output_bytes_max = 1000;
   TestNode& a = add(1, options);
@@ -630,7 +630,7 @@ TEST_F(PeersTest, ABreakOfOurOwnBacksOff) {
   EXPECT_GE(waited, options.reconnect_max / 2);
 }
 
-TEST_F(PeersTest, ANodeOfTheFirstVersionIsUnderstood) {
+TEST_F(PeersTest, NodeOfTheFirstVersionIsUnderstood) {
   PeersOptions old;
   old.protocol_max = 1;
   TestNode& a = add(1);
@@ -764,7 +764,7 @@ TEST_F(PeersTest, RefusedConnectionsAreBounded) {
 }
 
 // A good hello, and then the connection breaks, again and again.
-TEST_F(PeersTest, APeerThatBreaksAtOnceIsNotHurried) {
+TEST_F(PeersTest, PeerThatBreaksAtOnceIsNotHurried) {
   TestNode& a = add(1);
   add(2);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
@@ -789,7 +789,7 @@ TEST_F(PeersTest, APeerThatBreaksAtOnceIsNotHurried) {
 }
 
 // Accepted strangers leave no state, and are no longer dialled.
-TEST_F(PeersTest, AStrangerIsForgottenWhenItLeaves) {
+TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
   TestNode& a = add(1);
   for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
     wire::Hello hello = a.hello;
@@ -811,7 +811,7 @@ TEST_F(PeersTest, AStrangerIsForgottenWhenItLeaves) {
 }
 
 // Nothing that comes behind it is delivered; the other direction breaks with it, and both return.
-TEST_F(PeersTest, AMessageThatCannotBeTrueBreaks) {
+TEST_F(PeersTest, MessageThatCannotBeTrueBreaks) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   introduce();
@@ -830,7 +830,7 @@ TEST_F(PeersTest, AMessageThatCannotBeTrueBreaks) {
   EXPECT_EQ(b.rounds.back().second, 9u);
 }
 
-TEST_F(PeersTest, AMessageInAnothersNameBreaks) {
+TEST_F(PeersTest, MessageInAnothersNameBreaks) {
   TestNode& a = add(1);
   add(2);
   introduce();
@@ -842,7 +842,7 @@ TEST_F(PeersTest, AMessageInAnothersNameBreaks) {
   EXPECT_EQ(a.lost[NodeId(2)], 1);
 }
 
-TEST_F(PeersTest, ARefusedPeerIsTriedAgainInASecond) {
+TEST_F(PeersTest, RefusedPeerIsTriedAgainInASecond) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   b.refuses = NodeId(1);
@@ -856,7 +856,7 @@ TEST_F(PeersTest, ARefusedPeerIsTriedAgainInASecond) {
   EXPECT_EQ(a.reached[NodeId(2)], 1);
 }
 
-TEST_F(PeersTest, ARefusalIsLoggedAndToldWithoutControls) {
+TEST_F(PeersTest, RefusalIsLoggedAndToldWithoutControls) {
   TestNode& a = add(1);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   SocketWork work;
@@ -872,7 +872,7 @@ TEST_F(PeersTest, ARefusalIsLoggedAndToldWithoutControls) {
   EXPECT_EQ(a.refusals[0].second, "a b [31m");
 }
 
-TEST_F(PeersTest, AHandlerMayTakeThePeerAway) {
+TEST_F(PeersTest, HandlerMayTakeThePeerAway) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   introduce();
@@ -885,7 +885,7 @@ TEST_F(PeersTest, AHandlerMayTakeThePeerAway) {
   EXPECT_EQ(a.peers->next_deadline(), Time::max());
 }
 
-TEST_F(PeersTest, AHandlerMayStopEverything) {
+TEST_F(PeersTest, HandlerMayStopEverything) {
   TestNode& a = add(1);
   TestNode& b = add(2);
   introduce();

@@ -98,13 +98,13 @@ std::string with_length(std::string_view bytes) {
 
 // ---- line
 
-TEST(LineFraming, ARequestIsTheBytesBeforeTheLineEnd) {
+TEST(LineFraming, RequestIsTheBytesBeforeTheLineEnd) {
   EXPECT_EQ(lines_of(make_line_parser, "incr\nget\r\n\n\r\na\rb\nrest"),
             (Lines{"R:incr", "R:get", "R:", "R:", "R:a\rb"}));
   EXPECT_EQ(run(make_line_parser, "incr\nrest", {100}).left, 4u);
 }
 
-TEST(LineFraming, ABodyIsOneLine) {
+TEST(LineFraming, BodyIsOneLine) {
   auto line = [](std::string_view body) -> std::string {
     auto found = one_line(as_bytes(body));
     return found ? std::string(as_text(*found)) : "none";
@@ -125,7 +125,7 @@ TEST(LineFraming, ExactlyTheLimitIsARequestAndOneMoreIsTooLarge) {
             (Lines{"R:12345", "R:12345", "L", "L", "R:x"}));
 }
 
-TEST(LineFraming, AnEndlessLineIsSkippedInBoundedMemory) {
+TEST(LineFraming, EndlessLineIsSkippedInBoundedMemory) {
   std::string stream(100000, 'x');
   stream += "\nok\n";
   Outcomes out = run(make_line_parser, stream, {7}, 100);
@@ -169,7 +169,7 @@ TEST(LengthFraming, RepliesAndErrors) {
 
 // ---- RESP
 
-TEST(RespFraming, ARequestIsTheWholeArrayAsItCame) {
+TEST(RespFraming, RequestIsTheWholeArrayAsItCame) {
   std::string set = bulk_array({"SET", "key", "a\r\nb"});
   std::string ping = bulk_array({"PING"});
   EXPECT_EQ(lines_of(make_resp_parser, set + ping), (Lines{"R:" + set, "R:" + ping}));
@@ -188,7 +188,7 @@ TEST(RespFraming, EmptyArraysAndEmptyLinesAreNothing) {
             (Lines{"R:" + ping}));
 }
 
-TEST(RespFraming, AnInlineCommandBecomesAnArray) {
+TEST(RespFraming, InlineCommandBecomesAnArray) {
   EXPECT_EQ(lines_of(make_resp_parser, "SET  key 5\r\nGET key\n"),
             (Lines{"R:" + bulk_array({"SET", "key", "5"}), "R:" + bulk_array({"GET", "key"})}));
 }

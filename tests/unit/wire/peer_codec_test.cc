@@ -642,7 +642,7 @@ TEST(PeerCodec, LargestFramesFitLargerAreNotWritten) {
 }
 
 // Whatever a founding client.max_request says, what is admitted can be replicated and forwarded.
-TEST(PeerCodec, TheLargestRequestFitsAFrame) {
+TEST(PeerCodec, LargestRequestFitsAFrame) {
   EXPECT_EQ(effective_max_request(1000), 1000u);
   EXPECT_EQ(effective_max_request(uint64_t{64} << 20), kMaxRequestBytes);
   const Slice request = Slice::copy_of(std::string(kMaxRequestBytes, 'x'));
@@ -677,7 +677,7 @@ TEST(PeerCodec, RandomBodiesOfEveryTypeNeverCrash) {
   EXPECT_GT(accepted, 100u);
 }
 
-TEST(Handshake, AHelloComesBackAsItWas) {
+TEST(Handshake, HelloComesBackAsItWas) {
   Hello hello = sample_hello();
   std::string bytes = encode(hello);
   auto header = decode_frame_header(as_bytes(bytes));
@@ -810,7 +810,7 @@ TEST(Handshake, HelloWithLevelsAloneComesBack) {
   EXPECT_EQ(std::get<Hello>(*back).priority, sample_hello().priority);
 }
 
-TEST(Handshake, ARefusalComesBackAsItWasAndALongTextIsCut) {
+TEST(Handshake, RefusalComesBackAsItWasAndALongTextIsCut) {
   std::string bytes;
   append_refusal(bytes, {RefusalCode::kDiskId, std::string(5000, 'x')});
   auto header = decode_frame_header(as_bytes(bytes));
@@ -942,7 +942,7 @@ TEST_F(CheckHello, SkippedEntryMismatchNamesTheCommand) {
   EXPECT_FALSE(check_hello(mine_, theirs_));
 }
 
-TEST_F(CheckHello, TheWrongAddresseeIsRefused) {
+TEST_F(CheckHello, WrongAddresseeIsRefused) {
   theirs_.to = NodeId(3);
   EXPECT_EQ(code(), RefusalCode::kWrongNode);
   theirs_.to = NodeId(2);
@@ -955,7 +955,7 @@ TEST_F(CheckHello, AnotherPluginIsRefused) {
   EXPECT_EQ(code(), RefusalCode::kPluginName);
 }
 
-TEST_F(CheckHello, TheLevelInForceMustBeSupportedByBoth) {
+TEST_F(CheckHello, LevelInForceMustBeSupportedByBoth) {
   theirs_.plugin_level_max = 1;
   theirs_.plugin_level = 0;
   EXPECT_EQ(code(), RefusalCode::kPluginLevel) << "2 is in force here, 1 is what they can";
