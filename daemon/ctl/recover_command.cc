@@ -52,7 +52,7 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
 }
 
 ExitCode report(Context& context, const offline::Survivor& survivor) {
-  const std::string text = offline::survivor_text(survivor.end, survivor.cluster);
+  const std::string text = offline::survivor_text(survivor);
   for (const std::string& warning : survivor.warnings) {
     context.streams.err << "the next start would first do this: " << warning << "\n";
   }

@@ -96,10 +96,16 @@ ClusterId recovered_id(const ClusterId& former, const std::vector<SurvivorEnd>& 
   return id;
 }
 
+// Without the voters: whether to continue an interrupted run is no question any more.
+std::string end_text(const SurvivorEnd& end, const ClusterId& cluster) {
+  return fmt::format("{}:{}:{}:{}:{}", end.node, end.last_term, end.last_index, end.term,
+                     cluster.to_string().substr(0, kClusterDigits));
+}
+
 std::string members_option(const std::vector<SurvivorEnd>& survivors, const ClusterId& cluster) {
   std::string text;
   for (const SurvivorEnd& end : survivors) {
-    text += (text.empty() ? "" : ",") + survivor_text(end, cluster);
+    text += (text.empty() ? "" : ",") + end_text(end, cluster);
   }
   return text;
 }
@@ -108,6 +114,19 @@ bool is_majority(const std::vector<NodeId>& voters, const std::vector<SurvivorEn
   const auto there = std::ranges::count_if(
       survivors, [&](const SurvivorEnd& end) { return contains(voters, end.node); });
   return static_cast<size_t>(there) >= voters.size() / 2 + 1;
+}
+bool is_majority(const raft::ConfState& conf, const std::vector<SurvivorEnd>& survivors) {
+  return is_majority(conf.voters, survivors) &&
+         (!conf.is_joint() || is_majority(conf.voters_outgoing, survivors));
+}
+
+std::string joined(const std::vector<NodeId>& ids) {
+  std::string text;
+  for (NodeId id : ids) text += fmt::format("{}{}", text.empty() ? "" : "+", id);
+  return text;
+}
+std::string voters_text(const raft::ConfState& conf) {
+  return joined(conf.voters) + (conf.is_joint() ? "/" + joined(conf.voters_outgoing) : "");
 }
 
 // The new configuration: only the best node votes; the others become voters when they have its log.
@@ -166,6 +185,38 @@ std::vector<std::string_view> split(std::string_view text, char by) {
     if (at == std::string_view::npos) return parts;
     text.remove_prefix(at + 1);
   }
+}
+
+std::optional<raft::ConfState> parse_voters(std::string_view text) {
+  const auto sets = split(text, '/');
+  raft::ConfState conf;
+  if (sets.size() > 2) return std::nullopt;
+  for (size_t i = 0; i < sets.size(); ++i) {
+    std::vector<NodeId>& to = i == 0 ? conf.voters : conf.voters_outgoing;
+    for (std::string_view part : split(sets[i], '+')) {
+      uint64_t id = 0;
+      if (!parse_number(part, id) || id == 0) return std::nullopt;
+      if (!to.empty() && to.back() >= NodeId(id)) return std::nullopt;
+      to.push_back(NodeId(id));
+    }
+  }
+  return conf;
+}
+
+// A line may be without them.
+bool lists_voters_of(const GivenSurvivor& own, const Survivor& survivor) {
+  return !own.voters || voters_text(*own.voters) == voters_text(survivor.conf);
+}
+
+Result<void> check_majority_lost(const Survivor& survivor, const std::vector<GivenSurvivor>& given,
+                                 const RecoveryPlan& plan, const std::vector<SurvivorEnd>& ends) {
+  const GivenSurvivor& best = *std::ranges::find(
+      given, plan.best.node, [](const GivenSurvivor& one) { return one.end.node; });
+  if (!is_majority(best.voters ? *best.voters : survivor.conf, ends)) return {};
+  return failure(ErrorKind::kRefused,
+                 "the listed nodes are a majority of the voters: nothing is lost. Start them, and "
+                 "they elect a leader; then replace or remove the others: connectctl member "
+                 "replace ID, connectctl member remove ID");
 }
 
 // Refuses settings of a level that this version does not support: it could miss something in the
@@ -293,19 +344,23 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   return survivor;
 }
 
-std::string survivor_text(const SurvivorEnd& end, const ClusterId& cluster) {
-  return fmt::format("{}:{}:{}:{}:{}", end.node, end.last_term, end.last_index, end.term,
-                     cluster.to_string().substr(0, kClusterDigits));
+std::string survivor_text(const Survivor& survivor) {
+  return end_text(survivor.end, survivor.cluster) + ":" + voters_text(survivor.conf);
 }
 
 Result<GivenSurvivor> parse_survivor(std::string_view text) {
   const auto parts = split(text, ':');
   uint64_t numbers[4] = {};
-  bool good = parts.size() == 1 || parts.size() == 5;
+  bool good = parts.size() == 1 || parts.size() == 5 || parts.size() == 6;
   for (size_t i = 0; good && i < std::min<size_t>(parts.size(), 4); ++i) {
     good = parse_number(parts[i], numbers[i]) && (i > 0 || numbers[i] > 0);
   }
-  if (good && parts.size() == 5) good = parts[4].size() == kClusterDigits;
+  if (good && parts.size() > 1) good = parts[4].size() == kClusterDigits;
+  std::optional<raft::ConfState> voters;
+  if (good && parts.size() == 6) {
+    voters = parse_voters(parts[5]);
+    good = voters.has_value();
+  }
   if (!good) {
     return failure(ErrorKind::kUsage,
                    fmt::format("--members: '{}' must be a node id or a survivor as `connectctl "
@@ -313,7 +368,8 @@ Result<GivenSurvivor> parse_survivor(std::string_view text) {
                                text));
   }
   return GivenSurvivor{{NodeId(numbers[0]), Term(numbers[1]), Index(numbers[2]), Term(numbers[3])},
-                       parts.size() == 5 ? std::string(parts[4]) : std::string(),
+                       parts.size() > 1 ? std::string(parts[4]) : std::string(),
+                       std::move(voters),
                        parts.size() == 1};
 }
 
@@ -398,12 +454,15 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
   }
   plan.id = recovered_id(survivor.cluster, ends);
 
-  if (!own->only_id && own->end != survivor.end) {
+  if (!own->only_id && (own->end != survivor.end || !lists_voters_of(*own, survivor))) {
     return refuse(fmt::format(
-        "node {} is {} in --members, but its log is {}: it ran since the inspection, or this is "
+        "node {} is {}{} in --members, but its log is {}: it ran since the inspection, or this is "
         "mistyped. Run again on each survivor: connectctl recover --data-dir DIR",
-        identity.node_id, survivor_text(own->end, survivor.cluster),
-        survivor_text(survivor.end, survivor.cluster)));
+        identity.node_id, end_text(own->end, survivor.cluster),
+        own->voters ? ":" + voters_text(*own->voters) : "", survivor_text(survivor)));
+  }
+  if (auto lost = check_majority_lost(survivor, given, plan, ends); !lost) {
+    return failure(lost.error());
   }
   if (survivor.members.is_removed(identity.node_id)) {
     return refuse(fmt::format("node {} was removed from the cluster: its log does not count",
@@ -429,13 +488,6 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
                       "when the cluster runs again: connectctl member add",
                       end.node, identity.node_id));
     }
-  }
-  if (is_majority(survivor.conf.voters, ends) &&
-      (!survivor.conf.is_joint() || is_majority(survivor.conf.voters_outgoing, ends))) {
-    return refuse(
-        "the listed nodes are a majority of the voters: nothing is lost. Start them, and they "
-        "elect a leader; then replace or remove the others: connectctl member replace, connectctl "
-        "member remove");
   }
   plan.record = make_record(survivor, plan, ends, wall_ns);
   return plan;

@@ -59,14 +59,17 @@ struct Survivor {
 // kNotFound: no data directory; kCorrupt: damaged; kWrongData: of another cluster, or of none.
 Result<Survivor> look_at_survivor(storage::FileSystem& files, const std::string& directory);
 
-// "2:7:1234:9:00010203": node, last term, last index, term, and the beginning of the cluster's id.
-std::string survivor_text(const node::SurvivorEnd& end, const ClusterId& cluster);
+// "2:7:1234:9:00010203:1+2+3": node, last term, last index, term, the beginning of the cluster's
+// id, and the voters; with "/1+2" behind them in a joint configuration. Every run must judge by the
+// configuration in the best log, or some refuse a list that the others accept.
+std::string survivor_text(const Survivor& survivor);
 struct GivenSurvivor {
   node::SurvivorEnd end;
-  std::string cluster;  // the beginning of its id
+  std::string cluster;                    // the beginning of its id
+  std::optional<raft::ConfState> voters;  // without learners
   bool only_id = false;
 };
-// Also a node's id alone. kUsage: invalid; the text says why.
+// Also a node's id alone, or a survivor without its voters. kUsage: invalid; the text says why.
 Result<GivenSurvivor> parse_survivor(std::string_view text);
 
 struct RecoveryPlan {
@@ -80,7 +83,8 @@ struct RecoveryPlan {
 };
 
 // kUsage: the list of survivors is invalid; kRefused: it does not match this directory, or it is a
-// majority, and there is nothing to recover.
+// majority, and there is nothing to recover. Whether it is one is judged by the best log's voters,
+// the same on every survivor: one that is recovered while the others are not is lost.
 Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSurvivor> given,
                                    int64_t wall_ns);
 

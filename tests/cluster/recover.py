@@ -297,7 +297,8 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
     one, two = cluster.nodes[1], cluster.nodes[2]
     before = content(one.data_dir)
     own, other = survivor(one), survivor(two)
-    node, term, index, high, digits = own.split(":")
+    node, term, index, high, digits, voters = own.split(":")
+    check(voters == "1+2+3", f"the survivor's line does not end with the voters: {own}")
     wrong_end = ":".join((node, term, str(int(index) + 1), high, digits))
     stranger = ":".join(("9", term, index, high, digits))
     foreign = ":".join(("2", *other.split(":")[1:4], "0" * 8 if digits != "0" * 8 else "1" * 8))
@@ -317,6 +318,13 @@ def test_wrong_use_is_refused_and_changes_nothing(context):
         said = recover(one, *words, *(() if "needs --yes" in text else ("--yes",)), code=code)
         check(text in said, f"recover {' '.join(map(str, words))} said: {said}")
         check(content(one.data_dir) == before, f"recover {' '.join(map(str, words))} changed the directory")
+    # The same on every survivor: one that is recovered alone is lost to the cluster that works.
+    everybody = ",".join(survivor(member) for member in cluster.nodes.values())
+    for member in cluster.nodes.values():
+        unchanged = content(member.data_dir)
+        said = recover(member, "--members", everybody, "--yes", code=EXIT_NO)
+        check("a majority of the voters" in said and content(member.data_dir) == unchanged,
+              f"of a majority, node {member.id} said: {said}")
     if os.geteuid() == 0:
         os.chown(one.data_dir, 65534, -1)
         said = recover(one, "--members", own, "--yes", code=EXIT_PERMISSION)

@@ -107,7 +107,7 @@ struct TwoOfFive {
     std::vector<GivenSurvivor> given;
     for (uint64_t node : {3, 2}) {
       const Survivor survivor = look(node);
-      auto one = parse_survivor(survivor_text(survivor.end, survivor.cluster));
+      auto one = parse_survivor(survivor_text(survivor));
       if (one) given.push_back(*one);
     }
     return given;
@@ -252,7 +252,7 @@ TEST(Recover, TellsHowALogEndsAndTouchesNothing) {
   EXPECT_EQ(survivor.commit, Index(6));
   EXPECT_EQ(survivor.conf.voters.size(), 5u);
   EXPECT_FALSE(survivor.is_interrupted());
-  EXPECT_EQ(survivor_text(survivor.end, survivor.identity.cluster_id), "2:7:8:7:07070000");
+  EXPECT_EQ(survivor_text(survivor), "2:7:8:7:07070000:1+2+3+4+5");
   EXPECT_EQ(two.all(2), before);
   EXPECT_EQ(changes(), before_changes);
 }
@@ -535,7 +535,38 @@ TEST(Recover, WrongUseIsRefusedAndLeavesTheDirectoryAsItWas) {
   EXPECT_THAT(refusal({own, "3:2:11:9:08080000"}), HasSubstr("of different clusters"));
   EXPECT_THAT(refusal({own, "9:2:4:2:07070000"}), HasSubstr("node 9 is not a member"));
   EXPECT_THAT(refusal({own, other, "1:2:4:2:07070000"}), HasSubstr("a majority of the voters"));
+  EXPECT_THAT(refusal({own + ":1+2+x", other}), HasSubstr("must be a node id or a survivor"));
+  EXPECT_THAT(refusal({own + ":1+2+2", other}), HasSubstr("must be a node id or a survivor"));
+  EXPECT_THAT(refusal({own + ":1+2/1+2/3", other}), HasSubstr("must be a node id or a survivor"));
+  EXPECT_THAT(refusal({own + ":1+2+3+4+6", other}),
+              HasSubstr("but its log is 2:7:8:7:07070000:1+2+3+4+5"));
   EXPECT_EQ(two.all(2), before);
+}
+
+// A survivor that is recovered while the others refuse is lost to its cluster.
+TEST(Recover, ListOfAMajorityIsRefusedOnEveryNode) {
+  TwoOfFive two;
+  const std::string before[] = {two.all(2), two.all(3)};
+  auto outcome = [&](uint64_t node, const std::string& voters, std::string_view third) {
+    std::vector<GivenSurvivor> given{*parse_survivor("2:7:8:7:07070000" + voters),
+                                     *parse_survivor("3:2:11:9:07070000")};
+    if (!third.empty()) given.push_back(*parse_survivor(third));
+    auto done = two.recover(node, given);
+    return done ? std::string("done") : done.error().text;
+  };
+  const std::string_view first = "1:2:4:2:07070000";
+  for (uint64_t node : {2, 3}) {
+    for (const std::string voters : {"", ":1+2+3+4+5"}) {
+      EXPECT_THAT(outcome(node, voters, first), HasSubstr("a majority of the voters")) << node;
+    }
+  }
+  // Node 3's log may be older: the voters in the best one count, in both halves of a joint change.
+  EXPECT_THAT(outcome(3, ":1+2+3", ""), HasSubstr("a majority of the voters"));
+  EXPECT_THAT(outcome(3, ":1+2+3/2+3+4", ""), HasSubstr("a majority of the voters"));
+  EXPECT_EQ(two.all(2), before[0]);
+  EXPECT_EQ(two.all(3), before[1]);
+  EXPECT_EQ(outcome(3, ":1+2+3/2+4+5", ""), "done");
+  EXPECT_EQ(outcome(3, ":1+2+3+4+5+6+7", first), "done");
 }
 
 // At every call that changes the disk, once and for good, and the
