@@ -63,6 +63,8 @@ std::optional<Stream::Started> Stream::start_next() {
 
 void Stream::renew(Time deadline) {
   for (size_t i = started_; i < slots_.size(); ++i) slots_[i].deadline = deadline;
+  for (ReadTask& task : ready_reads_) task.deadline = deadline;
+  waits_for_client_ = false;
 }
 
 size_t Stream::answer(uint64_t ordinal, const Reply& reply) {
@@ -129,7 +131,8 @@ bool Stream::becomes_ready() {
 
 void Stream::take_ready(std::vector<ReadTask>& out) {
   is_ready_ = false;
-  if (is_congested()) return;  // resume() follows
+  waits_for_client_ = is_congested();
+  if (waits_for_client_) return;  // renew() follows
   for (; executing_ < kRunMax && !ready_reads_.empty(); ++executing_) {
     out.push_back(std::move(ready_reads_.front()));
     ready_reads_.pop_front();
@@ -138,7 +141,7 @@ void Stream::take_ready(std::vector<ReadTask>& out) {
 
 std::vector<uint64_t> Stream::take_late(Time now) {
   std::vector<uint64_t> late;
-  if (is_congested()) return late;
+  if (waits_for_client_ || is_congested()) return late;
   std::erase_if(ready_reads_, [&](const ReadTask& task) {
     if (task.deadline > now) return false;
     late.push_back(task.ref.ordinal);

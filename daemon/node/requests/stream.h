@@ -43,7 +43,8 @@ class Stream final {
     Time deadline;
   };
   std::optional<Started> start_next();
-  // Restarts the timeout of requests that have not started: the client caused the delay.
+  // The client has room again: restarts the timeout of what waited for it, that is of requests that
+  // have not started and of reads that were not executed.
   void renew(Time deadline);
 
   // ---- replies
@@ -71,7 +72,7 @@ class Stream final {
   // It was not executed. The last one first.
   void put_back(ReadTask task);
   // Moves out the late ones of those that wait for a run of this stream, or of others, to end.
-  // None if the client is congested.
+  // None if they wait for the client.
   std::vector<uint64_t> take_late(Time now);
 
   // ---- the client
@@ -110,7 +111,9 @@ class Stream final {
   bool replied_taken_ = false;
   std::deque<ReadTask> ready_reads_;
   bool is_ready_ = false;  // in the queue of ready streams
-  size_t executing_ = 0;   // reads given to the apply thread
+  // Since the client had no room for the reply to a read, until renew().
+  bool waits_for_client_ = false;
+  size_t executing_ = 0;  // reads given to the apply thread
   // Expected size of a reply to a write; high for a new client.
   size_t write_reply_bytes_ = 64 << 10;
 };

@@ -11,6 +11,7 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 
@@ -322,6 +323,33 @@ TEST(Stream, CongestedClientPausesAndResumes) {
   bench.applied(10, 1, 11, "two");
   EXPECT_THAT(client->texts, ElementsAre("one", "two"));
   EXPECT_EQ(bench.holder.held(), 0u);
+}
+
+// A client that takes 6 s to read the replies so far does not find errors behind them.
+TEST(HolderTime, TimeOfASlowReaderCountsForNoRead) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (int i = 0; i < 3; ++i) client->submit("r");
+  bench.advance();
+  bench.holder.read_index(bench.asked.at(0), Index(10));
+  for (int i = 0; i < 3; ++i) {
+    auto reads = bench.take_reads(10);
+    ASSERT_EQ(reads.size(), 3u - i);
+    bench.advance(milliseconds(300));
+    bench.holder.read_done(reads[0].ref, {ReplyCode::kOk, as_bytes("v"), false, 0, Index(10)});
+    std::vector<ReadTask> left(std::make_move_iterator(reads.begin() + 1),
+                               std::make_move_iterator(reads.end()));
+    client->congested = true;
+    bench.holder.reads_left(left);
+    EXPECT_THAT(bench.take_reads(10), IsEmpty());
+    bench.advance(milliseconds(6000));
+    client->congested = false;  // room before resume(): other clients have read
+    bench.advance(milliseconds(300));
+    client->stream->resume();
+  }
+  EXPECT_THAT(client->codes, Each(ReplyCode::kOk));
+  EXPECT_THAT(client->codes, SizeIs(3));
 }
 
 TEST(Stream, ResumedClientGetsLocalReplies) {
