@@ -91,7 +91,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
                         : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"
                                                                             : "snapshot";
     status->peers.push_back(
-        {peer.id, peer.active, state, peer.match,
+        {peer.id, peer.is_near, state, peer.match,
          core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
   const std::optional<Time> fresh = node.holder().fresh_since(node.applied_index());

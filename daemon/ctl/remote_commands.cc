@@ -3,7 +3,6 @@
 #include <boost/json.hpp>
 #include <fstream>
 #include <iterator>
-#include <set>
 
 #include "admin/call_outcome.h"
 #include "admin/http_client.h"
@@ -11,6 +10,7 @@
 #include "base/address.h"
 #include "base/limits.h"
 #include "ctl/answers.h"
+#include "ctl/cluster_health.h"
 #include "ctl/commands.h"
 
 namespace connectd::ctl {
@@ -29,67 +29,22 @@ std::string with_thousands(uint64_t number) {
 struct ClusterView {
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> problems;
-  NodeId leader;  // none: no known leader
-  uint64_t term = 0;
+  ClusterHealth health;
   Index leader_last;  // the leader's last index
-  size_t voters = 0;
-  size_t serving = 0;     // voters that answer
-  bool diverged = false;  // the replicas have diverged, and writes are rejected
-  bool no_space = false;  // no quorum has disk space, and writes are rejected
   std::string name, cluster_id, plugin;
 };
 
-// A node as /v1/cluster shows it.
-struct AskedNode {
-  admin::ClusterAnswer::Node node;
-  std::optional<node::StatusSnapshot> status;  // none: it is down
-
-  bool leads() const { return status->role == raft::Role::kLeader; }
-};
-
-// Finds the leader (the node that claims it in the highest term) and the common fields.
-void find_leader(const std::vector<AskedNode>& nodes, ClusterView& view) {
+void take_common_fields(const std::vector<AskedNode>& nodes, ClusterView& view) {
   for (const AskedNode& asked : nodes) {
     if (!asked.status) continue;
     const node::StatusSnapshot& status = *asked.status;
-    const uint64_t term = status.term.value();
-    if (asked.leads() && term >= view.term) {
-      view.leader = status.id;
-      view.leader_last = status.last_index;
-    }
-    if (term > view.term && !asked.leads()) view.leader = NodeId();
-    view.term = std::max(view.term, term);
+    if (status.id == view.health.leader) view.leader_last = status.last_index;
     view.name = status.cluster_name;
     if (view.cluster_id.empty() && status.cluster_id) {
       view.cluster_id = status.cluster_id.to_string();
     }
     view.plugin = fmt::format("{} {}", status.plugin_name, status.plugin_version);
   }
-}
-
-// Learners do not count. They are taken from the leader's list; without a leader, from the newest
-// list.
-std::set<NodeId> learners_of(const std::vector<AskedNode>& nodes, NodeId leader) {
-  const node::StatusSnapshot* best = nullptr;
-  for (const AskedNode& asked : nodes) {
-    if (!asked.status) continue;
-    const node::StatusSnapshot& status = *asked.status;
-    const bool leads = leader && status.id == leader;
-    if (leads || best == nullptr || status.members_index >= best->members_index) best = &status;
-    if (leads) break;
-  }
-  std::set<NodeId> learners;
-  if (best == nullptr) return learners;
-  for (const node::MemberStatus& member : best->members) {
-    if (!member.voter) learners.insert(member.id);
-  }
-  return learners;
-}
-
-std::string_view disk_problem(std::string_view state) {
-  return state == "stalled"   ? "its disk has stalled"
-         : state == "no room" ? "its disk is full, and its log has no space"
-                              : "its disk is full";
 }
 
 // Where the others have it listed for peers: a node that is down cannot say it.
@@ -103,24 +58,24 @@ std::string listed_peer(const std::vector<AskedNode>& nodes, NodeId id) {
   return "-";
 }
 
-void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool is_voter,
+void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked,
               std::map<Index, uint64_t>& digest_at, ClusterView& view) {
   const NodeId id = asked.node.id;
+  const NodeId leader = view.health.leader;
+  const bool is_learner = view.health.is_learner(id);
   if (!asked.status) {
-    view.rows.push_back({fmt::format("n{}", id), listed_peer(nodes, id), "-",
-                         asked.node.stranger ? "STRANGER" : "DOWN", "-", "-", "-", "-", "-"});
+    view.rows.push_back({fmt::format("n{}", id), listed_peer(nodes, id),
+                         is_learner ? "learner" : "-", asked.node.stranger ? "STRANGER" : "DOWN",
+                         "-", "-", "-", "-", "-"});
     view.problems.push_back(fmt::format("node {} ({}): {}", id, asked.node.http, asked.node.error));
     return;
   }
   const node::StatusSnapshot& status = *asked.status;
-  view.serving += is_voter;
   const Index last = std::min(status.last_index, view.leader_last);
-  const std::string lag =
-      id == view.leader || !view.leader ? "-" : with_thousands(view.leader_last - last);
+  const std::string lag = id == leader || !leader ? "-" : with_thousands(view.leader_last - last);
   auto self = std::ranges::find(status.members, id, &node::MemberStatus::id);
   const bool diverged = !status.divergence.empty();
   const bool hangs = !status.stuck.empty();
-  view.diverged = view.diverged || diverged;
   if (!status.ready) {
     view.problems.push_back(fmt::format("node {} is not ready: {}", id, status.reason));
   }
@@ -133,7 +88,6 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
     view.problems.push_back(fmt::format("node {}: plugin {} {}: {}", id, status.plugin_name,
                                         status.plugin_version, status.plugin_warning));
   }
-  if (id == view.leader) view.no_space = status.writes_stopped;
   auto [known, fresh] = digest_at.emplace(status.applied_index, status.digest);
   if (!fresh && known->second != status.digest) {
     view.problems.push_back(
@@ -142,7 +96,7 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
                     status.applied_index, known->second, status.digest));
   }
   view.rows.push_back({status.name, self == status.members.end() ? "" : self->peer,
-                       std::string(is_voter ? admin::role_text(status.role) : "learner"),
+                       std::string(is_learner ? "learner" : admin::role_text(status.role)),
                        status.ready ? "ready"
                        : diverged   ? "DIVERGED"
                        : hangs      ? "STUCK"
@@ -153,39 +107,28 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked, bool 
 }
 
 ClusterView view_of(const admin::ClusterAnswer& answer) {
-  std::vector<AskedNode> nodes;
-  for (const admin::ClusterAnswer::Node& node : answer.nodes) {
-    nodes.push_back({node, node.reachable ? node.read_status() : std::nullopt});
-  }
+  const std::vector<AskedNode> nodes = asked_nodes(answer);
   ClusterView view;
-  find_leader(nodes, view);
-  const std::set<NodeId> learners = learners_of(nodes, view.leader);
+  view.health = judge(nodes);
+  take_common_fields(nodes, view);
+  if (!view.health.reasons.empty()) {
+    view.problems.push_back(fmt::format("{}", fmt::join(view.health.reasons, "; ")));
+  }
   view.rows.push_back(
       {"NODE", "ADDRESS", "ROLE", "STATE", "COMMIT", "APPLIED", "LAG", "DIGEST", "VERSION"});
   std::map<Index, uint64_t> digest_at;
-  for (const AskedNode& asked : nodes) {
-    const bool is_voter = !learners.contains(asked.node.id);
-    view.voters += is_voter;
-    add_node(nodes, asked, is_voter, digest_at, view);
-  }
+  for (const AskedNode& asked : nodes) add_node(nodes, asked, digest_at, view);
   return view;
 }
 
 std::string headline(const ClusterView& view) {
-  size_t needed = view.voters / 2 + 1;
-  bool healthy = view.leader && view.serving >= needed && !view.diverged && !view.no_space;
-  std::string state = !view.leader                 ? "NO LEADER"
-                      : view.diverged              ? "DIVERGED, NO WRITES"
-                      : view.serving < needed      ? "NO QUORUM"
-                      : view.no_space              ? "DISKS FULL, NO WRITES"
-                      : view.serving < view.voters ? "degraded"
-                                                   : "healthy";
   std::string text =
       fmt::format("CLUSTER {} ({})", view.name,
                   view.cluster_id.empty() ? "not formed yet" : view.cluster_id.substr(0, 8));
-  if (view.leader) text += fmt::format("   leader n{}", view.leader);
-  text += fmt::format("   term {}   {}", view.term, state);
-  if (healthy) text += fmt::format("   can lose {} more", view.serving - needed);
+  const ClusterHealth& health = view.health;
+  if (health.leader) text += fmt::format("   leader n{}", health.leader);
+  text += fmt::format("   term {}   {}", health.term, state_text(health.state));
+  if (health.serves()) text += fmt::format("   can lose {} more", health.can_lose);
   return text + fmt::format("   plugin {}\n", view.plugin);
 }
 
@@ -350,9 +293,7 @@ ExitCode status_command(Context& context) {
         context.streams.err << "warning: " << problem << "\n";
       }
     }
-    bool serves =
-        view.leader && view.serving >= view.voters / 2 + 1 && !view.diverged && !view.no_space;
-    return serves ? ExitCode::kOk : ExitCode::kNegative;
+    return view.health.serves() ? ExitCode::kOk : ExitCode::kNegative;
   }
   return context.fail_unreachable(why);
 }

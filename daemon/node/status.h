@@ -31,7 +31,7 @@ struct MemberStatus {
 // What the leader knows of another member.
 struct PeerProgress {
   NodeId id;
-  bool active = false;  // heard of in the present check-quorum period
+  bool active = false;  // heard of in the present check-quorum period, or the one before
   std::string state;    // "probe", "replicate", "snapshot"
   Index match;
   uint64_t lag = 0;  // entries of the leader's log that it is not known to have

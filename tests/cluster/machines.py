@@ -283,6 +283,9 @@ def test_given_up_disk_is_no_second_voter(context):
         machines.cut(2, 4)
         wait_until(lambda: not next(peer for peer in cluster.status(1)["peers"] if peer["id"] == 3)["active"],
                    "node 1 has lost node 3")
+        # Node 2 reaches the HTTP ports of both; the leader has lost node 3.
+        out, err = machines.connectctl(2, "status")[1:]
+        check("degraded   can lose 0 more" in out and "gets no answer from it" in err, f"{out} {err}")
 
         def third(status, voter):
             return status is not None and any(member["id"] == 3 and member["voter"] is voter and

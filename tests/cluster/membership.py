@@ -145,7 +145,11 @@ def test_a_wiped_node_is_replaced_with_one_command(context):
     wait_until(lambda: f"member replace {victim}" in (cluster.status(victim) or {}).get("reason", ""),
                "the wiped node names the command")
     check(not cluster.status(victim)["ready"], "a wiped node is ready")
-    cluster.leader()
+    # Its HTTP port answers; that is no vote.
+    asked = cluster.nodes[cluster.leader()].http_port
+    shown = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{asked}", "status"], capture_output=True, text=True, check=False)
+    check(shown.returncode == 0 and "degraded   can lose 0 more" in shown.stdout and
+          f"node {victim} does not count: it waits without a vote" in shown.stderr, f"{shown}")
     command = subprocess.Popen(
         [CONNECTCTL, "-e", ",".join(f"127.0.0.1:{cluster.nodes[i].http_port}" for i in cluster.running()),
          "--timeout", "60s", "member", "replace", str(victim)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
