@@ -233,7 +233,7 @@ void Simulation::Impl::meet_hostile_peer(Process& p, Random& random) {
   hello.members_index = Index();
   std::string bytes = hostile_peer_bytes(*p.node, hello, p.id, random);
   const auto channel = p.peers->accepted("a hostile address", now());
-  if (!channel) return;  // too many handshakes are in progress
+  if (!channel) return;  // it has stopped
   const auto before = state_of(*p.node);
   while (!bytes.empty() && !channel->is_closed() && !channel->is_closing()) {
     const std::span<uint8_t> space = channel->read_space();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/address.h"
 #include "base/log.h"
 
 namespace connectd::transport {
@@ -15,6 +16,11 @@ namespace {
 constexpr size_t kLeastReadBytes = 4096;
 
 }  // namespace
+
+std::string Channel::host() const {
+  const auto address = parse_address(remote_);
+  return address ? address->host : remote_;
+}
 
 // ---- input
 

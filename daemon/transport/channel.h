@@ -72,9 +72,12 @@ class Channel final {
   void set_peer(NodeId peer) { peer_ = peer; }
   const std::string& remote() const { return remote_; }
   void set_remote(std::string remote) { remote_ = std::move(remote); }
+  // The host of remote(), or all of it where it is no address.
+  std::string host() const;
 
   Phase phase() const { return phase_; }
   void set_phase(Phase phase) { phase_ = phase; }
+  bool is_shaking_hands() const { return phase_ == Phase::kMagic || phase_ == Phase::kHandshake; }
   bool is_closing() const { return phase_ == Phase::kClosing; }
   bool is_closed() const { return phase_ == Phase::kClosed; }
   // By then the phase must have changed, or the connection ends. Time::max(): never.

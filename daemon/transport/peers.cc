@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "base/log.h"
+#include "transport/room.h"
 #include "wire/peer_codec.h"
 
 namespace connectd::transport {
@@ -44,14 +45,14 @@ std::string printable(std::string text) {
 
 Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
   if (is_stopped_) return nullptr;
-  const auto strangers =
-      std::ranges::count_if(loose_, [](const auto& loose) { return !loose.second->is_closing(); });
-  if (static_cast<size_t>(strangers) >= kMaxPendingHandshakes) {
-    std::string text = "connection rejected: too many handshakes in progress";
-    if (accept_gate_.opens(Line::kTooManyHandshakes, text, now)) {
-      LOG_WARNING("transport", "{} max={}", text, kMaxPendingHandshakes);
+  if (const ChannelPtr slowest = in_excess(&Channel::is_shaking_hands)) {
+    close(slowest);
+    if (accept_gate_.opens(Line::kTooManyHandshakes, slowest->host(), now)) {
+      LOG_WARNING("transport",
+                  "connection closed to make room address={}: too many handshakes in progress "
+                  "max={}",
+                  slowest->remote(), kMaxPendingHandshakes);
     }
-    return nullptr;
   }
   auto channel = std::make_shared<Channel>(next_channel_++, NodeId(), std::move(remote));
   channel->set_phase(Phase::kMagic);
@@ -63,6 +64,27 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
 void Peers::accept_failed(const std::string& why, Time now) {
   std::string text = fmt::format("cannot accept a peer connection: {}", why);
   if (accept_gate_.opens(Line::kCannotAccept, text, now)) LOG_WARNING("transport", "{}", text);
+}
+
+// Which loose connection of a kind gives way to the next one; none: there is room.
+Peers::ChannelPtr Peers::in_excess(bool (Channel::*is_of_kind)() const) const {
+  std::vector<ChannelPtr> kind;
+  for (const auto& [id, channel] : loose_) {
+    if ((*channel.*is_of_kind)()) kind.push_back(channel);
+  }
+  if (kind.size() < kMaxPendingHandshakes) return nullptr;
+  return first_to_close(kind, member_hosts());
+}
+
+// Where members are dialled, and were reached.
+std::set<std::string> Peers::member_hosts() const {
+  std::set<std::string> hosts;
+  for (const auto& [id, peer] : peers_) {
+    if (peer->addresses.empty()) continue;
+    for (const Address& address : peer->addresses) hosts.insert(address.host);
+    if (!peer->reached_host.empty()) hosts.insert(peer->reached_host);
+  }
+  return hosts;
 }
 
 // ---- the handshake
@@ -89,9 +111,7 @@ void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool
   if (accept_gate_.opens(line_of(refusal.code), text, now)) {
     LOG_WARNING("transport", "connection rejected address={}: {}", channel->remote(), text);
   }
-  const auto closing =
-      std::ranges::count_if(loose_, [](const auto& loose) { return loose.second->is_closing(); });
-  if (static_cast<size_t>(closing) >= kMaxPendingHandshakes) return close(channel);
+  if (const ChannelPtr oldest = in_excess(&Channel::is_closing)) close(oldest);
   if (says_magic) channel->output().append(wire::kPeerMagic);
   wire::append_refusal(channel->output(), refusal);
   channel->set_phase(Phase::kClosing);
@@ -212,6 +232,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   channel->set_frame_version(wire::common_version(mine, hello));
   channel->set_deadline(Time::max());
   peer->is_out_up = true;
+  peer->reached_host = channel->host();
   peer->up_since = now;
   peer->out_hello = hello;
   if (gate_of(*peer).opens(Line::kConnected, "", now)) {

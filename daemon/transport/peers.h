@@ -28,6 +28,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,6 +63,8 @@ struct PeersOptions {
 // Bounds that are not options.
 inline constexpr size_t kMaxPeers = 128;  // known ids, and strangers that were let in
 // Accepted connections that have not said hello; and as many that were refused and are closing.
+// One more, and one of them gives way (room.h). Who says hello before so many others have come
+// behind it is heard, however many come.
 inline constexpr size_t kMaxPendingHandshakes = 64;
 // Bytes of answers to probes that a peer leaves unread.
 inline constexpr size_t kMaxUnreadAnswers = 4096;
@@ -131,7 +134,7 @@ class Peers final : public wire::Transport {
   void flush() override;
 
   // ---- from the driver
-  // A connection came in. None: there are too many; close it.
+  // A connection came in. None: this is stopped; close it.
   ChannelPtr accepted(std::string remote, Time now);
   void accept_failed(const std::string& why, Time now);
   // How a Dial ended.
@@ -169,7 +172,8 @@ class Peers final : public wire::Transport {
     std::vector<Address> addresses;  // none: not on the list
     std::optional<Address> hint;     // where it says that it wants to be dialled, while `in` stands
     size_t next_address = 0;
-    Address dialled;  // last
+    Address dialled;           // last
+    std::string reached_host;  // that answered last
     std::chrono::milliseconds back_off{0};
     Time redial_at = Time::max();
     ChannelPtr out;          // dialled; before and after its handshake
@@ -205,6 +209,8 @@ class Peers final : public wire::Transport {
   void settle_newcomer(const PeerPtr& peer, Time now);
   void end_probe(const PeerPtr& peer, Time now);
   void drop_newcomer(Peer& peer, Time now);
+  ChannelPtr in_excess(bool (Channel::*is_of_kind)() const) const;
+  std::set<std::string> member_hosts() const;
   void refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic, Time now);
   std::optional<wire::Refusal> judge(const wire::Hello& mine, const wire::Hello& theirs) const;
   wire::Hello hello_to(NodeId peer) const;

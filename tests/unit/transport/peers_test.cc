@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -153,6 +154,14 @@ class PeersTest : public testing::Test {
     ends_.erase(end);
     ends_.erase(sink.get());
     node->peers->broken(sink, "closed by the peer", now_);
+  }
+  // Who dialled `node` says this of itself.
+  void say_hello(TestNode& node, const ChannelPtr& channel, wire::Hello hello) {
+    hello.to = node.id;
+    std::string stream(wire::kPeerMagic);
+    wire::append_hello(stream, hello);
+    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
+    node.peers->received(channel, stream.size(), now_);
   }
   // The channel that `from` dialled to `to`.
   ChannelPtr between(const TestNode& from, const TestNode& to) const {
@@ -355,12 +364,7 @@ TEST_F(TwinsTest, LateProbeIsRepeated) {
   TestNode& copy = process(3, 31);
   is_clogged_ = true;
   ChannelPtr held = a.peers->accepted("10.0.0.9:4000", now_);
-  wire::Hello hello = copy.hello;
-  hello.to = NodeId(1);
-  std::string stream(wire::kPeerMagic);
-  wire::append_hello(stream, hello);
-  std::memcpy(held->read_space().data(), stream.data(), stream.size());
-  a.peers->received(held, stream.size(), now_);
+  say_hello(a, held, copy.hello);
   EXPECT_EQ(held->phase(), Channel::Phase::kHeld);
   now_ += seconds(60);
   a.peers->advance(now_);
@@ -696,19 +700,12 @@ TEST_F(PeersTest, LinesOfStrangersHaveOneBudget) {
     TestNode stranger(id);
     const ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
     ASSERT_NE(channel, nullptr);
-    stranger.hello.to = a.id;
-    std::string stream(wire::kPeerMagic);
-    wire::append_hello(stream, stranger.hello);
-    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
-    a.peers->received(channel, stream.size(), now_);
+    say_hello(a, channel, stranger.hello);
     a.peers->broken(channel, "reset", now_);
     stranger.hello.cluster_name = fmt::format("cluster {}", id);
     const ChannelPtr second = a.peers->accepted("10.0.0.9:4000", now_);
     ASSERT_NE(second, nullptr);
-    stream.assign(wire::kPeerMagic);
-    wire::append_hello(stream, stranger.hello);
-    std::memcpy(second->read_space().data(), stream.data(), stream.size());
-    a.peers->received(second, stream.size(), now_);
+    say_hello(a, second, stranger.hello);
     a.peers->broken(second, "reset", now_);
   }
   const std::string log = testing::internal::GetCapturedStderr();
@@ -730,14 +727,48 @@ TEST_F(PeersTest, SilentConnectionIsClosedInTime) {
   EXPECT_TRUE(silent->is_closed());
 }
 
-TEST_F(PeersTest, SilentConnectionsAreBounded) {
+// As fast as they are closed, silent ones come again. Who says hello meanwhile is let in.
+TEST_F(PeersTest, SilentConnectionsMakeRoom) {
   TestNode& a = add(1);
-  for (size_t i = 0; i < kMaxPendingHandshakes; ++i) {
-    EXPECT_NE(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
-  }
-  EXPECT_EQ(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
+  TestNode& b = add(2);
+  std::vector<ChannelPtr> silent;
+  const auto flood = [&](size_t count) {
+    for (size_t i = 0; i < count; ++i) silent.push_back(a.peers->accepted("10.0.0.9:4000", now_));
+  };
+  flood(3 * kMaxPendingHandshakes);
+  EXPECT_EQ(std::ranges::count_if(silent, &Channel::is_closed), 2 * kMaxPendingHandshakes);
+  EXPECT_TRUE(silent.front()->is_closed()) << "the oldest goes first";
+  EXPECT_FALSE(silent.back()->is_closed());
+  const ChannelPtr honest = a.peers->accepted("10.0.0.9:4001", now_);
+  flood(kMaxPendingHandshakes - 1);
+  say_hello(a, honest, b.hello);
+  EXPECT_EQ(honest->phase(), Channel::Phase::kMessages);
+  flood(2 * kMaxPendingHandshakes);
+  EXPECT_FALSE(honest->is_closed());
   pass(a.options.handshake_timeout);
-  EXPECT_NE(a.peers->accepted("10.0.0.9:4000", now_), nullptr);
+  EXPECT_TRUE(std::ranges::all_of(silent, &Channel::is_closed));
+}
+
+// It has all the time of a handshake, though others come as fast as they can.
+TEST_F(PeersTest, FloodOfOneHostTakesNoOtherHostsPlace) {
+  TestNode& a = add(1);
+  const ChannelPtr slow = a.peers->accepted("10.0.0.8:4000", now_);
+  for (size_t i = 0; i < 10 * kMaxPendingHandshakes; ++i) {
+    a.peers->accepted("10.0.0.9:4000", now_);
+  }
+  EXPECT_FALSE(slow->is_closed());
+  say_hello(a, slow, add(2).hello);
+  EXPECT_EQ(slow->phase(), Channel::Phase::kMessages);
+}
+
+TEST_F(PeersTest, FloodOfManyHostsLeavesMembersTheirs) {
+  TestNode& a = add(1);
+  a.peers->set_peers({{NodeId(2), {{"10.0.0.2", 7101}}}}, now_);
+  const ChannelPtr member = a.peers->accepted("10.0.0.2:4000", now_);
+  for (size_t i = 0; i < 3 * kMaxPendingHandshakes; ++i) {
+    a.peers->accepted(fmt::format("10.0.{}.{}:4000", 1 + i / 100, i % 100), now_);
+  }
+  EXPECT_FALSE(member->is_closed());
 }
 
 // Refused peers that do not read the refusal.
@@ -746,19 +777,13 @@ TEST_F(PeersTest, RefusedConnectionsAreBounded) {
   a.refuses = NodeId(9);
   wire::Hello hello = a.hello;
   hello.node_id = NodeId(9);
-  hello.to = NodeId(1);
-  std::string stream(wire::kPeerMagic);
-  wire::append_hello(stream, hello);
-  size_t closing = 0;
+  std::vector<ChannelPtr> refused;
   for (size_t i = 0; i < 3 * kMaxPendingHandshakes; ++i) {
-    ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
-    ASSERT_NE(channel, nullptr);
-    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
-    a.peers->received(channel, stream.size(), now_);
-    EXPECT_TRUE(channel->is_closing() || channel->is_closed());
-    if (channel->is_closing()) closing++;
+    const ChannelPtr channel = refused.emplace_back(a.peers->accepted("10.0.0.9:4000", now_));
+    say_hello(a, channel, hello);
+    EXPECT_TRUE(channel->is_closing()) << "the newest is told why";
   }
-  EXPECT_EQ(closing, kMaxPendingHandshakes);
+  EXPECT_EQ(std::ranges::count_if(refused, &Channel::is_closing), kMaxPendingHandshakes);
   pass(a.options.handshake_timeout);
   EXPECT_EQ(a.peers->next_deadline(), Time::max()) << "they are closed";
 }
@@ -794,14 +819,10 @@ TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
   for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
     wire::Hello hello = a.hello;
     hello.node_id = NodeId(id);
-    hello.to = NodeId(1);
     hello.peer_address = "host:9";
-    std::string stream(wire::kPeerMagic);
-    wire::append_hello(stream, hello);
     ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
     ASSERT_NE(channel, nullptr);
-    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
-    a.peers->received(channel, stream.size(), now_);
+    say_hello(a, channel, hello);
     ASSERT_EQ(channel->phase(), Channel::Phase::kMessages) << "too many peers";
     a.peers->broken(channel, "reset", now_);
     settle();
