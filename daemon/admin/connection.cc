@@ -1,19 +1,19 @@
 #include "admin/connection.h"
 
-#include <fmt/format.h>
-
+#include <array>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/beast/core/error.hpp>
+#include <boost/beast/http/message.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "admin/call_outcome.h"
 #include "admin/limits.h"
+#include "admin/request_parser.h"
 #include "base/address.h"
 #include "config/config.h"
 
@@ -26,7 +26,6 @@ namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 using beast::error_code;
 
-constexpr size_t kDrainBytes = 8 << 10;
 constexpr size_t kMaxDrained = 64 << 20;
 constexpr Duration kDrainTimeout = std::chrono::seconds(5);
 
@@ -41,7 +40,11 @@ class HttpConnection final : public Reply::Connection,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(ConnectionHost& host, tcp::socket socket)
-      : host_(host), stream_(std::move(socket)), timer_(stream_.get_executor()) {
+      : host_(host),
+        socket_(std::move(socket)),
+        timer_(socket_.get_executor()),
+        io_timer_(socket_.get_executor()),
+        parser_(host.max_request()) {
     host_.opened(*this);
   }
   ~HttpConnection() {
@@ -51,25 +54,26 @@ class HttpConnection final : public Reply::Connection,
   HttpConnection(const HttpConnection&) = delete;
   HttpConnection& operator=(const HttpConnection&) = delete;
 
-  void start() { read_header(kRequestTimeout); }
+  void start() {
+    error_code ec;
+    socket_.non_blocking(true, ec);
+    if (ec) return;
+    read_request(kRequestTimeout);
+  }
 
   // ---- OpenConnection
 
   std::optional<Waiting> waiting() const override {
     if (!waiting_since_) return std::nullopt;
-    return Waiting{header_ends_ || buffer_.size() > 0 || (parser_ && parser_->got_some()),
-                   *waiting_since_};
+    return Waiting{state_ != State::kIdle && state_ != State::kDraining, *waiting_since_};
   }
   size_t body_bytes() const override { return reserved_; }
-  void close_for_another() override {
-    release();
-    stream_.close();
-  }
+  void close_for_another() override { end(); }
 
   // ---- Reply::Connection
 
   void answer(uint64_t request, Response response) override {
-    if (request != request_number_) return;
+    if (request != request_number_ || state_ == State::kEnded) return;
     ++request_number_;
     timer_.cancel();
     write(std::move(response));
@@ -91,152 +95,117 @@ class HttpConnection final : public Reply::Connection,
   }
 
  private:
+  enum class State : uint8_t {
+    kIdle,      // nothing of a request is here
+    kReading,   // a part of one
+    kHandling,  // all of it; its answer is being made
+    kWriting,   // the answer
+    kDraining,  // after the last answer
+    kEnded,     // the operations that were begun end in a moment, and do nothing
+  };
+
   // ---- one request in
 
-  void read_header(Duration timeout) {
+  void read_request(Duration timeout) {
     release();
-    has_answered_ = false;
+    state_ = State::kIdle;
     waiting_since_ = read_clocks().time;
-    header_ends_ = false;
-    parser_.emplace();
-    parser_->header_limit(kMaxHeaderBytes);
-    parser_->body_limit(host_.max_request());
-    stream_.expires_after(timeout);
-    http::async_read_header(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](error_code ec, std::size_t) { self->on_header(ec); });
+    parser_.begin();
+    limit_time(timeout);
+    // A pipelined request may be here.
+    if (parser_.has_begun()) return parse();
+    wait_for_bytes();
   }
 
-  void on_header(error_code ec) {
-    if (ec) return on_read_error(ec);
-    header_ends_ = true;
-    const auto& message = parser_->get();
-    keep_alive_ = message.keep_alive();
-    is_http_1_0_ = message.version() == 10;
-    is_head_ = message.method() == http::verb::head;
-    if (message.version() != 10 && message.version() != 11) {
-      return refuse(problem(505, "HTTP version not supported", "write HTTP/1.1"));
+  // Nothing is read before the handler runs: what is not in the parser is in the socket, where
+  // close_for_another() can see it.
+  void wait_for_bytes() {
+    socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](error_code ec) {
+      if (self->state_ == State::kDraining) return self->drain();
+      if (self->state_ != State::kIdle && self->state_ != State::kReading) return;
+      if (ec) return self->end();
+      self->read_some();
+    });
+  }
+
+  void read_some() {
+    error_code ec;
+    const size_t bytes = socket_.read_some(parser_.prepare(), ec);
+    if (ec == asio::error::would_block) return wait_for_bytes();
+    if (ec) return end();
+    parser_.commit(bytes);
+    parse();
+  }
+
+  void parse() {
+    if (state_ == State::kIdle) {
+      state_ = State::kReading;
+      hold_bytes(kHeadBytes);
+      limit_time(kRequestTimeout);
     }
-    if (auto refused = refuse_framing()) return refuse(std::move(*refused));
-    if (parser_->content_length().value_or(0) > host_.max_request()) return too_large();
-    if (!reserve_body()) {
+    switch (parser_.next()) {
+      case RequestParser::Step::kNeedMore:
+        return wait_for_bytes();
+      case RequestParser::Step::kRefused:
+        return refuse(parser_.refusal());
+      case RequestParser::Step::kHead:
+        return on_head();
+      case RequestParser::Step::kWhole:
+        return hand_on();
+    }
+  }
+
+  void on_head() {
+    keep_alive_ = parser_.keep_alive();
+    is_http_1_0_ = parser_.is_http_1_0();
+    is_head_ = parser_.is_head();
+    if (!host_.reserve_body(parser_.announced_body())) {
       return refuse(problem(503, "Service unavailable",
                             "the bodies of other requests use the memory for them; try again"));
     }
-    take_head();
-    if (!is_http_1_0_ && lower_case(message[http::field::expect]) == "100-continue") {
-      static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      stream_.expires_after(kRequestTimeout);
-      asio::async_write(stream_, asio::buffer(kContinue),
-                        [self = shared_from_this()](error_code write_error, std::size_t) {
-                          if (!write_error) self->read_body();
-                        });
-      return;
-    }
-    read_body();
-  }
-
-  // Where one request ends and the next begins must be beyond doubt: a proxy that thinks otherwise
-  // takes a part of one client's body for a request (RFC 9112 §6.1, §6.3, §11.2).
-  std::optional<Response> refuse_framing() const {
-    const auto& message = parser_->get();
-    const size_t codings = message.count(http::field::transfer_encoding);
-    const size_t lengths = message.count(http::field::content_length);
-    const std::string_view length = message[http::field::content_length];
-    if (lengths > 1 || length.find_first_not_of("0123456789") != std::string_view::npos) {
-      return problem(400, "Bad request", "send one Content-Length, of digits");
-    }
-    if (codings == 0) return std::nullopt;
-    if (lengths > 0) {
-      return problem(400, "Bad request", "send Content-Length or Transfer-Encoding, not both");
-    }
-    if (is_http_1_0_) {
-      return problem(400, "Bad request", "HTTP/1.0 has no Transfer-Encoding");
-    }
-    const std::string coding = lower_case(message[http::field::transfer_encoding]);
-    if (codings > 1 || coding.empty()) {
-      return problem(400, "Bad request", "send one Transfer-Encoding, with a value");
-    }
-    if (coding == "chunked") return std::nullopt;
-    return problem(501, "Not implemented", "the only Transfer-Encoding is: chunked");
-  }
-
-  bool reserve_body() {
-    const auto& message = parser_->get();
-    const bool is_chunked = message.count(http::field::transfer_encoding) > 0;
-    const size_t bytes = is_chunked ? host_.max_request() : parser_->content_length().value_or(0);
-    if (!host_.reserve_body(bytes)) return false;
-    reserved_ = bytes;
-    return true;
-  }
-
-  // Before the body: trailer fields, which Beast adds to the headers, count for nothing.
-  void take_head() {
-    const auto& message = parser_->get();
-    request_ = {};
-    request_.method = std::string(message.method_string());
-    request_.target = std::string(message.target());
-    request_.is_http_1_0 = is_http_1_0_;
-    request_.host_headers = message.count(http::field::host);
-    for (const auto& field : message) {
-      request_.headers.emplace(lower_case(field.name_string()), field.value());
-    }
-  }
-
-  void read_body() {
-    stream_.expires_after(kRequestTimeout);
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = shared_from_this()](error_code ec, std::size_t) {
-                       if (ec) return self->on_read_error(ec);
-                       self->hand_on();
-                     });
+    reserved_ = parser_.announced_body();
+    limit_time(kRequestTimeout);
+    if (!parser_.expects_continue()) return parse();
+    static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(socket_, asio::buffer(kContinue),
+                      [self = shared_from_this()](error_code ec, std::size_t) {
+                        if (self->state_ != State::kReading) return;
+                        if (ec) return self->end();
+                        self->parse();
+                      });
   }
 
   void hand_on() {
-    Request request = std::exchange(request_, {});
-    request.body = std::move(parser_->get().body());
+    Request request = parser_.take();
     error_code ec;
     error_code local_error;
-    const tcp::endpoint remote = stream_.socket().remote_endpoint(ec);
-    const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
+    const tcp::endpoint remote = socket_.remote_endpoint(ec);
+    const tcp::endpoint local = socket_.local_endpoint(local_error);
     if (!local_error) {
       request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
       if (!ec) request.origin = origin_of(remote.address(), local.address());
     }
+    state_ = State::kHandling;
     waiting_since_.reset();
-    stream_.expires_never();  // the answer may take as long as its handler says
+    io_timer_.cancel();  // the answer may take as long as its handler says
     host_.handle(std::move(request), Reply(shared_from_this(), request_number_));
-  }
-
-  void on_read_error(error_code ec) {
-    if (ec == http::error::body_limit) return too_large();
-    if (ec == http::error::header_limit) {
-      return refuse(problem(431, "Request header fields too large",
-                            fmt::format("headers must have at most {} bytes", kMaxHeaderBytes)));
-    }
-    if (ec.category() == http::make_error_code(http::error::bad_method).category() &&
-        ec != http::error::end_of_stream && ec != http::error::partial_message) {
-      return refuse(problem(400, "Bad request", fmt::format("invalid HTTP: {}", ec.message())));
-    }
-    close();
-  }
-
-  void too_large() {
-    const CallOutcome outcome = call_outcome(node::ReplyCode::kTooLarge);
-    refuse(problem(outcome.http_status, outcome.title,
-                   fmt::format("a request must have at most client.max_request = {} bytes",
-                               host_.max_request()),
-                   outcome.code));
   }
 
   // What the request was given ends with it.
   void release() {
     place_ = Shares::Place();
     host_.give_back_body(std::exchange(reserved_, 0));
+    host_.give_back(std::exchange(held_, 0));
+  }
+
+  void hold_bytes(size_t bytes) {
+    host_.hold(bytes);
+    held_ += bytes;
   }
 
   // What was not read to its end ends the connection.
   void refuse(Response response) {
+    parser_.drop();
     close_after_ = true;
     write(std::move(response));
   }
@@ -244,9 +213,10 @@ class HttpConnection final : public Reply::Connection,
   // ---- one answer out
 
   void write(Response response) {
-    has_answered_ = true;
+    state_ = State::kWriting;
     // Who reads slowly keeps nobody out, unless the answer was made with a place in the shares.
     if (!place_) waiting_since_ = read_clocks().time;
+    hold_bytes(response.body.size());
     response_ = {};
     response_.version(11);
     response_.result(static_cast<unsigned>(response.status));
@@ -266,52 +236,73 @@ class HttpConnection final : public Reply::Connection,
     // RFC 9110 §8.6.
     if (response.status == 204) response_.erase(http::field::content_length);
     if (is_head_) response_.body().clear();  // Content-Length stays
-    stream_.expires_after(kRequestTimeout);
-    http::async_write(stream_, response_,
+    limit_time(kRequestTimeout);
+    http::async_write(socket_, response_,
                       [self = shared_from_this(), keep](error_code ec, std::size_t) {
-                        if (ec || !keep) return self->close();
+                        if (self->state_ != State::kWriting) return;
                         self->response_ = {};
                         self->is_head_ = false;
-                        self->read_header(kIdleTimeout);
+                        if (ec) return self->end();
+                        if (!keep) return self->close();
+                        self->read_request(kIdleTimeout);
                       });
   }
 
   void close() {
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
     release();
-    if (!has_answered_) return;
+    parser_.drop();
+    state_ = State::kDraining;
     waiting_since_ = Time();  // the first to make room for another
-    stream_.expires_after(kDrainTimeout);
-    drain();
+    limit_time(kDrainTimeout);
+    wait_for_bytes();
   }
 
   // What the client still sends after the last answer is thrown away, for a moment: closing with
   // unread bytes would reset the connection, and the client might never see the answer.
   void drain() {
-    if (drained_ > kMaxDrained) return;
-    buffer_.clear();
-    stream_.async_read_some(buffer_.prepare(kDrainBytes),
-                            [self = shared_from_this()](error_code ec, std::size_t bytes) {
-                              if (ec) return;
-                              self->drained_ += bytes;
-                              self->drain();
-                            });
+    std::array<char, kReadBytes> thrown_away;  // NOLINT(*-member-init)
+    error_code ec;
+    const size_t bytes = socket_.read_some(asio::buffer(thrown_away), ec);
+    drained_ += bytes;
+    if ((ec && ec != asio::error::would_block) || drained_ > kMaxDrained) return end();
+    wait_for_bytes();
+  }
+
+  void end() {
+    state_ = State::kEnded;
+    waiting_since_.reset();
+    release();
+    io_timer_.cancel();
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+  // For all that is read or written until it is set anew.
+  void limit_time(Duration limit) {
+    io_timer_.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(limit));
+    io_timer_.async_wait([weak = weak_from_this()](error_code aborted) {
+      auto self = weak.lock();
+      if (aborted || !self) return;
+      // It may have been set anew when this was on its way.
+      if (self->io_timer_.expiry() > std::chrono::steady_clock::now()) return;
+      if (self->state_ != State::kHandling) self->end();
+    });
   }
 
   ConnectionHost& host_;
-  beast::tcp_stream stream_;
-  asio::steady_timer timer_;
-  beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
-  Request request_;  // its head, while the body is read
+  tcp::socket socket_;
+  asio::steady_timer timer_;     // of the answer
+  asio::steady_timer io_timer_;  // of reading and writing
+  RequestParser parser_;
   http::response<http::string_body> response_;
+  State state_ = State::kIdle;
   uint64_t request_number_ = 1;  // of the request that waits for its answer
   Shares::Place place_;
   size_t reserved_ = 0;                // for the body
+  size_t held_ = 0;                    // for the head, and the answer
   std::optional<Time> waiting_since_;  // for a request, or the rest of one
-  bool header_ends_ = false;           // the body is being read
-  bool has_answered_ = false;          // the request that was read last
   bool is_http_1_0_ = false;
   bool keep_alive_ = false;  // the client wants it
   bool is_head_ = false;

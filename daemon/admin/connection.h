@@ -1,6 +1,6 @@
 // One connection to the HTTP port: reads a request, hands it on, writes the answer, reads the next.
-// All limits and time-outs of a connection are here, and all of Beast is in the .cc. On the
-// server's thread.
+// All limits and time-outs of a connection are here, and Beast is here and in
+// admin/request_parser. On the server's thread.
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
@@ -41,9 +41,13 @@ class ConnectionHost {
   virtual size_t max_request() const = 0;  // bytes of a body
   virtual std::function<void(std::function<void()>)> poster() = 0;
 
-  // For a body of so many bytes. False: too many are in progress. give_back() with the same number.
+  // For a body of so many bytes. False: too many are in progress. give_back_body() with
+  // the same number.
   virtual bool reserve_body(size_t bytes) = 0;
   virtual void give_back_body(size_t bytes) = 0;
+  // What else a connection holds: never refused, and leaves less for bodies.
+  virtual void hold(size_t bytes) = 0;
+  virtual void give_back(size_t bytes) = 0;
 
   virtual void opened(OpenConnection& connection) = 0;  // it began, or
   virtual void closed(OpenConnection& connection) = 0;  // ended

@@ -119,7 +119,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
   tcp::socket socket_;
   asio::steady_timer timer_;
-  beast::flat_buffer buffer_;
+  beast::flat_buffer buffer_{2 * kReadBytes};  // bounds chunk headers, too
   http::request<http::string_body> request_;
   http::response_parser<http::string_body> parser_;
   std::function<void(HttpOutcome)> done_;  // empty: done

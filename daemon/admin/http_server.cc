@@ -49,7 +49,7 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   }
   bool reserve_body(size_t bytes) override {
     const Time now = read_clocks().time;
-    while (body_bytes_ > 0 && body_bytes_ + bytes > kMaxBodyBytes) {
+    while (body_bytes_ > 0 && body_bytes_ + other_bytes_ + bytes > kMaxHeldBytes) {
       const bool made_room = close_longest_waiting([now](const OpenConnection& connection) {
         return connection.body_bytes() > 0 && connection.waiting()->since + kBodyPatience <= now;
       });
@@ -59,6 +59,8 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
     return true;
   }
   void give_back_body(size_t bytes) override { body_bytes_ -= bytes; }
+  void hold(size_t bytes) override { other_bytes_ += bytes; }
+  void give_back(size_t bytes) override { other_bytes_ -= bytes; }
   void opened(OpenConnection& connection) override { connections_.insert(&connection); }
   void closed(OpenConnection& connection) override { connections_.erase(&connection); }
 
@@ -107,7 +109,8 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   ServerHooks hooks_;
   std::set<OpenConnection*> connections_;
   Shares shares_;
-  size_t body_bytes_ = 0;  // of requests in progress
+  size_t body_bytes_ = 0;   // of requests in progress
+  size_t other_bytes_ = 0;  // their heads, and answers
   Time next_warning_;
   asio::io_context io_{1};  // connections die with it, and tell closed()
   ClusterQueries cluster_{io_};

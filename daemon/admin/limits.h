@@ -14,11 +14,20 @@ namespace connectd::admin {
 inline constexpr size_t kMaxConnections = 128;
 // So many of them can always be closed for another, whatever is in progress (admin/shares.h).
 inline constexpr size_t kMinWaiting = 8;
-// Bodies of all requests in progress; one request may always have max_request.
-inline constexpr size_t kMaxBodyBytes = 128 << 20;
+// Requests in progress, with their answers: a body that does not fit is refused. One request may
+// always have max_request.
+inline constexpr size_t kMaxHeldBytes = 128 << 20;
 // A request whose body takes longer than that makes room for another's.
 inline constexpr Duration kBodyPatience = std::chrono::seconds(1);
+// The request line and all headers; also chunk headers and trailers of one body, beside the bytes
+// that frame chunks of any size.
 inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
+inline constexpr size_t kMaxHeaders = 128;  // each costs some memory of its own
+inline constexpr size_t kChunkFramingPerByte = 16;
+inline constexpr size_t kReadBytes = 8 << 10;
+inline constexpr size_t kMaxReadBuffer = kMaxHeaderBytes + kReadBytes;
+// What a connection holds for a request beside its body: its buffer, and the headers, parsed.
+inline constexpr size_t kHeadBytes = 64 << 10;
 // A client that is slower with one request, or to read one answer, is closed.
 inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);
 // Between two requests of one connection.

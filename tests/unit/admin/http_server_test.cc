@@ -696,6 +696,21 @@ TEST_F(HttpServerTest, UnclearEndsOfBodiesAreRefused) {
   }
 }
 
+// What comes after the refusal is thrown away, so that the answer is seen.
+TEST_F(HttpServerTest, EndlessChunksCostNoMemory) {
+  for (const char* begin : {"5;a=", "0", "0\r\nA: "}) {
+    RawClient client(server_->port());
+    client.send(
+        std::string("GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n") +
+        begin);
+    client.send(std::string(1 << 20, '0'));
+    const std::string answer = client.read_all();
+    EXPECT_THAT(answer, ::testing::StartsWith("HTTP/1.1 400")) << begin;
+    EXPECT_THAT(answer, HasSubstr("Connection: close"));
+    EXPECT_THAT(answer, HasSubstr("chunk headers and trailers"));
+  }
+}
+
 TEST_F(HttpServerTest, TrailersAreNoHeaders) {
   RawClient client(server_->port());
   client.send("POST /v1/call HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server_->port()) +
@@ -822,7 +837,7 @@ TEST_F(HttpServerTest, CallsInProgressLeaveRoom) {
 // Bodies that are not sent on use no memory for long.
 TEST_F(HttpServerTest, UnfinishedBodiesMakeRoom) {
   ServerOptions options;
-  options.max_request = kMaxBodyBytes / 4;
+  options.max_request = kMaxHeldBytes / 4 - kHeadBytes;
   open(options);
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 4; ++i) {
