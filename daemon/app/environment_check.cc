@@ -8,15 +8,15 @@
 #include "base/log.h"
 #include "base/owner.h"
 #include "node/membership/genesis.h"
+#include "storage/data_directory.h"
 #include "storage/file_system.h"
-#include "storage/identity.h"
 
 namespace connectd::app {
 namespace {
 
 Result<void> check_data(storage::FileSystem& files, const config::Config& config,
                         const plugin::Plugin* plugin) {
-  auto identity = storage::load_identity(files, config.node.data_dir);
+  auto identity = storage::examine_directory(files, config.node.data_dir, config.node.id);
   if (!identity) return failure(identity.error());
   if (!*identity) return {};
   if (auto fits = check_identity(**identity, config); !fits) return fits;

@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "node/apply/replicated_state.h"
 #include "node/membership/feature_levels.h"
+#include "storage/data_directory.h"
 #include "storage/log.h"
 #include "storage/preview_file_system.h"
 #include "storage/recovery.h"
@@ -234,6 +235,28 @@ Result<void> check_level(const ReplicatedState& state, const storage::Recovered&
   return supported;
 }
 
+Result<storage::Identity> identity_of_survivor(storage::FileSystem& files,
+                                               const std::string& directory) {
+  auto identity = storage::examine_directory(files, directory, NodeId());
+  if (!identity && identity.error().kind == ErrorKind::kCorrupt) {
+    return failure(ErrorKind::kCorrupt, "this is not a survivor: " + identity.error().text);
+  }
+  if (!identity) return failure(identity.error());
+  if (!*identity) {
+    return failure(ErrorKind::kNotFound,
+                   fmt::format("{} has no identity: it is not a data directory, or its node never "
+                               "ran; use a node's node.data_dir",
+                               directory));
+  }
+  if ((*identity)->genesis.empty() || !(*identity)->log_begun) {
+    return failure(
+        ErrorKind::kWrongData,
+        fmt::format("node {} in {} was never part of a cluster: there is nothing to recover",
+                    (*identity)->node_id, directory));
+  }
+  return std::move(**identity);
+}
+
 }  // namespace
 
 bool Survivor::is_interrupted() const {
@@ -245,21 +268,9 @@ bool Survivor::is_interrupted() const {
 Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& directory) {
   storage::PreviewFileSystem files(real);
   Survivor survivor;
-  auto identity = storage::load_identity(files, directory);
+  auto identity = identity_of_survivor(files, directory);
   if (!identity) return failure(identity.error());
-  if (!*identity) {
-    return failure(ErrorKind::kNotFound,
-                   fmt::format("{} has no identity: it is not a data directory, or its node never "
-                               "ran; use a node's node.data_dir",
-                               directory));
-  }
-  survivor.identity = std::move(**identity);
-  if (survivor.identity.genesis.empty() || !survivor.identity.log_begun) {
-    return failure(
-        ErrorKind::kWrongData,
-        fmt::format("node {} in {} was never part of a cluster: there is nothing to recover",
-                    survivor.identity.node_id, directory));
-  }
+  survivor.identity = std::move(*identity);
   auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
   if (!genesis) return failure(genesis.error());
   survivor.genesis = std::move(*genesis);

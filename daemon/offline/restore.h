@@ -25,12 +25,13 @@ struct RestoreOptions {
   std::string cluster_name;     // empty: that of the old cluster
 };
 
-// Makes `data_dir`, which must be empty or missing, the data directory of a cluster of one member.
+// Makes `data_dir`, which must be empty or missing, or hold an unfinished restore, the data
+// directory of a cluster of one member.
 // The plugin's state, its options and the other settings of the old cluster, the applied index, its
 // term, the log's time and the digest continue from the snapshot. The sessions are closed, so that
 // no request of the new cluster is taken for a repetition of an old one. Nodes of the old cluster
-// are refused because of their cluster id. The identity file is written last: without it the
-// directory is not that of a node.
+// are refused because of their cluster id. While it is unfinished no node starts there
+// (storage::kRestoreMarker), and repeating it begins anew. kExists: the directory has other files.
 Result<node::ReplicatedState> restore_into_new_cluster(storage::FileSystem& files,
                                                        const std::string& snapshot,
                                                        const std::string& data_dir,

@@ -7,6 +7,7 @@
 
 #include "base/checksum.h"
 #include "base/limits.h"
+#include "storage/data_directory.h"
 #include "wire/handshake.h"
 
 namespace connectd::storage {
@@ -21,13 +22,11 @@ constexpr size_t kMaxFileBytes = kFixedBytes + kMaxGenesisBytes + kMaxFormerClus
                                  kMaxSkippedEntries * kSkipBytes + kChecksumBytes;
 constexpr uint32_t kLogBegun = 1;  // flags
 
-tl::unexpected<Error> damage(const std::string& path, const char* what) {
-  return failure(
-      ErrorKind::kCorrupt,
-      fmt::format(
-          "the identity file {} is damaged: {}. Without it this node must not vote. Restore a copy "
-          "of the file, or start the node with an empty directory: connectctl member replace",
-          path, what));
+tl::unexpected<Error> damage(const std::string& path, std::string_view what) {
+  return failure(ErrorKind::kCorrupt,
+                 fmt::format("the identity file {} is damaged: {}. Without it this node must not "
+                             "vote. Restore a copy of the file",
+                             path, what));
 }
 
 }  // namespace
@@ -105,6 +104,8 @@ Result<std::optional<Identity>> load_identity(FileSystem& files, const std::stri
   const std::string path = directory + "/" + kIdentityFile;
   auto bytes = read_file(files, path, kMaxFileBytes);
   if (!bytes && bytes.error().kind == ErrorKind::kNotFound) return std::optional<Identity>();
+  // Longer than any.
+  if (!bytes && bytes.error().kind == ErrorKind::kCorrupt) return damage(path, bytes.error().text);
   if (!bytes) return failure(bytes.error());
   auto identity = decode_identity(as_bytes(*bytes), path);
   if (!identity) return failure(identity.error());
@@ -113,7 +114,7 @@ Result<std::optional<Identity>> load_identity(FileSystem& files, const std::stri
 
 Result<Identity> open_identity(FileSystem& files, const std::string& directory, NodeId node,
                                const DiskId& fresh_disk) {
-  auto found = load_identity(files, directory);
+  auto found = examine_directory(files, directory, node);
   if (!found) return failure(found.error());
   if (*found) {
     if (auto synced = files.sync_directory(directory); !synced) return failure(synced.error());

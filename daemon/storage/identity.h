@@ -36,10 +36,10 @@ std::string encode_identity(const Identity& identity);
 // kCorrupt, with `path` and the reason; kNewerVersion when a newer connectd wrote it.
 Result<Identity> decode_identity(ByteView bytes, const std::string& path);
 
-// None when the directory has no identity file.
+// None when the directory has no identity file. For a start see storage/data_directory.h.
 Result<std::optional<Identity>> load_identity(FileSystem& files, const std::string& directory);
 // That of `directory` or, if it has none, a new one with this node and disk. Durable on return: the
-// process that wrote it may have ended before it was.
+// process that wrote it may have ended before it was. Errors as of examine_directory().
 Result<Identity> open_identity(FileSystem& files, const std::string& directory, NodeId node,
                                const DiskId& fresh_disk);
 // Durable on return.

@@ -78,6 +78,25 @@ def test_wiped_disk(context):
     still_serves(cluster, survivor, b"2")
 
 
+def test_data_without_their_identity(context):
+    """A single node would found another cluster beside them."""
+    cluster = context.cluster("counter", nodes=1)
+    cluster.start()
+    with cluster.line_client(cluster.leader()) as client:
+        check(client.call(b"incr") == b"1", "the counter does not begin with 1")
+    cluster.kill(1)
+    directory = cluster.nodes[1].data_dir
+    identity = os.path.join(directory, "identity")
+    os.rename(identity, os.path.join(cluster.directory, "kept"))
+    before = sorted(os.listdir(directory))
+    cluster.start(1)
+    refused(cluster, 1, (EXIT_DATA,), "identity is missing", "connectctl member replace 1", "snapshot restore FILE")
+    check(sorted(os.listdir(directory)) == before, f"the start changed the directory: {os.listdir(directory)}")
+    os.rename(os.path.join(cluster.directory, "kept"), identity)
+    cluster.start(1)
+    still_serves(cluster, cluster.leader(), b"2")
+
+
 def test_another_cluster_name(context):
     cluster = counting(context)
     victim = next(node_id for node_id in cluster.nodes if node_id != cluster.leader())

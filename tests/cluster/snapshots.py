@@ -381,6 +381,36 @@ def test_kv_is_saved_and_restored_into_a_new_cluster(context):
     cluster.nodes = {**everybody, "restored": restored}  # all of them end with the test
 
 
+def test_unfinished_restore_is_repeated(context):
+    cluster = context.cluster("counter", nodes=1, settings={"raft": FAST_RAFT})
+    cluster.start()
+    cluster.leader()
+    node = cluster.nodes[1]
+    with cluster.line_client(1) as client:
+        client.pipeline([b"incr"] * 7)
+    file = os.path.join(cluster.directory, "backup")
+    ctl("snapshot", "save", file, "--fresh", node=node)
+    cluster.kill(1)
+    restored = restored_node(cluster, node, file)
+    # As if it had been killed before its end: no identity yet, or all of it.
+    with open(os.path.join(restored.data_dir, "restore.incomplete"), "w", encoding="ascii"):
+        pass
+    cluster.nodes = {1: restored}
+    for remove in (False, True):
+        if remove:
+            os.remove(os.path.join(restored.data_dir, "identity"))
+        before = sorted(os.listdir(restored.data_dir))
+        cluster.start(1)
+        check(cluster.wait_exit(1) == EXIT_DATA, "the end of a node on an unfinished restore")
+        check("connectctl snapshot restore" in restored.log(), "the log does not name the command")
+        check(sorted(os.listdir(restored.data_dir)) == before, "the start changed the directory")
+    ctl("snapshot", "restore", file, "--config", restored.config_path)
+    ctl("snapshot", "restore", file, "--config", restored.config_path, codes=(EXIT_CANNOT_CREATE,))
+    start_alone(cluster, restored)
+    with cluster.line_client(1) as client:
+        check(client.call(b"get") == b"7", "the value is not the saved one")
+
+
 def test_counter_is_saved_and_restored(context):
     cluster = context.cluster("counter", nodes=1, settings={"raft": FAST_RAFT})
     cluster.start()

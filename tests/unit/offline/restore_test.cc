@@ -6,7 +6,7 @@
 
 #include "node/node.h"
 #include "sim/faulty_file_system.h"
-#include "storage/identity.h"
+#include "storage/data_directory.h"
 #include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
@@ -70,7 +70,7 @@ class Restore : public ::testing::Test {
   }
 
   Result<std::unique_ptr<Node>> start(const std::string& data_dir) {
-    auto identity = storage::load_identity(files, data_dir);
+    auto identity = storage::examine_directory(files, data_dir, NodeId(9));
     if (!identity) return failure(identity.error());
     if (!*identity) return failure(ErrorKind::kNotFound, "no identity");
     auto genesis = Genesis::decode(as_bytes((*identity)->genesis));
@@ -171,8 +171,9 @@ TEST_F(Restore, RefusesWhatIsNotWhole) {
   EXPECT_FALSE(describe_snapshot(files, file));
 }
 
-// Whatever fails, and whenever: a directory with an identity is a node's, one without is not.
+// Whatever fails, and whenever: a node starts with all of it, or is refused with what to do.
 TEST_F(Restore, AnyFailureLeavesNoHalfANode) {
+  uint64_t refused = 0;
   for (uint64_t nth = 1;; ++nth) {
     const std::string directory = "data" + std::to_string(nth);
     files.fail_nth_change(nth, 5);
@@ -185,12 +186,45 @@ TEST_F(Restore, AnyFailureLeavesNoHalfANode) {
       ASSERT_TRUE(node) << nth << ": " << node.error().text;
     } else if (node) {
       EXPECT_EQ(call(**node, "r"), "OK one;two;") << nth;
-    } else {
-      EXPECT_EQ(node.error().kind, ErrorKind::kNotFound) << nth << ": " << node.error().text;
+    } else if (node.error().kind != ErrorKind::kNotFound) {
+      EXPECT_THAT(node.error().text, HasSubstr("unfinished restore")) << nth;
+      ++refused;
+    }
+    if (!node && nth % 4 == 0) {
+      auto again = restore_into_new_cluster(files, file, directory, options);
+      ASSERT_TRUE(again) << nth << ": " << again.error().text;
+      files.crash({0, 0});
+      node = start(directory);
+      ASSERT_TRUE(node) << nth << ": " << node.error().text;
+      EXPECT_EQ(call(**node, "r"), "OK one;two;") << nth;
+    }
+    node = failure(ErrorKind::kNotFound, "");
+    for (const std::string part : {"", "/log", "/snapshots"}) {  // a crash looks at all files
+      for (const std::string& name : files.names(directory + part)) {
+        if (files.has(directory + part + "/" + name)) files.erase(directory + part + "/" + name);
+      }
     }
     if (!hit) break;
     ASSERT_LT(nth, 1000u);
   }
+  EXPECT_GT(refused, 10u);
+}
+
+// As after a full disk, also if that was so at the first byte.
+TEST_F(Restore, FullDiskIsNoSecondRestore) {
+  files.set_free(0);
+  auto restored = restore_into_new_cluster(files, file, "data", options);
+  ASSERT_FALSE(restored);
+  EXPECT_EQ(restored.error().kind, ErrorKind::kNoSpace);
+  files.set_free(64);
+  restored = restore_into_new_cluster(files, file, "data", options);
+  ASSERT_FALSE(restored);
+  EXPECT_EQ(restored.error().kind, ErrorKind::kNoSpace);
+  EXPECT_THAT(restored.error().text, HasSubstr("Repeat the command"));
+  files.set_free(64 << 20);
+  restored = restore_into_new_cluster(files, file, "data", options);
+  ASSERT_TRUE(restored) << restored.error().text;
+  ASSERT_TRUE(start("data"));
 }
 
 TEST_F(Restore, TellsWhatIsInAFile) {
