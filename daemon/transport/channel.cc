@@ -39,6 +39,7 @@ std::span<uint8_t> Channel::read_space() {
 void Channel::received(size_t bytes) {
   CHECK(bytes <= capacity_ - end_) << "more bytes than there was room for";
   if (!is_closing()) end_ += bytes;
+  fresh_ += bytes;
 }
 
 Channel::Input Channel::next() {
@@ -100,16 +101,19 @@ Channel::Input Channel::take_frame() {
 
 void Channel::expect_rest(Time now) {
   if (phase_ != Phase::kMessages && phase_ != Phase::kRefusalOnly) return;
-  deadline_ = Time::max();
+  const size_t came = std::exchange(fresh_, 0);
   if (!has_partial_message()) {
-    partial_since_ = Time::max();
+    deadline_ = Time::max();
     return;
   }
-  if (partial_since_ == Time::max() || partial_ != frames_) partial_since_ = now;
+  const Time latest = now + kFrameTimeout;
+  if (deadline_ == Time::max() || partial_ != frames_) {
+    deadline_ = latest;
+  } else {
+    const auto worth = std::chrono::nanoseconds(came * 1'000'000'000 / kFrameBytesPerSecond);
+    deadline_ = std::min(latest, deadline_ + worth);
+  }
   partial_ = frames_;
-  const size_t length = has_header_ ? header_.length : 0;
-  const Duration slowest = std::chrono::milliseconds(length * 1000 / kFrameBytesPerSecond);
-  deadline_ = std::min(now + kFrameTimeout, partial_since_ + kFrameTimeout + slowest);
 }
 
 Channel::Input Channel::decode(const wire::FrameHeader& header, size_t at) {

@@ -32,8 +32,8 @@ inline constexpr size_t kBlockBytes = size_t{256} << 10;
 inline constexpr size_t kSmallBlockBytes = size_t{8} << 10;
 // A body of at least this part of its block stays in it.
 inline constexpr size_t kShareDivisor = 2;
-// A frame that was begun comes on: no byte of it for so long, or all of it in no more than that and
-// the time that its bytes take at the slowest rate, or the connection breaks.
+// A frame that was begun has so long to come. Bytes of it add the time that they take at the slowest
+// rate, up to as much again from now: a trickle behind many bytes buys no time.
 inline constexpr Duration kFrameTimeout = std::chrono::seconds(5);
 inline constexpr size_t kFrameBytesPerSecond = size_t{64} << 10;
 // An output buffer larger than this is given back when it has been written.
@@ -102,6 +102,8 @@ class Channel final {
     return (phase_ == Phase::kMessages || phase_ == Phase::kRefusalOnly) &&
            (has_header_ || held() > 0);
   }
+  // Bytes kept of a message that is not whole.
+  size_t partial_bytes() const { return has_partial_message() ? held() : 0; }
   // To be called when next() has given nothing more: sets the deadline of the partial message.
   void expect_rest(Time now);
 
@@ -134,8 +136,8 @@ class Channel final {
   wire::FrameHeader header_;
   bool has_header_ = false;  // header_ was read; begin_ is at its body
   uint64_t frames_ = 0;      // whole ones so far
-  uint64_t partial_ = 0;     // frames_ when the partial message was first seen, and that time
-  Time partial_since_ = Time::max();
+  uint64_t partial_ = 0;     // frames_ when the partial message was last seen
+  size_t fresh_ = 0;         // bytes that came after that
 
   std::string output_;
   size_t sent_ = 0;

@@ -160,13 +160,15 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
 void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time now) {
   loose_.erase(channel->id());
   wire::Hello mine = hello_to(hello.node_id);
-  if (auto refusal = judge(mine, hello)) return refuse(channel, *refusal, true, now);
   PeerPtr peer = find(hello.node_id);
+  if (auto refusal = judge(mine, hello)) {
+    refuse(channel, *refusal, true, now);
+    if (peer) forget_if_unlisted(peer);
+    return;
+  }
   if (!peer) {
-    if (peers_.size() >= kMaxPeers) {
-      return refuse(channel, {wire::RefusalCode::kOther, "this node has too many peers"}, true,
-                    now);
-    }
+    make_room_for_stranger(now);
+    if (is_stopped_) return close(channel);
     peer = peers_.emplace(hello.node_id, std::make_shared<Peer>(hello.node_id)).first->second;
   }
   if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
@@ -571,6 +573,30 @@ void Peers::forget_if_unlisted(const PeerPtr& peer) {
   peers_.erase(peer->id);
 }
 
+void Peers::make_room_for_stranger(Time now) {
+  std::vector<ChannelPtr> strangers;
+  for (const auto& [id, peer] : peers_) {
+    if (peer->addresses.empty() && peer->in) strangers.push_back(peer->in);
+  }
+  if (strangers.size() < kMaxStrangers) return;
+  const ChannelPtr first = first_to_close(strangers, member_hosts());
+  drop_newcomer(*find_in(first), now);
+  broken(first, "another node that is not listed takes its place", now);
+}
+
+void Peers::bound_strangers_bytes(Time now) {
+  size_t bytes = 0;
+  ChannelPtr most;
+  for (const auto& [id, peer] : peers_) {
+    if (!peer->addresses.empty() || !peer->in) continue;
+    bytes += peer->in->partial_bytes();
+    if (!most || peer->in->partial_bytes() > most->partial_bytes()) most = peer->in;
+  }
+  if (bytes > kMaxStrangersBytes) {
+    broken(most, "nodes that are not listed have begun too many large messages", now);
+  }
+}
+
 void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) {
   if (channel->is_closed()) return;
   if (loose_.contains(channel->id())) {
@@ -629,6 +655,7 @@ void Peers::received(const ChannelPtr& channel, size_t bytes, Time now) {
       break;
     }
   }
+  if (channel->partial_bytes() > kBlockBytes) bound_strangers_bytes(now);
 }
 
 void Peers::on_message(const ChannelPtr& channel, Channel::Message input, Time now) {

@@ -61,7 +61,11 @@ struct PeersOptions {
 };
 
 // Bounds that are not options.
-inline constexpr size_t kMaxPeers = 128;  // known ids, and strangers that were let in
+// Strangers: let in, and not on the list. One more, and one of them gives way (room.h).
+inline constexpr size_t kMaxStrangers = 16;
+// Of the messages that strangers have begun, together: more, and who has sent most is cut off. One
+// may be the leader of a node that missed how it became a member, and sends what a leader sends.
+inline constexpr size_t kMaxStrangersBytes = 2 * wire::kMaxFrameBytes;
 // Accepted connections that have not said hello; and as many that were refused and are closing.
 // One more, and one of them gives way (room.h). Who says hello before so many others have come
 // behind it is heard, however many come.
@@ -223,6 +227,8 @@ class Peers final : public wire::Transport {
   void drop_refused(const PeerPtr& peer, Time now);
   // Strangers share one: they choose their ids.
   LogGate& gate_of(Peer& peer) { return peer.addresses.empty() ? accept_gate_ : peer.gate; }
+  void make_room_for_stranger(Time now);
+  void bound_strangers_bytes(Time now);
   // To be called after the handler was told.
   void forget_if_unlisted(const PeerPtr& peer);
   void tell_reached(const PeerPtr& peer);

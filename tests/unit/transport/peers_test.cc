@@ -160,8 +160,26 @@ class PeersTest : public testing::Test {
     hello.to = node.id;
     std::string stream(wire::kPeerMagic);
     wire::append_hello(stream, hello);
-    std::memcpy(channel->read_space().data(), stream.data(), stream.size());
-    node.peers->received(channel, stream.size(), now_);
+    give(node, channel, stream);
+  }
+  void give(TestNode& node, const ChannelPtr& channel, std::string_view bytes) {
+    while (!bytes.empty() && !channel->is_closed()) {
+      std::span<uint8_t> space = channel->read_space();
+      const size_t length = std::min(space.size(), bytes.size());
+      std::memcpy(space.data(), bytes.data(), length);
+      bytes.remove_prefix(length);
+      node.peers->received(channel, length, now_);
+    }
+  }
+  static std::string beginning_of_a_large_frame(size_t body) {
+    std::string frame;
+    wire::SnapshotChunk chunk;
+    chunk.file.mark = {Index(1), Term(1)};
+    chunk.file.bytes = body;
+    chunk.bytes = Slice::copy_of(std::string(body, 'x'));
+    EXPECT_TRUE(wire::append_frame(frame, chunk, wire::FrameVersion::kCheckedHeader));
+    frame.pop_back();
+    return frame;
   }
   // The channel that `from` dialled to `to`.
   ChannelPtr between(const TestNode& from, const TestNode& to) const {
@@ -289,7 +307,7 @@ TEST_F(TwinsTest, FirstThatReconnectsIsNotReplaced) {
 TEST_F(TwinsTest, StrangersLeaveNothing) {
   std::vector<std::unique_ptr<TestNode>> strangers;
   TestNode& a = process(1, 10);
-  for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
+  for (uint64_t id = 100; id < 100 + 4 * kMaxStrangers; ++id) {
     for (uint64_t incarnation : {1, 2}) {
       TestNode& stranger = *strangers.emplace_back(std::make_unique<TestNode>(id));
       stranger.hello.incarnation = incarnation;
@@ -816,7 +834,7 @@ TEST_F(PeersTest, PeerThatBreaksAtOnceIsNotHurried) {
 // Accepted strangers leave no state, and are no longer dialled.
 TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
   TestNode& a = add(1);
-  for (uint64_t id = 100; id < 100 + 2 * kMaxPeers; ++id) {
+  for (uint64_t id = 100; id < 100 + 4 * kMaxStrangers; ++id) {
     wire::Hello hello = a.hello;
     hello.node_id = NodeId(id);
     hello.peer_address = "host:9";
@@ -829,6 +847,62 @@ TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
   }
   EXPECT_TRUE(a.peers->counters().empty());
   EXPECT_EQ(a.peers->next_deadline(), Time::max());
+}
+
+// They stay connected, each with an id of its own.
+TEST_F(PeersTest, StrangersHaveFewPlaces) {
+  TestNode& a = add(1);
+  std::vector<ChannelPtr> strangers;
+  const auto let_in = [&](uint64_t id, const std::string& remote) {
+    wire::Hello hello = a.hello;
+    hello.node_id = NodeId(id);
+    const ChannelPtr channel = strangers.emplace_back(a.peers->accepted(remote, now_));
+    say_hello(a, channel, hello);
+    EXPECT_EQ(channel->phase(), Channel::Phase::kMessages) << "the newest is let in";
+    return channel;
+  };
+  const ChannelPtr other_host = let_in(99, "10.0.0.8:4000");
+  for (uint64_t id = 100; id < 100 + 4 * kMaxStrangers; ++id) let_in(id, "10.0.0.9:4000");
+  EXPECT_EQ(a.peers->counters().size(), kMaxStrangers);
+  EXPECT_FALSE(other_host->is_closed()) << "the host with the most gives way";
+  EXPECT_EQ(std::ranges::count_if(strangers, &Channel::is_closed), 3 * kMaxStrangers + 1);
+}
+
+// Each stays below the limit of one frame.
+TEST_F(PeersTest, UnfinishedMessagesOfStrangersAreBounded) {
+  TestNode& a = add(1);
+  const std::string begun = beginning_of_a_large_frame(wire::kMaxFrameBytes - 1000);
+  std::vector<ChannelPtr> strangers;
+  size_t most = 0;
+  for (uint64_t id = 100; id < 106; ++id) {
+    wire::Hello hello = a.hello;
+    hello.node_id = NodeId(id);
+    const ChannelPtr channel = strangers.emplace_back(a.peers->accepted("10.0.0.9:4000", now_));
+    say_hello(a, channel, hello);
+    give(a, channel, begun.substr(0, id == 100 ? size_t{1} << 20 : begun.size()));
+    size_t bytes = 0;
+    for (const ChannelPtr& each : strangers) bytes += each->is_closed() ? 0 : each->partial_bytes();
+    most = std::max(most, bytes);
+  }
+  EXPECT_LE(most, kMaxStrangersBytes);
+  EXPECT_GT(most, wire::kMaxFrameBytes);
+  EXPECT_FALSE(strangers.front()->is_closed()) << "who has sent most is cut off";
+}
+
+TEST_F(PeersTest, MembersMayAllSendLargeMessages) {
+  TestNode& a = add(1);
+  const std::string begun = beginning_of_a_large_frame(wire::kMaxFrameBytes - 1000);
+  std::map<NodeId, std::vector<Address>> members;
+  for (uint64_t id = 2; id < 6; ++id) members[NodeId(id)] = {address(NodeId(id))};
+  a.peers->set_peers(members, now_);
+  for (const auto& [id, addresses] : members) {
+    wire::Hello hello = a.hello;
+    hello.node_id = id;
+    const ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
+    say_hello(a, channel, hello);
+    give(a, channel, begun);
+    EXPECT_FALSE(channel->is_closed());
+  }
 }
 
 // Nothing that comes behind it is delivered; the other direction breaks with it, and both return.
