@@ -32,8 +32,8 @@ inline constexpr size_t kBlockBytes = size_t{256} << 10;
 inline constexpr size_t kSmallBlockBytes = size_t{8} << 10;
 // A body of at least this part of its block stays in it.
 inline constexpr size_t kShareDivisor = 2;
-// A frame that was begun has so long to come. Bytes of it add the time that they take at the slowest
-// rate, up to as much again from now: a trickle behind many bytes buys no time.
+// A frame that was begun has so long to come. Bytes of it add the time that they take at the
+// slowest rate, up to as much again from now: a trickle behind many bytes buys no time.
 inline constexpr Duration kFrameTimeout = std::chrono::seconds(5);
 inline constexpr size_t kFrameBytesPerSecond = size_t{64} << 10;
 // An output buffer larger than this is given back when it has been written.

@@ -245,15 +245,15 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
 
 // ---- two processes of one node
 
-// Whether a connection to another process of this node stands, on the same disk or a copy of it.
-// Builds without incarnations cannot be probed, and another disk is that of a replacement: then the
-// newest connection counts.
+// Whether a connection to another process of this node stands that can be probed. Builds without
+// incarnations cannot be: then the newest connection counts. A hello without one is of an old build
+// that came after that process, or of somebody who would avoid the probe. So may be one with
+// another disk, unless the disk that stands was given up.
 bool Peers::has_other_process(const Peer& peer, const wire::Hello& hello) const {
   const auto differs = [&](const wire::Hello& stands) {
-    return stands.incarnation != 0 && stands.incarnation != hello.incarnation &&
-           stands.disk_id == hello.disk_id;
+    if (stands.incarnation == 0 || stands.incarnation == hello.incarnation) return false;
+    return stands.disk_id == hello.disk_id || !hooks_.check(stands);
   };
-  if (hello.incarnation == 0) return false;
   return (peer.in && differs(peer.in_hello)) || (peer.is_out_up && differs(peer.out_hello));
 }
 
@@ -310,17 +310,33 @@ void Peers::on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time n
   }
 }
 
+wire::Refusal Peers::twin_refusal(const Peer& peer, const Channel& stands, const Channel& other) {
+  return {wire::RefusalCode::kTwin,
+          fmt::format("two processes say that they are node {}, with the same disk: one is "
+                      "connected from {} and answers, so the other one, at {}, is refused. Is one "
+                      "a copy of the other's machine or data directory? Stop it: a copy of a node "
+                      "loses acknowledged writes. A new node needs another id and an empty data "
+                      "directory",
+                      peer.id, stands.remote(), other.remote())};
+}
+
+// This node may not have heard yet that the disk of the first one was given up: nobody ends.
+wire::Refusal Peers::disk_refusal(const Peer& peer, const Channel& stands, const Channel& other) {
+  return {wire::RefusalCode::kDiskId,
+          fmt::format("two processes say that they are node {}, with different disks: one is "
+                      "connected from {} and answers, so the other one, at {}, is refused until "
+                      "that one stops",
+                      peer.id, stands.remote(), other.remote())};
+}
+
 // The first process lives.
 void Peers::refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now) {
   const Newcomer newcomer = *std::exchange(peer->newcomer, std::nullopt);
   if (newcomer.channel->is_closed()) return;
-  const wire::Refusal refusal{
-      wire::RefusalCode::kTwin,
-      fmt::format("two processes say that they are node {}, with the same disk: one is connected "
-                  "from {} and answers, so the other one, at {}, is refused. Is one a copy of the "
-                  "other's machine or data directory? Stop it: a copy of a node loses acknowledged "
-                  "writes. A new node needs another id and an empty data directory",
-                  peer->id, stands->remote(), newcomer.channel->remote())};
+  const bool is_copy =
+      (peer->in == stands ? peer->in_hello : peer->out_hello).disk_id == newcomer.hello.disk_id;
+  const wire::Refusal refusal = is_copy ? twin_refusal(*peer, *stands, *newcomer.channel)
+                                        : disk_refusal(*peer, *stands, *newcomer.channel);
   const bool was_dialled = peer->out == newcomer.channel;
   loose_.erase(newcomer.channel->id());
   if (was_dialled) peer->out = nullptr;

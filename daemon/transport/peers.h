@@ -13,9 +13,10 @@
 // broke, it is reached again when the peer dials again.
 //
 // Two processes of one node id (a copied machine) must not both count. A hello with another
-// incarnation than the connection that stands is held, and the process at the other end of that
-// connection is probed: if it answers, the newcomer is refused; if it does not within
-// probe_timeout, the newcomer takes its place (docs/adr/0036-two-processes-of-one-node.md).
+// incarnation than the connection that stands, or without one, is held, and the process at the
+// other end of that connection is probed: if it answers, the newcomer is refused; if it does not
+// within probe_timeout, the newcomer takes its place
+// (docs/adr/0036-two-processes-of-one-node.md).
 //
 // The driver reports what happens to connections, and after each call carries out take_work().
 // Output that a peer does not take is bounded. Beyond the bound, and when a message is over the
@@ -208,6 +209,8 @@ class Peers final : public wire::Transport {
   static bool is_standing(const Peer& peer, const wire::Hello& hello);
   void hold(const PeerPtr& peer, const ChannelPtr& channel, const wire::Hello& hello, Time now);
   void send_probe(Peer& peer, Time now);
+  static wire::Refusal twin_refusal(const Peer& peer, const Channel& stands, const Channel& other);
+  static wire::Refusal disk_refusal(const Peer& peer, const Channel& stands, const Channel& other);
   void refuse_newcomer(const PeerPtr& peer, const ChannelPtr& stands, Time now);
   void admit_newcomer(const PeerPtr& peer, Time now);
   void settle_newcomer(const PeerPtr& peer, Time now);

@@ -36,7 +36,7 @@ struct TestNode final : wire::TransportHandler {
     PeersHooks hooks;
     hooks.hello = [this] { return hello; };
     hooks.check = [this](const wire::Hello& theirs) -> std::optional<wire::Refusal> {
-      if (theirs.node_id == refuses) {
+      if (theirs.node_id == refuses || theirs.disk_id == refuses_disk) {
         return wire::Refusal{wire::RefusalCode::kNotMember, "not here"};
       }
       return std::nullopt;
@@ -69,6 +69,7 @@ struct TestNode final : wire::TransportHandler {
   PeersOptions options;
   wire::Hello hello;
   NodeId refuses;
+  std::optional<DiskId> refuses_disk;
   std::unique_ptr<Peers> peers;
   bool is_sending = false;
   std::string fault;  // what this node finds wrong with the messages that it gets
@@ -395,19 +396,64 @@ TEST_F(TwinsTest, LateProbeIsRepeated) {
 
 // Builds that do not say an incarnation answer no probe.
 TEST_F(TwinsTest, OldBuildIsReplacedAtOnce) {
-  for (const bool first_is_old : {true, false}) {
-    SCOPED_TRACE(first_is_old);
+  TestNode& a = process(1, 10);
+  process(3, 0);
+  introduce();
+  settle();
+  TestNode& next = process(3, 31);
+  dial_node_1(next);
+  EXPECT_EQ(a.reached[NodeId(3)], 2);
+  EXPECT_TRUE(next.refusals.empty());
+}
+
+// Neither who says no incarnation nor who says another disk takes the place of one that answers.
+TEST_F(TwinsTest, NobodyAvoidsTheProbe) {
+  for (const bool says_incarnation : {false, true}) {
+    SCOPED_TRACE(says_incarnation);
     TestNode& a = process(1, 10);
-    process(3, first_is_old ? 0 : 30);
+    TestNode& first = process(3, 30);
     introduce();
     settle();
-    TestNode& next = process(3, first_is_old ? 31 : 0);
+    TestNode& next = process(3, says_incarnation ? 31 : 0);
+    if (says_incarnation) next.hello.disk_id.bytes[0] = 9;
     dial_node_1(next);
-    EXPECT_EQ(a.reached[NodeId(3)], 2);
-    EXPECT_TRUE(next.refusals.empty());
+    EXPECT_EQ(a.lost[NodeId(3)], 0);
+    ASSERT_EQ(next.refusals.size(), 1u);
+    EXPECT_THAT(next.refusals[0].second, HasSubstr("two processes say that they are node 3"));
+    first.send(NodeId(1), 7);
+    settle();
+    EXPECT_THAT(a.rounds, ElementsAre(std::pair(NodeId(3), 7)));
     nodes_.clear();
     ends_.clear();
   }
+}
+
+TEST_F(TwinsTest, OldBuildReplacesAProcessWithoutAnswer) {
+  TestNode& a = process(1, 10);
+  TestNode& first = process(3, 30);
+  introduce();
+  settle();
+  dead_.insert(&first);
+  TestNode& next = process(3, 0);
+  dial_node_1(next);
+  unreachable_.insert(NodeId(1));  // for the first one, which is dead
+  pass(seconds(1));
+  EXPECT_EQ(a.reached[NodeId(3)], 2);
+  EXPECT_TRUE(next.refusals.empty());
+}
+
+// The list gives the first one's disk up, and that process still runs.
+TEST_F(TwinsTest, DiskThatWasGivenUpHoldsUpNobody) {
+  TestNode& a = process(1, 10);
+  process(3, 30);
+  introduce();
+  settle();
+  a.refuses_disk = DiskId();
+  TestNode& next = process(3, 31);
+  next.hello.disk_id.bytes[0] = 9;
+  dial_node_1(next);
+  EXPECT_TRUE(next.refusals.empty());
+  EXPECT_EQ(a.lost[NodeId(3)], 1);
 }
 
 TEST_F(PeersTest, EverybodyReachesEverybody) {
