@@ -137,6 +137,7 @@ struct Fields<node::StatusSnapshot> {
                  field<NullWhenNone>("hang", &S::hang),                   //
                  field("ready", &S::ready),                               //
                  field("reason", &S::reason),                             //
+                 field<NullWhenNone>("remedy", &S::remedy),               //
                  field("members", &S::members),                           //
                  field("members_index", &S::members_index),               //
                  field("members_settled", &S::members_settled),           //

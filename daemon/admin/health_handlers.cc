@@ -55,7 +55,7 @@ void handle_readyz(Context& context, Request&& request, const Reply& reply) {
   const bool loop_hangs = read_clocks().time - status->made >= kLoopHangs;
   const bool ready = status->ready && !loop_hangs;
   const std::string why = !status->stuck.empty() || !loop_hangs
-                              ? (status->reason.empty() ? "not ready" : status->reason)
+                              ? (status->reason.empty() ? "not ready" : node::full_reason(*status))
                               : "the main loop hangs";
   std::string checks = check_line(ready, ready ? "ready" : why);
   checks +=

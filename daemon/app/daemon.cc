@@ -494,7 +494,11 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal, Time hello
     if (!has_node || !removed || !has_asker()) fail(*error);
     return leave(*error);
   }
-  if (!has_node) bootstrap_->turned_away(peer, refusal.code);
+  if (has_node) {
+    node_->on_refused(peer);
+  } else {
+    bootstrap_->turned_away(peer, refusal.code);
+  }
 }
 
 // ---- the loop
@@ -611,10 +615,10 @@ void Daemon::Impl::publish_status() {
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
                                              shutdown_.has_begun(), status->made)) {
-    LOG_WARNING("raft", "no leader seconds={}: {}", gone->count(), status->reason);
+    LOG_WARNING("raft", "no leader seconds={}: {}", gone->count(), node::full_reason(*status));
   }
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
-  if (!status->leader) text += "; " + status->reason;
+  if (!status->leader) text += "; " + node::full_reason(*status);
   board_.publish(std::move(status));
   tell_status(std::move(text));
 }

@@ -108,8 +108,9 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   if (stopping) {
     status->reason = "stopping";
   } else if (!core.leader()) {
-    const std::string lost = node.lost_majority();
-    status->reason = "no known leader" + (lost.empty() ? "" : ": " + lost);
+    node::Membership::LostMajority lost = node.lost_majority();
+    status->reason = "no known leader" + (lost.text.empty() ? "" : ": " + lost.text);
+    status->remedy = std::move(lost.remedy);
   } else if (!up_to_date) {
     status->reason = not_up_to_date(fresh, *status);
   } else {

@@ -45,6 +45,7 @@ struct ClusterHealth {
   std::vector<std::string> reasons;
 
   bool serves() const { return state == State::kDegraded || state == State::kHealthy; }
+  bool has_quorum() const { return state != State::kNoLeader && state != State::kNoQuorum; }
   bool is_learner(NodeId id) const;
 };
 

@@ -58,6 +58,16 @@ std::string listed_peer(const std::vector<AskedNode>& nodes, NodeId id) {
   return "-";
 }
 
+// A node that reaches no majority cannot know whether the others serve; here it is known.
+std::string remedy_of(const node::StatusSnapshot& status, const ClusterView& view) {
+  if (status.remedy.empty()) return {};
+  if (!view.health.has_quorum()) return ": " + status.remedy;
+  return fmt::format(
+      ". The others serve, and node {} leads them: check the network between them and node {}, and "
+      "the addresses on both sides (connectctl member list)",
+      view.health.leader, status.id);
+}
+
 void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked,
               std::map<Index, uint64_t>& digest_at, ClusterView& view) {
   const NodeId id = asked.node.id;
@@ -77,7 +87,8 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked,
   const bool diverged = !status.divergence.empty();
   const bool hangs = !status.stuck.empty();
   if (!status.ready) {
-    view.problems.push_back(fmt::format("node {} is not ready: {}", id, status.reason));
+    view.problems.push_back(
+        fmt::format("node {} is not ready: {}{}", id, status.reason, remedy_of(status, view)));
   }
   if (status.disk_state != "ok") {
     view.problems.push_back(fmt::format("node {}: {} (free={})", id,

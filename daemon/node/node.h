@@ -64,6 +64,8 @@ class Node final : public Service, public wire::TransportHandler {
   std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
+  // It runs, and refuses this node.
+  void on_refused(NodeId by) { membership_->refused_by(by); }
 
   // Call it with the time of arrival before delivering events. Then turn(), with the same or a
   // later time.
@@ -144,7 +146,7 @@ class Node final : public Service, public wire::TransportHandler {
   const std::vector<raft::EntryId>& skips() const { return skips_; }
   // Of the newest configuration in the log, committed or not; core().conf_index() says which.
   const MemberList& members() const { return membership_->list(); }
-  std::string lost_majority() const { return membership_->lost_majority(*core_); }
+  Membership::LostMajority lost_majority() const { return membership_->lost_majority(*core_); }
   // This node was removed permanently: the process must end.
   bool is_removed() const { return membership_->is_removed(*core_); }
   Index applied_index() const { return applied_; }

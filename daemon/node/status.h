@@ -91,8 +91,15 @@ struct StatusSnapshot {
   std::string hang;    // why /livez fails though the loop runs; empty: it does not
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
+  // What to do about it if the cluster has no leader. A reader that knows one does not show it.
+  std::string remedy;
   bool operator==(const StatusSnapshot&) const = default;
 };
+
+// For those who know no more than this node.
+inline std::string full_reason(const StatusSnapshot& status) {
+  return status.remedy.empty() ? status.reason : status.reason + ": " + status.remedy;
+}
 
 // Where the loop leaves its newest status, and another thread what it knows of plugin calls that do
 // not come back: the loop itself may be in one. Any thread. Under a mutex that is held for short
@@ -117,6 +124,7 @@ class StatusBoard {
     status->stuck = stuck_;
     status->ready = false;
     status->reason = "STUCK in " + stuck_;
+    status->remedy.clear();
     return status;
   }
 

@@ -303,6 +303,8 @@ def test_given_up_disk_is_no_second_voter(context):
             wait_until(lambda: all(third(cluster.status(node_id), True) for node_id in (1, 2)),
                        "nodes 1 and 2 know node 3 with its new disk")
             check(cluster.nodes[3].running, "the old process of node 3 runs on")
+            wait_until(lambda: "refuses it" in (cluster.status(3) or {}).get("reason", ""), lambda: f"{cluster.status(3)}")
+            check(cluster.status(3)["remedy"] is None, "it is not told to recover a cluster that works")
             check(good(machines.connectctl(1, "call", "incr"), "call") == "1\n", "a write with the new node 3")
             machines.cut(1, 2)
             term = cluster.status(2)["term"]

@@ -139,7 +139,8 @@ def test_a_wiped_node_is_replaced_with_one_command(context):
     victim = context.random.choice(list(cluster.nodes))  # the leader, too
     before = members(cluster)[victim]["disk"]
     cluster.kill(victim)
-    shutil.rmtree(cluster.nodes[victim].data_dir)
+    old_disk = cluster.nodes[victim].data_dir + ".old"
+    os.rename(cluster.nodes[victim].data_dir, old_disk)
     cluster.start(victim)
     # It waits, without a vote and not ready, and names the command.
     wait_until(lambda: f"member replace {victim}" in (cluster.status(victim) or {}).get("reason", ""),
@@ -158,6 +159,27 @@ def test_a_wiped_node_is_replaced_with_one_command(context):
     check(command.returncode == 0 and f"node {victim} is a voter" in out, f"replace said: {out}")
     cluster.wait_equal()
     serves(cluster, b"10")
+    returns_with_its_old_disk(cluster, victim, old_disk)
+
+
+def returns_with_its_old_disk(cluster, victim, disk):
+    """Its successor runs and is healthy: nothing is to be recovered or replaced."""
+    old = Node(victim, cluster.directory)
+    listen = [f"--set=listen.{key}={value}" for key, value in old.member().items() if key != "id"]
+    with open(old.log_path + ".old", "ab") as log:
+        process = subprocess.Popen([harness.CONNECTD, "--config", cluster.nodes[victim].config_path, "--data-dir", disk,
+                                    *listen], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    successor, cluster.nodes[-1] = cluster.nodes[victim], old
+    try:
+        wait_until(lambda: "runs elsewhere" in (cluster.status(-1) or {}).get("reason", ""),
+                   lambda: f"the old disk is told of its successor: {cluster.status(-1)}")
+        status = cluster.status(-1)
+        check(status["remedy"] is None and "connectctl" not in status["reason"], f"{status}")
+    finally:
+        process.kill()
+        process.wait()
+        del cluster.nodes[-1]
+    check(successor.running, "the successor runs on")
 
 
 def test_all_members_come_back_at_other_addresses(context):

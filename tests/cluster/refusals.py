@@ -23,7 +23,8 @@ def refused(cluster, node_id, codes, *words):
 def waits(cluster, node_id, *words):
     """The node runs, is not ready, and its status says each of the words."""
     def reason():
-        return (cluster.status(node_id) or {}).get("reason", "")
+        status = cluster.status(node_id) or {}
+        return f"{status.get('reason', '')}: {status.get('remedy')}"
     wait_until(lambda: all(word in reason() for word in words),
                lambda: f"the status of node {node_id} says {words}: {reason()}")
     check(cluster.nodes[node_id].running and not cluster.status(node_id)["ready"], f"node {node_id} waits")

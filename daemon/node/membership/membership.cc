@@ -54,6 +54,11 @@ void Membership::peer_reached(NodeId peer, const wire::Hello& hello) {
   connected_[peer] = {peer, hello.disk_id, hello.peer_address, hello.client_address,
                       hello.http_address};
   feature_levels_.announced(peer, hello.disk_id, hello.feature_level_max);
+  refused_by_.erase(peer);
+}
+
+void Membership::refused_by(NodeId peer) {
+  if (list_.find(peer) != nullptr) refused_by_.insert(peer);
 }
 
 void Membership::peer_lost(NodeId peer) { connected_.erase(peer); }
@@ -87,31 +92,57 @@ void Membership::follow(const raft::Core& core, Effects& out) {
   out.events.push_back(raft::Suffrage{list_counts && disk_counts});
 }
 
-std::string Membership::lost_majority(const raft::Core& core) const {
+Membership::LostMajority Membership::lost_majority(const raft::Core& core) const {
   for (const auto* voters : {&core.conf().voters, &core.conf().voters_outgoing}) {
     std::string missing;
     size_t reached = 0;
+    bool is_refused = false;
     for (NodeId id : *voters) {
       if (id == self() || connected(id) != nullptr) {
         ++reached;
-      } else {
-        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
+        continue;
+      }
+      const GenesisMember* listed = list_.find(id);
+      const bool refuses = refused_by_.contains(id);
+      is_refused = is_refused || refuses;
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
+      if (refuses) {
+        missing += ", which refuses it";
+      } else if (listed != nullptr) {
+        missing += " at " + listed->peer_address;
       }
     }
     const size_t needed = voters->size() / 2 + 1;
     if (voters->empty() || reached >= needed) continue;
-    return fmt::format(
-        "node {} reaches {} of {} voters (not: {}), {} are required: start the others. If they "
-        "are lost for good: connectctl recover (docs/operations.md, \"A majority is lost\")",
-        self(), reached, voters->size(), missing, needed);
+    LostMajority lost;
+    lost.text = fmt::format("node {} reaches {} of {} voters (not: {}), {} are required", self(),
+                            reached, voters->size(), missing, needed);
+    if (!is_refused) {
+      lost.remedy =
+          "start the others; if they run, check the network and these addresses. Only if they are "
+          "lost for good: connectctl recover (docs/operations.md, \"A majority is lost\")";
+    }
+    return lost;
   }
   return {};
 }
 
 std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
                                                     const raft::Core& core) const {
-  return check_member(list_, core.conf_index(), core.conf_is_settled(), genesis_.cluster_name,
-                      hello);
+  auto refusal =
+      check_member(list_, core.conf_index(), core.conf_is_settled(), genesis_.cluster_name, hello);
+  const GenesisMember* listed = list_.find(hello.node_id);
+  const GenesisMember* other = connected(hello.node_id);
+  const bool is_replaced = refusal && refusal->code == wire::RefusalCode::kDiskId &&
+                           other != nullptr && other->disk_id == listed->disk_id;
+  if (is_replaced) {
+    refusal->text = fmt::format(
+        "node {0} of cluster '{1}' runs elsewhere, with disk {2}; this process has disk {3}, which "
+        "is not the cluster's, or not any more. Stop it, and do not replace node {0} again",
+        hello.node_id, genesis_.cluster_name, listed->disk_id.to_string(),
+        hello.disk_id.to_string());
+  }
+  return refusal;
 }
 
 Membership::Hearing Membership::hearing(const wire::Hello& sender, const wire::PeerMessage& message,
@@ -204,7 +235,7 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
 void Membership::ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
                             Effects& out) {
   if (!core.leader()) {
-    const std::string lost = lost_majority(core);
+    const std::string lost = lost_majority(core).full();
     return done({ChangeCode::kNoLeader,
                  "no known leader; " + (lost.empty() ? "try again in a moment" : lost), Index()});
   }
@@ -231,7 +262,7 @@ void Membership::expire(const raft::Core& core, Time now) {
   while (!asked_.empty() && asked_.begin()->second.until <= now) {
     Done done = std::move(asked_.begin()->second.done);
     asked_.erase(asked_.begin());
-    const std::string lost = lost_majority(core);
+    const std::string lost = lost_majority(core).full();
     done({ChangeCode::kTimeout,
           "no answer from the leader; check whether the change happened: connectctl member list" +
               (lost.empty() ? "" : ". Now " + lost),

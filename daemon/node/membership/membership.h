@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/clock.h"
@@ -45,6 +46,8 @@ class Membership final {
   // ---- what happened
   void peer_reached(NodeId peer, const wire::Hello& hello);
   void peer_lost(NodeId peer);
+  // It runs, and refuses this node. Counts only for members.
+  void refused_by(NodeId peer);
   // The configuration may have changed: when its entry was appended, or truncated.
   void follow(const raft::Core& core, Effects& out);
 
@@ -77,9 +80,16 @@ class Membership final {
   ClusterId cluster_id() const {
     return options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
   }
-  // What an operator can do when the voters that this node reaches, with itself, are no majority;
-  // empty: they are one.
-  std::string lost_majority(const raft::Core& core) const;
+  // The voters that this node reaches, with itself, are no majority.
+  struct LostMajority {
+    std::string text;  // which it does not reach, at which addresses; empty: they are one
+    // What an operator can do, unless the others serve without this node: they may, and it cannot
+    // know. Empty: one of them runs and refuses this node, and says why.
+    std::string remedy;
+
+    std::string full() const { return remedy.empty() ? text : text + ": " + remedy; }
+  };
+  LostMajority lost_majority(const raft::Core& core) const;
   // Whether to accept a peer with this hello.
   std::optional<wire::Refusal> check_peer(const wire::Hello& hello, const raft::Core& core) const;
   // Whether a message counts that came behind this hello.
@@ -129,6 +139,7 @@ class Membership final {
   MemberList list_;
   Slice list_bytes_;                           // what list_ was read from
   std::map<NodeId, GenesisMember> connected_;  // disk and addresses, as the peers say
+  std::set<NodeId> refused_by_;                // and not reached since
   FeatureLevels feature_levels_;               // what the peers have announced
   std::map<uint64_t, Asked> asked_;            // at the leader, by number
   uint64_t next_number_ = 1;

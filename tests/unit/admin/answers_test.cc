@@ -61,6 +61,7 @@ node::StatusSnapshot full_status() {
   status.hang = "no progress";
   status.ready = true;
   status.reason = "why";
+  status.remedy = "what to do";
   return status;
 }
 

@@ -411,6 +411,23 @@ TEST_F(StatusTest, WithoutALeaderTheAnswerIsNo) {
   EXPECT_THAT(outcome.err, HasSubstr("warning: node 1 is not ready: no leader"));
 }
 
+// A node that reaches no majority cannot know whether the others serve.
+TEST_F(StatusTest, RemedyOfALostMajorityNeedsOne) {
+  two_.status.leader = NodeId();
+  two_.status.ready = false;
+  two_.status.reason = "no known leader: node 2 reaches 1 of 3 voters";
+  two_.status.remedy = "connectctl recover";
+  publish();
+  Outcome outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_THAT(outcome.err, HasSubstr("node 2 reaches 1 of 3 voters. The others serve, and node 1 "
+                                     "leads them: check the network"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("recover")));
+  one_.status.role = raft::Role::kFollower;
+  publish();
+  outcome = connectctl({"status", "-e", one_.address()});
+  EXPECT_THAT(outcome.err, HasSubstr("node 2 reaches 1 of 3 voters: connectctl recover"));
+}
+
 TEST_F(StatusTest, UnequalDigestsAreTold) {
   two_.status.digest = 99;
   publish();

@@ -65,6 +65,7 @@ class MembershipTest : public ::testing::Test {
     follow();
     return any;
   }
+  Membership::LostMajority lost() const { return membership.lost_majority(*raft.core); }
   Index match(uint64_t id) {
     for (const raft::PeerStatus& peer : raft.core->peers()) {
       if (peer.id == NodeId(id)) return peer.match;
@@ -159,12 +160,15 @@ TEST_F(MembershipTest, UnreachableMajorityNeedsForce) {
 }
 
 TEST_F(MembershipTest, LostMajorityNamesRecover) {
-  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("reaches 1 of 3 voters (not: 2, 3)"));
-  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("connectctl recover"));
-  reach(members_of(3).members[1]);
-  EXPECT_EQ(membership.lost_majority(*raft.core), "");
+  const MemberList listed = members_of(3);
+  EXPECT_THAT(lost().text, HasSubstr(fmt::format("reaches 1 of 3 voters (not: 2 at {}, 3 at {})",
+                                                 listed.members[1].peer_address,
+                                                 listed.members[2].peer_address)));
+  EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+  reach(listed.members[1]);
+  EXPECT_EQ(lost().full(), "");
   membership.peer_lost(NodeId(2));
-  EXPECT_THAT(membership.lost_majority(*raft.core), HasSubstr("connectctl recover"));
+  EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
   // A change that is asked for says so, too.
   ChangeOutcome answer;
   Effects out;
@@ -172,6 +176,34 @@ TEST_F(MembershipTest, LostMajorityNamesRecover) {
       add(4), *raft.core, raft.now.time, [&](ChangeOutcome outcome) { answer = outcome; }, out);
   EXPECT_EQ(answer.code, ChangeCode::kNoLeader);
   EXPECT_THAT(answer.text, HasSubstr("connectctl recover"));
+}
+
+// Whoever refuses runs: nothing is lost.
+TEST_F(MembershipTest, RefusedNodeIsNotToldToRecover) {
+  membership.refused_by(NodeId(2));
+  EXPECT_THAT(lost().text, HasSubstr("2, which refuses it"));
+  EXPECT_EQ(lost().remedy, "");
+  reach(members_of(3).members[1]);
+  membership.peer_lost(NodeId(2));
+  EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+  membership.refused_by(NodeId(9));  // no member
+  EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+}
+
+TEST_F(MembershipTest, OldDiskBesideItsSuccessorIsToldSo) {
+  wire::Hello old;
+  old.node_id = NodeId(2);
+  old.cluster_id = membership.cluster_id();
+  old.disk_id.bytes[0] = 77;
+  auto refusal = membership.check_peer(old, *raft.core);
+  ASSERT_TRUE(refusal);
+  EXPECT_THAT(refusal->text, HasSubstr("member replace 2"));
+  reach(members_of(3).members[1]);
+  refusal = membership.check_peer(old, *raft.core);
+  ASSERT_TRUE(refusal);
+  EXPECT_EQ(refusal->code, wire::RefusalCode::kDiskId);
+  EXPECT_THAT(refusal->text, HasSubstr("node 2 of cluster 'demo' runs elsewhere"));
+  EXPECT_THAT(refusal->text, ::testing::Not(HasSubstr("connectctl")));
 }
 
 TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
