@@ -39,8 +39,9 @@ class HttpConnection final : public Reply::Connection,
                              public OpenConnection,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(ConnectionHost& host, tcp::socket socket)
+  HttpConnection(ConnectionHost& host, tcp::socket socket, bool beyond_limit)
       : host_(host),
+        beyond_limit_(beyond_limit),
         socket_(std::move(socket)),
         timer_(socket_.get_executor()),
         io_timer_(socket_.get_executor()),
@@ -68,7 +69,24 @@ class HttpConnection final : public Reply::Connection,
     return Waiting{state_ != State::kIdle && state_ != State::kDraining, *waiting_since_};
   }
   size_t body_bytes() const override { return reserved_; }
-  void close_for_another() override { end(); }
+  bool has_unread() override {
+    error_code ec;
+    if (socket_.available(ec) == 0) return false;
+    waiting_since_ = read_clocks().time;
+    return true;
+  }
+  void close_for_another() override {
+    if (state_ == State::kReading) {
+      close_after_ = true;
+      make_response(problem(503, "Service unavailable",
+                            "the request took over a second to arrive, and others need its place; "
+                            "try again"));
+      error_code ignored;  // there is room for it in the socket, or nobody listens
+      http::write(socket_, response_, ignored);
+      socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    }
+    end();
+  }
 
   // ---- Reply::Connection
 
@@ -140,6 +158,7 @@ class HttpConnection final : public Reply::Connection,
   void parse() {
     if (state_ == State::kIdle) {
       state_ = State::kReading;
+      waiting_since_ = read_clocks().time;
       hold_bytes(kHeadBytes);
       limit_time(kRequestTimeout);
     }
@@ -185,10 +204,18 @@ class HttpConnection final : public Reply::Connection,
       request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
       if (!ec) request.origin = origin_of(remote.address(), local.address());
     }
+    beyond_limit_ = beyond_limit_ && host_.is_full();
+    request.beyond_limit = close_after_ = beyond_limit_;
     state_ = State::kHandling;
     waiting_since_.reset();
     io_timer_.cancel();  // the answer may take as long as its handler says
     host_.handle(std::move(request), Reply(shared_from_this(), request_number_));
+  }
+
+  void too_slow() {
+    error_code ignored;
+    socket_.cancel(ignored);  // what was begun ends, and does nothing
+    refuse(problem(408, "Request timeout", "the request did not arrive in time"));
   }
 
   // What the request was given ends with it.
@@ -207,6 +234,7 @@ class HttpConnection final : public Reply::Connection,
   void refuse(Response response) {
     parser_.drop();
     close_after_ = true;
+    is_whole_ = false;
     write(std::move(response));
   }
 
@@ -217,6 +245,21 @@ class HttpConnection final : public Reply::Connection,
     // Who reads slowly keeps nobody out, unless the answer was made with a place in the shares.
     if (!place_) waiting_since_ = read_clocks().time;
     hold_bytes(response.body.size());
+    const bool keep = make_response(std::move(response));
+    limit_time(kRequestTimeout);
+    http::async_write(socket_, response_,
+                      [self = shared_from_this(), keep](error_code ec, std::size_t) {
+                        if (self->state_ != State::kWriting) return;
+                        self->response_ = {};
+                        self->is_head_ = false;
+                        if (ec) return self->end();
+                        if (!keep) return self->close();
+                        self->read_request(kIdleTimeout);
+                      });
+  }
+
+  // False: the connection ends with it.
+  bool make_response(Response response) {
     response_ = {};
     response_.version(11);
     response_.result(static_cast<unsigned>(response.status));
@@ -236,16 +279,7 @@ class HttpConnection final : public Reply::Connection,
     // RFC 9110 §8.6.
     if (response.status == 204) response_.erase(http::field::content_length);
     if (is_head_) response_.body().clear();  // Content-Length stays
-    limit_time(kRequestTimeout);
-    http::async_write(socket_, response_,
-                      [self = shared_from_this(), keep](error_code ec, std::size_t) {
-                        if (self->state_ != State::kWriting) return;
-                        self->response_ = {};
-                        self->is_head_ = false;
-                        if (ec) return self->end();
-                        if (!keep) return self->close();
-                        self->read_request(kIdleTimeout);
-                      });
+    return keep;
   }
 
   void close() {
@@ -254,7 +288,8 @@ class HttpConnection final : public Reply::Connection,
     release();
     parser_.drop();
     state_ = State::kDraining;
-    waiting_since_ = Time();  // the first to make room for another
+    // The first to make room for another. A client that is still sending would not see the answer.
+    waiting_since_ = is_whole_ ? Time() : read_clocks().time;
     limit_time(kDrainTimeout);
     wait_for_bytes();
   }
@@ -287,11 +322,13 @@ class HttpConnection final : public Reply::Connection,
       if (aborted || !self) return;
       // It may have been set anew when this was on its way.
       if (self->io_timer_.expiry() > std::chrono::steady_clock::now()) return;
+      if (self->state_ == State::kReading) return self->too_slow();
       if (self->state_ != State::kHandling) self->end();
     });
   }
 
   ConnectionHost& host_;
+  bool beyond_limit_;
   tcp::socket socket_;
   asio::steady_timer timer_;     // of the answer
   asio::steady_timer io_timer_;  // of reading and writing
@@ -307,13 +344,14 @@ class HttpConnection final : public Reply::Connection,
   bool keep_alive_ = false;  // the client wants it
   bool is_head_ = false;
   bool close_after_ = false;
+  bool is_whole_ = true;  // all of the last request was read
   size_t drained_ = 0;
 };
 
 }  // namespace
 
-void start_connection(ConnectionHost& host, tcp::socket socket) {
-  std::make_shared<HttpConnection>(host, std::move(socket))->start();
+void start_connection(ConnectionHost& host, tcp::socket socket, bool beyond_limit) {
+  std::make_shared<HttpConnection>(host, std::move(socket), beyond_limit)->start();
 }
 
 Origin origin_of(const asio::ip::address& remote, const asio::ip::address& local) {

@@ -24,10 +24,13 @@ class OpenConnection {
     Time since;
     auto operator<=>(const Waiting&) const = default;
   };
-  // None: a request with a place in the shares is in progress.
+  // None: it must not be closed, because its request is in progress.
   virtual std::optional<Waiting> waiting() const = 0;
+  // Bytes wait in its socket: it must not be closed, and does not wait any longer.
+  virtual bool has_unread() = 0;
   virtual size_t body_bytes() const = 0;  // reserved for the body of the request
-  virtual void close_for_another() = 0;   // gives them back at once
+  // A client that has sent a part of a request is told so. Gives back at once what it held.
+  virtual void close_for_another() = 0;
 
  protected:
   ~OpenConnection() = default;
@@ -39,6 +42,8 @@ class ConnectionHost {
   // `request` is the callee's.
   virtual void handle(Request&& request, const Reply& reply) = 0;
   virtual size_t max_request() const = 0;  // bytes of a body
+  // More connections are open than may send calls.
+  virtual bool is_full() const = 0;
   virtual std::function<void(std::function<void()>)> poster() = 0;
 
   // For a body of so many bytes. False: too many are in progress. give_back_body() with
@@ -56,8 +61,9 @@ class ConnectionHost {
   ~ConnectionHost() = default;
 };
 
-// Kept alive by its own operations, until its io_context goes.
-void start_connection(ConnectionHost& host, boost::asio::ip::tcp::socket socket);
+// Kept alive by its own operations, until its io_context goes. `beyond_limit`: it carries one
+// request, which must not be a call unless there is room again by then.
+void start_connection(ConnectionHost& host, boost::asio::ip::tcp::socket socket, bool beyond_limit);
 
 // Where a connection from `remote` to `local` was made from. The kernel gives a connection to one
 // of its own addresses that address as its source, which no other machine can use.

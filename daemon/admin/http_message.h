@@ -30,6 +30,7 @@ struct Request {
   std::string body;
   size_t host_headers = 1;  // how often Host was sent
   bool is_http_1_0 = false;
+  bool beyond_limit = false;  // on one connection too many: no calls
 
   Origin origin = Origin::kOtherMachine;
   Address arrived_at;  // the address that the connection was made to: 127.0.0.1:7301

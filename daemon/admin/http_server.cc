@@ -26,6 +26,7 @@ using tcp = asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+constexpr Duration kRoomPause = std::chrono::milliseconds(20);
 constexpr Duration kWarningInterval = std::chrono::minutes(1);
 
 // What all connections share. It outlives the server while another thread still holds a function
@@ -47,12 +48,15 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
       asio::post(keep->io_, std::move(work));
     };
   }
+  bool is_full() const override {
+    return connections_.size() + reserved_connections(options_.max_connections) >
+           options_.max_connections;
+  }
   bool reserve_body(size_t bytes) override {
-    const Time now = read_clocks().time;
+    if (bytes == 0) return true;  // as health has it
     while (body_bytes_ > 0 && body_bytes_ + other_bytes_ + bytes > kMaxHeldBytes) {
-      const bool made_room = close_longest_waiting([now](const OpenConnection& connection) {
-        return connection.body_bytes() > 0 && connection.waiting()->since + kBodyPatience <= now;
-      });
+      const bool made_room = close_longest_waiting(
+          kPatience, [](const OpenConnection& c) { return c.body_bytes() > 0; });
       if (!made_room) return false;
     }
     body_bytes_ += bytes;
@@ -64,38 +68,62 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   void opened(OpenConnection& connection) override { connections_.insert(&connection); }
   void closed(OpenConnection& connection) override { connections_.erase(&connection); }
 
-  // Makes room for one more connection. False: all are in use, which the shares rule out.
-  bool make_room() {
-    if (connections_.size() < options_.max_connections) return true;
-    warn("{} HTTP connections are open: a new one closes the one that has been idle longest",
-         options_.max_connections);
-    return close_longest_waiting([](const OpenConnection&) { return true; });
+  // Before one more connection is accepted. False: it has to wait in the backlog for a moment.
+  bool has_room() {
+    if (connections_.size() < options_.max_connections) {
+      full_since_.reset();
+      return true;
+    }
+    if (close_idle()) return true;
+    const Time now = read_clocks().time;
+    if (!full_since_) full_since_ = now;
+    return now - *full_since_ >= kFullPatience && close_any();
+  }
+  // The next connection is one too many, unless an idle one can be closed for it.
+  bool next_is_beyond_limit() {
+    const size_t limit = options_.max_connections - reserved_connections(options_.max_connections);
+    if (connections_.size() < limit) return false;
+    warn("{} HTTP connections are open: idle ones are closed for new ones, or calls get 503",
+         limit);
+    return !close_idle() || connections_.size() >= limit;
   }
   // Its descriptor may be the one that the next connection needs.
   void accept_failed(const std::string& why) {
     warn("cannot accept an HTTP connection: {}; the one that has been idle longest is closed", why);
-    (void)close_longest_waiting([](const OpenConnection&) { return true; });
+    if (!close_idle()) (void)close_any();
   }
   const ServerOptions& options() const { return options_; }
   Context& context() { return context_; }
   asio::io_context& io() { return io_; }
 
  private:
-  // Of those that wait and may be closed; false: there is none.
+  bool close_idle() {
+    return close_longest_waiting(kIdlePatience,
+                                 [](const OpenConnection& c) { return !c.waiting()->has_begun; });
+  }
+  bool close_any() {
+    return close_longest_waiting(kPatience, [](const OpenConnection&) { return true; });
+  }
+  // Of those that have waited for so long and may be closed; false: there is none.
   template <class MayClose>
-  bool close_longest_waiting(MayClose may_close) {
-    OpenConnection* idlest = nullptr;
-    std::optional<OpenConnection::Waiting> longest;
-    for (OpenConnection* connection : connections_) {
-      const auto waiting = connection->waiting();
-      if (!waiting || (longest && !(*waiting < *longest)) || !may_close(*connection)) continue;
-      idlest = connection;
-      longest = waiting;
+  bool close_longest_waiting(Duration patience, MayClose may_close) {
+    const Time before = read_clocks().time - patience;
+    while (true) {
+      OpenConnection* idlest = nullptr;
+      std::optional<OpenConnection::Waiting> longest;
+      for (OpenConnection* connection : connections_) {
+        const auto waiting = connection->waiting();
+        if (!waiting || waiting->since > before || (longest && !(*waiting < *longest))) continue;
+        if (!may_close(*connection)) continue;
+        idlest = connection;
+        longest = waiting;
+      }
+      if (idlest == nullptr) return false;
+      if (idlest->has_unread()) continue;  // it does not wait any longer
+      connections_.erase(idlest);          // its operations end in a moment
+      idlest->close_for_another();
+      return true;
     }
-    if (idlest == nullptr) return false;
-    connections_.erase(idlest);  // its operations end in a moment
-    idlest->close_for_another();
-    return true;
   }
   template <class Value>
   void warn(fmt::format_string<const Value&> text, const Value& value) {
@@ -109,8 +137,9 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   ServerHooks hooks_;
   std::set<OpenConnection*> connections_;
   Shares shares_;
-  size_t body_bytes_ = 0;   // of requests in progress
-  size_t other_bytes_ = 0;  // their heads, and answers
+  size_t body_bytes_ = 0;           // of requests in progress
+  size_t other_bytes_ = 0;          // their heads, and answers
+  std::optional<Time> full_since_;  // nothing could connect
   Time next_warning_;
   asio::io_context io_{1};  // connections die with it, and tell closed()
   ClusterQueries cluster_{io_};
@@ -160,19 +189,24 @@ class Server final : public HttpServer {
 
  private:
   void accept() {
+    if (!shared_->has_room()) return accept_after(kRoomPause);
     acceptor_.async_accept([this](error_code ec, tcp::socket socket) {
       if (ec == asio::error::operation_aborted) return;
       if (ec) {  // out of descriptors, mostly: give others time to close some
         shared_->accept_failed(ec.message());
-        pause_.expires_after(kAcceptPause);
-        pause_.async_wait([this](error_code stopped) {
-          if (!stopped) accept();
-        });
-        return;
+        return accept_after(kAcceptPause);
       }
       socket.set_option(tcp::no_delay(true), ec);
-      if (shared_->make_room()) start_connection(*shared_, std::move(socket));
+      const bool beyond_limit = shared_->next_is_beyond_limit();
+      start_connection(*shared_, std::move(socket), beyond_limit);
       accept();
+    });
+  }
+
+  void accept_after(Duration pause) {
+    pause_.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause));
+    pause_.async_wait([this](error_code stopped) {
+      if (!stopped) accept();
     });
   }
 

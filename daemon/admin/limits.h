@@ -10,15 +10,25 @@ namespace connectd::admin {
 
 // ---- connections
 
-// When so many are open, the one that has waited longest for a request is closed for a new one.
-inline constexpr size_t kMaxConnections = 128;
-// So many of them can always be closed for another, whatever is in progress (admin/shares.h).
+// Descriptors may allow fewer (app/descriptors.h).
+inline constexpr size_t kMaxConnections = 1024;
+// So many of them, or a quarter if they are few, carry one request each, which is no call: probes
+// and connectctl find them whatever the others do.
+inline constexpr size_t kReservedConnections = 64;
+constexpr size_t reserved_connections(size_t all) {
+  return all / 4 < kReservedConnections ? all / 4 : kReservedConnections;
+}
+// Some of those can always be closed for another, whatever is in progress (admin/shares.h).
 inline constexpr size_t kMinWaiting = 8;
+// A connection that was used within this time is not idle: its next request may be on its way.
+inline constexpr Duration kIdlePatience = std::chrono::seconds(5);
+// When nothing could connect for kFullPatience, who has sent nothing for kPatience makes room, and
+// what has begun and takes longer: a request, or the reading of an answer.
+inline constexpr Duration kPatience = std::chrono::seconds(1);
+inline constexpr Duration kFullPatience = std::chrono::milliseconds(200);
 // Requests in progress, with their answers: a body that does not fit is refused. One request may
 // always have max_request.
 inline constexpr size_t kMaxHeldBytes = 128 << 20;
-// A request whose body takes longer than that makes room for another's.
-inline constexpr Duration kBodyPatience = std::chrono::seconds(1);
 // The request line and all headers; also chunk headers and trailers of one body, beside the bytes
 // that frame chunks of any size.
 inline constexpr uint32_t kMaxHeaderBytes = 16 << 10;
@@ -48,7 +58,7 @@ inline constexpr size_t kMaxClusterQueries = 8;
 
 // ---- /v1/call and /v1/admin/: requests in progress
 
-inline constexpr size_t kMaxCalls = 96;
+inline constexpr size_t kMaxCalls = 256;
 inline constexpr size_t kMaxAdminRequests = 16;
 
 // ---- what the loop answers

@@ -115,12 +115,17 @@ Response allowed(int status, std::string_view verbs) {
 }
 
 Response too_many(Share share) {
-  Response response = problem(
+  return problem(
       503, "Service unavailable",
       fmt::format("{} requests of this kind are in progress; try again", Shares::limit_of(share)),
       "OVERLOADED");
-  response.headers.emplace_back("Retry-After", "1");
-  return response;
+}
+
+// The connection closes with it: one that is kept would be one too many for the next request, too.
+Response too_many_connections() {
+  return problem(503, "Service unavailable",
+                 "too many connections are open, and none of them is idle; try again",
+                 "OVERLOADED");
 }
 
 // The host that a request names; none: an HTTP/1.0 request that names none. Else what is wrong.
@@ -156,6 +161,9 @@ void dispatch(Context& context, Request&& request, const Reply& reply) {
   if (!takes(route->verbs, request.method)) return reply.send(not_allowed(route->verbs));
   if (auto refused = refusal(route->guard, request, *asked, context.access)) {
     return reply.send(std::move(*refused));
+  }
+  if (request.beyond_limit && route->share == Share::kCalls) {
+    return reply.send(too_many_connections());
   }
   auto place = context.shares.take(route->share);
   if (!place) return reply.send(too_many(route->share));

@@ -67,7 +67,7 @@ class Shares final {
   std::array<size_t, 4> taken_{};
 };
 
-static_assert(kMaxCalls + kMaxClusterQueries + kMaxAdminRequests + kMinWaiting <= kMaxConnections,
+static_assert(kMaxClusterQueries + kMaxAdminRequests + kMinWaiting <= kReservedConnections,
               "with all shares used up, some connections can still be closed for others");
 
 }  // namespace connectd::admin

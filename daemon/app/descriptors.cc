@@ -25,6 +25,8 @@ constexpr size_t kOwn = kOwnFiles + kOwnSockets;
 constexpr size_t kPeers = 64 + transport::kMaxPendingHandshakes;
 // Files of the plugin, and requests of /v1/cluster to other members.
 constexpr size_t kOthers = 128;
+// Of HTTP connections, when there are few for all.
+constexpr size_t kSomeHttp = 128;
 // With fewer for clients, peers and HTTP together a node is of no use.
 constexpr size_t kMinShared = 16;
 
@@ -61,7 +63,7 @@ Result<DescriptorShares> share_descriptors(size_t limit, size_t open, size_t cli
   const size_t left = limit - open - kOwn;
   DescriptorShares shares;
   shares.limit = limit;
-  shares.http = std::min(admin::kMaxConnections, left / 4);
+  shares.http = std::min(admin::kMaxConnections, std::max(std::min(kSomeHttp, left / 4), left / 8));
   const size_t peers = std::min(kPeers, left / 4);
   const size_t others = std::min(kOthers, left / 8);
   const size_t most = left - shares.http - peers - others;

@@ -1,9 +1,13 @@
 """File descriptors: clients cannot take those that the log, snapshots, peers and HTTP need."""
 
+import collections
+import concurrent.futures
 import contextlib
+import http.client
 import os
 import resource
 import socket
+import threading
 import time
 
 import harness
@@ -97,6 +101,49 @@ def test_none_left_stops_only_what_needs_one(context):
         time.sleep(0.2)
         write(client, 500)
     check(os.path.exists(cluster.nodes[1].data_dir), "the data directory")
+
+
+def answered_calls(node, seconds):
+    """One connection at a time: INCRs a key of its own; what came back, and the requests without an answer."""
+    key = f"key{threading.get_ident()}"
+    body = f"*2\r\n$4\r\nINCR\r\n${len(key)}\r\n{key}\r\n"
+    headers = {"X-Connect-Request": "1", "Content-Type": "application/octet-stream"}
+    statuses, lost, counted = collections.Counter(), [], 0
+    connection, until = None, time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            connection = connection or http.client.HTTPConnection(node.host, node.http_port, timeout=20)
+            connection.request("POST", "/v1/call", body, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            lost.append(repr(error))
+            connection = None
+            continue
+        statuses[answer.status] += 1
+        if answer.status == 200:
+            counted += 1
+            check(text == b":%d\r\n" % counted, f"{text} after {counted - 1} that were answered")
+        else:
+            check(answer.status == 503 and answer.getheader("Retry-After"), f"status {answer.status}: {text}")
+            time.sleep(0.01)
+        if answer.will_close:
+            connection = None
+    return statuses, lost
+
+
+def test_every_http_request_is_answered(context):
+    """More clients of the HTTP port than connections, all of them active: 200 or 503, and none runs without an answer."""
+    cluster = limited(context.cluster(plugin="kv", nodes=1), "400:400")  # about 90 connections of HTTP
+    cluster.start()
+    node = cluster.nodes[cluster.leader()]
+    with concurrent.futures.ThreadPoolExecutor(150) as pool:
+        results = list(pool.map(lambda _: answered_calls(node, 4), range(150)))
+    statuses = sum((statuses for statuses, _ in results), collections.Counter())
+    lost = [error for _, errors in results for error in errors]
+    check(not lost, f"{len(lost)} requests without an answer: {lost[:3]}")
+    check(statuses[200] > 0 and statuses[503] > 0, f"answers: {dict(statuses)}")
+    check(cluster.get(node.id, "/livez")[0] == 200, "/livez after that")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/json.hpp>
 #include <condition_variable>
 #include <deque>
@@ -43,9 +44,9 @@ class FakeLoop {
     };
   }
   // Waits for the next call.
-  Call take() {
+  Call take(Duration limit = 10s) {
     std::unique_lock lock(mutex_);
-    if (!ready_.wait_for(lock, 10s, [&] { return !calls_.empty(); })) return {};
+    if (!ready_.wait_for(lock, limit, [&] { return !calls_.empty(); })) return {};
     Call call = std::move(calls_.front());
     calls_.pop_front();
     return call;
@@ -94,20 +95,26 @@ class RawClient {
       text.remove_prefix(static_cast<size_t>(sent));
     }
   }
-  // Until `end` was read, or the connection was closed.
-  std::string read_until(std::string_view end) {
+  // Until `end` was read, or the other one, or the connection was closed.
+  std::string read_until(std::string_view end, std::string_view or_end = kNever) {
     std::string text;
     char block[4096];
-    while (text.find(end) == std::string::npos) {
+    while (text.find(end) == std::string::npos && text.find(or_end) == std::string::npos) {
       ssize_t got = recv(fd_, block, sizeof block, 0);
       if (got <= 0) break;
       text.append(block, static_cast<size_t>(got));
     }
     return text;
   }
-  std::string read_all() { return read_until(std::string_view("\0never", 6)); }
+  std::string read_all() { return read_until(kNever); }
+  std::string ask_livez() {
+    send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    return read_until("ok\n");
+  }
 
  private:
+  static constexpr std::string_view kNever{"\0never", 6};
+
   int fd_ = -1;
   bool connected_ = false;
 };
@@ -139,6 +146,20 @@ class HttpServerTest : public ::testing::Test {
     ASSERT_TRUE(server) << server.error().text;
     server_ = std::move(*server);
     ASSERT_TRUE(server_->start());
+  }
+
+  // With so few connections that a test can use them up.
+  static constexpr size_t kFew = 16;
+  static constexpr size_t kFewReserved = reserved_connections(kFew);
+  void open_few() {
+    ServerOptions options;
+    options.max_connections = kFew;
+    open(options);
+  }
+  std::string raw_call(const std::string& body) const {
+    return "POST /v1/call HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server_->port()) +
+           "\r\nX-Connect-Request: 1\r\nContent-Type: a/b\r\nContent-Length: " +
+           std::to_string(body.size()) + "\r\n\r\n" + body;
   }
 
   template <class Value>
@@ -766,28 +787,104 @@ TEST_F(HttpServerTest, AnswersAfterTheServerIsGoneGoNowhere) {
 }
 
 TEST_F(HttpServerTest, IdlestConnectionMakesRoom) {
+  open_few();
   std::vector<std::unique_ptr<RawClient>> clients;
-  for (size_t i = 0; i < kMaxConnections; ++i) {
+  for (size_t i = 0; i < kFew - kFewReserved; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
-    clients.back()->send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-    EXPECT_THAT(clients.back()->read_until("ok\n"), HasSubstr("200")) << i;
+    EXPECT_THAT(clients.back()->ask_livez(), HasSubstr("200")) << i;
   }
+  std::this_thread::sleep_for(kIdlePatience + 100ms);
   // The first one is not the idlest any more.
-  clients[0]->send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(clients[0]->read_until("ok\n"), HasSubstr("200"));
+  EXPECT_THAT(clients[0]->ask_livez(), HasSubstr("200"));
   RawClient one_more(server_->port());
-  one_more.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(one_more.read_until("ok\n"), HasSubstr("200"));
+  const std::string answer = one_more.ask_livez();
+  EXPECT_THAT(answer, HasSubstr("200"));
+  EXPECT_EQ(answer.find("Connection: close"), std::string::npos);
   EXPECT_EQ(clients[1]->read_all(), "");
-  for (size_t kept : {size_t{0}, size_t{2}, kMaxConnections - 1}) {
-    clients[kept]->send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-    EXPECT_THAT(clients[kept]->read_until("ok\n"), HasSubstr("200")) << kept;
+  for (size_t kept : {size_t{0}, size_t{2}, clients.size() - 1}) {
+    EXPECT_THAT(clients[kept]->ask_livez(), HasSubstr("200")) << kept;
   }
 }
 
-TEST_F(HttpServerTest, HalfSentRequestsMakeRoom) {
+// Who was used a moment ago is not idle: its next request may be on its way.
+TEST_F(HttpServerTest, WithoutIdleConnectionCallsAreRefused) {
+  open_few();
   std::vector<std::unique_ptr<RawClient>> clients;
-  for (size_t i = 0; i < kMaxConnections; ++i) {
+  for (size_t i = 0; i < kFew - kFewReserved; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    EXPECT_THAT(clients.back()->ask_livez(), HasSubstr("200")) << i;
+  }
+  {
+    RawClient caller(server_->port());
+    caller.send(raw_call("incr"));
+    const std::string refused = caller.read_all();
+    EXPECT_THAT(refused, ::testing::StartsWith("HTTP/1.1 503"));
+    EXPECT_THAT(refused, HasSubstr("OVERLOADED"));
+    EXPECT_THAT(refused, HasSubstr("Retry-After: 1"));
+    EXPECT_THAT(refused, HasSubstr("Connection: close"));
+    EXPECT_EQ(loop_.size(), 0u);
+    RawClient probe(server_->port());
+    EXPECT_THAT(probe.ask_livez(), HasSubstr("Connection: close"));
+  }
+  for (const auto& client : clients) EXPECT_THAT(client->ask_livez(), HasSubstr("200"));
+  clients.pop_back();
+  std::this_thread::sleep_for(50ms);
+  RawClient caller(server_->port());  // there is room again
+  caller.send(raw_call("incr"));
+  loop_.take().done(CallResult{node::ReplyCode::kOk, "done", false, 0, Index(1)});
+  EXPECT_THAT(caller.read_until("done"), HasSubstr("200"));
+}
+
+// Twice as many clients as connections, each with one call after the other.
+TEST_F(HttpServerTest, EveryRequestIsAnsweredWhateverTheLimit) {
+  open_few();
+  std::atomic<bool> over = false;
+  std::atomic<size_t> executed = 0;
+  std::atomic<size_t> done = 0;
+  std::atomic<size_t> refused = 0;
+  std::atomic<size_t> lost = 0;
+  std::thread loop([&] {
+    while (!over) {
+      FakeLoop::Call call = loop_.take(50ms);
+      if (!call.done) continue;
+      ++executed;
+      call.done(CallResult{node::ReplyCode::kOk, "done", false, 0, Index(1)});
+    }
+  });
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < 2 * kFew; ++i) {
+    clients.emplace_back([&, until = read_clocks().time + 1500ms] {
+      std::unique_ptr<RawClient> client;
+      while (read_clocks().time < until) {
+        if (!client) client = std::make_unique<RawClient>(server_->port());
+        client->send(raw_call("incr"));
+        const std::string answer = client->read_until("\r\n\r\ndone", "OVERLOADED\"");
+        if (answer.starts_with("HTTP/1.1 200")) {
+          ++done;
+        } else if (answer.starts_with("HTTP/1.1 503")) {
+          ++refused;
+          client.reset();
+          std::this_thread::sleep_for(1ms);
+        } else {
+          ++lost;
+          client.reset();
+        }
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  over = true;
+  loop.join();
+  EXPECT_EQ(lost, 0u);
+  EXPECT_EQ(executed, done);
+  EXPECT_GT(done, 0u);
+  EXPECT_GT(refused, 0u);
+}
+
+TEST_F(HttpServerTest, HalfSentRequestsMakeRoom) {
+  open_few();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (size_t i = 0; i < kFew; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
     // Half of a header, or half of a body.
     clients.back()->send(i % 2 == 0
@@ -796,16 +893,15 @@ TEST_F(HttpServerTest, HalfSentRequestsMakeRoom) {
   }
   for (int i = 0; i < 20; ++i) {
     RawClient probe(server_->port());
-    probe.send("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    EXPECT_THAT(probe.read_all(), HasSubstr("200")) << i;
+    EXPECT_THAT(probe.ask_livez(), HasSubstr("200")) << i;
   }
+  const std::string refused = clients[0]->read_all();
+  EXPECT_THAT(refused, ::testing::StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(refused, HasSubstr("Connection: close"));
 }
 
 TEST_F(HttpServerTest, CallsInProgressLeaveRoom) {
-  const std::string call =
-      "POST /v1/call HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server_->port()) +
-      "\r\nX-Connect-Request: 1\r\nContent-Type: a/b\r\n"
-      "Content-Length: 4\r\n\r\nincr";
+  const std::string call = raw_call("incr");
   std::vector<std::unique_ptr<RawClient>> clients;
   std::vector<FakeLoop::Call> calls;
   for (size_t i = 0; i < kMaxCalls; ++i) {
@@ -822,8 +918,7 @@ TEST_F(HttpServerTest, CallsInProgressLeaveRoom) {
   // However many connections come, no call is cut off.
   for (size_t i = 0; i < kMaxConnections; ++i) {
     RawClient probe(server_->port());
-    probe.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-    EXPECT_THAT(probe.read_until("ok\n"), HasSubstr("200")) << i;
+    EXPECT_THAT(probe.ask_livez(), HasSubstr("200")) << i;
   }
   for (size_t i = 0; i < kMaxCalls; ++i) {
     calls[i].done(CallResult{node::ReplyCode::kOk, "done", false, 0, Index(1)});
@@ -857,21 +952,21 @@ TEST_F(HttpServerTest, UnfinishedBodiesMakeRoom) {
     if (status != 404) std::this_thread::sleep_for(50ms);
   }
   EXPECT_EQ(status, 404);
-  EXPECT_EQ(clients[0]->read_all(), "");
+  EXPECT_THAT(clients[0]->read_all(), HasSubstr("503"));
 }
 
 // Who asks and asks, and reads no answer.
 TEST_F(HttpServerTest, SlowReadersMakeRoom) {
+  open_few();
   std::string many;
   for (int i = 0; i < 20'000; ++i) many += "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
   std::vector<std::unique_ptr<RawClient>> clients;
-  for (size_t i = 0; i < kMaxConnections; ++i) {
+  for (size_t i = 0; i < kFew; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
     clients.back()->send_some(many);
   }
   RawClient probe(server_->port());
-  probe.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(probe.read_until("ok\n"), HasSubstr("200"));
+  EXPECT_THAT(probe.ask_livez(), HasSubstr("200"));
 }
 
 TEST_F(HttpServerTest, ClusterAsksTheOthers) {

@@ -25,7 +25,8 @@ class RequestParserTest : public ::testing::Test {
   Step feed(std::string_view bytes, size_t piece = 100'000) {
     while (!bytes.empty()) {
       auto room = parser_.prepare();
-      EXPECT_GT(room.size(), 0u);
+      if (room.size() == 0) ADD_FAILURE() << "no room after kNeedMore";
+      if (room.size() == 0) return Step::kWhole;
       const size_t now = std::min({room.size(), piece, bytes.size()});
       std::memcpy(room.data(), bytes.data(), now);
       parser_.commit(now);
@@ -33,7 +34,7 @@ class RequestParserTest : public ::testing::Test {
       sent_ += now;
       Step step = parser_.next();
       while (step == Step::kHead) step = parser_.next();
-      if (step != Step::kNeedMore || room.size() == 0) return step;
+      if (step != Step::kNeedMore) return step;
     }
     return Step::kNeedMore;
   }

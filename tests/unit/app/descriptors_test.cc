@@ -14,12 +14,13 @@ TEST(Descriptors, ClientsGetWhatIsLeft) {
   ASSERT_TRUE(many);
   EXPECT_EQ(many->clients, 10000u);
   EXPECT_FALSE(many->capped);
-  EXPECT_EQ(many->http, 128u);
+  EXPECT_EQ(many->http, 1024u);
 
   auto few = share_descriptors(1024, 20, 10000);
   ASSERT_TRUE(few);
   EXPECT_TRUE(few->capped);
   EXPECT_GT(few->clients, 500u);
+  EXPECT_EQ(few->http, 128u);
   EXPECT_LT(few->clients + few->http, 1024u - 20 - 100);
 
   auto very_few = share_descriptors(64, 15, 10000);
