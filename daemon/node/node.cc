@@ -193,16 +193,16 @@ std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage messag
   std::visit(
       Overloaded{
           [&](raft::Envelope& envelope) { fault = on_envelope(from, envelope); },
-          [&](wire::ForwardProposals& forward) { on_forwarded(from, forward); },
+          [&](wire::ForwardProposals& forward) { fault = on_forwarded(from, forward); },
           [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
           [&](wire::SnapshotOffer& offer) {
             fault = fault_of(offer.file.mark, from, offer.leader_term, *core_);
-            if (!fault.empty() || !hear_of_term(from, offer.leader_term)) return;
+            if (!fault.empty() || !hear_of_term(from, offer.leader_term, fault)) return;
             snapshots_->on_offer(from, offer, snapshot_view(), out);
           },
           [&](wire::SnapshotChunk& chunk) {
             fault = fault_of(chunk.file.mark, from, chunk.leader_term, *core_);
-            if (!fault.empty() || !hear_of_term(from, chunk.leader_term)) return;
+            if (!fault.empty() || !hear_of_term(from, chunk.leader_term, fault)) return;
             snapshots_->on_chunk(from, std::move(chunk), snapshot_view(), out);
           },
           [&](wire::SnapshotAck& ack) { snapshots_->on_ack(from, ack, now_.time, out); },
@@ -236,22 +236,26 @@ std::string Node::on_envelope(NodeId from, raft::Envelope& envelope) {
 }
 
 // Submit, from another node: append here, if this node leads.
-void Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
+std::string Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
+  if (auto fault = Writes::fault_of(forward, from); !fault.empty()) return fault;
   if (core_->term() == forward.leader_term && takes_proposals() && !disks_->refuses(forward)) {
     step(raft::Propose{std::move(forward.proposals)});
   } else {
     host_.transport->send(
         from, wire::ForwardRefused{forward.leader_term, core_->term(), core_->leader()});
   }
+  return {};
 }
 
-// An offer or chunk of a snapshot names a term as a heartbeat does (figure 13). False: a past term.
-bool Node::hear_of_term(NodeId from, Term leader_term) {
+// An offer or chunk of a snapshot names a term as a heartbeat does (figure 13). False: a past term,
+// or one that contradicts, which `fault` says.
+bool Node::hear_of_term(NodeId from, Term leader_term, std::string& fault) {
   if (leader_term < core_->term()) return false;
   if (leader_term > core_->term()) {
     step(raft::Received{raft::Envelope{from, self_, leader_term, raft::Heartbeat{Index(), 0}}});
+    fault = core_->contradiction();
   }
-  return true;
+  return fault.empty();
 }
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {

@@ -195,9 +195,9 @@ class Node final : public Service, public wire::TransportHandler {
   void apply(std::vector<raft::Entry> committed);
   void read();
 
-  void on_forwarded(NodeId from, wire::ForwardProposals& forward);
+  std::string on_forwarded(NodeId from, wire::ForwardProposals& forward);
   std::string on_envelope(NodeId from, raft::Envelope& envelope);
-  bool hear_of_term(NodeId from, Term leader_term);
+  bool hear_of_term(NodeId from, Term leader_term, std::string& fault);
   bool takes_proposals() const;
   void take_worker_results();
   void take_snapshotter_results();

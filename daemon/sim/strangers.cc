@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/limits.h"
+#include "raft/term_limits.h"
 #include "sim/describe.h"
 #include "sim/simulation_impl.h"
 #include "wire/peer_codec.h"
@@ -116,6 +118,21 @@ wire::PeerMessage second_leader(const node::Node& node, NodeId to, Random& rando
   return envelope;
 }
 
+// Whoever adopted its term could never be elected again.
+wire::PeerMessage message_out_of_reach(const node::Node& node, NodeId to, Random& random) {
+  const Term term(random.chance(50) ? kMaxReceivedNumber - random.below(3)
+                                    : raft::kMaxTermJump + random.between(1, 1'000'000));
+  switch (random.below(3)) {
+    case 0:
+      return offer(node.core(), term, random);
+    case 1:
+      return raft::Envelope{kStrangerId, to, term, raft::Heartbeat{Index(), 1}};
+    default:
+      return raft::Envelope{kStrangerId, to, term,
+                            raft::VoteRequest{node.core().last_index() + 1, term, true}};
+  }
+}
+
 std::string noise(Random& random, size_t most) {
   std::string bytes(random.between(1, most), ' ');
   for (char& c : bytes) c = static_cast<char>(random.below(256));
@@ -185,8 +202,9 @@ void Simulation::Impl::meet_stranger(Process& p, Random& random) {
   sender.members_index = Index(random.below(core.conf_index().value() + 1));
   const bool lies = random.chance(30) && core.leader();
   if (lies) sender.members_index = core.conf_index() + random.between(1, 100);
-  wire::PeerMessage message =
-      lies ? second_leader(*p.node, p.id, random) : message_of(*p.node, p.id, random);
+  wire::PeerMessage message = !lies               ? message_of(*p.node, p.id, random)
+                              : random.chance(70) ? second_leader(*p.node, p.id, random)
+                                                  : message_out_of_reach(*p.node, p.id, random);
   const auto before = state_of(*p.node);
   const std::string text = describe(message);
   if (deliver(p, sender, std::move(message)).empty()) {

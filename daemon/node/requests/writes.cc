@@ -100,6 +100,17 @@ std::vector<RequestRef> Writes::state_replaced(std::optional<Sequence> last) {
   return unknown;
 }
 
+std::string Writes::fault_of(const wire::ForwardProposals& forward, NodeId from) {
+  for (const raft::Proposal& proposal : forward.proposals) {
+    if (proposal.kind != raft::EntryKind::kSessionOpen) continue;
+    wire::SessionOwner owner;
+    const bool is_own =
+        wire::SessionOwner::decode(proposal.payload.view(), owner) && owner.node == from;
+    if (!is_own || forward.proposals.size() != 1) return "a session that the sender does not open";
+  }
+  return {};
+}
+
 // ---- the turn
 
 void Writes::forward_queued(Time now, bool settle_only, Effects& out) {

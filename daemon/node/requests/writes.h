@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -27,6 +28,10 @@ class Writes final {
  public:
   Writes(NodeId self, uint64_t incarnation, const HolderLimits& limits)
       : self_(self), incarnation_(incarnation), limits_(limits) {}
+
+  // What no node sends: the open of another node's session, or one beside writes. Thousands of
+  // opens in one message would keep the leader busy for minutes. Empty: nothing.
+  static std::string fault_of(const wire::ForwardProposals& forward, NodeId from);
 
   // ---- events
   void add(RequestRef ref, Slice request, Time deadline);

@@ -15,6 +15,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr size_t kCost = 300;
 
@@ -269,6 +270,30 @@ class ReadsTest : public ::testing::Test {
   uint64_t next = 0;
   Reads reads{{}};
 };
+
+TEST(ForwardedWrites, SessionOpensOnlyOfTheSenderAndAlone) {
+  auto forward = [](std::vector<uint64_t> owners, bool with_write = false) {
+    wire::ForwardProposals writes{Term(5), {}};
+    for (uint64_t owner : owners) {
+      auto& open = writes.proposals.emplace_back();
+      open.kind = raft::EntryKind::kSessionOpen;
+      open.payload = Slice::copy_of(wire::SessionOwner{NodeId(owner), 77}.encode());
+    }
+    if (with_write) writes.proposals.emplace_back().kind = raft::EntryKind::kCommand;
+    return writes;
+  };
+  auto fault_of = [](const wire::ForwardProposals& writes) {
+    return Writes::fault_of(writes, NodeId(2));
+  };
+  EXPECT_THAT(fault_of(forward({2})), IsEmpty());
+  EXPECT_THAT(fault_of(forward({}, true)), IsEmpty());
+  EXPECT_THAT(fault_of(forward({3})), Not(IsEmpty()));
+  EXPECT_THAT(fault_of(forward({2, 2})), Not(IsEmpty()));
+  EXPECT_THAT(fault_of(forward({2}, true)), Not(IsEmpty()));
+  auto empty = forward({2});
+  empty.proposals[0].payload = Slice();
+  EXPECT_THAT(fault_of(empty), Not(IsEmpty()));
+}
 
 TEST_F(ReadsTest, OneQuestionForAllOfATurn) {
   add(ReadLevel::kLinearizable);

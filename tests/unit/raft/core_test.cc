@@ -9,8 +9,10 @@
 #include <set>
 #include <utility>
 
+#include "base/limits.h"
 #include "raft/invariants.h"
 #include "raft/progress.h"
+#include "raft/term_limits.h"
 
 namespace connectd::raft {
 namespace {
@@ -767,6 +769,35 @@ TEST(Contradiction, TwoLeadersInOneTerm) {
   leader.receive(2, leader.core->term().value(), Heartbeat{Index(), 1});
   EXPECT_NE(leader.core->contradiction(), "");
   EXPECT_EQ(leader.core->role(), Role::kLeader);
+}
+
+// A node that adopted the highest term of the wire could never be elected again.
+TEST(Contradiction, TermThatNoNodeReaches) {
+  for (const auto& [far, adopted] :
+       {std::pair(kMaxReceivedNumber, kMaxTermJump), std::pair(kMaxTermJump + 1, uint64_t{7})}) {
+    Host host({1, 1}, 1);
+    for (const Message& message :
+         {Message(VoteRequest{Index(9), Term(9), false}),
+          Message(PreVoteRequest{Index(9), Term(9)}), Message(Heartbeat{Index(), 1})}) {
+      host.receive(2, far, message);
+      EXPECT_NE(host.core->contradiction(), "");
+      EXPECT_EQ(host.core->term(), Term(1));
+    }
+    host.receive(2, adopted, Heartbeat{Index(), 1});
+    EXPECT_EQ(host.core->contradiction(), "");
+    EXPECT_EQ(host.core->term(), Term(adopted));
+  }
+}
+
+// An honest node that was alone for a while is followed from there.
+TEST(Contradiction, HighTermsAreReachedInSteps) {
+  Host host({1, 1}, 1);
+  host.receive(2, kMaxTermJump, Heartbeat{Index(), 1});
+  host.receive(3, kMaxTermJump + kMaxTermStep, Heartbeat{Index(), 1});
+  EXPECT_EQ(host.core->contradiction(), "");
+  EXPECT_EQ(host.core->term(), Term(kMaxTermJump + kMaxTermStep));
+  host.receive(2, kMaxTermJump + 2 * kMaxTermStep + 1, Heartbeat{Index(), 1});
+  EXPECT_NE(host.core->contradiction(), "");
 }
 
 // Below the commit index prev_term is not looked at, so it proves nothing about what follows.
