@@ -112,9 +112,14 @@ class Failure : public std::runtime_error {
   int32_t code_;
 };
 
+// What the helpers below take for a number. Not __int128, an integral type in GNU mode: its upper
+// half would be lost.
+template <class T>
+concept Integer = std::integral<T> && sizeof(T) <= sizeof(uint64_t);
+
 // Reads a decimal number: digits alone, or after a minus if T is signed. Any other text is nullopt,
 // and so is a number that T cannot hold.
-template <std::integral T>
+template <Integer T>
 std::optional<T> parse_number(std::string_view text) noexcept {
   T value{};
   const char* end = text.data() + text.size();
@@ -138,7 +143,7 @@ class Host {
   }
   // The same as a whole number, or `otherwise` if the key is not set. Any other text fails create,
   // with an error that names the key.
-  template <std::integral T>
+  template <Integer T>
   T option_number(const char* key, T otherwise) const {
     auto text = option(key);
     if (!text) return otherwise;
@@ -163,7 +168,7 @@ class Reply {
   void write(std::string_view bytes) noexcept {
     sink_->write(sink_->ctx, bytes.data(), bytes.size());
   }
-  template <std::integral T>
+  template <Integer T>
   requires(!std::same_as<T, bool> && !std::same_as<T, char>) Reply& operator<<(T number) noexcept {
     char text[24];
     auto [end, error] = std::to_chars(text, text + sizeof text, number);
@@ -198,7 +203,7 @@ class Writer {
       used_ += data.size();
     }
   }
-  template <std::integral T>
+  template <Integer T>
   void number(T value) {
     char encoded[sizeof(T)];
     auto rest = static_cast<uint64_t>(value);
@@ -250,7 +255,7 @@ class Reader {
       size -= part;
     }
   }
-  template <std::integral T>
+  template <Integer T>
   T number() {
     unsigned char encoded[sizeof(T)];
     bytes(reinterpret_cast<char*>(encoded), sizeof encoded);
