@@ -158,6 +158,7 @@ void DocumentReader::apply_overrides(const LoadRequest& request) {
 void DocumentReader::set_scalar(const Option& option, const std::string& text, const Place& place) {
   YamlNode node;
   node.kind = option.nullable && text == "null" ? YamlNode::Kind::kNull : YamlNode::Kind::kScalar;
+  node.written_out = true;
   node.text = text;
   values_.set_value(option, node, place, &place);
 }

@@ -126,6 +126,10 @@ void ValueReader::store(const Option& option, const YamlNode& node, const Place&
     diagnostics_.error(place, fmt::format("'{}': {}", option.path, text));
   };
   if (node.kind == YamlNode::Kind::kNull) {
+    // A value that is left out may be one that a script did not find.
+    if (option.nullable && !node.written_out) {
+      return complain("missing value; set it, or delete the key, or write null for none");
+    }
     if (option.nullable) {
       if (auto* get = std::get_if<std::string& (*)(Config&)>(&option.field)) (*get)(config_) = "";
       return;

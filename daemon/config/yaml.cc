@@ -7,6 +7,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <sstream>
+#include <string_view>
 
 namespace connectd::config {
 namespace {
@@ -29,13 +30,15 @@ struct TooMuch {
 // their parent, so no pointer into a vector is ever kept.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(YamlDocument& document) : document_(document) {}
+  TreeBuilder(const std::string& text, YamlDocument& document) : text_(text), document_(document) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     refuse_anchor(mark, anchor);
-    finish(start(YamlNode::Kind::kNull, mark));
+    YamlNode node = start(YamlNode::Kind::kNull, mark);
+    node.written_out = is_null_word(mark);
+    finish(std::move(node));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     problem(mark, "aliases ('*name') are not supported; write the value out");
@@ -50,7 +53,10 @@ class TreeBuilder final : public YAML::EventHandler {
     node.text = value;
     bool null = !node.quoted && (value == "null" || value == "~" || value.empty() ||
                                  value == "Null" || value == "NULL");
-    if (null) node.kind = YamlNode::Kind::kNull;
+    if (null) {
+      node.kind = YamlNode::Kind::kNull;
+      node.written_out = !value.empty();
+    }
     finish(std::move(node));
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -87,6 +93,17 @@ class TreeBuilder final : public YAML::EventHandler {
     node.at = position_of(mark);
     return node;
   }
+  // Of a value that is not there, the parser gives a place near it.
+  bool is_null_word(const YAML::Mark& mark) const {
+    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+    if (mark.is_null()) return false;
+    const size_t skipped = text_.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+    const size_t at = static_cast<size_t>(mark.pos) + skipped;
+    if (at >= text_.size()) return false;
+    const std::string_view rest = std::string_view(text_).substr(at);
+    return rest.starts_with('~') || rest.starts_with("null") || rest.starts_with("Null") ||
+           rest.starts_with("NULL");
+  }
   void close() {
     YamlNode node = std::move(open_.back().node);
     open_.pop_back();
@@ -122,6 +139,7 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
 
+  const std::string& text_;
   YamlDocument& document_;
   std::vector<Open> open_;
   size_t nodes_ = 0;
@@ -162,13 +180,13 @@ YamlDocument parse_yaml(const std::string& text) {
   try {
     std::istringstream in(text);
     YAML::Parser parser(in);
-    TreeBuilder builder(document);
+    TreeBuilder builder(text, document);
     if (!parser.HandleNextDocument(builder)) {
       document.root = {};
       return document;
     }
     YamlDocument second;
-    TreeBuilder second_builder(second);
+    TreeBuilder second_builder(text, second);
     if (parser.HandleNextDocument(second_builder)) {
       document.problems.push_back(
           {second.root.at, "second document; must be one document, delete everything from '---'"});

@@ -24,6 +24,7 @@ struct YamlNode {
   Kind kind = Kind::kNull;
   Position at;
   bool quoted = false;             // kScalar: in quotes or as a block
+  bool written_out = false;        // kNull: as `null` or `~`, and not by leaving the value out
   std::string text;                // kScalar
   std::vector<YamlNode> items;     // kSequence
   std::vector<YamlEntry> entries;  // kMap, in the order of the text

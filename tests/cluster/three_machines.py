@@ -206,6 +206,15 @@ def build_machine(directory):
     return home
 
 
+def stops_without_an_id(machine, block):
+    """Typed while no node answers, in a shell that continues after a command that failed."""
+    def file():
+        return machine.type("cat /etc/connectd/orders.yaml || true")[1]
+    before = file()
+    code, printed, errors = machine.type("set +eu +o pipefail\nconnectctl() { return 69; }\n" + block.text)
+    check(code != 0 and file() == before and "good" not in " ".join(printed), f"without an id: {code} {printed} {errors}")
+
+
 def test_section_of_the_manual(context):
     blocks = blocks_of_the_manual()
     directory = context.cluster("counter", nodes=1).directory
@@ -220,6 +229,8 @@ def test_section_of_the_manual(context):
                     for machine in by_name.values():
                         shutil.copy(home / "connectd.tar.gz", machine.root / "root")
                     continue
+                if "id=$(" in block.text:
+                    stops_without_an_id(by_name[name], block)
                 code, printed, errors = by_name[name].type(block.text)
                 logs = "\n".join(f"-- {other}:\n" + "\n".join(by_name[other].log().splitlines()[-8:]) for other in by_name)
                 check(code == 0, f"{where}: exit {code}\n{block.text}\n{printed}\n{errors}\n{logs}")

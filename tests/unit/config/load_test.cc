@@ -253,6 +253,20 @@ TEST(Load, WarningsDoNotRefuse) {
   }
 }
 
+// A value that is left out is an error: tests/unit/config/broken/blank-cluster-id.yaml.
+TEST(Load, NullThatIsWrittenOutIsNone) {
+  for (const char* byte_order_mark : {"", "\xEF\xBB\xBF"}) {
+    for (const char* none : {"null", "~", "Null # none"}) {
+      auto loaded = load_text(
+          fmt::format("{}node: {{id: 1, data_dir: data}}\ncluster:\n  id: {}\n"
+                      "  members: [{{id: 1, peer: \"a:1\", client: \"a:2\", http: \"a:3\"}}]\n",
+                      byte_order_mark, none));
+      ASSERT_TRUE(loaded) << none << loaded.error().text;
+      EXPECT_EQ(loaded->config.cluster.id, "");
+    }
+  }
+}
+
 TEST(Reload, AppliesTheLiveKeysAndNamesTheOthers) {
   Config running = load({})->config;
   LoadRequest request;
