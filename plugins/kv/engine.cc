@@ -30,7 +30,12 @@ RequestKind Engine::classify(std::string_view request, const Output& output) {
   RequestReader reader(request);
   Step step = reader.next(arguments);
   if (step == Step::kCommand && !reader.at_end()) {
-    while (step == Step::kCommand) step = reader.next(arguments);
+    // As Redis queues them: with one that cannot be queued, none is executed. apply() still answers
+    // each such command with an error, for the entries of older logs.
+    while (step == Step::kCommand) {
+      if (find_or_reply(arguments, reply) == nullptr) return RequestKind::kReject;
+      step = reader.next(arguments);
+    }
     if (step == Step::kEnd) return RequestKind::kWrite;
   }
   if (step != Step::kCommand) {

@@ -1,8 +1,9 @@
 // Requests against the store: which kind a request is, and what happens on it.
 //
-// A request is one command, or several in sequence: those are one write, which is applied
-// completely or, if it cannot be parsed to its end, not at all. Its reply is an array of their
-// replies.
+// A request is one command, or several in sequence: those are one write, as between MULTI and EXEC.
+// It is rejected if it cannot be parsed to its end, or if a command is unknown or has the wrong
+// number of arguments; otherwise all are executed, also behind one that fails. Its reply is an
+// array of their replies.
 //
 // Every byte string gets an answer, which depends only on the request, the state and the given
 // times.

@@ -330,17 +330,39 @@ TEST(Commands, KindOfEach) {
 TEST(Commands, SeveralInOneRequest) {
   Plugin plugin;
   std::string request = command("SET a 1") + command("INCR a") + command("GET a") +
-                        command("PING") + command("FOO") + command("INCR a x") +
-                        command("SET b x") + command("INCR b") + command("TTL a");
+                        command("PING") + command("SET b x") + command("INCR b") + command("TTL a");
   EXPECT_EQ(with_bars(plugin.call(request)),
-            "*9|+OK|:2|$1|2|+PONG|-ERR unknown command 'FOO', with args beginning with: |"
-            "-ERR wrong number of arguments for 'incr' command|+OK|"
-            "-ERR value is not an integer or out of range|:-1|");
+            "*7|+OK|:2|$1|2|+PONG|+OK|-ERR value is not an integer or out of range|:-1|");
+  // An entry of an older log is answered as it was then.
+  EXPECT_EQ(with_bars(plugin.apply(command("GET a") + command("FOO") + command("INCR a x")).reply),
+            "*3|$1|2|-ERR unknown command 'FOO', with args beginning with: |"
+            "-ERR wrong number of arguments for 'incr' command|");
   // A request that cannot be understood to its end changes nothing.
   Answer answer = plugin.apply(command("SET a 9") + "*1\r\n$4\r\nPI");
   EXPECT_GT(answer.result, 0);
   EXPECT_EQ(with_bars(answer.reply), "-ERR Protocol error: invalid bulk length|");
   run(plugin, {{"GET a", "$1|2|"}});
+}
+
+// Redis answers EXECABORT, and executes none.
+TEST(Commands, OneThatCannotBeQueuedRejectsAll) {
+  Plugin plugin;
+  const std::string unknown = "-ERR unknown command '";
+  const std::string arity = "-ERR wrong number of arguments for 'set' command|";
+  for (const auto& [line, error] :
+       {std::pair{"NOSUCH", unknown + "NOSUCH', with args beginning with: |"},
+        std::pair{"SET a", arity},
+        std::pair{"MULTI", unknown + "MULTI', with args beginning with: |"},
+        std::pair{"EXEC", unknown + "EXEC', with args beginning with: |"},
+        std::pair{"WATCH a", unknown + "WATCH', with args beginning with: 'a' |"}}) {
+    for (const std::string& request :
+         {command("SET a 1") + command(line), command(line) + command("SET a 1"),
+          command("SET a 1") + command(line) + command("SET a 2")}) {
+      const Answer answer = plugin.classify(request);
+      EXPECT_EQ(answer.result, CONNECTD_REJECT) << line;
+      EXPECT_EQ(with_bars(answer.reply), error);
+    }
+  }
 }
 
 TEST(Commands, StatusTellsAnError) {
