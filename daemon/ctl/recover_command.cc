@@ -51,6 +51,10 @@ std::optional<ExitCode> ask(Context& context, const std::string& what) {
   return context.fail(ExitCode::kNegative, "nothing was changed");
 }
 
+std::string command_that_completes(const offline::Survivor& survivor) {
+  return node::recover_command(survivor.directory, survivor.members.recoveries.back());
+}
+
 ExitCode report(Context& context, const offline::Survivor& survivor) {
   const std::string text = offline::survivor_text(survivor);
   for (const std::string& warning : survivor.warnings) {
@@ -103,8 +107,8 @@ ExitCode report(Context& context, const offline::Survivor& survivor) {
   }
   context.streams.err
       << (survivor.is_interrupted()
-              ? "A recovery of this directory was interrupted: run it again with the same "
-                "arguments.\n"
+              ? "A recovery of this directory was interrupted. Complete it with:\n  " +
+                    command_that_completes(survivor) + "\n"
               : "Nothing was changed. If a majority of the members is permanently lost, run this "
                 "command on\nevery survivor. Then run, on every survivor, with all the survivor "
                 "lines that were printed:\n  connectctl recover --data-dir DIR --members "
@@ -207,8 +211,8 @@ ExitCode skip_entry(Context& context, storage::FileSystem& files, const std::str
   if (!given) return context.fail(given.error());
   if (survivor.is_interrupted()) {
     return context.fail(ExitCode::kNegative,
-                        "a recovery of this directory was interrupted: complete it first. For "
-                        "details: connectctl recover --data-dir DIR");
+                        "a recovery of this directory was interrupted. Complete it first: " +
+                            command_that_completes(survivor));
   }
   auto plan = offline::plan_skip(files, directory, survivor, *given);
   if (!plan) {
@@ -291,6 +295,10 @@ ExitCode recover_command(Context& context) {
                     directory, owner, user_name(::geteuid()), owner));
   }
   auto survivor = offline::look_at_survivor(*files, directory);
+  if (!survivor && survivor.error().kind == ErrorKind::kCorrupt) {
+    return context.fail(exit_code(survivor.error().kind),
+                        "this is not a survivor: " + survivor.error().text);
+  }
   if (!survivor) return context.fail(survivor.error());
   if (context.has("members")) return recover_members(context, *files, directory, *survivor);
   if (context.has("skip-entry")) return skip_entry(context, *files, directory, *survivor);

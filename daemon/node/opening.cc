@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "node/membership/feature_levels.h"
+#include "storage/data_directory.h"
 
 namespace connectd::node {
 namespace {
@@ -15,6 +16,14 @@ class Opening final {
       : options_(options), genesis_(genesis), files_(files), dir_(data_dir), plugin_(plugin) {}
 
   Result<Opened> run() {
+    auto opened = open();
+    if (opened || opened.error().kind != ErrorKind::kCorrupt) return opened;
+    return failure(ErrorKind::kCorrupt, fmt::format("{}. {}", opened.error().text,
+                                                    storage::next_command(dir_, options_.id)));
+  }
+
+ private:
+  Result<Opened> open() {
     if (auto done = restore_newest_snapshot(); !done) return failure(done.error());
     if (auto done = recover_log(); !done) return failure(done.error());
     if (auto done = check_damaged_snapshots(); !done) return failure(done.error());
@@ -26,7 +35,6 @@ class Opening final {
     return std::move(out_);
   }
 
- private:
   template <typename... Args>
   auto refused(fmt::format_string<Args...> text, Args&&... args) const {
     return failure(ErrorKind::kCorrupt, dir_ + fmt::format(text, std::forward<Args>(args)...));
@@ -72,9 +80,7 @@ Result<void> Opening::restore_newest_snapshot() {
   out_.initial.snapshot = (*reader)->info().mark;
   out_.newest_bytes = (*reader)->info().file_bytes;
   if (out_.start.state.genesis != genesis_) {
-    return refused(
-        ": the snapshot and the identity file belong to different clusters; restore the right "
-        "directory");
+    return refused(": the snapshot and the identity file belong to different clusters");
   }
   for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
     if (info.mark.index >= newest()) continue;
@@ -104,9 +110,8 @@ Result<void> Opening::check_damaged_snapshots() const {
     }
     return refused(
         "/snapshots/{} is damaged, and the log ends at index {}: the node acknowledged entries "
-        "that it no longer has, so it must not start. To inspect: connectctl inspect snapshot {}. "
-        "To recover, start it with an empty directory: connectctl member replace {}",
-        info.name, recovered_.last_index, dir_, options_.id);
+        "that it no longer has, so it must not start. To inspect: connectctl inspect snapshot {}",
+        info.name, recovered_.last_index, dir_);
   }
   return {};
 }
@@ -159,9 +164,7 @@ Result<void> Opening::read_histories() {
   initial.settings_history.push_back({newest(), out_.start.state.settings});
   for (const storage::RecoveredEntry& entry : recovered_.special_entries) {
     if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis_.encode()) {
-      return refused(
-          ": the log and the identity file belong to different clusters; restore the right "
-          "directory");
+      return refused(": the log and the identity file belong to different clusters");
     }
     if (entry.index <= newest()) continue;
     ByteReader in(entry.payload.view());
@@ -194,10 +197,14 @@ Result<void> Opening::check_cluster() const {
   const ClusterId own = options_.cluster_id ? options_.cluster_id : genesis_.cluster_id;
   const std::vector<ClusterId>& former = options_.former_cluster_ids;
   if (logged == own || std::ranges::find(former, logged) != former.end()) return {};
-  return refused(
-      ": the log has the recovery to cluster id {}, the identity file does not: `connectctl "
-      "recover` was interrupted. Run it again",
-      logged.to_string());
+  if (listed->recoveries.empty()) {
+    return refused(": the log and the identity file belong to different clusters");
+  }
+  return failure(
+      ErrorKind::kWrongData,
+      fmt::format("{}: the log has the recovery to cluster id {}, the identity file does not: "
+                  "`connectctl recover` was interrupted. Complete it: {}",
+                  dir_, logged.to_string(), recover_command(dir_, listed->recoveries.back())));
 }
 
 void Opening::collect_skips() {

@@ -19,18 +19,20 @@
 #include "wire/handshake.h"
 
 namespace connectd::offline {
+using node::end_text;
 using node::Genesis;
 using node::GenesisMember;
+using node::kClusterDigits;
 using node::kGenesisIndex;
 using node::kMaxRecoveries;
 using node::MemberList;
+using node::recover_command;
 using node::RecoveryRecord;
 using node::ReplicatedState;
 using node::SurvivorEnd;
 namespace {
 
-constexpr size_t kClusterDigits = 8;  // of a cluster's id in the text of a survivor
-constexpr size_t kReadBytes = 1;      // one entry
+constexpr size_t kReadBytes = 1;  // one entry
 
 bool contains(const std::vector<NodeId>& ids, NodeId id) {
   return std::ranges::find(ids, id) != ids.end();
@@ -95,20 +97,6 @@ ClusterId recovered_id(const ClusterId& former, const std::vector<SurvivorEnd>& 
     std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, id.bytes[i], 16);
   }
   return id;
-}
-
-// Without the voters: whether to continue an interrupted run is no question any more.
-std::string end_text(const SurvivorEnd& end, const ClusterId& cluster) {
-  return fmt::format("{}:{}:{}:{}:{}", end.node, end.last_term, end.last_index, end.term,
-                     cluster.to_string().substr(0, kClusterDigits));
-}
-
-std::string members_option(const std::vector<SurvivorEnd>& survivors, const ClusterId& cluster) {
-  std::string text;
-  for (const SurvivorEnd& end : survivors) {
-    text += (text.empty() ? "" : ",") + end_text(end, cluster);
-  }
-  return text;
 }
 
 bool is_majority(const std::vector<NodeId>& voters, const std::vector<SurvivorEnd>& survivors) {
@@ -238,9 +226,6 @@ Result<void> check_level(const ReplicatedState& state, const storage::Recovered&
 Result<storage::Identity> identity_of_survivor(storage::FileSystem& files,
                                                const std::string& directory) {
   auto identity = storage::examine_directory(files, directory, NodeId());
-  if (!identity && identity.error().kind == ErrorKind::kCorrupt) {
-    return failure(ErrorKind::kCorrupt, "this is not a survivor: " + identity.error().text);
-  }
   if (!identity) return failure(identity.error());
   if (!*identity) {
     return failure(ErrorKind::kNotFound,
@@ -265,12 +250,51 @@ bool Survivor::is_interrupted() const {
                                               identity.former_cluster_ids.end();
 }
 
-Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& directory) {
-  storage::PreviewFileSystem files(real);
+namespace {
+
+// The newest in the log, committed or not.
+Result<void> read_members(const storage::Recovered& recovered, Survivor& survivor) {
+  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
+    if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
+    ByteReader in(entry.payload.view());
+    if (!raft::ConfState::decode(in, survivor.conf)) {
+      return failure(ErrorKind::kCorrupt, fmt::format("{}: invalid membership entry at index {}",
+                                                      survivor.directory, entry.index));
+    }
+    auto members = MemberList::decode(entry.payload.view().last(in.left()));
+    if (!members) return failure(members.error());
+    survivor.members = std::move(*members);
+    survivor.members_index = entry.index;
+  }
+  return {};
+}
+
+// Which cluster the log belongs to.
+Result<void> find_cluster(Survivor& survivor) {
+  survivor.cluster = survivor.identity.cluster_id;
+  survivor.former = survivor.identity.former_cluster_ids;
+  // The record of an interrupted run does not count yet.
+  const auto& records = survivor.members.recoveries;
+  const ClusterId belongs_to = survivor.is_interrupted() && !records.empty()
+                                   ? records.back().former
+                                   : survivor.members.cluster_id(survivor.genesis);
+  if (belongs_to == survivor.cluster) return {};
+  auto place = std::ranges::find(survivor.former, belongs_to);
+  if (place == survivor.former.end()) {
+    return failure(ErrorKind::kCorrupt,
+                   fmt::format("{}: the log and the identity file belong to different clusters",
+                               survivor.directory));
+  }
+  survivor.cluster = belongs_to;
+  survivor.former.erase(place, survivor.former.end());
+  return {};
+}
+
+Result<Survivor> look_beside(storage::FileSystem& files, const std::string& directory,
+                             storage::Identity identity) {
   Survivor survivor;
-  auto identity = identity_of_survivor(files, directory);
-  if (!identity) return failure(identity.error());
-  survivor.identity = std::move(*identity);
+  survivor.directory = directory;
+  survivor.identity = std::move(identity);
   auto genesis = Genesis::decode(as_bytes(survivor.identity.genesis));
   if (!genesis) return failure(genesis.error());
   survivor.genesis = std::move(*genesis);
@@ -285,10 +309,10 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     if (!decoded) return failure(decoded.error());
     state = std::move(*decoded);
     if (state.genesis != survivor.genesis) {
-      return failure(ErrorKind::kWrongData,
-                     fmt::format("{}: the snapshot and the identity file belong to different "
-                                 "clusters; restore the right directory",
-                                 directory));
+      return failure(
+          ErrorKind::kCorrupt,
+          fmt::format("{}: the snapshot and the identity file belong to different clusters",
+                      directory));
     }
   }
   storage::Recovered recovered;
@@ -305,14 +329,15 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
     return failure(
         ErrorKind::kCorrupt,
         fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: the entries of the "
-                    "snapshot are lost. It is not a survivor: use another one",
+                    "snapshot are lost",
                     directory, info.name, recovered.last_index));
   }
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
-    return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}: the log is empty, though this node has run before: it is not a "
-                               "survivor. To inspect: connectctl inspect wal {}",
-                               directory, directory));
+    return failure(
+        ErrorKind::kCorrupt,
+        fmt::format("{0}: the log is empty, though this node has run before. To inspect: "
+                    "connectctl inspect wal {0}",
+                    directory));
   }
   survivor.end = end_of(survivor.identity.node_id, recovered, survivor.snapshot);
   survivor.commit = std::max(std::min(recovered.hard_state.commit, recovered.last_index),
@@ -323,36 +348,22 @@ Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& 
   survivor.members = state.members;
   survivor.members_index = survivor.snapshot.index;
   if (auto known = check_level(state, recovered, directory); !known) return failure(known.error());
-  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
-    if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
-    ByteReader in(entry.payload.view());
-    if (!raft::ConfState::decode(in, survivor.conf)) {
-      return failure(ErrorKind::kCorrupt, fmt::format("{}: invalid membership entry at index {}",
-                                                      directory, entry.index));
-    }
-    auto members = MemberList::decode(entry.payload.view().last(in.left()));
-    if (!members) return failure(members.error());
-    survivor.members = std::move(*members);
-    survivor.members_index = entry.index;
-  }
-  survivor.cluster = survivor.identity.cluster_id;
-  survivor.former = survivor.identity.former_cluster_ids;
-  // The record of an interrupted run does not count yet.
-  const auto& records = survivor.members.recoveries;
-  const ClusterId belongs_to = survivor.is_interrupted() && !records.empty()
-                                   ? records.back().former
-                                   : survivor.members.cluster_id(survivor.genesis);
-  if (belongs_to == survivor.cluster) return survivor;
-  auto place = std::ranges::find(survivor.former, belongs_to);
-  if (place == survivor.former.end()) {
-    return failure(ErrorKind::kWrongData,
-                   fmt::format("{}: the log and the identity file belong to different clusters; "
-                               "restore the right directory",
-                               directory));
-  }
-  survivor.cluster = belongs_to;
-  survivor.former.erase(place, survivor.former.end());
+  if (auto read = read_members(recovered, survivor); !read) return failure(read.error());
+  if (auto found = find_cluster(survivor); !found) return failure(found.error());
   return survivor;
+}
+
+}  // namespace
+
+Result<Survivor> look_at_survivor(storage::FileSystem& real, const std::string& directory) {
+  storage::PreviewFileSystem files(real);
+  auto identity = identity_of_survivor(files, directory);
+  if (!identity) return failure(identity.error());
+  const NodeId node = identity->node_id;
+  auto survivor = look_beside(files, directory, std::move(*identity));
+  if (survivor || survivor.error().kind != ErrorKind::kCorrupt) return survivor;
+  return failure(ErrorKind::kCorrupt, fmt::format("{}. {}", survivor.error().text,
+                                                  storage::next_command(directory, node)));
 }
 
 std::string survivor_text(const Survivor& survivor) {
@@ -456,8 +467,8 @@ Result<RecoveryPlan> plan_recovery(const Survivor& survivor, std::vector<GivenSu
     if (record.former != survivor.cluster || record.id != plan.id) {
       return refuse(fmt::format(
           "an earlier run on this directory wrote its record into the log and was interrupted. "
-          "Complete it with the same arguments: connectctl recover --data-dir DIR --members {}",
-          members_option(record.survivors, record.former)));
+          "Complete it with the same arguments: {}",
+          recover_command(survivor.directory, record)));
     }
     plan.log_is_done = true;
     for (NodeId id : survivor.members.removed) plan.lost.push_back(id);

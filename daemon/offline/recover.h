@@ -35,6 +35,7 @@ namespace connectd::offline {
 // The contents of a data directory, as a start of its node would find them. Reading changes
 // nothing.
 struct Survivor {
+  std::string directory;
   storage::Identity identity;
   node::Genesis genesis;
   // The cluster that the log belongs to, and its former ids. Not always those of the identity file:

@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -32,6 +34,22 @@ const char* error_hint(int error_number) {
   return "";
 }
 
+bool is_there(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
+// The data directory that a file is in, by its lock; or the file itself.
+std::string owned_part(const std::string& path) {
+  std::string at = path;
+  for (int up = 0; up < 2; ++up) {
+    at = at.substr(0, at.find_last_of('/'));
+    if (at.empty() || at == path) break;
+    if (is_there(at + "/lock")) return at;
+  }
+  return path;
+}
+
 // A command that ran as root has left files that the service's user cannot open.
 std::string owner_hint(const std::string& path, int error_number) {
   struct stat status {};
@@ -42,8 +60,8 @@ std::string owner_hint(const std::string& path, int error_number) {
   const std::string user = user_name(geteuid());
   return fmt::format(
       ": it belongs to user {}, and this process runs as {} (User= of its unit). If a command of "
-      "another user has made it: chown -R {}: DATA_DIR",
-      user_name(status.st_uid), user, user);
+      "another user has made it: chown -R {}: {}",
+      user_name(status.st_uid), user, user, owned_part(path));
 }
 
 tl::unexpected<Error> io_failure(const char* what, const std::string& path, int error_number,
@@ -52,6 +70,40 @@ tl::unexpected<Error> io_failure(const char* what, const std::string& path, int 
   return failure(io_error_kind(error_number, otherwise),
                  fmt::format("cannot {} {}: {}{}{}{}", what, path, errno_text(error_number),
                              error_hint(error_number), owner_hint(path, error_number), hint));
+}
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISREG(mode)) return "a file";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+// Something else has the name: neither waiting nor another attempt helps.
+tl::unexpected<Error> wrong_kind(const std::string& path, mode_t mode, const char* wanted) {
+  return failure(ErrorKind::kWrongData,
+                 fmt::format("{} is {}, not {}: move it away, and put back what belongs there",
+                             path, kind_of(mode), wanted));
+}
+
+// Nothing: what has the name, if anything does, is not the reason of `error_number`.
+std::optional<tl::unexpected<Error>> wrong_thing(const std::string& path, int error_number,
+                                                 const char* wanted) {
+  struct stat status {};
+  if (error_number == ENOENT && ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode)) {
+    std::array<char, 4096> target{};
+    const ssize_t bytes = ::readlink(path.c_str(), target.data(), target.size());
+    return failure(ErrorKind::kWrongData,
+                   fmt::format("{} is a link to {}, which does not exist: is its disk mounted? If "
+                               "it is, put back what belongs there",
+                               path, std::string_view(target.data(), bytes < 0 ? 0 : bytes)));
+  }
+  const bool wants_directory = error_number == ENOTDIR;
+  if (!wants_directory && error_number != EISDIR && error_number != ENXIO) return std::nullopt;
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  if (wants_directory == S_ISDIR(status.st_mode)) return std::nullopt;
+  return wrong_kind(path, status.st_mode, wanted);
 }
 
 // What statfs(2) says that `path` is on: "nfs", or a number.
@@ -185,11 +237,18 @@ class RealFileSystem final : public FileSystem {
     if (mode == OpenMode::kRead) flags |= O_RDONLY;
     if (mode == OpenMode::kWrite) flags |= O_RDWR;
     if (mode == OpenMode::kCreate) flags |= O_RDWR | O_CREAT | O_TRUNC;
-    int descriptor = ::open(path.c_str(), flags, 0640);
+    // A pipe in the place of a file would wait for its other end.
+    int descriptor = ::open(path.c_str(), flags | O_NONBLOCK, 0640);
     if (descriptor < 0) {
-      return io_failure(mode == OpenMode::kCreate ? "create" : "open", path, errno);
+      const int error_number = errno;
+      if (auto wrong = wrong_thing(path, error_number, "a file")) return *wrong;
+      return io_failure(mode == OpenMode::kCreate ? "create" : "open", path, error_number);
     }
-    return std::make_unique<RealFile>(descriptor, path);
+    auto file = std::make_unique<RealFile>(descriptor, path);
+    struct stat status {};
+    if (fstat(descriptor, &status) != 0) return io_failure("read the status of", path, errno);
+    if (!S_ISREG(status.st_mode)) return wrong_kind(path, status.st_mode, "a file");
+    return file;
   }
 
   Result<void> rename(const std::string& from, const std::string& to) override {
@@ -235,8 +294,12 @@ class RealFileSystem final : public FileSystem {
       if (end == std::string::npos) break;
     }
     struct stat status {};
-    if (stat(path.c_str(), &status) != 0) return io_failure("read the status of", path, errno);
-    if (!S_ISDIR(status.st_mode)) return io_failure("use as a directory", path, ENOTDIR);
+    if (stat(path.c_str(), &status) != 0) {
+      const int error_number = errno;
+      if (auto wrong = wrong_thing(path, error_number, "a directory")) return *wrong;
+      return io_failure("read the status of", path, error_number);
+    }
+    if (!S_ISDIR(status.st_mode)) return wrong_kind(path, status.st_mode, "a directory");
     if (kept_directory(path) >= 0) return {};
     Descriptor opened(open_directory(path));
     if (opened.number() < 0) return io_failure("open directory", path, errno);
@@ -248,7 +311,11 @@ class RealFileSystem final : public FileSystem {
   Result<std::vector<std::string>> list(const std::string& path) override {
     disk_call();
     DIR* directory = opendir(path.c_str());
-    if (directory == nullptr) return io_failure("list", path, errno);
+    if (directory == nullptr) {
+      const int error_number = errno;
+      if (auto wrong = wrong_thing(path, error_number, "a directory")) return *wrong;
+      return io_failure("list", path, error_number);
+    }
     std::vector<std::string> names;
     errno = 0;
     while (const dirent* item = readdir(directory)) {
@@ -334,7 +401,11 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
     return failure(ErrorKind::kLocked, fmt::format("{} is already locked by this process", path));
   }
   int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-  if (descriptor < 0) return io_failure("create", path, errno);
+  if (descriptor < 0) {
+    const int error_number = errno;
+    if (auto wrong = wrong_thing(path, error_number, "a file")) return *wrong;
+    return io_failure("create", path, error_number);
+  }
   struct flock request {};
   request.l_type = F_WRLCK;
   request.l_whence = SEEK_SET;

@@ -4,7 +4,8 @@
 // Every error names the operation, the path, and the operating system's reason. Kinds: kNotFound
 // when the path does not exist, kPermission when access is denied, kNoSpace when the disk or a
 // quota is full, kNoDescriptors when the process or the machine has none left, kSyncFailed for
-// other failed syncs, kDisk for everything else. Nothing is retried except interrupted calls and
+// other failed syncs, kWrongData when a directory, a link to nothing, or the like has the name of a
+// file (or the reverse), kDisk for everything else. Nothing is retried except interrupted calls and
 // short writes.
 //
 // What runs short of descriptors changes nothing: only open() and list() need one. A directory that

@@ -184,7 +184,7 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
       return failure(
           ErrorKind::kCorrupt,
           fmt::format("{} has no log, but a snapshot up to index {}: the log and this node's votes "
-                      "are lost. Start the node with an empty directory: connectctl member replace",
+                      "are lost",
                       directory_, snapshot.index));
     }
     terms_ = {{Index(0), Term(0)}};
@@ -263,8 +263,10 @@ Result<void> SegmentedLog::start(raft::SnapshotMark snapshot, Recovered& recover
 // `term_there`: of the log's entry at the snapshot's index.
 Result<void> SegmentedLog::check_fits(raft::SnapshotMark snapshot, Term term_there,
                                       Index first_index) const {
+  // Both take the directory above.
+  const std::string data_dir = directory_.substr(0, directory_.find_last_of('/'));
   const std::string inspect = fmt::format(
-      "To inspect both: connectctl inspect wal {}, connectctl inspect snapshot", directory_);
+      "To inspect both: connectctl inspect wal {0}, connectctl inspect snapshot {0}", data_dir);
   if (snapshot.index + 1 < first_index) {
     return failure(ErrorKind::kCorrupt,
                    fmt::format("the log in {} begins with index {}, but the newest valid snapshot "

@@ -89,8 +89,7 @@ tl::unexpected<Error> Recovery::damage(uint64_t id, uint64_t offset,
       ErrorKind::kCorrupt,
       fmt::format("the log is damaged: {} at offset {}: {}. The records before it end with index "
                   "{}; what follows was durable, and this node may have acknowledged it, so it "
-                  "must not start without it. To inspect: connectctl inspect wal {}. To recover, "
-                  "start the node with an empty directory: connectctl member replace",
+                  "must not start without it. To inspect: connectctl inspect wal {}",
                   path(id), offset, what, state_.last_index, directory_));
 }
 

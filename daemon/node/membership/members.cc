@@ -140,6 +140,19 @@ std::optional<std::string> id_problem(const MemberChange& change, const MemberLi
 
 }  // namespace
 
+std::string end_text(const SurvivorEnd& end, const ClusterId& cluster) {
+  return fmt::format("{}:{}:{}:{}:{}", end.node, end.last_term, end.last_index, end.term,
+                     cluster.to_string().substr(0, kClusterDigits));
+}
+
+std::string recover_command(const std::string& directory, const RecoveryRecord& record) {
+  std::string list;
+  for (const SurvivorEnd& end : record.survivors) {
+    list += (list.empty() ? "" : ",") + end_text(end, record.former);
+  }
+  return fmt::format("connectctl recover --data-dir {} --members {}", directory, list);
+}
+
 MemberList MemberList::of(const Genesis& genesis) { return {genesis.members, {}, {}, {}}; }
 
 std::string MemberList::encode() const {

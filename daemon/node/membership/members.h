@@ -37,6 +37,11 @@ struct RecoveryRecord {
   std::vector<SurvivorEnd> survivors;  // sorted by node
   bool operator==(const RecoveryRecord&) const = default;
 };
+// A survivor for `connectctl recover --members`: "2:7:1234:9:00010203".
+std::string end_text(const SurvivorEnd& end, const ClusterId& cluster);
+inline constexpr size_t kClusterDigits = 8;  // of the cluster's id in it
+// What repeats the recovery in `directory`.
+std::string recover_command(const std::string& directory, const RecoveryRecord& record);
 // Per cluster. Each hello lists all of them.
 inline constexpr size_t kMaxRecoveries = kMaxFormerClusters;
 

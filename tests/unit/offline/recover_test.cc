@@ -280,7 +280,7 @@ TEST(Recover, NonSurvivorIsReported) {
   auto empty = look_at_survivor(two.files, "n3");
   ASSERT_FALSE(empty);
   EXPECT_EQ(empty.error().kind, ErrorKind::kCorrupt);
-  EXPECT_THAT(empty.error().text, HasSubstr("not a survivor"));
+  EXPECT_THAT(empty.error().text, HasSubstr("the log is empty"));
 }
 
 // ---- the loss of a majority

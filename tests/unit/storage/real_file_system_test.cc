@@ -1,6 +1,8 @@
 // The production file system, and the log on it with all its threads.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +15,8 @@
 
 namespace connectd::storage {
 namespace {
+
+using ::testing::HasSubstr;
 
 class RealFileSystemTest : public ::testing::Test {
  protected:
@@ -105,6 +109,35 @@ TEST(FileSystemError, NamesTheKindOfFileSystem) {
       << synced.error().text;
   EXPECT_NE(synced.error().text.find("node.data_dir must be on a local file system"),
             std::string::npos);
+}
+
+// In the place of a file or a directory; a pipe is not waited for.
+TEST_F(RealFileSystemTest, WrongThingIsNamedByItsKind) {
+  const std::string at = directory_ + "/thing";
+  auto said = [](const auto& result) -> std::string {
+    if (result) return "no error";
+    EXPECT_EQ(result.error().kind, ErrorKind::kWrongData);
+    return result.error().text;
+  };
+  std::filesystem::create_directory(at);
+  for (OpenMode mode : {OpenMode::kRead, OpenMode::kWrite, OpenMode::kCreate}) {
+    EXPECT_THAT(said(files_->open(at, mode)), HasSubstr("thing is a directory, not a file"));
+  }
+  EXPECT_THAT(said(files_->lock(at)), HasSubstr("thing is a directory, not a file"));
+  std::filesystem::remove(at);
+  ASSERT_EQ(mkfifo(at.c_str(), 0600), 0);
+  EXPECT_THAT(said(files_->open(at, OpenMode::kRead)), HasSubstr("thing is a pipe, not a file"));
+  std::filesystem::remove(at);
+  std::filesystem::create_symlink(directory_ + "/unmounted", at);
+  for (OpenMode mode : {OpenMode::kRead, OpenMode::kWrite}) {
+    EXPECT_THAT(said(files_->open(at, mode)), HasSubstr("/unmounted, which does not exist"));
+  }
+  EXPECT_THAT(said(files_->make_directory(at)), HasSubstr("/unmounted, which does not exist"));
+  EXPECT_THAT(said(files_->list(at)), HasSubstr("/unmounted, which does not exist"));
+  std::filesystem::remove(at);
+  ASSERT_TRUE(files_->open(at, OpenMode::kCreate));
+  EXPECT_THAT(said(files_->make_directory(at)), HasSubstr("thing is a file, not a directory"));
+  EXPECT_THAT(said(files_->list(at)), HasSubstr("thing is a file, not a directory"));
 }
 
 TEST_F(RealFileSystemTest, DirectorySyncNeedsNoDescriptor) {
