@@ -30,7 +30,7 @@ MAY_INCLUDE = {
     "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
             "client/conversation.h", "client/client_port_options.h"],
     "app": ["base", "config", "raft", "wire", "plugin", "storage", "net", "transport", "node",
-            "client", "admin", "sim"],
+            "offline", "client", "admin", "sim"],
     "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
             "offline", "client", "admin", "sim"],
 }

@@ -24,7 +24,9 @@ po::options_description options() {
       "set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE"),
       "override of one key, such as raft.election_timeout=1s; repeatable")(
       "check",
-      "check the configuration, the plugin, the data directory and the ports; print all "
+      "check the configuration, the plugin, the ports and the data directory (all of the log and "
+      "the "
+      "newest snapshot, unless the node runs; not whether the plugin takes its state); print all "
       "errors")("print-config", "print every effective value with its source")(
       "version", "print the version")("help", "print this help");
   return all;

@@ -1,29 +1,85 @@
 #include "app/environment_check.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "app/node_setup.h"
 #include "app/own_port.h"
 #include "base/log.h"
 #include "base/owner.h"
 #include "node/membership/genesis.h"
+#include "node/membership/members.h"
+#include "offline/recover.h"
 #include "storage/data_directory.h"
 #include "storage/file_system.h"
 
 namespace connectd::app {
 namespace {
 
-Result<void> check_data(storage::FileSystem& files, const config::Config& config,
-                        const plugin::Plugin* plugin) {
+// As the start begins. No genesis: the node was never part of a cluster.
+Result<storage::Identity> check_identity_file(storage::FileSystem& files,
+                                              const config::Config& config) {
   auto identity = storage::examine_directory(files, config.node.data_dir, config.node.id);
   if (!identity) return failure(identity.error());
-  if (!*identity) return {};
-  if (auto fits = check_identity(**identity, config); !fits) return fits;
-  if ((*identity)->genesis.empty()) return {};
-  auto genesis = node::Genesis::decode(as_bytes((*identity)->genesis));
+  if (!*identity) return storage::Identity();
+  if (auto fits = check_identity(**identity, config); !fits) return failure(fits.error());
+  return std::move(**identity);
+}
+
+// As it goes on when it has its ports. `is_ours`: no node that runs changes the log meanwhile.
+Result<void> check_data(storage::FileSystem& files, const config::Config& config,
+                        const storage::Identity& identity, const plugin::Plugin* plugin,
+                        bool is_ours) {
+  if (identity.genesis.empty()) return {};
+  auto genesis = node::Genesis::decode(as_bytes(identity.genesis));
   if (!genesis) return failure(genesis.error());
-  return plugin == nullptr ? Result<void>() : check_fits_cluster(*genesis, config, *plugin);
+  if (plugin != nullptr) {
+    if (auto fits = check_fits_cluster(*genesis, config, *plugin); !fits) return fits;
+  }
+  if (!is_ours || !identity.log_begun) return {};
+  auto read = offline::look_at_survivor(files, config.node.data_dir);
+  if (!read) return failure(read.error());
+  if (!read->is_interrupted()) return {};
+  return failure(
+      ErrorKind::kWrongData,
+      fmt::format("{}: `connectctl recover` was interrupted. Complete it: {}", config.node.data_dir,
+                  node::recover_command(config.node.data_dir, read->members.recoveries.back())));
+}
+
+bool may_use(const struct stat& file, const struct stat& directory) {
+  constexpr mode_t kGroup = S_IRGRP | S_IWGRP;
+  constexpr mode_t kOthers = S_IROTH | S_IWOTH;
+  if (file.st_uid == directory.st_uid || (file.st_mode & kOthers) == kOthers) return true;
+  return file.st_gid == directory.st_gid && (file.st_mode & kGroup) == kGroup;
+}
+
+// Root can open everything. The service, whose user the directory belongs to, cannot.
+Result<void> check_owners(storage::FileSystem& files, const std::string& data_dir) {
+  struct stat directory {};
+  if (::geteuid() != 0 || ::stat(data_dir.c_str(), &directory) != 0 || directory.st_uid == 0) {
+    return {};
+  }
+  for (const char* part : {"", "/log", "/snapshots"}) {
+    auto names = files.list(data_dir + part);
+    for (const std::string& name : names ? *names : std::vector<std::string>()) {
+      // Of other files there nothing is known.
+      const bool is_ours = *part != '\0' || name == "identity" || name == "lock";
+      const std::string path = fmt::format("{}{}/{}", data_dir, part, name);
+      struct stat file {};
+      if (!is_ours || ::stat(path.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) continue;
+      if (may_use(file, directory)) continue;
+      const std::string user = user_name(directory.st_uid);
+      return failure(ErrorKind::kPermission,
+                     fmt::format("{} belongs to user {}, and {} to {}: a service of that user "
+                                 "cannot open it: chown -R {}: {}",
+                                 path, user_name(file.st_uid), data_dir, user, user, data_dir));
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -33,17 +89,15 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
   auto files = storage::make_real_file_system();
   const std::string& dir = config.node.data_dir;
   const KeepOwner owner(dir);
-  if (auto made = files->make_directory(dir); !made) {
-    problems.push_back(made.error());
-  } else {
-    // Its node may run: the data can be checked all the same.
-    auto lock = files->lock(dir + "/lock");
-    if (!lock) problems.push_back(lock.error());
-    if (auto fits = check_data(*files, config, plugin); !fits) problems.push_back(fits.error());
-  }
-  if (const std::string problem = owner.give_back(); !problem.empty()) {
-    problems.push_back({ErrorKind::kPermission, problem});
-  }
+  auto lock = lock_data_directory(*files, dir);
+  // Before anything is said about the files of others: these are to be made theirs.
+  const std::string problem = owner.give_back();
+  if (!problem.empty()) problems.push_back({ErrorKind::kPermission, problem});
+  if (!lock) problems.push_back(lock.error());
+  if (auto can = check_owners(*files, dir); !can) problems.push_back(can.error());
+  // Its node may run: the identity can be checked all the same.
+  auto identity = check_identity_file(*files, config);
+  if (!identity) problems.push_back(identity.error());
   for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
                                       std::pair{config.listen.client, net::kClientPort},
                                       std::pair{config.listen.http, net::kHttpPort}}) {
@@ -55,6 +109,9 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
     const std::string warning = loopback_warning(config, address, bound->endpoint(), port);
     if (!warning.empty()) print_to_stderr(LogLevel::kWarning, "warning: " + warning);
   }
+  if (!identity) return problems;
+  auto data = check_data(*files, config, *identity, plugin, lock.has_value());
+  if (!data) problems.push_back(data.error());
   return problems;
 }
 

@@ -10,7 +10,9 @@
 
 namespace connectd::app {
 
-// All problems; a warning is printed. kMismatch: the data are of another node, cluster or plugin.
+// All problems, in the order in which a start would meet them, and as it would end; a warning is
+// printed. The whole log and the newest snapshot are read, unless the node runs; the plugin does
+// not get its state.
 // `plugin`: null if it cannot be loaded.
 std::vector<Error> check_environment(const config::Config& config, const plugin::Plugin* plugin);
 

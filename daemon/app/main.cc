@@ -69,12 +69,9 @@ std::optional<Error> check_all(const config::Config& config,
     problems.push_back(std::move(problem));
   }
   if (problems.empty()) return std::nullopt;
-  Error all{plugin ? ErrorKind::kBadConfig : plugin.error().kind, ""};
-  for (const Error& problem : problems) {
-    // The data are another node's or cluster's: what a start would end with, too.
-    if (plugin && problem.kind == ErrorKind::kMismatch) all.kind = problem.kind;
-    all.text += problem.text + "\n";
-  }
+  // A start would end with the first one.
+  Error all{problems.front().kind, ""};
+  for (const Error& problem : problems) all.text += problem.text + "\n";
   return all;
 }
 

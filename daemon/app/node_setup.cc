@@ -34,6 +34,19 @@ Result<void> check_identity(const storage::Identity& identity, const config::Con
                              identity.cluster_id.to_string()));
 }
 
+Result<std::unique_ptr<storage::FileLock>> lock_data_directory(storage::FileSystem& files,
+                                                               const std::string& directory) {
+  if (auto made = files.make_directory(directory); !made) {
+    const bool forbidden = made.error().kind == ErrorKind::kPermission;
+    return failure(forbidden ? ErrorKind::kPermission : ErrorKind::kCannotCreate,
+                   made.error().text);
+  }
+  auto lock = files.lock(directory + "/lock");
+  if (lock) return lock;
+  const bool runs = lock.error().kind == ErrorKind::kLocked;
+  return failure(runs ? ErrorKind::kCannotCreate : lock.error().kind, lock.error().text);
+}
+
 Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                           const config::Config& config) {
   const std::string& dir = config.node.data_dir;
@@ -43,16 +56,8 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                 "cannot open what is written now. Run it as {}, or later: chown -R {}: {}",
                 dir, owner, owner, owner, dir);
   }
-  if (auto made = files.make_directory(dir); !made) {
-    const bool forbidden = made.error().kind == ErrorKind::kPermission;
-    return failure(forbidden ? ErrorKind::kPermission : ErrorKind::kCannotCreate,
-                   made.error().text);
-  }
-  auto lock = files.lock(dir + "/lock");
-  if (!lock) {
-    const bool runs = lock.error().kind == ErrorKind::kLocked;
-    return failure(runs ? ErrorKind::kCannotCreate : lock.error().kind, lock.error().text);
-  }
+  auto lock = lock_data_directory(files, dir);
+  if (!lock) return failure(lock.error());
   auto identity = storage::open_identity(files, dir, config.node.id, DiskId{random_128()});
   if (!identity) return failure(identity.error());
   if (auto fits = check_identity(*identity, config); !fits) return failure(fits.error());

@@ -25,6 +25,10 @@ namespace connectd::app {
 // in cluster.id.
 Result<void> check_identity(const storage::Identity& identity, const config::Config& config);
 
+// Creates it if need be. kCannotCreate: it cannot be, or its node runs.
+Result<std::unique_ptr<storage::FileLock>> lock_data_directory(storage::FileSystem& files,
+                                                               const std::string& directory);
+
 struct DataDirectory {
   std::unique_ptr<storage::FileLock> lock;  // held: nobody else uses it
   storage::Identity identity;               // durable; a new one if it was empty

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_PERMISSION, Skip, check, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_DATA, EXIT_PERMISSION, Skip, check, wait_until
 
 PLUGIN = os.path.join(BUILD_DIR, "tests", "plugins", "libstubborn.so")
 
@@ -122,6 +122,57 @@ def test_late_name_is_waited_for(context):
     port = cluster.nodes[1].peer_port
     check(f"listening for peers address=db1.late.test:{port} bound=127.0.1.1:{port}" in log, "the address is not logged")
     check("knows only 127.0.1.1 for it" in log, "no warning about the loopback address")
+
+
+def test_check_ends_as_the_start_would(context):
+    """For data that cannot start: the same exit code and text, and nothing is written."""
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    cluster.start()
+    cluster.leader()
+    command = [CONNECTD, "--config", node.config_path, "--check"]
+    running = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    check(running.returncode == EXIT_CANNOT_CREATE and "is locked by process" in running.stderr, f"{running}")
+    cluster.terminate(1)
+    directory, kept = node.data_dir, node.data_dir + ".kept"
+    shutil.copytree(directory, kept)
+    segment = os.path.join(directory, "log", "0000000000000001.wal")
+
+    def replace(path, content):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+        with open(path, "wb") as file:
+            file.write(content)
+
+    def flip():
+        with open(segment, "r+b") as file:
+            file.seek(200)
+            byte = file.read(1)[0]
+            file.seek(200)
+            file.write(bytes([byte ^ 1]))
+
+    log, identity = os.path.join(directory, "log"), os.path.join(directory, "identity")
+    for damage, words in (
+            (lambda: os.remove(identity), ("identity is missing", "member replace 1")),
+            (lambda: replace(identity, b"x"), ("is damaged", "member replace 1")),
+            (lambda: (os.remove(identity), os.mkdir(identity)), ("is a directory, not a file",)),
+            (lambda: shutil.rmtree(log), ("the log is empty", "member replace 1", "snapshot restore FILE")),
+            (lambda: replace(log, b"x"), ("is a file, not a directory",)),
+            (flip, ("the log is damaged", "member replace 1"))):
+        damage()
+        before = sorted(os.listdir(directory))
+        checked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+        check(checked.returncode == EXIT_DATA and all(word in checked.stderr for word in words), f"{words}: {checked}")
+        check(sorted(os.listdir(directory)) == before, f"--check changed the directory: {words}")
+        cluster.start(1)
+        check(cluster.wait_exit(1) == EXIT_DATA, f"the start: {words}")
+        check(all(word in node.log() for word in words), f"the start does not say {words}")
+        shutil.rmtree(directory)
+        shutil.copytree(kept, directory)
+    good = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    check(good.returncode == 0, f"{good}")
 
 
 def test_check_does_not_wait_for_names(context):
