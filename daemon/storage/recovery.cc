@@ -64,7 +64,7 @@ class Recovery {
   Result<void> find_segments();
   Result<void> open_segment(uint64_t id, Found& found);
   Result<void> reopen(Segment& segment);
-  Result<void> drop_torn_last_segment();
+  Result<void> check_header(const Found& found);
   Result<void> check_chain(const Found& before, const Found& found) const;
   Result<Tail> read_records(Found& found);
   bool begin_batch(const Record& record, PendingBatch& batch) const;
@@ -174,22 +174,12 @@ Result<void> Recovery::find_segments() {
   return {};
 }
 
-// The last segment's header is unreadable. It was durable before the file had its name; so this is
-// damage if a record after it shows that the segment was in use; otherwise it was never used.
-Result<void> Recovery::drop_torn_last_segment() {
-  if (found_.empty() || found_.back().why_invalid.empty()) return {};
-  Found& last = found_.back();
-  auto durable = was_durable(last, 0, 0);
-  if (!durable) return failure(durable.error());
-  const bool is_birth = found_.size() == 1 && last.segment.id == 1;
-  if (*durable || (found_.size() == 1 && !is_birth)) {
-    return damage(last.segment.id, 0, last.why_invalid);
-  }
-  warnings_.push_back(fmt::format("removed {}: {}, and it has no records", path(last.segment.id),
-                                  last.why_invalid));
-  if (auto done = files_.remove(path(last.segment.id)); !done) return done;
-  found_.pop_back();
-  return files_.sync_directory(directory_);
+// It was durable before the file had its name: whatever records follow, it was in use or would be.
+Result<void> Recovery::check_header(const Found& found) {
+  if (found.why_invalid.empty()) return {};
+  // For the error when a newer version wrote there.
+  if (auto scanned = was_durable(found, 0, 0); !scanned) return failure(scanned.error());
+  return damage(found.segment.id, 0, found.why_invalid);
 }
 
 Result<void> Recovery::check_chain(const Found& before, const Found& found) const {
@@ -402,8 +392,8 @@ Result<void> Recovery::make_durable(const Tail& tail) {
 
 Result<void> Recovery::run() {
   if (auto done = find_segments(); !done) return done;
-  if (auto done = drop_torn_last_segment(); !done) return done;
   if (found_.empty()) return {};
+  if (auto done = check_header(found_.front()); !done) return done;
 
   const SegmentHeader& origin = found_.front().header;
   state_.last_index = Index(origin.last_index);
@@ -417,6 +407,7 @@ Result<void> Recovery::run() {
   for (size_t i = 0; i < found_.size(); ++i) {
     Found& found = found_[i];
     if (i > 0) {
+      if (auto done = check_header(found); !done) return done;
       if (auto done = check_chain(found_[i - 1], found); !done) return done;
     }
     const bool is_last = i + 1 == found_.size();
@@ -432,7 +423,8 @@ Result<void> Recovery::run() {
     warnings_.push_back(fmt::format(
         "cut the incomplete end of the log: {} from offset {}: {}; the log ends with index {}, {}",
         path(found.segment.id), tail.offset, tail.why, state_.last_index,
-        tail.lost.empty() ? "no complete entry is lost" : tail.lost + " are dropped"));
+        tail.lost.empty() ? "what follows was never known to be durable, and is dropped"
+                          : tail.lost + " are dropped"));
   }
   for (Found& found : found_) state_.segments.push_back(std::move(found.segment));
   // Keep only the terms of the log's own entries: shorten or remove the run of the entry before the

@@ -147,6 +147,11 @@ TEST_F(LogDamageTest, CutAtEveryByte) {
       Model expected = model_at({id_of(names[s]), missing});
       Recovered recovered;
       auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
+      if (missing < sizeof(SegmentHeader)) {  // no crash leaves that
+        ASSERT_FALSE(log);
+        ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt);
+        continue;
+      }
       ASSERT_TRUE(log) << log.error().text;
       ASSERT_TRUE(agrees(recovered, expected));
       ASSERT_TRUE(holds(**log, expected));
@@ -157,11 +162,9 @@ TEST_F(LogDamageTest, CutAtEveryByte) {
       if (!recovered.warnings.empty()) {
         ++with_warning;
         ASSERT_FALSE(left);
-        if (cut >= sizeof(SegmentHeader)) {
-          const std::string index = fmt::format("ends with index {}", expected.last());
-          ASSERT_NE(recovered.warnings[0].find(index), std::string::npos) << recovered.warnings[0];
-          ASSERT_NE(recovered.warnings[0].find(names[s]), std::string::npos);
-        }
+        const std::string index = fmt::format("ends with index {}", expected.last());
+        ASSERT_NE(recovered.warnings[0].find(index), std::string::npos) << recovered.warnings[0];
+        ASSERT_NE(recovered.warnings[0].find(names[s]), std::string::npos);
       }
       if (cut % 8 != 0) continue;
       // It continues from there, and a crash does not change that.
@@ -194,7 +197,8 @@ TEST_F(LogDamageTest, EveryFlippedByte) {
       files->flip(path_of(name), at, mask);
       Recovered recovered;
       auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
-      if (place < highest_claim_without(place)) {
+      // A header is durable before its file has a name.
+      if (place < highest_claim_without(place) || at < sizeof(SegmentHeader)) {
         ASSERT_FALSE(log);
         ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt);
         ASSERT_NE(log.error().text.find("connectctl inspect wal " + kDirectory), std::string::npos);
@@ -238,6 +242,24 @@ TEST_F(LogDamageTest, MissingSegmentIsDamage) {
     auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
     ASSERT_FALSE(log) << names[s];
     ASSERT_EQ(log.error().kind, ErrorKind::kCorrupt) << log.error().text;
+  }
+}
+
+// Also where no record is left that would show that it was in use.
+TEST_F(LogDamageTest, LostContentOfTheLastSegmentIsDamage) {
+  const auto names = segments();
+  const std::string whole = files_.content(path_of(names.back()));
+  const std::string contents[] = {std::string(whole.size(), '\0'),
+                                  std::string(512, '\0') + whole.substr(512),
+                                  files_.content(path_of(names.front()))};
+  for (const std::string& content : contents) {
+    auto files = files_.clone(1);
+    files->put(path_of(names.back()), content);
+    Recovered recovered;
+    auto log = Log::open(*files, kDirectory, {.segment_bytes = 4096}, {}, recovered);
+    ASSERT_FALSE(log);
+    EXPECT_EQ(log.error().kind, ErrorKind::kCorrupt);
+    EXPECT_TRUE(files->has(path_of(names.back()))) << "nothing is removed";
   }
 }
 
