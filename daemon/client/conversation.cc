@@ -245,7 +245,7 @@ void Conversation::on_reply(const node::Reply& reply) {
   CHECK(replied_ <= submitted_) << "more replies than requests";
   if (is_failed_) return;
   if (reply.code == node::ReplyCode::kOk || reply.plugin_refused) {
-    parser_->append_reply(output_, reply.bytes);
+    parser_->append_reply(output_, reply.bytes, replied_ - 1);
   } else {
     parser_->append_error(output_, node::reply_code_name(reply.code), as_text(reply.bytes));
   }

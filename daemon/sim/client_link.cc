@@ -154,7 +154,7 @@ void ClientLink::tap(const node::Reply& reply) {
   CHECK(!awaited_.empty()) << "a reply to nothing";
   awaited_.pop_front();
   if (reply.code == node::ReplyCode::kOk || reply.plugin_refused) {
-    framer_->append_reply(expected_, reply.bytes);
+    framer_->append_reply(expected_, reply.bytes, 0);  // no workload sends HELLO
   } else {
     framer_->append_error(expected_, node::reply_code_name(reply.code), as_text(reply.bytes));
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -158,7 +159,7 @@ class LengthParser final : public FrameParser {
             .bytes = buffer.subspan(kHeaderBytes, length)};
   }
 
-  void append_reply(std::string& out, ByteView reply) const override {
+  void append_reply(std::string& out, ByteView reply, uint64_t) override {
     ByteWriter(out).counted(as_text(reply));
   }
   void append_error(std::string& out, std::string_view code, std::string_view text) const override {
@@ -264,6 +265,41 @@ bool equals_ignoring_case(ByteView bytes, std::string_view upper) {
   return true;
 }
 
+// What a HELLO asks for, from its array of words; none: no version of this protocol.
+std::optional<int> version_of_hello(ByteView request) {
+  std::string_view rest = as_text(request);
+  for (int line = 0; line < 3; ++line) {  // "*<n>", "$5", "HELLO"
+    rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
+  }
+  if (rest.starts_with("$1\r\n2\r\n")) return 2;
+  if (rest.starts_with("$1\r\n3\r\n")) return 3;
+  return std::nullopt;
+}
+
+// A reply of version 2 as version 3 has it: nulls, of which version 2 has two, have a type of
+// their own. Clients of version 3 need not know the old ones.
+void append_as_version_3(std::string& out, std::string_view reply) {
+  size_t copied = 0;
+  for (size_t at = 0; at < reply.size();) {
+    const size_t end = reply.find("\r\n", at);
+    if (end == std::string_view::npos) break;
+    const std::string_view header = reply.substr(at, end - at);
+    if (header == "$-1" || header == "*-1") {
+      out.append(reply.substr(copied, at - copied)).append("_\r\n");
+      copied = end + 2;
+    }
+    size_t length = 0;
+    if (header[0] == '$' && header != "$-1") {
+      const char* last = header.data() + header.size();
+      if (std::from_chars(header.data() + 1, last, length).ptr != last) break;
+      if (length > reply.size() - end - 2) break;  // the plugin's mistake goes on as it is
+      length += 2;
+    }
+    at = end + 2 + length;
+  }
+  out.append(reply.substr(copied));
+}
+
 // Commands that the framing answers itself.
 enum class OwnCommand : uint8_t { kQuit, kReset, kMulti, kExec, kDiscard };
 struct OwnCommandRow {
@@ -320,6 +356,22 @@ class RespParser final : public FrameParser {
     }
   }
 
+  void append_reply(std::string& out, ByteView reply, uint64_t request) override {
+    for (; !changes_.empty() && changes_.front().request <= request; changes_.pop_front()) {
+      const VersionChange& change = changes_.front();
+      if (change.is_reset) {
+        version_ = 2;
+      } else if (change.request == request && !reply.empty() &&
+                 reply[0] == (change.version == 3 ? '%' : '*')) {
+        version_ = change.version;  // the plugin has agreed
+      }
+    }
+    if (version_ == 2) {
+      out.append(as_text(reply));
+    } else {
+      append_as_version_3(out, as_text(reply));
+    }
+  }
   void append_error(std::string& out, std::string_view code, std::string_view text) const override {
     out.push_back('-');
     out.append(code).push_back(' ');
@@ -471,7 +523,19 @@ class RespParser final : public FrameParser {
           "DISCARD or RESET ends it\r\n",
           consumed);
     }
+    if (equals_ignoring_case(name, "HELLO")) {
+      if (auto version = version_of_hello(request))
+        changes_.push_back({requests_, *version, false});
+    }
+    ++requests_;
     return {.outcome = ParseOutcome::kRequest, .consumed = consumed, .bytes = request};
+  }
+
+  // Begins with the replies to what comes after it.
+  void reset_version() {
+    const bool is_noted =
+        !changes_.empty() && changes_.back().is_reset && changes_.back().request == requests_;
+    if (!is_noted) changes_.push_back({requests_, 2, true});
   }
 
   // The commands after a MULTI must be executed together or not at all: MULTI is refused, so they
@@ -483,6 +547,7 @@ class RespParser final : public FrameParser {
       case OwnCommand::kQuit:
         return {.outcome = ParseOutcome::kQuit, .consumed = consumed, .bytes = as_bytes("+OK\r\n")};
       case OwnCommand::kReset:
+        reset_version();
         return reply("+RESET\r\n", consumed);
       case OwnCommand::kMulti:
         if (was_in_multi) return reply("-ERR MULTI calls can not be nested\r\n", consumed);
@@ -504,7 +569,17 @@ class RespParser final : public FrameParser {
     return {.outcome = ParseOutcome::kReply, .consumed = consumed, .bytes = as_bytes(text)};
   }
 
+  // Of the protocol, for replies: a request may ask for it while earlier ones wait for theirs.
+  struct VersionChange {
+    uint64_t request;  // HELLO, or the next one after RESET
+    int version;
+    bool is_reset;
+  };
+
   const size_t max_request_;
+  uint64_t requests_ = 0;
+  int version_ = 2;
+  std::deque<VersionChange> changes_;
   size_t at_ = 0;        // everything before it is parsed
   size_t searched_ = 0;  // no "\n" between at_ and here
   bool in_array_ = false;
@@ -526,7 +601,7 @@ class RespParser final : public FrameParser {
 
 }  // namespace
 
-void FrameParser::append_reply(std::string& out, ByteView reply) const {
+void FrameParser::append_reply(std::string& out, ByteView reply, uint64_t) {
   out.append(as_text(reply));
 }
 

@@ -2,7 +2,8 @@
 //
 //   line    a request is the bytes before "\n"; a "\r" before it is dropped. Replies unchanged.
 //   resp    Redis serialization protocol: arrays of bulk strings, and inline commands, which are
-//           handed on as arrays. Replies unchanged.
+//           handed on as arrays. Replies unchanged, but for the nulls of a client that has agreed
+//           on version 3 with the plugin.
 //   length  u32 little-endian length, then the bytes; both ways.
 //
 // docs/protocol.md has the rules to the byte. One parser a connection; the loop thread.
@@ -58,8 +59,8 @@ class FrameParser {
   // before. Each byte is looked at once, however the bytes trickle in. After kQuit and kBadFrame
   // the parser is done.
   virtual Parsed next(ByteView buffer) = 0;
-  // Appends what the plugin wrote.
-  virtual void append_reply(std::string& out, ByteView reply) const;
+  // Appends what the plugin wrote to a request: the first kRequest is 0. In their order.
+  virtual void append_reply(std::string& out, ByteView reply, uint64_t request);
   // Appends an error of the daemon itself. Line ends in `text` become spaces.
   virtual void append_error(std::string& out, std::string_view code,
                             std::string_view text) const = 0;

@@ -44,6 +44,8 @@ struct ReadCall {
 struct ConnectionCall {
   const Arguments& arguments;
   Reply& reply;
+  // HELLO may agree on version 3. Not in an entry: older builds have answered NOPROTO there.
+  bool may_agree = false;
 };
 
 struct Command {

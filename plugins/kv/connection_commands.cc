@@ -183,12 +183,16 @@ void select(const ConnectionCall& call) {
 }
 
 void hello(const ConnectionCall& call) {
+  int64_t agreed = 2;
   if (call.arguments.size() >= 2) {
     auto version = parse_integer(call.arguments[1]);
     if (!version) {
       return call.reply.error("ERR Protocol version is not an integer or out of range");
     }
-    if (*version != 2) return call.reply.error("NOPROTO unsupported protocol version");
+    if (*version != 2 && !(*version == 3 && call.may_agree)) {
+      return call.reply.error("NOPROTO unsupported protocol version");
+    }
+    agreed = *version;
   }
   for (size_t i = 2; i < call.arguments.size(); i++) {
     std::string_view word = call.arguments[i];
@@ -206,13 +210,18 @@ void hello(const ConnectionCall& call) {
       return call.reply.error(text);
     }
   }
-  call.reply.array(14);
+  // The daemon takes a map for consent, and writes the nulls of version 3 from then on.
+  if (agreed == 3) {
+    call.reply.map(7);
+  } else {
+    call.reply.array(14);
+  }
   call.reply.bulk("server");
   call.reply.bulk("redis");
   call.reply.bulk("version");
   call.reply.bulk(kRedisVersion);
   call.reply.bulk("proto");
-  call.reply.integer(2);
+  call.reply.integer(agreed);
   call.reply.bulk("id");
   call.reply.integer(kClientId);
   call.reply.bulk("mode");

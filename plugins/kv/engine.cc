@@ -54,7 +54,7 @@ RequestKind Engine::classify(std::string_view request, const Output& output) {
     case Kind::kConnection:
       break;
   }
-  command->connection({arguments, reply});
+  command->connection({arguments, reply, true});
   return RequestKind::kReply;
 }
 

@@ -112,4 +112,6 @@ void Reply::null() { put("$-1\r\n"); }
 
 void Reply::array(size_t count) { header('*', static_cast<int64_t>(count)); }
 
+void Reply::map(size_t pairs) { header('%', static_cast<int64_t>(pairs)); }
+
 }  // namespace connectd::kv

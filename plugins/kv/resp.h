@@ -77,6 +77,7 @@ class Reply {
   void bulk(std::string_view bytes);
   void null();
   void array(size_t count);
+  void map(size_t pairs);  // of version 3
   void flush();
 
   // Whether an error was part of the reply.

@@ -261,7 +261,11 @@ TEST(Commands, OnConnecting) {
           {"HELLO", kHello},
           {"HELLO 2", kHello},
           {"HELLO 2 AUTH default x SETNAME me", kHello},
-          {"HELLO 3", "-NOPROTO unsupported protocol version|"},
+          {"HELLO 3",
+           "%7|$6|server|$5|redis|$7|version|$5|7.0.0|$5|proto|:3|$2|id|:1|$4|mode|$10|standalone|"
+           "$4|role|$6|master|$7|modules|*0|"},
+          {"HELLO 3 AUTH me x", "-WRONGPASS invalid username-password pair or user is disabled.|"},
+          {"HELLO 4", "-NOPROTO unsupported protocol version|"},
           {"HELLO x", "-ERR Protocol version is not an integer or out of range|"},
           {"HELLO 2 FOO", "-ERR Syntax error in HELLO option 'FOO'|"},
           {"AUTH default x", "+OK|"},
@@ -337,6 +341,8 @@ TEST(Commands, SeveralInOneRequest) {
   EXPECT_EQ(with_bars(plugin.apply(command("GET a") + command("FOO") + command("INCR a x")).reply),
             "*3|$1|2|-ERR unknown command 'FOO', with args beginning with: |"
             "-ERR wrong number of arguments for 'incr' command|");
+  EXPECT_EQ(with_bars(plugin.apply(command("GET a") + command("HELLO 3")).reply),
+            "*2|$1|2|-NOPROTO unsupported protocol version|");
   // A request that cannot be understood to its end changes nothing.
   Answer answer = plugin.apply(command("SET a 9") + "*1\r\n$4\r\nPI");
   EXPECT_GT(answer.result, 0);

@@ -136,7 +136,7 @@ TEST(LineFraming, EndlessLineIsSkippedInBoundedMemory) {
 TEST(LineFraming, RepliesAndErrors) {
   auto parser = make_line_parser(10);
   std::string out;
-  parser->append_reply(out, as_bytes("7\n"));
+  parser->append_reply(out, as_bytes("7\n"), 0);
   parser->append_error(out, "NOLEADER", "two\r\nlines");
   EXPECT_EQ(out, "7\nERR NOLEADER two  lines\n");
 }
@@ -162,7 +162,7 @@ TEST(LengthFraming, SkipsTooLargeRejectsAbsurdLength) {
 TEST(LengthFraming, RepliesAndErrors) {
   auto parser = make_length_parser(10);
   std::string out;
-  parser->append_reply(out, as_bytes("7"));
+  parser->append_reply(out, as_bytes("7"), 0);
   parser->append_error(out, "UNKNOWN", "late");
   EXPECT_EQ(out, with_length("7") + with_length("ERR UNKNOWN late"));
 }
@@ -356,10 +356,71 @@ TEST(RespFraming, BrokenFramesHaveTheirTexts) {
   }
 }
 
+// The replies to `stream`, the n-th of which is replies[n].
+std::string replied(FrameParser& parser, std::string_view stream,
+                    const std::vector<std::string>& replies) {
+  uint64_t requests = 0;
+  while (!stream.empty()) {
+    const Parsed parsed = parser.next(as_bytes(stream));
+    if (parsed.outcome == ParseOutcome::kRequest) ++requests;
+    stream.remove_prefix(parsed.consumed);
+  }
+  EXPECT_EQ(requests, replies.size());
+  std::string out;
+  for (uint64_t i = 0; i < requests; ++i) parser.append_reply(out, as_bytes(replies[i]), i);
+  return out;
+}
+
+// All requests are here before the first reply is.
+TEST(RespFraming, NullsAreOfTheAgreedVersion) {
+  const std::string null = "$-1\r\n";
+  const std::string map = "%1\r\n$5\r\nproto\r\n:3\r\n";
+  auto agreed = make_resp_parser(1000);
+  EXPECT_EQ(replied(*agreed, "GET a\r\nhello 3 SETNAME x\r\nGET a\r\n", {null, map, null}),
+            null + map + "_\r\n");
+  auto array = make_resp_parser(1000);
+  EXPECT_EQ(replied(*array, "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\nGET a\r\n", {map, null}),
+            map + "_\r\n");
+  auto refused = make_resp_parser(1000);
+  EXPECT_EQ(replied(*refused, "HELLO 3\r\nGET a\r\n", {"-NOPROTO no\r\n", null}),
+            "-NOPROTO no\r\n" + null);
+  auto not_asked = make_resp_parser(1000);
+  EXPECT_EQ(replied(*not_asked, "X 3\r\nGET a\r\n", {map, null}), map + null);
+  const std::string pairs = "*2\r\n$5\r\nproto\r\n:2\r\n";
+  auto back = make_resp_parser(1000);
+  EXPECT_EQ(replied(*back, "HELLO 3\r\nGET a\r\nHELLO 2\r\nGET a\r\n", {map, null, pairs, null}),
+            map + "_\r\n" + pairs + null);
+  auto reset = make_resp_parser(1000);
+  EXPECT_EQ(replied(*reset, "HELLO 3\r\nGET a\r\nRESET\r\nRESET\r\nGET a\r\n", {map, null, null}),
+            map + "_\r\n" + null);
+  for (const char* short_one : {"HELLO\r\n", "*1\r\n$5\r\nHELLO\r\n", "HELLO ''\r\n"}) {
+    auto parser = make_resp_parser(1000);
+    EXPECT_EQ(replied(*parser, short_one, {map}), map) << short_one;
+  }
+}
+
+TEST(RespFraming, OnlyNullsChangeInVersion3) {
+  auto parser = make_resp_parser(1000);
+  EXPECT_EQ(replied(*parser, "HELLO 3\r\n", {"%0\r\n"}), "%0\r\n");
+  auto as_3 = [&](std::string_view reply) {
+    std::string out = "before";
+    parser->append_reply(out, as_bytes(reply), 1);
+    return out.substr(6);
+  };
+  EXPECT_EQ(as_3("*-1\r\n"), "_\r\n");
+  EXPECT_EQ(as_3("*4\r\n$-1\r\n$1\r\nx\r\n*1\r\n$-1\r\n*-1\r\n"),
+            "*4\r\n_\r\n$1\r\nx\r\n*1\r\n_\r\n_\r\n");
+  for (const char* same :
+       {"$7\r\n\r\n$-1\r\n\r\n", "+$-1\r\n", ":-1\r\n", "-ERR\r\n", "$0\r\n\r\n", "*0\r\n", "",
+        "$-1", "$9\r\n$-1\r\n", "$x\r\n$-1\r\n", "\r\n", "*2\r\n$5\r\n*-1\r\n\r\n:1\r\n"}) {
+    EXPECT_EQ(as_3(same), same);
+  }
+}
+
 TEST(RespFraming, RepliesAndErrors) {
   auto parser = make_resp_parser(10);
   std::string out;
-  parser->append_reply(out, as_bytes("+OK\r\n"));
+  parser->append_reply(out, as_bytes("+OK\r\n"), 0);
   parser->append_error(out, "OVERLOADED", "later");
   EXPECT_EQ(out, "+OK\r\n-OVERLOADED later\r\n");
 }
