@@ -110,10 +110,10 @@ ExitCode exit_code_of(node::ChangeCode code) {
   return kChangeExits[static_cast<size_t>(code)].exit;
 }
 
-// Asks the first endpoint that may accept the request. kOk: accepted; `index` is that of the
-// change. `lost`: gets the text, instead of the operator, if the answer was lost.
-ExitCode ask(Context& context, const std::string& target, const std::string& body, Index& index,
-             std::string* lost = nullptr) {
+// Asks the first endpoint that may accept the request. kOk: accepted; `accepted` is the answer.
+// `lost`: gets the text, instead of the operator, if the answer was lost.
+ExitCode ask(Context& context, const std::string& target, const std::string& body,
+             admin::ChangeAnswer& accepted, std::string* lost = nullptr) {
   std::string why;
   std::optional<ExitCode> answered;  // by nodes that did nothing
   for (const Address& endpoint : context.endpoints) {
@@ -139,7 +139,7 @@ ExitCode ask(Context& context, const std::string& target, const std::string& bod
     }
     auto answer = admin::from_json<admin::ChangeAnswer>(outcome->body);
     if (outcome->status == 200 && answer) {
-      index = answer->index;
+      accepted = std::move(*answer);
       tell_which(context, endpoint);
       return ExitCode::kOk;
     }
@@ -163,11 +163,18 @@ ExitCode ask(Context& context, const std::string& target, const std::string& bod
   return context.fail_unreachable(why);
 }
 
+std::string change_continues(const Context& context) {
+  return fmt::format(
+      "the change continues without this command; to see its progress: connectctl -e {} member "
+      "list",
+      context.endpoints.front().to_string());
+}
+
 // Polls until `done` returns true. Prints progress on err, each new line once. kUnavailable,
-// without a text: no node has answered for `patience`.
+// without a text: no node has answered for `patience`. `late`: what is true when the time is over.
 ExitCode wait_until(Context& context, Observer& observer,
                     const std::function<bool(const View&, std::string&)>& done,
-                    const std::string& what, Duration patience = Duration::max()) {
+                    const std::string& late, Duration patience = Duration::max()) {
   const Time end = context.end_of_wait();
   Time answered = read_clocks().time;
   std::string told;
@@ -182,10 +189,7 @@ ExitCode wait_until(Context& context, Observer& observer,
     const Time now = read_clocks().time;
     if (view) answered = now;
     if (now >= end) {
-      return context.fail(ExitCode::kTryAgain,
-                          fmt::format("{} continues without this command; to see its progress: "
-                                      "connectctl -e {} member list",
-                                      what, context.endpoints.front().to_string()));
+      return context.fail(ExitCode::kTryAgain, late);
     }
     if (now - answered >= patience) return ExitCode::kUnavailable;
     std::this_thread::sleep_for(kLookInterval);
@@ -272,16 +276,22 @@ ExitCode join(Context& context, node::MemberChange::Kind kind, bool learner) {
   std::string why;
   std::string old_disk;
   const bool replaces = kind == node::MemberChange::Kind::kReplace;
-  if (auto before = observer.look(why); before && replaces) {
+  const auto before = observer.look(why);
+  if (before && replaces) {
     if (const node::MemberStatus* member = find_member(*before, id)) {
       old_disk = member->disk;
       learner = !member->voter && !member->promoting;  // it stays one
     }
   }
-  Index index;
-  if (ExitCode code = ask(context, "/v1/admin/members", admin::to_body(*change), index);
+  admin::ChangeAnswer answer;
+  if (ExitCode code = ask(context, "/v1/admin/members", admin::to_body(*change), answer);
       code != ExitCode::kOk) {
     return code;
+  }
+  const Index index = answer.index;
+  if (before && index <= before->members_index) {  // nothing new: it was done before
+    context.streams.err << answer.text << "\n";
+    old_disk.clear();
   }
   bool lost = false;
   Time heard = read_clocks().time;
@@ -299,7 +309,7 @@ ExitCode join(Context& context, node::MemberChange::Kind kind, bool learner) {
         const bool has_disk = there && !member->disk.empty();
         return there && (learner ? has_disk || !replaces : has_disk && member->voter);
       },
-      "the change");
+      change_continues(context));
   if (lost) {
     return context.fail(ExitCode::kTryAgain,
                         "leadership changed before the change was committed, and the change was "
@@ -370,9 +380,9 @@ ExitCode member_remove_command(Context& context) {
   std::string why;
   const auto before = observer.look(why);
   const bool was_member = before && find_member(*before, id) != nullptr;
-  Index index;
+  admin::ChangeAnswer answer;
   std::string lost;
-  const ExitCode asked = ask(context, "/v1/admin/members", admin::to_body(*change), index, &lost);
+  const ExitCode asked = ask(context, "/v1/admin/members", admin::to_body(*change), answer, &lost);
   if (asked != ExitCode::kOk && lost.empty()) return asked;
   if (!lost.empty() && !was_member) return context.fail(asked, lost);
   const Time answer_by = read_clocks().time + kLeavingTimeout;
@@ -383,9 +393,9 @@ ExitCode member_remove_command(Context& context) {
         line = fmt::format("node {} is leaving", id);
         const bool gone = view.members_settled && find_member(view, id) == nullptr;
         unknown = !gone && !lost.empty() && read_clocks().time >= answer_by;
-        return (gone && view.members_index >= index) || unknown;
+        return (gone && view.members_index >= answer.index) || unknown;
       },
-      "the change", kLeavingTimeout);
+      change_continues(context), kLeavingTimeout);
   if (unknown) return context.fail(ExitCode::kTryAgain, lost);
   if (code == ExitCode::kUnavailable) {
     return context.fail(
@@ -426,21 +436,34 @@ ExitCode leader_transfer_command(Context& context) {
     to = NodeId(*id);
     change.member.id = to;
   }
-  Index ignored;
+  admin::ChangeAnswer ignored;
   if (ExitCode code = ask(context, "/v1/admin/leader", admin::to_body(change), ignored);
       code != ExitCode::kOk) {
     return code;
   }
   NodeId leader;
+  bool moved = false;
   ExitCode code = wait_until(
       context, observer,
       [&](const View& view, std::string& line) {
         line = "handing over";
         leader = view.leader;
-        return leader && (to ? leader == to : leader != before->leader);
+        moved = leader && (to ? leader == to : leader != before->leader);
+        return moved || (leader && before->leader && view.term > before->term);
       },
-      "handing over");
-  if (code == ExitCode::kOk) context.streams.out << fmt::format("node {} leads\n", leader);
+      fmt::format("{} did not take over in time, and such a transfer is given up after an "
+                  "election timeout. To see who leads: connectctl leader show",
+                  to ? fmt::format("node {}", to) : "the other node"));
+  if (code != ExitCode::kOk) return code;
+  if (!moved) {
+    return context.fail(
+        ExitCode::kNegative,
+        fmt::format("node {} leads in a new term: leadership came back at once, or the other node "
+                    "did not win. Look at priorities (connectctl member list), disks (connectctl "
+                    "status), and the log of {}",
+                    leader, to ? fmt::format("node {}", to) : "the other nodes"));
+  }
+  context.streams.out << fmt::format("node {} leads\n", leader);
   return code;
 }
 
@@ -471,13 +494,14 @@ ExitCode settings_list_command(Context& context) {
 ExitCode settings_set_command(Context& context) {
   const std::string key = context.arguments.at(0);
   Observer observer(context);
-  Index index;
+  admin::ChangeAnswer answer;
   if (ExitCode code =
           ask(context, "/v1/admin/settings",
-              admin::to_body(admin::SettingChange{key, context.arguments.at(1)}), index);
+              admin::to_body(admin::SettingChange{key, context.arguments.at(1)}), answer);
       code != ExitCode::kOk) {
     return code;
   }
+  const Index index = answer.index;
   std::string value;
   bool lost = false;
   ExitCode code = wait_until(
@@ -492,7 +516,7 @@ ExitCode settings_set_command(Context& context) {
         }
         return true;
       },
-      "the change");
+      change_continues(context));
   if (code != ExitCode::kOk) return code;
   if (lost) {
     return context.fail(ExitCode::kTryAgain,

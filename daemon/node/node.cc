@@ -211,9 +211,11 @@ std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage messag
           [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
           [&](wire::DiskReport& report) { disks_->on_report(from, report, now_.time); },
           [&](wire::ChangeRequest& request) {
-            out.send(from,
-                     wire::ChangeAnswer{request.number,
-                                        carry_out(membership_->decide(request, *core_)).encode()});
+            out.send(
+                from,
+                wire::ChangeAnswer{
+                    request.number,
+                    carry_out(membership_->decide(request, *core_, disk_problems())).encode()});
           },
           [&](wire::ChangeAnswer& answer) { membership_->on_answer(answer); },
           // Forming is over for a node that exists (node/membership/bootstrap.h takes these).
@@ -329,10 +331,18 @@ void Node::react_to_disks() {
   holder_->set_disk_full(disks_->refusal());
 }
 
+Membership::DiskProblems Node::disk_problems() const {
+  Membership::DiskProblems problems;
+  for (NodeId id : disks_->watch().unfit(core_->conf())) {
+    problems[id] = disks_->watch().is_stalled(id) ? "has stalled" : "is full";
+  }
+  return problems;
+}
+
 void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
   loop_.check();
   if (core_->role() == raft::Role::kLeader) {
-    return done(carry_out(membership_->decide(change, *core_)));
+    return done(carry_out(membership_->decide(change, *core_, disk_problems())));
   }
   Effects out;
   membership_->ask_leader(change, *core_, now_.time, std::move(done), out);

@@ -206,6 +206,8 @@ class Node final : public Service, public wire::TransportHandler {
   void install(Worker::Restored& restored, Effects& out);
   void compare_replicas(Effects& out);
   void react_to_disks();
+  // Of the voters that should not lead.
+  Membership::DiskProblems disk_problems() const;
   void housekeeping();
   void propose_own();
   void update_holder();

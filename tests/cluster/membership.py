@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import harness
 from harness import BUILD_DIR, EXIT_MISMATCH, FAST_RAFT, Node, check, free_ports, wait_until
@@ -143,7 +144,7 @@ def test_a_wiped_node_is_replaced_with_one_command(context):
     os.rename(cluster.nodes[victim].data_dir, old_disk)
     cluster.start(victim)
     # It waits, without a vote and not ready, and names the command.
-    wait_until(lambda: f"member replace {victim}" in (cluster.status(victim) or {}).get("reason", ""),
+    wait_until(lambda: "run on another member, such as node" in (cluster.status(victim) or {}).get("reason", ""),
                "the wiped node names the command")
     check(not cluster.status(victim)["ready"], "a wiped node is ready")
     # Its HTTP port answers; that is no vote.
@@ -157,6 +158,8 @@ def test_a_wiped_node_is_replaced_with_one_command(context):
     wait_until(lambda: members(cluster)[victim]["disk"] != before, "the old disk is given up")
     out = command.communicate(timeout=90)[0]
     check(command.returncode == 0 and f"node {victim} is a voter" in out, f"replace said: {out}")
+    again = ctl(cluster, "member", "replace", victim)
+    check("already" in again.stderr and f"node {victim} is a voter" in again.stdout, f"replaced once more: {again}")
     cluster.wait_equal()
     serves(cluster, b"10")
     returns_with_its_old_disk(cluster, victim, old_disk)
@@ -262,13 +265,16 @@ def test_invalid_changes_are_refused(context):
     others = [i for i in cluster.nodes if i != leader]
     refusals = [(("member", "remove", 9), 1, "not a member"), (("member", "add", 2, "--peer", "127.0.0.1:1"), 1, "already a member"),
                 (("member", "add", 9), 64, "--peer"), (("member", "add", "x", "--peer", "127.0.0.1:1"), 64, "node id"),
-                (("member", "remove", 2, "--if-index", 77), 1, "CONFLICT"), (("member", "promote", 2), 1, "not a learner"),
+                (("member", "remove", 2, "--if-index", 77), 1, "CONFLICT"), (("member", "promote", 9), 1, "not a member"),
                 (("leader", "transfer", "--to", 9), 1, "not a voter")]
     for words, code, text in refusals:
         done = ctl(cluster, *words, codes=(code,))
         check(text in done.stderr, f"{words}: {done.stderr}")
     # A change that would leave no majority that can be reached.
     cluster.kill(others[0])
+    began = time.monotonic()
+    done = ctl(cluster, "leader", "transfer", "--to", others[0], codes=(1,))
+    check(f"node {others[0]} does not answer this leader" in done.stderr and time.monotonic() - began < 3, f"{done}")
     wait_until(lambda: "QUORUM" in ctl(cluster, "member", "remove", others[1], codes=(1, 75)).stderr,
                "the last reachable majority is not given away")
     cluster.start(others[0])
@@ -282,6 +288,7 @@ def test_invalid_changes_are_refused(context):
     check(not members(cluster)[4]["voter"], "node 4 is a learner")
     patiently(cluster, "member", "promote", 4)
     check(members(cluster)[4]["voter"], "node 4 is a voter")
+    check("already" in ctl(cluster, "member", "promote", 4).stderr, "promoted once more")
     # An answer may be lost: what is so already is no error.
     done = ctl(cluster, "member", "add", 4, "--peer", cluster.nodes[4].member()["peer"])
     check("node 4 is a voter" in done.stdout, f"added once more: {done.stdout}{done.stderr}")

@@ -4,6 +4,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "node/membership/members.h"
 
 namespace connectd::node {
 
@@ -189,6 +190,14 @@ std::map<NodeId, wire::Hello> Bootstrap::connected() const {
   return hellos;
 }
 
+std::string Bootstrap::run_on(NodeId member, std::string_view command) const {
+  auto listed = std::ranges::find(options_.members, member, &GenesisMember::id);
+  const std::string where = listed == options_.members.end() || listed->http_address.empty()
+                                ? ""
+                                : fmt::format(" ({})", listed->http_address);
+  return fmt::format("run on another member, such as node {}{}: {}", member, where, command);
+}
+
 std::string Bootstrap::waiting_for() const {
   if (decided_) return {};
   NodeId known = unknown_to_;
@@ -207,8 +216,9 @@ std::string Bootstrap::waiting_for() const {
     return fmt::format(
         "cluster '{0}' knows node {1} with another disk, node {2} says. Is the disk of node {1} "
         "mounted? If it is, its data directory was wiped or exchanged. Waiting, without a vote, to "
-        "be let in with this one; run: connectctl member replace {1}",
-        options_.cluster_name, options_.id, other_disk_at);
+        "be let in with this one; {3}",
+        options_.cluster_name, options_.id, other_disk_at,
+        run_on(other_disk_at, fmt::format("connectctl member replace {}", options_.id)));
   }
   if (!known && stranger) {
     return fmt::format(
@@ -218,10 +228,12 @@ std::string Bootstrap::waiting_for() const {
         options_.only_cluster_id.to_string());
   }
   if (known) {
-    return fmt::format(
-        "cluster '{}' already runs (node {} is a member): waiting to be added; run: connectctl "
-        "member add {}",
-        options_.cluster_name, known, options_.id);
+    GenesisMember own;
+    own.id = options_.id;
+    auto self = std::ranges::find(options_.members, options_.id, &GenesisMember::id);
+    if (self != options_.members.end()) own = *self;
+    return fmt::format("cluster '{}' already runs (node {} is a member): waiting to be added; {}",
+                       options_.cluster_name, known, run_on(known, add_command(own)));
   }
   if (options_.only_cluster_id) {
     return fmt::format(

@@ -92,6 +92,8 @@ class Bootstrap final {
     wire::Hello hello;
   };
   void draw();
+  // "run on node 2 (h2:7301): COMMAND": this node takes no change while it waits.
+  std::string run_on(NodeId member, std::string_view command) const;
   bool never_forms() const { return options_.only_cluster_id || options_.mode == Mode::kJoin; }
   bool is_wanted(const Genesis& genesis, const wire::Hello* offered_by) const;
   // It belongs to a cluster that neither has nor had the id in cluster.id.

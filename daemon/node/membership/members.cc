@@ -253,6 +253,9 @@ std::optional<std::string> is_so_already(const MemberChange& change, const raft:
       member->peer_address == change.member.peer_address) {
     return fmt::format("node {} is already a member", id);
   }
+  if (change.kind == MemberChange::Kind::kPromote && conf.is_voter(id)) {
+    return fmt::format("node {} is already a voter", id);
+  }
   if (change.kind == MemberChange::Kind::kPromote && list.will_promote(id)) {
     return fmt::format("node {} becomes a voter once it has caught up", id);
   }
@@ -357,6 +360,17 @@ bool has_caught_up(Index match, Index last, Index list_index) {
   return match + kPromoteLag >= last && match >= list_index;
 }
 
+std::string add_command(const GenesisMember& member) {
+  std::string text = fmt::format("connectctl member add {}", member.id);
+  const bool has_peer = parse_address(member.peer_address).has_value();
+  text += " --peer " + (has_peer ? member.peer_address : "HOST:PORT");
+  for (const auto& [option, address] :
+       {std::pair("--client", &member.client_address), std::pair("--http", &member.http_address)}) {
+    if (parse_address(*address)) text += fmt::format(" {} {}", option, *address);
+  }
+  return text;
+}
+
 std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello) {
@@ -374,9 +388,10 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   if (member == nullptr) {
     return wire::Refusal{
         wire::RefusalCode::kNotMember,
-        fmt::format(
-            "node {} is not a member of cluster '{}'; add it with: connectctl member add {}",
-            hello.node_id, cluster_name, hello.node_id)};
+        fmt::format("node {} is not a member of cluster '{}'; to add it, on a member: {}",
+                    hello.node_id, cluster_name,
+                    add_command({hello.node_id, DiskId(), hello.peer_address, hello.client_address,
+                                 hello.http_address}))};
   }
   // A disk may have been exchanged since, and this node not have heard of it: then the other one
   // has.
@@ -386,7 +401,8 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
         wire::RefusalCode::kDiskId,
         fmt::format("cluster '{1}' knows node {0} with disk {2}, not {3}: its data directory was "
                     "wiped or exchanged, and a node that lost its votes must not vote again. "
-                    "Restore the right directory, or run: connectctl member replace {4}",
+                    "Restore the right directory, or run on another member: connectctl member "
+                    "replace {4}",
                     hello.node_id, cluster_name, member->disk_id.to_string(),
                     hello.disk_id.to_string(), hello.node_id)};
   }

@@ -97,9 +97,11 @@ Membership::LostMajority Membership::lost_majority(const raft::Core& core) const
     std::string missing;
     size_t reached = 0;
     bool is_refused = false;
+    bool may_lead = false;
     for (NodeId id : *voters) {
       if (id == self() || connected(id) != nullptr) {
         ++reached;
+        may_lead = may_lead || core.priority_of(id) > 0;
         continue;
       }
       const GenesisMember* listed = list_.find(id);
@@ -113,7 +115,14 @@ Membership::LostMajority Membership::lost_majority(const raft::Core& core) const
       }
     }
     const size_t needed = voters->size() / 2 + 1;
-    if (voters->empty() || reached >= needed) continue;
+    if (voters->empty() || (reached >= needed && may_lead)) continue;
+    if (reached >= needed) {
+      return {fmt::format("none of the voters that node {} reaches may lead: their raft.priority "
+                          "is 0 (not reached: {}). Start another, or raise it in a file and "
+                          "restart that node",
+                          self(), missing),
+              ""};
+    }
     LostMajority lost;
     lost.text = fmt::format("node {} reaches {} of {} voters (not: {}), {} are required", self(),
                             reached, voters->size(), missing, needed);
@@ -270,7 +279,8 @@ void Membership::expire(const raft::Core& core, Time now) {
   }
 }
 
-Membership::Decision Membership::decide(const MemberChange& change, const raft::Core& core) const {
+Membership::Decision Membership::decide(const MemberChange& change, const raft::Core& core,
+                                        const DiskProblems& disks) const {
   const bool is_setting = change.kind == MemberChange::Kind::kSetting;
   switch (core.change_refusal()) {
     case raft::ChangeRefusal::kNone:
@@ -291,9 +301,13 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
                      "a leadership transfer is in progress; try again in a moment");
   }
   if (is_setting) return decide_setting(change, core);
-  if (change.kind == MemberChange::Kind::kTransfer) return decide_transfer(change.member.id, core);
+  if (change.kind == MemberChange::Kind::kTransfer)
+    return decide_transfer(change.member.id, core, disks);
   if (auto so = is_so_already(change, core.conf(), list_)) {
     return nothing_to_do(std::move(*so), core.conf_index());
+  }
+  if (change.kind == MemberChange::Kind::kReplace && !change.force) {
+    if (auto decision = decide_replace_of_connected(change.member.id, core)) return *decision;
   }
   if (change.expected && change.expected != core.conf_index()) {
     return refused(
@@ -302,40 +316,81 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
                     core.conf_index(), change.expected),
         core.conf_index());
   }
-  if (change.kind == MemberChange::Kind::kReplace && !change.force) {
-    const NodeId id = change.member.id;
-    const GenesisMember* listed = list_.find(id);
-    const GenesisMember* seen = connected(id);
-    if (listed != nullptr && seen != nullptr && seen->disk_id == listed->disk_id) {
-      return refused(ChangeCode::kRefused,
-                     fmt::format("node {} is up with its old disk; stop it first", id));
-    }
-    if (id == self()) return refused(ChangeCode::kRefused, "this node leads, with its old disk");
-  }
   auto plan = plan_change(change, core.conf(), list_);
   if (!plan) return refused(ChangeCode::kRefused, plan.error().text);
   return append(*plan, change.force, core);
 }
 
-Membership::Decision Membership::decide(const wire::ChangeRequest& request,
-                                        const raft::Core& core) const {
+Membership::Decision Membership::decide(const wire::ChangeRequest& request, const raft::Core& core,
+                                        const DiskProblems& disks) const {
   auto change = MemberChange::decode(as_bytes(request.change));
   if (!change) return refused(ChangeCode::kRefused, "the leader does not support this change");
-  return decide(*change, core);
+  return decide(*change, core, disks);
 }
 
-Membership::Decision Membership::decide_transfer(NodeId to, const raft::Core& core) const {
+std::optional<Membership::Decision> Membership::decide_replace_of_connected(
+    NodeId id, const raft::Core& core) const {
+  const GenesisMember* listed = list_.find(id);
+  const GenesisMember* seen = id == self() ? &options_.self : connected(id);
+  if (listed == nullptr || seen == nullptr || seen->disk_id != listed->disk_id) return std::nullopt;
+  // One with which the cluster was formed was never replaced. Any other may have been, and the
+  // command be repeated because its answer was lost.
+  const GenesisMember* founder = genesis_.find(id);
+  if (founder != nullptr && founder->disk_id == listed->disk_id) {
+    return refused(ChangeCode::kRefused,
+                   fmt::format("node {} is up with the disk that it has had from the beginning; "
+                               "stop it first",
+                               id));
+  }
+  return nothing_to_do(fmt::format("node {} is up with disk {} already. To replace that one, stop "
+                                   "it first",
+                                   id, listed->disk_id.to_string()),
+                       core.conf_index());
+}
+
+// One that is a little behind catches up meanwhile: new entries wait for the transfer.
+std::string Membership::transfer_problem(NodeId id, const raft::Core& core,
+                                         const DiskProblems& disks) const {
+  constexpr uint64_t kFarBehind = 10'000;  // entries
+  const std::vector<raft::PeerStatus> peers = core.peers();
+  auto peer = std::ranges::find(peers, id, &raft::PeerStatus::id);
+  if (core.priority_of(id) == 0) {
+    return fmt::format("node {} never leads: its raft.priority is 0", id);
+  }
+  // A new leader has yet to hear of its peers.
+  const bool is_heard = peer != peers.end() && (peer->is_near || core.is_new_leader());
+  if (!is_heard || connected(id) == nullptr) {
+    return fmt::format("node {} does not answer this leader", id);
+  }
+  if (const auto disk = disks.find(id); disk != disks.end()) {
+    return fmt::format("the disk of node {} {}", id, disk->second);
+  }
+  if (peer->state == raft::PeerStatus::State::kSnapshot ||
+      peer->match + kFarBehind < core.last_index()) {
+    return fmt::format("node {} is {} entries behind", id,
+                       core.last_index().value() - peer->match.value());
+  }
+  return {};
+}
+
+Membership::Decision Membership::decide_transfer(NodeId to, const raft::Core& core,
+                                                 const DiskProblems& disks) const {
   if (to && !core.conf().is_voter(to)) {
     return refused(ChangeCode::kRefused, fmt::format("node {} is not a voter", to));
   }
   if (to == self()) return nothing_to_do(fmt::format("node {} leads already", to));
-  if (to && core.priority_of(to) == 0) {
-    return refused(ChangeCode::kRefused,
-                   fmt::format("node {} never leads: its raft.priority is 0. Change it in its "
-                               "configuration and restart it, or name another node",
-                               to));
+  std::string problems;
+  for (NodeId id : core.conf().voters) {
+    if (id == self() || (to && id != to)) continue;
+    const std::string problem = transfer_problem(id, core, disks);
+    if (problem.empty()) return hand_to_core(raft::TransferLeadership{to}, "handing over");
+    problems += (problems.empty() ? "" : "; ") + problem;
   }
-  return hand_to_core(raft::TransferLeadership{to}, "handing over");
+  if (problems.empty()) problems = fmt::format("node {} is the only voter", self());
+  if (to && core.priority_of(to) == 0) {
+    problems += ". Change it in its configuration and restart it, or name another node";
+  }
+  return refused(ChangeCode::kRefused, std::move(problems));
 }
 
 // In builds for tests: an entry of the kind that came with their level.
@@ -408,7 +463,7 @@ ChangeOutcome Membership::concluded(const Decision& decision, const raft::Core& 
     outcome.index = core.last_index();
   } else if (!core.is_transferring()) {
     return refused(ChangeCode::kRefused,
-                   "no other voter is reachable and may lead (raft.priority 0: never)")
+                   "the transfer did not begin: the voters have changed; try again")
         .outcome;
   }
   if (!decision.notice.empty()) {

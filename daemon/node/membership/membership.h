@@ -37,6 +37,7 @@ class Membership final {
     uint32_t feature_level_max = raft::highest_feature_level();  // of this build
   };
   using Done = std::function<void(ChangeOutcome)>;
+  using DiskProblems = std::map<NodeId, std::string>;
 
   Membership(const Options& options, const Genesis& genesis)
       : options_(options),
@@ -59,9 +60,12 @@ class Membership final {
     std::optional<raft::Event> event;
     std::string notice;  // for the log, once it is carried out; may be empty
   };
-  Decision decide(const MemberChange& change, const raft::Core& core) const;
+  // `disks`: of the voters that should not lead, what is wrong: "is full", "has stalled".
+  Decision decide(const MemberChange& change, const raft::Core& core,
+                  const DiskProblems& disks = {}) const;
   // The same for a change that another node forwarded.
-  Decision decide(const wire::ChangeRequest& request, const raft::Core& core) const;
+  Decision decide(const wire::ChangeRequest& request, const raft::Core& core,
+                  const DiskProblems& disks) const;
   ChangeOutcome concluded(const Decision& decision, const raft::Core& core) const;
   // Forwards the change to the leader, another node. `done` is called once, in this call or in a
   // later one, and not after this object is gone.
@@ -126,7 +130,11 @@ class Membership final {
   };
   NodeId self() const { return options_.self.id; }
   const GenesisMember* connected(NodeId id) const;
-  Decision decide_transfer(NodeId to, const raft::Core& core) const;
+  // A replacement of a member that is connected with the disk that the list names. None: it is not.
+  std::optional<Decision> decide_replace_of_connected(NodeId id, const raft::Core& core) const;
+  Decision decide_transfer(NodeId to, const raft::Core& core, const DiskProblems& disks) const;
+  // Why this voter cannot take over now; empty: it can.
+  std::string transfer_problem(NodeId id, const raft::Core& core, const DiskProblems& disks) const;
   Decision decide_level_probe(const raft::Core& core) const;
   Decision decide_setting(const MemberChange& change, const raft::Core& core) const;
   Decision append(const PlannedChange& plan, bool force, const raft::Core& core) const;

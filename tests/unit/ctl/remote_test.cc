@@ -322,6 +322,38 @@ TEST_F(MemberTest, LeaderIsShownAndHandedOver) {
   EXPECT_EQ(outcome.out, "node 2 leads\n");
 }
 
+TEST_F(MemberTest, LeadershipThatComesBackIsToldAtOnce) {
+  one_.on_change = [&](const node::MemberChange&) {
+    one_.status.term = Term(6);
+    one_.publish();
+  };
+  for (const auto& words :
+       {std::vector<std::string>{"leader", "transfer", "--to", "2"}, {"leader", "transfer"}}) {
+    one_.status.term = two_.status.term = Term(4);
+    publish();
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"-e", one_.address(), "--timeout", "5s"});
+    const Outcome outcome = connectctl(all);
+    EXPECT_EQ(outcome.code, ExitCode::kNegative) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("node 1 leads in a new term: leadership came back"));
+  }
+  one_.on_change = nullptr;
+  Outcome late = connectctl({"leader", "transfer", "-e", one_.address(), "--timeout", "300ms"});
+  EXPECT_EQ(late.code, ExitCode::kTryAgain);
+  EXPECT_THAT(late.err, HasSubstr("the other node did not take over in time"));
+}
+
+// The leader has nothing to append: its answer has the index of the list.
+TEST_F(MemberTest, RepeatedChangeIsDone) {
+  one_.outcome = {node::ChangeCode::kDone, "node 2 is it already", Index(7)};
+  for (const char* verb : {"replace", "promote"}) {
+    Outcome outcome = connectctl({"member", verb, "2", "-e", one_.address(), "--timeout", "5s"});
+    EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+    EXPECT_EQ(outcome.out, "node 2 is a voter\n");
+    EXPECT_THAT(outcome.err, HasSubstr("node 2 is it already"));
+  }
+}
+
 TEST_F(MemberTest, SettingsAreListedAndSet) {
   one_.status.settings = {{"raft.lease_reads", "true"}, {"plugin.a", "b"}};
   one_.status.settings_index = Index(9);

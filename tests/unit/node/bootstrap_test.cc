@@ -341,8 +341,9 @@ TEST(Bootstrap, WhereAClusterRunsNoOtherIsFormed) {
   first.advance();
   EXPECT_FALSE(first.decided());
   EXPECT_EQ(first.waiting_for(),
-            "cluster 'demo' already runs (node 2 is a member): waiting to be added; run: "
-            "connectctl member add 1");
+            "cluster 'demo' already runs (node 2 is a member): waiting to be added; run on "
+            "another member, such as node 2 (h2:7301): connectctl member add 1 --peer h1:7101 "
+            "--client h1:7201 --http h1:7301");
   // Its going away does not make it unseen: not all members answer.
   first.peer_lost(NodeId(2));
   first.advance();
@@ -356,7 +357,9 @@ TEST(Bootstrap, OtherDiskWaitsForReplace) {
   EXPECT_FALSE(third.decided());
   EXPECT_THAT(third.waiting_for(), HasSubstr("node 2 says"));
   EXPECT_THAT(third.waiting_for(), HasSubstr("mounted? If it is"));
-  EXPECT_THAT(third.waiting_for(), HasSubstr("connectctl member replace 3"));
+  EXPECT_THAT(third.waiting_for(),
+              HasSubstr("run on another member, such as node 2 (h2:7301): connectctl member "
+                        "replace 3"));
 }
 
 TEST(Bootstrap, ClusterWithAnotherIdIsNotJoined) {

@@ -84,12 +84,19 @@ TEST(MemberChange, RepeatedChangeIsNoError) {
   EXPECT_EQ(so(Kind::kAdd, 4, "h:4", true), "") << "this one becomes a voter";
   EXPECT_EQ(so(Kind::kAdd, 1, "h:1"), "node 1 is already a member");
   EXPECT_THAT(so(Kind::kPromote, 4), HasSubstr("once it has caught up"));
-  EXPECT_EQ(so(Kind::kPromote, 1), "");
+  EXPECT_EQ(so(Kind::kPromote, 1), "node 1 is already a voter");
   cluster.take(*cluster.plan(Kind::kRemove, 2));
   EXPECT_EQ(so(Kind::kRemove, 2), "node 2 is already removed");
   EXPECT_EQ(so(Kind::kAdd, 2, "h:2"), "") << "ids are not reused";
   EXPECT_EQ(so(Kind::kReplace, 2), "");
   EXPECT_THAT(cluster.refusal(Kind::kAdd, 2, "h:2"), HasSubstr("use another id"));
+}
+
+TEST(AddCommand, HasAllAddressesThatAreSome) {
+  EXPECT_EQ(add_command({NodeId(4), DiskId(), "h:1", "h:2", "[::1]:3"}),
+            "connectctl member add 4 --peer h:1 --client h:2 --http [::1]:3");
+  EXPECT_EQ(add_command({NodeId(4), DiskId(), "", "h:2\nERROR", ""}),
+            "connectctl member add 4 --peer HOST:PORT");
 }
 
 TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {

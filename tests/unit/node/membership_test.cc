@@ -178,6 +178,15 @@ TEST_F(MembershipTest, LostMajorityNamesRecover) {
   EXPECT_THAT(answer.text, HasSubstr("connectctl recover"));
 }
 
+TEST_F(MembershipTest, VotersThatNeverLeadAreNamed) {
+  SmallCore never_leads(members_of(3), 0);
+  reach(members_of(3).members[1]);
+  EXPECT_EQ(membership.lost_majority(*never_leads.core).full(), "") << "node 2 may";
+  never_leads.step(raft::PeerReached{NodeId(2), uint8_t{0}});
+  EXPECT_THAT(membership.lost_majority(*never_leads.core).full(),
+              HasSubstr("none of the voters that node 1 reaches may lead"));
+}
+
 // Whoever refuses runs: nothing is lost.
 TEST_F(MembershipTest, RefusedNodeIsNotToldToRecover) {
   membership.refused_by(NodeId(2));
@@ -213,7 +222,33 @@ TEST_F(MembershipTest, ConnectedDiskIsNotReplaced) {
   replace.member.id = NodeId(2);
   const ChangeOutcome outcome = change(replace);
   EXPECT_EQ(outcome.code, ChangeCode::kRefused);
-  EXPECT_THAT(outcome.text, HasSubstr("is up with its old disk"));
+  EXPECT_THAT(outcome.text, HasSubstr("has had from the beginning; stop it first"));
+  replace.member.id = NodeId(1);
+  EXPECT_THAT(change(replace).text, HasSubstr("stop it first")) << "the leader itself";
+}
+
+// The answer to the first command may have been lost.
+TEST_F(MembershipTest, RepeatedReplaceIsNoError) {
+  lead();
+  MemberChange replace;
+  replace.kind = Kind::kReplace;
+  replace.member.id = NodeId(2);
+  membership.peer_lost(NodeId(2));
+  ASSERT_EQ(change(replace).code, ChangeCode::kDone);
+  GenesisMember fresh = members_of(3).members[1];
+  fresh.disk_id.bytes[0] = 99;
+  reach(fresh);
+  for (int i = 0; i < 40 && !raft.core->conf().is_voter(NodeId(2)); ++i) {
+    raft.pass(milliseconds(50));
+    advance();
+  }
+  ASSERT_TRUE(raft.core->conf().is_voter(NodeId(2)));
+  const Index index = raft.core->conf_index();
+  const ChangeOutcome again = change(replace);
+  EXPECT_EQ(again.code, ChangeCode::kDone);
+  EXPECT_EQ(again.index, index);
+  EXPECT_THAT(again.text, HasSubstr("already. To replace that one, stop it first"));
+  EXPECT_EQ(raft.core->conf_index(), index) << "nothing was appended";
 }
 
 using Hearing = Membership::Hearing;
@@ -396,6 +431,29 @@ TEST_F(MembershipTest, TransferToNobodyFitIsRefused) {
   EXPECT_THAT(change(transfer).text, HasSubstr("leads already"));
   transfer.member.id = NodeId(9);
   EXPECT_EQ(change(transfer).code, ChangeCode::kRefused);
+}
+
+TEST_F(MembershipTest, TransferToUnfitVoterSaysWhy) {
+  lead();
+  MemberChange transfer;
+  transfer.kind = Kind::kTransfer;
+  Membership::DiskProblems disks;
+  auto refusal = [&](uint64_t to) {
+    transfer.member.id = NodeId(to);
+    const Membership::Decision decision = membership.decide(transfer, *raft.core, disks);
+    EXPECT_EQ(decision.event.has_value(), decision.outcome.done());
+    return decision.event ? "" : decision.outcome.text;
+  };
+  EXPECT_EQ(refusal(2), "");
+  EXPECT_EQ(refusal(0), "");
+  disks[NodeId(2)] = "is full";
+  EXPECT_EQ(refusal(2), "the disk of node 2 is full");
+  EXPECT_EQ(refusal(0), "") << "node 3 can";
+  raft.step(raft::PeerReached{NodeId(3), uint8_t{0}});
+  EXPECT_THAT(refusal(3), HasSubstr("never leads: its raft.priority is 0. Change it"));
+  EXPECT_EQ(refusal(0), "the disk of node 2 is full; node 3 never leads: its raft.priority is 0");
+  membership.peer_lost(NodeId(2));
+  EXPECT_EQ(refusal(2), "node 2 does not answer this leader");
 }
 
 TEST_F(MembershipTest, MovedPeerIsWrittenDown) {

@@ -18,8 +18,9 @@ namespace connectd::node {
 
 class SmallCore {
  public:
-  explicit SmallCore(const MemberList& members) {
+  explicit SmallCore(const MemberList& members, uint8_t priority = raft::kDefaultPriority) {
     raft::Options options;
+    options.priority = priority;
     options.id = NodeId(1);
     raft::Initial initial;
     for (const GenesisMember& member : members.members) initial.conf.voters.push_back(member.id);
