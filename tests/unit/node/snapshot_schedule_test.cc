@@ -89,6 +89,20 @@ TEST_F(SnapshotScheduleTest, FailureBacksOffAndKeepsTheLogCounted) {
   EXPECT_EQ(schedule.last_failure(), "");
 }
 
+// Too little log for the policy: it began because an operator asked.
+TEST_F(SnapshotScheduleTest, RequestThatFailsIsRetried) {
+  schedule.ask(Index(7));
+  schedule.begin(now);
+  fail(Why::kNoSpace);
+  EXPECT_FALSE(schedule.is_due(now));
+  now += SnapshotSchedule::kRetryMin;
+  EXPECT_TRUE(schedule.is_due(now));
+  schedule.begin(now);
+  schedule.taken(10);
+  now += SnapshotSchedule::kRetryMax;
+  EXPECT_FALSE(schedule.is_due(now));
+}
+
 TEST_F(SnapshotScheduleTest, BusyCaptureIsRetriedAtOnce) {
   schedule.handed(2000);
   schedule.begin(now);
