@@ -64,9 +64,32 @@ constexpr Row<Request> address_row(std::string_view name, Get get) {
     std::string& member = Get()(to);
     if (!Plain::read(from, member)) return unknown_field(field);
     auto parsed = parse_address(member);
-    return parsed ? "" : fmt::format("{}: {}", field, parsed.error());
+    if (!parsed) return fmt::format("{}: {}", field, parsed.error());
+    if (!parsed->is_wildcard()) return "";
+    return fmt::format("{}: {} is no address that others can dial", field, member);
   };
   return address;
+}
+
+// Of the object that `body`, which is valid, consists of. The parser keeps the last of two with the
+// same name, and a proxy or a log may have looked at the first.
+size_t members_written(std::string_view body) {
+  size_t members = 0;
+  size_t depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < body.size(); ++i) {
+    const char c = body[i];
+    if (in_string && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (!in_string) {
+      if (c == '{' || c == '[') ++depth;
+      if (c == '}' || c == ']') --depth;
+      if (c == ':' && depth == 1) ++members;
+    }
+  }
+  return members;
 }
 
 template <class Request, size_t N>
@@ -75,6 +98,9 @@ Result<Request> parse(std::string_view body, const std::array<Row<Request>, N>& 
   json::value value = json::parse(json::string_view(body.data(), body.size()), ec);
   if (ec || !value.is_object()) {
     return failure(ErrorKind::kUsage, "the body must be a JSON object");
+  }
+  if (members_written(body) != value.get_object().size()) {
+    return failure(ErrorKind::kUsage, "the body has a field twice");
   }
   Request request;
   for (const auto& [key, field] : value.get_object()) {

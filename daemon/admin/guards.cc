@@ -75,8 +75,9 @@ std::optional<Response> refuse_other_machines(const Request& request, AdminFrom 
   if (request.origin == Origin::kLoopback) return std::nullopt;
   if (from == AdminFrom::kLoopback) {
     return not_from_here(
-        fmt::format("{} is open over loopback only (http.admin: loopback): use 127.0.0.1, with "
-                    "connectctl on the node's machine",
+        fmt::format("{} is open over loopback only (http.admin: loopback): use connectctl -e "
+                    "127.0.0.1:PORT on the node's machine. The node must listen there: listen.http "
+                    "0.0.0.0:PORT, or http.admin: local",
                     target));
   }
   if (request.origin == Origin::kThisMachine) return std::nullopt;

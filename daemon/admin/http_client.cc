@@ -105,7 +105,12 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   }
   void fail(beast::error_code ec) {
     const bool is_end = ec == http::error::end_of_stream;
-    fail(is_end ? "connection closed without an answer" : lower_first(ec.message()));
+    // The first line of another protocol.
+    const bool is_no_http = ec == http::error::bad_version || ec == http::error::bad_method ||
+                            ec == http::error::bad_status || ec == http::error::bad_line_ending;
+    fail(is_end       ? "connection closed without an answer"
+         : is_no_http ? "the answer is not HTTP: this may be the client or peer port of a node"
+                      : lower_first(ec.message()));
   }
   void fail(std::string text) { finish(tl::unexpected(HttpFailure{std::move(text), sent_})); }
   void finish(HttpOutcome outcome) {

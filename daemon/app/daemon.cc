@@ -642,7 +642,11 @@ void Daemon::Impl::reload() {
     for (const std::string& change : reloaded->need_restart) {
       LOG_WARNING("config", "restart required: {}", change);
     }
-    if (reloaded->applied.empty() && reloaded->need_restart.empty()) {
+    for (const std::string& change : reloaded->of_cluster) {
+      LOG_WARNING("config", "no effect: {}", change);
+    }
+    if (reloaded->applied.empty() && reloaded->need_restart.empty() &&
+        reloaded->of_cluster.empty()) {
       LOG_INFO("config", "reload found no changes");
     }
   }

@@ -103,6 +103,10 @@ Result<Reloaded> reload(const LoadRequest& request, const Config& running) {
     if (option.live) {
       copy_value(option, loaded->config, result.config);
       result.applied.push_back(std::move(text));
+    } else if (option.cluster_setting) {
+      result.of_cluster.push_back(fmt::format(
+          "{}; the cluster's value applies. To change it: connectctl settings set {} {}", text,
+          option.path, difference.after));
     } else {
       result.need_restart.push_back(std::move(text));
     }

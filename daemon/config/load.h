@@ -53,6 +53,8 @@ struct Reloaded {
   // "raft.tick: 10ms -> 20ms", in the order of the table.
   std::vector<std::string> applied;
   std::vector<std::string> need_restart;
+  // Those that a file does not change, each with the command that does.
+  std::vector<std::string> of_cluster;
 };
 // On an error, which is that of load(), nothing changes.
 Result<Reloaded> reload(const LoadRequest& request, const Config& running);

@@ -229,6 +229,17 @@ Result<std::vector<LocalNode>> existing_nodes(const Context& context) {
   return nodes;
 }
 
+bool runs_already(const Context& context, const LocalNode& node) {
+  if (!running_process(node.pid_file)) return false;
+  if (context.has("plugin")) {
+    context.streams.err << fmt::format(
+        "node {} runs already, and --plugin has no effect on it; to stop it: connectctl cluster "
+        "stop {}\n",
+        node.number, context.arguments[0]);
+  }
+  return true;
+}
+
 }  // namespace
 
 ExitCode cluster_start_command(Context& context) {
@@ -259,7 +270,7 @@ ExitCode cluster_start_command(Context& context) {
 
   std::map<uint64_t, int> started;  // node -> pid
   for (const LocalNode& node : *nodes) {
-    if (running_process(node.pid_file)) continue;
+    if (runs_already(context, node)) continue;
     std::vector<std::string> arguments = {"--config", node.config_file};
     if (context.has("plugin")) {
       Result<fs::path> plugin = absolute_path(context.option("plugin"));

@@ -40,6 +40,7 @@ std::optional<std::string> take_globals(Context& context, const Command& command
     if (!found) return found.error().text;
     context.endpoints = std::move(found->addresses);
     context.endpoints_origin = std::move(found->origin);
+    context.members = std::move(found->members);
   }
   if (context.has("output")) {
     std::string output = context.option("output");

@@ -32,6 +32,7 @@ struct Context {
   Streams streams;
   std::vector<Address> endpoints{};  // HTTP addresses; at least one
   std::string endpoints_origin{};    // ctl/endpoints.h
+  std::vector<Address> members{};    // in the files that the endpoints come from
   bool json = false;
   Duration timeout{};              // the command's own, unless --timeout is given
   std::optional<Time> deadline{};  // of the whole command, where --timeout is given

@@ -15,15 +15,23 @@ namespace fs = std::filesystem;
 constexpr const char* kOthers = "set others with -e HOST:PORT";
 const Address kDefaultEndpoint{"127.0.0.1", 7301};
 
-std::vector<std::string> configurations_in(const std::string& directory) {
+std::vector<std::string> configurations_in(const std::string& directory, std::error_code& ec) {
   std::vector<std::string> files;
-  std::error_code ec;
   for (fs::directory_iterator at(directory, ec), end; !ec && at != end; at.increment(ec)) {
     const fs::path& path = at->path();
     if (path.extension() == ".yaml" || path.extension() == ".yml") files.push_back(path.string());
   }
   std::ranges::sort(files);
   return files;
+}
+
+void add_members(const config::Config& config, Endpoints& found) {
+  for (const config::Member& member : config.cluster.members) {
+    const bool is_own = member.id == config.node.id;
+    const bool is_known = std::ranges::find(found.members, member.http) != found.members.end();
+    if (is_own || is_known || !member.http || found.members.size() == kMaxEndpoints) continue;
+    found.members.push_back(member.http);
+  }
 }
 
 // The address at which a node that listens at `address` is reached from its own machine.
@@ -39,7 +47,19 @@ Result<void> take_endpoints(std::string_view list, std::string_view name,
                             std::vector<Address>& out) {
   while (!list.empty()) {
     const size_t comma = std::min(list.find(','), list.size());
-    auto address = parse_address(list.substr(0, comma));
+    const std::string_view text = list.substr(0, comma);
+    if (text.find("://") != std::string_view::npos) {
+      return failure(
+          ErrorKind::kUsage,
+          fmt::format("{}: '{}' is a URL; must be host:port, such as 10.0.0.11:7301", name, text));
+    }
+    auto address = parse_address(text);
+    if (!address && text.find(':') == std::string_view::npos) {
+      return failure(ErrorKind::kUsage,
+                     fmt::format("{}: '{}' has no port; the http port of a node is 7301 unless its "
+                                 "configuration says otherwise",
+                                 name, text));
+    }
     if (!address) {
       return failure(ErrorKind::kUsage, fmt::format("{}: {}", name, address.error()));
     }
@@ -63,7 +83,12 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
   }
   std::string files;
   std::string unread;
-  for (const std::string& file : configurations_in(directory)) {
+  std::error_code ec;
+  const std::vector<std::string> configurations = configurations_in(directory, ec);
+  if (ec == std::errc::permission_denied) {
+    unread = fmt::format("{} is not readable for this user", directory);
+  }
+  for (const std::string& file : configurations) {
     config::LoadRequest request;
     request.file = file;
     auto loaded = config::load(request);
@@ -73,12 +98,16 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
                             is_hidden ? "is not readable for this user" : "is not valid");
       continue;
     }
+    add_members(loaded->config, found);
     const Address address = from_here(loaded->config.listen.http);
     if (std::ranges::find(found.addresses, address) != found.addresses.end()) continue;
     if (found.addresses.size() == kMaxEndpoints) break;
     found.addresses.push_back(address);
     files += fmt::format("{}{}", files.empty() ? "" : ", ", file);
   }
+  std::erase_if(found.members, [&](const Address& member) {
+    return std::ranges::find(found.addresses, member) != found.addresses.end();
+  });
   if (!found.addresses.empty()) {
     found.origin = fmt::format("{} from {}; {}",
                                found.addresses.size() == 1 ? "the address is" : "the addresses are",

@@ -19,6 +19,9 @@ struct Endpoints {
   std::vector<Address> addresses;  // HTTP addresses; at least one, at most kMaxEndpoints
   // For the text when no node answers: where the addresses come from, and how to set others.
   std::string origin;
+  // The other members in the same files, for a question that any of them can answer: the node of
+  // this machine may be down. At most kMaxEndpoints.
+  std::vector<Address> members;
 };
 inline constexpr size_t kMaxEndpoints = 64;
 

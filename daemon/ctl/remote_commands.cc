@@ -218,7 +218,10 @@ Result<std::string> request_bytes(Context& context) {
     return bytes;
   }
   if (words.size() > 1) {
-    return failure(ErrorKind::kUsage, "the request must be one argument: put it in quotes");
+    return failure(
+        ErrorKind::kUsage,
+        "the request must be one argument: put it in quotes, or use --resp for a plugin that "
+        "speaks RESP");
   }
   if (context.has("hex")) return from_hex(words[0]);
   if (words[0] == "-") return read_all(context.streams.in, "standard input");
@@ -287,13 +290,22 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
 }  // namespace
 
 ExitCode status_command(Context& context) {
-  size_t tries = context.endpoints.size();
+  std::vector<Address> asked = context.endpoints;
+  asked.insert(asked.end(), context.members.begin(), context.members.end());
+  size_t tries = asked.size();
   std::string why;
-  for (const Address& endpoint : context.endpoints) {
+  for (size_t i = 0; i < asked.size(); ++i) {
     std::string body;
+    const std::string failed = why;
     auto cluster =
-        ask_cluster(endpoint, context.answer_timeout(context.timeout, tries--), why, &body);
+        ask_cluster(asked[i], context.answer_timeout(context.timeout, tries--), why, &body);
     if (!cluster) continue;
+    if (i >= context.endpoints.size()) {
+      context.streams.err << fmt::format(
+          "no node of this machine answers ({}); asked {}, another "
+          "member in its configuration\n",
+          failed, asked[i].to_string());
+    }
     const ClusterView view = view_of(*cluster);
     if (context.json) {
       context.streams.out << body << "\n";

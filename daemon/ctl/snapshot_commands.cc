@@ -332,7 +332,7 @@ ExitCode snapshot_inspect_command(Context& context) {
       "plugin    {} {}, level {}\n"
       "sessions  {}\n"
       "digest    {:016x}\n"
-      "size      {} bytes, {} of them metadata; {} bytes of state\n"
+      "size      {} bytes; before compression {} bytes of metadata, {} of state\n"
       "writer    {}\n"
       "verdict   all checksums are valid\n",
       file.info.mark.index, file.info.mark.term, state.genesis.cluster_name,

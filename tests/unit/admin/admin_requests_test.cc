@@ -53,6 +53,27 @@ TEST(AdminRequests, MemberChangesAreReadAsWritten) {
   }
 }
 
+// The parser keeps the last one.
+TEST(AdminRequests, FieldThatIsThereTwiceIsRefused) {
+  for (const char* body :
+       {R"({"action":"remove","id":2,"id":3})", R"({"action":"remove","\u0069d":2,"id":3})",
+        R"({"action":"add","action":"remove","id":3})"}) {
+    EXPECT_EQ(error_of(parse_member_change(body)), "the body has a field twice") << body;
+  }
+  EXPECT_EQ(error_of(parse_setting_change(R"({"key":"a:{\"b","value":"[:\\"})")), "");
+}
+
+TEST(AdminRequests, AddressThatCannotBeDialledIsRefused) {
+  for (const char* address : {"0.0.0.0:7101", "[::]:7101"}) {
+    MemberChange change;
+    change.kind = Kind::kAdd;
+    change.member.id = NodeId(4);
+    change.member.peer_address = address;
+    EXPECT_THAT(error_of(parse_member_change(to_body(change))),
+                HasSubstr("no address that others can dial"));
+  }
+}
+
 TEST(AdminRequests, TransfersAreReadAsWritten) {
   MemberChange change;
   change.kind = Kind::kTransfer;

@@ -270,7 +270,8 @@ TEST(Load, NullThatIsWrittenOutIsNone) {
 TEST(Reload, AppliesTheLiveKeysAndNamesTheOthers) {
   Config running = load({})->config;
   LoadRequest request;
-  request.sets = {"log.level=debug", "shutdown.drain_timeout=7s", "raft.tick=7ms"};
+  request.sets = {"log.level=debug", "shutdown.drain_timeout=7s", "raft.tick=7ms",
+                  "raft.lease_reads=true"};
   Result<Reloaded> reloaded = reload(request, running);
   ASSERT_TRUE(reloaded) << reloaded.error().text;
   EXPECT_EQ(reloaded->config.log.level, LogLevel::kDebug);
@@ -279,6 +280,11 @@ TEST(Reload, AppliesTheLiveKeysAndNamesTheOthers) {
   EXPECT_EQ(reloaded->applied, (std::vector<std::string>{"log.level: info -> debug",
                                                          "shutdown.drain_timeout: 10s -> 7s"}));
   EXPECT_EQ(reloaded->need_restart, (std::vector<std::string>{"raft.tick: 10ms -> 7ms"}));
+  ASSERT_EQ(reloaded->of_cluster.size(), 1u);
+  EXPECT_THAT(
+      reloaded->of_cluster[0],
+      HasSubstr("raft.lease_reads: false -> true; the cluster's value applies. To change it: "
+                "connectctl settings set raft.lease_reads true"));
 }
 
 TEST(Reload, WithAnErrorNothingChanges) {

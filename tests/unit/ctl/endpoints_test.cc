@@ -47,6 +47,20 @@ TEST_F(EndpointsTest, NodesOfThisMachineByTheirFiles) {
   EXPECT_THAT(found().origin, HasSubstr("node1.yaml"));
 }
 
+// For `status`, when the node of this machine is down.
+TEST_F(EndpointsTest, OtherMembersComeFromTheFiles) {
+  configure("node1.yaml", R"(
+node: {id: 1, data_dir: d}
+cluster:
+  members:
+    - {id: 1, peer: "h1:7101", client: "h1:7201", http: "h1:7301"}
+    - {id: 2, peer: "h2:7101", client: "h2:7201", http: "h2:7301"}
+)");
+  EXPECT_THAT(found().addresses, ElementsAre(Address{"h1", 7301}));
+  EXPECT_THAT(found().members, ElementsAre(Address{"h2", 7301}));
+  EXPECT_TRUE(found("a:1").members.empty());
+}
+
 TEST_F(EndpointsTest, UnreadableFileIsReported) {
   configure("broken.yaml", "node: {id: 0}\n");
   EXPECT_THAT(found().addresses, ElementsAre(Address{"127.0.0.1", 7301}));
@@ -64,6 +78,10 @@ TEST_F(EndpointsTest, VariableComesFirst) {
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().kind, ErrorKind::kUsage);
   EXPECT_THAT(wrong.error().text, HasSubstr("CONNECTCTL_ENDPOINTS: 'a' has no port"));
+  EXPECT_THAT(wrong.error().text, HasSubstr("7301"));
+  wrong = find_endpoints("http://10.0.2.11:7301", directory_.path());
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().text, HasSubstr("is a URL; must be host:port"));
 }
 
 }  // namespace
