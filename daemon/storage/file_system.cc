@@ -339,6 +339,7 @@ class RealFileSystem final : public FileSystem {
 
   Result<uint64_t> free_bytes(const std::string& path) override {
     disk_call();
+    if (auto held = check_lock(path + "/lock"); !held) return failure(held.error());
     struct statvfs status {};
     if (statvfs(path.c_str(), &status) != 0)
       return io_failure("read the free space of", path, errno);
@@ -350,6 +351,25 @@ class RealFileSystem final : public FileSystem {
  private:
   class Lock;
   using FileKey = std::pair<dev_t, ino_t>;
+
+  // Whoever removes the file, or the directory, lets a second process in: then this one may write
+  // no more.
+  Result<void> check_lock(const std::string& path) {
+    MutexLock guard(mutex_);
+    const auto held = lock_paths_.find(path);
+    struct stat named {};
+    if (held == lock_paths_.end()) return {};
+    if (stat(path.c_str(), &named) == 0) {
+      if (FileKey{named.st_dev, named.st_ino} == held->second) return {};
+    } else if (errno != ENOENT && errno != ENOTDIR) {
+      return {};  // not known
+    }
+    return failure(ErrorKind::kWrongData,
+                   fmt::format("{} is not the file that this process has locked any more: it was "
+                               "removed or replaced, alone or with its directory. Another process "
+                               "could use the data, so this one must not",
+                               path));
+  }
 
   static int open_directory(const std::string& path) {
     return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -372,6 +392,7 @@ class RealFileSystem final : public FileSystem {
   // Never closed while this lives, but for one whose name another directory has taken.
   std::map<std::string, Descriptor> directories_ GUARDED_BY(mutex_);
   std::set<FileKey> locked_ GUARDED_BY(mutex_);  // by this object
+  std::map<std::string, FileKey> lock_paths_ GUARDED_BY(mutex_);
 };
 
 // A classic fcntl() lock: a forked child does not inherit it, where flock() and
@@ -380,11 +401,12 @@ class RealFileSystem final : public FileSystem {
 // nothing else opens it).
 class RealFileSystem::Lock final : public FileLock {
  public:
-  Lock(RealFileSystem& files, int descriptor, FileKey key)
-      : files_(files), descriptor_(descriptor), key_(key) {}
+  Lock(RealFileSystem& files, int descriptor, FileKey key, std::string path)
+      : files_(files), descriptor_(descriptor), key_(key), path_(std::move(path)) {}
   ~Lock() override {
     MutexLock guard(files_.mutex_);
     files_.locked_.erase(key_);
+    files_.lock_paths_.erase(path_);
     close(descriptor_);
   }
 
@@ -392,6 +414,7 @@ class RealFileSystem::Lock final : public FileLock {
   RealFileSystem& files_;
   const int descriptor_;
   const FileKey key_;
+  const std::string path_;
 };
 
 Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) {
@@ -432,7 +455,8 @@ Result<std::unique_ptr<FileLock>> RealFileSystem::lock(const std::string& path) 
   }
   FileKey key{status.st_dev, status.st_ino};
   locked_.insert(key);
-  return std::make_unique<Lock>(*this, descriptor, key);
+  lock_paths_[path] = key;
+  return std::make_unique<Lock>(*this, descriptor, key, path);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace of the test's own, so that none is left whatever happens to it.
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 import time
 
@@ -371,6 +372,22 @@ def test_frozen_disk_of_a_follower_is_not_noticed(context):
             load.stop()
         cluster.wait_equal()
         load.check_final(lambda _: value(cluster, frozen))
+
+
+def test_removed_lock_or_directory_ends_the_node(context):
+    """Another process could use the data, or nothing that is acknowledged is kept: the node notices within seconds."""
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    cluster.start()
+    for value, removes in ((b"1", lambda: os.remove(os.path.join(node.data_dir, "lock"))),
+                           (b"2", lambda: shutil.rmtree(node.data_dir))):
+        with cluster.line_client(cluster.leader()) as client:
+            check(client.call(b"incr") == value, "the value")
+        removes()
+        check(cluster.wait_exit(1, 10) == EXIT_STORAGE, "the end of the node")
+        check("is not the file that this process has locked any more" in node.log(), "the log does not say why")
+        if os.path.exists(node.data_dir):
+            cluster.start(1)
 
 
 def test_read_only_disk(context):

@@ -7,8 +7,15 @@
 
 namespace connectd::node {
 namespace {
+
 // Loads are bounded by the core, chunks by the window of each stream.
 constexpr size_t kMaxQueuedTasks = 1 << 16;
+
+void not_measured(const Error& error, Supervisor& supervisor) {
+  // Another directory, or perhaps another node, has its place: as a failed disk.
+  if (error.kind == ErrorKind::kWrongData) supervisor.fail({ErrorKind::kDisk, error.text});
+  LOG_WARNING("storage", "{}", error.text);
+}
 
 }  // namespace
 
@@ -79,7 +86,7 @@ void Worker::work(Task& task) {
                    if (free_bytes) {
                      put(jobs::SpaceChecked{*free_bytes});
                    } else {
-                     LOG_WARNING("storage", "{}", free_bytes.error().text);
+                     not_measured(free_bytes.error(), supervisor_);
                    }
                  },
                  [&](jobs::OpenSource& open) { open_source(open); },

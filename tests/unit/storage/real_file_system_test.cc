@@ -197,6 +197,28 @@ TEST_F(RealFileSystemTest, OneLockOnly) {
   EXPECT_TRUE(lock);
 }
 
+// Its name is another file's, or nobody's, while it is held.
+TEST_F(RealFileSystemTest, LockThatWasRemovedIsNoticed) {
+  const std::string at = directory_ + "/data";
+  ASSERT_TRUE(files_->make_directory(at));
+  auto lock = files_->lock(at + "/lock");
+  ASSERT_TRUE(lock) << lock.error().text;
+  ASSERT_TRUE(files_->free_bytes(at));
+  std::filesystem::remove(at + "/lock");
+  for (int replaced = 0; replaced < 2; ++replaced) {
+    auto free = files_->free_bytes(at);
+    ASSERT_FALSE(free);
+    EXPECT_EQ(free.error().kind, ErrorKind::kWrongData);
+    EXPECT_THAT(free.error().text, HasSubstr("data/lock is not the file that this process"));
+    ASSERT_TRUE(files_->open(at + "/lock", OpenMode::kCreate));
+  }
+  std::filesystem::remove_all(at);
+  EXPECT_FALSE(files_->free_bytes(at));
+  lock->reset();
+  ASSERT_TRUE(files_->make_directory(at));
+  EXPECT_TRUE(files_->free_bytes(at));
+}
+
 TEST_F(RealFileSystemTest, AnotherProcessIsRefusedAndToldWhoHoldsIt) {
   const std::string path = directory_ + "/lock";
   auto lock = files_->lock(path);
