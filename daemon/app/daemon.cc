@@ -435,9 +435,9 @@ node::Node* Daemon::Impl::arrive() {
 std::string Daemon::Impl::on_message(const wire::Hello& sender, wire::PeerMessage message) {
   if (bootstrap_) {
     node::Effects out;
-    bootstrap_->message(sender.node_id, message, out);
+    std::string fault = bootstrap_->message(sender.node_id, message, read_clocks().time, out);
     for (auto& [to, answer] : out.messages) network_->send(to, std::move(answer));
-    if (!node_) return {};
+    if (!node_ || !fault.empty()) return fault;
   }
   arrive();
   return node_->on_message(sender, std::move(message));

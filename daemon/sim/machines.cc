@@ -618,10 +618,10 @@ std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
   }
   if (p.bootstrap) {
     node::Effects out;
-    p.bootstrap->message(sender.node_id, message, out);
+    std::string fault = p.bootstrap->message(sender.node_id, message, now(), out);
     for (auto& [to, answer] : out.messages) p.peers->send(to, std::move(answer));
     turn_bootstrap_later(p, now());
-    if (!p.up()) return {};
+    if (!p.up() || !fault.empty()) return fault;
   }
   p.node->set_now(p.clock.now(now()));
   LoopScope loop;

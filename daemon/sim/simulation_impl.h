@@ -230,9 +230,10 @@ class Simulation::Impl final : public Endpoints {
         simulation->foreigner_is_reached(sender.node_id);
       } else {
         node::Effects out;
-        bootstrap->message(sender.node_id, message, out);
+        std::string fault = bootstrap->message(sender.node_id, message, simulation->now(), out);
         for (auto& [to, answer] : out.messages) peers->send(to, std::move(answer));
         simulation->look_at_unlisted();
+        return fault;
       }
       return {};
     }

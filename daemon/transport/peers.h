@@ -36,10 +36,10 @@
 
 #include "base/address.h"
 #include "base/clock.h"
+#include "base/log_gate.h"
 #include "base/random.h"
 #include "base/types.h"
 #include "transport/channel.h"
-#include "transport/log_gate.h"
 #include "wire/limits.h"
 #include "wire/transport.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/overloaded.h"
 
@@ -152,7 +153,8 @@ void Worker::take_offer(const jobs::TakeOffer& task) {
   const wire::SnapshotFile& file = task.file;
   wire::SnapshotAck ack{file, 0, wire::SnapshotAck::State::kRefused};
   auto refuse = [&](std::string_view why) {
-    LOG_WARNING("snapshot", "rejected index={} from={}: {}", file.mark.index, task.from, why);
+    worker_.check();
+    warn_of_rejected(file.mark.index, task.from, why);
     put(jobs::OfferTaken{task.from, ack});
   };
   if (!receiver_ || !(receiver_->file() == file)) {
@@ -160,8 +162,11 @@ void Worker::take_offer(const jobs::TakeOffer& task) {
     auto begun = snapshots_.receive(file);
     if (!begun) return refuse(begun.error().text);
     receiver_ = std::move(*begun);
-    LOG_INFO("snapshot", "receiving index={} bytes={} from={} offset={}", file.mark.index,
-             file.bytes, task.from, receiver_->received());
+    // The text of the same offer again is no news; many others in a short time are noise.
+    const std::string text =
+        fmt::format("receiving index={} bytes={} from={} offset={}", file.mark.index, file.bytes,
+                    task.from, receiver_->received());
+    if (gate_.opens(Line::kReceiving, text, read_clocks().time)) LOG_INFO("snapshot", "{}", text);
   }
   const uint64_t missing = file.bytes - receiver_->received();
   auto free_bytes = options_.files->free_bytes(options_.data_dir);
@@ -180,6 +185,12 @@ void Worker::take_offer(const jobs::TakeOffer& task) {
   put(jobs::OfferTaken{task.from, ack});
 }
 
+// Whoever offers chooses the numbers.
+void Worker::warn_of_rejected(Index index, NodeId from, std::string_view why) {
+  const std::string text = fmt::format("rejected index={} from={}: {}", index, from, why);
+  if (gate_.opens(Line::kRejected, text, read_clocks().time)) LOG_WARNING("snapshot", "{}", text);
+}
+
 void Worker::receive(jobs::ReceiveChunk& task) {
   const wire::SnapshotChunk& chunk = task.chunk;
   if (!receiver_ || !(receiver_->file() == chunk.file)) {
@@ -193,8 +204,7 @@ void Worker::receive(jobs::ReceiveChunk& task) {
     auto written = receiver_->write(chunk.offset, chunk.bytes.view());
     if (!written) {
       // Full, mostly: what came would only make it worse.
-      LOG_WARNING("snapshot", "rejected index={} from={}: {}", chunk.file.mark.index, task.from,
-                  written.error().text);
+      warn_of_rejected(chunk.file.mark.index, task.from, written.error().text);
       receiver_->discard();
       receiver_.reset();
       ack.state = wire::SnapshotAck::State::kRefused;
@@ -228,7 +238,8 @@ Index Worker::kept_from(const jobs::Compact& compact) const {
 bool Worker::install(NodeId from, wire::SnapshotAck& ack) {
   const wire::SnapshotFile file = receiver_->file();
   auto refuse = [&](std::string_view why) {
-    LOG_WARNING("snapshot", "rejected index={} from={}: {}", file.mark.index, from, why);
+    worker_.check();
+    warn_of_rejected(file.mark.index, from, why);
     ack.state = wire::SnapshotAck::State::kRefused;
     return true;
   };

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/log_gate.h"
 #include "base/supervisor.h"
 #include "base/thread_role.h"
 #include "base/work_channel.h"
@@ -63,6 +64,7 @@ class Worker final {
   void receive(jobs::ReceiveChunk& task) REQUIRES(worker_);
   Index kept_from(const jobs::Compact& compact) const;
   bool install(NodeId from, wire::SnapshotAck& ack) REQUIRES(worker_);
+  void warn_of_rejected(Index index, NodeId from, std::string_view why) REQUIRES(worker_);
   void put(Item item) { channel_.put(std::move(item)); }
 
   const Options options_;
@@ -75,6 +77,8 @@ class Worker final {
   std::unique_ptr<storage::SnapshotReceiver> receiver_ GUARDED_BY(worker_) PT_GUARDED_BY(worker_);
   std::vector<raft::LoadRequest> waiting_loads_ GUARDED_BY(worker_);  // for a descriptor
   bool preparing_failed_ GUARDED_BY(worker_) = false;  // the last time, and it was said
+  enum class Line : uint8_t { kReceiving, kRejected };
+  LogGate gate_ GUARDED_BY(worker_);
 };
 
 }  // namespace connectd::node

@@ -1,5 +1,7 @@
 #include "node/membership/bootstrap.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/checksum.h"
@@ -29,65 +31,73 @@ void Bootstrap::turned_away(NodeId by, wire::RefusalCode code) {
 
 void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
 
-void Bootstrap::message(NodeId from, const wire::PeerMessage& message, Effects& out) {
+std::string Bootstrap::message(NodeId from, const wire::PeerMessage& message, Time now,
+                               Effects& out) {
   if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
-    auto genesis = Genesis::decode(as_bytes(offer->document));
-    if (!genesis) {
-      LOG_WARNING("bootstrap", "genesis rejected node={}: {}", from, genesis.error().text);
-      return;
-    }
-    if (decided_ && *decided_ != *genesis) {
-      LOG_WARNING("bootstrap", "second genesis rejected node={}: a node accepts only one", from);
-      return;
-    }
-    const GenesisMember* self = genesis->find(options_.id);
-    const bool founds = self != nullptr && self->disk_id == options_.disk_id;
-    // Who is no founder joins a cluster that runs: the one who offers says that it belongs to it.
-    auto peer = peers_.find(from);
-    const wire::Hello* hello = peer == peers_.end() ? nullptr : &peer->second.hello;
-    // A cluster that was recovered has another id than the document says, and names that one, too.
-    const bool recovered = hello != nullptr && hello->cluster_id &&
-                           std::ranges::find(hello->former_cluster_ids, genesis->cluster_id) !=
-                               hello->former_cluster_ids.end();
-    const bool may_join = options_.mode != Mode::kNew || never_forms();
-    const bool joins = !founds && may_join && hello != nullptr &&
-                       (hello->cluster_id == genesis->cluster_id || recovered);
-    bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
-                genesis->plugin_name == options_.plugin_name &&
-                genesis->plugin_level >= options_.plugin_level_min &&
-                genesis->plugin_level <= options_.plugin_level_max &&
-                genesis->settings.feature_level <= options_.feature_level_max;
-    // A node set to join never takes part in forming. With a cluster id it may have, before.
-    const bool forms = founds && options_.mode == Mode::kJoin && !options_.only_cluster_id;
-    if (fits && !is_wanted(*genesis, hello)) {
-      LOG_WARNING("bootstrap",
-                  "genesis rejected node={} cluster_id={} wanted={}: cluster.id is another", from,
-                  (recovered ? hello->cluster_id : genesis->cluster_id).to_string(),
-                  options_.only_cluster_id.to_string());
-      return;
-    }
-    if (!fits || forms) {
-      LOG_WARNING("bootstrap", "genesis rejected node={}: it does not match this node", from);
-      return;
-    }
-    if (!decided_) {
-      lineage_.cluster_id = genesis->cluster_id;
-      if (recovered) {
-        lineage_.cluster_id = hello->cluster_id;
-        lineage_.former_cluster_ids = hello->former_cluster_ids;
-      }
-      if (hello != nullptr) lineage_.skips = hello->skipped_entries;
-    }
-    decided_ = std::move(*genesis);
-    // The answer leaves when it is durable; the offer comes again.
-    if (durable_) {
-      out.send(from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
-    }
-  } else if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
+    return take_offer(from, *offer, now, out);
+  }
+  if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
     if (durable_ && accepted->document_checksum == checksum64(as_bytes(decided_->encode()))) {
       accepted_[from] = true;
     }
   }
+  return {};
+}
+
+// Once the genesis is durable, nobody who belongs here offers another. Before that it may be a
+// mistake in a configuration, and both sides go on waiting for its end.
+std::string Bootstrap::reject(NodeId from, const std::string& why, Time now) {
+  if (durable_) return "genesis rejected: " + why;
+  if (gate_.opens(0, why, now)) LOG_WARNING("bootstrap", "genesis rejected node={}: {}", from, why);
+  return {};
+}
+
+std::string Bootstrap::take_offer(NodeId from, const wire::GenesisOffer& offer, Time now,
+                                  Effects& out) {
+  auto genesis = Genesis::decode(as_bytes(offer.document));
+  if (!genesis) return "genesis rejected: " + genesis.error().text;
+  if (decided_ && *decided_ != *genesis) {
+    return reject(from, "a node accepts only one", now);
+  }
+  const GenesisMember* self = genesis->find(options_.id);
+  const bool founds = self != nullptr && self->disk_id == options_.disk_id;
+  // Who is no founder joins a cluster that runs: the one who offers says that it belongs to it.
+  auto peer = peers_.find(from);
+  const wire::Hello* hello = peer == peers_.end() ? nullptr : &peer->second.hello;
+  // A cluster that was recovered has another id than the document says, and names that one, too.
+  const bool recovered = hello != nullptr && hello->cluster_id &&
+                         std::ranges::find(hello->former_cluster_ids, genesis->cluster_id) !=
+                             hello->former_cluster_ids.end();
+  const bool may_join = options_.mode != Mode::kNew || never_forms();
+  const bool joins = !founds && may_join && hello != nullptr &&
+                     (hello->cluster_id == genesis->cluster_id || recovered);
+  bool fits = (founds || joins) && genesis->cluster_name == options_.cluster_name &&
+              genesis->plugin_name == options_.plugin_name &&
+              genesis->plugin_level >= options_.plugin_level_min &&
+              genesis->plugin_level <= options_.plugin_level_max &&
+              genesis->settings.feature_level <= options_.feature_level_max;
+  // A node set to join never takes part in forming. With a cluster id it may have, before.
+  const bool forms = founds && options_.mode == Mode::kJoin && !options_.only_cluster_id;
+  if (fits && !is_wanted(*genesis, hello)) {
+    return reject(from,
+                  fmt::format("cluster.id is another: cluster_id={} wanted={}",
+                              (recovered ? hello->cluster_id : genesis->cluster_id).to_string(),
+                              options_.only_cluster_id.to_string()),
+                  now);
+  }
+  if (!fits || forms) return reject(from, "it does not match this node", now);
+  if (!decided_) {
+    lineage_.cluster_id = genesis->cluster_id;
+    if (recovered) {
+      lineage_.cluster_id = hello->cluster_id;
+      lineage_.former_cluster_ids = hello->former_cluster_ids;
+    }
+    if (hello != nullptr) lineage_.skips = hello->skipped_entries;
+  }
+  decided_ = std::move(*genesis);
+  // The answer leaves when it is durable; the offer comes again.
+  if (durable_) out.send(from, wire::GenesisAccepted{checksum64(as_bytes(decided_->encode()))});
+  return {};
 }
 
 bool Bootstrap::founds() const {

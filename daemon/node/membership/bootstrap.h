@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log_gate.h"
 #include "node/effects.h"
 #include "node/membership/genesis.h"
 #include "wire/handshake.h"
@@ -59,7 +60,9 @@ class Bootstrap final {
   // A peer refused this node: a member of a running cluster may not know it, or know it with
   // another disk.
   void turned_away(NodeId by, wire::RefusalCode code);
-  void message(NodeId from, const wire::PeerMessage& message, Effects& out);
+  // Not empty: why the message cannot be of who belongs here; the connection is to end.
+  [[nodiscard]] std::string message(NodeId from, const wire::PeerMessage& message, Time now,
+                                    Effects& out);
 
   // Evaluates the state. Call after each event, then look at decided() and refused().
   void advance();
@@ -87,6 +90,8 @@ class Bootstrap final {
   void offer(const std::vector<GenesisMember>& members, Effects& out);
 
  private:
+  std::string take_offer(NodeId from, const wire::GenesisOffer& offer, Time now, Effects& out);
+  std::string reject(NodeId from, const std::string& why, Time now);
   struct Peer {
     bool connected = false;
     wire::Hello hello;
@@ -108,6 +113,7 @@ class Bootstrap final {
   Lineage lineage_;
   bool durable_ = false;
   std::optional<Error> refused_;
+  LogGate gate_;
 };
 
 }  // namespace connectd::node

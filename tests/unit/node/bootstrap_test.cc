@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/checksum.h"
 
 namespace connectd::node {
@@ -60,7 +62,7 @@ using Messages = std::vector<std::pair<NodeId, wire::PeerMessage>>;
 
 Messages answers_to(Bootstrap& bootstrap, uint64_t from, const wire::PeerMessage& message) {
   Effects out;
-  bootstrap.message(NodeId(from), message, out);
+  (void)bootstrap.message(NodeId(from), message, Time(), out);
   return std::move(out.messages);
 }
 
@@ -290,9 +292,34 @@ TEST(Bootstrap, DocumentThatDoesNotFitIsRefused) {
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 5; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.plugin_level = 0; }));
   EXPECT_FALSE(accepts([](Genesis& genesis) { genesis.settings.feature_level = 9; }));
+}
+
+// Nobody who belongs here sends it: the connection ends, and its end has a limited line.
+TEST(Bootstrap, OfferThatCannotBeHonestEndsTheConnection) {
+  const auto fault_of = [](Bootstrap& bootstrap, const wire::PeerMessage& message) {
+    Effects out;
+    return bootstrap.message(NodeId(9), message, Time(), out);
+  };
   Bootstrap second(options(2));
-  answers_to(second, 1, wire::GenesisOffer{"rubbish"});
+  EXPECT_THAT(fault_of(second, wire::GenesisOffer{"rubbish"}), HasSubstr("genesis rejected"));
   EXPECT_FALSE(second.decided());
+  Founder founder;
+  Genesis other = *founder.bootstrap.decided();
+  other.cluster_id = cluster(77);
+  founder.bootstrap.durable();
+  EXPECT_EQ(fault_of(founder.bootstrap, offer_of(*founder.bootstrap.decided())), "");
+  EXPECT_THAT(fault_of(founder.bootstrap, offer_of(other)), HasSubstr("accepts only one"));
+}
+
+TEST(Bootstrap, RejectedOffersHaveFewLines) {
+  Founder founder;
+  Genesis other = *founder.bootstrap.decided();
+  other.cluster_name = "other";
+  Bootstrap second(options(2));
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 1000; ++i) answers_to(second, 1, offer_of(other));
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::ranges::count(log, '\n'), 1) << log;
 }
 
 TEST(Bootstrap, HighestCommonLevelIsTaken) {

@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 
-namespace connectd::transport {
+namespace connectd {
 
 class LogGate final {
  public:
@@ -57,4 +57,4 @@ class LogGate final {
   std::map<uint32_t, Lines> kinds_;
 };
 
-}  // namespace connectd::transport
+}  // namespace connectd
