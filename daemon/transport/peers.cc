@@ -109,7 +109,8 @@ void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool
                    Time now) {
   std::string text = printable(refusal.text);
   if (accept_gate_.opens(line_of(refusal.code), text, now)) {
-    LOG_WARNING("transport", "connection rejected address={}: {}", channel->remote(), text);
+    LOG_WARNING("transport", "connection rejected address={}: {}{}", channel->remote(), text,
+                refusal.own);
   }
   if (const ChannelPtr oldest = in_excess(&Channel::is_closing)) close(oldest);
   if (says_magic) channel->output().append(wire::kPeerMagic);

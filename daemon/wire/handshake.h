@@ -75,6 +75,7 @@ inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kTwin;
 struct Refusal {
   RefusalCode code = RefusalCode::kOther;
   std::string text;  // one line for both sides' logs: names both nodes, both values, and what to do
+  std::string own{};  // behind it in the log of who refuses; not sent: what an intruder would need
 };
 
 // Asks the process at the other end of an accepted connection whether it lives; it answers on the

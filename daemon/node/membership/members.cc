@@ -399,12 +399,12 @@ std::optional<wire::Refusal> check_member(const MemberList& list, Index index, b
   if (member->disk_id && member->disk_id != hello.disk_id && !knows_more) {
     return wire::Refusal{
         wire::RefusalCode::kDiskId,
-        fmt::format("cluster '{1}' knows node {0} with disk {2}, not {3}: its data directory was "
-                    "wiped or exchanged, and a node that lost its votes must not vote again. "
-                    "Restore the right directory, or run on another member: connectctl member "
-                    "replace {4}",
-                    hello.node_id, cluster_name, member->disk_id.to_string(),
-                    hello.disk_id.to_string(), hello.node_id)};
+        fmt::format("cluster '{1}' knows node {0} with another disk: its data directory was wiped "
+                    "or exchanged, and a node that lost its votes must not vote again. Restore the "
+                    "right directory, or run on another member: connectctl member replace {0}",
+                    hello.node_id, cluster_name),
+        fmt::format(" (known disk={} its disk={})", member->disk_id.to_string(),
+                    hello.disk_id.to_string())};
   }
   return std::nullopt;
 }

@@ -242,6 +242,19 @@ TEST(CheckMember, OlderListDoesNotRejectNewerMember) {
             wire::RefusalCode::kNotMember);
 }
 
+// With a member's disk id anybody can say that it is that member.
+TEST(CheckMember, RefusalKeepsTheDiskToItself) {
+  Cluster cluster(3);
+  wire::Hello hello;
+  hello.node_id = NodeId(2);
+  hello.disk_id = disk(9);
+  const auto refusal = check_member(cluster.list, Index(5), true, "demo", hello);
+  ASSERT_TRUE(refusal);
+  const std::string known = cluster.list.find(NodeId(2))->disk_id.to_string();
+  EXPECT_EQ(refusal->text.find(known), std::string::npos) << refusal->text;
+  EXPECT_NE(refusal->own.find(known), std::string::npos) << refusal->own;
+}
+
 // The list of the next one could not be read by anybody.
 TEST(PlanChange, TooManyRemovedIdsAreRefused) {
   Cluster cluster(3);
