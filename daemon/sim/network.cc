@@ -112,7 +112,7 @@ void Network::establish(NodeId from, const ChannelPtr& channel, NodeId to) {
   connection->there.to = connection->back.from = to;
   connection->there.source = connection->back.sink = channel;
   // The kernel accepts; the process, which may be paused, learns of it later.
-  const ChannelPtr accepted = acceptor->accepted(fmt::format("node {}", from), timeline_.now());
+  const ChannelPtr accepted = acceptor->accepted(address_of(from).to_string(), timeline_.now());
   if (!accepted) {
     return tell(from, [this, channel](Peers& p) {
       p.dial_failed(channel, "Connection reset by peer", timeline_.now());

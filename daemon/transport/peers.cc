@@ -39,6 +39,15 @@ std::string printable(std::string text) {
   return text;
 }
 
+// Where the dialler may be dialled, beside the addresses that are listed: at the port that it says,
+// of the host that it comes from. At any address that it says, strangers could have this node dial
+// anybody.
+std::optional<Address> dialler_address(const wire::Hello& hello, const Channel& channel) {
+  const auto said = parse_address(hello.peer_address);
+  if (!said) return std::nullopt;
+  return Address{channel.host(), said->port};
+}
+
 }  // namespace
 
 // ---- connections that come in
@@ -191,7 +200,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   channel->set_peer(peer->id);
   peer->in = channel;
   peer->in_hello = hello;
-  if (auto hint = parse_address(hello.peer_address)) peer->hint = *hint;
+  peer->hint = dialler_address(hello, *channel);
   channel->output().append(wire::kPeerMagic);
   wire::append_hello(channel->output(), mine);
   channel->set_hello_at(now);
@@ -458,6 +467,15 @@ void Peers::dial(Peer& peer, Time now) {
   }
   peer.redial_at = Time::max();
   if (is_stopped_ || addresses.empty()) return;
+  if (peer.addresses.empty()) {
+    // At random, so that none of many keeps another from its turn.
+    if (now < next_stranger_dial_) {
+      const auto gap = static_cast<uint64_t>(kStrangerDialGap.count());
+      peer.redial_at = now + milliseconds(random_.between(gap, kMaxStrangers * gap));
+      return;
+    }
+    next_stranger_dial_ = now + kStrangerDialGap;
+  }
   CHECK(!peer.out) << "one connection to a peer at a time";
   peer.dialled = addresses[peer.next_address++ % addresses.size()];
   peer.out = std::make_shared<Channel>(next_channel_++, peer.id, peer.dialled.to_string());

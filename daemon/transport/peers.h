@@ -5,8 +5,8 @@
 // that its peers dialled. Both sides of each connection say who they are first (wire/handshake.h),
 // and either may refuse. A dialled connection that breaks is dialled again, with back-off and
 // jitter, at the peer's addresses in turn. A peer that dials this node is dialled back at once,
-// also at the address that its hello gives: this lets a new member answer a node that it does not
-// know yet.
+// also at the port that its hello gives, of the host that it dialled from: this lets a new member
+// answer a node that it does not know yet.
 //
 // A peer is reached whenever a dialled connection is accepted. It is lost when either direction
 // breaks: a killed leader is noticed by whichever end hears of it first. If only the accepted one
@@ -73,6 +73,9 @@ inline constexpr size_t kMaxStrangersBytes = 2 * wire::kMaxFrameBytes;
 inline constexpr size_t kMaxPendingHandshakes = 64;
 // Bytes of answers to probes that a peer leaves unread.
 inline constexpr size_t kMaxUnreadAnswers = 4096;
+
+// Between dials to strangers: all of them together.
+inline constexpr std::chrono::milliseconds kStrangerDialGap{250};
 
 struct PeerCounters {
   uint64_t messages_sent = 0;  // encoded into the buffer
@@ -175,7 +178,7 @@ class Peers final : public wire::Transport {
     explicit Peer(NodeId peer_id) : id(peer_id) {}
     const NodeId id;
     std::vector<Address> addresses;  // none: not on the list
-    std::optional<Address> hint;     // where it says that it wants to be dialled, while `in` stands
+    std::optional<Address> hint;     // where else it may be dialled, while `in` stands
     size_t next_address = 0;
     Address dialled;           // last
     std::string reached_host;  // that answered last
@@ -250,6 +253,7 @@ class Peers final : public wire::Transport {
   std::map<uint64_t, ChannelPtr> loose_;
   uint64_t next_channel_ = 1;
   uint64_t next_probe_ = 1;
+  Time next_stranger_dial_{};
   LogGate accept_gate_;
   SocketWork work_;
   bool is_stopped_ = false;

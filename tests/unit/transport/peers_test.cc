@@ -603,6 +603,52 @@ TEST_F(PeersTest, StrangerIsDialledWhereItSays) {
   EXPECT_THAT(b.rounds, ElementsAre(std::pair(NodeId(1), 7)));
 }
 
+// Whatever address a hello gives: only the port counts.
+TEST_F(PeersTest, OnlyTheHostThatDialledIsDialled) {
+  TestNode& a = add(1);
+  const auto dials_for = [&](const std::string& said, const std::string& remote) {
+    wire::Hello hello = a.hello;
+    hello.node_id = NodeId(9);
+    hello.peer_address = said;
+    const ChannelPtr channel = a.peers->accepted(remote, now_);
+    say_hello(a, channel, hello);
+    SocketWork work;
+    a.peers->take_work(work);
+    std::vector<std::string> dials;
+    for (const auto& dial : work.dial) dials.push_back(dial.address.to_string());
+    a.peers->broken(channel, "reset", now_);
+    now_ += seconds(1);
+    return dials;
+  };
+  EXPECT_THAT(dials_for("10.0.0.7:22", "10.0.0.9:4000"), ElementsAre("10.0.0.9:22"));
+  EXPECT_THAT(dials_for("db.example.org:7101", "[::1]:4000"), ElementsAre("[::1]:7101"));
+  EXPECT_THAT(dials_for("", "10.0.0.9:4000"), testing::IsEmpty());
+}
+
+TEST_F(PeersTest, DialsToStrangersAreFew) {
+  TestNode& a = add(1);
+  std::set<uint64_t> dialled;
+  size_t dials = 0;
+  for (uint64_t id = 100; id < 100 + kMaxStrangers; ++id) {
+    wire::Hello hello = a.hello;
+    hello.node_id = NodeId(id);
+    hello.peer_address = fmt::format("host:{}", id);
+    say_hello(a, a.peers->accepted("10.0.0.9:4000", now_), hello);
+  }
+  for (const Time end = now_ + seconds(60); now_ < end; now_ += milliseconds(10)) {
+    a.peers->advance(now_);
+    SocketWork work;
+    a.peers->take_work(work);
+    for (const auto& dial : work.dial) {
+      ++dials;
+      dialled.insert(dial.address.port);
+      a.peers->dial_failed(dial.channel, "nobody is there", now_);
+    }
+  }
+  EXPECT_LE(dials, seconds(60) / kStrangerDialGap);
+  EXPECT_EQ(dialled.size(), kMaxStrangers) << "each has its turn";
+}
+
 TEST_F(PeersTest, EitherDirectionThatBreaksIsOneLoss) {
   for (const bool dialled : {true, false}) {
     SCOPED_TRACE(dialled ? "a's own" : "b's");
