@@ -14,6 +14,7 @@ void Writes::add(RequestRef ref, Slice request, Time deadline) {
   auto place = queued_.end();
   while (place != queued_.begin() && std::prev(place)->deadline > deadline) --place;
   queued_.insert(place, Write{std::move(ref), std::move(request), deadline});
+  next_expiry_ = std::min(next_expiry_, deadline);
 }
 
 // ---- what happened
@@ -56,7 +57,10 @@ void Writes::session_opened(SessionId id, uint64_t incarnation) {
   // sent again, before all newer ones.
   while (!numbered_.empty()) {
     Write& last = numbered_.back();
-    if (!last.answered) queued_.push_front(std::move(last));
+    if (!last.answered) {
+      next_expiry_ = std::min(next_expiry_, last.deadline);
+      queued_.push_front(std::move(last));
+    }
     numbered_.pop_back();
   }
 }
@@ -173,9 +177,17 @@ std::vector<RequestRef> Writes::take_queued() {
 
 std::vector<RequestRef> Writes::expire_queued(Time now) {
   std::vector<RequestRef> expired;
-  for (; !queued_.empty() && queued_.front().deadline <= now; queued_.pop_front()) {
-    expired.push_back(std::move(queued_.front().ref));
-  }
+  if (now < next_expiry_) return expired;
+  next_expiry_ = Time::max();
+  // All of them: one that came back from a session that was closed stands before older ones.
+  std::erase_if(queued_, [&](const Write& write) {
+    if (write.deadline <= now) {
+      expired.push_back(write.ref);
+      return true;
+    }
+    next_expiry_ = std::min(next_expiry_, write.deadline);
+    return false;
+  });
   return expired;
 }
 

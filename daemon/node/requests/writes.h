@@ -101,7 +101,9 @@ class Writes final {
   Sequence next_sequence_{1};   // of session_
   std::deque<Write> numbered_;  // contiguous, up to next_sequence_ - 1
   size_t numbered_bytes_ = 0;
-  std::deque<Write> queued_;  // not sent; by deadline
+  // Not sent. By deadline, but for what came back from a session that was closed: that is first.
+  std::deque<Write> queued_;
+  Time next_expiry_ = Time::max();  // of queued_, or earlier
 };
 
 }  // namespace connectd::node

@@ -238,6 +238,22 @@ TEST_F(WritesTest, OlderDeadlinesGoFirst) {
   EXPECT_THAT(forward_queued(), ElementsAre("1:early", "2:late"));
 }
 
+// It is first in the queue again, and holds up the timeout of nobody.
+TEST_F(WritesTest, ReturnedWriteHidesNoExpiredOne) {
+  open();
+  add("a", seconds(9));
+  forward_queued();
+  writes.leader_changed(NodeId(3), Term(6), true);
+  add("b", seconds(2));
+  forward_queued();
+  writes.session_opened(SessionId(20), kIncarnation);
+  now += seconds(2);
+  const auto expired = writes.expire_queued(now);
+  ASSERT_EQ(expired.size(), 1u);
+  EXPECT_EQ(expired[0].ordinal, 1u);
+  EXPECT_THAT(forward_queued(), ElementsAre("1:a"));
+}
+
 // ---- Reads
 
 class ReadsTest : public ::testing::Test {
