@@ -362,7 +362,7 @@ class RespParser final : public FrameParser {
       if (change.is_reset) {
         version_ = 2;
       } else if (change.request == request && !reply.empty() &&
-                 reply[0] == (change.version == 3 ? '%' : '*')) {
+                 reply[0] == static_cast<uint8_t>(change.version == 3 ? '%' : '*')) {
         version_ = change.version;  // the plugin has agreed
       }
     }
