@@ -45,6 +45,9 @@ constexpr std::string_view kIsProxyHeader =
     "the PROXY protocol is not supported: turn it off in the proxy that connects";
 constexpr std::string_view kHttpVersion = " HTTP/1.1";  // this form and length
 
+// What version 2 of that protocol begins with: valid requests of every framing.
+constexpr std::string_view kProxyBytes("\r\n\r\n\0\r\nQUIT\n", 12);
+
 // "POST / HTTP/1.1", or the end of such a line.
 bool ends_as_http(std::string_view line) {
   if (line.ends_with('\r')) line.remove_suffix(1);
@@ -79,7 +82,7 @@ class LineParser final : public FrameParser {
  public:
   explicit LineParser(size_t max_request) : max_request_(max_request) {}
 
-  Parsed next(ByteView buffer) override {
+  Parsed parse(ByteView buffer) override {
     size_t end = find_byte(buffer, searched_, '\n');
     if (end == kNotFound) {
       // max_request bytes and a "\r" may still turn out to be a request.
@@ -138,7 +141,7 @@ class LengthParser final : public FrameParser {
  public:
   explicit LengthParser(size_t max_request) : max_request_(max_request) {}
 
-  Parsed next(ByteView buffer) override {
+  Parsed parse(ByteView buffer) override {
     if (skip_left_ > 0) return skip(buffer, 0);
     if (buffer.size() < kHeaderBytes) return need_more(kHeaderBytes);
     size_t length = load_le<uint32_t>(buffer.data());
@@ -322,7 +325,7 @@ class RespParser final : public FrameParser {
  public:
   explicit RespParser(size_t max_request) : max_request_(max_request) {}
 
-  Parsed next(ByteView buffer) override {
+  Parsed parse(ByteView buffer) override {
     size_t dropped = 0;  // empty lines and empty arrays: no request and no reply, as in Redis
     while (true) {
       if (!in_array_) {
@@ -600,6 +603,18 @@ class RespParser final : public FrameParser {
 };
 
 }  // namespace
+
+Parsed FrameParser::next(ByteView buffer) {
+  if (!may_be_proxy_) return parse(buffer);
+  const std::string_view rest = kProxyBytes.substr(proxy_consumed_);
+  const std::string_view begin = as_text(buffer.first(std::min(buffer.size(), rest.size())));
+  may_be_proxy_ = rest.starts_with(begin);
+  if (may_be_proxy_ && begin == rest) return bad_frame(kIsProxyHeader);
+  const Parsed parsed = parse(buffer);
+  proxy_consumed_ += parsed.consumed;
+  if (proxy_consumed_ >= kProxyBytes.size()) may_be_proxy_ = false;
+  return parsed;
+}
 
 void FrameParser::append_reply(std::string& out, ByteView reply, uint64_t) {
   out.append(as_text(reply));

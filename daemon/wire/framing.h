@@ -58,7 +58,7 @@ class FrameParser {
   // `buffer` begins at the first byte not yet consumed and holds at least what it held in the call
   // before. Each byte is looked at once, however the bytes trickle in. After kQuit and kBadFrame
   // the parser is done.
-  virtual Parsed next(ByteView buffer) = 0;
+  Parsed next(ByteView buffer);
   // Appends what the plugin wrote to a request: the first kRequest is 0. In their order.
   virtual void append_reply(std::string& out, ByteView reply, uint64_t request);
   // Appends an error of the daemon itself. Line ends in `text` become spaces.
@@ -66,6 +66,13 @@ class FrameParser {
                             std::string_view text) const = 0;
   // The same after kBadFrame, in the words of the framing's own protocol if it has any.
   virtual void append_broken(std::string& out, std::string_view code, std::string_view text) const;
+
+ private:
+  // next(), for all but the beginning of a connection.
+  virtual Parsed parse(ByteView buffer) = 0;
+
+  bool may_be_proxy_ = true;   // all bytes so far are those of a binary PROXY header
+  size_t proxy_consumed_ = 0;  // of these, what the framing took for requests
 };
 
 // Requests of more than `max_request` bytes are skipped; a parser never wants a buffer of more than

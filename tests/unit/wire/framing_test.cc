@@ -304,6 +304,27 @@ TEST(Framing, BytesForAnotherPortEndTheConnection) {
   }
 }
 
+// Its lines are requests, and its first four bytes a length that is below the largest.
+TEST(Framing, BinaryProxyHeaderEndsTheConnection) {
+  const std::string header("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16);
+  const std::string proxy =
+      "B:the PROXY protocol is not supported: turn it off in the proxy that connects";
+  for (Maker maker : {make_line_parser, make_resp_parser, make_length_parser}) {
+    EXPECT_EQ(lines_of(maker, header + "incr\n"), Lines{proxy});
+    for (size_t piece : {1, 3, 7, 11}) {
+      const Lines lines = run(maker, header + "incr\n", {piece}, 120).lines;
+      ASSERT_FALSE(lines.empty());
+      EXPECT_EQ(lines.back(), proxy) << piece;
+    }
+  }
+  // An empty line is answered without a wait for more.
+  EXPECT_EQ(lines_of(make_line_parser, "\r\n"), Lines{"R:"});
+  EXPECT_EQ(lines_of(make_line_parser, "\r\n\r\nincr\n"), (Lines{"R:", "R:", "R:incr"}));
+  // Only at the beginning of a connection.
+  EXPECT_EQ(lines_of(make_line_parser, "a\n" + header.substr(0, 12)),
+            (Lines{"R:a", "R:", "R:", std::string("R:\0", 3), "R:QUIT"}));
+}
+
 TEST(RespFraming, TooLargeIsSkippedInBoundedMemory) {
   std::string ok = bulk_array({"PING"});
   std::string stream = bulk_array({"SET", "k", std::string(70000, 'x')}) + ok;
