@@ -250,14 +250,14 @@ std::string Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
 }
 
 // An offer or chunk of a snapshot names a term as a heartbeat does (figure 13). False: a past term,
-// or one that contradicts, which `fault` says.
+// one that is out of reach, or one that contradicts, which `fault` says.
 bool Node::hear_of_term(NodeId from, Term leader_term, std::string& fault) {
   if (leader_term < core_->term()) return false;
   if (leader_term > core_->term()) {
     step(raft::Received{raft::Envelope{from, self_, leader_term, raft::Heartbeat{Index(), 0}}});
     fault = core_->contradiction();
   }
-  return fault.empty();
+  return core_->term() == leader_term && fault.empty();
 }
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {

@@ -5,16 +5,11 @@
 #include <utility>
 
 #include "base/log.h"
-#include "raft/term_limits.h"
 
 namespace connectd::raft {
 
 namespace {
 
-// Whoever adopted it would soon have a term that storage and wire refuse, and lead no more.
-bool is_out_of_reach(Term theirs, Term ours) {
-  return theirs.value() > kMaxTermJump && theirs.value() > ours.value() + kMaxTermStep;
-}
 // Limit on entries handed out and not yet applied, in multiples of Options::apply_bytes.
 constexpr size_t kApplyWindow = 2;
 // After the connection to the leader is lost, this many timeouts are drawn from a short range; they
@@ -120,10 +115,6 @@ Ready Core::take_ready() {
 
 void Core::on(Received& event) {
   Envelope& m = event.envelope;
-  if (is_out_of_reach(m.term, term())) {
-    contradiction_ = "a term that no node reaches";
-    return;
-  }
   if (!admit(m)) return;
   std::visit([&](auto& message) { on(m.from, m.term, message); }, m.message);
 }

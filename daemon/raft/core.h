@@ -188,6 +188,7 @@ class Core final {
   void count_vote(NodeId from, bool granted);
   bool is_up_to_date(Index last_index, Term last_term) const;
   void note_refused_older_log();
+  bool adopt(Term theirs, NodeId leader);
   void become_follower(Term term, NodeId leader);
   void become_leader();
   void leave_role();

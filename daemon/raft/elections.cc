@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "raft/core.h"
 #include "raft/quorum.h"
+#include "raft/term_limits.h"
 
 namespace connectd::raft {
 
@@ -34,12 +35,12 @@ bool Core::admit(const Envelope& m) {
     // Thesis §4.2.3: within an election timeout of hearing from a leader, a vote request is
     // ignored, its term included, unless the leader itself started the election (§3.10).
     if (m.term >= term_ && !vote->leader_transfer && leader_is_near()) return false;
-    if (m.term > term_) become_follower(m.term, NodeId());
+    if (m.term > term_ && !adopt(m.term, NodeId())) return false;
   } else if (const auto* pre_vote = std::get_if<PreVoteResponse>(&m.message);
              pre_vote != nullptr && pre_vote->granted) {
     return true;  // has the term of the request
-  } else if (m.term > term_) {
-    become_follower(m.term, from_leader ? m.from : NodeId());
+  } else if (m.term > term_ && !adopt(m.term, from_leader ? m.from : NodeId())) {
+    return false;
   }
   if (m.term >= term_) return true;
   answer_older_term(m);
@@ -298,6 +299,17 @@ void Core::leave_role() {
   }
   for (uint64_t context : asks_.drop_all()) ready_.reads_dropped.push_back(context);
   role_.emplace<Follower>();
+}
+
+// False: the term is out of reach, so this node goes as far as one message may take it.
+bool Core::adopt(Term theirs, NodeId leader) {
+  const Term reach = reach_of(term_);
+  if (theirs <= reach) {
+    become_follower(theirs, leader);
+    return true;
+  }
+  become_follower(reach, NodeId());
+  return false;
 }
 
 // The vote is kept if the node steps down within the term (figure 2: votedFor belongs to the term,

@@ -377,6 +377,7 @@ class Simulation::Impl final : public Endpoints {
   NodeId outside_endpoint() const { return NodeId(options_.nodes + kMaxAdded + 2); }
   void arm_strangers();
   void meet_stranger(Process& p, Random& random);
+  void send_term_out_of_reach(Process& p, const wire::Hello& sender, Random& random);
   void arm_hostile_bytes();
   void meet_hostile_client(Process& p, Random& random);
   void meet_hostile_peer(Process& p, Random& random);
