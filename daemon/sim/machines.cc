@@ -209,7 +209,8 @@ void Simulation::Impl::knock(Process& p) {
       p.unbound = true;
       return start(p);
     }
-    const bool as_wiped = refusal && refusal->code == wire::RefusalCode::kDiskId;
+    const bool as_wiped = refusal && (refusal->code == wire::RefusalCode::kDiskId ||
+                                      refusal->code == wire::RefusalCode::kRunsElsewhere);
     const bool as_stranger = refusal && refusal->code == wire::RefusalCode::kNotMember;
     const bool as_removed = refusal && refusal->code == wire::RefusalCode::kRemoved;
     if (p.wiped && !as_wiped && !(changes_ && (as_stranger || as_removed))) {

@@ -332,7 +332,7 @@ wire::Refusal Peers::twin_refusal(const Peer& peer, const Channel& stands, const
 
 // This node may not have heard yet that the disk of the first one was given up: nobody ends.
 wire::Refusal Peers::disk_refusal(const Peer& peer, const Channel& stands, const Channel& other) {
-  return {wire::RefusalCode::kDiskId,
+  return {wire::RefusalCode::kRunsElsewhere,
           fmt::format("two processes say that they are node {}, with different disks: one is "
                       "connected from {} and answers, so the other one, at {}, is refused until "
                       "that one stops",

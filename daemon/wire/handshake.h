@@ -68,13 +68,15 @@ enum class RefusalCode : uint16_t {
   kLeftBehind = 11,  // the cluster was recovered without the one that says so
   kSkips = 12,       // one side skips an entry that the other gives to its plugin
   kTwin = 13,        // another process with this node's id and disk is connected, and lives
+  kRunsElsewhere = 14,  // the same with another disk: the one that the cluster knows, or knew
 };
-inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kTwin;
+inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kRunsElsewhere;
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.
 struct Refusal {
   RefusalCode code = RefusalCode::kOther;
-  std::string text;  // one line for both sides' logs: names both nodes, both values, and what to do
+  // One line for both sides' logs: the nodes, the values that differ (but not disks), what to do.
+  std::string text;
   std::string own{};  // behind it in the log of who refuses; not sent: what an intruder would need
 };
 

@@ -145,11 +145,11 @@ std::optional<wire::Refusal> Membership::check_peer(const wire::Hello& hello,
   const bool is_replaced = refusal && refusal->code == wire::RefusalCode::kDiskId &&
                            other != nullptr && other->disk_id == listed->disk_id;
   if (is_replaced) {
+    refusal->code = wire::RefusalCode::kRunsElsewhere;
     refusal->text = fmt::format(
-        "node {0} of cluster '{1}' runs elsewhere, with disk {2}; this process has disk {3}, which "
-        "is not the cluster's, or not any more. Stop it, and do not replace node {0} again",
-        hello.node_id, genesis_.cluster_name, listed->disk_id.to_string(),
-        hello.disk_id.to_string());
+        "node {0} of cluster '{1}' runs elsewhere; the disk of this process is not the cluster's, "
+        "or no longer is. Stop it, and do not replace node {0} again",
+        hello.node_id, genesis_.cluster_name);
   }
   return refusal;
 }

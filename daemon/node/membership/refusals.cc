@@ -38,6 +38,7 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
                    fmt::format("refused by {} of {} members; node {} says: {}", by_.size(),
                                listed_.size(), peer, refusal.text)};
     case wire::RefusalCode::kDiskId:
+    case wire::RefusalCode::kRunsElsewhere:
       // `member replace` lets it in, or has done so already and this peer has not heard of it.
     case wire::RefusalCode::kOther:
     case wire::RefusalCode::kProtocol:
