@@ -32,6 +32,7 @@ struct ServerOptions {
   std::vector<std::string> hosts;  // http.hosts: further names for /v1/call
   NodeId id;
   size_t max_connections = kMaxConnections;
+  Duration idle_patience = kIdlePatience;
   size_t max_request = 1 << 20;                     // bytes of one call
   Duration call_timeout = std::chrono::seconds(5);  // client.request_timeout
 };

@@ -98,7 +98,7 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
 
  private:
   bool close_idle() {
-    return close_longest_waiting(kIdlePatience,
+    return close_longest_waiting(options_.idle_patience,
                                  [](const OpenConnection& c) { return !c.waiting()->has_begun; });
   }
   bool close_any() {

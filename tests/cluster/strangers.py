@@ -9,7 +9,7 @@ import harness
 from harness import check, wait_until
 
 CONNECTIONS = 200  # to each peer port: more than there are places
-READY_SECONDS = 5.0
+READY_SECONDS = 20.0
 
 
 class SilentConnections(threading.Thread):

@@ -151,9 +151,10 @@ class HttpServerTest : public ::testing::Test {
   // With so few connections that a test can use them up.
   static constexpr size_t kFew = 16;
   static constexpr size_t kFewReserved = reserved_connections(kFew);
-  void open_few() {
+  void open_few(Duration idle_patience = kIdlePatience) {
     ServerOptions options;
     options.max_connections = kFew;
+    options.idle_patience = idle_patience;
     open(options);
   }
   std::string raw_call(const std::string& body) const {
@@ -787,15 +788,15 @@ TEST_F(HttpServerTest, AnswersAfterTheServerIsGoneGoNowhere) {
 }
 
 TEST_F(HttpServerTest, IdlestConnectionMakesRoom) {
-  open_few();
+  open_few(1ms);
   std::vector<std::unique_ptr<RawClient>> clients;
   for (size_t i = 0; i < kFew - kFewReserved; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
     EXPECT_THAT(clients.back()->ask_livez(), HasSubstr("200")) << i;
   }
-  std::this_thread::sleep_for(kIdlePatience + 100ms);
   // The first one is not the idlest any more.
   EXPECT_THAT(clients[0]->ask_livez(), HasSubstr("200"));
+  std::this_thread::sleep_for(2ms);
   RawClient one_more(server_->port());
   const std::string answer = one_more.ask_livez();
   EXPECT_THAT(answer, HasSubstr("200"));
@@ -808,7 +809,7 @@ TEST_F(HttpServerTest, IdlestConnectionMakesRoom) {
 
 // Who was used a moment ago is not idle: its next request may be on its way.
 TEST_F(HttpServerTest, WithoutIdleConnectionCallsAreRefused) {
-  open_few();
+  open_few(1h);
   std::vector<std::unique_ptr<RawClient>> clients;
   for (size_t i = 0; i < kFew - kFewReserved; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->port()));
@@ -828,8 +829,14 @@ TEST_F(HttpServerTest, WithoutIdleConnectionCallsAreRefused) {
   }
   for (const auto& client : clients) EXPECT_THAT(client->ask_livez(), HasSubstr("200"));
   clients.pop_back();
-  std::this_thread::sleep_for(50ms);
-  RawClient caller(server_->port());  // there is room again
+  const Time end = read_clocks().time + 10s;
+  auto has_room = [&] {  // the server may not have noticed yet
+    RawClient probe(server_->port());
+    return probe.ask_livez().find("Connection: close") == std::string::npos;
+  };
+  while (!has_room() && read_clocks().time < end) {
+  }
+  RawClient caller(server_->port());
   caller.send(raw_call("incr"));
   loop_.take().done(CallResult{node::ReplyCode::kOk, "done", false, 0, Index(1)});
   EXPECT_THAT(caller.read_until("done"), HasSubstr("200"));
