@@ -292,7 +292,7 @@ void append_as_version_3(std::string& out, std::string_view reply) {
       copied = end + 2;
     }
     size_t length = 0;
-    if (header[0] == '$' && header != "$-1") {
+    if (header.starts_with('$') && header != "$-1") {
       const char* last = header.data() + header.size();
       if (std::from_chars(header.data() + 1, last, length).ptr != last) break;
       if (length > reply.size() - end - 2) break;  // the plugin's mistake goes on as it is

@@ -64,7 +64,7 @@ void SnapshotSchedule::failed(const SnapshotFailed& failed, Time now) {
   ++failures_;
   last_failure_ = failed.text;
   asked_ = Index();
-  needed_ = true;  // whatever made it due: an operator's wish is no longer in the log's size
+  needed_ = true;  // a retry does not depend on the log's size: an operator may have asked
   const Duration wait = std::min(kRetryMax, kRetryMin * (1 << std::min(failures_in_a_row_, 6)));
   ++failures_in_a_row_;
   if (failed.why == Why::kMeans) ++capture_failures_;
