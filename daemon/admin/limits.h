@@ -18,8 +18,8 @@ inline constexpr size_t kReservedConnections = 64;
 constexpr size_t reserved_connections(size_t all) {
   return all / 4 < kReservedConnections ? all / 4 : kReservedConnections;
 }
-// Some of those can always be closed for another, whatever is in progress, unless they are fewer than
-// kReservedConnections (admin/shares.h).
+// Some of those can always be closed for another, whatever is in progress, unless there are fewer
+// than kReservedConnections (admin/shares.h).
 inline constexpr size_t kMinWaiting = 8;
 // A connection that was used within this time is not idle: its next request may be on its way.
 inline constexpr Duration kIdlePatience = std::chrono::seconds(5);
@@ -39,7 +39,8 @@ inline constexpr size_t kReadBytes = 8 << 10;
 inline constexpr size_t kMaxReadBuffer = kMaxHeaderBytes + kReadBytes;
 // What a connection holds for a request beside its body: its buffer, and the headers, parsed.
 inline constexpr size_t kHeadBytes = 64 << 10;
-// A client that is slower with the headers of one request, its body, or to read one answer, is closed.
+// A client that is slower with the headers of one request, with its body, or to read one answer, is
+// closed.
 inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);
 // Between two requests of one connection.
 inline constexpr Duration kIdleTimeout = std::chrono::seconds(60);
