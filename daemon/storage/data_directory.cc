@@ -132,7 +132,7 @@ Result<void> remove_unfinished_restore(FileSystem& files, const std::string& dir
     for (const std::string& name : *names) {
       const bool is_ours = *part != '\0' ? name != kLostAndFound : is_identity(name);
       if (!is_ours) continue;
-      if (auto done = files.remove(in + "/" + name); !done) return done;
+      if (auto done = files.remove(fmt::format("{}/{}", in, name)); !done) return done;
       removed = true;
     }
     if (!removed) continue;
