@@ -73,7 +73,7 @@ class Recovery {
   // True if a later valid batch or seal shows that this place was durable. kMismatch: a newer
   // connectd wrote there, and this version cannot read its records.
   Result<bool> was_durable(const Found& found, uint64_t scan_from, uint64_t offset);
-  Result<void> make_durable(const Tail& tail);
+  Result<void> make_durable();
 
   FileSystem& files_;
   const std::string& directory_;
@@ -365,9 +365,10 @@ Result<bool> Recovery::was_durable(const Found& found, uint64_t scan_from, uint6
   }
 }
 
-// The data may be in the page cache only: after a failed sync it stays readable there until the
-// page is dropped. Writing it again makes the page dirty again.
-Result<void> Recovery::make_durable(const Tail& tail) {
+// What was read may be in the page cache only, the zeros behind the end as well: an earlier start
+// may have put them over a torn batch, and failed to sync them. After a failed sync they stay
+// readable there until the page is dropped. Writing all of it again makes the pages dirty again.
+Result<void> Recovery::make_durable() {
   Segment& last = state_.segments.back();
   std::vector<uint8_t> bytes;
   for (uint64_t at = state_.durable_offset; at < last.end; at += bytes.size()) {
@@ -379,9 +380,7 @@ Result<void> Recovery::make_durable(const Tail& tail) {
     }
     if (auto done = last.file->write_at(at, bytes); !done) return done;
   }
-  if (!tail.clean) {
-    if (auto done = last.file->fill_zeros(last.end, last.bytes - last.end); !done) return done;
-  }
+  if (auto done = last.file->fill_zeros(last.end, last.bytes - last.end); !done) return done;
   for (Segment& segment : state_.segments) {
     if (auto done = reopen(segment); !done) return done;
     if (auto done = segment.file->sync(); !done) return done;
@@ -439,7 +438,7 @@ Result<void> Recovery::run() {
       state_.terms.erase(state_.terms.begin());
     }
   }
-  return make_durable(tail);
+  return make_durable();
 }
 
 }  // namespace

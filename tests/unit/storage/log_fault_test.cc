@@ -247,6 +247,39 @@ TEST(LogFaultTest, RecoveredEntriesAreDurable) {
   EXPECT_TRUE(holds(**log, model));
 }
 
+// A start cuts a torn batch off, and its sync fails. The next one reads the zeros of the first,
+// which may be in the page cache only.
+TEST(LogFaultTest, TornEndThatWasCutOffIsDurablyGone) {
+  FaultyFileSystem files;
+  Model model;
+  Recovered recovered;
+  auto append = [&](Log& log, uint64_t first) {
+    auto entries = make_entries(first, 3, 1, 100);
+    LogBatch batch{{Term(1), NodeId(1), Index(0)}, std::nullopt, entries};
+    ASSERT_TRUE(log.append(std::span(&batch, 1)));
+    model.apply(batch);
+  };
+  auto log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  append(**log, 1);
+  log->reset();
+  const std::string path = fmt::format("{}/0000000000000001.wal", kDirectory);
+  std::string content = files.content(path);
+  content.replace(content.size() - 64, 64, std::string(64, 'U'));
+  files.put(path, content);
+  files.fail_nth(FileCall::kSync, 1, EIO);
+  ASSERT_FALSE(Log::open(files, kDirectory, kSmall, {}, recovered));
+  files.restart_process();
+  log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log);
+  for (uint64_t first = 4; first < 40; first += 3) append(**log, first);  // into the next segments
+  log->reset();
+  files.crash({0, 0});
+  log = Log::open(files, kDirectory, kSmall, {}, recovered);
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_TRUE(agrees(recovered, model));
+}
+
 // Catalogue row 67. Appends small batches until the log has no space; those are in `model`.
 uint64_t fill_up(Log& log, Model& model, uint64_t next) {
   while (true) {
