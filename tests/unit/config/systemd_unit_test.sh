@@ -10,8 +10,8 @@ limit=1.2
 unit=$conf/connectd@.service
 reload=$(sed -n 's/^ExecReload=\([^ ]*\).*/\1/p' "$unit")
 for program in "$reload" "$(readlink -f "$reload")"; do
-  grep -Eq "^ExecPaths=(.* )?$program( |\$)" "$unit" || {
-    echo "the unit forbids $program, which ExecReload= runs (ExecPaths=)" >&2
+  grep -Eq "^ExecPaths=(.* )?-$program( |\$)" "$unit" || {
+    echo "the unit forbids $program, which ExecReload= runs, or does not start without it (ExecPaths=-$program)" >&2
     exit 1
   }
 done
