@@ -196,13 +196,11 @@ std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage messag
           [&](wire::ForwardProposals& forward) { fault = on_forwarded(from, forward); },
           [&](wire::ForwardRefused& refused) { holder_->forward_refused(refused.leader_term); },
           [&](wire::SnapshotOffer& offer) {
-            fault = fault_of(offer.file.mark, from, offer.leader_term, *core_);
-            if (!fault.empty() || !hear_of_term(from, offer.leader_term, fault)) return;
+            if (!hear_of_file(from, offer.file.mark, offer.leader_term, fault)) return;
             snapshots_->on_offer(from, offer, snapshot_view(), out);
           },
           [&](wire::SnapshotChunk& chunk) {
-            fault = fault_of(chunk.file.mark, from, chunk.leader_term, *core_);
-            if (!fault.empty() || !hear_of_term(from, chunk.leader_term, fault)) return;
+            if (!hear_of_file(from, chunk.file.mark, chunk.leader_term, fault)) return;
             snapshots_->on_chunk(from, std::move(chunk), snapshot_view(), out);
           },
           [&](wire::SnapshotAck& ack) { snapshots_->on_ack(from, ack, now_.time, out); },
@@ -211,11 +209,8 @@ std::string Node::on_message(const wire::Hello& sender, wire::PeerMessage messag
           [&](wire::DivergenceVerdict& verdict) { divergence_->on_message(from, verdict); },
           [&](wire::DiskReport& report) { disks_->on_report(from, report, now_.time); },
           [&](wire::ChangeRequest& request) {
-            out.send(
-                from,
-                wire::ChangeAnswer{
-                    request.number,
-                    carry_out(membership_->decide(request, *core_, disk_problems())).encode()});
+            auto decision = membership_->decide(request, *core_, disks_->problems(core_->conf()));
+            out.send(from, wire::ChangeAnswer{request.number, carry_out(decision).encode()});
           },
           [&](wire::ChangeAnswer& answer) { membership_->on_answer(answer); },
           // Forming is over for a node that exists (node/membership/bootstrap.h takes these).
@@ -250,14 +245,14 @@ std::string Node::on_forwarded(NodeId from, wire::ForwardProposals& forward) {
 }
 
 // An offer or chunk of a snapshot names a term as a heartbeat does (figure 13). False: a past term,
-// one that is out of reach, or one that contradicts, which `fault` says.
-bool Node::hear_of_term(NodeId from, Term leader_term, std::string& fault) {
-  if (leader_term < core_->term()) return false;
-  if (leader_term > core_->term()) {
-    step(raft::Received{raft::Envelope{from, self_, leader_term, raft::Heartbeat{Index(), 0}}});
+// one that is out of reach, or what cannot be true, which `fault` says.
+bool Node::hear_of_file(NodeId from, raft::SnapshotMark mark, Term term, std::string& fault) {
+  fault = fault_of(mark, from, term, *core_);
+  if (fault.empty() && term > core_->term()) {
+    step(raft::Received{raft::Envelope{from, self_, term, raft::Heartbeat{Index(), 0}}});
     fault = core_->contradiction();
   }
-  return core_->term() == leader_term && fault.empty();
+  return fault.empty() && core_->term() == term;
 }
 
 void Node::on_peer_reached(NodeId peer, const wire::Hello& hello) {
@@ -331,18 +326,10 @@ void Node::react_to_disks() {
   holder_->set_disk_full(disks_->refusal());
 }
 
-Membership::DiskProblems Node::disk_problems() const {
-  Membership::DiskProblems problems;
-  for (NodeId id : disks_->watch().unfit(core_->conf())) {
-    problems[id] = disks_->watch().is_stalled(id) ? "has stalled" : "is full";
-  }
-  return problems;
-}
-
 void Node::change_members(const MemberChange& change, std::function<void(ChangeOutcome)> done) {
   loop_.check();
   if (core_->role() == raft::Role::kLeader) {
-    return done(carry_out(membership_->decide(change, *core_, disk_problems())));
+    return done(carry_out(membership_->decide(change, *core_, disks_->problems(core_->conf()))));
   }
   Effects out;
   membership_->ask_leader(change, *core_, now_.time, std::move(done), out);

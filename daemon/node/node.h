@@ -197,7 +197,7 @@ class Node final : public Service, public wire::TransportHandler {
 
   std::string on_forwarded(NodeId from, wire::ForwardProposals& forward);
   std::string on_envelope(NodeId from, raft::Envelope& envelope);
-  bool hear_of_term(NodeId from, Term leader_term, std::string& fault);
+  bool hear_of_file(NodeId from, raft::SnapshotMark mark, Term term, std::string& fault);
   bool takes_proposals() const;
   void take_worker_results();
   void take_snapshotter_results();
@@ -207,7 +207,6 @@ class Node final : public Service, public wire::TransportHandler {
   void compare_replicas(Effects& out);
   void react_to_disks();
   // Of the voters that should not lead.
-  Membership::DiskProblems disk_problems() const;
   void housekeeping();
   void propose_own();
   void update_holder();

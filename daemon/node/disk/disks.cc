@@ -195,4 +195,11 @@ bool Disks::refuses(const wire::ForwardProposals& forward) const {
          });
 }
 
+std::map<NodeId, std::string> Disks::problems(const raft::ConfState& conf) const {
+  std::map<NodeId, std::string> problems;
+  for (NodeId id : watch_.unfit(conf))
+    problems[id] = watch_.is_stalled(id) ? "has stalled" : "is full";
+  return problems;
+}
+
 }  // namespace connectd::node

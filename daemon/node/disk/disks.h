@@ -5,6 +5,8 @@
 // Pure: events in, effects out. Owner: the loop thread.
 #pragma once
 
+#include <map>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -58,6 +60,9 @@ class Disks final {
   bool take_what_fits(raft::AppendRequest& append, const raft::Core& core, Time now);
   // This node leads, and these must not be appended.
   bool refuses(const wire::ForwardProposals& forward) const;
+
+  // Which members' disks are full or stalled, each as the end of a sentence about its node.
+  std::map<NodeId, std::string> problems(const raft::ConfState& conf) const;
 
   const DiskWatch& watch() const { return watch_; }
 

@@ -6,7 +6,6 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
-#include "node/membership/members.h"
 
 namespace connectd::node {
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/address.h"
 #include "base/limits.h"
 
 namespace connectd::node {
@@ -19,6 +20,17 @@ Uuid<Kind> read_uuid(ByteReader& in) {
   return uuid;
 }
 }  // namespace
+
+std::string add_command(const GenesisMember& member) {
+  std::string text = fmt::format("connectctl member add {}", member.id);
+  const bool has_peer = parse_address(member.peer_address).has_value();
+  text += " --peer " + (has_peer ? member.peer_address : "HOST:PORT");
+  for (const auto& [option, address] :
+       {std::pair("--client", &member.client_address), std::pair("--http", &member.http_address)}) {
+    if (parse_address(*address)) text += fmt::format(" {} {}", option, *address);
+  }
+  return text;
+}
 
 std::string Genesis::encode() const {
   std::string out;

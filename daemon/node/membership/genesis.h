@@ -25,6 +25,10 @@ struct GenesisMember {
   bool operator==(const GenesisMember&) const = default;
 };
 
+// What an operator types: "connectctl member add 4 --peer H:P --client H:P --http H:P". Addresses
+// that are none are left out: they may come from a stranger.
+std::string add_command(const GenesisMember& member);
+
 struct Genesis {
   ClusterId cluster_id;
   std::string cluster_name;

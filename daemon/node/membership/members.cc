@@ -360,17 +360,6 @@ bool has_caught_up(Index match, Index last, Index list_index) {
   return match + kPromoteLag >= last && match >= list_index;
 }
 
-std::string add_command(const GenesisMember& member) {
-  std::string text = fmt::format("connectctl member add {}", member.id);
-  const bool has_peer = parse_address(member.peer_address).has_value();
-  text += " --peer " + (has_peer ? member.peer_address : "HOST:PORT");
-  for (const auto& [option, address] :
-       {std::pair("--client", &member.client_address), std::pair("--http", &member.http_address)}) {
-    if (parse_address(*address)) text += fmt::format(" {} {}", option, *address);
-  }
-  return text;
-}
-
 std::optional<wire::Refusal> check_member(const MemberList& list, Index index, bool settled,
                                           const std::string& cluster_name,
                                           const wire::Hello& hello) {

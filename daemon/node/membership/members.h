@@ -127,10 +127,6 @@ PlannedChange promote_now(NodeId id, const raft::ConfState& conf, const MemberLi
 inline constexpr uint64_t kPromoteLag = 256;
 bool has_caught_up(Index match, Index last, Index list_index);
 
-// What an operator types: "connectctl member add 4 --peer H:P --client H:P --http H:P". Addresses
-// that are none are left out: they may come from a stranger.
-std::string add_command(const GenesisMember& member);
-
 // Whether `hello` comes from a member of this cluster, with the disk that the cluster knows; else
 // what it is told. `index`: of the entry that brought this list; who goes by a newer one is not
 // judged by it. `settled`: the change that brought it is over, so that who was removed is not
