@@ -120,8 +120,10 @@ wire::PeerMessage second_leader(const node::Node& node, NodeId to, Random& rando
 
 // Whoever adopted its term at once could never be elected again.
 wire::PeerMessage message_out_of_reach(const node::Node& node, NodeId to, Random& random) {
-  const Term term(random.chance(50) ? kMaxReceivedNumber - random.below(3)
-                                    : raft::kMaxTermJump + random.between(1, 1'000'000));
+  // Not one within reach: the node would follow the liar, which nothing prevents.
+  const Term term(random.chance(50)
+                      ? kMaxReceivedNumber - random.below(3)
+                      : raft::reach_of(node.core().term()).value() + random.between(1, 1'000'000));
   switch (random.below(3)) {
     case 0:
       return offer(node.core(), term, random);
@@ -223,7 +225,7 @@ void Simulation::Impl::send_term_out_of_reach(Process& p, const wire::Hello& sen
   wire::PeerMessage message = message_out_of_reach(*p.node, p.id, random);
   const std::string text = describe(message);
   deliver(p, sender, std::move(message));
-  if (p.node->core().term() > raft::reach_of(before)) {
+  if (p.node->core().term() > raft::reach_of(before) || p.node->core().leader() == kStrangerId) {
     return checkers_.fail(fmt::format("stranger: {} takes node {} too far", text, p.id));
   }
   bite(Fault::kStranger);
