@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "node/membership/feature_levels.h"
 #include "storage/data_directory.h"
 
 namespace connectd::node {
@@ -158,8 +157,8 @@ Result<void> Opening::read_histories() {
   raft::Initial& initial = out_.initial;
   initial.conf_history.push_back(
       {newest(), initial.conf, Slice::copy_of(out_.start.state.members.encode())});
-  auto supported =
-      check_supported(out_.start.state.settings, newest(), options_.raft.feature_level_max, dir_);
+  auto supported = raft::check_supported(out_.start.state.settings, newest(),
+                                         options_.raft.feature_level_max, dir_);
   if (!supported) return failure(supported.error());
   initial.settings_history.push_back({newest(), out_.start.state.settings});
   for (const storage::RecoveredEntry& entry : recovered_.special_entries) {
@@ -169,8 +168,8 @@ Result<void> Opening::read_histories() {
     if (entry.index <= newest()) continue;
     ByteReader in(entry.payload.view());
     if (raft::brings_settings(entry.kind)) {
-      auto settings = read_settings(entry.payload.view(), entry.index,
-                                    options_.raft.feature_level_max, dir_ + "/log");
+      auto settings = raft::read_settings(entry.payload.view(), entry.index,
+                                          options_.raft.feature_level_max, dir_ + "/log");
       if (!settings) return failure(settings.error());
       initial.settings_history.push_back({entry.index, *settings});
     }

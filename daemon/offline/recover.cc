@@ -10,7 +10,6 @@
 #include "base/limits.h"
 #include "base/sha256.h"
 #include "node/apply/replicated_state.h"
-#include "node/membership/feature_levels.h"
 #include "storage/data_directory.h"
 #include "storage/log.h"
 #include "storage/preview_file_system.h"
@@ -213,11 +212,11 @@ Result<void> check_majority_lost(const Survivor& survivor, const std::vector<Giv
 Result<void> check_level(const ReplicatedState& state, const storage::Recovered& recovered,
                          const std::string& directory) {
   const uint32_t highest = raft::highest_feature_level();
-  auto supported = node::check_supported(state.settings, state.applied, highest, directory);
+  auto supported = raft::check_supported(state.settings, state.applied, highest, directory);
   for (const storage::RecoveredEntry& entry : recovered.special_entries) {
     if (!supported) break;
     if (!raft::brings_settings(entry.kind) || entry.index <= state.applied) continue;
-    auto settings = node::read_settings(entry.payload.view(), entry.index, highest, directory);
+    auto settings = raft::read_settings(entry.payload.view(), entry.index, highest, directory);
     if (!settings) supported = failure(settings.error());
   }
   return supported;

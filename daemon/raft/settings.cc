@@ -1,5 +1,7 @@
 #include "raft/settings.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/limits.h"
@@ -63,5 +65,36 @@ bool Settings::decode(ByteReader& in, Settings& out) {
 }
 
 bool Settings::are_newer(ByteView bytes) { return !bytes.empty() && bytes[0] > kVersionWithLevel; }
+
+Result<void> check_supported(const Settings& settings, Index index, uint32_t highest,
+                             const std::string& place) {
+  if (settings.feature_level <= highest) return {};
+  return failure(ErrorKind::kNewerVersion,
+                 fmt::format("{}: index {} set the cluster's feature level to {}, and this "
+                             "connectd supports levels up to {}: a newer version wrote the data. "
+                             "Start the version that ran here before, or a newer one",
+                             place, index, settings.feature_level, highest));
+}
+
+Result<Settings> read_settings(ByteView payload, Index index, uint32_t highest,
+                               const std::string& place) {
+  if (Settings::are_newer(payload)) {
+    return failure(
+        ErrorKind::kNewerVersion,
+        fmt::format(
+            "{}: the settings at index {} have unknown format version {}: a newer version wrote "
+            "them. The log was not changed. Start the version that ran here before, or a newer one",
+            place, index, payload[0]));
+  }
+  ByteReader in(payload);
+  Settings settings;
+  if (!Settings::decode(in, settings)) {
+    return failure(ErrorKind::kCorrupt,
+                   fmt::format("{}: invalid settings at index {}", place, index));
+  }
+  auto supported = check_supported(settings, index, highest, place);
+  if (!supported) return failure(supported.error());
+  return settings;
+}
 
 }  // namespace connectd::raft

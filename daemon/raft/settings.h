@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "raft/feature_level.h"
 #include "raft/types.h"
 
@@ -45,6 +46,14 @@ struct Settings {
   // decode() fails because a newer connectd wrote them.
   static bool are_newer(ByteView bytes);
 };
+
+// kNewerVersion when `settings`, of the entry at `index` in `place`, are of a level over `highest`.
+Result<void> check_supported(const Settings& settings, Index index, uint32_t highest,
+                             const std::string& place);
+
+// The settings of an entry of the log in `place`. kNewerVersion when a newer version wrote them.
+Result<Settings> read_settings(ByteView payload, Index index, uint32_t highest,
+                               const std::string& place);
 
 // Settings and the index of their entry; 0: the genesis.
 struct SettingsAtIndex {

@@ -13,7 +13,6 @@
 
 #include "base/clock.h"
 #include "node/disk/disk_watch.h"
-#include "node/effects.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
 

@@ -34,35 +34,4 @@ Result<void> FeatureLevels::check_raise(uint32_t level,
                   level, why));
 }
 
-Result<void> check_supported(const raft::Settings& settings, Index index, uint32_t highest,
-                             const std::string& place) {
-  if (settings.feature_level <= highest) return {};
-  return failure(ErrorKind::kNewerVersion,
-                 fmt::format("{}: index {} set the cluster's feature level to {}, and this "
-                             "connectd supports levels up to {}: a newer version wrote the data. "
-                             "Start the version that ran here before, or a newer one",
-                             place, index, settings.feature_level, highest));
-}
-
-Result<raft::Settings> read_settings(ByteView payload, Index index, uint32_t highest,
-                                     const std::string& place) {
-  if (raft::Settings::are_newer(payload)) {
-    return failure(
-        ErrorKind::kNewerVersion,
-        fmt::format(
-            "{}: the settings at index {} have unknown format version {}: a newer version wrote "
-            "them. The log was not changed. Start the version that ran here before, or a newer one",
-            place, index, payload[0]));
-  }
-  ByteReader in(payload);
-  raft::Settings settings;
-  if (!raft::Settings::decode(in, settings)) {
-    return failure(ErrorKind::kCorrupt,
-                   fmt::format("{}: invalid settings at index {}", place, index));
-  }
-  auto supported = check_supported(settings, index, highest, place);
-  if (!supported) return failure(supported.error());
-  return settings;
-}
-
 }  // namespace connectd::node

@@ -1,5 +1,5 @@
-// Whether the cluster's feature level may be raised (docs/adr/0026-feature-level.md), and whether a
-// node may run at the level that its data has. Values; loop thread.
+// Whether the cluster's feature level may be raised (docs/adr/0026-feature-level.md). Values; loop
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "node/membership/genesis.h"
-#include "raft/settings.h"
 
 namespace connectd::node {
 
@@ -34,13 +33,5 @@ class FeatureLevels {
   const uint32_t highest_;
   std::map<NodeId, Announcement> announcements_;
 };
-
-// kNewerVersion when `settings`, of the entry at `index` in `place`, are of a level over `highest`.
-Result<void> check_supported(const raft::Settings& settings, Index index, uint32_t highest,
-                             const std::string& place);
-
-// The settings of an entry of the log in `place`. kNewerVersion when a newer version wrote them.
-Result<raft::Settings> read_settings(ByteView payload, Index index, uint32_t highest,
-                                     const std::string& place);
 
 }  // namespace connectd::node
