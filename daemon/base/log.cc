@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/line_writer.h"
+#include "base/wall_clock.h"
 
 namespace connectd {
 namespace {
@@ -48,20 +49,10 @@ Reader find_reader() {
   return isatty(STDERR_FILENO) == 1 ? Reader::kTerminal : Reader::kOther;
 }
 
-std::string time_text() {
-  const int64_t micros = read_clocks().wall_ns / 1000;
-  const auto seconds = static_cast<time_t>(micros / 1'000'000);
-  tm utc{};
-  gmtime_r(&seconds, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z ", utc.tm_year + 1900,
-                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-                     micros % 1'000'000);
-}
-
 std::string header(LogLevel level, std::string_view component) {
   const Reader reader = g_reader.load(std::memory_order_relaxed);
   std::string text = reader == Reader::kTerminal ? "" : style_of(level).priority;
-  if (reader != Reader::kJournal) text += time_text();
+  if (reader != Reader::kJournal) text += time_text(read_clocks().wall_ns) + ' ';
   return text + fmt::format("{:7} {}: ", style_of(level).name, component);
 }
 
