@@ -1,6 +1,6 @@
 // Effects that a part of the node requests. A part decides and Node carries out: a part has no
 // pointer to its owner and makes no calls. Filled during one call, carried out and emptied right
-// after it, in the order of the fields.
+// after it: what is for the loop in the order of the fields, then the orders to the threads.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ struct WritesToLeader {
   std::vector<raft::Proposal> proposals;
 };
 
-struct Effects {
+struct Effects : jobs::Orders {
   // Errors for the log, each with the part that reports it.
   std::vector<std::pair<std::string_view, std::string>> errors;
   // This process must end with it; set once.
@@ -32,13 +32,6 @@ struct Effects {
   std::vector<WritesToLeader> writes;
   std::vector<raft::Event> events;  // for the core
   std::vector<std::pair<NodeId, wire::PeerMessage>> messages;
-  std::vector<jobs::WorkerTask> tasks;  // for the worker thread
-  // Finished captures, to be released on the apply thread. First: one capture at a time.
-  std::vector<std::unique_ptr<plugin::Capture>> releases;
-  // Capture the state, or write it on the apply thread.
-  std::optional<SnapshotHow> take_snapshot;
-  // Cancel the snapshot in progress.
-  bool cancel_snapshot = false;
   // A decision outside a turn requires a turn.
   bool wake = false;
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/types.h"
@@ -119,6 +120,17 @@ struct HashState {
   std::unique_ptr<plugin::Capture> capture;
 };
 using SnapshotterTask = std::variant<WriteSnapshot, HashState>;
+
+// ---- from the loop, for the threads; carried out in the order of the fields
+struct Orders {
+  std::vector<WorkerTask> tasks;
+  // Finished captures, to be released on the apply thread. First: one capture at a time.
+  std::vector<std::unique_ptr<plugin::Capture>> releases;
+  // Capture the state, or write it on the apply thread.
+  std::optional<SnapshotHow> take_snapshot;
+  // Cancel the snapshot in progress.
+  bool cancel_snapshot = false;
+};
 
 // ---- from the snapshotter; each gives the capture back, to be released on the apply thread
 struct Written {

@@ -17,12 +17,11 @@ Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeH
              *host.supervisor),
       snapshotter(*store, *host.supervisor) {}
 
-void Threads::carry_out(Effects& effects) {
-  for (jobs::WorkerTask& task : effects.tasks) worker.submit(std::move(task));
-  // Released first: one capture at a time.
-  for (auto& capture : effects.releases) applier.release(std::move(capture));
-  if (effects.take_snapshot) applier.take_snapshot(*effects.take_snapshot);
-  if (effects.cancel_snapshot) snapshotter.cancel();
+void Threads::carry_out(jobs::Orders& orders) {
+  for (jobs::WorkerTask& task : orders.tasks) worker.submit(std::move(task));
+  for (auto& capture : orders.releases) applier.release(std::move(capture));
+  if (orders.take_snapshot) applier.take_snapshot(*orders.take_snapshot);
+  if (orders.cancel_snapshot) snapshotter.cancel();
 }
 
 }  // namespace connectd::node

@@ -10,7 +10,6 @@
 #include "node/apply/applier.h"
 #include "node/disk/log_writer.h"
 #include "node/disk/worker.h"
-#include "node/effects.h"
 #include "node/host.h"
 #include "node/opening.h"
 #include "node/snapshots/snapshotter.h"
@@ -21,8 +20,7 @@ class Threads final {
  public:
   Threads(const NodeOptions& options, const Genesis& genesis, const NodeHost& host, Opened opened);
 
-  // The tasks among the effects; what is done with the others, the caller knows.
-  void carry_out(Effects& effects);
+  void carry_out(jobs::Orders& orders);
 
   const std::unique_ptr<storage::SnapshotStore> store;
   const std::unique_ptr<storage::Log> log;

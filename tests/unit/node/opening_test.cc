@@ -90,10 +90,10 @@ TEST_F(OpeningTest, ThreadsCarryOutTheirEffects) {
   host.supervisor = &supervisor;
   Threads threads(options, genesis, host, std::move(*opened));
 
-  Effects effects;
-  effects.tasks.push_back(jobs::CheckSpace{});
-  effects.take_snapshot = SnapshotHow::kInline;
-  threads.carry_out(effects);
+  jobs::Orders orders;
+  orders.tasks.push_back(jobs::CheckSpace{});
+  orders.take_snapshot = SnapshotHow::kInline;
+  threads.carry_out(orders);
   EXPECT_TRUE(threads.worker.poll_once());
   EXPECT_GT(supervisor.wakes, 0);
   std::vector<Worker::Item> items;
