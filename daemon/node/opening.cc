@@ -25,10 +25,9 @@ class Opening final {
   Result<Opened> open() {
     if (auto done = restore_newest_snapshot(); !done) return failure(done.error());
     if (auto done = recover_log(); !done) return failure(done.error());
-    if (auto done = check_damaged_snapshots(); !done) return failure(done.error());
+    if (auto done = check_stored(); !done) return failure(done.error());
     fill_initial();
     if (auto done = begin_log_if_new(); !done) return failure(done.error());
-    if (auto done = read_histories(); !done) return failure(done.error());
     if (auto done = check_cluster(); !done) return failure(done.error());
     collect_skips();
     return std::move(out_);
@@ -42,10 +41,9 @@ class Opening final {
 
   Result<void> restore_newest_snapshot();
   Result<void> recover_log();
-  Result<void> check_damaged_snapshots() const;
+  Result<void> check_stored();
   void fill_initial();
   Result<void> begin_log_if_new();
-  Result<void> read_histories();
   Result<void> check_cluster() const;
   void collect_skips();
 
@@ -78,9 +76,7 @@ Result<void> Opening::restore_newest_snapshot() {
   out_.start = std::move(*restored);
   out_.initial.snapshot = (*reader)->info().mark;
   out_.newest_bytes = (*reader)->info().file_bytes;
-  if (out_.start.state.genesis != genesis_) {
-    return refused(": the snapshot and the identity file belong to different clusters");
-  }
+  if (auto fits = check_snapshot(out_.start.state, genesis_, dir_); !fits) return fits;
   for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
     if (info.mark.index >= newest()) continue;
     out_.older = info.mark;
@@ -98,27 +94,9 @@ Result<void> Opening::recover_log() {
   return {};
 }
 
-// A damaged snapshot is skipped for an older one only if the log has all that it covered: this
-// node told others that it has it.
-Result<void> Opening::check_damaged_snapshots() const {
-  for (const storage::SnapshotInfo& info : out_.snapshots->list()) {
-    if (info.mark.index <= newest()) break;
-    if (info.mark.index <= recovered_.last_index &&
-        storage::term_in(recovered_.terms, info.mark.index) == info.mark.term) {
-      continue;
-    }
-    return refused(
-        "/snapshots/{} is damaged, and the log ends at index {}: the node acknowledged entries "
-        "that it no longer has, so it must not start. To inspect: connectctl inspect snapshot {}",
-        info.name, recovered_.last_index, dir_);
-  }
-  return {};
-}
-
 void Opening::fill_initial() {
   raft::Initial& initial = out_.initial;
   initial.hard_state = recovered_.hard_state;
-  initial.conf = out_.start.state.conf;
   initial.first_index = recovered_.first_index;
   initial.before_first_term = recovered_.before_first_term;
   initial.terms = recovered_.terms;
@@ -152,40 +130,14 @@ Result<void> Opening::begin_log_if_new() {
   return {};
 }
 
-// The configurations and settings along the log: one that is not committed may be truncated again.
-Result<void> Opening::read_histories() {
-  raft::Initial& initial = out_.initial;
-  initial.conf_history.push_back(
-      {newest(), initial.conf, Slice::copy_of(out_.start.state.members.encode())});
-  auto supported = raft::check_supported(out_.start.state.settings, newest(),
-                                         options_.raft.feature_level_max, dir_);
-  if (!supported) return failure(supported.error());
-  initial.settings_history.push_back({newest(), out_.start.state.settings});
-  for (const storage::RecoveredEntry& entry : recovered_.special_entries) {
-    if (entry.kind == raft::EntryKind::kGenesis && entry.payload.text() != genesis_.encode()) {
-      return refused(": the log and the identity file belong to different clusters");
-    }
-    if (entry.index <= newest()) continue;
-    ByteReader in(entry.payload.view());
-    if (raft::brings_settings(entry.kind)) {
-      auto settings = raft::read_settings(entry.payload.view(), entry.index,
-                                          options_.raft.feature_level_max, dir_ + "/log");
-      if (!settings) return failure(settings.error());
-      initial.settings_history.push_back({entry.index, *settings});
-    }
-    if (!raft::brings_conf(entry.kind)) continue;
-    const bool has_conf = raft::ConfState::decode(in, initial.conf);
-    auto list = MemberList::decode(entry.payload.view().last(in.left()));
-    if (has_conf && !list && list.error().kind == ErrorKind::kNewerVersion) {
-      return failure(list.error());
-    }
-    if (!has_conf || !list) {
-      return refused(": invalid membership entry at index {}", entry.index);
-    }
-    initial.conf_history.push_back(
-        {entry.index, initial.conf,
-         entry.payload.part(entry.payload.size() - in.left(), in.left())});
-  }
+Result<void> Opening::check_stored() {
+  auto read =
+      read_histories({dir_, genesis_, *out_.snapshots, newest(), out_.start.state, recovered_},
+                     options_.raft.feature_level_max);
+  if (!read) return failure(read.error());
+  out_.initial.conf_history = std::move(read->confs);
+  out_.initial.settings_history = std::move(read->settings);
+  out_.initial.conf = out_.initial.conf_history.back().conf;
   return {};
 }
 
@@ -215,6 +167,83 @@ void Opening::collect_skips() {
 }
 
 }  // namespace
+
+namespace {
+
+template <typename... Args>
+auto corrupt(const StoredData& stored, fmt::format_string<Args...> text, Args&&... args) {
+  return failure(ErrorKind::kCorrupt, stored.dir + fmt::format(text, std::forward<Args>(args)...));
+}
+
+// A damaged snapshot is skipped for an older one only if the log has all that it covered: this
+// node told others that it has it.
+Result<void> check_damaged_snapshots(const StoredData& stored) {
+  for (const storage::SnapshotInfo& info : stored.snapshots.list()) {
+    if (info.mark.index <= stored.newest) break;
+    if (info.mark.index <= stored.log.last_index &&
+        storage::term_in(stored.log.terms, info.mark.index) == info.mark.term) {
+      continue;
+    }
+    return corrupt(
+        stored,
+        "/snapshots/{} is damaged, and the log ends at index {}: the node acknowledged entries "
+        "that it no longer has, so it must not start. To inspect: connectctl inspect snapshot {}",
+        info.name, stored.log.last_index, stored.dir);
+  }
+  return {};
+}
+
+Result<void> add_conf(const StoredData& stored, const storage::RecoveredEntry& entry,
+                      std::vector<raft::ConfAtIndex>& confs) {
+  ByteReader in(entry.payload.view());
+  raft::ConfState conf;
+  const bool has_conf = raft::ConfState::decode(in, conf);
+  Slice details = entry.payload.part(entry.payload.size() - in.left(), in.left());
+  auto list = MemberList::decode(details.view());
+  if (has_conf && !list && list.error().kind == ErrorKind::kNewerVersion) {
+    return failure(list.error());
+  }
+  if (!has_conf || !list)
+    return corrupt(stored, ": invalid membership entry at index {}", entry.index);
+  confs.push_back({entry.index, std::move(conf), std::move(details)});
+  return {};
+}
+
+}  // namespace
+
+Result<void> check_snapshot(const ReplicatedState& state, const Genesis& genesis,
+                            const std::string& dir) {
+  if (state.genesis == genesis) return {};
+  return failure(
+      ErrorKind::kCorrupt,
+      fmt::format("{}: the snapshot and the identity file belong to different clusters", dir));
+}
+
+Result<Histories> read_histories(const StoredData& stored, uint32_t highest) {
+  const ReplicatedState& state = stored.state;
+  if (auto whole = check_damaged_snapshots(stored); !whole) return failure(whole.error());
+  auto supported = raft::check_supported(state.settings, stored.newest, highest, stored.dir);
+  if (!supported) return failure(supported.error());
+  Histories read;
+  read.confs.push_back({stored.newest, state.conf, Slice::copy_of(state.members.encode())});
+  read.settings.push_back({stored.newest, state.settings});
+  for (const storage::RecoveredEntry& entry : stored.log.special_entries) {
+    if (entry.kind == raft::EntryKind::kGenesis &&
+        entry.payload.text() != stored.genesis.encode()) {
+      return corrupt(stored, ": the log and the identity file belong to different clusters");
+    }
+    if (entry.index <= stored.newest) continue;
+    if (raft::brings_settings(entry.kind)) {
+      auto settings =
+          raft::read_settings(entry.payload.view(), entry.index, highest, stored.dir + "/log");
+      if (!settings) return failure(settings.error());
+      read.settings.push_back({entry.index, *settings});
+    }
+    if (!raft::brings_conf(entry.kind)) continue;
+    if (auto added = add_conf(stored, entry, read.confs); !added) return failure(added.error());
+  }
+  return read;
+}
 
 Result<Opened> open_directory(const NodeOptions& options, const Genesis& genesis,
                               storage::FileSystem& files, const std::string& data_dir,

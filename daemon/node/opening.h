@@ -31,6 +31,30 @@ struct Opened {
   std::vector<std::string> warnings;  // for the operator
 };
 
+// What a log says of members and settings, as far as it is not in the snapshot; the snapshot's own
+// first. What is not committed may be truncated again.
+struct Histories {
+  std::vector<raft::ConfAtIndex> confs;
+  std::vector<raft::SettingsAtIndex> settings;
+};
+// A data directory as it was read.
+struct StoredData {
+  const std::string& dir;
+  const Genesis& genesis;  // of its identity
+  const storage::SnapshotStore& snapshots;
+  Index newest;                  // of the newest snapshot that is whole; none: there is none
+  const ReplicatedState& state;  // behind it
+  const storage::Recovered& log;
+};
+// What a start refuses, `connectd --check` and `connectctl recover` refuse: a snapshot, a log and
+// an identity that do not belong together, or that this version cannot read.
+//
+// Before the log is opened, because that makes it fit the snapshot. `state`: of the snapshot.
+Result<void> check_snapshot(const ReplicatedState& state, const Genesis& genesis,
+                            const std::string& dir);
+// After it. `highest`: supported feature level. kCorrupt, kNewerVersion.
+Result<Histories> read_histories(const StoredData& stored, uint32_t highest);
+
 // The caller has locked `data_dir` and checked its identity; `genesis` is what the identity says.
 // kCorrupt: damaged, of another cluster, or lost; the text names the next command.
 Result<Opened> open_directory(const NodeOptions& options, const Genesis& genesis,

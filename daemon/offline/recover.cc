@@ -9,7 +9,7 @@
 
 #include "base/limits.h"
 #include "base/sha256.h"
-#include "node/apply/replicated_state.h"
+#include "node/opening.h"
 #include "storage/data_directory.h"
 #include "storage/log.h"
 #include "storage/preview_file_system.h"
@@ -207,21 +207,6 @@ Result<void> check_majority_lost(const Survivor& survivor, const std::vector<Giv
                  "replace ID, connectctl member remove ID");
 }
 
-// Refuses settings of a level that this version does not support: it could miss something in the
-// log.
-Result<void> check_level(const ReplicatedState& state, const storage::Recovered& recovered,
-                         const std::string& directory) {
-  const uint32_t highest = raft::highest_feature_level();
-  auto supported = raft::check_supported(state.settings, state.applied, highest, directory);
-  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
-    if (!supported) break;
-    if (!raft::brings_settings(entry.kind) || entry.index <= state.applied) continue;
-    auto settings = raft::read_settings(entry.payload.view(), entry.index, highest, directory);
-    if (!settings) supported = failure(settings.error());
-  }
-  return supported;
-}
-
 Result<storage::Identity> identity_of_survivor(storage::FileSystem& files,
                                                const std::string& directory) {
   auto identity = storage::examine_directory(files, directory, NodeId());
@@ -252,19 +237,12 @@ bool Survivor::is_interrupted() const {
 namespace {
 
 // The newest in the log, committed or not.
-Result<void> read_members(const storage::Recovered& recovered, Survivor& survivor) {
-  for (const storage::RecoveredEntry& entry : recovered.special_entries) {
-    if (!raft::brings_conf(entry.kind) || entry.index <= survivor.snapshot.index) continue;
-    ByteReader in(entry.payload.view());
-    if (!raft::ConfState::decode(in, survivor.conf)) {
-      return failure(ErrorKind::kCorrupt, fmt::format("{}: invalid membership entry at index {}",
-                                                      survivor.directory, entry.index));
-    }
-    auto members = MemberList::decode(entry.payload.view().last(in.left()));
-    if (!members) return failure(members.error());
-    survivor.members = std::move(*members);
-    survivor.members_index = entry.index;
-  }
+Result<void> read_members(const raft::ConfAtIndex& newest, Survivor& survivor) {
+  survivor.conf = newest.conf;
+  auto members = MemberList::decode(newest.details.view());
+  if (!members) return failure(members.error());
+  survivor.members = std::move(*members);
+  survivor.members_index = newest.index;
   return {};
 }
 
@@ -307,30 +285,17 @@ Result<Survivor> look_beside(storage::FileSystem& files, const std::string& dire
     auto decoded = ReplicatedState::decode(as_bytes((*reader)->metadata()));
     if (!decoded) return failure(decoded.error());
     state = std::move(*decoded);
-    if (state.genesis != survivor.genesis) {
-      return failure(
-          ErrorKind::kCorrupt,
-          fmt::format("{}: the snapshot and the identity file belong to different clusters",
-                      directory));
-    }
+    auto fits = node::check_snapshot(state, survivor.genesis, directory);
+    if (!fits) return failure(fits.error());
   }
   storage::Recovered recovered;
   auto log = open_log(files, directory, survivor.snapshot, recovered);
   if (!log) return failure(log.error());
   std::ranges::move(recovered.warnings, std::back_inserter(survivor.warnings));
-  // As in Node::open: other nodes may rely on the entries that a damaged snapshot covered.
-  for (const storage::SnapshotInfo& info : (*snapshots)->list()) {
-    if (info.mark.index <= survivor.snapshot.index) break;
-    if (info.mark.index <= recovered.last_index &&
-        storage::term_in(recovered.terms, info.mark.index) == info.mark.term) {
-      continue;
-    }
-    return failure(
-        ErrorKind::kCorrupt,
-        fmt::format("{}/snapshots/{} is damaged, and the log ends at index {}: the entries of the "
-                    "snapshot are lost",
-                    directory, info.name, recovered.last_index));
-  }
+  auto histories = node::read_histories(
+      {directory, survivor.genesis, **snapshots, survivor.snapshot.index, state, recovered},
+      raft::highest_feature_level());
+  if (!histories) return failure(histories.error());
   if (!survivor.snapshot.index && recovered.last_index < kGenesisIndex) {
     return failure(
         ErrorKind::kCorrupt,
@@ -343,11 +308,8 @@ Result<Survivor> look_beside(storage::FileSystem& files, const std::string& dire
                              survivor.snapshot.index);
   survivor.skipped = state.skipped;
   survivor.last_stamp_ns = std::max(recovered.last_stamp_ns, state.stamp_ns);
-  survivor.conf = state.conf;
-  survivor.members = state.members;
-  survivor.members_index = survivor.snapshot.index;
-  if (auto known = check_level(state, recovered, directory); !known) return failure(known.error());
-  if (auto read = read_members(recovered, survivor); !read) return failure(read.error());
+  auto read = read_members(histories->confs.back(), survivor);
+  if (!read) return failure(read.error());
   if (auto found = find_cluster(survivor); !found) return failure(found.error());
   return survivor;
 }

@@ -271,6 +271,19 @@ TEST(Recover, TornEndIsLookedOverAndStays) {
   EXPECT_EQ(two.all(2), before);
 }
 
+// A disk's log was copied beside the identity of another cluster's node.
+TEST(Recover, LogOfAnotherClusterIsRefused) {
+  TwoOfFive two;
+  Genesis other = five_members();
+  other.cluster_id.bytes = {8, 8};
+  storage::Identity identity{NodeId(2), disk(2), other.cluster_id, other.encode(), true};
+  ASSERT_TRUE(storage::save_identity(two.files, directory(2), identity));
+  auto survivor = look_at_survivor(two.files, directory(2));
+  ASSERT_FALSE(survivor);
+  EXPECT_EQ(survivor.error().kind, ErrorKind::kCorrupt);
+  EXPECT_THAT(survivor.error().text, HasSubstr("belong to different clusters"));
+}
+
 TEST(Recover, NonSurvivorIsReported) {
   TwoOfFive two;
   auto nobody = look_at_survivor(two.files, "elsewhere");
