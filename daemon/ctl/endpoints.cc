@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "config/load.h"
 
@@ -39,6 +40,19 @@ Address from_here(Address address) {
   if (address.host == "0.0.0.0") address.host = "127.0.0.1";
   if (address.host == "::") address.host = "::1";
   return address;
+}
+
+// A command for one cluster must not go to another because its file comes first.
+std::string choose_text(const std::map<std::string, std::string>& clusters,
+                        const std::string& directory) {
+  std::string text =
+      fmt::format("{} has nodes of {} clusters; choose one of them: ", directory, clusters.size());
+  const char* separator = "";
+  for (const auto& [name, address] : clusters) {
+    text += fmt::format("{}-e {} ('{}')", separator, address, name);
+    separator = ", ";
+  }
+  return text;
 }
 
 }  // namespace
@@ -83,6 +97,7 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
   }
   std::string files;
   std::string unread;
+  std::map<std::string, std::string> clusters;  // by name: a node of each
   std::error_code ec;
   const std::vector<std::string> configurations = configurations_in(directory, ec);
   if (ec == std::errc::permission_denied) {
@@ -100,11 +115,13 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
     }
     add_members(loaded->config, found);
     const Address address = from_here(loaded->config.listen.http);
+    clusters.try_emplace(loaded->config.cluster.name, address.to_string());
     if (std::ranges::find(found.addresses, address) != found.addresses.end()) continue;
     if (found.addresses.size() == kMaxEndpoints) break;
     found.addresses.push_back(address);
     files += fmt::format("{}{}", files.empty() ? "" : ", ", file);
   }
+  if (clusters.size() > 1) return failure(ErrorKind::kUsage, choose_text(clusters, directory));
   std::erase_if(found.members, [&](const Address& member) {
     return std::ranges::find(found.addresses, member) != found.addresses.end();
   });

@@ -29,7 +29,8 @@ inline constexpr size_t kMaxEndpoints = 64;
 Result<void> take_endpoints(std::string_view list, std::string_view name,
                             std::vector<Address>& out);
 
-// `variable`: the value of CONNECTCTL_ENDPOINTS, or null. kUsage: it is invalid.
+// `variable`: the value of CONNECTCTL_ENDPOINTS, or null. kUsage: it is invalid, or the
+// configurations are of several clusters.
 Result<Endpoints> find_endpoints(const char* variable, const std::string& directory);
 
 }  // namespace connectd::ctl

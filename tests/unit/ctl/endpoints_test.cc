@@ -69,6 +69,20 @@ TEST_F(EndpointsTest, UnreadableFileIsReported) {
   EXPECT_THAT(found().addresses, ElementsAre(Address{"10.0.0.11", 7301}));
 }
 
+TEST_F(EndpointsTest, SeveralClustersNeedAChoice) {
+  configure("a.yaml", node(1, "10.0.0.11") + "  name: stock\n");
+  configure("b.yaml", node(2, "10.0.0.11") + "  name: stock\n");
+  EXPECT_THAT(found().addresses, ElementsAre(Address{"10.0.0.11", 7301}));
+  configure("c.yaml", node(1, "10.0.0.12") + "  name: orders\n");
+  auto refused = find_endpoints(nullptr, directory_.path());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(refused.error().text,
+              HasSubstr("has nodes of 2 clusters; choose one of them: -e 10.0.0.12:7301 ('orders'), "
+                        "-e 10.0.0.11:7301 ('stock')"));
+  EXPECT_EQ(found("10.0.0.12:7301").addresses.size(), 1U);
+}
+
 TEST_F(EndpointsTest, VariableComesFirst) {
   configure("node1.yaml", node(1, "10.0.0.11"));
   EXPECT_THAT(found("a:1,b:2").addresses, ElementsAre(Address{"a", 1}, Address{"b", 2}));
