@@ -76,6 +76,7 @@ std::optional<Error> check_all(const config::Config& config,
 }
 
 int run(int argc, char** argv, Process& process) {
+  init_logging(argv[0]);  // first: in the journal, errors of the command line have a priority, too
   auto line = parse_command_line(argc, argv);
   if (!line) return exit_with(line.error());
   if (line->help) {
@@ -86,7 +87,6 @@ int run(int argc, char** argv, Process& process) {
     fmt::print("{}", version_text());
     return 0;
   }
-  init_logging(argv[0]);
   if (auto started = start_log_thread(); !started) return exit_with(started.error());
   auto loaded = config::load(line->load);
   if (!loaded) return exit_with(loaded.error());

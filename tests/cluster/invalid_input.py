@@ -122,6 +122,26 @@ def test_command_line(context):
     expect(["--config", config, "--check"], EXIT_OK)
 
 
+def test_errors_in_the_journal_have_a_priority(context):
+    """journalctl -p err shows why a unit did not start, whatever it is."""
+    config = context.cluster("counter", nodes=1).nodes[1].config_path
+    for arguments, code in ((["--nonsense"], EXIT_USAGE), (["--conf", config], EXIT_USAGE), ([], EXIT_USAGE),
+                            (["--config", config, "--set", "raft.tick=never"], EXIT_CONFIG),
+                            (["--config", config + ".none"], EXIT_NO_INPUT),
+                            (["--config", config, "--plugin", config], EXIT_PLUGIN)):
+        reader, writer = os.pipe()
+        pipe = os.fstat(writer)
+        done = subprocess.run([CONNECTD, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=writer, timeout=20, check=False,
+                              env={**os.environ, "JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}"})
+        os.close(writer)
+        with os.fdopen(reader, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        check(done.returncode == code, f"{arguments} ended with {done.returncode}, not {code}: {lines}")
+        check(lines and lines[-1].startswith("<3>"), f"{arguments}: no error in the journal: {lines}")
+        check(all(line[:1] == "<" and line[2:3] == ">" for line in lines), f"{arguments}: no priority: {lines}")
+
+
 def test_ports_in_use(context):
     cluster = context.cluster("counter", nodes=1)
     cluster.start()
