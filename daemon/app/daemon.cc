@@ -490,13 +490,13 @@ void Daemon::Impl::refused(NodeId peer, const wire::Refusal& refusal, Time hello
   arrive();
   const node::Refusals::Standing standing{has_node,
                                           has_node && node_->has_had_quorum_since(hello_at)};
-  if (auto error = refusals_.refused(peer, refusal, standing)) {
+  if (auto error = refusals_.refused(peer, refusal, standing, read_clocks().time)) {
     const bool removed = refusal.code == wire::RefusalCode::kRemoved;
     if (!has_node || !removed || !has_asker()) fail(*error);
     return leave(*error);
   }
   if (has_node) {
-    node_->on_refused(peer);
+    node_->on_refused(peer, refusal.code);
   } else {
     bootstrap_->turned_away(peer, refusal.code);
   }
@@ -611,8 +611,9 @@ void Daemon::Impl::publish_status() {
     return;
   }
   auto status = node_status();
-  if (!status->leader && !shutdown_.has_begun() && !refusals_.text().empty()) {
-    status->reason += "; " + refusals_.text();
+  const std::string refusals = refusals_.text(status->made);
+  if (!status->leader && !shutdown_.has_begun() && !refusals.empty()) {
+    status->reason += "; " + refusals;
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
                                              shutdown_.has_begun(), status->made)) {

@@ -64,8 +64,10 @@ class Node final : public Service, public wire::TransportHandler {
   std::string on_message(const wire::Hello& sender, wire::PeerMessage message) override;
   void on_peer_reached(NodeId peer, const wire::Hello& hello) override;
   void on_peer_lost(NodeId peer) override;
-  // It runs, and refuses this node.
-  void on_refused(NodeId by) { membership_->refused_by(by); }
+  // Whoever answers at this peer's address refuses this node.
+  void on_refused(NodeId by, wire::RefusalCode code) {
+    membership_->refused_by(by, code, now_.time);
+  }
 
   // Call it with the time of arrival before delivering events. Then turn(), with the same or a
   // later time.

@@ -667,7 +667,8 @@ void Simulation::Impl::refused(Process& p, NodeId peer, const wire::Refusal& ref
   if (p.up()) p.node->set_now(p.clock.now(now()));
   const node::Refusals::Standing standing{p.up(), p.up() && p.node->has_had_quorum_since(hello_at)};
   if (!p.up() && p.bootstrap) p.bootstrap->turned_away(peer, refusal.code);
-  const std::optional<Error> error = p.refusals->refused(peer, refusal, standing);
+  const std::optional<Error> error =
+      p.refusals->refused(peer, refusal, standing, p.clock.now(now()).time);
   if (!error) return;
   if (refusal.code != wire::RefusalCode::kRemoved) {
     return checkers_.fail(fmt::format("refusal: node {} ends: {}", p.id, error->text));

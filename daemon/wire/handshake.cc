@@ -63,6 +63,11 @@ std::optional<std::string> skips_differ(const Hello& mine, const Hello& theirs) 
 
 }  // namespace
 
+bool is_of_stranger(RefusalCode code) {
+  return code == RefusalCode::kClusterName || code == RefusalCode::kClusterId ||
+         code == RefusalCode::kWrongNode;
+}
+
 std::optional<Refusal> check_hello(const Hello& mine, const Hello& theirs) {
   const NodeId me = mine.node_id;
   const NodeId them = theirs.node_id;

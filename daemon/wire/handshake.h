@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/types.h"
 #include "raft/types.h"
 
@@ -71,6 +72,13 @@ enum class RefusalCode : uint16_t {
   kRunsElsewhere = 14,  // the same with another disk: the one that the cluster knows, or knew
 };
 inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kRunsElsewhere;
+
+// A refusal that is not repeated for this long stands no more: whoever gave it has gone. Several of
+// the longest pauses between two attempts to connect.
+inline constexpr Duration kRefusalStands = std::chrono::seconds(15);
+
+// Only who is no member of this node's cluster gives it: a stranger at a member's address.
+bool is_of_stranger(RefusalCode code);
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.
 struct Refusal {

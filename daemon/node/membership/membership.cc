@@ -57,8 +57,9 @@ void Membership::peer_reached(NodeId peer, const wire::Hello& hello) {
   refused_by_.erase(peer);
 }
 
-void Membership::refused_by(NodeId peer) {
-  if (list_.find(peer) != nullptr) refused_by_.insert(peer);
+void Membership::refused_by(NodeId peer, wire::RefusalCode code, Time now) {
+  if (list_.find(peer) == nullptr) return;
+  refused_by_[peer] = {wire::is_of_stranger(code), now + wire::kRefusalStands};
 }
 
 void Membership::peer_lost(NodeId peer) { connected_.erase(peer); }
@@ -105,13 +106,15 @@ Membership::LostMajority Membership::lost_majority(const raft::Core& core) const
         continue;
       }
       const GenesisMember* listed = list_.find(id);
-      const bool refuses = refused_by_.contains(id);
-      is_refused = is_refused || refuses;
+      const auto refusal = refused_by_.find(id);
+      const bool by_stranger = refusal != refused_by_.end() && refusal->second.by_stranger;
       missing += fmt::format("{}{}", missing.empty() ? "" : ", ", id);
-      if (refuses) {
+      if (refusal != refused_by_.end() && !by_stranger) {
+        is_refused = true;
         missing += ", which refuses it";
       } else if (listed != nullptr) {
         missing += " at " + listed->peer_address;
+        if (by_stranger) missing += ", where a stranger answers";
       }
     }
     const size_t needed = voters->size() / 2 + 1;
@@ -189,6 +192,7 @@ std::string Membership::fault_of(const raft::AppendRequest& request) {
 
 void Membership::advance(const raft::Core& core, Time now, Effects& out) {
   expire(core, now);
+  std::erase_if(refused_by_, [&](const auto& refusal) { return refusal.second.until <= now; });
   if (core.change_refusal() != raft::ChangeRefusal::kNone) return;
   auto plan = next_step(core);
   if (!plan) return;

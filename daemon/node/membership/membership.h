@@ -47,8 +47,8 @@ class Membership final {
   // ---- what happened
   void peer_reached(NodeId peer, const wire::Hello& hello);
   void peer_lost(NodeId peer);
-  // It runs, and refuses this node. Counts only for members.
-  void refused_by(NodeId peer);
+  // Whoever answers at this peer's address refuses this node.
+  void refused_by(NodeId peer, wire::RefusalCode code, Time now);
   // The configuration may have changed: when its entry was appended, or truncated.
   void follow(const raft::Core& core, Effects& out);
 
@@ -88,7 +88,8 @@ class Membership final {
   struct LostMajority {
     std::string text;  // which it does not reach, at which addresses; empty: they are one
     // What an operator can do, unless the others serve without this node: they may, and it cannot
-    // know. Empty: one of them runs and refuses this node, and says why.
+    // know. Empty: one of them runs and refuses this node, and says why. (A stranger that answers
+    // at a member's address says nothing about the member.)
     std::string remedy;
 
     std::string full() const { return remedy.empty() ? text : text + ": " + remedy; }
@@ -128,6 +129,10 @@ class Membership final {
     Done done;
     Time until;
   };
+  struct Refusal {
+    bool by_stranger = false;
+    Time until;  // it stands
+  };
   NodeId self() const { return options_.self.id; }
   const GenesisMember* connected(NodeId id) const;
   // A replacement of a member that is connected with the disk that the list names. None: it is not.
@@ -147,7 +152,7 @@ class Membership final {
   MemberList list_;
   Slice list_bytes_;                           // what list_ was read from
   std::map<NodeId, GenesisMember> connected_;  // disk and addresses, as the peers say
-  std::set<NodeId> refused_by_;                // and not reached since
+  std::map<NodeId, Refusal> refused_by_;       // members, not reached since
   FeatureLevels feature_levels_;               // what the peers have announced
   std::map<uint64_t, Asked> asked_;            // at the leader, by number
   uint64_t next_number_ = 1;

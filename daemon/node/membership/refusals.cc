@@ -6,13 +6,14 @@ namespace connectd::node {
 
 void Refusals::reached(NodeId peer) {
   by_.erase(peer);
-  texts_.erase(peer);
+  said_.erase(peer);
 }
 
-std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal,
-                                       Standing standing) {
-  if (texts_.size() < kMaxTexts || listed_.contains(peer) || texts_.contains(peer)) {
-    texts_[peer] = refusal.text;
+std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal, Standing standing,
+                                       Time now) {
+  std::erase_if(said_, [&](const auto& said) { return said.second.until <= now; });
+  if (said_.size() < kMaxTexts || listed_.contains(peer) || said_.contains(peer)) {
+    said_[peer] = {refusal.text, now + wire::kRefusalStands};
   }
   switch (refusal.code) {
     case wire::RefusalCode::kRemoved:
@@ -50,10 +51,11 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
   return std::nullopt;
 }
 
-std::string Refusals::text() const {
+std::string Refusals::text(Time now) const {
   std::string text;
-  for (const auto& [peer, said] : texts_) {
-    text += fmt::format("{}refused by node {}: {}", text.empty() ? "" : "; ", peer, said);
+  for (const auto& [peer, said] : said_) {
+    if (said.until <= now) continue;
+    text += fmt::format("{}refused by node {}: {}", text.empty() ? "" : "; ", peer, said.text);
   }
   return text;
 }

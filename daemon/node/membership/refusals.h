@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/types.h"
 #include "wire/handshake.h"
@@ -32,16 +33,22 @@ class Refusals final {
   // The peer and this node agree again.
   void reached(NodeId peer);
   // An error: the process ends with it.
-  std::optional<Error> refused(NodeId peer, const wire::Refusal& refusal, Standing standing);
+  std::optional<Error> refused(NodeId peer, const wire::Refusal& refusal, Standing standing,
+                               Time now);
   // Strangers refuse, too: they do not fill the status.
   static constexpr size_t kMaxTexts = 8;
-  // The refusals that stand, for the status: "refused by node 2: ...". Empty: none.
-  std::string text() const;
+  // The refusals that stand (wire::kRefusalStands), for the status: "refused by node 2: ...".
+  // Empty: none.
+  std::string text(Time now) const;
 
  private:
   const std::set<NodeId> listed_;
   std::set<NodeId> by_;  // listed ones, for reasons that one peer alone does not decide
-  std::map<NodeId, std::string> texts_;  // of kMaxTexts that refuse
+  struct Said {
+    std::string text;
+    Time until;
+  };
+  std::map<NodeId, Said> said_;  // by at most kMaxTexts strangers, and the listed ones
 };
 
 }  // namespace connectd::node

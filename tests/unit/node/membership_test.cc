@@ -189,14 +189,36 @@ TEST_F(MembershipTest, VotersThatNeverLeadAreNamed) {
 
 // Whoever refuses runs: nothing is lost.
 TEST_F(MembershipTest, RefusedNodeIsNotToldToRecover) {
-  membership.refused_by(NodeId(2));
+  membership.refused_by(NodeId(2), wire::RefusalCode::kSkips, raft.now.time);
   EXPECT_THAT(lost().text, HasSubstr("2, which refuses it"));
   EXPECT_EQ(lost().remedy, "");
   reach(members_of(3).members[1]);
   membership.peer_lost(NodeId(2));
   EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
-  membership.refused_by(NodeId(9));  // no member
+  membership.refused_by(NodeId(9), wire::RefusalCode::kSkips, raft.now.time);  // no member
   EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+}
+
+TEST_F(MembershipTest, RefusalOfDeadMemberHidesNoAdvice) {
+  membership.refused_by(NodeId(2), wire::RefusalCode::kDiskId, raft.now.time);
+  raft.now.time += wire::kRefusalStands / 2;
+  membership.refused_by(NodeId(2), wire::RefusalCode::kDiskId, raft.now.time);
+  raft.now.time += wire::kRefusalStands - std::chrono::milliseconds(1);
+  advance();
+  EXPECT_EQ(lost().remedy, "") << "it said so again";
+  raft.now.time += std::chrono::milliseconds(1);
+  advance();
+  EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+}
+
+TEST_F(MembershipTest, RefusalOfStrangerHidesNoAdvice) {
+  for (const auto code : {wire::RefusalCode::kClusterName, wire::RefusalCode::kClusterId,
+                          wire::RefusalCode::kWrongNode}) {
+    membership.refused_by(NodeId(2), code, raft.now.time);
+    EXPECT_THAT(lost().text,
+                HasSubstr(members_of(3).members[1].peer_address + ", where a stranger answers"));
+    EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
+  }
 }
 
 TEST_F(MembershipTest, OldDiskBesideItsSuccessorIsToldSo) {
