@@ -462,9 +462,8 @@ void Node::housekeeping() {
 void Node::propose_own() {
   if (!core_->leader_is_ready() || core_->is_transferring()) return;
   const bool has_space = !disks_->watch().writes_stopped();
-  if (divergence_->writes() == Divergence::Writes::kTaken && has_space && ticks_.take_due(now_)) {
-    propose(raft::EntryKind::kTick);
-  }
+  const bool writes = divergence_->writes() == Divergence::Writes::kTaken && has_space;
+  if (writes && ticks_.take_due(*core_->log_time(), now_.time)) propose(raft::EntryKind::kTick);
   if (host_.plugin->has_flag(CONNECTD_F_CANONICAL_SNAPSHOT) &&
       divergence_->take_compare_due(applied_, has_space, now_.time)) {
     propose(raft::EntryKind::kCompare);

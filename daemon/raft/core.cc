@@ -56,6 +56,7 @@ Core::Core(const Options& options, const Initial& initial, Now now)
   forget_old_settings();
   // Promises from before the restart are lost. Assume that the last one was made just now.
   if (!initial.is_fresh) promised_at_ = now.time;
+  note_stamp(initial.last_stamp_ns);
   reset_election_timer();
   reported_ = {role(), leader(), term_};
   expected_by_ = next_deadline();
@@ -252,6 +253,7 @@ void Core::on(const SnapshotInstalled& event) {
   } else {
     CHECK(log_.commit_index() < event.mark.index) << "a snapshot contradicts the committed log";
     log_.reset(event.mark, event.last_stamp_ns);
+    note_stamp(event.last_stamp_ns);
     confs_.clear();
     confs_.push_back({event.mark.index, event.conf, event.details});
     while (settings_.size() > 1 && settings_.back().index > event.mark.index) settings_.pop_back();
@@ -340,7 +342,12 @@ void Core::append_own(Leader& leader, EntryKind kind, Proposal proposal) {
   append_to_log(std::move(entry));
 }
 
+void Core::note_stamp(int64_t stamp_ns) {
+  log_time_offset_ = stamp_ns - now_.time.time_since_epoch().count();
+}
+
 void Core::append_to_log(Entry entry) {
+  note_stamp(entry.stamp_ns);
   if (brings_conf(entry.kind)) {
     // Thesis §4.1: a server uses the latest configuration in its log, committed or not.
     ConfAtIndex change{entry.index, {}, {}};
@@ -504,6 +511,18 @@ const Entry* Core::entry_in_memory(Index index) const {
 bool Core::leader_is_ready() const {
   const Leader* leader = leading();
   return leader != nullptr && log_.commit_index() >= leader->term_start;
+}
+
+std::optional<int64_t> Core::log_time() const {
+  const Leader* leader = leading();
+  if (leader == nullptr) return {};
+  return leader->log_time.at(now_);
+}
+
+std::optional<LogTime::View> Core::log_time_view() const {
+  const Leader* leader = leading();
+  if (leader == nullptr) return {};
+  return leader->log_time.view(now_);
 }
 
 bool Core::is_transferring() const {

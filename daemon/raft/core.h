@@ -31,6 +31,7 @@
 #include "raft/events.h"
 #include "raft/leader.h"
 #include "raft/log.h"
+#include "raft/log_time.h"
 #include "raft/options.h"
 #include "raft/read_index.h"
 #include "raft/ready.h"
@@ -111,6 +112,9 @@ class Core final {
   // Since when this node has led, or followed a leader, that had a quorum, without a break of an
   // election timeout. None: it does not, or the check of the quorum is off.
   std::optional<Time> quorum_since() const;
+  // The leader's: the stamp that an entry would get now, and how it stands to the clocks.
+  std::optional<int64_t> log_time() const;
+  std::optional<LogTime::View> log_time_view() const;
   // Appended and not yet durable here.
   size_t unstable_bytes() const { return log_.unstable_bytes(); }
   // Leader: all members but itself; else empty.
@@ -154,6 +158,7 @@ class Core final {
   void request_load(Index from, Index to, size_t max_bytes);
   void append_own(Leader& leader, EntryKind kind, Proposal proposal);
   void append_to_log(Entry entry);
+  void note_stamp(int64_t stamp_ns);
   void truncate_log(Index from);
   void conf_changed();
   void append_conf(Leader& leader, const ConfState& conf, const Slice& details);
@@ -283,6 +288,9 @@ class Core final {
   // Timers, all on the host's monotonic clock. A late timer fires once.
   Time expected_by_;  // next_deadline() after the last step: when the host should step again
   Time election_deadline_;
+  // Log time as of the newest entry, minus the monotonic clock when this node got that entry: late
+  // by the time that the entry took, and after a restart by the time that the node was down.
+  int64_t log_time_offset_ = 0;
   int quick_timeouts_ = 0;  // remaining draws from the short range
   // A learner whose log is more up to date than that of a node that asked for its vote.
   bool is_needed_ = false;

@@ -149,6 +149,7 @@ void Core::check_timers(Leader& leader) {
   }
   if (now_.time >= leader.next_heartbeat) {
     leader.heartbeat_is_due = true;
+    leader.log_time.advance(now_);
     leader.next_heartbeat = now_.time + options_.heartbeat_interval;
     confirm_settings(leader);
     yield_to_preferred(leader);
@@ -202,7 +203,7 @@ void Core::campaign(bool transfer) {
   ++term_;
   vote_ = options_.id;
   held_.clear();  // of an older term: not needed any more
-  role_.emplace<Candidate>().log_time.start(options_.id, now_);
+  role_.emplace<Candidate>().log_time.start(options_.id, conf().voters, now_);
   reset_election_timer();
   for (NodeId id : conf().members()) {
     if (id == options_.id || !conf().is_voter(id)) continue;
@@ -282,9 +283,11 @@ void Core::on(NodeId from, Term, const VoteRequest& request) {
 }
 
 void Core::on(NodeId from, Term, const VoteResponse& response) {
+  // The votes that come after the election are not needed, but the clocks are.
+  if (Leader* leader = leading()) leader->log_time.observe(from, response.wall_ns, now_);
   Candidate* candidate = campaigning();
   if (candidate == nullptr || candidate->is_pre) return;
-  if (response.granted) candidate->log_time.observe(from, response.wall_ns, now_);
+  candidate->log_time.observe(from, response.wall_ns, now_);
   count_vote(from, response.granted);
 }
 
@@ -336,7 +339,7 @@ void Core::become_leader() {
   LogTime log_time = std::move(candidate->log_time);
   leave_role();
   quick_timeouts_ = 0;
-  log_time.begin(log_.last_stamp_ns(), now_);
+  log_time.begin(log_.last_stamp_ns(), log_time_offset_, now_);
   const Index next = log_.last_index() + 1;
   Leader& leader = role_.emplace<Leader>(options_.id, next, std::move(log_time));
   leader.set_members(conf(), next, now_.time);

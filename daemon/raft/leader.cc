@@ -23,6 +23,7 @@ bool Preference::observe(NodeId best, Time now, Duration election_timeout) {
 }
 
 void Leader::set_members(const ConfState& conf, Index next, Time now) {
+  log_time.set_voters(conf.voters);
   std::erase_if(followers, [&](const auto& follower) { return !conf.is_member(follower.first); });
   for (NodeId id : conf.members()) {
     if (id != self_) followers.try_emplace(id, next, now);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/wall_clock.h"
+
 namespace connectd::raft {
 
 void SendTimes::sent(uint64_t round, Time now, Duration grain) {
@@ -24,8 +26,9 @@ std::optional<Time> SendTimes::of(uint64_t round) const {
 
 bool ClockWatch::observe(int64_t wall_ns, Time sent, Time received, unsigned percent,
                          Duration window) {
-  // It does not say, or what no clock shows. Differences of the others cannot overflow.
-  if (wall_ns <= 0) return !wild_;
+  if (wall_ns == 0) return !wild_;  // it does not say
+  // Stands still at the bound, or is out of its mind: its rate cannot be known.
+  if (!is_readable(wall_ns)) return false;
   const Reading reading{wall_ns, sent};
   if (!base_) {
     base_ = reading;

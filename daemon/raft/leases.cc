@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/wall_clock.h"
 #include "raft/core.h"
 
 namespace connectd::raft {
@@ -117,12 +118,13 @@ void Core::watch_own_clock(const Now& now) {
   if (leader == nullptr || now.wall_ns == 0 || now_.wall_ns == 0) return;
   const Settings& settings = settings_.back().settings;
   if (!settings.lease_reads) return;
+  if (!is_readable(now.wall_ns) || !is_readable(now_.wall_ns)) return leader->void_lease();
   const int64_t steady = (now.time - now_.time).count();
   const int64_t wall = now.wall_ns - now_.wall_ns;
-  const Duration allowed = settings.confirmed_timeout - settings.lease_length();
-  if (Duration(std::abs(wall - steady)) > std::max(allowed, Duration(1))) {
-    leader->void_lease();
-  }
+  const Duration lease_gap = settings.confirmed_timeout - settings.lease_length();
+  const int64_t allowed = std::max(lease_gap, Duration(1)).count();
+  // Not their difference: that can overflow.
+  if (wall > steady + allowed || wall < steady - allowed) leader->void_lease();
 }
 
 void Core::renew_lease(const Leader& leader, Progress& peer, uint64_t round, int64_t wall_ns) {

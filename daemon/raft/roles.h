@@ -20,7 +20,7 @@ struct Follower {
 struct Candidate {
   bool is_pre = false;           // asks whether it could win, in the term before (thesis §9.6)
   std::map<NodeId, bool> votes;  // true: granted
-  LogTime log_time;              // learns the clocks of those who grant their vote
+  LogTime log_time;              // learns the clocks of those who answer
 };
 
 }  // namespace connectd::raft

@@ -45,6 +45,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "small_links",
     "large_requests",
     "bootstrap",
+    "wrong_clock",
 };
 }  // namespace
 

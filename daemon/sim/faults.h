@@ -53,8 +53,9 @@ enum class Fault : uint8_t {
   kSmallLinks,  // buffers and windows of the links between nodes are nearly as small as a message
   kLargeRequests,  // requests near and over the largest one
   kBootstrap,      // the run begins with empty disks: the cluster forms, disturbed
+  kWrongClock,     // a wall clock is off by minutes to decades when its machine starts
 };
-inline constexpr size_t kFaults = 40;
+inline constexpr size_t kFaults = 41;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

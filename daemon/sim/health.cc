@@ -19,7 +19,9 @@ constexpr Duration kGetsReady = seconds(5);
 
 void Simulation::Impl::watch_health() {
   for (auto& p : processes_) {
-    if (p->up() && !p->paused && now() >= p->in_turn_until && !stopped()) look_at_health(*p);
+    if (!p->up() || p->paused || now() < p->in_turn_until || stopped()) continue;
+    look_at_health(*p);
+    look_at_log_time(*p);
   }
   timeline_.after(kLook, [this] {
     if (!stopped()) watch_health();

@@ -27,6 +27,7 @@ std::unique_ptr<Simulation::Impl::Process> Simulation::Impl::make_process(NodeId
   p->id = id;
   p->disk_id.bytes[0] = static_cast<uint8_t>(id.value());
   p->files = std::make_unique<FaultyFileSystem>(random.next());
+  if (active_.has(Fault::kWrongClock)) p->clock.follow_time();
   p->clock.jump((static_cast<int64_t>(random.below(2'000)) - 1'000) * 1'000'000);
   p->disk_low = microseconds(random.between(20, 200));
   p->disk_high = p->disk_low + microseconds(random.between(10, 5'000));
@@ -286,6 +287,7 @@ void Simulation::Impl::end(Process& p, bool power, const char* why) {
   p.held.clear();
   resume(p);
   if (power) {
+    draw_clock(p);
     FaultyFileSystem::CrashOptions how;
     const bool loses = active_.has(Fault::kWriteLost);
     how.keep_sector_percent = active_.has(Fault::kWriteTorn) || is_forming_ ? 50 : 100;

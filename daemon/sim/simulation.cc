@@ -123,8 +123,14 @@ void Simulation::Impl::draw_faults() {
     fault_random_.push_back(stream_of(options_.seed, 100 + i));
     const Fault fault = static_cast<Fault>(i);
     // Clones cannot be beside some of the others.
-    const bool drawn = fault_random_.back().chance(fault == Fault::kClone ? 60 : 40);
+    const uint64_t percent = fault == Fault::kClone ? 60 : fault == Fault::kWrongClock ? 20 : 40;
+    const bool drawn = fault_random_.back().chance(percent);
     if (drawn && options_.faults.has(fault)) active_.set(fault);
+  }
+  // Else nobody could say what time it is.
+  if (active_.has(Fault::kWrongClock)) {
+    active_.set(Fault::kClockRate, false);
+    active_.set(Fault::kClockJump, false);
   }
 }
 
@@ -402,6 +408,7 @@ void Simulation::Impl::search() {
 }
 
 SimReport Simulation::Impl::run() {
+  arm_clocks();
   if (active_.has(Fault::kBootstrap)) form();
   arm_faults();
   arm_descriptors();

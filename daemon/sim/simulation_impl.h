@@ -136,6 +136,9 @@ class Simulation::Impl final : public Endpoints {
     bool off_keeps_cache = false;
     bool damaged = false;  // bytes of its disk were changed
     Fault damage = Fault::kBitFlip;
+    bool has_wrong_clock = false;
+    std::optional<Time> clock_right_since;  // it was wrong before
+    uint64_t clocks_drawn = 0;
     bool wiped = false;
     bool outside = false;  // it was never let in
     bool fresh = false;    // its disk is empty
@@ -416,6 +419,13 @@ class Simulation::Impl final : public Endpoints {
   void look_at_health(Process& p);
   void demand_health(const std::vector<Process*>& nodes);
 
+  // clocks.cc
+  void arm_clocks();
+  void draw_clock(Process& p);
+  void set_right(Process& p);
+  bool may_seem_wrong(const Process& p) const;
+  void look_at_log_time(Process& p);
+
   // ---- phases
   bool run_until(Time end, const std::function<bool()>& done);
   bool demand_progress(const std::vector<Process*>& nodes, Duration bound);
@@ -487,7 +497,8 @@ class Simulation::Impl final : public Endpoints {
   // else what it always does.
   bool leases_ = false;
   bool clocks_are_wild_ = false;
-  uint64_t slowest_clock_ = 500;  // permille, of those that may be drawn
+  bool clocks_are_undecided_ = false;  // so many were wrong that log time need not be right
+  uint64_t slowest_clock_ = 500;       // permille, of those that may be drawn
   uint64_t fastest_clock_ = 2000;
   uint64_t slowest_tame_clock_ = 500;  // likewise, within the bound if there is one
   uint64_t fastest_tame_clock_ = 2000;

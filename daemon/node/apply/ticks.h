@@ -1,8 +1,8 @@
 // Decides when to log a tick: an entry that advances log time for a plugin that waits for a
 // deadline. Without a deadline, an idle cluster writes nothing.
 //
-// The deadline is in log time, which follows the clocks of a quorum; the leader checks it against
-// its own clock. A tick that is too early has no effect and is repeated. A plugin whose deadline
+// The deadline is in log time, and so is the leader's check: a tick that is due is never too early,
+// whatever the leader's own clock shows. One that is lost is repeated. A plugin whose deadline
 // stays in the past, whatever the ticks, would make an idle cluster write for ever: its ticks
 // become rare, and the log says so, until the deadline changes. Owner: the loop thread.
 #pragma once
@@ -29,11 +29,11 @@ class Ticks final {
     deadline_ns_ = deadline_ns;
     log_time_ns_ = log_time_ns;
   }
-  // Periodically, on a leader that may propose: true if a tick is due. The caller must then propose
-  // it.
-  bool take_due(const Now& now) {
-    if (deadline_ns_ > now.wall_ns || now.time - last_ < interval()) return false;
-    last_ = now.time;
+  // Periodically, on a leader that may propose: true if a tick is due, by the stamp that it would
+  // get now. The caller must then propose it.
+  bool take_due(int64_t stamp_ns, Time now) {
+    if (deadline_ns_ > stamp_ns || now - last_ < interval()) return false;
+    last_ = now;
     if (deadline_ns_ <= log_time_ns_) {
       ++idle_;
       ++overdue_;

@@ -1240,6 +1240,66 @@ TEST(Snapshot, MayBeOfATermThatTheHardStateDoesNotKnowYet) {
   EXPECT_EQ(ready.append->hard_state.term, Term(2));
 }
 
+// ---- log time
+
+constexpr int64_t kDayNs = int64_t{86'400} * 1'000'000'000;
+
+// Two of three are known at the election, and they disagree.
+TEST(CoreLogTime, LateClockHoldsItOnlyUntilAThirdIsHeard) {
+  for (bool by_vote : {true, false}) {
+    Host host;
+    EXPECT_EQ(host.core->log_time(), std::nullopt);
+    host.time_out();
+    host.receive(2, 1, PreVoteResponse{true});
+    host.persist();
+    host.receive(2, 1, VoteResponse{true, host.now.wall_ns - kDayNs});
+    ASSERT_EQ(host.core->role(), Role::kLeader);
+    EXPECT_EQ(host.core->log_time(), host.now.wall_ns - kDayNs + 1) << "after the no-op";
+    if (by_vote) {
+      host.receive(3, 1, VoteResponse{true, host.now.wall_ns - 5});
+    } else {
+      host.receive(3, 1, HeartbeatResponse{0, host.now.wall_ns - 5});
+    }
+    EXPECT_EQ(host.core->log_time(), host.now.wall_ns - 5);
+    EXPECT_EQ(host.core->log_time_view()->furthest, NodeId(2));
+  }
+}
+
+// The cluster was idle for an hour when its leader fell silent.
+TEST(CoreLogTime, ContinuesThatOfTheLeaderBefore) {
+  Host host;
+  Entry first = entry(1, 1);
+  first.stamp_ns = host.now.wall_ns + 7;
+  first.checksum = entry_checksum(first);
+  host.append(2, 1, 0, 0, {first});
+  host.pass(std::chrono::hours(1));
+  host.now.wall_ns += kDayNs;  // it is wrong, and nobody can tell
+  host.step(TimePassed{});
+  host.time_out();
+  host.receive(3, 2, PreVoteResponse{true});
+  host.persist();
+  const Time began = host.now.time;
+  host.receive(3, 2, VoteResponse{true, host.now.wall_ns - kDayNs - 2 * 3'600'000'000'000});
+  ASSERT_EQ(host.core->role(), Role::kLeader);
+  EXPECT_EQ(*host.core->log_time(),
+            first.stamp_ns + (began - Time(std::chrono::seconds(100))).count() + 1);
+}
+
+// A leader's own clock, at the end of all clocks: no lease, for its drift cannot be seen.
+TEST(CoreLogTime, OwnClockBeyondAllClocksIsNone) {
+  Host host;
+  host.now.wall_ns = kMaxWallNs;
+  host.lead_and_commit();
+  EXPECT_FALSE(host.core->log_time_view()->is_certain);
+  EXPECT_EQ(host.core->log_time_view()->known, 0u);
+  for (int64_t wall : {INT64_MAX, INT64_MIN, int64_t{0}, -kMaxWallNs, kMaxWallNs}) {
+    host.now.wall_ns = wall;
+    host.pass(std::chrono::milliseconds(50));
+    host.step(TimePassed{});
+    host.propose("x");
+  }
+}
+
 // ---- the checker
 
 TEST(InvariantChecker, SeesWhatGoesBack) {

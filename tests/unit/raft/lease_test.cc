@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "base/wall_clock.h"
 
 namespace connectd::raft {
 namespace {
 
+using std::chrono::hours;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -55,16 +57,26 @@ TEST(ClockWatch, LateFirstAnswerDoesNotHideAFastClock) {
   EXPECT_LE(other.until_wild(), milliseconds(300));
 }
 
-TEST(ClockWatch, TimesThatNoClockShowsSayNothing) {
+TEST(ClockWatch, ClockBefore1970IsWatched) {
+  Other other;
+  other.set_forward(-hours(1'000'000));
+  other.rate = 2;
+  EXPECT_LE(other.until_wild(), milliseconds(300));
+}
+
+// Its rate cannot be seen.
+TEST(ClockWatch, TimesThatNoClockShowsRenewNothing) {
   ClockWatch watch;
-  EXPECT_TRUE(watch.observe(INT64_MIN, Time(seconds(1)), Time(seconds(1)), 5, seconds(1)));
-  EXPECT_TRUE(watch.observe(-1, Time(seconds(2)), Time(seconds(2)), 5, seconds(1)));
+  EXPECT_FALSE(watch.observe(INT64_MIN, Time(seconds(1)), Time(seconds(1)), 5, seconds(1)));
+  EXPECT_FALSE(watch.observe(kMaxWallNs, Time(seconds(2)), Time(seconds(2)), 5, seconds(1)));
+  EXPECT_TRUE(watch.observe(0, Time(seconds(2)), Time(seconds(2)), 5, seconds(1)))
+      << "it does not say";
   const int64_t honest = 1'000'000'000'000'000;
   EXPECT_TRUE(watch.observe(honest, Time(seconds(3)), Time(seconds(3)), 5, seconds(1)))
       << "there is nothing to compare it with";
   EXPECT_TRUE(
       watch.observe(honest + 1'000'000'000, Time(seconds(4)), Time(seconds(4)), 5, seconds(1)));
-  EXPECT_TRUE(watch.observe(INT64_MIN, Time(seconds(5)), Time(seconds(5)), 5, seconds(1)));
+  EXPECT_FALSE(watch.observe(INT64_MIN, Time(seconds(5)), Time(seconds(5)), 5, seconds(1)));
   EXPECT_FALSE(watch.observe(INT64_MAX, Time(seconds(6)), Time(seconds(6)), 5, seconds(1)));
 }
 
