@@ -77,9 +77,10 @@ TEST_F(EndpointsTest, SeveralClustersNeedAChoice) {
   auto refused = find_endpoints(nullptr, directory_.path());
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
-  EXPECT_THAT(refused.error().text,
-              HasSubstr("has nodes of 2 clusters; choose one of them: -e 10.0.0.12:7301 ('orders'), "
-                        "-e 10.0.0.11:7301 ('stock')"));
+  EXPECT_THAT(
+      refused.error().text,
+      HasSubstr("has nodes of 2 clusters; choose one of them: -e 10.0.0.12:7301 ('orders'), "
+                "-e 10.0.0.11:7301 ('stock')"));
   EXPECT_EQ(found("10.0.0.12:7301").addresses.size(), 1U);
 }
 
