@@ -110,45 +110,46 @@ template <>
 struct Fields<node::StatusSnapshot> {
   using S = node::StatusSnapshot;
   static constexpr auto kTable =
-      std::tuple(field("id", &S::id),                                     //
-                 field("name", &S::name),                                 //
-                 field("cluster_name", &S::cluster_name),                 //
-                 field<NullWhenNone>("cluster_id", &S::cluster_id),       //
-                 field("version", &S::version),                           //
-                 field<Milliseconds>("started_ms", &S::started_wall_ns),  //
-                 field<RoleName>("role", &S::role),                       //
-                 field("term", &S::term),                                 //
-                 field<NullWhenNone>("leader", &S::leader),               //
-                 field("last_index", &S::last_index),                     //
-                 field("commit_index", &S::commit_index),                 //
-                 field("applied_index", &S::applied_index),               //
-                 field("snapshot_index", &S::snapshot_index),             //
-                 field<SixteenHexDigits>("digest", &S::digest),           //
-                 field<NullWhenNone>("divergence", &S::divergence),       //
-                 group("disk",                                            //
-                       field("state", &S::disk_state),                    //
-                       field("free_bytes", &S::disk_free_bytes),          //
-                       field("writes_stopped", &S::writes_stopped)),      //
-                 group("limits",                                          //
-                       field("max_request", &S::max_request),             //
-                       field("max_clients", &S::max_clients)),            //
-                 field<NullWhenNone>("stuck", &S::stuck),                 //
-                 field("log_lines_dropped", &S::log_lines_dropped),       //
-                 field<NullWhenNone>("hang", &S::hang),                   //
-                 field("ready", &S::ready),                               //
-                 field("reason", &S::reason),                             //
-                 field<NullWhenNone>("remedy", &S::remedy),               //
-                 field("members", &S::members),                           //
-                 field("members_index", &S::members_index),               //
-                 field("members_settled", &S::members_settled),           //
-                 field("peers", &S::peers),                               //
-                 field<Dictionary>("settings", &S::settings),             //
-                 field("settings_index", &S::settings_index),             //
-                 field("lease", &S::lease),                               //
-                 group("plugin",                                          //
-                       field("name", &S::plugin_name),                    //
-                       field("version", &S::plugin_version),              //
-                       field("level", &S::plugin_level),                  //
+      std::tuple(field("id", &S::id),                                      //
+                 field("name", &S::name),                                  //
+                 field("cluster_name", &S::cluster_name),                  //
+                 field<NullWhenNone>("cluster_id", &S::cluster_id),        //
+                 field("version", &S::version),                            //
+                 field<Milliseconds>("started_ms", &S::started_wall_ns),   //
+                 field<RoleName>("role", &S::role),                        //
+                 field("term", &S::term),                                  //
+                 field<NullWhenNone>("leader", &S::leader),                //
+                 field("last_index", &S::last_index),                      //
+                 field("commit_index", &S::commit_index),                  //
+                 field("applied_index", &S::applied_index),                //
+                 field("snapshot_index", &S::snapshot_index),              //
+                 field<SixteenHexDigits>("digest", &S::digest),            //
+                 field<NullWhenNone>("divergence", &S::divergence),        //
+                 group("disk",                                             //
+                       field("state", &S::disk_state),                     //
+                       field("free_bytes", &S::disk_free_bytes),           //
+                       field("writes_stopped", &S::writes_stopped)),       //
+                 group("limits",                                           //
+                       field("max_request", &S::max_request),              //
+                       field("max_clients", &S::max_clients)),             //
+                 field<NullWhenNone>("stuck", &S::stuck),                  //
+                 field<NullWhenNone>("clock_warning", &S::clock_warning),  //
+                 field("log_lines_dropped", &S::log_lines_dropped),        //
+                 field<NullWhenNone>("hang", &S::hang),                    //
+                 field("ready", &S::ready),                                //
+                 field("reason", &S::reason),                              //
+                 field<NullWhenNone>("remedy", &S::remedy),                //
+                 field("members", &S::members),                            //
+                 field("members_index", &S::members_index),                //
+                 field("members_settled", &S::members_settled),            //
+                 field("peers", &S::peers),                                //
+                 field<Dictionary>("settings", &S::settings),              //
+                 field("settings_index", &S::settings_index),              //
+                 field("lease", &S::lease),                                //
+                 group("plugin",                                           //
+                       field("name", &S::plugin_name),                     //
+                       field("version", &S::plugin_version),               //
+                       field("level", &S::plugin_level),                   //
                        field<NullWhenNone>("warning", &S::plugin_warning)));
 };
 

@@ -44,8 +44,9 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
   return status;
 }
 
-std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& bootstrap) const {
+std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& bootstrap) {
   auto status = begin();
+  status->clock_warning = clocks_.look(std::nullopt, read_clocks());
   status->reason = bootstrap.waiting_for();
   for (const config::Member& member : config_.cluster.members) {
     status->members.push_back({member.id, true, member.peer.to_string(), member.client.to_string(),
@@ -86,6 +87,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   }
   status->settings_index = core.settings_index();
   status->lease = core.lease_until().has_value();
+  status->clock_warning = clocks_.look(core.log_time_view(), read_clocks());
   for (const raft::PeerStatus& peer : core.peers()) {
     const char* state = peer.state == raft::PeerStatus::State::kProbe       ? "probe"
                         : peer.state == raft::PeerStatus::State::kReplicate ? "replicate"

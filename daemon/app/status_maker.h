@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "app/clock_report.h"
 #include "client/client_port.h"
 #include "config/config.h"
 #include "node/membership/bootstrap.h"
@@ -24,7 +25,7 @@ class StatusMaker final {
               const plugin::FileWatch& plugin_file);
 
   // Before there is a cluster.
-  std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap) const;
+  std::shared_ptr<node::StatusSnapshot> make(const node::Bootstrap& bootstrap);
   // `removed`: a member may have said so before this node's log did. Not const: that it has caught
   // up once is remembered.
   std::shared_ptr<node::StatusSnapshot> make(const node::Node& node, bool stopping, bool removed);
@@ -40,6 +41,7 @@ class StatusMaker final {
   const int64_t started_wall_ns_;
   std::optional<size_t> max_clients_;
   node::Readiness readiness_;
+  ClockReport clocks_;
 };
 
 // For SIGUSR2: everything that a developer asks first: the status, and what it does not have.

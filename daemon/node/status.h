@@ -86,6 +86,9 @@ struct StatusSnapshot {
   // A plugin call that does not come back: "apply at 812". Empty: none.
   std::string stuck;
 
+  // This machine's clock, or the log time that this node stamps, is wrong. Empty: neither is.
+  std::string clock_warning;
+
   uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
 
   std::string hang;    // why /livez fails though the loop runs; empty: it does not
