@@ -62,7 +62,7 @@ void Node::turn(const Now& now) {
 void Node::submit() {
   update_holder();
   Effects out;
-  holder_->advance(now_.time, out);
+  holder_->advance(now_.time, {core_->commit_index(), applied_}, out);
   carry_out(out);
 }
 

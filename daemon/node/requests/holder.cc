@@ -199,12 +199,12 @@ void Holder::refuse_queued(ReplyCode code, std::string_view text) {
 
 // ---- the turn
 
-void Holder::advance(Time now, Effects& out) {
+void Holder::advance(Time now, const Progress& progress, Effects& out) {
   now_ = now;
   expire();
   // Including writes just returned because their session was closed before they were applied.
   if (!disk_full_.empty()) refuse_queued(ReplyCode::kDiskFull, disk_full_);
-  writes_.forward_queued(now, !disk_full_.empty(), out);
+  writes_.forward_queued(now, progress, !disk_full_.empty(), out);
   reads_.ask(has_leader_, now, out);
 }
 

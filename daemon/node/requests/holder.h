@@ -58,7 +58,7 @@ class Holder final {
   // The start time of requests that arrive before the next advance(); their timeout begins then.
   void set_now(Time now) { now_ = now; }
   // Expires requests; writes for the leader and requests for read indexes go into `out`.
-  void advance(Time now, Effects& out);
+  void advance(Time now, const Progress& progress, Effects& out);
   // Reads that may be executed after the entry at `handed`, into `out`: some of each stream whose
   // client takes its replies, and those together. More may be left for the next turn.
   void take_reads(Index handed, std::vector<ReadTask>& out);

@@ -17,8 +17,8 @@ struct HolderLimits {
   size_t forward_bytes = 1 << 20;  // of one message of forwarded proposals
   Duration retry_interval = std::chrono::milliseconds(250);  // of a session open, or a read index
   Duration tick = std::chrono::milliseconds(10);             // how exactly times are kept
-  // Numbered writes of which none was applied for this long: one was lost on the way and holds up
-  // all after it. A new session settles them.
+  // Numbered writes of which none was applied for this long, nor is among the entries that wait for
+  // the plugin: one was lost on the way and holds up all after it. A new session settles them.
   Duration stuck_timeout = std::chrono::seconds(1);
   // Asks for a read index once a second, whether or not clients read: for /readyz.
   bool checks_ready = false;

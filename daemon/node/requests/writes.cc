@@ -40,6 +40,7 @@ void Writes::forward_refused(Term leader_term, Time now) {
 void Writes::reopen() {
   session_open_ = false;
   open_sent_ = false;
+  awaited_until_.reset();
 }
 
 void Writes::session_opened(SessionId id, uint64_t incarnation) {
@@ -51,6 +52,7 @@ void Writes::session_opened(SessionId id, uint64_t incarnation) {
   session_ = id;
   session_open_ = true;
   open_sent_ = false;
+  awaited_until_.reset();
   next_sequence_ = Sequence(1);
   numbered_bytes_ = 0;
   // All earlier sessions of this node are closed: writes not applied so far never will be. They are
@@ -117,12 +119,28 @@ std::string Writes::fault_of(const wire::ForwardProposals& forward, NodeId from)
 
 // ---- the turn
 
-void Writes::forward_queued(Time now, bool settle_only, Effects& out) {
-  if (session_open_ && !numbered_.empty() && now - last_progress_ > limits_.stuck_timeout) reopen();
+// What was sent at `sent` has had no effect here. It may be among the entries that are committed
+// and wait for the plugin: then it is not lost, however long the plugin is busy, until those of the
+// moment when the time was over are applied.
+bool Writes::is_lost(Time sent, Duration timeout, const Progress& progress, Time now) {
+  if (awaited_since_ != sent) {
+    awaited_since_ = sent;
+    awaited_until_.reset();
+  }
+  if (now - sent < timeout) return false;
+  if (!awaited_until_) awaited_until_ = progress.committed;
+  return progress.applied >= *awaited_until_;
+}
+
+void Writes::forward_queued(Time now, const Progress& progress, bool settle_only, Effects& out) {
+  if (session_open_ && !numbered_.empty() &&
+      is_lost(last_progress_, limits_.stuck_timeout, progress, now)) {
+    reopen();
+  }
   if (!leader_ || !leader_takes_proposals_ || now < refused_until_) return;
   if (!session_open_) {
     if (settle_only && numbered_.empty()) return;
-    if (open_sent_ && now - open_sent_at_ < limits_.retry_interval) return;
+    if (open_sent_ && !is_lost(open_sent_at_, limits_.retry_interval, progress, now)) return;
     return open_session(now, out);
   }
   while (!queued_.empty()) {

@@ -24,6 +24,12 @@
 
 namespace connectd::node {
 
+// How far this node is: entries between the two wait for the plugin.
+struct Progress {
+  Index committed;
+  Index applied;
+};
+
 class Writes final {
  public:
   Writes(NodeId self, uint64_t incarnation, const HolderLimits& limits)
@@ -51,7 +57,7 @@ class Writes final {
   // ---- the turn
   // Numbers as many writes as the credit allows and sends them to the leader. `settle_only`: opens
   // a session only to learn the outcome of numbered writes.
-  void forward_queued(Time now, bool settle_only, Effects& out);
+  void forward_queued(Time now, const Progress& progress, bool settle_only, Effects& out);
   // Moves out all writes that were not sent; the caller refuses them.
   std::vector<RequestRef> take_queued();
   // Moves out the expired ones of these.
@@ -76,6 +82,7 @@ class Writes final {
   size_t cost_of(const Write& write) const { return write.request.size() + kRequestOverhead; }
   Sequence first_numbered() const { return next_sequence_ - numbered_.size(); }
   bool is_out() const { return !numbered_.empty() || open_sent_; }
+  bool is_lost(Time sent, Duration timeout, const Progress& progress, Time now);
   void reopen();
   void open_session(Time now, Effects& out);
   std::vector<raft::Proposal> number_next();
@@ -96,7 +103,10 @@ class Writes final {
   NodeId sent_to_;  // the leader that got the numbered writes, and its term
   Term sent_term_;
   Time open_sent_at_;
-  Time last_progress_;          // a number was settled, or the first one assigned
+  Time last_progress_;  // a number was settled, or the first one assigned
+  // When what is awaited was sent, and the commit index when its time was over; none: it is not.
+  Time awaited_since_;
+  std::optional<Index> awaited_until_;
   Time refused_until_;          // no immediate retry after a refusal
   Sequence next_sequence_{1};   // of session_
   std::deque<Write> numbered_;  // contiguous, up to next_sequence_ - 1

@@ -103,7 +103,7 @@ class HolderBench {
   void advance(Duration by = {}) {
     now += by;
     Effects out;
-    holder.advance(now, out);
+    holder.advance(now, progress, out);
     for (WritesToLeader& writes : out.writes) {
       sent.push_back({writes.leader, writes.term, std::move(writes.proposals)});
     }
@@ -153,6 +153,7 @@ class HolderBench {
   }
 
   Time now{seconds(1000)};
+  Progress progress;
   std::vector<Sent> sent;
   std::vector<uint64_t> asked;
   std::vector<uint64_t> asked_by_lease;  // those of `asked` for which a lease is enough

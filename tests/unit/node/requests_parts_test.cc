@@ -162,7 +162,7 @@ class WritesTest : public ::testing::Test {
   // "open", or "sequence:payload", of each forwarded proposal.
   std::vector<std::string> forward_queued(bool settle_only = false) {
     Effects out;
-    writes.forward_queued(now, settle_only, out);
+    writes.forward_queued(now, progress, settle_only, out);
     std::vector<std::string> texts;
     for (const WritesToLeader& handed : out.writes) {
       for (const raft::Proposal& proposal : handed.proposals) {
@@ -179,6 +179,7 @@ class WritesTest : public ::testing::Test {
   }
 
   Time now{seconds(100)};
+  Progress progress;
   std::shared_ptr<Stream> stream = std::make_shared<Stream>(nullptr);
   uint64_t next = 0;
   Writes writes{kSelf, kIncarnation, {}};
@@ -224,6 +225,41 @@ TEST_F(WritesTest, ExpiredNumberedIsGivenOnceAndSettledLater) {
   EXPECT_EQ(writes.expire_numbered(now).size(), 1u);
   EXPECT_THAT(writes.expire_numbered(now), IsEmpty());
   EXPECT_FALSE(writes.applied(SessionId(10), Sequence(1), now)) << "it was answered";
+}
+
+TEST_F(WritesTest, LostWriteIsSettledByANewSession) {
+  open();
+  add("a");
+  forward_queued();
+  now += milliseconds(999);
+  EXPECT_THAT(forward_queued(), IsEmpty());
+  now += milliseconds(2);
+  EXPECT_THAT(forward_queued(), ElementsAre("open"));
+  now += milliseconds(249);
+  EXPECT_THAT(forward_queued(), IsEmpty());
+  now += milliseconds(1);
+  EXPECT_THAT(forward_queued(), ElementsAre("open"));
+}
+
+// It may be among the entries that wait: each further session would be one more entry behind them.
+TEST_F(WritesTest, BusyPluginIsNoLostWrite) {
+  open();
+  add("a");
+  forward_queued();
+  progress = {Index(20), Index(15)};
+  for (int second = 0; second < 10; ++second) {
+    now += seconds(1);
+    EXPECT_THAT(forward_queued(), IsEmpty());
+    ++progress.committed;
+  }
+  progress.applied = Index(20);
+  EXPECT_THAT(forward_queued(), ElementsAre("open")) << "it was not among them";
+  for (int second = 0; second < 10; ++second) {
+    now += seconds(1);
+    EXPECT_THAT(forward_queued(), IsEmpty());
+  }
+  progress.applied = progress.committed;
+  EXPECT_THAT(forward_queued(), ElementsAre("open"));
 }
 
 TEST_F(WritesTest, SettleOnlyOpensNoSessionForNothing) {
