@@ -15,6 +15,7 @@ Response respond(CallResult result) {
     return problem(outcome.http_status, outcome.title, std::move(result.bytes), outcome.code);
   }
   Response response = bytes_response(std::move(result.bytes));
+  response.held = std::move(result.held);
   response.status = outcome.http_status;
   if (result.plugin_refused) {
     const CallOutcome rejected = call_outcome(node::ReplyCode::kRejected);

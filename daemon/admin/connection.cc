@@ -221,6 +221,7 @@ class HttpConnection final : public Reply::Connection,
   // What the request was given ends with it.
   void release() {
     place_ = Shares::Place();
+    answer_held_.reset();
     host_.give_back_body(std::exchange(reserved_, 0));
     host_.give_back(std::exchange(held_, 0));
   }
@@ -245,6 +246,7 @@ class HttpConnection final : public Reply::Connection,
     // Who reads slowly keeps nobody out, unless the answer was made with a place in the shares.
     if (!place_) waiting_since_ = read_clocks().time;
     hold_bytes(response.body.size());
+    answer_held_ = std::move(response.held);
     const bool keep = make_response(std::move(response));
     limit_time(kRequestTimeout);
     http::async_write(socket_, response_,
@@ -337,9 +339,10 @@ class HttpConnection final : public Reply::Connection,
   State state_ = State::kIdle;
   uint64_t request_number_ = 1;  // of the request that waits for its answer
   Shares::Place place_;
-  size_t reserved_ = 0;                // for the body
-  size_t held_ = 0;                    // for the head, and the answer
-  std::optional<Time> waiting_since_;  // for a request, or the rest of one
+  std::shared_ptr<const void> answer_held_;  // ends when the answer is sent
+  size_t reserved_ = 0;                      // for the body
+  size_t held_ = 0;                          // for the head, and the answer
+  std::optional<Time> waiting_since_;        // for a request, or the rest of one
   bool is_http_1_0_ = false;
   bool keep_alive_ = false;  // the client wants it
   bool is_head_ = false;

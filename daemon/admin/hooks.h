@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <tl/expected.hpp>
 #include <vector>
@@ -46,6 +47,7 @@ struct CallResult {
   bool plugin_refused = false;
   int32_t status = 0;
   Index index;
+  std::shared_ptr<const void> held{};  // of admin/call_replies.h
 };
 // kOverloaded when too many are in progress.
 using CallFunction = std::function<void(std::string request, const node::ReadOptions& read,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,6 +45,7 @@ struct Response {
   std::string content_type;
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers{};  // beside those that all answers have
+  std::shared_ptr<const void> held{};  // what its body holds elsewhere, until it is sent
 };
 
 Response text_response(int status, std::string body);

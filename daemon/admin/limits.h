@@ -63,6 +63,11 @@ inline constexpr size_t kMaxClusterQueries = 8;
 inline constexpr size_t kMaxCalls = 256;
 inline constexpr size_t kMaxAdminRequests = 16;
 
+// Replies to calls that are made and not sent. From the first on no call begins, and no read of one
+// is executed. Beyond the second a reply is dropped, and the answer says so.
+inline constexpr size_t kCallRepliesPause = kMaxHeldBytes / 2;
+inline constexpr size_t kCallRepliesMax = kMaxHeldBytes;
+
 // ---- what the loop answers
 
 // What a call may take longer than ServerOptions::call_timeout before the server answers itself.

@@ -361,7 +361,7 @@ Result<void> Daemon::Impl::open_ports() {
   const std::string http_text = http->text();
   snapshot_port_ = std::make_unique<SnapshotPort>(*files_, config_.node.data_dir + "/snapshots");
   if (auto started = snapshot_port_->start(); !started) return started;
-  calls_ = std::make_unique<NodeCalls>(io_, *this, *snapshot_port_);
+  calls_ = std::make_unique<NodeCalls>(io_, *this, *snapshot_port_, config_.client.request_timeout);
   admin::ServerOptions options = http_options(config_);
   options.max_connections = descriptors_.http;
   auto server =

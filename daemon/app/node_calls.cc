@@ -1,5 +1,7 @@
 #include "app/node_calls.h"
 
+#include <fmt/format.h>
+
 #include <boost/asio/post.hpp>
 #include <memory>
 #include <optional>
@@ -8,20 +10,43 @@
 #include "wire/framing.h"
 
 namespace connectd::app {
-namespace {
 
 // One request over HTTP: a stream of its own, which ends with its only reply. Deletes itself then.
-class Call final : public node::ReplyHandler {
+class NodeCalls::Call final : public node::ReplyHandler {
  public:
-  explicit Call(std::function<void(admin::CallResult)> done) : done_(std::move(done)) {}
+  Call(NodeCalls& calls, std::function<void(admin::CallResult)> done)
+      : calls_(calls),
+        done_(std::move(done)),
+        until_(read_clocks().time + calls.call_timeout_ + admin::kCallGrace) {
+    calls_.begun_.insert(this);
+  }
+  ~Call() { calls_.begun_.erase(this); }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
 
   void start(node::Service& service, ByteView request, const node::ReadOptions& read) {
     stream_ = service.open_stream(*this);
     stream_->submit(request, read);
   }
+  void resume() { stream_->resume(); }
+  // The server has answered without it.
+  bool is_late(Time now) const { return now >= until_; }
+
+  bool is_congested() const override { return !calls_.replies_->has_room(); }
   void on_reply(const node::Reply& reply) override {
-    result_ = {reply.code, std::string(as_text(reply.bytes)), reply.plugin_refused, reply.status,
-               reply.index};
+    result_ = {reply.code,   {},          reply.plugin_refused,
+               reply.status, reply.index, calls_.replies_->hold(reply.bytes.size())};
+    if (result_.held != nullptr) {
+      result_.bytes = as_text(reply.bytes);
+      return;
+    }
+    result_.plugin_refused = false;
+    const bool executed = reply.code == node::ReplyCode::kOk;
+    if (executed) result_.code = node::ReplyCode::kUnknown;
+    result_.bytes = fmt::format(
+        "{} its answer of {} bytes was dropped: others that are not read use the memory for it",
+        executed ? "the request was executed, but" : "the request was not executed, and",
+        reply.bytes.size());
   }
   void on_replies_end() override {
     done_(std::move(result_));
@@ -29,12 +54,20 @@ class Call final : public node::ReplyHandler {
   }
 
  private:
+  NodeCalls& calls_;
   std::function<void(admin::CallResult)> done_;
+  const Time until_;
   std::unique_ptr<node::RequestStream> stream_;
   admin::CallResult result_;
 };
 
-}  // namespace
+NodeCalls::NodeCalls(boost::asio::io_context& io, NodeAccess& access, SnapshotPort& snapshots,
+                     Duration call_timeout)
+    : io_(io), access_(access), snapshots_(snapshots), call_timeout_(call_timeout), timer_(io) {
+  replies_->follow([this] { boost::asio::post(io_, [this] { begin_waiting(); }); });
+}
+
+NodeCalls::~NodeCalls() { replies_->follow(nullptr); }
 
 admin::ServerHooks NodeCalls::hooks() {
   admin::ServerHooks hooks;
@@ -42,7 +75,7 @@ admin::ServerHooks NodeCalls::hooks() {
                       std::function<void(admin::CallResult)> done) {
     boost::asio::post(io_,
                       [this, request = std::move(request), read, done = std::move(done)]() mutable {
-                        call(request, read, std::move(done));
+                        call(std::move(request), read, std::move(done));
                       });
   };
   hooks.change_members = [this](node::MemberChange change,
@@ -73,8 +106,48 @@ admin::ServerHooks NodeCalls::hooks() {
   return hooks;
 }
 
-void NodeCalls::call(const std::string& request, const node::ReadOptions& read,
+void NodeCalls::call(std::string request, const node::ReadOptions& read,
                      std::function<void(admin::CallResult)> done) {
+  if (waiting_.empty() && replies_->has_room()) return begin(request, read, std::move(done));
+  waiting_.push_back(
+      {std::move(request), read, std::move(done), read_clocks().time + call_timeout_});
+  if (waiting_.size() == 1) begin_waiting();
+}
+
+// Those for which there is room. The others end in time, not begun.
+void NodeCalls::begin_waiting() {
+  const Time now = read_clocks().time;
+  for (; !waiting_.empty(); waiting_.pop_front()) {
+    Waiting& first = waiting_.front();
+    if (first.until <= now) {
+      first.done({node::ReplyCode::kOverloaded,
+                  "replies that are not read use the memory for them; the request was not executed",
+                  false, 0, Index()});
+    } else if (replies_->has_room()) {
+      begin(first.request, first.read, std::move(first.done));
+    } else {
+      break;
+    }
+  }
+  if (!begun_.empty() && replies_->has_room() && access_.arrive() != nullptr) {
+    for (auto at = begun_.begin(); at != begun_.end();) {
+      Call* call = *at++;
+      if (call->is_late(now)) {
+        delete call;  // a read of it is not executed any more
+      } else {
+        call->resume();
+      }
+    }
+  }
+  if (waiting_.empty()) return;
+  timer_.expires_after(waiting_.front().until - now);
+  timer_.async_wait([this](boost::system::error_code aborted) {
+    if (!aborted) begin_waiting();
+  });
+}
+
+void NodeCalls::begin(const std::string& request, const node::ReadOptions& read,
+                      std::function<void(admin::CallResult)> done) {
   node::Node* node = access_.arrive();
   if (node == nullptr) {
     return done({node::ReplyCode::kNoLeader, access_.waiting_for(), false, 0, Index()});
@@ -85,7 +158,7 @@ void NodeCalls::call(const std::string& request, const node::ReadOptions& read,
     return done({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false,
                  0, Index()});
   }
-  (new Call(std::move(done)))->start(*node, *whole, read);
+  (new Call(*this, std::move(done)))->start(*node, *whole, read);
 }
 
 void NodeCalls::change_members(const node::MemberChange& change,

@@ -3,10 +3,15 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
+#include "admin/call_replies.h"
 #include "admin/hooks.h"
 #include "app/snapshot_port.h"
 #include "base/clock.h"
@@ -27,17 +32,31 @@ class NodeAccess {
 class NodeCalls final {
  public:
   // All must outlive the server that has the hooks, and this object the loop's last turn.
-  NodeCalls(boost::asio::io_context& io, NodeAccess& access, SnapshotPort& snapshots)
-      : io_(io), access_(access), snapshots_(snapshots) {}
+  // `call_timeout`: how long a call waits until it may begin.
+  NodeCalls(boost::asio::io_context& io, NodeAccess& access, SnapshotPort& snapshots,
+            Duration call_timeout);
+  ~NodeCalls();
 
   admin::ServerHooks hooks();
   // When the last change of members was asked for here. Loop thread.
   std::optional<Time> last_change() const { return last_change_; }
 
  private:
+  class Call;
+  // A call that waits for room for its reply.
+  struct Waiting {
+    std::string request;
+    node::ReadOptions read;
+    std::function<void(admin::CallResult)> done;
+    Time until;
+  };
+
   // On the loop thread.
-  void call(const std::string& request, const node::ReadOptions& read,
+  void call(std::string request, const node::ReadOptions& read,
             std::function<void(admin::CallResult)> done);
+  void begin(const std::string& request, const node::ReadOptions& read,
+             std::function<void(admin::CallResult)> done);
+  void begin_waiting();
   void change_members(const node::MemberChange& change,
                       std::function<void(node::ChangeOutcome)> done);
   void take_snapshot(const admin::SnapshotDone<admin::SnapshotTaken>& done);
@@ -46,6 +65,11 @@ class NodeCalls final {
   boost::asio::io_context& io_;
   NodeAccess& access_;
   SnapshotPort& snapshots_;
+  const Duration call_timeout_;
+  const std::shared_ptr<admin::CallReplies> replies_ = std::make_shared<admin::CallReplies>();
+  std::deque<Waiting> waiting_;  // in order of arrival, and so of `until`
+  boost::asio::steady_timer timer_;
+  std::set<Call*> begun_;
   std::optional<Time> last_change_;
 };
 
