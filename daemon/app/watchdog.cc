@@ -45,6 +45,13 @@ Duration limit_of(const plugin::RunningCall& call) {
   return is_short ? kStuck : kStuckWithState;
 }
 
+// When it is named in the log.
+Duration notice_of(const plugin::RunningCall& call) {
+  return call.function == "snapshot" ? kStuck : limit_of(call);
+}
+
+bool is_stuck(const plugin::RunningCall& call) { return call.duration >= limit_of(call); }
+
 int64_t in_seconds(Duration duration) { return duration / seconds(1); }
 
 // "apply at index 812"
@@ -60,7 +67,12 @@ std::string skip_hint(const plugin::RunningCall& call) {
       call.index);
 }
 
-void log_stuck(const plugin::RunningCall& call) {
+void log_long(const plugin::RunningCall& call) {
+  if (!is_stuck(call)) {
+    LOG_WARNING("plugin", "plugin {} is still in {} seconds={}: no request is executed meanwhile",
+                call.plugin, place_of(call), in_seconds(call.duration));
+    return;
+  }
   LOG_ERROR("plugin", "plugin {} is STUCK in {} seconds={}{}", call.plugin, place_of(call),
             in_seconds(call.duration),
             call.request.empty() ? "" : fmt::format(" request=\"{}\"", call.request));
@@ -172,13 +184,15 @@ void Watchdog::look_at_calls(Time now) {
   }
   std::string shown;
   for (const plugin::RunningCall& call : calls_) {
-    if (call.duration < limit_of(call)) continue;
+    if (call.duration < notice_of(call)) continue;
     Stuck& stuck = stuck_[call.thread];
-    if (now >= stuck.next_line) {
+    if (now >= stuck.next_line || stuck.is_stuck != is_stuck(call)) {
       stuck.next_line = now + kLineInterval;
-      log_stuck(call);
+      log_long(call);
     }
     stuck.call = call;
+    stuck.is_stuck = is_stuck(call);
+    if (!stuck.is_stuck) continue;
     if (shown.empty() || is_of_log(call)) {
       shown = call.index == 0 ? call.function : fmt::format("{} at {}", call.function, call.index);
     }
@@ -190,6 +204,20 @@ void Watchdog::look_at_calls(Time now) {
   }
 }
 
+void Watchdog::end_without(const plugin::RunningCall& call, std::optional<int> code) {
+  if (is_stuck(call)) {
+    LOG_ERROR("connectd", "plugin {} hangs in {} seconds={}: the process ends without it",
+              call.plugin, place_of(call), in_seconds(call.duration));
+    if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
+    if (!code) code = exit_status(ErrorKind::kPluginFailed);
+  } else {
+    LOG_WARNING("connectd", "stopped while plugin {} is in {} seconds={}: the time for it is over",
+                call.plugin, place_of(call), in_seconds(call.duration));
+  }
+  finish_log();
+  ::_exit(code.value_or(0));
+}
+
 void Watchdog::end_if_told(Time now) {
   std::optional<int> code;
   {
@@ -198,16 +226,17 @@ void Watchdog::end_if_told(Time now) {
     code = end_code_;
   }
   bool saves_view = false;
+  const plugin::RunningCall* longest = nullptr;
   for (const plugin::RunningCall& call : calls_) {
     saves_view = saves_view || call.function == "save of a view";
     // The daemon waits for a view itself, and knows for how long (stop_everything()).
     if (call.duration < kPatience || call.function == "save of a view") continue;
-    LOG_ERROR("connectd", "plugin {} hangs in {} seconds={}: the process ends without it",
-              call.plugin, place_of(call), in_seconds(call.duration));
-    if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
-    finish_log();
-    ::_exit(code.value_or(exit_status(ErrorKind::kPluginFailed)));
+    if (longest == nullptr || std::pair(is_stuck(call), call.duration) >
+                                  std::pair(is_stuck(*longest), longest->duration)) {
+      longest = &call;
+    }
   }
+  if (longest != nullptr) end_without(*longest, code);
   if (told_to_end_ < 2 || saves_view) return;
   LOG_WARNING("connectd", "stopped at once: a disk or a thread does not return");
   finish_log();

@@ -3,10 +3,11 @@
 // process when it is told to end, whichever thread the call is in.
 //
 //   - A call of apply, on_tick, next_deadline, read or classify is stuck after 5 s; create,
-//     restore, snapshot and the others, which move the whole state, after a minute.
+//     restore, snapshot and the others, which move the whole state, after a minute. A snapshot,
+//     which holds up the apply thread, is named after 5 s.
 //   - SIGTERM and SIGINT go to the daemon's loop. After the second one, or when the drain timeout
-//     is over, a call that still runs is named, and the process ends with the code for failed
-//     plugins.
+//     is over, a call that still runs is named, and the process ends: with the code for failed
+//     plugins if the call is stuck.
 //   - A daemon that ends without a signal says so: end_within().
 //   - Before the daemon runs, SIGTERM and SIGINT do what they do by default, and the others
 //     nothing.
@@ -67,6 +68,7 @@ class Watchdog final {
   void take_signal(int number, Time now);
   void look_at_calls(Time now);
   void end_if_told(Time now);
+  [[noreturn]] static void end_without(const plugin::RunningCall& call, std::optional<int> code);
   [[noreturn]] void wait_for_exit() const;
 
   Mutex mutex_;
@@ -82,6 +84,7 @@ class Watchdog final {
   struct Stuck {
     plugin::RunningCall call;
     Time next_line{};
+    bool is_stuck = false;  // false: named only
   };
   std::map<size_t, Stuck> stuck_;  // by thread
   std::string shown_;

@@ -234,6 +234,8 @@ def test_stuck_call_is_shown(context):
         clients.append(send(cluster, 1, b"do loop"))
         place = wait_until(lambda: stuck(cluster, 1) != place and stuck(cluster, 1), "another call")
         cluster.kill(1)
+        last_status()
+        messages.clear()
         cluster.start()
         wait_until(lambda: last_status() == f"STATUS=STUCK in {place}", "systemd hears of it after a start")
         check(cluster.terminate(1) == EXIT_PLUGIN, "another exit code")
