@@ -11,7 +11,12 @@ namespace connectd::app {
 
 namespace {
 
-std::string not_up_to_date(std::optional<Time> fresh, const node::StatusSnapshot& status) {
+std::string not_up_to_date(const node::Node& node, const node::StatusSnapshot& status) {
+  const std::optional<Time> fresh = node.fresh_since();
+  if (fresh && node.waits_for_plugin() && status.applied_index == status.commit_index) {
+    return fmt::format("the plugin is busy: it has executed no read for {} s",
+                       (status.made - *fresh) / std::chrono::seconds(1));
+  }
   const std::string applied =
       fmt::format("{} of {} committed entries applied", status.applied_index, status.commit_index);
   if (!fresh) return fmt::format("catching up: {}, and no question to a quorum answered", applied);
@@ -96,8 +101,8 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
         {peer.id, peer.is_near, state, peer.match,
          core.last_index().value() - std::min(core.last_index(), peer.match).value()});
   }
-  const std::optional<Time> fresh = node.holder().fresh_since(node.applied_index());
-  const bool up_to_date = readiness_.look(static_cast<bool>(core.leader()), fresh, status->made);
+  const bool up_to_date =
+      readiness_.look(static_cast<bool>(core.leader()), node.fresh_since(), status->made);
   const node::DiskWatch& disks = node.disks();
   status->disk_state = disks.is_stalled()   ? "stalled"
                        : node.log_is_full() ? "no room"
@@ -114,7 +119,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
     status->reason = "no known leader" + (lost.text.empty() ? "" : ": " + lost.text);
     status->remedy = std::move(lost.remedy);
   } else if (!up_to_date) {
-    status->reason = not_up_to_date(fresh, *status);
+    status->reason = not_up_to_date(node, *status);
   } else {
     status->reason = status->divergence;
   }

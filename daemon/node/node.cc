@@ -178,7 +178,7 @@ void Node::read() {
   update_holder();
   std::vector<ReadTask> reads;
   holder_->take_reads(handed_, reads);
-  if (!reads.empty()) threads_->applier.read(std::move(reads));
+  threads_->applier.read(std::move(reads), holder_->take_ready_question(handed_));
 }
 
 // ---- what arrives

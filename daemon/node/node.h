@@ -75,6 +75,7 @@ class Node final : public Service, public wire::TransportHandler {
     loop_.check();
     now_ = now;
     holder_->set_now(now.time);
+    threads_->applier.set_now(now.time);
   }
   void turn(const Now& now);
   Time next_deadline() const {
@@ -152,6 +153,10 @@ class Node final : public Service, public wire::TransportHandler {
   // This node was removed permanently: the process must end.
   bool is_removed() const { return membership_->is_removed(*core_); }
   Index applied_index() const { return applied_; }
+  // The state has every write that was acknowledged before this; none: not known.
+  std::optional<Time> fresh_since() const { return threads_->applier.fresh_since(); }
+  // To know more recently, it waits for the plugin.
+  bool waits_for_plugin() const { return threads_->applier.is_asked(); }
   uint64_t digest() const { return digest_; }  // at applied_index()
   // The chain's value after that entry; none: not among the last 65,536, or not applied yet.
   std::optional<uint64_t> digest_at(Index index) const { return divergence_->digest_at(index); }

@@ -35,8 +35,8 @@ void Simulation::Impl::look_at_health(Process& p) {
   const Time old = local - node::Readiness::kUnready;
   const node::Node& node = *p.node;
   const bool was_ready = p.readiness.is_ready();
-  const bool is_ready = p.readiness.look(static_cast<bool>(node.core().leader()),
-                                         node.holder().fresh_since(node.applied_index()), local);
+  const bool is_ready =
+      p.readiness.look(static_cast<bool>(node.core().leader()), node.fresh_since(), local);
   if (is_ready != was_ready) {
     timeline_.note('Y', p.id.value(), is_ready);
     timeline_.trace("node {} is {}", p.id, is_ready ? "ready" : "not ready");

@@ -1,7 +1,9 @@
 /* A counter that does to its process what it must not, when a command or plugin.options.on says so.
  *   incr               adds one, replies the value
  *   get                replies the value
+ *   big, get big       reply 32 MiB
  *   do KIND            in apply
+ *   get KIND           in read
  *   classify KIND      in classify
  *   loop where told    in apply of a node with UNRULY_LOOPS
  *   honest             opens and closes a file and ends a thread of its own; replies the value */
@@ -25,6 +27,8 @@ typedef struct counter {
   uint64_t value;
 } counter;
 
+static char big[32 << 20]; /* not written: it costs no memory */
+
 static int says(connectd_bytes r, const char* kind) {
   return r.len == strlen(kind) && !memcmp(r.ptr, kind, r.len);
 }
@@ -37,6 +41,10 @@ static void loop_forever(void) {
   static atomic_int forever = 1;
   while (forever) {
   }
+}
+static void sleep_ms(long ms) {
+  struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+  nanosleep(&time, NULL);
 }
 static void misbehave(connectd_bytes kind) {
   pthread_t thread;
@@ -65,10 +73,9 @@ static void misbehave(connectd_bytes kind) {
   if (says(kind, "fchdir") && fchdir(open("/", O_RDONLY))) return;
   if (says(kind, "loop")) loop_forever();
   if (says(kind, "atexit")) atexit(loop_forever);
-  if (says(kind, "wait")) {
-    struct timespec second = {7, 0};
-    nanosleep(&second, NULL);
-  }
+  if (says(kind, "nap")) sleep_ms(100);
+  if (says(kind, "pause")) sleep_ms(1000);
+  if (says(kind, "wait")) sleep_ms(7000);
 }
 static void be_honest(void) {
   pthread_t thread;
@@ -96,7 +103,9 @@ static int32_t classify(const void* self, connectd_bytes r, const connectd_sink*
 }
 static int32_t read_value(const void* self, const connectd_read_context* context, connectd_bytes r,
                           const connectd_sink* reply) {
-  (void)context, (void)r;
+  (void)context;
+  if (connectd_begins_with(r, "get ")) misbehave((connectd_bytes){r.ptr + 4, r.len - 4});
+  if (says(r, "get big")) return connectd_put(reply, big, sizeof big);
   return connectd_put_decimal(reply, ((const counter*)self)->value, "\n");
 }
 static int32_t apply(void* self, const connectd_apply_context* context, connectd_bytes r,
@@ -107,11 +116,15 @@ static int32_t apply(void* self, const connectd_apply_context* context, connectd
   if (connectd_begins_with(r, "loop where told") && getenv("UNRULY_LOOPS")) loop_forever();
   if (connectd_begins_with(r, "honest")) be_honest();
   ++c->value;
+  if (says(r, "big")) return connectd_put(reply, big, sizeof big);
   return connectd_put_decimal(reply, c->value, "\n");
 }
 static int32_t snapshot(void* self, const connectd_snapshot* s, const connectd_sink* out) {
+  const counter* c = self;
+  const char* kind = c->host->option(c->host, "snapshot");
   (void)s;
-  return connectd_put_u64(out, ((counter*)self)->value);
+  if (kind) misbehave((connectd_bytes){(const uint8_t*)kind, strlen(kind)});
+  return connectd_put_u64(out, c->value);
 }
 static int32_t restore(void* self, const connectd_snapshot* s, const connectd_source* in) {
   (void)s;

@@ -1,9 +1,10 @@
 #include "node/apply/applier.h"
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
+#include <utility>
 
-#include "base/checksum.h"
 #include "base/log.h"
 #include "base/overloaded.h"
 
@@ -15,47 +16,18 @@ namespace {
 constexpr size_t kMaxQueuedTasks = 1 << 20;
 // How many entries and reads the loop may execute inline in one turn.
 constexpr size_t kInlineWeight = 512;
-// A buffer of replies that has grown beyond this is freed when it is empty.
-constexpr size_t kKeepReplyBytes = size_t{1} << 20;
-
-void clear_buffer(std::string& buffer) {
-  if (buffer.capacity() > kKeepReplyBytes) {
-    std::string().swap(buffer);
-  } else {
-    buffer.clear();
-  }
-}
-
-uint64_t mix(uint64_t z) {  // splitmix64's finalizer
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
+// Results wait for the end of a batch no longer than this.
+constexpr auto kPublishInterval = std::chrono::milliseconds(10);
+// After a call that took so long, the next ones may, too: for a while nothing waits for them.
+constexpr auto kSlowCall = std::chrono::milliseconds(100);
+constexpr auto kSlowTime = std::chrono::minutes(1);
 
 }  // namespace
-
-plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis) {
-  plugin::ApplyContext context;
-  context.index = entry.index;
-  context.term = entry.term;
-  context.time_ns = entry.stamp_ns;
-  context.level = genesis.plugin_level;
-  uint64_t cluster = load_le<uint64_t>(genesis.cluster_id.bytes.data());
-  context.seed[0] = mix(cluster ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
-  context.seed[1] = mix(context.seed[0] ^ mix(entry.term.value()));
-  return context;
-}
-
-void ApplyResults::clear() {
-  items.clear();
-  clear_buffer(bytes);
-  digests.clear();
-  applied = Index();
-}
 
 Applier::Applier(const Options& options, RestoredState start, storage::SnapshotStore& snapshots,
                  Supervisor& supervisor)
     : options_(options),
+      measures_time_(options.inline_ns_max != INT64_MAX),
       snapshots_(snapshots),
       supervisor_(supervisor),
       channel_(kMaxQueuedTasks, supervisor),
@@ -68,7 +40,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
 
 size_t Applier::weight_of(const Task& task) {
   if (const auto* entries = std::get_if<Entries>(&task)) return entries->weight;
-  if (const auto* reads = std::get_if<std::vector<ReadTask>>(&task)) return reads->size();
+  if (const auto* reads = std::get_if<Reads>(&task)) return reads->tasks.size();
   if (std::holds_alternative<Resume>(task)) return 0;
   return kInlineWeight + 1;  // snapshots: never inline
 }
@@ -90,7 +62,11 @@ void Applier::apply(std::vector<raft::Entry> entries) {
   push(Entries{std::move(entries), weight});
 }
 
-void Applier::read(std::vector<ReadTask> tasks) { push(std::move(tasks)); }
+void Applier::read(std::vector<ReadTask> tasks, std::optional<Time> question) {
+  loop_.check();
+  if (question) question_ = question;
+  if (question || !tasks.empty()) push(Reads{std::move(tasks), question});
+}
 void Applier::take_snapshot(How how) { push(TakeSnapshot{how}); }
 void Applier::release(std::unique_ptr<plugin::Capture> capture) {
   push(Release{std::move(capture)});
@@ -100,7 +76,10 @@ void Applier::replace(RestoredState state) { push(std::move(state)); }
 ApplyResults* Applier::take_results() {
   loop_.check();
   const bool has_results = channel_.take_results(taken_);
-  waiting_bytes_.store(0, std::memory_order_relaxed);
+  if (has_results) {
+    waiting_bytes_.fetch_sub(taken_.bytes.size(), std::memory_order_relaxed);
+    if (taken_.fresh_since) fresh_since_ = taken_.fresh_since;
+  }
   if (is_paused_.exchange(false)) push(Resume());
   return has_results ? &taken_ : nullptr;
 }
@@ -117,24 +96,33 @@ bool Applier::try_inline() {
   if (!baton_.try_lock()) return false;
   MutexLock baton(baton_, std::adopt_lock);
   if (!take_tasks()) return true;
-  const TurnUsage before = TurnUsage::of_this_thread();
+  InlineTurn turn(inline_, std::chrono::steady_clock::now());
+  inline_turn_ = &turn;
   work();
-  if (auto why = inline_.judge(before)) {
-    LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread", *why,
-             inline_.penalty() / std::chrono::seconds(1));
-  }
-  return true;
+  turn.called(std::chrono::steady_clock::now());  // next_deadline
+  inline_turn_ = nullptr;
+  if (!turn.is_over()) return true;
+  LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread",
+           *turn.why(), inline_.penalty() / std::chrono::seconds(1));
+  if (tasks_.empty()) return true;
+  push(Resume());
+  pushed_ = false;
+  return false;
 }
 
-bool Applier::poll_once() {
-  MutexLock baton(baton_);
-  if (!take_tasks()) return false;
-  work();
-  return true;
-}
+bool Applier::poll_once() { return poll(false); }
 
 void Applier::run() {
-  channel_.run_batches([this] { return poll_once(); });
+  channel_.run_batches([this] { return poll(true); });
+}
+
+bool Applier::poll(bool until_closed) {
+  MutexLock baton(baton_);
+  if (!take_tasks()) return false;
+  until_closed_ = until_closed;
+  work();
+  until_closed_ = false;
+  return true;
 }
 
 // Adds the queued tasks to those that an earlier call left. False: there are none.
@@ -145,18 +133,31 @@ bool Applier::take_tasks() {
 }
 
 void Applier::work() {
-  while (!tasks_.empty() && !failed_ && !is_full()) {
+  if (measures_time_) call_ended_ = published_ = std::chrono::steady_clock::now();
+  while (!tasks_.empty() && !failed_ && !is_full() && !is_over()) {
     const size_t weight = weight_of(tasks_.front());
     if (!work_on(tasks_.front())) break;
     queued_weight_.fetch_sub(weight, std::memory_order_relaxed);
     tasks_.pop_front();
   }
   if (failed_) tasks_.clear();
-  if (!tasks_.empty()) is_paused_.store(true);
-  fresh_.digest = state_.digest;
-  fresh_.stamp_ns = state_.stamp_ns;
-  if (!failed_) look_at_deadline();
+  if (!tasks_.empty() && !is_over()) is_paused_.store(true);
+  if (!failed_ && !is_over()) look_at_deadline();
   publish();
+}
+
+// After a call of the plugin. A call reads one clock.
+void Applier::called() {
+  if (!measures_time_) return;
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now - call_ended_ >= kSlowCall) slow_until_ = now + kSlowTime;
+  call_ended_ = now;
+  if (inline_turn_ != nullptr) {
+    inline_turn_->called(now);
+  } else if (now - published_ >= kPublishInterval || now < slow_until_) {
+    published_ = now;
+    publish_early();
+  }
 }
 
 // False: a part of it is left.
@@ -166,13 +167,13 @@ bool Applier::work_on(Task& task) {
                           baton_.assert_held();
                           return apply_some(batch);
                         },
-                        [&](std::vector<ReadTask>& reads) {
+                        [&](Reads& reads) {
                           baton_.assert_held();
-                          read_some(reads);
-                          return true;
+                          return read_some(reads);
                         },
                         [&](TakeSnapshot& take) {
                           baton_.assert_held();
+                          publish_early();
                           snapshot(take.how);
                           return true;
                         },
@@ -193,31 +194,41 @@ bool Applier::work_on(Task& task) {
 }
 
 bool Applier::apply_some(Entries& batch) {
-  while (batch.applied < batch.entries.size() && !failed_ && !is_full()) {
-    apply_entry(batch.entries[batch.applied++]);
+  while (batch.applied < batch.entries.size() && !failed_ && !is_full() && !is_over()) {
+    const raft::Entry& entry = batch.entries[batch.applied++];
+    if (raft::row_of(entry.kind).is_slow_to_apply) publish_early();
+    apply_entry(entry);
+    called();
   }
   return batch.applied == batch.entries.size();
 }
 
 // The reads of one client are contiguous. After enough replies, of this client or of all, the rest
-// is returned unexecuted. The first one is always executed, so there is progress.
-void Applier::read_some(std::vector<ReadTask>& reads) {
+// is returned unexecuted. The first one is always executed, so there is progress. False: the loop's
+// turn is over.
+bool Applier::read_some(Reads& reads) {
   ApplyResults::ReadsLeft left;
   const Stream* stream = nullptr;
-  size_t begin = 0;  // of the stream's replies
-  for (ReadTask& read : reads) {
-    if (failed_) return;
+  size_t run_bytes = 0;  // of the stream's replies
+  for (; reads.done < reads.tasks.size() && !failed_ && !is_over(); ++reads.done) {
+    ReadTask& read = reads.tasks[reads.done];
     if (read.ref.stream.get() != stream) {
       stream = read.ref.stream.get();
-      begin = fresh_.bytes.size();
+      run_bytes = 0;
     }
-    if (is_full() || fresh_.bytes.size() - begin >= options_.run_replies_max) {
+    if (is_pointless(read)) {
+      skip_read(read);
+    } else if (is_full() || run_bytes >= options_.run_replies_max) {
       left.tasks.push_back(std::move(read));
     } else {
-      read_one(read);
+      run_bytes += read_one(read);
+      called();
     }
   }
   if (!left.tasks.empty()) fresh_.items.emplace_back(std::move(left));
+  if (reads.done < reads.tasks.size()) return false;
+  if (reads.question) fresh_.fresh_since = reads.question;
+  return true;
 }
 
 void Applier::restore(RestoredState& restored) {
@@ -233,37 +244,30 @@ void Applier::restore(RestoredState& restored) {
   fresh_.digests.assign(1, state_.digest);
 }
 
-void Applier::publish() {
-  channel_.merge([this](ApplyResults& results, bool collected) {
+// True: the loop has taken all that was published before.
+bool Applier::publish() {
+  fresh_.digest = state_.digest;
+  fresh_.stamp_ns = state_.stamp_ns;
+  fresh_.next_deadline_ns = next_deadline_ns_;
+  bool was_collected = false;
+  // Before: the loop takes them off when it takes the results.
+  waiting_bytes_.fetch_add(fresh_.bytes.size(), std::memory_order_relaxed);
+  channel_.merge([&](ApplyResults& results, bool collected) {
     baton_.assert_held();
+    was_collected = collected;
     if (collected) {
       std::swap(results, fresh_);
-      waiting_bytes_.store(results.bytes.size(), std::memory_order_relaxed);
-      return;
+    } else {
+      results.append(std::move(fresh_));
     }
-    // The loop has not fetched the previous results: append this batch to them.
-    size_t shift = results.bytes.size();
-    results.bytes += fresh_.bytes;
-    for (ApplyResults::Item& item : fresh_.items) {
-      if (auto* command = std::get_if<ApplyResults::CommandApplied>(&item)) {
-        command->reply_offset += shift;
-      } else if (auto* read = std::get_if<ApplyResults::ReadDone>(&item)) {
-        read->reply_offset += shift;
-      }
-      results.items.push_back(std::move(item));
-    }
-    if (fresh_.applied) {
-      bool follows = fresh_.applied - fresh_.digests.size() == results.applied;
-      if (!follows) results.digests.clear();
-      results.digests.insert(results.digests.end(), fresh_.digests.begin(), fresh_.digests.end());
-      results.applied = fresh_.applied;
-    }
-    results.digest = fresh_.digest;
-    results.stamp_ns = fresh_.stamp_ns;
-    results.next_deadline_ns = fresh_.next_deadline_ns;
-    waiting_bytes_.store(results.bytes.size(), std::memory_order_relaxed);
   });
   fresh_.clear();
+  return was_collected;
+}
+
+// Before the end of the batch. The loop need not be woken for its own turn.
+void Applier::publish_early() {
+  if (publish() && inline_turn_ == nullptr) supervisor_.wake();
 }
 
 void Applier::look_at_deadline() {
@@ -272,7 +276,7 @@ void Applier::look_at_deadline() {
     fail(deadline.error());
     return;
   }
-  fresh_.next_deadline_ns = deadline->value_or(INT64_MAX);
+  next_deadline_ns_ = deadline->value_or(INT64_MAX);
 }
 
 // An operator chose to skip exactly this entry, not another one with the same index
@@ -391,7 +395,20 @@ void Applier::apply_entry(const raft::Entry& entry) {
   }
 }
 
-void Applier::read_one(ReadTask& task) {
+// Nobody waits for its answer any more.
+bool Applier::is_pointless(const ReadTask& task) const {
+  return task.deadline <= now_.load(std::memory_order_relaxed) || is_gone(task.ref);
+}
+
+void Applier::skip_read(ReadTask& task) {
+  fresh_.items.emplace_back(ApplyResults::ReadDone{std::move(task.ref), ReplyCode::kPlugin, 0,
+                                                   state_.applied, fresh_.bytes.size(),
+                                                   kNotExecuted.size()});
+  fresh_.bytes += kNotExecuted;
+}
+
+// Returns the bytes of the reply.
+size_t Applier::read_one(ReadTask& task) {
   ApplyResults::ReadDone done;
   done.index = state_.applied;
   done.reply_offset = fresh_.bytes.size();
@@ -412,86 +429,9 @@ void Applier::read_one(ReadTask& task) {
   }
   done.reply_size = fresh_.bytes.size() - done.reply_offset;
   done.ref = std::move(task.ref);
+  const size_t size = done.reply_size;
   fresh_.items.emplace_back(std::move(done));
-}
-
-plugin::SnapshotContext Applier::snapshot_context() const {
-  plugin::SnapshotContext context;
-  context.index = state_.applied;
-  context.term = state_.applied_term;
-  context.time_ns = state_.stamp_ns;
-  context.level = state_.genesis.plugin_level;
-  return context;
-}
-
-// The hash is not part of the digest chain: builds of the plugin may write different bytes for the
-// same state, and incomparable hashes must not look like a divergence.
-Result<void> Applier::hash_state() {
-  if (!instance_->plugin().has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) return {};
-  if (options_.capturer != nullptr) {
-    // While another capture is in progress, this member skips the comparison at this index.
-    if (capturing_) return {};
-    auto capture = options_.capturer->begin(instance_, snapshot_context());
-    if (!capture) {
-      LOG_WARNING("divergence", "state comparison skipped index={}: {}", state_.applied,
-                  capture.error().error.text);
-      return {};
-    }
-    capturing_ = true;
-    fresh_.items.emplace_back(
-        ApplyResults::Captured{jobs::HashState{state_.applied, std::move(*capture)}});
-    return {};
-  }
-  Checksum64 checksum;
-  auto written = instance_->snapshot(snapshot_context(), [&](ByteView bytes) -> Result<void> {
-    checksum.add(bytes);
-    return {};
-  });
-  if (!written) return failure(written.error());
-  fresh_.items.emplace_back(ApplyResults::StateHashed{state_.applied, checksum.value()});
-  return {};
-}
-
-// Mark, metadata and the plugin's bytes are consistent: they are taken between two entries, on this
-// thread.
-void Applier::snapshot(How how) {
-  const raft::SnapshotMark mark{state_.applied, state_.applied_term};
-  state_.plugin_version = instance_->plugin().version();
-  if (capturing_) {
-    fresh_.items.emplace_back(SnapshotFailed{mark, SnapshotFailed::Why::kBusy, {}});
-    return;
-  }
-  if (how == How::kCapture && options_.capturer != nullptr) {
-    auto capture = options_.capturer->begin(instance_, snapshot_context());
-    if (!capture) {
-      fresh_.items.emplace_back(failed_snapshot(mark, capture.error()));
-      return;
-    }
-    capturing_ = true;
-    fresh_.items.emplace_back(
-        ApplyResults::Captured{jobs::WriteSnapshot{mark, state_.encode(), std::move(*capture)}});
-    return;
-  }
-  auto taken = write_snapshot();
-  if (taken) {
-    fresh_.items.emplace_back(ApplyResults::SnapshotTaken{mark, *taken});
-  } else if (is_out_of_resources(taken.error().kind)) {
-    fresh_.items.emplace_back(
-        SnapshotFailed{mark, SnapshotFailed::Why::kNoSpace, taken.error().text});
-  } else {
-    fail(taken.error());
-  }
-}
-
-Result<uint64_t> Applier::write_snapshot() {
-  auto writer = snapshots_.begin({state_.applied, state_.applied_term}, as_bytes(state_.encode()));
-  if (!writer) return failure(writer.error());
-  auto written = instance_->snapshot(snapshot_context(),
-                                     [&](ByteView bytes) { return (*writer)->write(bytes); });
-  if (!written) return failure(written.error());
-  auto info = (*writer)->finish();
-  if (!info) return failure(info.error());
-  return info->file_bytes;
+  return size;
 }
 
 }  // namespace connectd::node

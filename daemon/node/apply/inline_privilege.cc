@@ -21,13 +21,6 @@ TurnUsage TurnUsage::of_this_thread() {
   return usage;
 }
 
-std::optional<std::string> InlinePrivilege::judge(const TurnUsage& before) {
-  // The usual turn costs no more system calls than this.
-  const Duration bound = std::min<Duration>(kWaitMax, std::chrono::nanoseconds(cpu_ns_max_));
-  if (read_clocks().time - before.time < bound) return std::nullopt;
-  return judge(before, TurnUsage::of_this_thread());
-}
-
 std::optional<std::string> InlinePrivilege::judge(const TurnUsage& before, const TurnUsage& after) {
   std::optional<std::string> why;
   const Duration took = after.time - before.time;

@@ -250,8 +250,7 @@ void Holder::expire_executing() {
     add_waiting(one.ref.stream);
   }
   std::ranges::for_each(ready_streams_, add_waiting);
-  answer_all(late, ReplyCode::kPlugin,
-             "the plugin did not execute the read within client.request_timeout");
+  answer_all(late, ReplyCode::kPlugin, kNotExecuted);
 }
 
 void Holder::take_reads(Index handed, std::vector<ReadTask>& out) {

@@ -79,9 +79,9 @@ class Holder final {
   // While the text is not empty, new writes and those not yet forwarded get PLUGIN with it: the
   // replicas have diverged (node/divergence/divergence.h).
   void refuse_writes(const std::string& why);
-  // A state up to `applied` has every write that was acknowledged before this; none: not known.
-  std::optional<Time> fresh_since(Index applied) const {
-    return reads_.ready_check().fresh_since(applied);
+  // When this node asked whether it is up to date: for whoever executes the reads at `handed`.
+  std::optional<Time> take_ready_question(Index handed) {
+    return reads_.take_ready_question(handed);
   }
   size_t held() const { return held_; }
   size_t held_bytes() const { return held_bytes_; }

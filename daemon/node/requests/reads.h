@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,9 @@ class Reads final {
   void read_index(uint64_t context, Index index);
   void read_dropped(uint64_t context, Time now);
 
-  const ReadyCheck& ready_check() const { return ready_check_; }
+  std::optional<Time> take_ready_question(Index handed) {
+    return ready_check_.take_reached(handed);
+  }
 
   // ---- the turn
   void ask(bool has_leader, Time now, Effects& out);

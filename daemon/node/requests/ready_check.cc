@@ -1,13 +1,18 @@
 #include "node/requests/ready_check.h"
 
+#include <algorithm>
+
 namespace connectd::node {
 
-std::optional<Time> ReadyCheck::fresh_since(Index applied) const {
-  std::optional<Time> since;
-  for (const Question& question : questions_) {
-    if (question.index && *question.index <= applied) since = question.asked;
-  }
-  return since;
+std::optional<Time> ReadyCheck::take_reached(Index handed) {
+  const auto is_reached = [&](const Question& question) {
+    return question.index && *question.index <= handed;
+  };
+  const auto newest = std::find_if(questions_.rbegin(), questions_.rend(), is_reached);
+  if (newest == questions_.rend()) return std::nullopt;
+  const Time asked = newest->asked;
+  questions_.erase(questions_.begin(), newest.base());
+  return asked;
 }
 
 bool Readiness::look(bool has_leader, std::optional<Time> fresh_since, Time now) {

@@ -1,7 +1,8 @@
 // Whether this node is up to date, for /readyz: once a second it asks for a read index that a round
-// of the leader confirms, whether or not clients read. A state that has reached the index of a
-// question has every write that was acknowledged before that question. A node that is behind, that
-// applies nothing, or whose leader is not confirmed by a quorum does not get so far.
+// of the leader confirms, whether or not clients read. When the index is reached, the question goes
+// the way of a read to the apply thread; when it comes back, the state has every write that was
+// acknowledged before it was asked. A node that is behind, whose plugin is busy, or whose leader is
+// not confirmed by a quorum does not get so far.
 //
 // Pure. Owner: the loop thread, as part of Reads.
 #pragma once
@@ -37,8 +38,8 @@ class ReadyCheck final {
     }
   }
 
-  // The state after `applied` has every write that was acknowledged before this; none: not known.
-  std::optional<Time> fresh_since(Index applied) const;
+  // When the newest question was asked that the state after `handed` answers; each once.
+  std::optional<Time> take_reached(Index handed);
 
  private:
   struct Question {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -20,6 +21,9 @@ struct RequestRef {
   uint64_t ordinal = 0;
 };
 
+// Nobody waits for its reply any more. Any thread.
+bool is_gone(const RequestRef& request);
+
 // A read on its way to the apply thread.
 struct ReadTask {
   RequestRef ref;
@@ -32,6 +36,10 @@ struct ReadTask {
 // The status of a command, or a tick, that an operator had skipped: here, and in the digest chain.
 // (A command that the sessions did not admit has -1 to -3 there, a plugin's own are 0 or more.)
 inline constexpr int32_t kSkippedStatus = -64;
+
+// The answer to a read that reached its index, and expired before its turn came.
+inline constexpr std::string_view kNotExecuted =
+    "the plugin did not execute the read within client.request_timeout";
 
 // A request that ends without the plugin's answer.
 struct Refused {

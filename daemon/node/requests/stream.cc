@@ -15,6 +15,10 @@ constexpr size_t kRunMax = 256;
 constexpr size_t kWriteRepliesMax = size_t{4} << 20;
 }  // namespace
 
+bool is_gone(const RequestRef& request) {
+  return request.stream != nullptr && request.stream->is_closed();
+}
+
 void Stream::push_answered(ReplyCode code, std::string text, size_t cost, bool plugin_refused) {
   Slot& slot = slots_.emplace_back();
   slot.answered = true;

@@ -6,9 +6,10 @@
 // answered, and earlier ones are not); the others wait at the barrier.
 //
 // It does not know the holder, which drives it: push(), start_next() until it returns none,
-// flush(). Owner: the loop thread.
+// flush(). Owner: the loop thread, but for is_closed().
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -76,7 +77,11 @@ class Stream final {
   std::vector<uint64_t> take_late(Time now);
 
   // ---- the client
-  void close() { handler_ = nullptr; }
+  void close() {
+    handler_ = nullptr;
+    is_closed_.store(true, std::memory_order_relaxed);
+  }
+  bool is_closed() const { return is_closed_.load(std::memory_order_relaxed); }  // any thread
   bool is_congested() const { return handler_ != nullptr && handler_->is_congested(); }
   size_t pending() const { return slots_.size(); }
   size_t pending_bytes() const { return bytes_; }
@@ -100,6 +105,7 @@ class Stream final {
   void drop_front();
 
   ReplyHandler* handler_;
+  std::atomic<bool> is_closed_{false};
   std::deque<Slot> slots_;
   uint64_t first_ = 0;  // ordinal of slots_.front()
   size_t started_ = 0;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 
 #include "base/checksum.h"
@@ -86,6 +87,16 @@ class Bench {
     }
     if (results.applied) applied = results.applied;
     digest = results.digest;
+    return lines;
+  }
+  // The same until there are so many, from an applier with a thread.
+  std::vector<std::string> take_at_least(size_t count) {
+    std::vector<std::string> lines = take();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (lines.size() < count && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      std::ranges::move(take(), std::back_inserter(lines));
+    }
     return lines;
   }
   std::string read() {
@@ -338,6 +349,141 @@ TEST(Applier, SlowPluginIsNotCalledInlineAgain) {
   EXPECT_FALSE(apply(log.command(1, 2, "a")));
   bench.applier.poll_once();
   EXPECT_THAT(bench.take(), ElementsAre("3:2"));
+}
+
+// The first call that is too slow is the only one that holds the loop.
+TEST(Applier, LoopStopsAtTheFirstSlowCall) {
+  LogMaker log;
+  const std::vector<raft::Entry> entries{log.open(), log.command(1, 1, "a"),
+                                         log.command(1, 2, "slow"), log.command(1, 3, "slow"),
+                                         log.command(1, 4, "b")};
+  Bench whole(false);
+  whole.applier.apply(entries);
+  whole.applier.poll_once();
+  const auto expected = whole.take();
+  Bench bench;
+  bench.applier.apply({entries.begin(), entries.begin() + 4});
+  bench.applier.apply({entries[4]});
+  bench.applier.advance();
+  auto lines = bench.take();
+  EXPECT_THAT(lines, ElementsAre("opened 1", "2:1", "3:2"));
+  EXPECT_EQ(bench.applied, Index(3));
+  bench.applier.advance();
+  EXPECT_TRUE(bench.take().empty());
+  EXPECT_TRUE(bench.applier.poll_once());
+  std::ranges::move(bench.take(), std::back_inserter(lines));
+  EXPECT_EQ(lines, expected);
+  EXPECT_EQ(bench.applied, whole.applied);
+  EXPECT_EQ(bench.digest, whole.digest);
+}
+
+TEST(Applier, LoopStopsAtTheFirstReadThatWaits) {
+  Bench bench;
+  auto reads = Bench::read_of("r");
+  for (const char* text : {"r-sleep", "r-sleep", "r"}) {
+    reads.push_back({RequestRef(), Slice::copy_of(text), Time()});
+  }
+  bench.applier.read(std::move(reads));
+  bench.applier.advance();
+  EXPECT_THAT(bench.take(), ElementsAre("read:", "read:"));
+  bench.applier.poll_once();
+  EXPECT_THAT(bench.take(), ElementsAre("read:", "read:"));
+}
+
+// Without another event: the apply thread is woken.
+TEST(Applier, ThreadContinuesWhereTheLoopStopped) {
+  Bench bench;
+  std::thread worker([&] { bench.applier.run(); });
+  LogMaker log;
+  bench.applier.apply({log.open(), log.command(1, 1, "slow"), log.command(1, 2, "a")});
+  bench.applier.advance();
+  EXPECT_THAT(bench.take_at_least(3), ElementsAre("opened 1", "2:1", "3:2"));
+  bench.applier.close();
+  worker.join();
+}
+
+TEST(Applier, QuickRepliesDoNotWaitForSlowCalls) {
+  Bench bench(false);
+  std::thread worker([&] { bench.applier.run(); });
+  LogMaker log;
+  tape::gate_is_open = false;
+  auto open_gate = [] {
+    tape::gate_is_open = true;
+    tape::gate_is_open.notify_all();
+  };
+  bench.applier.apply(
+      {log.open(), log.command(1, 1, "sleep"), log.command(1, 2, "a"), log.command(1, 3, "gate")});
+  bench.applier.advance();
+  EXPECT_THAT(bench.take_at_least(3), ElementsAre("opened 1", "2:1", "3:2"));
+  EXPECT_GT(bench.supervisor.wakes, 0);
+  open_gate();
+  EXPECT_THAT(bench.take_at_least(1), ElementsAre("4:3"));
+  // Later batches: a slow call may come again, and nothing waits for it.
+  tape::gate_is_open = false;
+  bench.applier.apply({log.command(1, 4, "b"), log.command(1, 5, "gate")});
+  bench.applier.advance();
+  EXPECT_THAT(bench.take_at_least(1), ElementsAre("5:4"));
+  open_gate();
+  EXPECT_THAT(bench.take_at_least(1), ElementsAre("6:5"));
+  bench.applier.close();
+  worker.join();
+}
+
+TEST(Applier, ReadsThatNobodyWaitsForAreNotExecuted) {
+  Bench bench(false);
+  auto at = [](int64_t seconds) { return Time(std::chrono::seconds(seconds)); };
+  auto client = std::make_shared<Stream>(nullptr);
+  auto gone = std::make_shared<Stream>(nullptr);
+  gone->close();
+  std::vector<ReadTask> reads;
+  reads.push_back({{client, 1}, Slice::copy_of("r"), at(10)});
+  reads.push_back({{client, 2}, Slice::copy_of("r"), at(11)});
+  reads.push_back({{gone, 1}, Slice::copy_of("r"), at(11)});
+  const int before = tape::reads_executed;
+  bench.applier.set_now(at(10));
+  bench.applier.read(std::move(reads));
+  bench.applier.poll_once();
+  const std::string expired = fmt::format("error:{}", kNotExecuted);
+  EXPECT_THAT(bench.take(), ElementsAre(expired, "read:", expired));
+  EXPECT_EQ(tape::reads_executed, before + 1);
+}
+
+// A node is up to date when it would execute a read, and not when it would only hand it out.
+TEST(Applier, QuestionIsAnsweredWhenItsTurnComes) {
+  Bench bench(false);
+  auto at = [](int64_t seconds) { return Time(std::chrono::seconds(seconds)); };
+  bench.applier.read({});
+  EXPECT_FALSE(bench.applier.has_work());
+  EXPECT_FALSE(bench.applier.is_asked());
+  bench.applier.read({}, at(1));
+  bench.applier.read(Bench::read_of("r"), at(2));
+  EXPECT_TRUE(bench.applier.is_asked());
+  EXPECT_EQ(bench.applier.fresh_since(), std::nullopt);
+  bench.applier.poll_once();
+  EXPECT_EQ(bench.applier.fresh_since(), std::nullopt);
+  EXPECT_THAT(bench.take(), ElementsAre("read:"));
+  EXPECT_EQ(bench.applier.fresh_since(), at(2));
+  EXPECT_FALSE(bench.applier.is_asked());
+  bench.applier.read(Bench::read_of("r"));
+  bench.applier.poll_once();
+  bench.take();
+  EXPECT_EQ(bench.applier.fresh_since(), at(2)) << "a client's read is no question";
+}
+
+// One that is written here takes long.
+TEST(Applier, SnapshotHoldsUpNoReplies) {
+  Bench bench(Bench::fresh(true), false);
+  LogMaker log;
+  bench.applier.apply({log.open(), log.command(1, 1, "a")});
+  bench.applier.take_snapshot();
+  bench.applier.apply({log.command(1, 2, "b"), log.make(raft::EntryKind::kCompare, "")});
+  std::vector<std::vector<std::string>> before;
+  tape::on_snapshot = [&] { before.push_back(bench.take()); };
+  bench.applier.poll_once();
+  tape::on_snapshot = nullptr;
+  ASSERT_EQ(before.size(), 2u);
+  EXPECT_THAT(before[0], ElementsAre("opened 1", "2:1"));
+  EXPECT_THAT(before[1], ElementsAre("snapshot 2", "3:2"));
 }
 
 TEST(Applier, WhenNotAllowedNothingIsInline) {

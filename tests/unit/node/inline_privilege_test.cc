@@ -68,11 +68,28 @@ TEST(InlinePrivilege, NeverWhereItIsNotAllowed) {
 }
 
 // With the real clocks of this thread.
-TEST(InlinePrivilege, SleepIsMeasured) {
-  InlinePrivilege privilege(true, kCpuMax);
-  const TurnUsage before = TurnUsage::of_this_thread();
+TEST(InlineTurn, IsOverAfterTheCallThatSleeps) {
+  InlinePrivilege privilege(true, 1'000'000'000);
+  InlineTurn turn(privilege, std::chrono::steady_clock::now());
+  turn.called(std::chrono::steady_clock::now());
+  EXPECT_FALSE(turn.is_over());
   std::this_thread::sleep_for(milliseconds(20));
-  EXPECT_TRUE(privilege.judge(before).has_value());
+  turn.called(std::chrono::steady_clock::now());
+  EXPECT_TRUE(turn.is_over());
+  EXPECT_THAT(*turn.why(), HasSubstr("waited"));
+  EXPECT_FALSE(privilege.is_granted(read_clocks().time));
+  EXPECT_EQ(privilege.penalty(), minutes(1));
+  turn.called(std::chrono::steady_clock::now());
+  EXPECT_EQ(privilege.penalty(), minutes(1)) << "one turn, judged twice";
+}
+
+// Where time is not measured, as in the simulator, no turn ends.
+TEST(InlineTurn, IsNeverOverWithoutALimit) {
+  InlinePrivilege privilege(true, INT64_MAX);
+  InlineTurn turn(privilege, std::chrono::steady_clock::now());
+  std::this_thread::sleep_for(milliseconds(5));
+  turn.called(std::chrono::steady_clock::now());
+  EXPECT_FALSE(turn.is_over());
 }
 
 }  // namespace

@@ -11,15 +11,16 @@ using std::chrono::seconds;
 
 Time at(int64_t ms) { return Time(milliseconds(ms)); }
 
-TEST(ReadyCheck, AppliedAnswerTellsHowFreshTheStateIs) {
+TEST(ReadyCheck, ReachedAnswerTellsHowFreshTheStateIs) {
   ReadyCheck check;
   EXPECT_TRUE(check.is_due(at(0)));
   check.asked(7, at(0));
   EXPECT_FALSE(check.is_due(at(999)));
-  EXPECT_EQ(check.fresh_since(Index(100)), std::nullopt) << "not answered";
+  EXPECT_EQ(check.take_reached(Index(100)), std::nullopt) << "not answered";
   check.answered(7, Index(10));
-  EXPECT_EQ(check.fresh_since(Index(9)), std::nullopt) << "not applied";
-  EXPECT_EQ(check.fresh_since(Index(10)), at(0));
+  EXPECT_EQ(check.take_reached(Index(9)), std::nullopt) << "not reached";
+  EXPECT_EQ(check.take_reached(Index(10)), at(0));
+  EXPECT_EQ(check.take_reached(Index(10)), std::nullopt) << "twice";
   EXPECT_TRUE(check.is_due(at(1000)));
 }
 
@@ -30,8 +31,10 @@ TEST(ReadyCheck, NodeThatFallsBehindGetsOlder) {
     check.asked(context, at(1000 * second));
     check.answered(context, Index(100 * context));
   }
-  EXPECT_EQ(check.fresh_since(Index(3650)), at(36'000));
-  EXPECT_EQ(check.fresh_since(Index(100)), std::nullopt);
+  EXPECT_EQ(check.take_reached(Index(100)), std::nullopt);
+  EXPECT_EQ(check.take_reached(Index(3650)), at(36'000));
+  EXPECT_EQ(check.take_reached(Index(3650)), std::nullopt);
+  EXPECT_EQ(check.take_reached(Index(3700)), at(37'000));
 }
 
 TEST(ReadyCheck, DroppedQuestionIsAskedAgainSoon) {
@@ -44,7 +47,7 @@ TEST(ReadyCheck, DroppedQuestionIsAskedAgainSoon) {
   check.dropped(1, at(61), milliseconds(50));  // an old one
   EXPECT_FALSE(check.is_due(at(200)));
   check.answered(9, Index(1));  // a client's
-  EXPECT_EQ(check.fresh_since(Index(5)), std::nullopt);
+  EXPECT_EQ(check.take_reached(Index(5)), std::nullopt);
 }
 
 TEST(Readiness, TakesFreshStateToBeginAndLessToGoOn) {

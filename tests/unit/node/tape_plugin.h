@@ -1,14 +1,19 @@
 // A plugin for these tests: a tape. A write is appended to it, "<text>;", and answers with its
 // place; a read answers with the whole tape. Some texts misbehave: "fault" makes apply fail, "slow"
-// makes it take a while; the reads "r-bad" and "r-corrupt" fail.
+// makes it compute for a while, "sleep" makes it sleep, and "gate" waits until the gate is open;
+// the reads "r-bad" and "r-corrupt" fail, and "r-sleep" sleeps.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <time.h>
 
+#include <atomic>
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "plugin/plugin.h"
 
@@ -21,6 +26,10 @@ struct Tape {
   std::string text;
   uint64_t writes = 0;
 };
+
+inline std::atomic<bool> gate_is_open{true};
+inline std::atomic<int> reads_executed{0};
+inline std::function<void()> on_snapshot;
 
 inline std::string_view view(connectd_bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.ptr), bytes.len};
@@ -36,6 +45,8 @@ inline int32_t classify(const void*, connectd_bytes request, const connectd_sink
 inline int32_t read(const void* self, const connectd_read_context*, connectd_bytes request,
                     const connectd_sink* reply) {
   const auto* tape = static_cast<const Tape*>(self);
+  ++reads_executed;
+  if (view(request) == "r-sleep") std::this_thread::sleep_for(std::chrono::milliseconds(10));
   if (view(request) == "r-bad")
     return tape->host->fail(tape->host, CONNECTD_E_FAULT, "bad read", 8);
   if (view(request) == "r-corrupt") return CONNECTD_E_CORRUPT;
@@ -56,6 +67,8 @@ inline int32_t apply(void* self, const connectd_apply_context*, connectd_bytes c
     } while ((now.tv_sec - begin.tv_sec) * 1'000'000'000 + (now.tv_nsec - begin.tv_nsec) <
              2'000'000);
   }
+  if (view(command) == "sleep") std::this_thread::sleep_for(std::chrono::milliseconds(120));
+  if (view(command) == "gate") gate_is_open.wait(false);
   tape->text += std::string(view(command)) + ";";
   std::string place = std::to_string(++tape->writes);
   reply->write(reply->ctx, place.data(), place.size());
@@ -63,6 +76,7 @@ inline int32_t apply(void* self, const connectd_apply_context*, connectd_bytes c
 }
 inline int32_t snapshot(void* self, const connectd_snapshot*, const connectd_sink* out) {
   auto* tape = static_cast<Tape*>(self);
+  if (on_snapshot) on_snapshot();
   if (int32_t result = out->write(out->ctx, &tape->writes, sizeof tape->writes); result != 0) {
     return result;
   }
