@@ -33,8 +33,6 @@
 #include "node/apply/apply_results.h"
 #include "node/apply/inline_privilege.h"
 #include "node/apply/restored_state.h"
-#include "node/jobs.h"
-#include "node/requests/request.h"
 #include "plugin/capture.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
