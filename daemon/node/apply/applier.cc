@@ -40,7 +40,9 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
 
 size_t Applier::weight_of(const Task& task) {
   if (const auto* entries = std::get_if<Entries>(&task)) return entries->weight;
-  if (const auto* reads = std::get_if<Reads>(&task)) return reads->tasks.size();
+  if (const auto* reads = std::get_if<Reads>(&task)) {
+    return reads->tasks.size() + (reads->question ? 1 : 0);
+  }
   if (std::holds_alternative<Resume>(task)) return 0;
   return kInlineWeight + 1;  // snapshots: never inline
 }
@@ -64,6 +66,8 @@ void Applier::apply(std::vector<raft::Entry> entries) {
 
 void Applier::read(std::vector<ReadTask> tasks, std::optional<Time> question) {
   loop_.check();
+  // A plugin that does not come back is not asked for ever.
+  if (queued_weight_.load(std::memory_order_relaxed) > kMaxQueuedTasks / 2) question.reset();
   if (question) question_ = question;
   if (question || !tasks.empty()) push(Reads{std::move(tasks), question});
 }
@@ -104,7 +108,7 @@ bool Applier::try_inline() {
   if (!turn.is_over()) return true;
   LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread",
            *turn.why(), inline_.penalty() / std::chrono::seconds(1));
-  if (tasks_.empty()) return true;
+  // The apply thread continues, and asks for the next deadline.
   push(Resume());
   pushed_ = false;
   return false;
@@ -139,6 +143,7 @@ void Applier::work() {
     if (!work_on(tasks_.front())) break;
     queued_weight_.fetch_sub(weight, std::memory_order_relaxed);
     tasks_.pop_front();
+    if (measures_time_) call_ended_ = std::chrono::steady_clock::now();  // a snapshot is no call
   }
   if (failed_) tasks_.clear();
   if (!tasks_.empty() && !is_over()) is_paused_.store(true);
@@ -204,24 +209,29 @@ bool Applier::apply_some(Entries& batch) {
 }
 
 // The reads of one client are contiguous. After enough replies, of this client or of all, the rest
-// is returned unexecuted. The first one is always executed, so there is progress. False: the loop's
-// turn is over.
+// is returned unexecuted, also when the loop takes replies meanwhile: reads of a client keep their
+// order. The first one is always executed, so there is progress. False: the loop's turn is over.
 bool Applier::read_some(Reads& reads) {
   ApplyResults::ReadsLeft left;
   const Stream* stream = nullptr;
   size_t run_bytes = 0;  // of the stream's replies
+  size_t bytes = 0;      // of all
+  bool is_enough = false;
   for (; reads.done < reads.tasks.size() && !failed_ && !is_over(); ++reads.done) {
     ReadTask& read = reads.tasks[reads.done];
     if (read.ref.stream.get() != stream) {
       stream = read.ref.stream.get();
       run_bytes = 0;
     }
+    is_enough = is_enough || is_full() || bytes >= options_.replies_max;
     if (is_pointless(read)) {
       skip_read(read);
-    } else if (is_full() || run_bytes >= options_.run_replies_max) {
+    } else if (is_enough || run_bytes >= options_.run_replies_max) {
       left.tasks.push_back(std::move(read));
     } else {
-      run_bytes += read_one(read);
+      const size_t reply_bytes = read_one(read);
+      run_bytes += reply_bytes;
+      bytes += reply_bytes;
       called();
     }
   }
@@ -265,8 +275,11 @@ bool Applier::publish() {
   return was_collected;
 }
 
-// Before the end of the batch. The loop need not be woken for its own turn.
+// Before the end of the batch. The loop need not be woken for its own turn. A stamp goes with the
+// deadline of the same state: else a deadline that was met would be overdue until the batch ends.
 void Applier::publish_early() {
+  if (failed_) return;
+  look_at_deadline();
   if (publish() && inline_turn_ == nullptr) supervisor_.wake();
 }
 

@@ -377,6 +377,19 @@ TEST(Applier, LoopStopsAtTheFirstSlowCall) {
   EXPECT_EQ(bench.digest, whole.digest);
 }
 
+// The plugin's deadline after it, too, is a call that the loop no longer makes.
+TEST(Applier, LoopLeavesTheDeadlineAfterASlowCall) {
+  Bench bench;
+  LogMaker log;
+  bench.applier.apply({log.open(), log.command(1, 1, "slow")});
+  bench.applier.advance();
+  EXPECT_THAT(bench.take(), ElementsAre("opened 1", "2:1"));
+  EXPECT_TRUE(bench.applier.poll_once());
+  bench.take();
+  EXPECT_EQ(bench.results.stamp_ns, 2);
+  EXPECT_FALSE(bench.applier.poll_once());
+}
+
 TEST(Applier, LoopStopsAtTheFirstReadThatWaits) {
   Bench bench;
   auto reads = Bench::read_of("r");
