@@ -7,8 +7,9 @@ namespace connectd::admin {
 CallReplies::Held CallReplies::hold(size_t bytes) {
   size_t before = bytes_;
   do {
-    // One of any size always has room.
-    if (before > 0 && before + bytes > kCallRepliesMax) return nullptr;
+    // One of any size always has room, and so has a small one, such as an error.
+    const bool is_free = before == 0 || bytes <= kSmallCallReply;
+    if (!is_free && before + bytes > kCallRepliesMax) return nullptr;
   } while (!bytes_.compare_exchange_weak(before, before + bytes));
   return {this, [self = shared_from_this(), bytes](const void*) { self->give_back(bytes); }};
 }

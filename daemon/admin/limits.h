@@ -67,6 +67,8 @@ inline constexpr size_t kMaxAdminRequests = 16;
 // is executed. Beyond the second a reply is dropped, and the answer says so.
 inline constexpr size_t kCallRepliesPause = kMaxHeldBytes / 2;
 inline constexpr size_t kCallRepliesMax = kMaxHeldBytes;
+// Of this size a reply always has room: at most kMaxCalls of them.
+inline constexpr size_t kSmallCallReply = 4 << 10;
 
 // ---- what the loop answers
 

@@ -702,6 +702,7 @@ void Daemon::Impl::stop(const char* why) {
     arrive();
     node_->shut_down(removed_.has_value());
   }
+  if (calls_) calls_->stop();
 }
 
 void Daemon::Impl::advance_shutdown(Time now) {

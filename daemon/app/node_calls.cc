@@ -44,9 +44,8 @@ class NodeCalls::Call final : public node::ReplyHandler {
     const bool executed = reply.code == node::ReplyCode::kOk;
     if (executed) result_.code = node::ReplyCode::kUnknown;
     result_.bytes = fmt::format(
-        "{} its answer of {} bytes was dropped: others that are not read use the memory for it",
-        executed ? "the request was executed, but" : "the request was not executed, and",
-        reply.bytes.size());
+        "{} answer of {} bytes was dropped: others that are not read use the memory for it",
+        executed ? "the request was executed, but its" : "the", reply.bytes.size());
   }
   void on_replies_end() override {
     done_(std::move(result_));
@@ -108,10 +107,15 @@ admin::ServerHooks NodeCalls::hooks() {
 
 void NodeCalls::call(std::string request, const node::ReadOptions& read,
                      std::function<void(admin::CallResult)> done) {
-  if (waiting_.empty() && replies_->has_room()) return begin(request, read, std::move(done));
+  if (waiting_.empty() && may_begin()) return begin(request, read, std::move(done));
   waiting_.push_back(
       {std::move(request), read, std::move(done), read_clocks().time + call_timeout_});
   if (waiting_.size() == 1) begin_waiting();
+}
+
+void NodeCalls::stop() {
+  is_stopping_ = true;
+  begin_waiting();
 }
 
 // Those for which there is room. The others end in time, not begun.
@@ -123,7 +127,7 @@ void NodeCalls::begin_waiting() {
       first.done({node::ReplyCode::kOverloaded,
                   "replies that are not read use the memory for them; the request was not executed",
                   false, 0, Index()});
-    } else if (replies_->has_room()) {
+    } else if (may_begin()) {
       begin(first.request, first.read, std::move(first.done));
     } else {
       break;

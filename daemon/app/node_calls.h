@@ -38,6 +38,9 @@ class NodeCalls final {
   ~NodeCalls();
 
   admin::ServerHooks hooks();
+  // The node refuses requests by now: calls that wait for room are begun, and have that answer. Loop
+  // thread.
+  void stop();
   // When the last change of members was asked for here. Loop thread.
   std::optional<Time> last_change() const { return last_change_; }
 
@@ -57,6 +60,7 @@ class NodeCalls final {
   void begin(const std::string& request, const node::ReadOptions& read,
              std::function<void(admin::CallResult)> done);
   void begin_waiting();
+  bool may_begin() const { return is_stopping_ || replies_->has_room(); }
   void change_members(const node::MemberChange& change,
                       std::function<void(node::ChangeOutcome)> done);
   void take_snapshot(const admin::SnapshotDone<admin::SnapshotTaken>& done);
@@ -69,6 +73,7 @@ class NodeCalls final {
   const std::shared_ptr<admin::CallReplies> replies_ = std::make_shared<admin::CallReplies>();
   std::deque<Waiting> waiting_;  // in order of arrival, and so of `until`
   boost::asio::steady_timer timer_;
+  bool is_stopping_ = false;
   std::set<Call*> begun_;
   std::optional<Time> last_change_;
 };

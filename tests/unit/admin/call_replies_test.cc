@@ -36,13 +36,14 @@ TEST_F(CallRepliesTest, NoCallBeginsBesideUnreadReplies) {
 TEST_F(CallRepliesTest, ReplyBeyondTheBoundIsDropped) {
   auto large = replies->hold(kCallRepliesMax + 1);
   EXPECT_NE(large, nullptr) << "one of any size has room";
-  EXPECT_EQ(replies->hold(1), nullptr);
+  EXPECT_EQ(replies->hold(kSmallCallReply + 1), nullptr);
+  EXPECT_NE(replies->hold(kSmallCallReply), nullptr) << "errors always have room";
   large.reset();
   EXPECT_EQ(rooms, 1);
   auto first = replies->hold(kCallRepliesPause);
   auto second = replies->hold(kCallRepliesMax - kCallRepliesPause);
   EXPECT_NE(second, nullptr);
-  EXPECT_EQ(replies->hold(1), nullptr);
+  EXPECT_EQ(replies->hold(kSmallCallReply + 1), nullptr);
 }
 
 TEST_F(CallRepliesTest, OutlivesWhoeverFollows) {
