@@ -73,7 +73,13 @@ ClockReport::Trouble ClockReport::trouble(const std::optional<LogTime::View>& vi
 const std::string& ClockReport::look(const std::optional<LogTime::View>& view, const Now& now) {
   const Trouble found = trouble(view, now);
   if (found != trouble_) {
-    if (found == Trouble::kNone && logged_at_) LOG_INFO("clock", "the clocks agree again");
+    if (found == Trouble::kNone && logged_at_) {
+      if (trouble_ == Trouble::kOwnClock) {
+        LOG_INFO("clock", "this machine's clock counts again");
+      } else if (view) {  // a leader knows; whoever leads no more does not
+        LOG_INFO("clock", "the clocks agree again");
+      }
+    }
     trouble_ = found;
     since_ = now.time;
     logged_at_.reset();

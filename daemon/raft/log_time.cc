@@ -42,7 +42,11 @@ void LogTime::read(NodeId node, int64_t wall_ns, const Now& now) {
   }
   const bool is_news =
       known == readings_.end() || (node != self_ && now.time - known->second.at > kFresh);
-  if (is_news) is_settled_ = false;
+  // One more clock decides nothing where those known agreed.
+  if (is_news && std::ranges::find(voters_, node) != voters_.end()) {
+    const auto clocks = bounds(now);
+    if (!clocks || !clocks->agree()) is_settled_ = false;
+  }
   readings_[node] = {wall_ns - monotonic_ns(now), now.time};
 }
 
@@ -57,7 +61,8 @@ void LogTime::begin(int64_t last_stamp_ns, int64_t offset, const Now& now) {
 }
 
 int64_t LogTime::stamp(const Now& now) {
-  advance(now);
+  // Clocks that became known since have been looked at.
+  if ((now.time - advanced_at_).count() >= kSlewDivisor) advance(now);
   last_stamp_ns_ = at(now);
   return last_stamp_ns_;
 }

@@ -57,6 +57,8 @@ Result<ReplicatedState> ReplicatedState::decode(ByteView bytes) {
   state.applied = Index(in.number<uint64_t>());
   state.applied_term = Term(in.number<uint64_t>());
   state.stamp_ns = in.number<int64_t>();
+  // As for entries of peers: a leader must be able to go on from there.
+  if (state.stamp_ns < -kMaxReceivedStampNs || state.stamp_ns > kMaxReceivedStampNs) in.fail();
   state.digest = in.number<uint64_t>();
   auto genesis = Genesis::decode(as_bytes(in.counted(kMaxGenesisBytes)));
   if (!genesis) return failure(genesis.error());

@@ -80,5 +80,17 @@ TEST(ClockReport, LogsOnceAnHour) {
   EXPECT_THAT(log, HasSubstr("the clocks agree again"));
 }
 
+TEST(ClockReport, FormerLeaderDoesNotKnowWhetherTheyAgree) {
+  ClockReport report;
+  LogTime::View view = all_well();
+  view.ahead = hours(1);
+  ::testing::internal::CaptureStderr();
+  for (int64_t second = 0; second < 60; second += 10) report.look(view, moment(second));
+  EXPECT_EQ(report.look(std::nullopt, moment(60)), "");
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("ahead of"));
+  EXPECT_THAT(log, ::testing::Not(HasSubstr("agree again")));
+}
+
 }  // namespace
 }  // namespace connectd::app

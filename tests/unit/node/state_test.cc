@@ -211,6 +211,20 @@ TEST(ReplicatedState, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
   EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).error().kind, ErrorKind::kNewerVersion);
 }
 
+// From a peer's snapshot: a leader counts on from there.
+TEST(ReplicatedState, StampBeyondAllTimesIsRefused) {
+  ReplicatedState state = sample_state();
+  for (const auto& [stamp, is_good] : {std::pair{kMaxReceivedStampNs, true},
+                                       {kMaxReceivedStampNs + 1, false},
+                                       {INT64_MAX, false},
+                                       {INT64_MIN, false},
+                                       {int64_t{-1}, true}}) {
+    state.stamp_ns = stamp;
+    const std::string bytes = state.encode();
+    EXPECT_EQ(ReplicatedState::decode(as_bytes(bytes)).has_value(), is_good) << stamp;
+  }
+}
+
 TEST(ReplicatedState, DigestCoversAllThatAnEntryResultedIn) {
   auto digest = [](Index index, raft::EntryKind kind, int32_t status, std::string_view reply,
                    uint64_t before = 1) {

@@ -1285,7 +1285,7 @@ TEST(CoreLogTime, ContinuesThatOfTheLeaderBefore) {
             first.stamp_ns + (began - Time(std::chrono::seconds(100))).count() + 1);
 }
 
-// A leader's own clock, at the end of all clocks: no lease, for its drift cannot be seen.
+// A leader's own clock, at the ends of all clocks: no sum leaves its type (UBSan looks).
 TEST(CoreLogTime, OwnClockBeyondAllClocksIsNone) {
   Host host;
   host.now.wall_ns = kMaxWallNs;

@@ -107,6 +107,27 @@ TEST(LogTime, FirstStartWithALateClockOfThree) {
   EXPECT_EQ(term.wrong_by(), -3);
 }
 
+// A time server is wrong for a moment: more clocks decide nothing where those known agreed.
+TEST(LogTime, NewsWhereClocksAgreedIsNoReasonToJump) {
+  Leading learner(3);
+  for (uint64_t node : {2, 3}) learner.answers({node, 0});
+  learner.begin();
+  learner.run(20);
+  for (uint64_t node : {2, 3}) learner.answers({node, kHour});
+  learner.answers({9, kHour});
+  EXPECT_NEAR(learner.wrong_by(), 0, kSecond);
+
+  Leading voter(5);
+  for (uint64_t node : {2, 3, 4}) voter.answers({node, 0});
+  voter.begin();
+  voter.run(20);
+  for (uint64_t node : {2, 3, 4}) voter.answers({node, kHour});
+  voter.answers({5, 0});
+  EXPECT_NEAR(voter.wrong_by(), 0, kSecond);
+  voter.run(70);
+  EXPECT_NEAR(voter.wrong_by(), kHour, kSecond) << "for more than a minute";
+}
+
 TEST(LogTime, ClockAheadOfThreeMovesNothing) {
   for (bool is_own : {true, false}) {
     Leading term(3, is_own ? kDay : 0);
@@ -307,6 +328,7 @@ TEST(LogTime, RemovedVoterDoesNotCount) {
   term.begin();
   EXPECT_EQ(term.wrong_by(), -kDay);
   term.time.set_voters({NodeId(2)});
+  term.run(1);
   EXPECT_EQ(term.wrong_by(), 0);
 }
 
