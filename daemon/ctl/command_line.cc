@@ -34,7 +34,7 @@ std::optional<std::string> take_globals(Context& context, const Command& command
     if (!taken) return taken.error().text;
   }
   context.endpoints_origin = "set others with -e HOST:PORT";
-  const bool asks_nodes = command.timeout > Duration::zero();
+  const bool asks_nodes = command.timeout > Duration::zero() && command.asks_endpoints;
   if (context.endpoints.empty() && asks_nodes) {
     auto found = find_endpoints(std::getenv(kEndpointsVariable), kConfigDirectory);
     if (!found) return found.error().text;

@@ -187,6 +187,7 @@ const std::vector<Command> kCommands = {
                   .help = "daemon to run [connectd beside connectctl]"}},
      .run = cluster_start_command,
      .timeout = seconds(30),
+     .asks_endpoints = false,
      .help = "Start a cluster on this machine, for development",
      .details = "A new DIR gets the configuration files, and later the data, logs and process "
                 "ids, of the nodes. Nodes that already run are left alone. Waits until all are "
@@ -197,6 +198,7 @@ const std::vector<Command> kCommands = {
      .max_arguments = 1,
      .run = cluster_stop_command,
      .timeout = seconds(30),
+     .asks_endpoints = false,
      .help = "Stop the nodes that `cluster start` started",
      .details = "Sends SIGTERM and waits; never kills. The data stays."},
     {.words = "cluster status",

@@ -82,6 +82,7 @@ struct Command {
   ExitCode (*run)(Context&) = nullptr;
   // Default of --timeout; zero: the command never waits.
   Duration timeout{};
+  bool asks_endpoints = true;     // if it waits; false: it knows its nodes by its argument
   std::string_view help;          // one line, an imperative
   std::string_view details = {};  // one paragraph
 };

@@ -42,6 +42,17 @@ TEST(CommandTable, HelpKnowsEveryCommand) {
   EXPECT_THAT(connectctl({"cluster", "--help"}).out, HasSubstr("connectctl cluster stop"));
 }
 
+// They know their nodes by their directory, whatever is configured on the machine.
+TEST(CommandLine, ClusterCommandsLookForNoEndpoints) {
+  ASSERT_EQ(::setenv("CONNECTCTL_ENDPOINTS", "wrong", 1), 0);
+  for (const char* verb : {"stop", "status"}) {
+    EXPECT_THAT(connectctl({"cluster", verb, "/none"}).err,
+                ::testing::Not(HasSubstr("CONNECTCTL_ENDPOINTS")));
+  }
+  EXPECT_THAT(connectctl({"status"}).err, HasSubstr("CONNECTCTL_ENDPOINTS: 'wrong'"));
+  ASSERT_EQ(::unsetenv("CONNECTCTL_ENDPOINTS"), 0);
+}
+
 TEST(CommandLine, WrongUseIs64AndNamesTheNextStep) {
   struct Case {
     std::vector<std::string> arguments;
