@@ -38,8 +38,8 @@ class NodeCalls final {
   ~NodeCalls();
 
   admin::ServerHooks hooks();
-  // The node refuses requests by now: calls that wait for room are begun, and have that answer. Loop
-  // thread.
+  // The node refuses requests by now: calls that wait for room are begun, and have that answer.
+  // Loop thread.
   void stop();
   // When the last change of members was asked for here. Loop thread.
   std::optional<Time> last_change() const { return last_change_; }

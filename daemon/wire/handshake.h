@@ -77,7 +77,7 @@ inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kRunsElsewhere;
 // the longest pauses between two attempts to connect.
 inline constexpr Duration kRefusalStands = std::chrono::seconds(15);
 
-// Only who is no member of this node's cluster gives it: a stranger at a member's address.
+// Who gives it is not the member that was dialled, but another node at that member's address.
 bool is_of_stranger(RefusalCode code);
 
 // The answer to a hello that does not fit: in place of an own hello, or after it.

@@ -114,7 +114,7 @@ Membership::LostMajority Membership::lost_majority(const raft::Core& core) const
         missing += ", which refuses it";
       } else if (listed != nullptr) {
         missing += " at " + listed->peer_address;
-        if (by_stranger) missing += ", where a stranger answers";
+        if (by_stranger) missing += ", where another node answers";
       }
     }
     const size_t needed = voters->size() / 2 + 1;

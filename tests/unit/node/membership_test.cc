@@ -216,7 +216,7 @@ TEST_F(MembershipTest, RefusalOfStrangerHidesNoAdvice) {
                           wire::RefusalCode::kWrongNode}) {
     membership.refused_by(NodeId(2), code, raft.now.time);
     EXPECT_THAT(lost().text,
-                HasSubstr(members_of(3).members[1].peer_address + ", where a stranger answers"));
+                HasSubstr(members_of(3).members[1].peer_address + ", where another node answers"));
     EXPECT_THAT(lost().remedy, HasSubstr("connectctl recover"));
   }
 }
