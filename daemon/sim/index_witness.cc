@@ -266,13 +266,13 @@ Result<std::unique_ptr<PluginReplayer>> PluginReplayer::make(
 Result<Replayer::Answer> PluginReplayer::apply(const WitnessEntry& entry) {
   Answer answer;
   const raft::Entry& e = entry.entry;
+  const auto context = node::apply_context(e, genesis_.cluster_id, genesis_.plugin_level);
   if (entry.is_applied) {
-    auto status =
-        instance_->apply(node::apply_context(e, genesis_), e.payload.view(), answer.reply);
+    auto status = instance_->apply(context, e.payload.view(), answer.reply);
     if (!status) return failure(status.error());
     answer.status = *status;
   } else if (e.kind == raft::EntryKind::kTick && instance_->has_timers()) {
-    auto done = instance_->on_tick(node::apply_context(e, genesis_));
+    auto done = instance_->on_tick(context);
     if (!done) return failure(done.error());
   }
   return answer;

@@ -321,7 +321,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
     fail(std::move(error));
   };
   const bool skipped = !options_.skips.empty() && is_skipped(entry);
-  plugin::ApplyContext context = apply_context(entry, state_.genesis);
+  auto context = apply_context(entry, state_.genesis.cluster_id, state_.genesis.plugin_level);
   clear_buffer(scratch_);
   switch (entry.kind) {
     case raft::EntryKind::kCommand: {

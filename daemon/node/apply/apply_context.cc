@@ -13,14 +13,15 @@ uint64_t mix(uint64_t z) {  // splitmix64's finalizer
 
 }  // namespace
 
-plugin::ApplyContext apply_context(const raft::Entry& entry, const Genesis& genesis) {
+plugin::ApplyContext apply_context(const raft::Entry& entry, const ClusterId& cluster,
+                                   uint32_t level) {
   plugin::ApplyContext context;
   context.index = entry.index;
   context.term = entry.term;
   context.time_ns = entry.stamp_ns;
-  context.level = genesis.plugin_level;
-  uint64_t cluster = load_le<uint64_t>(genesis.cluster_id.bytes.data());
-  context.seed[0] = mix(cluster ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
+  context.level = level;
+  const uint64_t first = load_le<uint64_t>(cluster.bytes.data());
+  context.seed[0] = mix(first ^ mix(entry.index.value() + 0x9e3779b97f4a7c15));
   context.seed[1] = mix(context.seed[0] ^ mix(entry.term.value()));
   return context;
 }

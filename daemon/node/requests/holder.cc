@@ -21,7 +21,7 @@ Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits,
     : limits_(limits),
       classifier_(classifier),
       writes_(self, incarnation, limits),
-      reads_(limits),
+      reads_({limits.retry_interval, limits.tick, limits.checks_ready}),
       link_(std::make_shared<Holder*>(this)) {}
 
 Holder::~Holder() { *link_ = nullptr; }

@@ -53,14 +53,14 @@ void Reads::add(ReadTask task, bool local) {
 void Reads::ask(bool has_leader, Time now, Effects& out) {
   for (auto& [context, batch] : batches_) {
     // The request or its answer was lost.
-    if (has_leader && now - batch.asked >= limits_.retry_interval) {
+    if (has_leader && now - batch.asked >= options_.retry_interval) {
       batch.asked = now;
       out.events.push_back(raft::ReadRequest{context, batch.lease});
     }
   }
   for (ReadTask& task : stale_reads_) task.came = std::min(task.came, now);
   if (!has_leader) return;
-  if (limits_.checks_ready && ready_check_.is_due(now)) {
+  if (options_.checks_ready && ready_check_.is_due(now)) {
     ready_check_.asked(next_context_, now);
     out.events.push_back(raft::ReadRequest{next_context_++, false});
   }
@@ -108,11 +108,11 @@ void Reads::read_index(uint64_t context, Index index) {
 }
 
 void Reads::read_dropped(uint64_t context, Time now) {
-  ready_check_.dropped(context, now, limits_.retry_interval);
+  ready_check_.dropped(context, now, options_.retry_interval);
   auto found = batches_.find(context);
   if (found == batches_.end()) return;
   // Repeated at the next turn with a leader, after a short pause.
-  found->second.asked = now - limits_.retry_interval + limits_.tick;
+  found->second.asked = now - options_.retry_interval + options_.tick;
 }
 
 void Reads::take_reached(Index handed, std::vector<ReadTask>& out) {

@@ -20,7 +20,6 @@
 #include "base/clock.h"
 #include "base/types.h"
 #include "node/effects.h"
-#include "node/requests/limits.h"
 #include "node/requests/ready_check.h"
 #include "node/requests/request.h"
 
@@ -28,7 +27,14 @@ namespace connectd::node {
 
 class Reads final {
  public:
-  explicit Reads(const HolderLimits& limits) : limits_(limits) {}
+  // As in HolderLimits.
+  struct Options {
+    Duration retry_interval{};
+    Duration tick{};
+    bool checks_ready = false;
+  };
+
+  explicit Reads(const Options& options) : options_(options) {}
 
   // ---- events
   // `local`: executed at once, on the current state.
@@ -69,7 +75,7 @@ class Reads final {
   void expire_batches(Time now, std::vector<Refused>& out);
   std::string why_stale(const ReadTask& task, Time now) const;
 
-  const HolderLimits limits_;
+  const Options options_;
   std::vector<ReadTask> new_reads_;                       // index not requested yet
   std::vector<ReadTask> new_lease_reads_;                 // likewise
   std::map<uint64_t, Batch> batches_;                     // by context: index requested

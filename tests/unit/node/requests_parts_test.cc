@@ -320,7 +320,7 @@ class ReadsTest : public ::testing::Test {
 
   Time now{seconds(100)};
   uint64_t next = 0;
-  Reads reads{{}};
+  Reads reads{{std::chrono::milliseconds(250), std::chrono::milliseconds(10)}};
 };
 
 TEST(ForwardedWrites, SessionOpensOnlyOfTheSenderAndAlone) {
