@@ -2,10 +2,11 @@
 """Makes the mutated copies of daemon/'s files, and the table of mutants for the program.
 
     generate.py --sources CATALOGUE             the files of daemon/ that have mutants, one a line
+    generate.py --check CATALOGUE DAEMON_DIR    whether each change still fits; writes nothing
     generate.py CATALOGUE DAEMON_DIR OUT_DIR    the copies, and OUT_DIR/mutants.inc
 
-Each change must find its lines in the file exactly once: a mutant that daemon/ has outgrown stops
-the build and must be written anew.
+Each change must find its lines in the file exactly once, and name no member that the file and its
+header lack: a mutant that daemon/ has outgrown stops the build and must be written anew.
 """
 import pathlib
 import re
@@ -31,7 +32,8 @@ class Mutant:
 
 
 def wrong(number, text):
-    sys.exit(f"{sys.argv[-3] if len(sys.argv) > 3 else sys.argv[-1]}:{number}: {text}")
+    catalogue = next(argument for argument in sys.argv[1:] if not argument.startswith("--"))
+    sys.exit(f"{catalogue}:{number}: {text}")
 
 
 def parse(path):
@@ -79,18 +81,25 @@ def write_if_new(path, text):
         path.write_text(text, encoding="utf-8")
 
 
-def main():
-    if len(sys.argv) == 3 and sys.argv[1] == "--sources":
-        mutants = parse(pathlib.Path(sys.argv[2]))
-        print("\n".join(sorted({change[0] for mutant in mutants for change in mutant.changes})))
-        return
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    catalogue, daemon, out = (pathlib.Path(argument) for argument in sys.argv[1:])
-    mutants = parse(catalogue)
+MEMBER = re.compile(r"\b[a-z]\w*_\b")
+
+
+def check_members(mutant, path, comes):
+    """A member that was renamed is found here, not by the compiler twenty minutes later."""
+    header = path.with_suffix(".h")
+    known = "".join(other.read_text(encoding="utf-8") for other in {path, header} if other.exists())
+    known = set(MEMBER.findall(known))
+    for name in MEMBER.findall("\n".join(comes)):
+        if name not in known:
+            wrong(mutant.line, f"{mutant.name}: {path} has no {name}")
+
+
+def mutated(mutants, daemon):
+    """The text of each file that has a mutant."""
     texts = {}
     for number, mutant in enumerate(mutants, 1):
         for file, goes, comes in mutant.changes:
+            check_members(mutant, daemon / file, comes)
             if file not in texts:
                 texts[file] = (daemon / file).read_text(encoding="utf-8")
             before = "\n".join(goes)
@@ -100,6 +109,22 @@ def main():
                 wrong(mutant.line, f"{mutant.name}: these lines stand {found} times in {file}:\n"
                                    f"{before}")
             texts[file] = texts[file].replace(before, after)
+    return texts
+
+
+def main():
+    if len(sys.argv) == 3 and sys.argv[1] == "--sources":
+        mutants = parse(pathlib.Path(sys.argv[2]))
+        print("\n".join(sorted({change[0] for mutant in mutants for change in mutant.changes})))
+        return
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    if sys.argv[1] == "--check":
+        mutated(parse(pathlib.Path(sys.argv[2])), pathlib.Path(sys.argv[3]))
+        return
+    catalogue, daemon, out = (pathlib.Path(argument) for argument in sys.argv[1:])
+    mutants = parse(catalogue)
+    texts = mutated(mutants, daemon)
     for file, text in texts.items():
         write_if_new(out / file, '#include "mutants/switch.h"\n' + text)
     rows = "".join(f"{{{quoted(m.name)}, {quoted(m.about)}, {KILLERS[m.killer]}, "
