@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/words.h"
 #include "config/options.h"
 #include "config/read_value.h"
-#include "config/values.h"
 
 namespace connectd::config {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/limits.h"
+#include "base/words.h"
 #include "config/values.h"
 
 namespace connectd::config {

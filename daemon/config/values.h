@@ -29,13 +29,6 @@ Parsed<uint64_t> parse_size(std::string_view text);
 std::string format_duration(Duration value);
 std::string format_size(uint64_t value);
 
-// The edit distance: insertions, deletions, replacements and swaps of neighbours.
-size_t edit_distance(std::string_view from, std::string_view to);
-// The nearest of `known` if it is near enough to be a typing error; else empty.
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
-// "a, b or c"
-std::string joined(const std::vector<std::string_view>& words);
-
 // Of 32 lower-case hexadecimal digits, not all zero.
 std::optional<ClusterId> parse_cluster_id(std::string_view text);
 

@@ -3,6 +3,7 @@
 #include <boost/program_options.hpp>
 #include <cstdlib>
 
+#include "base/words.h"
 #include "config/values.h"
 #include "ctl/commands.h"
 #include "ctl/endpoints.h"
@@ -119,7 +120,7 @@ ExitCode unknown_command(const Context& context, const std::vector<std::string>&
     if (own.size() > 1 && own[0] == words[0]) {
       group += fmt::format("{}{}", group.empty() ? "" : ", ", own[1]);
     }
-    size_t distance = config::edit_distance(words[0], own[0]);
+    size_t distance = edit_distance(words[0], own[0]);
     if (distance < best && distance < own[0].size()) {
       best = distance;
       near = own[0];

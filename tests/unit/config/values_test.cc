@@ -56,12 +56,5 @@ TEST(Values, WholeNumbersAreDecimal) {
             "'010' has a leading zero, which may mean octal; write 10");
 }
 
-TEST(Values, EditDistanceCountsSwaps) {
-  EXPECT_EQ(edit_distance("tick", "tick"), 0u);
-  EXPECT_EQ(edit_distance("tikc", "tick"), 1u);
-  EXPECT_EQ(edit_distance("hearbeat", "heartbeat"), 1u);
-  EXPECT_EQ(edit_distance("", "abc"), 3u);
-}
-
 }  // namespace
 }  // namespace connectd::config
