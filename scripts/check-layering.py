@@ -16,6 +16,7 @@ import tempfile
 # Module of daemon/ -> what it may include besides itself: a module, or one header of it.
 MAY_INCLUDE = {
     "base": [],
+    "auth": ["base"],
     "config": ["base"],
     "raft": ["base"],
     "wire": ["base", "raft/types.h"],
@@ -25,13 +26,13 @@ MAY_INCLUDE = {
     "transport": ["base", "raft/types.h", "wire", "net"],
     "node": ["base", "config", "raft", "wire", "plugin", "storage", "transport"],
     "offline": ["base", "config", "raft", "wire", "plugin", "storage", "node"],
-    "client": ["base", "config", "wire", "net", "node"],
-    "admin": ["base", "config", "wire", "net", "node"],
+    "client": ["base", "auth", "config", "wire", "net", "node"],
+    "admin": ["base", "auth", "config", "wire", "net", "node"],
     "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
             "client/conversation.h", "client/client_port_options.h"],
-    "app": ["base", "config", "raft", "wire", "plugin", "storage", "net", "transport", "node",
+    "app": ["base", "auth", "config", "raft", "wire", "plugin", "storage", "net", "transport", "node",
             "offline", "client", "admin", "sim"],
-    "ctl": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
+    "ctl": ["base", "auth", "config", "raft", "wire", "plugin", "storage", "transport", "node",
             "offline", "client", "admin", "sim"],
 }
 
@@ -242,6 +243,10 @@ SELF_TEST = {
     "daemon/base/c.h": ("#include <glog/logging.h>", True),
     "daemon/base/log.h": ("#include <glog/logging.h>", False),
     "daemon/base/d.cc": ("#include <openssl/evp.h>", False),
+    "daemon/auth/a.cc": ('#include "base/sha256.h"', False),
+    "daemon/auth/b.cc": ('#include "config/config.h"', True),
+    "daemon/auth/c.cc": ("#include <openssl/evp.h>", True),
+    "daemon/node/f.h": ('#include "auth/roles.h"', True),
     "daemon/raft/a.h": ('#include "wire/peer_messages.h"', True),
     "daemon/raft/b.h": ("#include <mutex>", True),
     "daemon/raft/c.h": ("#include <unistd.h>", True),
