@@ -19,6 +19,8 @@ const OptionSpec kForce = {.name = "force",
 const OptionSpec kIfIndex = {.name = "if-index",
                              .value = "INDEX",
                              .help = "only if the member list is still that of this index"};
+const OptionSpec kTokens = {
+    .name = "file", .value = "FILE", .help = "token file, as auth.tokens names it"};
 const OptionSpec kSet = {
     .name = "set", .value = "SECTION.KEY=VALUE", .help = "override of one configuration key"};
 
@@ -262,6 +264,39 @@ const std::vector<Command> kCommands = {
      .run = config_reference_command,
      .help = "Print every configuration key: type, range, default, meaning",
      .details = "Markdown; an annotated file to start from is at its end."},
+    {.words = "token new",
+     .options = {{.name = "id", .value = "ID", .help = "8 to 16 of a-z and 0-9 [random]"},
+                 {.name = "roles",
+                  .value = "LIST",
+                  .help = "read, write, admin, monitor, backup, joined with commas [read]"},
+                 {.name = "expires",
+                  .value = "DAYS|DATE",
+                  .help = "30, 2027-01-31 or 2027-01-31T00:00:00Z [never]"},
+                 kTokens},
+     .run = token_new_command,
+     .help = "Make a token for a client or an operator",
+     .details = "Prints it once, and adds its hash to FILE, which is created readable by its owner "
+                "only; without --file, prints the line for the file. A token cannot be chosen. "
+                "Nodes accept it after a reload."},
+    {.words = "token list",
+     .options = {kTokens},
+     .run = token_list_command,
+     .help = "List the tokens of a token file"},
+    {.words = "token remove",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kTokens},
+     .run = token_remove_command,
+     .help = "Remove a token from a token file",
+     .details = "Nodes refuse it after a reload. Exits with 1 when no token has this ID."},
+    {.words = "token check",
+     .options = {kTokens},
+     .run = token_check_command,
+     .help = "Show the roles of a token",
+     .details = "Reads the token from the variable CONNECTCTL_TOKEN or from standard input, never "
+                "from an argument, and compares it with FILE. Exits with 1 when it is not good, "
+                "and prints why."},
     {.words = "sim",
      .options = {{.name = "plugin", .value = "FILE", .help = "plugin to test"},
                  {.name = "seed", .value = "N", .help = "first seed [1]"},

@@ -21,6 +21,9 @@
 
 namespace connectd::ctl {
 
+// The secret that a command sends, or checks.
+inline constexpr const char* kTokenVariable = "CONNECTCTL_TOKEN";
+
 // The standard streams of a command: data on `out`, diagnostics on `err`.
 struct Streams {
   std::istream& in;
@@ -137,6 +140,10 @@ ExitCode inspect_snapshot_command(Context& context);
 ExitCode inspect_identity_command(Context& context);
 ExitCode config_check_command(Context& context);
 ExitCode config_reference_command(Context& context);
+ExitCode token_new_command(Context& context);
+ExitCode token_list_command(Context& context);
+ExitCode token_remove_command(Context& context);
+ExitCode token_check_command(Context& context);
 ExitCode sim_command(Context& context);
 ExitCode completion_command(Context& context);
 ExitCode version_command(Context& context);
