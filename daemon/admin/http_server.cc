@@ -14,7 +14,7 @@
 #include "admin/limits.h"
 #include "admin/routes.h"
 #include "base/address.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/thread.h"
 #include "net/tcp.h"
 
@@ -27,7 +27,6 @@ using boost::system::error_code;
 
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 constexpr Duration kRoomPause = std::chrono::milliseconds(20);
-constexpr Duration kWarningInterval = std::chrono::minutes(1);
 
 // What all connections share. It outlives the server while another thread still holds a function
 // of a Reply, so that a late answer meets an io_context that is stopped, not one that is gone.
@@ -83,13 +82,16 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   bool next_is_beyond_limit() {
     const size_t limit = options_.max_connections - reserved_connections(options_.max_connections);
     if (connections_.size() < limit) return false;
-    warn("{} HTTP connections are open: idle ones are closed for new ones, or calls get 503",
-         limit);
+    log_event(LogEvent::kHttpFull,
+              "{} HTTP connections are open: idle ones are closed for new ones, or calls get 503",
+              limit);
     return !close_idle() || connections_.size() >= limit;
   }
   // Its descriptor may be the one that the next connection needs.
   void accept_failed(const std::string& why) {
-    warn("cannot accept an HTTP connection: {}; the one that has been idle longest is closed", why);
+    log_event(LogEvent::kHttpNotAccepted,
+              "cannot accept an HTTP connection: {}; the one that has been idle longest is closed",
+              why);
     if (!close_idle()) (void)close_any();
   }
   const ServerOptions& options() const { return options_; }
@@ -125,14 +127,6 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
       return true;
     }
   }
-  template <class Value>
-  void warn(fmt::format_string<const Value&> text, const Value& value) {
-    const Time now = read_clocks().time;
-    if (now < next_warning_) return;
-    next_warning_ = now + kWarningInterval;
-    LOG_WARNING("admin", "{}", fmt::format(text, value));
-  }
-
   ServerOptions options_;
   ServerHooks hooks_;
   std::set<OpenConnection*> connections_;
@@ -140,8 +134,7 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   size_t body_bytes_ = 0;           // of requests in progress
   size_t other_bytes_ = 0;          // their heads, and answers
   std::optional<Time> full_since_;  // nothing could connect
-  Time next_warning_;
-  asio::io_context io_{1};  // connections die with it, and tell closed()
+  asio::io_context io_{1};          // connections die with it, and tell closed()
   ClusterQueries cluster_{io_};
   Context context_;
 };

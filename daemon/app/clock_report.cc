@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/wall_clock.h"
 
 namespace connectd::app {
@@ -75,9 +75,9 @@ const std::string& ClockReport::look(const std::optional<LogTime::View>& view, c
   if (found != trouble_) {
     if (found == Trouble::kNone && logged_at_) {
       if (trouble_ == Trouble::kOwnClock) {
-        LOG_INFO("clock", "this machine's clock counts again");
+        log_event(LogEvent::kClockAgrees, "this machine's clock counts again");
       } else if (view) {  // a leader knows; whoever leads no more does not
-        LOG_INFO("clock", "the clocks agree again");
+        log_event(LogEvent::kClockAgrees, "the clocks agree again");
       }
     }
     trouble_ = found;
@@ -114,7 +114,7 @@ const std::string& ClockReport::look(const std::optional<LogTime::View>& view, c
   }
   if (!logged_at_ || now.time - *logged_at_ >= kInterval) {
     logged_at_ = now.time;
-    LOG_WARNING("clock", "{}", text_);
+    log_event(LogEvent::kClockTrouble, "{}", text_);
   }
   return text_;
 }

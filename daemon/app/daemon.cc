@@ -14,6 +14,7 @@
 
 #include "admin/http_server.h"
 #include "app/descriptors.h"
+#include "app/flight_dump.h"
 #include "app/leader_watch.h"
 #include "app/loading.h"
 #include "app/node_calls.h"
@@ -26,7 +27,9 @@
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
 #include "base/exit_code.h"
+#include "base/flight_recorder.h"
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/loop_scope.h"
 #include "base/random.h"
 #include "client/client_port.h"
@@ -64,7 +67,7 @@ constexpr Duration kWaitingLogInterval = std::chrono::seconds(10);
 
 // Ends the process at once: from here on nothing that it says could be trusted.
 [[noreturn]] void die(const Error& error) {
-  LOG_ERROR("connectd", "{}", error.text);
+  log_event(LogEvent::kProcessFailed, "{}", error.text);
   finish_log();
   _exit(exit_status(error.kind));
 }
@@ -210,9 +213,9 @@ Result<Daemon::Impl::Plan> Daemon::Impl::prepare_node(const node::Genesis& genes
   }
   const node::NodeOptions options = node_options(config_, identity_);
   if (!options.log.sync) {
-    LOG_WARNING("storage",
-                "storage.sync is none: for experiments only. An acknowledged write is LOST when "
-                "the machine or the power fails.");
+    log_event(LogEvent::kStorageUnsynced,
+              "storage.sync is none: for experiments only. An acknowledged write is LOST when "
+              "the machine or the power fails.");
   }
   auto capturer = make_capturer(config_, *plugin_);
   if (!capturer) return failure(capturer.error());
@@ -242,31 +245,32 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
     auto saved = storage::save_identity(*files_, config_.node.data_dir, identity_);
     if (!saved) return saved;
   }
-  for (const std::string& warning : node_->warnings()) LOG_WARNING("storage", "{}", warning);
+  for (const std::string& warning : node_->warnings())
+    log_event(LogEvent::kStorageOpened, "{}", warning);
   apply_live_options(config_, node_.get());  // a reload while it was read
   const raft::Settings& settings = node_->core().settings();
   for (const std::string& warning :
        node::setting_differences(cluster_settings(config_), settings)) {
-    LOG_WARNING("config", "{}", warning);
+    log_event(LogEvent::kConfigDiffers, "{}", warning);
   }
   if (settings.lease_reads && !config_.raft.check_quorum) {
-    LOG_WARNING(
-        "config",
+    log_event(
+        LogEvent::kConfigLeaseReadsOff,
         "lease reads are off while this node leads: raft.lease_reads is on in the cluster, but "
         "raft.check_quorum is off here");
   }
-  LOG_INFO("connectd",
-           "starting node={} cluster='{}' id={} term={} last={} snapshot={} plugin='{} {}'",
-           config_.node.id, node_->genesis().cluster_name, node_->cluster_id().to_string(),
-           node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
-           plugin_->name(), plugin_->version());
+  log_event(LogEvent::kProcessStarting,
+            "starting node={} cluster='{}' id={} term={} last={} snapshot={} plugin='{} {}'",
+            config_.node.id, node_->genesis().cluster_name, node_->cluster_id().to_string(),
+            node_->core().term(), node_->core().last_index(), node_->snapshot_index(),
+            plugin_->name(), plugin_->version());
   network_->set_peers(peer_addresses(config_, node_.get()));
 
   client::ClientPortOptions clients = client_options(config_);
   clients.max_connections = descriptors_.clients;
   clients.lacks_descriptors = descriptors_.capped;
   clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
-  LOG_INFO("connectd", "listening for clients address={}", client_port_->text());
+  log_event(LogEvent::kListenClients, "listening for clients address={}", client_port_->text());
   if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
   return threads_.start(*node_);
 }
@@ -295,8 +299,9 @@ Result<void> Daemon::Impl::load_node(const node::Genesis& genesis) {
       loading.cancel();
     }
     if (shutdown_.ends_at_once() || now >= end_by) {
-      LOG_WARNING("connectd", "stopped, though plugin {} {} or the disk does not return; it was {}",
-                  plugin_->name(), plugin_->version(), loading.text());
+      log_event(LogEvent::kProcessStoppedEarly,
+                "stopped, though plugin {} {} or the disk does not return; it was {}",
+                plugin_->name(), plugin_->version(), loading.text());
       finish_log();
       _exit(0);
     }
@@ -330,7 +335,7 @@ void Daemon::Impl::wait_while_starting(const std::string& text, bool moves) {
   }
   if (now >= next_waiting_log_) {
     next_waiting_log_ = now + kWaitingLogInterval;
-    LOG_INFO("connectd", "{}", starting_);
+    log_event(LogEvent::kProcessWaiting, "{}", starting_);
   }
   if (moves) service_.start_moves(now);
 }
@@ -344,7 +349,7 @@ Result<net::BoundPort> Daemon::Impl::bind_port(net::Names& names, const Address&
     if (auto bound = own.advance(read_clocks().time)) {
       if (!*bound) return failure(bound->error());
       const auto warning = loopback_warning(config_, address, (*bound)->endpoint(), port);
-      if (!warning.empty()) LOG_WARNING("config", "{}", warning);
+      if (!warning.empty()) log_event(LogEvent::kConfigLoopback, "{}", warning);
       return std::move(*bound);
     }
     if (std::exchange(logged, own.waiting()) != own.waiting()) next_waiting_log_ = Time();
@@ -370,7 +375,7 @@ Result<void> Daemon::Impl::open_ports() {
   http_ = std::move(*server);
   publish_status();
   if (auto started = http_->start(); !started) return started;
-  LOG_INFO("connectd", "listening for http address={}", http_text);
+  log_event(LogEvent::kListenHttp, "listening for http address={}", http_text);
 
   auto peer = bind_port(names, config_.listen.peer, net::kPeerPort);
   if (!peer) return failure(peer.error());
@@ -406,6 +411,7 @@ Result<void> Daemon::Impl::start() {
   if (!directory) return failure(directory.error());
   lock_ = std::move(directory->lock);
   identity_ = std::move(directory->identity);
+  set_flight_directory(flight_directory(config_.node.data_dir));
   bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
   if (auto started = plugin_file_.start(); !started) return started;
   if (auto opened = open_ports(); !opened) return opened;
@@ -418,7 +424,7 @@ Result<void> Daemon::Impl::start() {
   }
   starting_.clear();
   if (shutdown_.has_begun()) return {};
-  LOG_INFO("connectd", "listening for peers address={}", peer_port_->text());
+  log_event(LogEvent::kListenPeers, "listening for peers address={}", peer_port_->text());
   if (auto listening = network_->listen(std::move(*peer_port_)); !listening) return listening;
   network_->set_peers(peer_addresses(config_, node_.get()));
   publish_status();
@@ -436,7 +442,7 @@ node::Node* Daemon::Impl::arrive() {
 std::string Daemon::Impl::on_message(const wire::Hello& sender, wire::PeerMessage message) {
   if (bootstrap_) {
     node::Effects out;
-    std::string fault = bootstrap_->message(sender.node_id, message, read_clocks().time, out);
+    std::string fault = bootstrap_->message(sender.node_id, message, out);
     for (auto& [to, answer] : out.messages) network_->send(to, std::move(answer));
     if (!node_ || !fault.empty()) return fault;
   }
@@ -541,7 +547,7 @@ bool Daemon::Impl::has_asker() const {
 void Daemon::Impl::leave(Error why) {
   if (removed_) return;
   removed_ = std::move(why);
-  LOG_WARNING("members", "{}", removed_->text);
+  log_event(LogEvent::kMemberRemoved, "{}", removed_->text);
   if (has_asker()) removal_shown_until_ = read_clocks().time + kRemovalShown;
   if (shutdown_.has_begun()) return;
   stop("this node was removed from the cluster");
@@ -565,17 +571,18 @@ void Daemon::Impl::turn_bootstrap() {
     }
     bootstrap_->durable();
     if (bootstrap_->founds()) {
-      LOG_INFO("bootstrap", "cluster '{}' is formed id={} members={}", genesis.cluster_name,
-               genesis.cluster_id.to_string(), genesis.members.size());
+      log_event(LogEvent::kClusterFormed, "cluster '{}' is formed id={} members={}",
+                genesis.cluster_name, genesis.cluster_id.to_string(), genesis.members.size());
     } else {
-      LOG_INFO("bootstrap", "joining cluster '{}' id={}: its members come with its log",
-               genesis.cluster_name, identity_.cluster_id.to_string());
+      log_event(LogEvent::kClusterJoining,
+                "joining cluster '{}' id={}: its members come with its log", genesis.cluster_name,
+                identity_.cluster_id.to_string());
     }
     if (config_.cluster.id.empty()) {
-      LOG_INFO("bootstrap",
-               "set in the configuration of every node, so that empty disks never form another "
-               "cluster: cluster.id: {}",
-               identity_.cluster_id.to_string());
+      log_event(LogEvent::kClusterIdHint,
+                "set in the configuration of every node, so that empty disks never form another "
+                "cluster: cluster.id: {}",
+                identity_.cluster_id.to_string());
     }
     if (auto opened = open_node(genesis); !opened) fail(opened.error());
     arrive();
@@ -590,7 +597,7 @@ void Daemon::Impl::turn_bootstrap() {
       if (waiting != last_waiting_ || now >= next_waiting_log_) {
         next_waiting_log_ = now + kWaitingLogInterval;
         last_waiting_ = waiting;
-        LOG_INFO("bootstrap", "{}", waiting);
+        log_event(LogEvent::kClusterWaiting, "{}", waiting);
         service_.set_status(waiting);
       }
     }
@@ -600,6 +607,7 @@ void Daemon::Impl::turn_bootstrap() {
 }
 
 void Daemon::Impl::publish_status() {
+  report_suppressed_lines();
   if (!node_) {
     auto status = status_maker_.make(*bootstrap_);
     status->hang = hang_;
@@ -617,7 +625,8 @@ void Daemon::Impl::publish_status() {
   }
   if (const auto gone = leader_watch_.update(static_cast<bool>(status->leader),
                                              shutdown_.has_begun(), status->made)) {
-    LOG_WARNING("raft", "no leader seconds={}: {}", gone->count(), node::full_reason(*status));
+    log_event(LogEvent::kRaftNoLeader, "no leader seconds={}: {}", gone->count(),
+              node::full_reason(*status));
   }
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   if (!status->leader) text += "; " + node::full_reason(*status);
@@ -635,21 +644,23 @@ void Daemon::Impl::reload() {
   service_.reload_begins();
   auto reloaded = config::reload(request_, config_);
   if (!reloaded) {
-    LOG_ERROR("config", "reload rejected, nothing was changed:\n{}", reloaded.error().text);
+    log_event(LogEvent::kConfigReloadRejected, "reload rejected, nothing was changed:\n{}",
+              reloaded.error().text);
   } else {
     config_ = std::move(reloaded->config);
     follow_signals();
     apply_live_options(config_, node_.get());
-    for (const std::string& change : reloaded->applied) LOG_INFO("config", "changed {}", change);
+    for (const std::string& change : reloaded->applied)
+      log_event(LogEvent::kConfigChanged, "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
-      LOG_WARNING("config", "restart required: {}", change);
+      log_event(LogEvent::kConfigRestartRequired, "restart required: {}", change);
     }
     for (const std::string& change : reloaded->of_cluster) {
-      LOG_WARNING("config", "no effect: {}", change);
+      log_event(LogEvent::kConfigNoEffect, "no effect: {}", change);
     }
     if (reloaded->applied.empty() && reloaded->need_restart.empty() &&
         reloaded->of_cluster.empty()) {
-      LOG_INFO("config", "reload found no changes");
+      log_event(LogEvent::kConfigUnchanged, "reload found no changes");
     }
   }
   service_.reload_ends();
@@ -669,14 +680,16 @@ void Daemon::Impl::follow_signals() {
 
 void Daemon::Impl::on_signal(int number) {
   if (number == SIGUSR1) {
-    LOG_INFO("connectd", "SIGUSR1 ignored: it has no meaning; SIGUSR2 logs the state");
+    log_event(LogEvent::kProcessSignalIgnored,
+              "SIGUSR1 ignored: it has no meaning; SIGUSR2 logs the state");
     return;
   }
   if (number == SIGUSR2) {
+    dump_flight_recorder();
     if (node_) {
       log_state(*node_, *node_status(), *network_, *clients_);
     } else {
-      LOG_INFO("state", "no cluster yet: {}", waiting_for());
+      log_event(LogEvent::kStateLine, "no cluster yet: {}", waiting_for());
     }
     return;
   }
@@ -685,7 +698,7 @@ void Daemon::Impl::on_signal(int number) {
     return;
   }
   if (shutdown_.has_begun()) {
-    LOG_WARNING("connectd", "second signal: stopping at once");
+    log_event(LogEvent::kProcessSecondSignal, "second signal: stopping at once");
     shutdown_.end_at_once();
     return;
   }
@@ -693,8 +706,8 @@ void Daemon::Impl::on_signal(int number) {
 }
 
 void Daemon::Impl::stop(const char* why) {
-  LOG_INFO("connectd",
-           "stopping: {}; transferring leadership and finishing the requests in progress", why);
+  log_event(LogEvent::kProcessStopping,
+            "stopping: {}; transferring leadership and finishing the requests in progress", why);
   service_.stopping();
   shutdown_.begin(config_.shutdown.transfer_timeout, config_.shutdown.drain_timeout,
                   read_clocks().time);
@@ -762,7 +775,7 @@ Result<void> Daemon::Impl::run() {
   }
   if (!shutdown_.has_begun()) loop();
   stop_everything();
-  LOG_INFO("connectd", "stopped");
+  log_event(LogEvent::kProcessStopped, "stopped");
   if (removed_) return failure(*removed_);
   return {};
 }

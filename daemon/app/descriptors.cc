@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "admin/limits.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "storage/log.h"
 #include "transport/peers.h"
 
@@ -74,14 +74,15 @@ Result<DescriptorShares> share_descriptors(size_t limit, size_t open, size_t cli
 
 void log_descriptors(const DescriptorShares& shares, size_t clients_wanted) {
   if (!shares.capped) {
-    LOG_INFO("connectd", "file descriptors limit={} clients={}", shares.limit, shares.clients);
+    log_event(LogEvent::kProcessDescriptors, "file descriptors limit={} clients={}", shares.limit,
+              shares.clients);
     return;
   }
-  LOG_WARNING("connectd",
-              "client connections limited to {}, less than client.max_connections={}: the limit of "
-              "open files is {}, and the others are for log, snapshots, peers and HTTP; raise it "
-              "(LimitNOFILE= of a unit) or lower client.max_connections",
-              shares.clients, clients_wanted, shares.limit);
+  log_event(LogEvent::kProcessFewDescriptors,
+            "client connections limited to {}, less than client.max_connections={}: the limit of "
+            "open files is {}, and the others are for log, snapshots, peers and HTTP; raise it "
+            "(LimitNOFILE= of a unit) or lower client.max_connections",
+            shares.clients, clients_wanted, shares.limit);
 }
 
 }  // namespace connectd::app

@@ -18,6 +18,8 @@
 #include "app/watchdog.h"
 #include "base/exit_code.h"
 #include "base/log.h"
+#include "base/log_event.h"
+#include "base/log_format.h"
 #include "base/version.h"
 #include "config/load.h"
 #include "config/reference.h"
@@ -50,7 +52,7 @@ Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& 
     if (check) {
       print_to_stderr(LogLevel::kWarning, "warning: " + warning);
     } else {
-      LOG_WARNING("plugin", "{}", warning);
+      log_event(LogEvent::kPluginWarning, "{}", warning);
     }
   }
   return plugin;
@@ -97,6 +99,11 @@ int run(int argc, char** argv, Process& process) {
   }
   const config::Config& config = loaded->config;
   set_log_level(config.log.level);
+  if (!line->check) {  // its answer is for people
+    set_log_format(config.log.format);
+    set_log_origin(config.node.id, config.cluster.name);
+    limit_log_lines();
+  }
   plugin::install_crash_handler();
   plugin::install_misuse_guard(exit_status(ErrorKind::kPluginFailed));
   // Memory that a burst needed is kept for the next one: giving it back and taking it again costs a
@@ -123,12 +130,12 @@ int run(int argc, char** argv, Process& process) {
 
   if (auto mode = capture_mode(config, **plugin); !mode) return exit_with(mode.error());
 
-  LOG_INFO("connectd", "version={} pid={} node={} data_dir={}", kVersion, ::getpid(),
-           config.node.id, config.node.data_dir);
+  log_event(LogEvent::kProcessBegun, "version={} pid={} node={} data_dir={}", kVersion, ::getpid(),
+            config.node.id, config.node.data_dir);
   Daemon daemon(config, line->load, *plugin, *process.watchdog);
   auto ended = daemon.run();
   if (!ended) {
-    LOG_ERROR("connectd", "{}", ended.error().text);
+    log_event(LogEvent::kProcessFailed, "{}", ended.error().text);
     return exit_status(ended.error().kind);
   }
   return 0;

@@ -5,7 +5,7 @@
 #include "app/option_bindings.h"
 #include "base/address.h"
 #include "base/cgroup.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/owner.h"
 #include "base/random.h"
 #include "config/values.h"
@@ -51,10 +51,10 @@ Result<DataDirectory> open_data_directory(storage::FileSystem& files,
                                           const config::Config& config) {
   const std::string& dir = config.node.data_dir;
   if (const std::string owner = KeepOwner(dir).owner(); !owner.empty()) {
-    LOG_WARNING("connectd",
-                "this process runs as root, and {} belongs to user {}: a service of that user "
-                "cannot open what is written now. Run it as {}, or later: chown -R {}: {}",
-                dir, owner, owner, owner, dir);
+    log_event(LogEvent::kProcessRoot,
+              "this process runs as root, and {} belongs to user {}: a service of that user "
+              "cannot open what is written now. Run it as {}, or later: chown -R {}: {}",
+              dir, owner, owner, owner, dir);
   }
   auto lock = lock_data_directory(files, dir);
   if (!lock) return failure(lock.error());
@@ -148,7 +148,7 @@ Result<void> check_fits_cluster(const node::Genesis& genesis, const config::Conf
                                config.node.data_dir, genesis.cluster_name, config.cluster.name));
   }
   for (const std::string& warning : founding_differences(genesis, config)) {
-    LOG_WARNING("config", "{}", warning);
+    log_event(LogEvent::kConfigDiffers, "{}", warning);
   }
   return {};
 }
@@ -212,28 +212,28 @@ Result<std::unique_ptr<plugin::Capturer>> make_capturer(const config::Config& co
   if (!mode) return failure(mode.error());
   switch (*mode) {
     case plugin::CaptureMode::kView:
-      LOG_INFO("snapshot", "capture=view: entries are applied meanwhile");
+      log_event(LogEvent::kSnapshotMode, "capture=view: entries are applied meanwhile");
       return plugin::make_view_capturer();
     case plugin::CaptureMode::kFork: {
       plugin::ForkOptions fork = set_up(config).fork;
       if (fork.growth_bytes_max == 0) {
         fork.growth_bytes_max = usable_memory() / 4;
       }
-      LOG_INFO("snapshot",
-               "capture=fork memory_mib={} timeout_ms={}: entries are applied meanwhile; a child "
-               "beyond a limit is killed",
-               fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
+      log_event(LogEvent::kSnapshotMode,
+                "capture=fork memory_mib={} timeout_ms={}: entries are applied meanwhile; a child "
+                "beyond a limit is killed",
+                fork.growth_bytes_max >> 20, fork.stall_timeout / std::chrono::milliseconds(1));
       return plugin::make_fork_capturer(fork);
     }
     case plugin::CaptureMode::kAuto:
     case plugin::CaptureMode::kInline:
       if (config.snapshot.mode == config::SnapshotMode::kInline) break;
-      LOG_WARNING("snapshot",
-                  "plugin {} {} has no view ({}) and permits no fork (CONNECTD_F_FORK_SNAPSHOT): "
-                  "snapshots are written on the apply thread, and nothing is applied or read until "
-                  "one is done, about a second per few hundred MiB of state. Set snapshot.mode to "
-                  "inline to accept this without a warning",
-                  plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW);
+      log_event(LogEvent::kSnapshotModeInline,
+                "plugin {} {} has no view ({}) and permits no fork (CONNECTD_F_FORK_SNAPSHOT): "
+                "snapshots are written on the apply thread, and nothing is applied or read until "
+                "one is done, about a second per few hundred MiB of state. Set snapshot.mode to "
+                "inline to accept this without a warning",
+                plugin.name(), plugin.version(), CONNECTD_EXT_SNAPSHOT_VIEW);
       break;
   }
   return std::unique_ptr<plugin::Capturer>();

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "base/log.h"
+#include "base/log_format.h"
 
 namespace connectd::app {
 namespace {
@@ -200,6 +201,7 @@ constexpr LiveOption kLiveOptions[] = {
        if (node != nullptr) node->set_snapshot_rate(config.snapshot.rate_limit);
      }},
     {"log.level", [](const Config& config, node::Node*) { set_log_level(config.log.level); }},
+    {"log.format", [](const Config& config, node::Node*) { set_log_format(config.log.format); }},
     {"shutdown.transfer_timeout", nullptr},
     {"shutdown.drain_timeout", nullptr},
 };

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "admin/answers.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/version.h"
 #include "node/membership/settings.h"
 
@@ -129,29 +129,31 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
 void log_state(const node::Node& node, const node::StatusSnapshot& status,
                const transport::PeerNetwork& network, const client::ClientPort& clients) {
   const raft::Core& core = node.core();
-  LOG_INFO("state", "status {}", admin::status_text(status));
-  for (const std::string& line : admin::status_lines(status)) LOG_INFO("state", "{}", line);
-  LOG_INFO("state", "log first={} durable={}", core.first_index(), core.durable_index());
-  LOG_INFO("state", "snapshots failed={}", node.snapshots_failed());
-  LOG_INFO("state", "requests held={} bytes={} session={}", node.holder().held(),
-           node.holder().held_bytes(), node.holder().session());
+  log_event(LogEvent::kStateLine, "status {}", admin::status_text(status));
+  for (const std::string& line : admin::status_lines(status))
+    log_event(LogEvent::kStateLine, "{}", line);
+  log_event(LogEvent::kStateLine, "log first={} durable={}", core.first_index(),
+            core.durable_index());
+  log_event(LogEvent::kStateLine, "snapshots failed={}", node.snapshots_failed());
+  log_event(LogEvent::kStateLine, "requests held={} bytes={} session={}", node.holder().held(),
+            node.holder().held_bytes(), node.holder().session());
   for (const raft::PeerStatus& peer : core.peers()) {
-    LOG_INFO("state", "peer id={} next={} inflight_bytes={}", peer.id, peer.next,
-             peer.inflight_bytes);
+    log_event(LogEvent::kStateLine, "peer id={} next={} inflight_bytes={}", peer.id, peer.next,
+              peer.inflight_bytes);
   }
   for (const auto& [id, peer] : network.counters()) {
-    LOG_INFO("state",
-             "connection node={} sent={} bytes_sent={} dropped={} received={} bytes_received={} "
-             "reached={} lost={}",
-             id, peer.messages_sent, peer.bytes_sent, peer.messages_dropped, peer.messages_received,
-             peer.bytes_received, peer.times_reached, peer.times_lost);
+    log_event(LogEvent::kStateLine,
+              "connection node={} sent={} bytes_sent={} dropped={} received={} bytes_received={} "
+              "reached={} lost={}",
+              id, peer.messages_sent, peer.bytes_sent, peer.messages_dropped,
+              peer.messages_received, peer.bytes_received, peer.times_reached, peer.times_lost);
   }
   const client::ClientPortCounters& port = clients.counters();
-  LOG_INFO("state",
-           "clients connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
-           "stalled={} half-sent={} memory-given-back={}",
-           clients.connections(), port.accepted, port.rejected, port.requests, port.bad_frames,
-           port.too_large, port.stalled, port.half_sent, port.trims);
+  log_event(LogEvent::kStateLine,
+            "clients connections={} accepted={} rejected={} requests={} bad_frames={} too_large={} "
+            "stalled={} half-sent={} memory-given-back={}",
+            clients.connections(), port.accepted, port.rejected, port.requests, port.bad_frames,
+            port.too_large, port.stalled, port.half_sent, port.trims);
 }
 
 }  // namespace connectd::app

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::app {
 namespace {
@@ -22,7 +22,8 @@ Systemd::Systemd() {
     if (address_.size() < sizeof(sockaddr_un::sun_path)) {
       socket_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     }
-    if (socket_ < 0) LOG_WARNING("systemd", "invalid NOTIFY_SOCKET '{}'", address_);
+    if (socket_ < 0)
+      log_event(LogEvent::kSystemdInvalidSocket, "invalid NOTIFY_SOCKET '{}'", address_);
   }
   const char* micros = std::getenv("WATCHDOG_USEC");
   const char* pid = std::getenv("WATCHDOG_PID");
@@ -59,7 +60,7 @@ void Systemd::retry() {
   for (; !unsent_.empty(); unsent_.pop_front()) {
     if (send(unsent_.front())) continue;
     if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) return;
-    LOG_WARNING("systemd", "cannot notify: {}", errno_text(errno));
+    log_event(LogEvent::kSystemdNotNotified, "cannot notify: {}", errno_text(errno));
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/exit_code.h"
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/thread.h"
 #include "plugin/signal_line.h"
 
@@ -69,14 +70,19 @@ std::string skip_hint(const plugin::RunningCall& call) {
 
 void log_long(const plugin::RunningCall& call) {
   if (!is_stuck(call)) {
-    LOG_WARNING("plugin", "plugin {} is still in {} seconds={}: no request is executed meanwhile",
-                call.plugin, place_of(call), in_seconds(call.duration));
+    log_event(LogEvent::kPluginLongCall,
+              "plugin {} is still in {} seconds={}: no request is executed meanwhile", call.plugin,
+              place_of(call), in_seconds(call.duration));
     return;
   }
-  LOG_ERROR("plugin", "plugin {} is STUCK in {} seconds={}{}", call.plugin, place_of(call),
-            in_seconds(call.duration),
-            call.request.empty() ? "" : fmt::format(" request=\"{}\"", call.request));
-  if (is_of_log(call)) LOG_ERROR("plugin", "{}", skip_hint(call));
+  log_event(LogEvent::kPluginStuck, "plugin {} is STUCK in {} seconds={}", call.plugin,
+            place_of(call), in_seconds(call.duration));
+  // A line of its own: the flight recorder keeps no requests.
+  if (!call.request.empty()) {
+    log_event(LogEvent::kPluginStuckRequest, "plugin {} is STUCK in {} request=\"{}\"", call.plugin,
+              place_of(call), call.request);
+  }
+  if (is_of_log(call)) log_event(LogEvent::kPluginSkipHint, "{}", skip_hint(call));
 }
 
 }  // namespace
@@ -178,8 +184,9 @@ void Watchdog::look_at_calls(Time now) {
       ++at;
       continue;
     }
-    LOG_WARNING("plugin", "plugin {} came back from {} seconds={}", at->second.call.plugin,
-                place_of(at->second.call), in_seconds(at->second.call.duration));
+    log_event(LogEvent::kPluginReturned, "plugin {} came back from {} seconds={}",
+              at->second.call.plugin, place_of(at->second.call),
+              in_seconds(at->second.call.duration));
     at = stuck_.erase(at);
   }
   std::string shown;
@@ -206,13 +213,15 @@ void Watchdog::look_at_calls(Time now) {
 
 void Watchdog::end_without(const plugin::RunningCall& call, std::optional<int> code) {
   if (is_stuck(call)) {
-    LOG_ERROR("connectd", "plugin {} hangs in {} seconds={}: the process ends without it",
-              call.plugin, place_of(call), in_seconds(call.duration));
-    if (is_of_log(call)) LOG_ERROR("connectd", "{}", skip_hint(call));
+    log_event(LogEvent::kPluginHangs,
+              "plugin {} hangs in {} seconds={}: the process ends without it", call.plugin,
+              place_of(call), in_seconds(call.duration));
+    if (is_of_log(call)) log_event(LogEvent::kPluginSkipHint, "{}", skip_hint(call));
     if (!code) code = exit_status(ErrorKind::kPluginFailed);
   } else {
-    LOG_WARNING("connectd", "stopped while plugin {} is in {} seconds={}: the time for it is over",
-                call.plugin, place_of(call), in_seconds(call.duration));
+    log_event(LogEvent::kProcessStoppedEarly,
+              "stopped while plugin {} is in {} seconds={}: the time for it is over", call.plugin,
+              place_of(call), in_seconds(call.duration));
   }
   finish_log();
   ::_exit(code.value_or(0));
@@ -238,7 +247,7 @@ void Watchdog::end_if_told(Time now) {
   }
   if (longest != nullptr) end_without(*longest, code);
   if (told_to_end_ < 2 || saves_view) return;
-  LOG_WARNING("connectd", "stopped at once: a disk or a thread does not return");
+  log_event(LogEvent::kProcessStoppedEarly, "stopped at once: a disk or a thread does not return");
   finish_log();
   ::_exit(0);
 }

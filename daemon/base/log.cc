@@ -13,8 +13,12 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/flight_recorder.h"
+#include "base/json_text.h"
 #include "base/line_writer.h"
-#include "base/wall_clock.h"
+#include "base/log_format.h"
+#include "base/log_record.h"
+#include "base/utc_text.h"
 
 namespace connectd {
 namespace {
@@ -25,18 +29,27 @@ enum class Reader : uint8_t { kTerminal, kOther, kJournal };
 
 std::atomic<int> g_level{static_cast<int>(LogLevel::kInfo)};
 std::atomic<Reader> g_reader{Reader::kTerminal};
+std::atomic<LogFormat> g_format{LogFormat::kAuto};
 std::atomic<void (*)(std::string_view)> g_follower{nullptr};
 std::atomic<LineWriter*> g_writer{nullptr};  // lives as long as the process
 std::atomic<Time::rep> g_finish_by{0};       // of the first call that ends the process; 0: none yet
 
 struct Style {
-  const char* name;
-  const char* priority;  // sd-daemon(3)
+  std::string_view name;
+  std::string_view priority;  // sd-daemon(3)
 };
 constexpr Style kStyles[] = {
     {"debug", "<7>"}, {"info", "<6>"}, {"warning", "<4>"}, {"error", "<3>"}};
 
 const Style& style_of(LogLevel level) { return kStyles[static_cast<int>(level)]; }
+
+// Whoever reads JSON from a file or a pipe wants nothing but JSON.
+std::string_view priority_of(LogLevel level) {
+  const Reader reader = g_reader.load(std::memory_order_relaxed);
+  const bool is_json = g_format.load(std::memory_order_relaxed) == LogFormat::kJson;
+  const bool has = reader == Reader::kJournal || (reader == Reader::kOther && !is_json);
+  return has ? style_of(level).priority : std::string_view();
+}
 
 // systemd names the device and the inode of the journal's stream.
 Reader find_reader() {
@@ -49,11 +62,61 @@ Reader find_reader() {
   return isatty(STDERR_FILENO) == 1 ? Reader::kTerminal : Reader::kOther;
 }
 
-std::string header(LogLevel level, std::string_view component) {
-  const Reader reader = g_reader.load(std::memory_order_relaxed);
-  std::string text = reader == Reader::kTerminal ? "" : style_of(level).priority;
-  if (reader != Reader::kJournal) text += time_text(read_clocks().wall_ns) + ' ';
-  return text + fmt::format("{:7} {}: ", style_of(level).name, component);
+std::string header(const LogRecord& record) {
+  std::string text(priority_of(record.level));
+  if (g_reader.load(std::memory_order_relaxed) != Reader::kJournal) {
+    text.append(UtcText(record.wall_ns).view()).append(" ");
+  }
+  return text + fmt::format("{:7} {}: ", style_of(record.level).name, record.area);
+}
+
+// A line must not be cut: these add up to less than LineWriter::kMaxLine.
+constexpr size_t kJsonMessage = 7 << 10;
+constexpr size_t kJsonValue = 512;
+constexpr size_t kJsonLine = 14 << 10;
+static_assert(kJsonLine < LineWriter::kMaxLine);
+
+// Safe in a signal handler.
+void put_json(JsonText& json, const LogRecord& record, std::string_view text) {
+  const std::string_view priority = style_of(record.level).priority;
+  json.raw(priority_of(record.level))
+      .raw("{\"time\":\"")
+      .raw(UtcText(record.wall_ns).view())
+      .raw("\",\"level\":\"")
+      .raw(style_of(record.level).name)
+      .raw("\",\"priority\":")
+      .raw(priority.substr(1, 1))
+      .raw(",\"event\":\"")
+      .raw(row_of(record.event).name)
+      .raw("\",\"area\":")
+      .string(record.area, kJsonValue)
+      .raw(",")
+      .raw(log_origin())
+      .raw("\"message\":")
+      .string(text, kJsonMessage);
+}
+
+std::string json_line(const LogRecord& record, const LogMessage& message) {
+  std::string line(kJsonLine, 0);
+  JsonText json(line.data(), line.size());
+  std::string_view text = message.text();
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  put_json(json, record, text);
+  std::string_view between = ",\"fields\":{\"";
+  for (const LogMessage::Field& field : message.fields()) {
+    if (json.room() < kJsonValue + field.key.size() + 32) break;
+    json.raw(between).raw(field.key).raw("\":");
+    if (field.is_number) {
+      json.raw(message.value_of(field));
+    } else {
+      json.string(message.value_of(field), kJsonValue);
+    }
+    between = ",\"";
+  }
+  if (!between.starts_with(",\"f")) json.raw("}");
+  json.raw("}");
+  line.resize(json.view().size());
+  return line;
 }
 
 void write_line(LogLevel level, std::string_view line) {
@@ -74,9 +137,27 @@ void for_each_line(std::string_view text, Work work) {
   }
 }
 
+template <class Work>
+void for_each_line_of(const LogRecord& record, const LogMessage& message, Work work) {
+  if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
+    return work(json_line(record, message));
+  }
+  const std::string head = header(record);
+  for_each_line(message.text(), [&](std::string_view line) { work(head + std::string(line)); });
+}
+
+// On the writer's thread, which does not queue it.
 std::string note_of_dropped(uint64_t lines) {
-  return header(LogLevel::kWarning, "log") +
-         fmt::format("dropped lines={}: nobody read standard error, or a write failed", lines);
+  const LogEventRow& row = row_of(LogEvent::kLogDropped);
+  const LogRecord record{LogEvent::kLogDropped, row.level, row.area, read_clocks().wall_ns};
+  constexpr fmt::string_view kText =
+      "dropped lines={}: nobody read standard error, or a write failed";
+  const LogMessage message(kText, fmt::make_format_args(lines));
+  flight_recorder().record(
+      {record.wall_ns, record.event, record.level, FlightFate::kWritten, message.text()});
+  std::string note;
+  for_each_line_of(record, message, [&](std::string line) { note = std::move(line); });
+  return note;
 }
 
 // The moment until which those who end the process wait for the reader: common to all.
@@ -109,8 +190,8 @@ class FatalSink final : public google::LogSink {
             const char* message, size_t size) override {
     if (severity != google::GLOG_FATAL) return;
     is_fatal_ = true;
-    log_line(LogLevel::kError, "connectd",
-             fmt::format("{}:{}: {}", file, line, std::string_view(message, size)));
+    log_event(LogEvent::kProcessCheckFailed, "{}:{}: {}", file, line,
+              std::string_view(message, size));
   }
   void WaitTillSent() override {
     if (!is_fatal_.exchange(false)) return;
@@ -133,7 +214,7 @@ class FatalSink final : public google::LogSink {
       text += " of an unknown type";
     }
   }
-  log_line(LogLevel::kError, "connectd", text);
+  log_event(LogEvent::kProcessException, "{}", text);
   finish_log();
   std::abort();
 }
@@ -171,15 +252,30 @@ bool log_enabled(LogLevel level) {
   return static_cast<int>(level) >= g_level.load(std::memory_order_relaxed);
 }
 
+void set_log_format(LogFormat format) { g_format = format; }
+
+void write_record(const LogRecord& record, const LogMessage& message) {
+  for_each_line_of(record, message,
+                   [&](const std::string& line) { write_line(record.level, line); });
+}
+
 void log_line(LogLevel level, std::string_view component, std::string_view text) {
-  const std::string head = header(level, component);
-  for_each_line(text, [&](std::string_view line) { write_line(level, head + std::string(line)); });
+  const LogRecord record{LogEvent::kPluginLine, level, component, read_clocks().wall_ns};
+  flight_recorder().record(
+      {record.wall_ns, record.event, level, FlightFate::kWritten, std::string_view()});
+  write_record(record, LogMessage(text));
 }
 
 void print_to_stderr(LogLevel level, std::string_view text) {
+  if (g_format == LogFormat::kJson) {
+    const LogEventRow& row = row_of(LogEvent::kProcessMessage);
+    return write_record({LogEvent::kProcessMessage, level, row.area, read_clocks().wall_ns},
+                        LogMessage(text));
+  }
   const bool has_priority = g_reader == Reader::kJournal;  // others read what a command printed
   for_each_line(text, [&](std::string_view line) {
-    write_line(level, (has_priority ? style_of(level).priority : "") + std::string(line));
+    std::string whole(has_priority ? style_of(level).priority : std::string_view());
+    write_line(level, whole.append(line));
   });
 }
 
@@ -190,10 +286,24 @@ void finish_log() {
 void write_last_line(std::string_view line) {
   finish_log();
   const Time end = finish_by();
-  if (g_reader.load() != Reader::kTerminal) {
-    write_until(STDERR_FILENO, style_of(LogLevel::kError).priority, end);
+  std::string_view text = line;
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  const LogEventRow& row = row_of(LogEvent::kProcessFatal);
+  const LogRecord record{LogEvent::kProcessFatal, row.level, row.area, read_clocks().wall_ns};
+  flight_recorder().record(
+      {record.wall_ns, record.event, record.level, FlightFate::kWritten, text});
+  if (g_format.load() == LogFormat::kJson) {
+    char buffer[4096];
+    JsonText json(buffer, sizeof buffer - 2);
+    put_json(json, record, text.substr(0, 512));
+    const size_t used = json.view().size();
+    buffer[used] = '}';
+    buffer[used + 1] = '\n';
+    write_until(STDERR_FILENO, {buffer, used + 2}, end);
+  } else {
+    write_until(STDERR_FILENO, priority_of(LogLevel::kError), end);
+    write_until(STDERR_FILENO, line, end);
   }
-  write_until(STDERR_FILENO, line, end);
   if (auto* follower = g_follower.load()) follower(line);
 }
 

@@ -1,11 +1,11 @@
-// The only user of glog: leveled lines for people, and CHECK for invariants.
+// The only user of glog: the lines of the log, and CHECK for invariants.
 //
-//   LOG_INFO("raft", "became leader term={} last_index={}", term, index);
 //   CHECK(a <= b) << "why this cannot be";
 //
-// A line has a time stamp, the level, the component, the text. A text of several lines becomes
-// several lines. Unless standard error is a terminal, each begins with a priority, "<6>", as in
-// sd-daemon(3). If it is the journal, which has its own time stamps, there is no other.
+// What is logged is an event of a table: base/log_event.h. A line has a time stamp, the level, the
+// area, the text. A text of several lines becomes several lines. Unless standard error is a
+// terminal, each begins with a priority, "<6>", as in sd-daemon(3). If it is the journal, which has
+// its own time stamps, there is no other. With log.format: json a line is one object.
 //
 // After start_log_thread() nobody who logs waits for the reader of standard error (line_writer.h).
 // Whatever ends the process then calls finish_log() first, or ends by a CHECK or a signal that the
@@ -32,7 +32,7 @@ Result<void> start_log_thread();
 // Lines below `level` are dropped. Any thread.
 void set_log_level(LogLevel level);
 bool log_enabled(LogLevel level);
-void log_line(LogLevel level, std::string_view component, std::string_view text);
+void log_line(LogLevel level, std::string_view component, std::string_view text);  // of a plugin
 // The text as it is, for what is printed rather than logged; in the journal each line has the
 // priority of `level`.
 void print_to_stderr(LogLevel level, std::string_view text);
@@ -48,16 +48,3 @@ void follow_last_lines(void (*follower)(std::string_view line));
 uint64_t dropped_log_lines();
 
 }  // namespace connectd
-
-#define CONNECTD_LOG_(level, component, ...)                              \
-  do {                                                                    \
-    if (::connectd::log_enabled(level))                                   \
-      ::connectd::log_line(level, component, ::fmt::format(__VA_ARGS__)); \
-  } while (false)
-#define LOG_DEBUG(component, ...) \
-  CONNECTD_LOG_(::connectd::LogLevel::kDebug, component, __VA_ARGS__)
-#define LOG_INFO(component, ...) CONNECTD_LOG_(::connectd::LogLevel::kInfo, component, __VA_ARGS__)
-#define LOG_WARNING(component, ...) \
-  CONNECTD_LOG_(::connectd::LogLevel::kWarning, component, __VA_ARGS__)
-#define LOG_ERROR(component, ...) \
-  CONNECTD_LOG_(::connectd::LogLevel::kError, component, __VA_ARGS__)

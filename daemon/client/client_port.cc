@@ -14,6 +14,7 @@
 #include "base/address.h"
 #include "base/heap.h"
 #include "base/log.h"
+#include "base/log_event.h"
 #include "client/connection.h"
 #include "net/tcp.h"
 
@@ -24,7 +25,6 @@ using boost::asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
-constexpr auto kRepeatLogAfter = std::chrono::seconds(30);
 constexpr auto kTrimInterval = std::chrono::seconds(2);
 constexpr size_t kTrimBytes = size_t{32} << 20;
 
@@ -84,7 +84,6 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void sweep_later();
   void give_back_memory(SteadyTime now);
   void close_all();
-  void warn(std::string_view text);
 
   boost::asio::io_context& io_;
   const std::shared_ptr<Shared> shared_;
@@ -97,7 +96,6 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   // and closed: otherwise the socket would be reported ready forever.
   int reserve_ = -1;
   bool wakes_waiting_ = false;  // a posted task will do it
-  SteadyTime last_warning_{};
   SteadyTime last_trim_{};
   SteadyTime last_sweep_ = std::chrono::steady_clock::now();
   std::function<void()> drained_;
@@ -116,13 +114,6 @@ Result<> ClientPort::Impl::begin() {
   return {};
 }
 
-void ClientPort::Impl::warn(std::string_view text) {
-  SteadyTime now = std::chrono::steady_clock::now();
-  if (last_warning_ != SteadyTime{} && now - last_warning_ < kRepeatLogAfter) return;
-  last_warning_ = now;
-  LOG_WARNING("client", "{}", text);
-}
-
 // ---- accepting
 
 void ClientPort::Impl::accept() {
@@ -135,10 +126,10 @@ void ClientPort::Impl::on_accepted(error_code error, tcp::socket socket) {
   if (is_stopped_ || !acceptor_.is_open()) return;
   if (error) {
     if (is_out_of_descriptors(error)) turn_away_one();
-    warn(
-        fmt::format("cannot accept a client: {}; raise the limit of open files (LimitNOFILE) or "
-                    "lower client.max_connections",
-                    error.message()));
+    log_event(LogEvent::kClientNotAccepted,
+              "cannot accept a client: {}; raise the limit of open files (LimitNOFILE) or lower "
+              "client.max_connections",
+              error.message());
     return accept_later();
   }
   if (connections_.size() >= shared_->options.max_connections) {
@@ -172,10 +163,11 @@ void ClientPort::Impl::turn_away_one() {
 // With an error text, if the socket accepts it at once.
 void ClientPort::Impl::turn_away(tcp::socket socket) {
   shared_->counters.rejected++;
-  warn(fmt::format("client rejected: too many connections open={} {}={}", connections_.size(),
-                   shared_->options.lacks_descriptors ? "limit_of_open_files (LimitNOFILE) permits"
-                                                      : "client.max_connections",
-                   shared_->options.max_connections));
+  log_event(LogEvent::kClientRejected, "client rejected: too many connections open={} {}={}",
+            connections_.size(),
+            shared_->options.lacks_descriptors ? "limit_of_open_files (LimitNOFILE) permits"
+                                               : "client.max_connections",
+            shared_->options.max_connections);
   std::string text;
   make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
                                       "this node has too many connections");

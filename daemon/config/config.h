@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/log_format.h"
 #include "base/types.h"
 
 namespace connectd::config {
@@ -104,6 +105,7 @@ struct Config {
   } client;
   struct Log {
     LogLevel level = LogLevel::kInfo;
+    LogFormat format = LogFormat::kAuto;
   } log;
   struct Shutdown {
     Duration transfer_timeout{};

@@ -432,12 +432,12 @@ std::vector<Option> make_options() {
        .help = "Minimum severity to log. Nothing is logged per request."});
   add({.path = "log.format",
        .type = Type::kChoice,
-       .field = {},
+       .field = CONNECTD_CHOICE(LogFormat, log.format),
        .default_text = "auto",
-       .choices = {"auto"},
-       .later = {"text", "json"},
-       .help = "Text on standard error, prefixed with a journald priority unless standard error is "
-               "a terminal. Only `auto` in this version."});
+       .choices = {"auto", "text", "json"},
+       .live = true,
+       .help = "Format of the log on standard error: `text`, with a journald priority unless that "
+               "is a terminal (`auto`: the same), or `json`, one object a line."});
 
   add({.path = "shutdown.transfer_timeout",
        .type = Type::kDuration,

@@ -51,8 +51,6 @@ struct Option {
   std::string_view min = {};
   std::string_view max = {};
   std::vector<std::string_view> choices = {};  // kChoice
-  // Known values that this version does not support; the error text says so.
-  std::vector<std::string_view> later = {};
   std::string_view pattern =
       {};  // kText: "" any, or one of the names in check_text() (read_value.cc)
   std::string_view zero_word = {};  // kSize: stands for 0, which `min` may leave out

@@ -158,10 +158,6 @@ void ValueReader::store(const Option& option, const YamlNode& node, const Place&
     return complain(fmt::format("\"{}\" is a string, because of the quotes; must be {}", text,
                                 with_article(option.type)));
   }
-  if (std::find(option.later.begin(), option.later.end(), text) != option.later.end()) {
-    std::string offer = option.type == Type::kBool ? "only 'false'" : joined(option.choices);
-    return complain(fmt::format("'{}' is not supported in this version; write {}", text, offer));
-  }
   store_scalar(option, text, place);
 }
 

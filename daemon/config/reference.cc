@@ -138,10 +138,6 @@ std::string reference_page() {
   for (const LaterSection& later : later_sections()) {
     out += fmt::format("- `{}`: {}.\n", later.name, later.text);
   }
-  for (const Option& option : options()) {
-    if (option.later.empty()) continue;
-    out += fmt::format("- `{}`: {}.\n", option.path, joined(option.later, ", ", "`"));
-  }
   out += "\n## A file with every key\n\n```yaml\n" + annotated_example() + "```\n";
   return out;
 }

@@ -3,10 +3,10 @@
 // after it: what is for the loop in the order of the fields, then the orders to the threads.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +14,10 @@
 #include "node/jobs.h"
 #include "raft/core.h"
 #include "wire/peer_messages.h"
+
+namespace connectd {
+enum class LogEvent : uint16_t;
+}
 
 namespace connectd::node {
 
@@ -25,8 +29,8 @@ struct WritesToLeader {
 };
 
 struct Effects : jobs::Orders {
-  // Errors for the log, each with the part that reports it.
-  std::vector<std::pair<std::string_view, std::string>> errors;
+  // Errors for the log.
+  std::vector<std::pair<LogEvent, std::string>> errors;
   // This process must end with it; set once.
   std::optional<Error> stop;
   std::vector<WritesToLeader> writes;

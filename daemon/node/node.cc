@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/overloaded.h"
 
 namespace connectd::node {
@@ -81,7 +81,6 @@ void Node::carry_out(raft::Ready ready) {
   replicate(ready.messages);
   if (ready.append) persist(std::move(*ready.append));
   if (!ready.committed.empty()) apply(std::move(ready.committed));
-
   for (const raft::ReadState& read : ready.reads) holder_->read_index(read.context, read.index);
   for (uint64_t context : ready.reads_dropped) holder_->read_dropped(context);
   // Numbered writes may have been among them: only a new session settles that.
@@ -92,8 +91,9 @@ void Node::carry_out(raft::Ready ready) {
   membership_->follow(*core_, out);
   carry_out(out);
   if (ready.soft_state_changed) {
-    LOG_INFO("raft", "{} term={} leader={} last={} commit={}", raft::role_name(core_->role()),
-             core_->term(), core_->leader(), core_->last_index(), core_->commit_index());
+    log_event(LogEvent::kRaftRole, "{} term={} leader={} last={} commit={}",
+              raft::role_name(core_->role()), core_->term(), core_->leader(), core_->last_index(),
+              core_->commit_index());
   }
 }
 
@@ -283,7 +283,7 @@ void Node::propose(raft::EntryKind kind) {
 }
 
 void Node::carry_out(Effects& effects) {
-  for (const auto& [part, text] : effects.errors) LOG_ERROR(part, "{}", text);
+  for (const auto& [event, text] : effects.errors) log_event(event, "{}", text);
   if (effects.stop) host_.supervisor->fail(*std::move(effects.stop));
   for (WritesToLeader& writes : effects.writes) append(writes);
   for (raft::Event& event : effects.events) step(std::move(event));
@@ -418,7 +418,7 @@ void Node::on_restored(Worker::Restored& restored) {
 // and the apply thread swaps the instance.
 void Node::install(Worker::Restored& restored, Effects& out) {
   const raft::SnapshotMark mark = restored.file.mark;
-  LOG_INFO("snapshot", "installed index={} from={}", mark.index, restored.from);
+  log_event(LogEvent::kSnapshotInstalled, "installed index={} from={}", mark.index, restored.from);
   if (core_->term_at(mark.index) != mark.term) {
     raft::HardState hard_state = core_->hard_state();
     hard_state.commit = std::max(hard_state.commit, mark.index);

@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <string_view>
 
+#include "base/flight_recorder.h"
 #include "base/log.h"
 #include "plugin/call.h"
 #include "plugin/signal_line.h"
@@ -31,6 +33,9 @@ constexpr NamedSignal kSignals[] = {{SIGSEGV, "SIGSEGV"},
 
 // The thread that crashed first; none: 0.
 std::atomic<pid_t> g_crashed{0};
+// What the flight recorder may take to be written.
+constexpr unsigned kFlightSeconds = 5;
+std::atomic<int> g_signal{SIGABRT};
 
 // What the signal does by default: in here, because whoever called this handler may be a handler
 // that the plugin installed later and that the kernel would call again.
@@ -46,6 +51,25 @@ std::atomic<pid_t> g_crashed{0};
   // The first process of a container does not die so.
   ::syscall(SYS_exit_group, 128 + number);
   __builtin_unreachable();
+}
+
+// On a disk that hangs the process must end all the same.
+void die_of_crash(int) { die_of(g_signal); }
+
+// For whoever looks for what came before.
+void write_flight(int number, std::string_view why) {
+  g_signal = number;
+  struct sigaction action {};
+  action.sa_handler = die_of_crash;
+  ::sigaction(SIGALRM, &action, nullptr);
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, SIGALRM);
+  ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+  ::alarm(kFlightSeconds);
+  const char* path = write_flight_file(FlightFile::kCrash, why);
+  ::alarm(0);
+  if (path != nullptr) SignalLine().text("the last events are in ").text(path).write_to_stderr();
 }
 
 void on_crash(int number) {
@@ -67,8 +91,12 @@ void on_crash(int number) {
   for (const NamedSignal& signal : kSignals) {
     if (signal.number == number) line.text(", ").text(signal.name);
   }
-  line.text(")").write_to_stderr();
+  line.text(")");
+  char reason[SignalLine::kMaxLine];
+  const std::string_view why(reason, line.view().copy(reason, sizeof reason));
+  line.write_to_stderr();
   if (call != nullptr) write_skip_hint(*call);
+  write_flight(number, why);
   die_of(number);
 }
 

@@ -5,8 +5,9 @@
 //   connectd crashed (signal 6, SIGABRT)
 //
 // The handler is async-signal-safe: it formats into a buffer on its own stack and writes to stderr,
-// behind the lines of the log that are queued (base/log.h), then has the signal do what it does by
-// default (core dump, exit by signal). It works once, also when a handler that a plugin or one of
+// behind the lines of the log that are queued (base/log.h), writes the flight recorder to its file
+// (base/flight_recorder.h), then has the signal do what it does by default (core dump, exit by
+// signal). It works once, also when a handler that a plugin or one of
 // its libraries installed passes the signal on to it.
 #pragma once
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/bytes.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "base/mutex.h"
 #include "base/sha256.h"
 #include "base/thread.h"
@@ -82,12 +82,13 @@ void FileWatch::run(State& state) {
     const Seen seen = state.look();
     if (state.seen.exchange(seen) == seen) continue;
     if (seen == Seen::kAsLoaded) {
-      LOG_INFO("plugin", "plugin file is the loaded one again path={}", state.file.path);
+      log_event(LogEvent::kPluginFileRestored, "plugin file is the loaded one again path={}",
+                state.file.path);
     } else {
-      LOG_WARNING("plugin",
-                  "plugin file {} since start path={} plugin={}: the loaded one is used until a "
-                  "restart",
-                  seen == Seen::kChanged ? "changed" : "removed", state.file.path, state.name);
+      log_event(LogEvent::kPluginFileChanged,
+                "plugin file {} since start path={} plugin={}: the loaded one is used until a "
+                "restart",
+                seen == Seen::kChanged ? "changed" : "removed", state.file.path, state.name);
     }
   }
 }

@@ -12,6 +12,8 @@ namespace connectd::plugin {
 
 class SignalLine final {
  public:
+  static constexpr size_t kMaxLine = 512;
+
   SignalLine& text(std::string_view text) {
     for (char c : text) {
       if (used_ < kMaxLine - 1) buffer_[used_++] = c;
@@ -39,6 +41,7 @@ class SignalLine final {
     if (call.index() != 0) text(" at index ").number(call.index());
     return *this;
   }
+  std::string_view view() const { return {buffer_, used_}; }
   void write_to_stderr() {
     buffer_[used_++] = '\n';
     write_last_line({buffer_, used_});
@@ -46,7 +49,6 @@ class SignalLine final {
   }
 
  private:
-  static constexpr size_t kMaxLine = 512;
   char buffer_[kMaxLine];
   size_t used_ = 0;
 };

@@ -621,7 +621,7 @@ std::string Simulation::Impl::deliver(Process& p, const wire::Hello& sender,
   }
   if (p.bootstrap) {
     node::Effects out;
-    std::string fault = p.bootstrap->message(sender.node_id, message, now(), out);
+    std::string fault = p.bootstrap->message(sender.node_id, message, out);
     for (auto& [to, answer] : out.messages) p.peers->send(to, std::move(answer));
     turn_bootstrap_later(p, now());
     if (!p.up() || !fault.empty()) return fault;

@@ -233,7 +233,7 @@ class Simulation::Impl final : public Endpoints {
         simulation->foreigner_is_reached(sender.node_id);
       } else {
         node::Effects out;
-        std::string fault = bootstrap->message(sender.node_id, message, simulation->now(), out);
+        std::string fault = bootstrap->message(sender.node_id, message, out);
         for (auto& [to, answer] : out.messages) peers->send(to, std::move(answer));
         simulation->look_at_unlisted();
         return fault;

@@ -120,7 +120,7 @@ void PeerNetwork::Impl::on_accepted(error_code error, tcp::socket socket) {
   if (is_stopped_) return;
   if (error) {
     // Mostly a lack of descriptors: it would fail again at once.
-    peers_.accept_failed(error.message(), now());
+    peers_.accept_failed(error.message());
     accept_timer_.expires_after(kAcceptBackOff);
     accept_timer_.async_wait([self = shared_from_this()](error_code aborted) {
       if (!aborted && !self->is_stopped_) self->accept();

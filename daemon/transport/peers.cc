@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <variant>
 
-#include "base/log.h"
+#include "base/log_event.h"
 #include "transport/room.h"
 #include "wire/peer_codec.h"
 
@@ -14,22 +14,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using Phase = Channel::Phase;
-
-// The kinds of log lines; behind the last one, one for each RefusalCode.
-enum class Line : uint32_t {
-  kTooManyHandshakes,
-  kCannotAccept,
-  kConnected,
-  kUnreachable,
-  kBrokenHandshake,
-  kLostTo,
-  kLostFrom,
-  kRefused,
-  kFirstRefusal,
-};
-uint32_t line_of(wire::RefusalCode code) {
-  return static_cast<uint32_t>(Line::kFirstRefusal) + static_cast<uint32_t>(code);
-}
 
 // A peer wrote it, and it goes to the log: one line of printable characters.
 std::string printable(std::string text) {
@@ -50,18 +34,20 @@ std::optional<Address> dialler_address(const wire::Hello& hello, const Channel& 
 
 }  // namespace
 
+// Whose lines count together.
+uint64_t Peers::log_key(const Peer& peer) {
+  return peer.addresses.empty() ? kStrangers : peer.id.value();
+}
+
 // ---- connections that come in
 
 Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
   if (is_stopped_) return nullptr;
   if (const ChannelPtr slowest = in_excess(&Channel::is_shaking_hands)) {
     close(slowest);
-    if (accept_gate_.opens(Line::kTooManyHandshakes, slowest->host(), now)) {
-      LOG_WARNING("transport",
-                  "connection closed to make room address={}: too many handshakes in progress "
-                  "max={}",
-                  slowest->remote(), kMaxPendingHandshakes);
-    }
+    log_event(LogEvent::kPeerHandshakesFull,
+              "connection closed to make room address={}: too many handshakes in progress max={}",
+              slowest->remote(), kMaxPendingHandshakes);
   }
   auto channel = std::make_shared<Channel>(next_channel_++, NodeId(), std::move(remote));
   channel->set_phase(Phase::kMagic);
@@ -70,9 +56,8 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
   return channel;
 }
 
-void Peers::accept_failed(const std::string& why, Time now) {
-  std::string text = fmt::format("cannot accept a peer connection: {}", why);
-  if (accept_gate_.opens(Line::kCannotAccept, text, now)) LOG_WARNING("transport", "{}", text);
+void Peers::accept_failed(const std::string& why) {
+  log_event(LogEvent::kPeerNotAccepted, "cannot accept a peer connection: {}", why);
 }
 
 // Which loose connection of a kind gives way to the next one; none: there is room.
@@ -116,11 +101,10 @@ std::optional<wire::Refusal> Peers::judge(const wire::Hello& mine,
 // The connection is nobody's from here on: it closes when the refusal is written.
 void Peers::refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic,
                    Time now) {
-  std::string text = printable(refusal.text);
-  if (accept_gate_.opens(line_of(refusal.code), text, now)) {
-    LOG_WARNING("transport", "connection rejected address={}: {}{}", channel->remote(), text,
-                refusal.own);
-  }
+  // Each kind of refusal has its lines.
+  log_event_of(LogEvent::kPeerRejected, static_cast<uint64_t>(refusal.code),
+               "connection rejected address={}: {}{}", channel->remote(), printable(refusal.text),
+               refusal.own);
   if (const ChannelPtr oldest = in_excess(&Channel::is_closing)) close(oldest);
   if (says_magic) channel->output().append(wire::kPeerMagic);
   wire::append_refusal(channel->output(), refusal);
@@ -151,9 +135,8 @@ void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, 
   const PeerPtr peer = out ? out : find_in(channel);
   if (!peer) return broken(channel, "a refusal instead of a hello", now);
   wire::Refusal copy{refusal.code, printable(refusal.text)};
-  std::string text =
-      fmt::format("refused by node={} address={}: {}", peer->id, channel->remote(), copy.text);
-  if (gate_of(*peer).opens(Line::kRefused, copy.text, now)) LOG_WARNING("transport", "{}", text);
+  log_event_of(LogEvent::kPeerRefused, log_key(*peer), "refused by node={} address={}: {}",
+               peer->id, channel->remote(), copy.text);
   if (out) {
     out->was_tried = true;
     drop_out(*out);
@@ -208,7 +191,8 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   channel->set_frame_version(wire::common_version(mine, hello));
   channel->set_deadline(Time::max());
   work_.write.push_back(channel);
-  LOG_DEBUG("transport", "peer connected node={} address={}", peer->id, channel->remote());
+  log_event_of(LogEvent::kPeerAccepted, log_key(*peer), "peer connected node={} address={}",
+               peer->id, channel->remote());
   if (peer->is_out_up) {
     tell_reached(peer);
   } else if (!peer->out) {
@@ -247,9 +231,8 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   peer->reached_host = channel->host();
   peer->up_since = now;
   peer->out_hello = hello;
-  if (gate_of(*peer).opens(Line::kConnected, "", now)) {
-    LOG_INFO("transport", "connected node={} address={}", peer->id, channel->remote());
-  }
+  log_event_of(LogEvent::kPeerConnected, log_key(*peer), "connected node={} address={}", peer->id,
+               channel->remote());
   tell_reached(peer);
 }
 
@@ -384,10 +367,10 @@ void Peers::settle_newcomer(const PeerPtr& peer, Time now) {
 void Peers::end_probe(const PeerPtr& peer, Time now) {
   if (is_stopped_ || !peer->newcomer) return;
   if (now > peer->newcomer->until + options_.probe_timeout / 2) return send_probe(*peer, now);
-  LOG_WARNING("transport",
-              "connection replaced node={} address={}: another process has this node id, and the "
-              "one before does not answer",
-              peer->id, peer->newcomer->channel->remote());
+  log_event_of(LogEvent::kPeerReplaced, log_key(*peer),
+               "connection replaced node={} address={}: another process has this node id, and the "
+               "one before does not answer",
+               peer->id, peer->newcomer->channel->remote());
   admit_newcomer(peer, now);
 }
 
@@ -498,11 +481,9 @@ void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
 void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time now) {
   const PeerPtr peer = find_out(channel);
   if (!peer) return;
-  std::string text = fmt::format("peer unreachable node={} address={}: {}", peer->id,
-                                 peer->dialled.to_string(), why);
-  if (gate_of(*peer).opens(Line::kUnreachable, text, now)) {
-    LOG_WARNING("transport", "{}; retrying", text);
-  }
+  log_event_of(LogEvent::kPeerUnreachable, log_key(*peer),
+               "peer unreachable node={} address={}: {}; retrying", peer->id,
+               peer->dialled.to_string(), why);
   peer->was_tried = true;
   drop_out(*peer);
   dial_later(*peer, milliseconds(0), now);
@@ -637,9 +618,9 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
   if (loose_.contains(channel->id())) {
     const bool was_closing = channel->is_closing();
     close(channel);
-    if (!was_closing && accept_gate_.opens(Line::kBrokenHandshake, why, now)) {
-      LOG_WARNING("transport", "connection closed before the handshake address={}: {}",
-                  channel->remote(), why);
+    if (!was_closing) {
+      log_event(LogEvent::kPeerHandshakeBroken,
+                "connection closed before the handshake address={}: {}", channel->remote(), why);
     }
     return;
   }
@@ -650,22 +631,19 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
     if (peer->is_out_up && peer->break_reason.empty() &&
         now - peer->up_since >= options_.reconnect_max) {
       peer->back_off = milliseconds(0);
-      peer->gate.forget_texts();
     }
-    if (gate_of(*peer).opens(Line::kLostTo, why, now)) {
-      LOG_WARNING("transport", "lost the connection node={} address={} opened_by=this: {}",
-                  peer->id, channel->remote(), why);
-    }
+    log_event_of(LogEvent::kPeerLost, log_key(*peer),
+                 "lost the connection node={} address={} opened_by=this: {}", peer->id,
+                 channel->remote(), why);
     drop_out(*peer);
     dial_later(*peer, milliseconds(0), now);
     tell_lost(peer);
     return settle_newcomer(peer, now);
   }
   if (PeerPtr peer = find_in(channel)) {
-    if (gate_of(*peer).opens(Line::kLostFrom, why, now)) {
-      LOG_WARNING("transport", "lost the connection node={} address={} opened_by=peer: {}",
-                  peer->id, channel->remote(), why);
-    }
+    log_event_of(LogEvent::kPeerLost, log_key(*peer),
+                 "lost the connection node={} address={} opened_by=peer: {}", peer->id,
+                 channel->remote(), why);
     drop_in(*peer);
     tell_lost(peer);
     settle_newcomer(peer, now);

@@ -36,7 +36,6 @@
 
 #include "base/address.h"
 #include "base/clock.h"
-#include "base/log_gate.h"
 #include "base/random.h"
 #include "base/types.h"
 #include "transport/channel.h"
@@ -144,7 +143,7 @@ class Peers final : public wire::Transport {
   // ---- from the driver
   // A connection came in. None: this is stopped; close it.
   ChannelPtr accepted(std::string remote, Time now);
-  void accept_failed(const std::string& why, Time now);
+  void accept_failed(const std::string& why);
   // How a Dial ended.
   void connected(const ChannelPtr& channel, std::string remote, Time now);
   void dial_failed(const ChannelPtr& channel, const std::string& why, Time now);
@@ -196,7 +195,6 @@ class Peers final : public wire::Transport {
     bool needs_flush = false;
     std::string break_reason;  // not empty: `out` breaks at the next advance(), see send()
     PeerCounters counters;
-    LogGate gate;
   };
   // Who is not on the list is forgotten when the connection that it dialled ends. A handler that is
   // called may take any peer off the list.
@@ -231,8 +229,7 @@ class Peers final : public wire::Transport {
   void drop_out(Peer& peer);
   void drop_in(Peer& peer);
   void drop_refused(const PeerPtr& peer, Time now);
-  // Strangers share one: they choose their ids.
-  LogGate& gate_of(Peer& peer) { return peer.addresses.empty() ? accept_gate_ : peer.gate; }
+  static uint64_t log_key(const Peer& peer);
   void make_room_for_stranger(Time now);
   void bound_strangers_bytes(Time now);
   // To be called after the handler was told.
@@ -254,7 +251,6 @@ class Peers final : public wire::Transport {
   uint64_t next_channel_ = 1;
   uint64_t next_probe_ = 1;
   Time next_stranger_dial_{};
-  LogGate accept_gate_;
   SocketWork work_;
   bool is_stopped_ = false;
 };

@@ -2,14 +2,16 @@
 
 import contextlib
 import fcntl
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_MISMATCH, FAST_RAFT, check, wait_until
+from harness import BUILD_DIR, CONNECTD, SOURCE_DIR, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_MISMATCH, FAST_RAFT, check, wait_until
 
 CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 F_SETPIPE_SZ = 1031
@@ -218,6 +220,106 @@ def test_systemd_shows_why_a_node_was_refused(context):
             while True:
                 told.append(systemd.recv(4096).decode())
         check(told[-1].startswith("STATUS=failed: ") and "was removed" in told[-1], f"systemd is told {told}")
+
+def json_lines(node):
+    """Strict: each line is an object in valid UTF-8."""
+    with open(node.log_path, "rb") as file:
+        lines = [line for line in file.read().splitlines() if not line.startswith(b"----")]
+    return [json.loads(line.decode("utf-8", errors="strict")) for line in lines]
+
+
+def documented_events():
+    with open(os.path.join(SOURCE_DIR, "docs", "log-events.md"), encoding="utf-8") as file:
+        return set(re.findall(r"^\| `([a-z_.]+)` ", file.read(), re.MULTILINE))
+
+
+def test_json_lines(context):
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT, "log": {"format": "json"}})
+    cluster.start()
+    leader = cluster.leader()
+    check(incr(cluster, leader) == 1, "the first increment")
+    with socket.create_connection(("127.0.0.1", cluster.nodes[leader].peer_port)) as stranger:
+        stranger.sendall(b"\xff\xfe node=7 \x00 is no hello\n" * 100)
+    other = next(node_id for node_id in cluster.nodes if node_id != leader)
+    cluster.kill(other)
+    node = cluster.nodes[leader]
+    has = lambda event: [line for line in json_lines(node) if line["event"] == event]
+    wait_until(lambda: has("peer.lost") and has("peer.unreachable"), "the loss of a peer is not logged")
+    cluster.signal(leader, signal.SIGUSR2)
+    cluster.signal(leader, signal.SIGHUP)
+    wait_until(lambda: has("state.line") and has("config.unchanged") and has("flight.written"), "a signal is not logged")
+    check(cluster.terminate(leader) == 0, "TERM does not end it with 0")
+    known = documented_events()
+    for line in json_lines(node):
+        check(line["event"] in known, f"docs/log-events.md lacks {line['event']}")
+        check(line["node"] == leader and line["cluster"], f"no origin: {line}")
+        check(line["priority"] in (3, 4, 6, 7) and line["area"] and "message" in line, f"a field is missing: {line}")
+        check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["time"]), f"the time of {line}")
+    lost = has("peer.lost")[0]
+    check(lost["fields"]["node"] == other and lost["level"] == "warning", f"the fields of {lost}")
+    roles = [line["fields"]["term"] for line in has("raft.role")]
+    check(roles and all(isinstance(term, int) for term in roles), f"terms {roles}")
+    wrong = has("peer.handshake_broken")
+    check(wrong and all(line["fields"].get("node") is None for line in wrong), f"a stranger made a field: {wrong}")
+
+
+def flight(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def test_flight_recorder_on_usr2(context):
+    cluster = context.cluster("kv", nodes=1, settings={"log": {"level": "error"}})
+    runtime = os.path.join(cluster.directory, "run")
+    os.mkdir(runtime)
+    cluster.nodes[1].environment = {"RUNTIME_DIRECTORY": runtime}
+    cluster.start()
+    cluster.leader()
+    with cluster.line_client(1) as client:
+        client.call(b"set MARKER-KEY MARKER-VALUE")
+    cluster.signal(1, signal.SIGUSR2)
+    path = os.path.join(runtime, "flight.json")
+    wait_until(lambda: os.path.exists(path), "no flight.json")
+    dump = flight(path)
+    check(dump["reason"] == "SIGUSR2" and dump["node"] == 1 and dump["pid"] == cluster.nodes[1].process.pid,
+          f"the head is {dump}")
+    roles = [event for event in dump["events"] if event["event"] == "raft.role"]
+    check(roles and roles[-1]["fate"] == "below_level" and roles[-1]["message"].startswith("leader term="),
+          f"the roles are {roles}")
+    check(not [event for event in dump["events"] if event["event"] == "state.line"], "the state pushes out events")
+    with open(path, encoding="utf-8") as file:
+        check("MARKER" not in file.read(), "a request is in the flight recorder")
+    check(os.stat(path).st_mode & 0o777 == 0o600, "others may read it")
+    check("raft: leader" not in cluster.nodes[1].log(), "the level was ignored")
+
+
+def test_flight_recorder_on_a_crash(context):
+    cluster = context.cluster("counter", nodes=1)
+    cluster.start()
+    cluster.leader()
+    cluster.signal(1, signal.SIGSEGV)
+    check(cluster.wait_exit(1) == -signal.SIGSEGV, "it does not end by the signal")
+    path = os.path.join(cluster.nodes[1].data_dir, "flight-crash.json")
+    check(f"the last events are in {path}" in cluster.nodes[1].log(), "the log does not name the file")
+    dump = flight(path)
+    check(dump["reason"] == "connectd crashed (signal 11, SIGSEGV)", f"the reason is {dump['reason']}")
+    names = [event["event"] for event in dump["events"]]
+    check("cluster.formed" in names and names[-1] == "process.fatal", f"the events are {names}")
+    cluster.start(1)
+    cluster.leader()
+    check(incr(cluster, 1) == 1, "it does not start beside the file")
+
+
+def test_down_peer_costs_few_lines(context):
+    cluster = context.cluster("counter", settings={"raft": FAST_RAFT})
+    cluster.start()
+    leader = cluster.leader()
+    down = next(node_id for node_id in cluster.nodes if node_id != leader)
+    before = len(cluster.nodes[leader].log())
+    cluster.kill(down)
+    time.sleep(10)  # many dials
+    lines = cluster.nodes[leader].log()[before:].splitlines()
+    check(any("peer unreachable" in line for line in lines) and len(lines) <= 8, f"{len(lines)} lines: {lines}")
 
 
 if __name__ == "__main__":

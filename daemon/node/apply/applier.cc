@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/overloaded.h"
 
 namespace connectd::node {
@@ -106,8 +107,9 @@ bool Applier::try_inline() {
   turn.called(std::chrono::steady_clock::now());  // next_deadline
   inline_turn_ = nullptr;
   if (!turn.is_over()) return true;
-  LOG_INFO("apply", "plugin call {}; for the next {} s it runs only on the apply thread",
-           *turn.why(), inline_.penalty() / std::chrono::seconds(1));
+  log_event(LogEvent::kApplySlowCall,
+            "plugin call {}; for the next {} s it runs only on the apply thread", *turn.why(),
+            inline_.penalty() / std::chrono::seconds(1));
   // The apply thread continues, and asks for the next deadline.
   push(Resume());
   pushed_ = false;
@@ -392,7 +394,7 @@ void Applier::apply_entry(const raft::Entry& entry) {
   }
   if (status == kSkippedStatus) {
     state_.skipped.push_back({entry.index, entry.term, entry.checksum});
-    LOG_WARNING("apply", "entry skipped by operator index={}", entry.index);
+    log_event(LogEvent::kApplySkipped, "entry skipped by operator index={}", entry.index);
   }
   state_.extend_digest(entry.index, entry.kind, status, as_bytes(scratch_));
   state_.applied = entry.index;

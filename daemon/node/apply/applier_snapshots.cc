@@ -1,6 +1,6 @@
 // The applier's snapshots and state hashes: captured, or written here.
 #include "base/checksum.h"
-#include "base/log.h"
+#include "base/log_event.h"
 #include "node/apply/applier.h"
 
 namespace connectd::node {
@@ -23,8 +23,8 @@ Result<void> Applier::hash_state() {
     if (capturing_) return {};
     auto capture = options_.capturer->begin(instance_, snapshot_context());
     if (!capture) {
-      LOG_WARNING("divergence", "state comparison skipped index={}: {}", state_.applied,
-                  capture.error().error.text);
+      log_event(LogEvent::kDivergenceNotCompared, "state comparison skipped index={}: {}",
+                state_.applied, capture.error().error.text);
       return {};
     }
     capturing_ = true;

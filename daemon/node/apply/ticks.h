@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 
@@ -38,10 +38,10 @@ class Ticks final {
       ++idle_;
       ++overdue_;
       if (idle_ == kIdleTicks || (overdue_ == kOverdueTicks && idle_ < kIdleTicks)) {
-        LOG_WARNING("apply",
-                    "the plugin's next_deadline stays in the past after {} ticks, deadline_ns={}: "
-                    "until that changes there is a tick every {} s only",
-                    overdue_, deadline_ns_, kRareInterval / std::chrono::seconds(1));
+        log_event(LogEvent::kApplyDeadlineStays,
+                  "the plugin's next_deadline stays in the past after {} ticks, deadline_ns={}: "
+                  "until that changes there is a tick every {} s only",
+                  overdue_, deadline_ns_, kRareInterval / std::chrono::seconds(1));
       }
     }
     return true;

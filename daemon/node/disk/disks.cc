@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 namespace {
@@ -38,9 +38,10 @@ void Disks::measured(uint64_t free_bytes) {
   const bool full = watch_.is_full();
   if (std::exchange(was_full_, full) == full) return;
   if (full) {
-    LOG_WARNING("storage", "disk full free={} min_free_disk={}", free_bytes, min_free_bytes_);
+    log_event(LogEvent::kDiskFull, "disk full free={} min_free_disk={}", free_bytes,
+              min_free_bytes_);
   } else {
-    LOG_INFO("storage", "disk space recovered free={}", free_bytes);
+    log_event(LogEvent::kDiskSpaceRecovered, "disk space recovered free={}", free_bytes);
   }
 }
 
@@ -105,12 +106,12 @@ void Disks::tell_core(const raft::Core& core, Time now, Effects& out) {
   if (std::exchange(was_stalled_, stalled) == stalled) return;
   out.events.push_back(raft::Candidacy{!stalled});
   if (stalled) {
-    LOG_WARNING("storage",
-                "log disk stalled: it has completed nothing for {} ms; this node does not vote, "
-                "acknowledge or lead until it recovers",
-                watch_.stalled_for(now) / std::chrono::milliseconds(1));
+    log_event(LogEvent::kDiskStalled,
+              "log disk stalled: it has completed nothing for {} ms; this node does not vote, "
+              "acknowledge or lead until it recovers",
+              watch_.stalled_for(now) / std::chrono::milliseconds(1));
   } else {
-    LOG_INFO("storage", "log disk recovered");
+    log_event(LogEvent::kDiskRecovered, "log disk recovered");
   }
 }
 
@@ -118,22 +119,22 @@ void Disks::log_changes(bool log_is_full) {
   const bool stopped = watch_.writes_stopped();
   if (std::exchange(writes_were_stopped_, stopped) != stopped) {
     if (stopped) {
-      LOG_WARNING("storage",
-                  "writes rejected (DISKFULL): no quorum of nodes has storage.min_free_disk of "
-                  "free space; reads continue");
+      log_event(LogEvent::kWritesRejected,
+                "writes rejected (DISKFULL): no quorum of nodes has storage.min_free_disk of "
+                "free space; reads continue");
     } else {
-      LOG_INFO("storage", "writes accepted again");
+      log_event(LogEvent::kWritesAccepted, "writes accepted again");
     }
   }
   if (std::exchange(log_was_full_, log_is_full) != log_is_full) {
     if (log_is_full) {
-      LOG_WARNING("storage",
-                  "entries rejected: {} and the log has no reserve; this node still votes, and "
-                  "resumes when there is {}",
-                  no_descriptors_ ? "no file descriptor is left" : "the disk is full",
-                  no_descriptors_ ? "one" : "space");
+      log_event(LogEvent::kEntriesRejected,
+                "entries rejected: {} and the log has no reserve; this node still votes, and "
+                "resumes when there is {}",
+                no_descriptors_ ? "no file descriptor is left" : "the disk is full",
+                no_descriptors_ ? "one" : "space");
     } else {
-      LOG_INFO("storage", "entries accepted again: the log has its reserve");
+      log_event(LogEvent::kEntriesAccepted, "entries accepted again: the log has its reserve");
     }
   }
 }
@@ -147,7 +148,8 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
   if (because_stalled && stalled_hand_over_ == core.term()) {
     // The entries that the others lack may be on this disk only: then no target can catch up, and
     // the others are better off without this leader.
-    LOG_WARNING("raft", "log disk stalled and no transfer succeeded: stepping down");
+    log_event(LogEvent::kRaftSteppedDown,
+              "log disk stalled and no transfer succeeded: stepping down");
     out.events.push_back(raft::StepDown{});
     out.wake = true;
     return;
@@ -155,8 +157,8 @@ void Disks::hand_over(const raft::Core& core, Time now, Effects& out) {
   if (now < next_hand_over_) return;
   const bool because_full = !because_stalled && watch_.is_full() && watch_.others_have_space(view);
   if (!because_stalled && !because_full) return;
-  LOG_WARNING(
-      "raft", "handing over leadership: {}",
+  log_event(
+      LogEvent::kRaftHandover, "handing over leadership: {}",
       because_stalled ? "the log disk stalled" : "the disk is full and another voter has space");
   out.events.push_back(raft::TransferLeadership{});
   out.wake = true;

@@ -1,6 +1,7 @@
 #include "node/disk/log_writer.h"
 
 #include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 namespace {
@@ -85,15 +86,15 @@ void LogWriter::idle(Time now) {
 bool LogWriter::settle(const Result<void>& written) {
   if (written) {
     if (waits_for_space_.exchange(false, std::memory_order_acq_rel)) {
-      LOG_INFO("storage", "log has space and descriptors again");
+      log_event(LogEvent::kLogResumed, "log has space and descriptors again");
     }
     return true;
   }
   if (is_out_of_resources(written.error().kind)) {
     if (!waits_for_space_.exchange(true, std::memory_order_acq_rel)) {
       const bool is_full = written.error().kind == ErrorKind::kNoSpace;
-      LOG_WARNING(
-          "storage",
+      log_event(
+          LogEvent::kLogWaits,
           "{} and the reserve is used up; this node does not vote or acknowledge, and "
           "resumes when there is {} ({})",
           is_full ? "log full: the disk is full" : "log waits for a file descriptor: none is left",

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/overloaded.h"
 
 namespace connectd::node {
@@ -15,7 +16,12 @@ constexpr size_t kMaxQueuedTasks = 1 << 16;
 void not_measured(const Error& error, Supervisor& supervisor) {
   // Another directory, or perhaps another node, has its place: as a failed disk.
   if (error.kind == ErrorKind::kWrongData) supervisor.fail({ErrorKind::kDisk, error.text});
-  LOG_WARNING("storage", "{}", error.text);
+  log_event(LogEvent::kStorageNotMeasured, "{}", error.text);
+}
+
+void log_superseded(Index index) {
+  log_event(LogEvent::kSnapshotSuperseded, "transfer superseded index={}; partial file removed",
+            index);
 }
 
 }  // namespace
@@ -57,7 +63,7 @@ void Worker::work(Task& task) {
                    auto first = log_.compact(kept_from(compact));
                    if (!first && is_out_of_resources(first.error().kind)) {
                      // Some file systems need space to remove a file. The next time does the rest.
-                     LOG_WARNING("storage", "{}", first.error().text);
+                     log_event(LogEvent::kStorageNotCompacted, "{}", first.error().text);
                    } else if (!first) {
                      supervisor_.fail(first.error());
                    } else {
@@ -69,8 +75,8 @@ void Worker::work(Task& task) {
                    auto prepared = log_.prepare_next_segment();
                    // The log continues without: append() makes a small segment itself.
                    if (!prepared && !preparing_failed_) {
-                     LOG_WARNING("storage", "cannot preallocate a log segment: {}",
-                                 prepared.error().text);
+                     log_event(LogEvent::kStorageNotPreallocated,
+                               "cannot preallocate a log segment: {}", prepared.error().text);
                    }
                    preparing_failed_ = !prepared;
                    put(jobs::SegmentPrepared{
@@ -93,7 +99,7 @@ void Worker::work(Task& task) {
                  [&](jobs::OpenSource& open) { open_source(open); },
                  [&](jobs::ReadChunk& read) {
                    auto bytes = read.source->read(read.offset, read.length);
-                   if (!bytes) LOG_WARNING("snapshot", "{}", bytes.error().text);
+                   if (!bytes) log_event(LogEvent::kSnapshotNotRead, "{}", bytes.error().text);
                    put(jobs::ChunkRead{read.peer, std::move(read.source), read.offset,
                                        bytes ? std::move(*bytes) : Slice()});
                  },
@@ -111,8 +117,7 @@ void Worker::work(Task& task) {
                    if (!part || part->mark.index > drop.covered) return;
                    receiver_.reset();
                    snapshots_.drop_partial();
-                   LOG_INFO("snapshot", "transfer superseded index={}; partial file removed",
-                            part->mark.index);
+                   log_superseded(part->mark.index);
                  },
                  [&](jobs::Retire& retire) { retire.instance.reset(); },
              },
@@ -124,7 +129,7 @@ void Worker::work(Task& task) {
 bool Worker::read_entries(const raft::LoadRequest& request) {
   auto entries = log_.read(request.from, request.to, request.max_bytes);
   if (!entries && is_out_of_resources(entries.error().kind)) {
-    if (waiting_loads_.empty()) LOG_WARNING("storage", "{}", entries.error().text);
+    if (waiting_loads_.empty()) log_event(LogEvent::kStorageNotRead, "{}", entries.error().text);
     return false;
   }
   if (!entries) {
@@ -144,7 +149,7 @@ void Worker::open_source(const jobs::OpenSource& task) {
       break;
     }
     opened.newest_is_damaged = !is_out_of_resources(source.error().kind);
-    LOG_WARNING("snapshot", "{}", source.error().text);
+    log_event(LogEvent::kSnapshotNotRead, "{}", source.error().text);
   }
   put(std::move(opened));
 }
@@ -162,11 +167,8 @@ void Worker::take_offer(const jobs::TakeOffer& task) {
     auto begun = snapshots_.receive(file);
     if (!begun) return refuse(begun.error().text);
     receiver_ = std::move(*begun);
-    // The text of the same offer again is no news; many others in a short time are noise.
-    const std::string text =
-        fmt::format("receiving index={} bytes={} from={} offset={}", file.mark.index, file.bytes,
-                    task.from, receiver_->received());
-    if (gate_.opens(Line::kReceiving, text, read_clocks().time)) LOG_INFO("snapshot", "{}", text);
+    log_event(LogEvent::kSnapshotReceiving, "receiving index={} bytes={} from={} offset={}",
+              file.mark.index, file.bytes, task.from, receiver_->received());
   }
   const uint64_t missing = file.bytes - receiver_->received();
   auto free_bytes = options_.files->free_bytes(options_.data_dir);
@@ -185,10 +187,8 @@ void Worker::take_offer(const jobs::TakeOffer& task) {
   put(jobs::OfferTaken{task.from, ack});
 }
 
-// Whoever offers chooses the numbers.
 void Worker::warn_of_rejected(Index index, NodeId from, std::string_view why) {
-  const std::string text = fmt::format("rejected index={} from={}: {}", index, from, why);
-  if (gate_.opens(Line::kRejected, text, read_clocks().time)) LOG_WARNING("snapshot", "{}", text);
+  log_event(LogEvent::kSnapshotRejected, "rejected index={} from={}: {}", index, from, why);
 }
 
 void Worker::receive(jobs::ReceiveChunk& task) {

@@ -10,7 +10,6 @@
 #include <variant>
 #include <vector>
 
-#include "base/log_gate.h"
 #include "base/supervisor.h"
 #include "base/thread_role.h"
 #include "base/work_channel.h"
@@ -77,8 +76,6 @@ class Worker final {
   std::unique_ptr<storage::SnapshotReceiver> receiver_ GUARDED_BY(worker_) PT_GUARDED_BY(worker_);
   std::vector<raft::LoadRequest> waiting_loads_ GUARDED_BY(worker_);  // for a descriptor
   bool preparing_failed_ GUARDED_BY(worker_) = false;  // the last time, and it was said
-  enum class Line : uint8_t { kReceiving, kRejected };
-  LogGate gate_ GUARDED_BY(worker_);
 };
 
 }  // namespace connectd::node

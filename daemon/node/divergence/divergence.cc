@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log_event.h"
 #include "raft/quorum.h"
 
 namespace connectd::node {
@@ -418,7 +419,7 @@ void Divergence::stop_minority(Track& track, Effects& out) {
     if (!peer.told) {
       peer.told = true;
       out.errors.emplace_back(
-          "divergence",
+          LogEvent::kDivergenceFound,
           fmt::format(
               "node {} has diverged from the majority: {} (digest {:016x} there, {:016x} here); "
               "stopping it",
@@ -473,7 +474,8 @@ void Divergence::refuse_writes(Track& track, Effects& out) {
       fmt::format("the replicas have diverged, and no majority agrees{}", differences);
   if (text != track.told) {
     track.told = text;
-    out.errors.emplace_back("divergence", text + "; writes are rejected until there is a majority");
+    out.errors.emplace_back(LogEvent::kDivergenceNoMajority,
+                            text + "; writes are rejected until there is a majority");
   }
   if (now_ < track.next_notice) return;
   track.next_notice = now_ + options_.interval;

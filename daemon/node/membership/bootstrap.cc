@@ -6,6 +6,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 
@@ -30,10 +31,9 @@ void Bootstrap::turned_away(NodeId by, wire::RefusalCode code) {
 
 void Bootstrap::peer_lost(NodeId peer) { peers_[peer].connected = false; }
 
-std::string Bootstrap::message(NodeId from, const wire::PeerMessage& message, Time now,
-                               Effects& out) {
+std::string Bootstrap::message(NodeId from, const wire::PeerMessage& message, Effects& out) {
   if (const auto* offer = std::get_if<wire::GenesisOffer>(&message)) {
-    return take_offer(from, *offer, now, out);
+    return take_offer(from, *offer, out);
   }
   if (const auto* accepted = std::get_if<wire::GenesisAccepted>(&message)) {
     if (durable_ && accepted->document_checksum == checksum64(as_bytes(decided_->encode()))) {
@@ -45,18 +45,17 @@ std::string Bootstrap::message(NodeId from, const wire::PeerMessage& message, Ti
 
 // Once the genesis is durable, nobody who belongs here offers another. Before that it may be a
 // mistake in a configuration, and both sides go on waiting for its end.
-std::string Bootstrap::reject(NodeId from, const std::string& why, Time now) {
+std::string Bootstrap::reject(NodeId from, const std::string& why) {
   if (durable_) return "genesis rejected: " + why;
-  if (gate_.opens(0, why, now)) LOG_WARNING("bootstrap", "genesis rejected node={}: {}", from, why);
+  log_event(LogEvent::kClusterGenesisRejected, "genesis rejected node={}: {}", from, why);
   return {};
 }
 
-std::string Bootstrap::take_offer(NodeId from, const wire::GenesisOffer& offer, Time now,
-                                  Effects& out) {
+std::string Bootstrap::take_offer(NodeId from, const wire::GenesisOffer& offer, Effects& out) {
   auto genesis = Genesis::decode(as_bytes(offer.document));
   if (!genesis) return "genesis rejected: " + genesis.error().text;
   if (decided_ && *decided_ != *genesis) {
-    return reject(from, "a node accepts only one", now);
+    return reject(from, "a node accepts only one");
   }
   const GenesisMember* self = genesis->find(options_.id);
   const bool founds = self != nullptr && self->disk_id == options_.disk_id;
@@ -81,10 +80,9 @@ std::string Bootstrap::take_offer(NodeId from, const wire::GenesisOffer& offer, 
     return reject(from,
                   fmt::format("cluster.id is another: cluster_id={} wanted={}",
                               (recovered ? hello->cluster_id : genesis->cluster_id).to_string(),
-                              options_.only_cluster_id.to_string()),
-                  now);
+                              options_.only_cluster_id.to_string()));
   }
-  if (!fits || forms) return reject(from, "it does not match this node", now);
+  if (!fits || forms) return reject(from, "it does not match this node");
   if (!decided_) {
     lineage_.cluster_id = genesis->cluster_id;
     if (recovered) {

@@ -14,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "base/log_gate.h"
 #include "node/effects.h"
 #include "node/membership/genesis.h"
 #include "wire/handshake.h"
@@ -61,8 +60,7 @@ class Bootstrap final {
   // another disk.
   void turned_away(NodeId by, wire::RefusalCode code);
   // Not empty: why the message cannot be of who belongs here; the connection is to end.
-  [[nodiscard]] std::string message(NodeId from, const wire::PeerMessage& message, Time now,
-                                    Effects& out);
+  [[nodiscard]] std::string message(NodeId from, const wire::PeerMessage& message, Effects& out);
 
   // Evaluates the state. Call after each event, then look at decided() and refused().
   void advance();
@@ -90,8 +88,8 @@ class Bootstrap final {
   void offer(const std::vector<GenesisMember>& members, Effects& out);
 
  private:
-  std::string take_offer(NodeId from, const wire::GenesisOffer& offer, Time now, Effects& out);
-  std::string reject(NodeId from, const std::string& why, Time now);
+  std::string take_offer(NodeId from, const wire::GenesisOffer& offer, Effects& out);
+  std::string reject(NodeId from, const std::string& why);
   struct Peer {
     bool connected = false;
     wire::Hello hello;
@@ -113,7 +111,6 @@ class Bootstrap final {
   Lineage lineage_;
   bool durable_ = false;
   std::optional<Error> refused_;
-  LogGate gate_;
 };
 
 }  // namespace connectd::node

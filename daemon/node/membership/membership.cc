@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/overloaded.h"
 #include "node/membership/settings.h"
 
@@ -218,7 +219,7 @@ std::optional<PlannedChange> Membership::next_step(const raft::Core& core) const
                            has_caught_up(peer.match, core.last_index(),
                                          std::max(core.conf_index(), core.settings_index()));
     if (!caught_up) continue;
-    LOG_INFO("members", "learner caught up, promoting node={}", peer.id);
+    log_event(LogEvent::kMemberPromoting, "learner caught up, promoting node={}", peer.id);
     return promote_now(peer.id, conf, list_);
   }
   return std::nullopt;
@@ -232,14 +233,15 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
   const GenesisMember* found = member.id == self() ? &options_.self : connected(member.id);
   if (found == nullptr) return std::nullopt;
   if (!member.disk_id && member.id != self() && found->disk_id) {
-    LOG_INFO("members", "disk bound node={} disk={}", member.id, found->disk_id.to_string());
+    log_event(LogEvent::kMemberDiskBound, "disk bound node={} disk={}", member.id,
+              found->disk_id.to_string());
     return bind_disk(member.id, found->disk_id, conf, list_);
   }
   if (found->peer_address.empty()) return std::nullopt;
   PlannedChange plan = move_member(*found, conf, list_);
   if (*plan.list.find(member.id) == member) return std::nullopt;
-  LOG_INFO("members", "address changed node={} address={} was={}", member.id, found->peer_address,
-           member.peer_address);
+  log_event(LogEvent::kMemberMoved, "address changed node={} address={} was={}", member.id,
+            found->peer_address, member.peer_address);
   return plan;
 }
 
@@ -471,7 +473,7 @@ ChangeOutcome Membership::concluded(const Decision& decision, const raft::Core& 
         .outcome;
   }
   if (!decision.notice.empty()) {
-    LOG_INFO("settings", "{} index={}", decision.notice, outcome.index);
+    log_event(LogEvent::kSettingChanged, "{} index={}", decision.notice, outcome.index);
   }
   return outcome;
 }

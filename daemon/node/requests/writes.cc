@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/log_event.h"
 #include "wire/session_owner.h"
 
 namespace connectd::node {
@@ -80,8 +81,9 @@ std::optional<RequestRef> Writes::applied(SessionId session, Sequence sequence, 
     // This node has sent none: another member used its session and the number of the next write,
     // which would be taken for applied. In a new session it is not.
     if (session_open_) {
-      LOG_ERROR("requests", "session={} has a write of another member: sequence={}",
-                session.value(), sequence.value());
+      log_event(LogEvent::kSessionForeignWrite,
+                "session={} has a write of another member: sequence={}", session.value(),
+                sequence.value());
       reopen();
     }
     return std::nullopt;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 
@@ -29,10 +30,10 @@ SnapshotHow SnapshotSchedule::begin(Time now) {
   next_notice_ = now + kNotice;
   log_bytes_at_begin_ = std::exchange(log_bytes_, 0);
   if (!falls_back()) return SnapshotHow::kCapture;
-  LOG_WARNING("snapshot",
-              "capture failed times={}; this snapshot is written on the apply thread; nothing is "
-              "applied or read until it is done",
-              capture_failures_);
+  log_event(LogEvent::kSnapshotInline,
+            "capture failed times={}; this snapshot is written on the apply thread; nothing is "
+            "applied or read until it is done",
+            capture_failures_);
   return SnapshotHow::kInline;
 }
 
@@ -40,10 +41,10 @@ SnapshotHow SnapshotSchedule::begin(Time now) {
 void SnapshotSchedule::watch(Time now) {
   if (!in_progress_ || now < next_notice_) return;
   next_notice_ = now + kNotice;
-  LOG_WARNING("snapshot",
-              "still running seconds={}; the next one waits, and the log is kept. The "
-              "plugin may hang in it, or the disk may be slow",
-              since_begin(now) / std::chrono::seconds(1));
+  log_event(LogEvent::kSnapshotSlow,
+            "still running seconds={}; the next one waits, and the log is kept. The "
+            "plugin may hang in it, or the disk may be slow",
+            since_begin(now) / std::chrono::seconds(1));
 }
 
 void SnapshotSchedule::taken(uint64_t file_bytes) {
@@ -69,11 +70,11 @@ void SnapshotSchedule::failed(const SnapshotFailed& failed, Time now) {
   ++failures_in_a_row_;
   if (failed.why == Why::kMeans) ++capture_failures_;
   not_before_ = now + wait;
-  LOG_WARNING("snapshot",
-              "failed index={0} failures={4} retry_s={2}{3}: {1}. The log is kept until a "
-              "snapshot succeeds",
-              failed.mark.index, failed.text, wait / std::chrono::seconds(1),
-              falls_back() ? ", on the apply thread" : "", failures_in_a_row_);
+  log_event(LogEvent::kSnapshotFailed,
+            "failed index={0} failures={4} retry_s={2}{3}: {1}. The log is kept until a "
+            "snapshot succeeds",
+            failed.mark.index, failed.text, wait / std::chrono::seconds(1),
+            falls_back() ? ", on the apply thread" : "", failures_in_a_row_);
 }
 
 }  // namespace connectd::node

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 
@@ -42,8 +42,8 @@ void SnapshotSender::source_opened(jobs::SourceOpened& opened, Time now, Effects
 void SnapshotSender::open(NodeId peer, Stream& stream, Time now, Effects& out) {
   stream.heard = now;
   holds_[peer] = {stream.source->info().mark.index + 1, now};
-  LOG_INFO("snapshot", "offering index={} bytes={} to={}", stream.source->info().mark.index,
-           stream.source->info().file_bytes, peer);
+  log_event(LogEvent::kSnapshotOffering, "offering index={} bytes={} to={}",
+            stream.source->info().mark.index, stream.source->info().file_bytes, peer);
   offer(peer, stream, now, out);
 }
 
@@ -67,8 +67,8 @@ void SnapshotSender::on_ack(NodeId from, const wire::SnapshotAck& ack, Time now,
       if (std::exchange(stream.asked, false)) {
         if (!std::exchange(stream.placed, true)) {
           if (received > 0) ++resumed_;
-          LOG_INFO("snapshot", "sending index={} bytes={} to={} offset={}", ack.file.mark.index,
-                   ack.file.bytes, from, received);
+          log_event(LogEvent::kSnapshotSending, "sending index={} bytes={} to={} offset={}",
+                    ack.file.mark.index, ack.file.bytes, from, received);
         }
         stream.acked = stream.read = received;
         progressed(from, now);
@@ -169,12 +169,12 @@ void SnapshotSender::end(NodeId peer, End how, Time now, Effects& out) {
   raft::SnapshotMark mark;
   if (stream.source) {
     mark = stream.source->info().mark;
-    LOG_INFO("snapshot", "transfer ended index={} to={} outcome={} sent={} bytes={}", mark.index,
-             peer,
-             how == End::kInstalled ? "installed"
-             : how == End::kRefused ? "refused"
-                                    : "aborted",
-             stream.sent, stream.source->info().file_bytes);
+    log_event(LogEvent::kSnapshotSent, "transfer ended index={} to={} outcome={} sent={} bytes={}",
+              mark.index, peer,
+              how == End::kInstalled ? "installed"
+              : how == End::kRefused ? "refused"
+                                     : "aborted",
+              stream.sent, stream.source->info().file_bytes);
   }
   if (how == End::kInstalled) refusals_.erase(peer);
   if (how == End::kBroken) keep(peer, stream, now);
@@ -234,8 +234,8 @@ bool SnapshotSender::release(const LogView& log, Time now) {
       continue;
     }
     if (*why != '\0') {
-      LOG_WARNING("snapshot", "log no longer kept for follower from={} node={}: {}", hold.from, id,
-                  why);
+      log_event(LogEvent::kSnapshotLogReleased,
+                "log no longer kept for follower from={} node={}: {}", hold.from, id, why);
     }
     it = holds_.erase(it);
     released = true;

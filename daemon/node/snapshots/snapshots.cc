@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
+#include "base/log_event.h"
 
 namespace connectd::node {
 
@@ -30,9 +30,9 @@ void Snapshots::ask(Index applied, const View& view, Effects& out) {
 
 void Snapshots::taken(const raft::SnapshotMark& mark, uint64_t file_bytes, const std::string& cost,
                       const View& view, Effects& out) {
-  LOG_INFO("snapshot", "took index={} bytes={} ms={}{}{}", mark.index, file_bytes,
-           schedule_.since_begin(view.now) / std::chrono::milliseconds(1), cost.empty() ? "" : ": ",
-           cost);
+  log_event(LogEvent::kSnapshotTaken, "took index={} bytes={} ms={}{}{}", mark.index, file_bytes,
+            schedule_.since_begin(view.now) / std::chrono::milliseconds(1),
+            cost.empty() ? "" : ": ", cost);
   schedule_.taken(file_bytes);
   if (mark.index > newest_.index) {
     older_ = std::exchange(newest_, mark);

@@ -5,6 +5,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/overloaded.h"
 
 namespace connectd::node {
@@ -127,8 +128,8 @@ void Snapshotter::hash(jobs::HashState& task) {
   if (captured) {
     hashed.hash = checksum.value();
   } else {
-    LOG_WARNING("divergence", "state comparison skipped index={}: {}", task.index,
-                captured.error().error.text);
+    log_event(LogEvent::kDivergenceNotCompared, "state comparison skipped index={}: {}", task.index,
+              captured.error().error.text);
   }
   put(std::move(hashed));
 }

@@ -91,7 +91,7 @@ constexpr UsedDirectly kUsedDirectly[] = {
     {"plugin.dirs", "main"},
     {"plugin.sha256", "main"},
     {"log.level", "live_options"},
-    {"log.format", "there is one value"},
+    {"log.format", "live_options"},
     {"shutdown.transfer_timeout", "Daemon"},
     {"shutdown.drain_timeout", "Daemon"},
 };

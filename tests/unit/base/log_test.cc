@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/log_format.h"
 
 namespace connectd {
 namespace {
@@ -69,14 +70,15 @@ End run(const std::function<void()>& body, bool reads, bool journal = false) {
 }
 
 void log_much() {
-  for (int i = 0; i < 300; ++i) LOG_INFO("test", "{} {}", i, std::string(100, 'x'));
+  for (int i = 0; i < 300; ++i)
+    log_line(LogLevel::kInfo, "test", fmt::format("{} {}", i, std::string(100, 'x')));
 }
 
 TEST(Log, EndOfTheProcessWritesWhatIsQueued) {
   const End end = run(
       [] {
         log_much();
-        LOG_ERROR("test", "the reason");
+        log_line(LogLevel::kError, "test", "the reason");
       },
       true);
   EXPECT_EQ(WEXITSTATUS(end.status), 7);
@@ -139,7 +141,7 @@ TEST(Log, LastLineComesBehindTheQueue) {
 TEST(Log, JournalGetsAPriorityOnEachLineAndNoTime) {
   const End end = run(
       [] {
-        LOG_ERROR("config", "reload rejected:\nn.yaml:1:1: error: x\n");
+        log_line(LogLevel::kError, "config", "reload rejected:\nn.yaml:1:1: error: x\n");
         print_to_stderr(LogLevel::kError, "n.yaml:2:1: error: y\n    2 | y\n");
         write_last_line("connectd crashed\n");
       },
@@ -152,10 +154,27 @@ TEST(Log, JournalGetsAPriorityOnEachLineAndNoTime) {
             "<3>connectd crashed\n");
 }
 
+// `<3>` is for the journal, which takes it away; others read each line as JSON.
+TEST(Log, JsonHasAPriorityInTheJournalOnly) {
+  const auto body = [] {
+    set_log_format(LogFormat::kJson);
+    log_line(LogLevel::kError, "a", "b\nc");
+    write_last_line("plugin \xff crashed\n");
+  };
+  const std::string line =
+      "[{]\"time\":\"[-0-9T:.]+Z\",\"level\":\"error\",\"priority\":3,\"event\":\"plugin.line\","
+      "\"area\":\"a\",(\"node\".*\",)?\"message\":\"b\\\\nc\"[}]\n";
+  const std::string last =
+      "[{]\"time\":\"[-0-9T:.]+Z\",\"level\":\"error\",\"priority\":3,\"event\":\"process.fatal\","
+      "\"area\":\"connectd\",(\"node\".*\",)?\"message\":\"plugin \\\\\\\\xff crashed\"[}]\n";
+  EXPECT_THAT(run(body, true).text, MatchesRegex(line + last));
+  EXPECT_THAT(run(body, true, true).text, MatchesRegex("<3>" + line + "<3>" + last));
+}
+
 TEST(Log, OtherReadersGetTimesAndPlainPrints) {
   const End end = run(
       [] {
-        LOG_WARNING("a", "b");
+        log_line(LogLevel::kWarning, "a", "b");
         print_to_stderr(LogLevel::kError, "n.yaml:2:1: error: y");
       },
       true);

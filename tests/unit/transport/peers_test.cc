@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log_event.h"
 #include "tests/unit/transport/messages.h"
 
 namespace connectd::transport {
@@ -785,25 +786,26 @@ TEST_F(PeersTest, PeerStoppingInAMessageIsLost) {
   EXPECT_EQ(a.lost[NodeId(2)], 1);
 }
 
-TEST(LogGateTest, NewTextsHaveABudget) {
-  LogGate gate;
-  Time now = Time() + seconds(100);
-  EXPECT_TRUE(gate.opens(1, "same", now));
-  EXPECT_FALSE(gate.opens(1, "same", now));
-  EXPECT_TRUE(gate.opens(2, "same", now)) << "another kind";
-  size_t lines = 1;
-  for (int i = 0; i < 1000; ++i) lines += gate.opens(1, fmt::format("text {}", i), now) ? 1 : 0;
-  EXPECT_EQ(lines, LogGate::kLinesMax);
-  EXPECT_TRUE(gate.opens(2, "other", now)) << "a kind takes nothing from another";
-  gate.forget_texts();
-  EXPECT_TRUE(gate.opens(2, "other", now));
-  EXPECT_FALSE(gate.opens(1, "same", now)) << "the budget stays";
-  now += LogGate::kRepeatAfter;
-  EXPECT_TRUE(gate.opens(1, "same", now));
-}
+// With the clock of the test.
+class PeersLogTest : public PeersTest {
+ protected:
+  PeersLogTest() {
+    g_log_time = now_;
+    limit_log_lines([] { return g_log_time; });
+  }
+  ~PeersLogTest() override { limit_log_lines(); }
+  static size_t count_of(const std::string& text, const std::string& part) {
+    size_t count = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+  inline static Time g_log_time;
+};
 
 // Each with a node id of its own, that it chooses.
-TEST_F(PeersTest, LinesOfStrangersHaveOneBudget) {
+TEST_F(PeersLogTest, LinesOfStrangersHaveOneBudget) {
   TestNode& a = add(1);
   testing::internal::CaptureStderr();
   for (uint64_t id = 100; id < 160; ++id) {
@@ -819,12 +821,33 @@ TEST_F(PeersTest, LinesOfStrangersHaveOneBudget) {
     a.peers->broken(second, "reset", now_);
   }
   const std::string log = testing::internal::GetCapturedStderr();
-  size_t lines = 0;
-  for (size_t at = log.find("warning"); at != std::string::npos; at = log.find("warning", at + 1)) {
-    ++lines;
+  EXPECT_GT(count_of(log, "lost the connection"), 0u);
+  EXPECT_LE(count_of(log, "lost the connection"), 4u) << log;
+  EXPECT_GT(count_of(log, "connection rejected"), 0u);
+  EXPECT_LE(count_of(log, "connection rejected"), 4u) << log;
+}
+
+// An hour of a peer that is down.
+TEST_F(PeersLogTest, DownPeerCostsAFewLinesAMinute) {
+  add(1);
+  add(2);
+  introduce();
+  settle();
+  unreachable_.insert(NodeId(2));
+  testing::internal::CaptureStderr();
+  nodes_[0]->peers->broken(between(*nodes_[0], *nodes_[1]), "reset", now_);
+  settle();
+  const size_t dials_before = dials_.size();
+  for (int second = 0; second < 3600; ++second) {
+    pass(seconds(1));
+    g_log_time = now_;
+    report_suppressed_lines();
   }
-  EXPECT_GT(lines, 0u);
-  EXPECT_LE(lines, 2 * LogGate::kLinesMax) << log;
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_GT(dials_.size(), dials_before + 600) << "it is tried all the time";
+  EXPECT_LE(count_of(log, "\n"), 60u * 4) << log;
+  EXPECT_GE(count_of(log, "peer unreachable node=2"), 60u) << "and the log never falls silent";
+  EXPECT_GE(count_of(log, "suppressed event=peer.unreachable key=2"), 59u);
 }
 
 TEST_F(PeersTest, SilentConnectionIsClosedInTime) {
