@@ -32,7 +32,7 @@ FORMATTED = {".cc", ".h", ".hpp", ".c"}
 FOLDERS = ["daemon", "plugins", "sdk", "tests"]
 # Modules whose mutexes and thread roles are annotated (base/thread_annotations.h).
 ANNOTATED = ["daemon/base/", "daemon/raft/", "daemon/storage/", "daemon/node/", "daemon/transport/",
-             "daemon/client/", "tests/unit/base/"]
+             "daemon/client/", "daemon/tls/", "tests/unit/base/"]
 # What g++ is told and clang is not: precompiled headers, and warnings that are not the subject.
 THREAD_SAFETY = ["-Wno-everything", "-Wthread-safety", "-Werror=thread-safety", "-fsyntax-only"]
 # Of a clean clone, so that --full takes about the same time whatever was committed last.

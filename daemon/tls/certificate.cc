@@ -195,8 +195,7 @@ Certificate facts_of(x509_st* certificate) {
   facts.issuer = line_of(X509_get_issuer_name(certificate));
   facts.serial = serial_of(certificate);
   facts.fingerprint = fingerprint_of(certificate);
-  const std::vector<std::string> names = values_of(subject, NID_commonName);
-  if (!names.empty()) facts.common_name = names.back();
+  facts.common_names = values_of(subject, NID_commonName);
   facts.units = values_of(subject, NID_organizationalUnitName);
   read_alternative_names(certificate, facts);
   facts.not_before = seconds_of(X509_get0_notBefore(certificate));

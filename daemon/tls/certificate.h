@@ -20,7 +20,7 @@ struct Certificate {
   std::string issuer;
   std::string serial;       // lower-case hexadecimal digits
   std::string fingerprint;  // SHA-256 of the whole, 64 lower-case hexadecimal digits
-  std::string common_name;  // the last one; empty: none
+  std::vector<std::string> common_names;
   std::vector<std::string> units;
   // Subject alternative names.
   std::vector<std::string> uris;

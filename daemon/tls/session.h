@@ -46,7 +46,8 @@ struct Expected {
 
 class Session final {
  public:
-  // `fd` is non-blocking, is not owned, and outlives the session. `credentials` has a certificate.
+  // `fd` is non-blocking, is not owned, and outlives the session. `credentials` has a certificate,
+  // and CAs where one is required.
   static std::unique_ptr<Session> accept(std::shared_ptr<const Credentials> credentials, int fd,
                                          Demand demand);
   // `fd` is connected.

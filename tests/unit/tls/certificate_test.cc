@@ -60,7 +60,7 @@ TEST(Certificate, FactsAreThoseRequested) {
   const Certificate& own = *loaded->own();
   EXPECT_EQ(own.subject, "CN=node 7");
   EXPECT_EQ(own.issuer, "CN=Test CA");
-  EXPECT_EQ(own.common_name, "node 7");
+  EXPECT_THAT(own.common_names, ElementsAre("node 7"));
   EXPECT_THAT(own.uris, ElementsAre("connectd://orders/node/7"));
   EXPECT_THAT(own.dns_names, ElementsAre("db1.example.org"));
   EXPECT_THAT(own.addresses, ElementsAre("10.0.0.11", "2001:db8::1"));
@@ -84,7 +84,7 @@ TEST(Certificate, HostileNamesAreEscaped) {
       .alternative(GEN_URI, std::string_view("connectd://orders/node/1\0", 25))
       .alternative(GEN_IPADD, "123");
   const Certificate facts = crafted.facts();
-  EXPECT_EQ(facts.common_name, "a\\x1b[31m\\x0afake line\\x5c");
+  EXPECT_THAT(facts.common_names, ElementsAre("a\\x1b[31m\\x0afake line\\x5c"));
   EXPECT_THAT(facts.units, ElementsAre("admin, O=Evil", "ops", "\\xff\\xfe", "B\xc3\xbcro",
                                        "\\xe2\\x80\\xaenimda"));
   EXPECT_THAT(facts.subject, HasSubstr("OU=admin\\, O=Evil"));
