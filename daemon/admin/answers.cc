@@ -134,6 +134,7 @@ struct Fields<node::StatusSnapshot> {
                        field("max_clients", &S::max_clients)),             //
                  field<NullWhenNone>("stuck", &S::stuck),                  //
                  field<NullWhenNone>("clock_warning", &S::clock_warning),  //
+                 field<NullWhenNone>("tls_warning", &S::tls_warning),      //
                  field("log_lines_dropped", &S::log_lines_dropped),        //
                  field<NullWhenNone>("hang", &S::hang),                    //
                  field("ready", &S::ready),                                //

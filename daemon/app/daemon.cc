@@ -22,6 +22,7 @@
 #include "app/node_threads.h"
 #include "app/option_bindings.h"
 #include "app/own_port.h"
+#include "app/port_tls.h"
 #include "app/service_state.h"
 #include "app/shutdown.h"
 #include "app/snapshot_port.h"
@@ -150,11 +151,16 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   void on_signal(int number);
   void advance_shutdown(Time now);
   std::shared_ptr<node::StatusSnapshot> node_status() {
-    return status_maker_.make(*node_, shutdown_.has_begun(), removed_.has_value());
+    auto status = status_maker_.make(*node_, shutdown_.has_begun(), removed_.has_value());
+    status->tls_warning =
+        tls_warning(peer_tls_, network_->plain_peers(), read_clocks().wall_ns / 1'000'000'000);
+    return status;
   }
   void publish_status();
   void tell_status(std::string text);
   void stop_everything();
+  Result<net::PortTls> read_tls(const config::Config& config);
+  void follow_tls(const net::PortTls& tls);
   void reload();
 
   config::Config config_;
@@ -171,6 +177,8 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   const asio::executor_work_guard<asio::io_context::executor_type> busy_{io_.get_executor()};
   std::atomic<bool> wake_posted_{false};
   std::unique_ptr<asio::steady_timer> timer_;
+  std::unique_ptr<tls::Handshakes> handshakes_;  // null until TLS is on for the first time
+  net::PortTls peer_tls_;
   std::unique_ptr<transport::PeerNetwork> network_;
   std::unique_ptr<node::Bootstrap> bootstrap_;
   std::unique_ptr<plugin::Capturer> capturer_;
@@ -415,7 +423,10 @@ Result<void> Daemon::Impl::start() {
   bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
   if (auto started = plugin_file_.start(); !started) return started;
   if (auto opened = open_ports(); !opened) return opened;
+  auto peer_tls = read_tls(config_);
+  if (!peer_tls) return failure(peer_tls.error());
   make_network();
+  follow_tls(*peer_tls);
   if (!identity_.genesis.empty()) {
     auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
     if (!genesis) return failure(genesis.error());
@@ -640,16 +651,35 @@ void Daemon::Impl::tell_status(std::string text) {
   service_.set_status(std::move(text));
 }
 
+// With the threads that it needs.
+Result<net::PortTls> Daemon::Impl::read_tls(const config::Config& config) {
+  auto tls = read_peer_tls(config);
+  if (!tls || !tls->takes_tls() || handshakes_) return tls;
+  auto started = tls::Handshakes::start({.peers = transport::kMaxPendingHandshakes});
+  if (!started) return failure(started.error());
+  handshakes_ = std::move(*started);
+  return tls;
+}
+
+void Daemon::Impl::follow_tls(const net::PortTls& tls) {
+  peer_tls_ = tls;
+  network_->set_tls(tls, handshakes_.get(), config_.cluster.name);
+  log_tls_warnings(tls);
+}
+
 void Daemon::Impl::reload() {
   service_.reload_begins();
   auto reloaded = config::reload(request_, config_);
-  if (!reloaded) {
+  // All or nothing: the files that the configuration names belong to it.
+  auto peer_tls = reloaded ? read_tls(reloaded->config) : failure(reloaded.error());
+  if (!peer_tls) {
     log_event(LogEvent::kConfigReloadRejected, "reload rejected, nothing was changed:\n{}",
-              reloaded.error().text);
+              peer_tls.error().text);
   } else {
     config_ = std::move(reloaded->config);
     follow_signals();
     apply_live_options(config_, node_.get());
+    if (network_) follow_tls(*peer_tls);
     for (const std::string& change : reloaded->applied)
       log_event(LogEvent::kConfigChanged, "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {
@@ -785,6 +815,7 @@ void Daemon::Impl::stop_everything() {
   snapshot_port_.reset();
   if (clients_) clients_->stop();
   if (network_) network_->stop();
+  if (handshakes_) handshakes_->stop();
   if (node_) {
     // Everything else is written and at rest.
     if (auto stopped = threads_.stop(*node_); !stopped) fail(stopped.error());

@@ -21,8 +21,8 @@ namespace {
 constexpr size_t kOwnFiles = storage::kOpenSegments + 4 + 3 + 5 + 2 + 1;
 constexpr size_t kOwnSockets = 9;
 constexpr size_t kOwn = kOwnFiles + kOwnSockets;
-// Two connections with each of 32 members, and handshakes in progress.
-constexpr size_t kPeers = 64 + transport::kMaxPendingHandshakes;
+// Two connections with each of 32 members, and handshakes in progress: of TLS, and then of peers.
+constexpr size_t kPeers = 64 + 2 * transport::kMaxPendingHandshakes;
 // Files of the plugin, and requests of /v1/cluster to other members.
 constexpr size_t kOthers = 128;
 // Of HTTP connections, when there are few for all.

@@ -202,6 +202,13 @@ constexpr LiveOption kLiveOptions[] = {
      }},
     {"log.level", [](const Config& config, node::Node*) { set_log_level(config.log.level); }},
     {"log.format", [](const Config& config, node::Node*) { set_log_format(config.log.format); }},
+    // Read together, with the files that they name: Daemon::reload().
+    {"tls.peer.mode", nullptr},
+    {"tls.peer.cert", nullptr},
+    {"tls.peer.key", nullptr},
+    {"tls.peer.ca", nullptr},
+    {"tls.peer.crl", nullptr},
+    {"tls.crl_stale", nullptr},
     {"shutdown.transfer_timeout", nullptr},
     {"shutdown.drain_timeout", nullptr},
 };

@@ -24,6 +24,7 @@ class Checker final {
   void check_listen();
   void check_timing();
   void check_sizes();
+  void check_tls();
 
  private:
   bool given(std::string_view path) const { return draft_.given(path); }
@@ -58,13 +59,12 @@ void Checker::fill_in() {
         std::min({c.client.max_request, c.storage.segment_size / kRequestsPerSegment,
                   c.client.max_inflight_bytes});
   }
-  c.plugin.base_dir = ".";
-  if (place("plugin.path").kind == Place::Kind::kFile) {
-    size_t slash = diagnostics_.file().rfind('/');
-    if (slash != std::string::npos) {
-      c.plugin.base_dir = slash == 0 ? "/" : diagnostics_.file().substr(0, slash);
-    }
+  std::string beside_file = ".";
+  if (const size_t slash = diagnostics_.file().rfind('/'); slash != std::string::npos) {
+    beside_file = slash == 0 ? "/" : diagnostics_.file().substr(0, slash);
   }
+  c.plugin.base_dir = place("plugin.path").kind == Place::Kind::kFile ? beside_file : ".";
+  c.tls.base_dir = request_.file ? beside_file : ".";
 }
 
 void Checker::check_required() {
@@ -108,6 +108,7 @@ void Checker::check_together() {
   check_listen();
   check_timing();
   check_sizes();
+  check_tls();
   if (c.storage.sync == SyncMode::kNone) {
     diagnostics_.warning(place("storage.sync"),
                          "'storage.sync': none is for experiments only: a power failure can lose "
@@ -213,6 +214,20 @@ void Checker::check_sizes() {
        c.client.max_inflight_bytes, 1);
   fits("raft.max_append_bytes", c.raft.max_append_bytes, "raft.inflight_bytes",
        c.raft.inflight_bytes, 1);
+}
+
+void Checker::check_tls() {
+  const TlsPort& peer = config_.tls.peer;
+  if (peer.mode == TlsMode::kOff || !good("tls.peer.mode")) return;
+  const std::pair<std::string_view, const std::string&> needed[] = {
+      {"tls.peer.cert", peer.cert}, {"tls.peer.key", peer.key}, {"tls.peer.ca", peer.ca}};
+  for (const auto& [path, value] : needed) {
+    if (!value.empty() || !good(path)) continue;
+    diagnostics_.error(place("tls.peer.mode"),
+                       fmt::format("'tls.peer.mode' requires '{}'; `connectctl cert node` makes "
+                                   "the files for a test",
+                                   path));
+  }
 }
 
 }  // namespace

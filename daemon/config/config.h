@@ -36,6 +36,24 @@ enum class FramingChoice : uint8_t {
   kLength
 };  // kAuto: what the plugin declares
 
+// What a port does with TLS.
+enum class TlsMode : uint8_t {
+  kOff,      // takes and dials plain connections only
+  kAccept,   // takes both, dials plain
+  kPrefer,   // takes both, dials TLS only
+  kRequire,  // TLS only
+};
+enum class StaleCrl : uint8_t { kWarn, kRefuse };
+
+struct TlsPort {
+  TlsMode mode = TlsMode::kOff;
+  std::string cert;  // the four as written; empty: none given
+  std::string key;
+  std::string ca;
+  std::string crl;
+  bool operator==(const TlsPort&) const = default;
+};
+
 struct Config {
   struct Node {
     NodeId id;
@@ -103,6 +121,11 @@ struct Config {
     uint64_t max_connections = 0;
     uint64_t max_inflight_bytes = 0;
   } client;
+  struct Tls {
+    TlsPort peer;
+    StaleCrl crl_stale = StaleCrl::kWarn;
+    std::string base_dir;  // what relative paths are relative to: the file's directory
+  } tls;
   struct Log {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kAuto;

@@ -29,10 +29,22 @@ std::string unknown_section_text(std::string_view name) {
   return fmt::format("unknown key '{}'; the sections are {}", name, joined(known));
 }
 
+// Whether the section has a map of this name, such as tls.peer.
+bool is_group(std::string_view section, std::string_view name) {
+  return std::ranges::any_of(options(), [&](const Option& option) {
+    return option.section() == section && option.group() == name && !name.empty();
+  });
+}
+
 std::string unknown_key_text(std::string_view section, std::string_view name) {
   std::vector<std::string_view> known;
   for (const Option& option : options()) {
     if (option.section() == section) known.push_back(option.key());
+  }
+  if (is_group(section, name)) {
+    std::erase_if(known, [&](std::string_view key) { return !key.starts_with(name); });
+    return fmt::format("'{}.{}' is a map of keys; '{}' has {}", section, name, section,
+                       joined(known));
   }
   std::string_view near = nearest(name, known);
   if (!near.empty()) {
@@ -59,6 +71,7 @@ class DocumentReader final {
 
  private:
   void read_section(const YamlNode& key, const YamlNode& value);
+  void read_keys(const YamlNode& map, const std::string& prefix);
   void set_scalar(const Option& option, const std::string& text, const Place& place);
   void apply_set(const std::string& set);
 
@@ -107,12 +120,6 @@ bool DocumentReader::read_file(const std::string& source) {
 }
 
 void DocumentReader::read_section(const YamlNode& key, const YamlNode& value) {
-  for (const LaterSection& later : later_sections()) {
-    if (later.name == key.text) {
-      diagnostics_.error(place_of(key), std::string(later.text));
-      return;
-    }
-  }
   auto known = std::find_if(sections().begin(), sections().end(),
                             [&](const Section& s) { return s.name == key.text; });
   if (known == sections().end()) {
@@ -125,13 +132,27 @@ void DocumentReader::read_section(const YamlNode& key, const YamlNode& value) {
     diagnostics_.error(place_of(value), fmt::format("'{}' must be a map of keys", key.text));
     return;
   }
+  read_keys(value, key.text + ".");
+}
+
+void DocumentReader::read_keys(const YamlNode& map, const std::string& prefix) {
+  const std::string section = prefix.substr(0, prefix.find('.'));
+  const std::string group = prefix.substr(section.size() + 1);  // "" or "peer."
   Places seen;
-  std::string prefix = key.text + ".";
-  for (const auto& [name, node] : value.entries) {
+  for (const auto& [name, node] : map.entries) {
     if (!values_.take_key(name, prefix, seen)) continue;
+    if (group.empty() && is_group(section, name.text)) {
+      if (node.kind == YamlNode::Kind::kMap) {
+        read_keys(node, prefix + name.text + ".");
+      } else if (node.kind != YamlNode::Kind::kNull) {  // all of its keys are commented out
+        diagnostics_.error(place_of(node),
+                           fmt::format("'{}{}' must be a map of keys", prefix, name.text));
+      }
+      continue;
+    }
     const Option* option = find_option(prefix + name.text);
     if (option == nullptr) {
-      diagnostics_.error(place_of(name), unknown_key_text(key.text, name.text));
+      diagnostics_.error(place_of(name), unknown_key_text(section, group + name.text));
       continue;
     }
     Place place = place_of(node);
@@ -186,12 +207,6 @@ void DocumentReader::apply_set(const std::string& set) {
   if (option == nullptr) {
     size_t dot = path.find('.');
     std::string section = path.substr(0, dot);
-    for (const LaterSection& later : later_sections()) {
-      if (later.name == section) {
-        diagnostics_.error(place, std::string(later.text));
-        return;
-      }
-    }
     bool known = std::any_of(sections().begin(), sections().end(),
                              [&](const Section& s) { return s.name == section; });
     if (dot == std::string::npos) {

@@ -53,6 +53,80 @@ std::vector<Option> http_options() {
   };
 }
 
+// Of one file of a port's TLS.
+Option tls_file(std::string_view path, std::string& (*field)(Config&), std::string_view help) {
+  return {.path = path,
+          .type = Type::kText,
+          .field = Field{field},
+          .default_text = "null",
+          .pattern = "path",
+          .nullable = true,
+          .live = true,
+          .help = help};
+}
+
+std::vector<Option> tls_options() {
+  return {
+      {.path = "tls.peer.mode",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(TlsMode, tls.peer.mode),
+       .default_text = "off",
+       .choices = {"off", "accept", "prefer", "require"},
+       .live = true,
+       .help = "TLS between nodes. `off`: plain connections only. `accept`: takes both, dials "
+               "plain. `prefer`: takes both, dials TLS and never falls back. `require`: TLS only. "
+               "To turn it on in a running cluster, set `accept` on each node, then `prefer`, then "
+               "`require`; to turn it off, go back the same way."},
+      tls_file(
+          "tls.peer.cert", [](Config& c) -> std::string& { return c.tls.peer.cert; },
+          "PEM file with this node's certificate, and after it the intermediate ones. Its "
+          "subject alternative names must have the URI `connectd://CLUSTER/node/ID`, and it "
+          "must be valid for servers and for clients. `connectctl cert node` makes one. A "
+          "relative path is relative to this file's directory. Read again at each reload, as "
+          "the other files of TLS are."),
+      tls_file(
+          "tls.peer.key", [](Config& c) -> std::string& { return c.tls.peer.key; },
+          "PEM file with the private key of tls.peer.cert, which only the user of the process "
+          "may read."),
+      tls_file(
+          "tls.peer.ca", [](Config& c) -> std::string& { return c.tls.peer.ca; },
+          "PEM file with the certificates of the authorities that sign nodes' certificates: "
+          "several while they change. Whoever has a certificate of one of them with a node's "
+          "name is that node: sign nothing else with them."),
+      tls_file(
+          "tls.peer.crl", [](Config& c) -> std::string& { return c.tls.peer.crl; },
+          "PEM file with the certificate revocation lists of these authorities."),
+      {.path = "tls.crl_stale",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(StaleCrl, tls.crl_stale),
+       .default_text = "warn",
+       .choices = {"warn", "refuse"},
+       .live = true,
+       .help = "What a revocation list whose next update is overdue means. `warn`: it goes on to "
+               "count, and the log says so. `refuse`: certificates of its authority are rejected."},
+  };
+}
+
+std::vector<Option> log_options() {
+  return {
+      {.path = "log.level",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(LogLevel, log.level),
+       .default_text = "info",
+       .choices = {"debug", "info", "warning", "error"},
+       .live = true,
+       .help = "Minimum severity to log. Nothing is logged per request."},
+      {.path = "log.format",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(LogFormat, log.format),
+       .default_text = "auto",
+       .choices = {"auto", "text", "json"},
+       .live = true,
+       .help = "Format of the log on standard error: `text`, with a journald priority unless that "
+               "is a terminal (`auto`: the same), or `json`, one object a line."},
+  };
+}
+
 Option cluster_id_option() {
   return {.path = "cluster.id",
           .type = Type::kText,
@@ -423,21 +497,8 @@ std::vector<Option> make_options() {
        .help = "Maximum size of all requests in progress; further requests get `OVERLOADED`. The "
                "same bound, at least 64MiB, applies to unread replies and unstarted requests."});
 
-  add({.path = "log.level",
-       .type = Type::kChoice,
-       .field = CONNECTD_CHOICE(LogLevel, log.level),
-       .default_text = "info",
-       .choices = {"debug", "info", "warning", "error"},
-       .live = true,
-       .help = "Minimum severity to log. Nothing is logged per request."});
-  add({.path = "log.format",
-       .type = Type::kChoice,
-       .field = CONNECTD_CHOICE(LogFormat, log.format),
-       .default_text = "auto",
-       .choices = {"auto", "text", "json"},
-       .live = true,
-       .help = "Format of the log on standard error: `text`, with a journald priority unless that "
-               "is a terminal (`auto`: the same), or `json`, one object a line."});
+  for (Option& option : tls_options()) add(std::move(option));
+  for (Option& option : log_options()) add(std::move(option));
 
   add({.path = "shutdown.transfer_timeout",
        .type = Type::kDuration,
@@ -531,17 +592,9 @@ const std::vector<Section>& sections() {
       {"storage", "The log on disk."},
       {"snapshot", "Snapshots of the state, which replace the log."},
       {"client", "The client port."},
+      {"tls", "TLS of the ports: who may connect, and whether others can read along."},
       {"log", "Logging."},
       {"shutdown", "Time limits after SIGTERM or SIGINT. A second signal stops at once."},
-  };
-  return kTable;
-}
-
-const std::vector<LaterSection>& later_sections() {
-  static const std::vector<LaterSection> kTable = {
-      {"tls",
-       "TLS is not supported in this version: nothing would be encrypted. Delete the section, and "
-       "keep the ports on a trusted network"},
   };
   return kTable;
 }

@@ -64,22 +64,23 @@ struct Option {
 
   std::string_view section() const { return path.substr(0, path.find('.')); }
   std::string_view key() const { return path.substr(path.find('.') + 1); }
+  // Of a key inside a map of its section, such as `peer` of tls.peer.mode; else empty. And the last
+  // word.
+  std::string_view group() const {
+    const size_t dot = key().find('.');
+    return dot == std::string_view::npos ? std::string_view() : key().substr(0, dot);
+  }
+  std::string_view name() const { return path.substr(path.rfind('.') + 1); }
 };
 
 struct Section {
   std::string_view name;
   std::string_view help;
 };
-// A known section that this version does not support.
-struct LaterSection {
-  std::string_view name;
-  std::string_view text;
-};
 
 // In the order of the reference page; the options of a section lie together.
 const std::vector<Option>& options();
 const std::vector<Section>& sections();
-const std::vector<LaterSection>& later_sections();
 // nullptr: no such key.
 const Option* find_option(std::string_view path);
 

@@ -56,6 +56,21 @@ std::string notes_text(const Option& option) {
   return joined(notes, ", ", "");
 }
 
+std::string_view indent_of(const Option& option) { return option.group().empty() ? "  " : "    "; }
+
+// The lines that begin the maps inside a section.
+class Groups final {
+ public:
+  std::string enter(const Option& option) {
+    if (option.group() == group_) return "";
+    group_ = option.group();
+    return group_.empty() ? "" : fmt::format("  {}:\n", group_);
+  }
+
+ private:
+  std::string_view group_;
+};
+
 // Escapes pipes, which would end the cell.
 std::string cell(std::string_view text) {
   std::string out;
@@ -74,13 +89,16 @@ std::string annotated_example() {
       "# `connectctl config check FILE` checks a file.\n";
   for (const Section& section : sections()) {
     out += fmt::format("\n# {}\n{}:\n", section.help, section.name);
+    Groups groups;
     for (const Option& option : options()) {
       if (option.section() != section.name) continue;
-      out += wrapped(option.help, "  # ", kTextWidth - 4);
+      out += groups.enter(option);
+      const std::string comment = fmt::format("{}# ", indent_of(option));
+      out += wrapped(option.help, comment, kTextWidth - comment.size());
       std::string notes = notes_text(option);
       out += wrapped(
           fmt::format("({}{}{})", values_text(option, ""), notes.empty() ? "" : "; ", notes),
-          "  # ", kTextWidth - 4);
+          comment, kTextWidth - comment.size());
       if (option.path == "cluster.members") {
         out +=
             "  members:\n"
@@ -89,9 +107,9 @@ std::string annotated_example() {
       } else if (option.required) {
         out += fmt::format("  {}: {}\n", option.key(), option.default_text);
       } else if (option.default_text.empty()) {
-        out += fmt::format("  # {}:  # default: {}\n", option.key(), option.default_note);
+        out += fmt::format("{}{}:  # default: {}\n", comment, option.name(), option.default_note);
       } else {
-        out += fmt::format("  # {}: {}\n", option.key(), option.default_text);
+        out += fmt::format("{}{}: {}\n", comment, option.name(), option.default_text);
       }
     }
   }
@@ -134,11 +152,7 @@ std::string reference_page() {
     }
     out += "\n";
   }
-  out += "## Not in this version\n\n";
-  for (const LaterSection& later : later_sections()) {
-    out += fmt::format("- `{}`: {}.\n", later.name, later.text);
-  }
-  out += "\n## A file with every key\n\n```yaml\n" + annotated_example() + "```\n";
+  out += "## A file with every key\n\n```yaml\n" + annotated_example() + "```\n";
   return out;
 }
 
@@ -151,9 +165,11 @@ std::string print_config(const Loaded& loaded) {
   };
   for (const Section& section : sections()) {
     out += fmt::format("{}:\n", section.name);
+    Groups groups;
     for (const Option& option : options()) {
       if (option.section() != section.name) continue;
       std::string source = loaded.source(option.path);
+      out += groups.enter(option);
       if (option.type == Type::kMembers) {
         add("  members:", source);
         for (const Member& member : loaded.config.cluster.members) {
@@ -164,11 +180,13 @@ std::string print_config(const Loaded& loaded) {
         continue;
       }
       if (is_unset(option, loaded.config)) {
-        add(fmt::format("  # {}:", option.key()),
+        add(fmt::format("{}# {}:", indent_of(option), option.name()),
             fmt::format("{}: {}", source, option.default_note));
         continue;
       }
-      add(fmt::format("  {}: {}", option.key(), format_value(option, loaded.config)), source);
+      add(fmt::format("{}{}: {}", indent_of(option), option.name(),
+                      format_value(option, loaded.config)),
+          source);
     }
   }
   return out;

@@ -95,6 +95,9 @@ void add_node(const std::vector<AskedNode>& nodes, const AskedNode& asked,
                                         disk_problem(status.disk_state),
                                         with_thousands(status.disk_free_bytes)));
   }
+  if (!status.tls_warning.empty()) {
+    view.problems.push_back(fmt::format("node {}: TLS: {}", id, status.tls_warning));
+  }
   if (!status.clock_warning.empty()) {
     view.problems.push_back(fmt::format("node {}: clock: {}", id, status.clock_warning));
   }

@@ -88,6 +88,8 @@ struct StatusSnapshot {
 
   // This machine's clock, or the log time that this node stamps, is wrong. Empty: neither is.
   std::string clock_warning;
+  // What is not yet, or not any longer, as TLS should be; empty: nothing.
+  std::string tls_warning;
 
   uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
 

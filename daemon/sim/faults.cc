@@ -46,6 +46,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "large_requests",
     "bootstrap",
     "wrong_clock",
+    "connection_replaced",
 };
 }  // namespace
 

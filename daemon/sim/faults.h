@@ -51,11 +51,12 @@ enum class Fault : uint8_t {
   kHostileBytes,      // on the ports of clients and peers
   kForeignCluster,    // a node of another cluster dials the members, and is dialled
   kSmallLinks,  // buffers and windows of the links between nodes are nearly as small as a message
-  kLargeRequests,  // requests near and over the largest one
-  kBootstrap,      // the run begins with empty disks: the cluster forms, disturbed
-  kWrongClock,     // a wall clock is off by minutes to decades when its machine starts
+  kLargeRequests,       // requests near and over the largest one
+  kBootstrap,           // the run begins with empty disks: the cluster forms, disturbed
+  kWrongClock,          // a wall clock is off by minutes to decades when its machine starts
+  kConnectionReplaced,  // connections that work are replaced, as when TLS is turned on
 };
-inline constexpr size_t kFaults = 41;
+inline constexpr size_t kFaults = 42;
 
 // "message_loss", ...
 std::string_view fault_name(Fault fault);

@@ -241,6 +241,22 @@ void Simulation::Impl::arm_slowness() {
                     [at = &p] { at->turn_cost = Duration(0); });
   });
 }
+void Simulation::Impl::arm_connection_faults() {
+  every(Fault::kConnectionBreak, milliseconds(100), milliseconds(2000), [this](Random& r) {
+    Process& a = victim(r);
+    Process& b = victim(r);
+    if (&a == &b || !network_.is_connected(a.id, b.id)) return;
+    count(Fault::kConnectionBreak);
+    bite(Fault::kConnectionBreak);
+    network_.break_connection(a.id, b.id);
+  });
+  every(Fault::kConnectionReplaced, milliseconds(100), milliseconds(2000), [this](Random& r) {
+    Process& p = victim(r);
+    if (!p.up()) return;
+    count(Fault::kConnectionReplaced);
+    network_.replace_connections(p.id);
+  });
+}
 
 void Simulation::Impl::arm_faults() {
   auto stream = [&](Fault fault) -> Random& { return fault_random_[static_cast<size_t>(fault)]; };
@@ -269,14 +285,7 @@ void Simulation::Impl::arm_faults() {
     network_.clog(a.id, b.id, until);
     if (r.chance(50)) network_.clog(b.id, a.id, until);
   });
-  every(Fault::kConnectionBreak, milliseconds(100), milliseconds(2000), [this](Random& r) {
-    Process& a = victim(r);
-    Process& b = victim(r);
-    if (&a == &b || !network_.is_connected(a.id, b.id)) return;
-    count(Fault::kConnectionBreak);
-    bite(Fault::kConnectionBreak);
-    network_.break_connection(a.id, b.id);
-  });
+  arm_connection_faults();
   auto heal_later = [this](uint64_t episode, Duration delay) {
     timeline_.after(delay, [this, episode] { network_.heal(episode); });
   };

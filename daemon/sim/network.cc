@@ -186,8 +186,19 @@ void Network::pump(const ConnectionPtr& connection, Direction& direction) {
   const Duration left =
       std::max(direction.ordered_until - timeline_.now(), Duration(0)) + microseconds(100);
   timeline_.after(left, [this, connection, &direction] {
-    if (connection->stands) report_broken(direction, Duration(0), "closed by the peer");
+    if (!connection->stands) return;
+    read(connection, direction, direction.arrived.size());
+    // Refused connections end like this, too, without any.
+    if (direction.sink->phase() == Channel::Phase::kMessages) {
+      ++counts_[Fault::kConnectionReplaced].bitten;
+    }
+    tell(direction.to, [this, sink = direction.sink](Peers& p) { p.ended(sink, timeline_.now()); });
   });
+}
+
+void Network::replace_connections(NodeId node) {
+  // Virtual connections are never inside TLS: each call replaces them.
+  tell(node, [this](Peers& p) { p.set_tls(true, true, true, timeline_.now()); });
 }
 
 // In some frames.
@@ -313,7 +324,9 @@ void Network::close(NodeId node, const ChannelPtr& channel) {
   const Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
                                 : draw(random_, knobs_.delay_low, milliseconds(5));
   timeline_.after(notice, [this, connection] { end(connection); });
-  report_broken(direction, notice, "closed by the peer");
+  timeline_.after(notice, [this, node = direction.to, sink = direction.sink] {
+    tell(node, [this, sink](Peers& p) { p.ended(sink, timeline_.now()); });
+  });
 }
 
 void Network::end(const ConnectionPtr& connection) {

@@ -69,6 +69,8 @@ class Network {
   void went_down(NodeId node);
   // Breaks both connections between these two; each side notices by itself.
   void break_connection(NodeId a, NodeId b);
+  // Of those that the node has dialled.
+  void replace_connections(NodeId node);
   // Whether a connection that `from` dialled is established.
   bool is_connected(NodeId from, NodeId to) const { return connection_of(from, to) != 0; }
   // Its number, which no other connection has; 0: there is none.

@@ -328,6 +328,7 @@ class Simulation::Impl final : public Endpoints {
   void dial_founders(Process& p);
 
   // ---- faults
+  void arm_connection_faults();
   void arm_faults();
   void every(Fault fault, Duration low, Duration high, std::function<void(Random&)> inject);
   Process& victim(Random& random);  // leaders are hit more often than others

@@ -65,6 +65,10 @@ Channel::Input Channel::take_magic() {
   std::string_view magic = wire::kPeerMagic;
   size_t length = std::min(held(), magic.size());
   if (as_text({block_.get() + begin_, length}) != magic.substr(0, length)) {
+    // RFC 8446 §5.1: a handshake record.
+    if (block_[begin_] == 0x16) {
+      return Broken{"the other side begins TLS, which is off here (tls.peer.mode)"};
+    }
     return Broken{"not connectd's peer protocol; is a client using the peer port?"};
   }
   if (length < magic.size()) return {};

@@ -72,6 +72,9 @@ class Channel final {
   void set_peer(NodeId peer) { peer_ = peer; }
   const std::string& remote() const { return remote_; }
   void set_remote(std::string remote) { remote_ = std::move(remote); }
+  // Whose certificate the other side has shown; none: the connection is plain.
+  NodeId certified() const { return certified_; }
+  void set_certified(NodeId node) { certified_ = node; }
   // The host of remote(), or all of it where it is no address.
   std::string host() const;
 
@@ -123,6 +126,7 @@ class Channel final {
   const uint64_t id_;
   NodeId peer_;
   std::string remote_;
+  NodeId certified_;
   Phase phase_ = Phase::kDialling;
   Time deadline_ = Time::max();
   Time hello_at_{};

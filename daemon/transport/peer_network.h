@@ -8,12 +8,15 @@
 
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/address.h"
 #include "base/error.h"
 #include "base/types.h"
+#include "net/port_tls.h"
 #include "net/tcp.h"
+#include "tls/handshakes.h"
 #include "transport/peers.h"
 #include "wire/transport.h"
 
@@ -32,6 +35,10 @@ class PeerNetwork final : public wire::Transport {
   PeerNetwork(const PeerNetwork&) = delete;
   PeerNetwork& operator=(const PeerNetwork&) = delete;
 
+  // From now on. Connections that stand and would be refused now are closed. `handshakes` may be
+  // null with TLS off, and must live until stop(); `cluster` is its name.
+  void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes, const std::string& cluster);
+
   // Binds and accepts. At start-up: resolving a name may wait.
   Result<> listen(const Address& address);
   Result<> listen(net::BoundPort port);  // the same on a port that is bound already
@@ -49,6 +56,7 @@ class PeerNetwork final : public wire::Transport {
   void stop();
 
   std::map<NodeId, PeerCounters> counters() const;
+  std::vector<NodeId> plain_peers() const;
   bool has_tried_all() const;
 
  private:

@@ -56,6 +56,16 @@ Peers::ChannelPtr Peers::accepted(std::string remote, Time now) {
   return channel;
 }
 
+void Peers::turn_away(const ChannelPtr& channel, const wire::Refusal& refusal, Time now) {
+  loose_.erase(channel->id());
+  refuse(channel, refusal, true, now);
+}
+
+void Peers::handshake_failed(const std::string& remote, const std::string& why) {
+  log_event_of(LogEvent::kPeerTlsFailed, kStrangers, "TLS handshake failed address={}: {}", remote,
+               printable(why));
+}
+
 void Peers::accept_failed(const std::string& why) {
   log_event(LogEvent::kPeerNotAccepted, "cannot accept a peer connection: {}", why);
 }
@@ -122,7 +132,9 @@ void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& hands
     return on_probe(channel, *probe, now);
   }
   const auto& hello = std::get<wire::Hello>(handshake);
-  if (PeerPtr peer = find_out(channel)) {
+  if (const PeerPtr replaced = find_replaced(channel)) {
+    answered_replacement(replaced, hello, now);
+  } else if (PeerPtr peer = find_out(channel)) {
     answered(peer, hello, now);
   } else {
     welcome(channel, hello, now);
@@ -131,6 +143,9 @@ void Peers::on_handshake(const ChannelPtr& channel, const wire::Handshake& hands
 
 // The answer to our dialling, or the dialler's second thought about our answer.
 void Peers::on_refusal(const ChannelPtr& channel, const wire::Refusal& refusal, Time now) {
+  if (const PeerPtr replaced = find_replaced(channel); replaced && replaced->next_out == channel) {
+    return replacement_failed(*replaced, "refused: " + printable(refusal.text), now);
+  }
   const PeerPtr out = find_out(channel);
   const PeerPtr peer = out ? out : find_in(channel);
   if (!peer) return broken(channel, "a refusal instead of a hello", now);
@@ -154,7 +169,15 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   loose_.erase(channel->id());
   wire::Hello mine = hello_to(hello.node_id);
   PeerPtr peer = find(hello.node_id);
-  if (auto refusal = judge(mine, hello)) {
+  auto refusal = judge(mine, hello);
+  if (!refusal && channel->certified() && channel->certified() != hello.node_id) {
+    refusal = wire::Refusal{
+        wire::RefusalCode::kTls,
+        fmt::format("node {} dialled node {} with the certificate of node {}: check tls.peer.cert "
+                    "of the node that dials",
+                    hello.node_id, options_.self, channel->certified())};
+  }
+  if (refusal) {
     refuse(channel, *refusal, true, now);
     if (peer) forget_if_unlisted(peer);
     return;
@@ -166,6 +189,7 @@ void Peers::welcome(const ChannelPtr& channel, const wire::Hello& hello, Time no
   }
   if (has_other_process(*peer, hello)) return hold(peer, channel, hello, now);
   if (is_standing(*peer, hello)) refuse_newcomer(peer, channel, now);
+  if (park_replacement(*peer, channel, mine, hello, now)) return;
   if (peer->in) {
     // The peer has restarted, or lost the connection before we did.
     drop_in(*peer);
@@ -231,6 +255,7 @@ void Peers::answered(const PeerPtr& peer, const wire::Hello& hello, Time now) {
   peer->reached_host = channel->host();
   peer->up_since = now;
   peer->out_hello = hello;
+  if (should_replace(*peer)) replace_later(*peer, now);
   log_event_of(LogEvent::kPeerConnected, log_key(*peer), "connected node={} address={}", peer->id,
                channel->remote());
   tell_reached(peer);
@@ -281,10 +306,13 @@ void Peers::send_probe(Peer& peer, Time now) {
   peer.newcomer->probe = next_probe_++;
   peer.newcomer->until = now + options_.probe_timeout;
   const wire::Probe probe{false, peer.newcomer->probe};
-  for (const ChannelPtr& channel : {peer.in, peer.is_out_up ? peer.out : nullptr}) {
-    if (!channel) continue;
-    wire::append_probe(channel->output(), probe);
-    work_.write.push_back(channel);
+  if (peer.in) {
+    wire::append_probe(peer.in->output(), probe);
+    work_.write.push_back(peer.in);
+  }
+  if (peer.is_out_up) {
+    wire::append_probe(peer.out->output(), probe);
+    write_out(peer);
   }
 }
 
@@ -297,7 +325,11 @@ void Peers::on_probe(const ChannelPtr& channel, const wire::Probe& probe, Time n
     const size_t most = out ? options_.output_bytes_max : kMaxUnreadAnswers;
     if (channel->unsent().size() > most) return broken(channel, "it does not read answers", now);
     wire::append_probe(channel->output(), {true, probe.number});
-    work_.write.push_back(channel);
+    if (out) {
+      write_out(*peer);
+    } else {
+      work_.write.push_back(channel);
+    }
   } else if (peer->newcomer && peer->newcomer->probe == probe.number) {
     refuse_newcomer(peer, channel, now);
   }
@@ -411,6 +443,100 @@ void Peers::drop_refused(const PeerPtr& peer, Time now) {
   forget_if_unlisted(peer);
 }
 
+// ---- replacing a connection
+
+void Peers::set_tls(bool dials_tls, bool takes_plain, bool takes_tls, Time now) {
+  dials_tls_ = dials_tls;
+  std::vector<PeerPtr> all;
+  for (const auto& [id, peer] : peers_) all.push_back(peer);
+  for (const PeerPtr& peer : all) {
+    if (is_stopped_ || find(peer->id) != peer) continue;
+    if (should_replace(*peer)) replace_later(*peer, now);
+    if (!peer->in) continue;
+    if (!(peer->in->certified() ? takes_tls : takes_plain)) {
+      broken(peer->in, "this node does not take it any longer (tls.peer.mode)", now);
+    }
+  }
+}
+
+bool Peers::should_replace(const Peer& peer) const {
+  return peer.is_out_up && static_cast<bool>(peer.out->certified()) != dials_tls_;
+}
+
+void Peers::replace_later(Peer& peer, Time at) {
+  if (!peer.next_out && !peer.last_out) peer.replace_at = at;
+}
+
+void Peers::dial_replacement(Peer& peer, Time now) {
+  peer.replace_at = Time::max();
+  if (!should_replace(peer) || peer.newcomer || !peer.break_reason.empty()) return;
+  peer.next_out = std::make_shared<Channel>(next_channel_++, peer.id, peer.dialled.to_string());
+  peer.next_out->set_deadline(now + options_.handshake_timeout);
+  work_.dial.push_back({peer.next_out, peer.dialled});
+}
+
+// The connection that stands goes on.
+void Peers::replacement_failed(Peer& peer, const std::string& why, Time now) {
+  close(std::exchange(peer.next_out, nullptr));
+  peer.replace_at = now + kReplaceAgain;
+  log_event_of(LogEvent::kPeerNotReplaced, log_key(peer),
+               "the connection stays {} node={} address={}: its replacement failed: {}; retrying",
+               peer.out->certified() ? "inside TLS" : "plain", peer.id, peer.dialled.to_string(),
+               why);
+}
+
+// What is sent from now on waits until the peer has read all that was sent before.
+void Peers::answered_replacement(const PeerPtr& peer, const wire::Hello& hello, Time now) {
+  const wire::Hello mine = hello_to(peer->id);
+  if (auto refusal = judge(mine, hello)) return replacement_failed(*peer, refusal->text, now);
+  if (hello.node_id != peer->id || hello.incarnation != peer->out_hello.incarnation) {
+    return replacement_failed(*peer, "another process answers", now);
+  }
+  peer->last_out = std::exchange(peer->out, std::exchange(peer->next_out, nullptr));
+  peer->last_out->set_phase(Phase::kClosing);
+  peer->last_out->set_deadline(now + options_.handshake_timeout);
+  work_.write.push_back(peer->last_out);
+  peer->out->set_phase(Phase::kRefusalOnly);
+  peer->out->set_frame_version(wire::common_version(mine, hello));
+  peer->out->set_deadline(Time::max());
+  peer->out_hello = hello;
+  log_event_of(LogEvent::kPeerSwitched, log_key(*peer),
+               "connection replaced node={} address={}: it is {}", peer->id, peer->out->remote(),
+               peer->out->certified() ? "inside TLS" : "plain");
+}
+
+// Answers a hello that replaces `in`; its messages come when that has ended. False: it is the hello
+// of a new connection.
+bool Peers::park_replacement(Peer& peer, const ChannelPtr& channel, const wire::Hello& mine,
+                             const wire::Hello& hello, Time now) {
+  if (!hello.replaces || hello.incarnation == 0 || !peer.in || peer.newcomer ||
+      peer.in_hello.incarnation != hello.incarnation || peer.in_hello.disk_id != hello.disk_id) {
+    return false;
+  }
+  if (peer.next_in) close(peer.next_in);
+  channel->set_peer(peer.id);
+  channel->output().append(wire::kPeerMagic);
+  wire::append_hello(channel->output(), mine);
+  channel->set_hello_at(now);
+  channel->set_phase(Phase::kHeld);
+  channel->set_frame_version(wire::common_version(mine, hello));
+  channel->set_deadline(now + options_.handshake_timeout);
+  work_.write.push_back(channel);
+  peer.next_in = channel;
+  peer.next_in_hello = hello;
+  return true;
+}
+
+// The connection that the peer dialled before has ended, behind its last message.
+void Peers::take_replacement(Peer& peer) {
+  close(peer.in);
+  peer.in = std::exchange(peer.next_in, nullptr);
+  peer.in_hello = std::exchange(peer.next_in_hello, {});
+  peer.hint = dialler_address(peer.in_hello, *peer.in);
+  peer.in->set_phase(Phase::kMessages);
+  peer.in->set_deadline(Time::max());
+}
+
 // ---- dialling
 
 void Peers::set_peers(const std::map<NodeId, std::vector<Address>>& peers, Time now) {
@@ -467,18 +593,24 @@ void Peers::dial(Peer& peer, Time now) {
 }
 
 void Peers::connected(const ChannelPtr& channel, std::string remote, Time now) {
-  const PeerPtr peer = find_out(channel);
+  const PeerPtr replaced = find_replaced(channel);
+  const PeerPtr peer = replaced ? replaced : find_out(channel);
   if (!peer || channel->phase() != Phase::kDialling) return;
   channel->set_remote(std::move(remote));
   channel->set_phase(Phase::kMagic);
   channel->set_deadline(now + options_.handshake_timeout);
   channel->output().append(wire::kPeerMagic);
-  wire::append_hello(channel->output(), hello_to(peer->id));
+  wire::Hello mine = hello_to(peer->id);
+  mine.replaces = replaced != nullptr;
+  wire::append_hello(channel->output(), mine);
   channel->set_hello_at(now);
   work_.write.push_back(channel);
 }
 
 void Peers::dial_failed(const ChannelPtr& channel, const std::string& why, Time now) {
+  if (const PeerPtr replaced = find_replaced(channel)) {
+    return replacement_failed(*replaced, why, now);
+  }
   const PeerPtr peer = find_out(channel);
   if (!peer) return;
   log_event_of(LogEvent::kPeerUnreachable, log_key(*peer),
@@ -505,7 +637,10 @@ Time Peers::next_deadline() const {
   for (const auto& [id, channel] : loose_) next = std::min(next, channel->deadline());
   for (const auto& [id, peer] : peers_) {
     if (!peer->break_reason.empty()) return Time();
-    next = std::min(next, peer->redial_at);
+    next = std::min({next, peer->redial_at, peer->replace_at});
+    for (const ChannelPtr& channel : {peer->next_out, peer->last_out, peer->next_in}) {
+      if (channel) next = std::min(next, channel->deadline());
+    }
     if (peer->out) next = std::min(next, peer->out->deadline());
     if (peer->newcomer) next = std::min(next, peer->newcomer->until);
     if (peer->in) next = std::min(next, peer->in->deadline());
@@ -528,7 +663,11 @@ void Peers::advance(Time now) {
       late.push_back(peer->out);
     }
     if (peer->in && peer->in->deadline() <= now) late.push_back(peer->in);
+    for (const ChannelPtr& channel : {peer->next_out, peer->last_out, peer->next_in}) {
+      if (channel && channel->deadline() <= now) late.push_back(channel);
+    }
     if (peer->redial_at <= now && !peer->out) dial(*peer, now);
+    if (peer->replace_at <= now) dial_replacement(*peer, now);
     if (peer->newcomer && peer->newcomer->until <= now) probed.push_back(peer);
   }
   for (const ChannelPtr& channel : failed) {
@@ -572,13 +711,17 @@ void Peers::close(const ChannelPtr& channel) {
 }
 
 void Peers::drop_out(Peer& peer) {
-  if (peer.out) close(std::exchange(peer.out, nullptr));
+  for (ChannelPtr* channel : {&peer.out, &peer.next_out, &peer.last_out}) {
+    if (*channel) close(std::exchange(*channel, nullptr));
+  }
+  peer.replace_at = Time::max();
   peer.is_out_up = peer.needs_flush = false;
   peer.break_reason.clear();
 }
 
 void Peers::drop_in(Peer& peer) {
   if (peer.in) close(std::exchange(peer.in, nullptr));
+  if (peer.next_in) close(std::exchange(peer.next_in, nullptr));
   peer.hint.reset();
 }
 
@@ -613,6 +756,19 @@ void Peers::bound_strangers_bytes(Time now) {
   }
 }
 
+void Peers::ended(const ChannelPtr& channel, Time now) {
+  if (const PeerPtr peer = find_replaced(channel); peer && peer->last_out == channel) {
+    close(std::exchange(peer->last_out, nullptr));
+    write_out(*peer);
+    return;
+  }
+  if (const PeerPtr peer = find_in(channel);
+      peer && peer->next_in && !channel->has_partial_message()) {
+    return take_replacement(*peer);
+  }
+  broken(channel, "closed by the peer", now);
+}
+
 void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) {
   if (channel->is_closed()) return;
   if (loose_.contains(channel->id())) {
@@ -623,6 +779,12 @@ void Peers::broken(const ChannelPtr& channel, const std::string& why, Time now) 
                 "connection closed before the handshake address={}: {}", channel->remote(), why);
     }
     return;
+  }
+  if (const PeerPtr peer = find_replaced(channel)) {
+    if (peer->next_out == channel) return replacement_failed(*peer, why, now);
+    if (peer->next_in == channel) return close(std::exchange(peer->next_in, nullptr));
+    // The peer may not have read all of it: there would be a gap.
+    return broken(peer->out, why, now);
   }
   if (PeerPtr peer = find_out(channel)) {
     peer->was_tried = true;
@@ -717,9 +879,13 @@ void Peers::send(NodeId to, wire::PeerMessage message) {
 
 void Peers::flush() {
   for (auto& [id, peer] : peers_) {
-    if (!std::exchange(peer->needs_flush, false)) continue;
-    work_.write.push_back(peer->out);
+    if (std::exchange(peer->needs_flush, false)) write_out(*peer);
   }
+}
+
+// Unless the peer still reads what was sent on the connection before.
+void Peers::write_out(Peer& peer) {
+  if (!peer.last_out) work_.write.push_back(peer.out);
 }
 
 // ---- the rest
@@ -739,6 +905,13 @@ Peers::PeerPtr Peers::find_in(const ChannelPtr& channel) const {
   return peer && peer->in == channel ? peer : nullptr;
 }
 
+Peers::PeerPtr Peers::find_replaced(const ChannelPtr& channel) const {
+  PeerPtr peer = find(channel->peer());
+  const bool is_its =
+      peer && (peer->next_out == channel || peer->last_out == channel || peer->next_in == channel);
+  return is_its ? peer : nullptr;
+}
+
 void Peers::stop() {
   if (std::exchange(is_stopped_, true)) return;
   while (!loose_.empty()) close(ChannelPtr(loose_.begin()->second));
@@ -753,6 +926,15 @@ bool Peers::has_tried_all() const {
   return std::ranges::all_of(peers_, [](const auto& peer) {
     return peer.second->addresses.empty() || peer.second->was_tried;
   });
+}
+
+std::vector<NodeId> Peers::plain_peers() const {
+  std::vector<NodeId> plain;
+  for (const auto& [id, peer] : peers_) {
+    const bool is_out_plain = peer->is_out_up && !peer->out->certified();
+    if (is_out_plain || (peer->in && !peer->in->certified())) plain.push_back(id);
+  }
+  return plain;
 }
 
 std::map<NodeId, PeerCounters> Peers::counters() const {

@@ -18,6 +18,11 @@
 // within probe_timeout, the newcomer takes its place
 // (docs/adr/0036-two-processes-of-one-node.md).
 //
+// A connection is replaced without a gap when it should be inside TLS and is not, or the other way
+// round: the dialler dials another one whose hello says so, ends the first one behind its last
+// message, and sends on the second one when the peer, which has read all of the first, has closed
+// it. Neither side counts that as a loss.
+//
 // The driver reports what happens to connections, and after each call carries out take_work().
 // Output that a peer does not take is bounded. Beyond the bound, and when a message is over the
 // frame limit, the connection breaks, so that what arrives has no gaps. One thread.
@@ -72,6 +77,9 @@ inline constexpr size_t kMaxStrangersBytes = 2 * wire::kMaxFrameBytes;
 inline constexpr size_t kMaxPendingHandshakes = 64;
 // Bytes of answers to probes that a peer leaves unread.
 inline constexpr size_t kMaxUnreadAnswers = 4096;
+
+// Between attempts to replace a connection.
+inline constexpr std::chrono::milliseconds kReplaceAgain{5000};
 
 // Between dials to strangers: all of them together.
 inline constexpr std::chrono::milliseconds kStrangerDialGap{250};
@@ -134,6 +142,9 @@ class Peers final : public wire::Transport {
   // This node's hello has changed. Disconnects peers whose hello is refused now, and all that have
   // dialled this node and are not reached yet; they are told why when they connect again.
   void recheck_peers(Time now);
+  // Whether connections are dialled inside TLS, and whether plain ones and ones inside TLS are
+  // taken. Those that stand and should not are replaced, or ended when the peer has to do it.
+  void set_tls(bool dials_tls, bool takes_plain, bool takes_tls, Time now);
   // The cluster's election timeout has changed.
   void set_probe_timeout(std::chrono::milliseconds timeout) { options_.probe_timeout = timeout; }
 
@@ -144,12 +155,18 @@ class Peers final : public wire::Transport {
   // A connection came in. None: this is stopped; close it.
   ChannelPtr accepted(std::string remote, Time now);
   void accept_failed(const std::string& why);
+  // Refuses a connection that was accepted just now, before it says hello.
+  void turn_away(const ChannelPtr& channel, const wire::Refusal& refusal, Time now);
+  // Its TLS handshake failed, before it was one.
+  void handshake_failed(const std::string& remote, const std::string& why);
   // How a Dial ended.
   void connected(const ChannelPtr& channel, std::string remote, Time now);
   void dial_failed(const ChannelPtr& channel, const std::string& why, Time now);
   // Bytes were read into channel->read_space().
   void received(const ChannelPtr& channel, size_t bytes, Time now);
-  // The connection failed, or the other side closed it.
+  // The other side has closed it, behind its last byte.
+  void ended(const ChannelPtr& channel, Time now);
+  // The connection failed.
   void broken(const ChannelPtr& channel, const std::string& why, Time now);
   // Looks at what is due; to be called at next_deadline(), which any other call may change.
   void advance(Time now);
@@ -162,6 +179,8 @@ class Peers final : public wire::Transport {
   void stop();
 
   std::map<NodeId, PeerCounters> counters() const;
+  // The peers with a connection, of either direction, that is not inside TLS.
+  std::vector<NodeId> plain_peers() const;
   // Every listed peer has answered, refused or failed at least once.
   bool has_tried_all() const;
 
@@ -191,7 +210,14 @@ class Peers final : public wire::Transport {
     ChannelPtr in;  // accepted, handshake done
     wire::Hello in_hello;
     std::optional<Newcomer> newcomer;
-    bool is_reached = false;  // what the handler was told last
+    // Replacements: of `out`, while it is dialled and shakes hands; the one that `out` has
+    // replaced, until the peer has closed it; of `in`, until that ends.
+    ChannelPtr next_out;
+    ChannelPtr last_out;
+    ChannelPtr next_in;
+    wire::Hello next_in_hello;
+    Time replace_at = Time::max();  // `out` has to be replaced then
+    bool is_reached = false;        // what the handler was told last
     bool needs_flush = false;
     std::string break_reason;  // not empty: `out` breaks at the next advance(), see send()
     PeerCounters counters;
@@ -217,6 +243,16 @@ class Peers final : public wire::Transport {
   void settle_newcomer(const PeerPtr& peer, Time now);
   void end_probe(const PeerPtr& peer, Time now);
   void drop_newcomer(Peer& peer, Time now);
+  // Replacements.
+  bool should_replace(const Peer& peer) const;
+  void replace_later(Peer& peer, Time at);
+  void dial_replacement(Peer& peer, Time now);
+  void replacement_failed(Peer& peer, const std::string& why, Time now);
+  void answered_replacement(const PeerPtr& peer, const wire::Hello& hello, Time now);
+  bool park_replacement(Peer& peer, const ChannelPtr& channel, const wire::Hello& mine,
+                        const wire::Hello& hello, Time now);
+  void take_replacement(Peer& peer);
+  void write_out(Peer& peer);
   ChannelPtr in_excess(bool (Channel::*is_of_kind)() const) const;
   std::set<std::string> member_hosts() const;
   void refuse(const ChannelPtr& channel, const wire::Refusal& refusal, bool says_magic, Time now);
@@ -240,6 +276,8 @@ class Peers final : public wire::Transport {
   // The peer whose connection of this direction this is.
   PeerPtr find_out(const ChannelPtr& channel) const;
   PeerPtr find_in(const ChannelPtr& channel) const;
+  // A replacement's, or what it has replaced.
+  PeerPtr find_replaced(const ChannelPtr& channel) const;
 
   PeersOptions options_;
   wire::TransportHandler& handler_;
@@ -252,6 +290,7 @@ class Peers final : public wire::Transport {
   uint64_t next_probe_ = 1;
   Time next_stranger_dial_{};
   SocketWork work_;
+  bool dials_tls_ = false;
   bool is_stopped_ = false;
 };
 

@@ -51,6 +51,9 @@ struct Hello {
   // Random, differs at each start of the sender's process. 0: a build that came before this field,
   // which answers no Probe.
   uint64_t incarnation = 0;
+  // The connection replaces the one that the sender dialled before, which it will end behind its
+  // last message. Only with an incarnation.
+  bool replaces = false;
 };
 
 // Why a connection was refused. The values are part of the protocol; unknown ones are kOther.
@@ -70,8 +73,9 @@ enum class RefusalCode : uint16_t {
   kSkips = 12,       // one side skips an entry that the other gives to its plugin
   kTwin = 13,        // another process with this node's id and disk is connected, and lives
   kRunsElsewhere = 14,  // the same with another disk: the one that the cluster knows, or knew
+  kTls = 15,            // the connection must be inside TLS, or its certificate is another node's
 };
-inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kRunsElsewhere;
+inline constexpr RefusalCode kLastRefusalCode = RefusalCode::kTls;
 
 // A refusal that is not repeated for this long stands no more: whoever gave it has gone. Several of
 // the longest pauses between two attempts to connect.

@@ -13,8 +13,9 @@
 namespace connectd::wire {
 namespace {
 
-constexpr size_t kCheckedBytes = 12;  // the part of the header that its own checksum covers
-constexpr size_t kSeedBytes = 16;     // the part of the header that seeds the checksum of the body
+constexpr size_t kCheckedBytes = 12;   // the part of the header that its own checksum covers
+constexpr size_t kSeedBytes = 16;      // the part of the header that seeds the checksum of the body
+constexpr uint8_t kHelloReplaces = 1;  // a flag of hellos
 // kind u8, zero u8, zero u16, payload length u32, session, sequence, acked_below
 constexpr size_t kProposalHeaderBytes = 32;
 
@@ -674,6 +675,7 @@ void append_hello(std::string& out, const Hello& hello) {
     writer.number(hello.feature_level);
   }
   if (hello.incarnation != 0) writer.number(hello.incarnation);
+  if (hello.incarnation != 0 && hello.replaces) writer.number<uint8_t>(kHelloReplaces);
   CHECK(end_frame(out, start, FrameType::kHello, kMaxHandshakeBytes));
 }
 
@@ -754,6 +756,7 @@ Result<Handshake> decode_hello(ByteReader& in) {
     hello.incarnation = in.number<uint64_t>();
     if (!in.ok()) return malformed("a malformed hello: its incarnation is cut");
   }
+  if (in.left() > 0) hello.replaces = (in.number<uint8_t>() & kHelloReplaces) != 0;
   return Handshake(std::move(hello));
 }
 

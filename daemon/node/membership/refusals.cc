@@ -46,6 +46,7 @@ std::optional<Error> Refusals::refused(NodeId peer, const wire::Refusal& refusal
     case wire::RefusalCode::kWrongNode:
     case wire::RefusalCode::kLeftBehind:
     case wire::RefusalCode::kNotMember:
+    case wire::RefusalCode::kTls:
       break;  // the transport has logged it, and tries again
   }
   return std::nullopt;

@@ -58,6 +58,7 @@ node::StatusSnapshot full_status() {
   status.max_clients = 800;
   status.stuck = "apply at 812";
   status.clock_warning = "this machine's clock shows 1970";
+  status.tls_warning = "the connections with node 2 are plain";
   status.log_lines_dropped = 4;
   status.hang = "no progress";
   status.ready = true;

@@ -73,6 +73,7 @@ struct TestNode final : wire::TransportHandler {
   std::optional<DiskId> refuses_disk;
   std::unique_ptr<Peers> peers;
   bool is_sending = false;
+  bool dials_tls = false;
   std::string fault;  // what this node finds wrong with the messages that it gets
   std::function<void()> on_lost;
   std::vector<std::pair<NodeId, uint64_t>> rounds;
@@ -133,6 +134,10 @@ class PeersTest : public testing::Test {
     if (!accepted) return from.peers->broken(channel, "turned away", now_);
     ends_[channel.get()] = {other, accepted};
     ends_[accepted.get()] = {&from, channel};
+    if (from.dials_tls) {
+      channel->set_certified(to);
+      accepted->set_certified(certified_ ? certified_ : from.id);
+    }
     from.peers->connected(channel, "host", now_);
   }
   bool pass_on(const ChannelPtr& channel) {
@@ -146,7 +151,7 @@ class PeersTest : public testing::Test {
       channel->sent(length);
       if (!sink->is_closed() && !dead_.contains(node)) node->peers->received(sink, length, now_);
     }
-    if (channel->is_closing()) node->peers->broken(sink, "closed by the peer", now_);
+    if (channel->is_closing()) node->peers->ended(sink, now_);
     return true;
   }
   void hang_up(const ChannelPtr& channel) {
@@ -155,7 +160,7 @@ class PeersTest : public testing::Test {
     const auto [node, sink] = end->second;
     ends_.erase(end);
     ends_.erase(sink.get());
-    node->peers->broken(sink, "closed by the peer", now_);
+    node->peers->ended(sink, now_);
   }
   // Who dialled `node` says this of itself.
   void say_hello(TestNode& node, const ChannelPtr& channel, wire::Hello hello) {
@@ -215,7 +220,165 @@ class PeersTest : public testing::Test {
   std::set<NodeId> silent_;         // the dial gets no answer
   std::set<const TestNode*> dead_;  // its machine lost power: what is sent to it is not answered
   bool is_clogged_ = false;
+  NodeId certified_;  // whose certificate diallers show; none: their own
 };
+
+// ---- replacing a connection
+
+struct ReplaceTest : PeersTest {
+  ReplaceTest() {
+    for (TestNode* node : {&a, &b}) node->hello.incarnation = node->id.value();
+    introduce();
+    settle();
+    dials_.clear();
+  }
+  void turn_tls(TestNode& node, bool on) {
+    node.dials_tls = on;
+    node.peers->set_tls(on, true, true, now_);
+    pass(Duration(0));
+  }
+  ChannelPtr out() const { return between(a, b); }
+  // One step of both, without the bytes of this channel.
+  void pass_all_but(const ChannelPtr& held) {
+    for (TestNode* node : {&a, &b}) {
+      SocketWork work;
+      node->peers->take_work(work);
+      for (auto& [channel, to] : work.dial) dial(*node, channel, NodeId(to.port));
+      for (const ChannelPtr& channel : work.write) {
+        if (channel != held) pass_on(channel);
+      }
+    }
+  }
+  // Until the replacement of the first is agreed on, and nothing of the first is read.
+  void shake_hands_beside(const ChannelPtr& first) {
+    a.dials_tls = true;
+    a.peers->set_tls(true, true, true, now_);
+    a.peers->advance(now_);
+    for (int i = 0; i < 10 && !first->is_closing(); ++i) pass_all_but(first);
+    ASSERT_TRUE(first->is_closing());
+  }
+  TestNode& a = add(1);
+  TestNode& b = add(2);
+};
+
+TEST_F(ReplaceTest, NothingIsLostOrCounted) {
+  a.send(NodeId(2), 1);
+  turn_tls(a, true);
+  ASSERT_TRUE(out());
+  EXPECT_EQ(out()->certified(), NodeId(2));
+  a.send(NodeId(2), 2);
+  settle();
+  EXPECT_THAT(b.rounds, ElementsAre(std::pair(NodeId(1), 1), std::pair(NodeId(1), 2)));
+  EXPECT_EQ(dials_.size(), 1u);
+  pass(seconds(60));
+  EXPECT_EQ(dials_.size(), 1u) << "it is replaced once";
+  turn_tls(a, false);  // and back
+  EXPECT_FALSE(out()->certified());
+  a.send(NodeId(2), 3);
+  settle();
+  EXPECT_EQ(b.rounds.size(), 3u);
+  EXPECT_TRUE(a.lost.empty() && b.lost.empty());
+}
+
+TEST_F(ReplaceTest, SecondWaitsUntilTheFirstIsRead) {
+  const ChannelPtr first = out();
+  a.send(NodeId(2), 1);
+  shake_hands_beside(first);
+  a.send(NodeId(2), 2);
+  pass_all_but(first);
+  EXPECT_TRUE(b.rounds.empty()) << "the first is still to be read";
+  pass_on(first);
+  settle();
+  EXPECT_THAT(b.rounds, ElementsAre(std::pair(NodeId(1), 1), std::pair(NodeId(1), 2)));
+  EXPECT_TRUE(a.lost.empty() && b.lost.empty());
+}
+
+TEST_F(ReplaceTest, MessagesOfBothKeepTheirOrder) {
+  is_clogged_ = true;
+  a.send(NodeId(2), 1);
+  a.dials_tls = true;
+  a.peers->set_tls(true, true, true, now_);
+  a.peers->advance(now_);
+  settle();
+  a.send(NodeId(2), 2);
+  is_clogged_ = false;
+  a.peers->flush();
+  for (int i = 3; i < 8; ++i) {
+    a.send(NodeId(2), i);
+    settle();
+  }
+  EXPECT_EQ(b.rounds.size(), 7u);
+  EXPECT_TRUE(std::ranges::is_sorted(b.rounds));
+  EXPECT_TRUE(a.lost.empty() && b.lost.empty());
+}
+
+TEST_F(ReplaceTest, FailedReplacementIsTriedAgain) {
+  const ChannelPtr first = out();
+  unreachable_.insert(NodeId(2));
+  turn_tls(a, true);
+  EXPECT_EQ(dials_.size(), 1u);
+  EXPECT_EQ(out(), first) << "it goes on";
+  unreachable_.clear();
+  pass(kReplaceAgain);
+  EXPECT_NE(out(), first);
+  EXPECT_TRUE(a.lost.empty() && b.lost.empty());
+}
+
+TEST_F(ReplaceTest, RefusedReplacementLeavesTheFirst) {
+  const ChannelPtr first = out();
+  b.refuses = NodeId(1);
+  turn_tls(a, true);
+  EXPECT_EQ(out(), first);
+  EXPECT_TRUE(a.refusals.empty()) << "the connection that stands was not refused";
+  EXPECT_TRUE(a.lost.empty());
+}
+
+TEST_F(ReplaceTest, ResetOfTheFirstIsALoss) {
+  const ChannelPtr first = out();
+  a.send(NodeId(2), 1);
+  shake_hands_beside(first);
+  a.peers->broken(first, "reset", now_);
+  EXPECT_EQ(a.lost[NodeId(2)], 1) << "some of its messages may be lost";
+}
+
+TEST_F(ReplaceTest, PeerThatDoesNotEndItIsALoss) {
+  const ChannelPtr first = out();
+  a.dials_tls = true;
+  a.peers->set_tls(true, true, true, now_);
+  a.peers->advance(now_);
+  ends_.erase(ends_.at(first.get()).second.get());
+  const auto end = ends_.extract(first.get());  // nothing comes back from there
+  settle();
+  ASSERT_TRUE(first->is_closing());
+  now_ += PeersOptions().handshake_timeout;
+  a.peers->advance(now_);
+  EXPECT_EQ(a.lost[NodeId(2)], 1);
+}
+
+TEST_F(ReplaceTest, BuildWithoutReplacementsLosesIt) {
+  b.hello.incarnation = 0;
+  turn_tls(a, true);
+  pass(seconds(2));
+  a.send(NodeId(2), 1);
+  settle();
+  EXPECT_THAT(b.rounds, ElementsAre(std::pair(NodeId(1), 1)));
+}
+
+TEST_F(ReplaceTest, PlainOnesEndWhereOnlyTlsIsTaken) {
+  b.peers->set_tls(true, false, true, now_);
+  EXPECT_EQ(b.lost[NodeId(1)], 1);
+}
+
+TEST_F(ReplaceTest, CertificateOfAnotherNodeIsRefused) {
+  TestNode& c = add(3);
+  c.dials_tls = true;
+  certified_ = NodeId(1);
+  c.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
+  settle();
+  ASSERT_EQ(c.refusals.size(), 1u);
+  EXPECT_THAT(c.refusals[0].second, HasSubstr("with the certificate of node 1"));
+  EXPECT_EQ(b.reached[NodeId(3)], 0);
+}
 
 // ---- two processes of one node
 

@@ -1,0 +1,27 @@
+// TLS of the ports, as the configuration and its files say: at the start, and at each reload.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "config/config.h"
+#include "net/port_tls.h"
+
+namespace connectd::app {
+
+// Reads the files of tls.peer; blocks while it does. Errors name the file, or the key; kPermission
+// for a private key that other users may read.
+Result<net::PortTls> read_peer_tls(const config::Config& config);
+
+// Logs what an operator should look at: certificates that end soon, or have, ...
+void log_tls_warnings(const net::PortTls& tls);
+
+// For the status: these warnings, and with whom connections are plain though TLS is on. Empty: all
+// is well.
+std::string tls_warning(const net::PortTls& tls, const std::vector<NodeId>& plain_peers,
+                        int64_t now);
+
+}  // namespace connectd::app
