@@ -62,19 +62,10 @@ MAY_BE_UNUSED = {
     "roles": "daemon/auth: no port asks it yet",
     "until": "daemon/auth: no port asks it yet",
     "routes_markdown": "a test compares the table of docs/operations.md with it",
-    # daemon/tls, until connectd and connectctl use it.
-    "certificate_pem": "the ports will",
+    # daemon/tls, until connectd uses it.
     "cipher": "the ports will",
-    "client_uri": "the ports will",
     "has_pending": "the ports will",
     "is_other_plain": "the ports will",
-    "issue": "the ports will",
-    "key_pem": "the ports will",
-    "load_credentials": "the ports will",
-    "node_of": "the ports will",
-    "revoke": "the ports will",
-    "role_uri": "the ports will",
-    "shake": "the ports will",
 }
 
 

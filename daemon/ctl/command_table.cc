@@ -24,6 +24,12 @@ const OptionSpec kTokens = {
 const OptionSpec kSet = {
     .name = "set", .value = "SECTION.KEY=VALUE", .help = "override of one configuration key"};
 
+const OptionSpec kCaDirectory = {
+    .name = "dir", .value = "DIR", .help = "directory that `cert ca` has made [.]"};
+const OptionSpec kDays = {.name = "days", .value = "N", .help = "validity in days [397]"};
+const OptionSpec kCluster = {
+    .name = "cluster-name", .value = "NAME", .help = "cluster.name of the nodes [connectd]"};
+
 const std::vector<Command> kCommands = {
     {.words = "status",
      .run = status_command,
@@ -264,6 +270,75 @@ const std::vector<Command> kCommands = {
      .run = config_reference_command,
      .help = "Print every configuration key: type, range, default, meaning",
      .details = "Markdown; an annotated file to start from is at its end."},
+    {.words = "cert ca",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {{.name = "name", .value = "NAME", .help = "name of the CA [connectd CA]"},
+                 {.name = "days", .value = "N", .help = "validity in days [3650]"}},
+     .run = cert_ca_command,
+     .help = "Make a CA for development and small clusters",
+     .details = "Writes DIR/ca.pem and DIR/ca.key, and never over a file that exists. Who has "
+                "ca.key can be every node and every client: keep it off the nodes. Make one CA for "
+                "nodes and another one for clients."},
+    {.words = "cert node",
+     .arguments = "ID",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kCaDirectory,
+                 kCluster,
+                 {.name = "host",
+                  .value = "HOST",
+                  .help = "DNS name or IP address of the node; may be repeated"},
+                 kDays},
+     .run = cert_node_command,
+     .help = "Make the certificate of a node",
+     .details = "Writes DIR/node-ID.pem and DIR/node-ID.key. Other nodes know it by the URI "
+                "connectd://CLUSTER/node/ID in it, clients by the hosts."},
+    {.words = "cert client",
+     .arguments = "NAME",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kCaDirectory,
+                 kCluster,
+                 {.name = "roles",
+                  .value = "LIST",
+                  .help = "read, write, admin, monitor, backup, joined with commas [read]"},
+                 kDays},
+     .run = cert_client_command,
+     .help = "Make the certificate of a client",
+     .details = "Writes DIR/client-NAME.pem and DIR/client-NAME.key. The URIs "
+                "connectd://CLUSTER/client/NAME and connectd://CLUSTER/role/ROLE in it say who it "
+                "is and what it may do."},
+    {.words = "cert revoke",
+     .arguments = "[FILE]...",
+     .max_arguments = kMany,
+     .options = {kCaDirectory, kDays},
+     .run = cert_revoke_command,
+     .help = "Revoke certificates of a CA",
+     .details = "Adds them to the list DIR/revoked.pem, which is replaced in one step; copy it to "
+                "the nodes and reload them. Without FILE, only renews the list, whose validity is "
+                "that of --days."},
+    {.words = "cert show",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = cert_show_command,
+     .help = "Describe the certificates in a file",
+     .details = "Exits with 1 when one is not valid now."},
+    {.words = "cert check",
+     .options = {{.name = "cert", .value = "FILE", .help = "certificate, then those above it"},
+                 {.name = "key", .value = "FILE", .help = "its private key"},
+                 {.name = "cacert", .value = "FILE", .help = "CAs that are trusted"},
+                 {.name = "crl", .value = "FILE", .help = "revocation lists"},
+                 {.name = "use", .value = "USE", .help = "peers, server or client [peers]"},
+                 kCluster,
+                 {.name = "node", .value = "ID", .help = "node that the certificate must be of"}},
+     .run = cert_check_command,
+     .help = "Check certificate files as a node loads them",
+     .details = "Of peers, also whether nodes with the same files accept each other. Exits with 1 "
+                "when there is a warning, such as less than 30 days left; 77 when others may read "
+                "the key; 66 or 78 when the files cannot be used."},
     {.words = "token new",
      .options = {{.name = "id", .value = "ID", .help = "8 to 16 of a-z and 0-9 [random]"},
                  {.name = "roles",

@@ -208,6 +208,16 @@ std::string name_of(const Certificate& certificate) {
                      certificate.serial);
 }
 
+std::string second_text(int64_t seconds) {
+  const time_t time = seconds;
+  tm parts{};
+  char text[32] = "?";
+  if (::gmtime_r(&time, &parts) != nullptr) {
+    (void)std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  }
+  return text;
+}
+
 std::string node_uri(std::string_view cluster_name, NodeId id) {
   return fmt::format("connectd://{}/node/{}", cluster_name, id);
 }

@@ -43,6 +43,9 @@ Certificate facts_of(x509_st* certificate);
 // "CN=db1, issuer CN=Example CA, serial 4f00": for logs and errors.
 std::string name_of(const Certificate& certificate);
 
+// "2026-11-30T09:40:29Z". Of any year that a certificate can have.
+std::string second_text(int64_t seconds);
+
 // ---- the names in URIs of a certificate
 
 // "connectd://CLUSTER/node/ID": the name of a node, byte for byte.

@@ -301,6 +301,14 @@ Result<std::shared_ptr<const Credentials>> load_credentials(const Files& files,
   return CredentialsLoader(files, options).load();
 }
 
+Result<std::vector<Certificate>> read_facts(const std::string& path) {
+  Result<std::vector<Handle<x509_st>>> read = read_certificates(path);
+  if (!read) return failure(read.error());
+  std::vector<Certificate> all;
+  for (const Handle<x509_st>& one : *read) all.push_back(facts_of(one.get()));
+  return all;
+}
+
 std::vector<std::string> Credentials::warnings(int64_t now) const {
   std::vector<std::string> warnings;
   if (has_own_) {

@@ -98,4 +98,7 @@ class Credentials final {
 Result<std::shared_ptr<const Credentials>> load_credentials(const Files& files,
                                                             const CredentialsOptions& options);
 
+// What each certificate in a PEM file says, in its order. The same errors.
+Result<std::vector<Certificate>> read_facts(const std::string& path);
+
 }  // namespace connectd::tls

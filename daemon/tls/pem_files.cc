@@ -77,7 +77,7 @@ tl::unexpected<Error> bad(const std::string& path, std::string_view text) {
 bool lists_own_user_only(int fd) {
   constexpr size_t kHeaderBytes = 4;
   constexpr size_t kEntryBytes = 8;
-  constexpr uint16_t kRead = 4;
+  constexpr uint16_t kReadOrWrite = 6;
   enum Tag : uint16_t {
     kOwner = 1,
     kUser = 2,
@@ -92,7 +92,7 @@ bool lists_own_user_only(int fd) {
     return false;
   for (size_t at = kHeaderBytes; at + kEntryBytes <= static_cast<size_t>(size); at += kEntryBytes) {
     const auto tag = load_le<uint16_t>(&list[at]);
-    if ((load_le<uint16_t>(&list[at + 2]) & kRead) == 0) continue;
+    if ((load_le<uint16_t>(&list[at + 2]) & kReadOrWrite) == 0) continue;
     if (tag == kOwner || tag == kMask) continue;
     if (tag != kUser || load_le<uint32_t>(&list[at + 4]) != ::geteuid()) return false;
   }

@@ -5,10 +5,7 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
-#include <algorithm>
-
 #include "base/clock.h"
-#include "base/wall_clock.h"
 #include "tls/session.h"
 
 namespace connectd::tls {
@@ -171,14 +168,6 @@ int on_finding(int good, X509_STORE_CTX* context) {
 }  // namespace
 
 int64_t seconds_now() { return read_clocks().wall_ns / kNsPerSecond; }
-
-std::string second_text(int64_t seconds) {
-  constexpr int64_t kMost = kMaxWallNs / kNsPerSecond - 1;
-  const int64_t bounded = std::min(std::max(seconds, -kMost), kMost);
-  // Without the fraction.
-  const std::string text = time_text(bounded * kNsPerSecond);
-  return text.substr(0, text.find('.')) + "Z";
-}
 
 bool verify_chain(x509_store_ctx_st* context, Check& check) {
   X509_STORE_CTX_set_app_data(context, &check);

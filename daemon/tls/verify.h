@@ -29,8 +29,7 @@ bool verify_chain(x509_store_ctx_st* context, Check& check);
 // As a handshake would set it up, for a chain that was shown in one. Null: no memory.
 Handle<x509_store_ctx_st> begin_check(x509_store_st* store, ssl_st* ssl, bool is_of_server);
 
-// "2026-11-30T09:40:29Z"
-std::string second_text(int64_t seconds);
+// Seconds since 1970, by the machine's clock.
 int64_t seconds_now();
 
 }  // namespace connectd::tls
