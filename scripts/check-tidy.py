@@ -64,7 +64,6 @@ MAY_BE_UNUSED = {
     "routes_markdown": "a test compares the table of docs/operations.md with it",
     # daemon/tls, until connectd uses it.
     "cipher": "the ports will",
-    "has_pending": "the ports will",
     "is_other_plain": "the ports will",
 }
 
