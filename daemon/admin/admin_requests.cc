@@ -18,14 +18,13 @@ namespace {
 
 using Kind = node::MemberChange::Kind;
 
-constexpr size_t kMaxShown = 32;  // of a text that is not understood
-
 std::string unknown_field(std::string_view name) {
-  return fmt::format("'{}' is unknown or has a value of the wrong type", name.substr(0, kMaxShown));
+  return fmt::format("'{}' is unknown or has a value of the wrong type",
+                     name.substr(0, kMaxShownText));
 }
 std::string unknown_action(std::string_view action) {
   return action.empty() ? "missing 'action'"
-                        : fmt::format("unknown action '{}'", action.substr(0, kMaxShown));
+                        : fmt::format("unknown action '{}'", action.substr(0, kMaxShownText));
 }
 
 // ---- rows: one field of a request, both ways

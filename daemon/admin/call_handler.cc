@@ -9,7 +9,7 @@
 namespace connectd::admin {
 namespace {
 
-Response respond(CallResult result) {
+Response call_response(CallResult result) {
   const CallOutcome outcome = call_outcome(result.code);
   if (result.code != node::ReplyCode::kOk && !result.plugin_refused) {
     return problem(outcome.http_status, outcome.title, std::move(result.bytes), outcome.code);
@@ -45,7 +45,7 @@ void handle_call(Context& context, Request&& request, const Reply& reply) {
   late.bytes = "no answer from the node in time; the write may or may not have happened";
   const Duration limit = context.options.call_timeout + kCallGrace;
   context.hooks.call(std::move(request.body), *read,
-                     reply.later<CallResult>(limit, std::move(late), respond));
+                     reply.later<CallResult>(limit, std::move(late), call_response));
 }
 
 }  // namespace connectd::admin

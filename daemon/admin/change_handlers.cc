@@ -7,7 +7,7 @@
 namespace connectd::admin {
 namespace {
 
-Response respond(node::ChangeOutcome outcome) {
+Response change_response(node::ChangeOutcome outcome) {
   if (outcome.done()) {
     return json_response(to_json(ChangeAnswer{outcome.index, std::move(outcome.text)}));
   }
@@ -25,7 +25,7 @@ void change(const Hook& hook, Result<Change> wanted, const Reply& reply) {
   if (!hook) return reply.send(problem(503, "Service unavailable", "changes are not accepted"));
   const node::ChangeOutcome late{node::ChangeCode::kTimeout, "no answer from the node in time",
                                  Index()};
-  hook(std::move(*wanted), reply.later<node::ChangeOutcome>(kChangeTimeout, late, respond));
+  hook(std::move(*wanted), reply.later<node::ChangeOutcome>(kChangeTimeout, late, change_response));
 }
 
 }  // namespace

@@ -12,17 +12,19 @@
 #include "base/address.h"
 
 namespace connectd::admin {
-namespace {
 
 // Of the node that was asked.
-struct Cluster {
+struct AskedCluster {
   std::string name;
   ClusterId id;
 };
 
+namespace {
+
 // Who answers at a member's address: that member, or somebody else. Empty: the member. A node that
 // belongs to no cluster yet is judged by the name.
-std::string stranger_text(const Cluster& own, NodeId expected, const node::StatusSnapshot& status) {
+std::string stranger_text(const AskedCluster& own, NodeId expected,
+                          const node::StatusSnapshot& status) {
   const bool both_belong = own.id && status.cluster_id;
   if (status.cluster_name != own.name || (both_belong && status.cluster_id != own.id)) {
     return fmt::format(
@@ -36,7 +38,7 @@ std::string stranger_text(const Cluster& own, NodeId expected, const node::Statu
 }
 
 // What came of asking `node`.
-void take_answer(const Cluster& own, ClusterAnswer::Node& node, const HttpOutcome& outcome) {
+void take_answer(const AskedCluster& own, ClusterAnswer::Node& node, const HttpOutcome& outcome) {
   if (!outcome) {
     node.error = outcome.error().text;
     return;
@@ -62,7 +64,7 @@ void take_answer(const Cluster& own, ClusterAnswer::Node& node, const HttpOutcom
 
 struct ClusterQueries::Query {
   ClusterAnswer answer;
-  Cluster cluster;
+  AskedCluster cluster;
   size_t waiting = 0;
   std::function<void(const ClusterAnswer&)> done;
 };

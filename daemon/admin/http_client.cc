@@ -21,7 +21,7 @@ namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
 // Beast reads as much at once as the buffer has room for.
-constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kAnswerReadBytes = 64 << 10;
 
 std::string lower_first(std::string text) {
   if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') {
@@ -37,7 +37,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
       : socket_(io), timer_(io), done_(std::move(done)) {
     parser_.body_limit(max_answer);
     parser_.header_limit(kMaxHeaderBytes);
-    buffer_.reserve(kReadBytes);
+    buffer_.reserve(kAnswerReadBytes);
   }
 
   void start(const Address& address, net::Names& names, HttpRequest request, Duration timeout) {
@@ -124,7 +124,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
   tcp::socket socket_;
   asio::steady_timer timer_;
-  beast::flat_buffer buffer_{2 * kReadBytes};  // bounds chunk headers, too
+  beast::flat_buffer buffer_{2 * kAnswerReadBytes};  // bounds chunk headers, too
   http::request<http::string_body> request_;
   http::response_parser<http::string_body> parser_;
   std::function<void(HttpOutcome)> done_;  // empty: done

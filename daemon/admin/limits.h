@@ -39,6 +39,8 @@ inline constexpr size_t kReadBytes = 8 << 10;
 inline constexpr size_t kMaxReadBuffer = kMaxHeaderBytes + kReadBytes;
 // What a connection holds for a request beside its body: its buffer, and the headers, parsed.
 inline constexpr size_t kHeadBytes = 64 << 10;
+// Of a text that is not understood, an error shows so much.
+inline constexpr size_t kMaxShownText = 32;
 // A client that is slower with the headers of one request, with its body, or to read one answer, is
 // closed.
 inline constexpr Duration kRequestTimeout = std::chrono::seconds(10);

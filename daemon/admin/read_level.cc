@@ -9,8 +9,6 @@
 namespace connectd::admin {
 namespace {
 
-constexpr size_t kMaxShown = 32;
-
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
@@ -30,7 +28,7 @@ Result<node::ReadOptions> parse_read_level(std::string_view text) {
     read.level = node::ReadLevel::kStale;
   } else if (level != "linearizable" && !level.empty()) {
     return wrong(fmt::format("unknown read level '{}': must be linearizable, lease or stale",
-                             level.substr(0, kMaxShown)));
+                             level.substr(0, kMaxShownText)));
   }
   std::string_view rest = text.substr(end);
   while (!rest.empty()) {
@@ -44,11 +42,11 @@ Result<node::ReadOptions> parse_read_level(std::string_view text) {
         equals == bound.size() ? std::string_view() : trimmed(bound.substr(equals + 1));
     if (name != "max-age" && name != "min-index") {
       return wrong(fmt::format("unknown bound '{}': must be max-age or min-index",
-                               name.substr(0, kMaxShown)));
+                               name.substr(0, kMaxShownText)));
     }
     if (read.level != node::ReadLevel::kStale) {
       return wrong(fmt::format("{} is for stale reads only: write stale; {}={}", name, name,
-                               value.substr(0, kMaxShown)));
+                               value.substr(0, kMaxShownText)));
     }
     if (name == "max-age") {
       if (read.max_age) return wrong("duplicate max-age");

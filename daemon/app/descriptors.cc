@@ -24,7 +24,7 @@ constexpr size_t kOwn = kOwnFiles + kOwnSockets;
 // Two connections with each of 32 members, and handshakes in progress: of TLS, and then of peers.
 constexpr size_t kPeers = 64 + 2 * transport::kMaxPendingHandshakes;
 // Files of the plugin, and requests of /v1/cluster to other members.
-constexpr size_t kOthers = 128;
+constexpr size_t kOtherDescriptors = 128;
 // Of HTTP connections, when there are few for all.
 constexpr size_t kSomeHttp = 128;
 // With fewer for clients, peers and HTTP together a node is of no use.
@@ -65,7 +65,7 @@ Result<DescriptorShares> share_descriptors(size_t limit, size_t open, size_t cli
   shares.limit = limit;
   shares.http = std::min(admin::kMaxConnections, std::max(std::min(kSomeHttp, left / 4), left / 8));
   const size_t peers = std::min(kPeers, left / 4);
-  const size_t others = std::min(kOthers, left / 8);
+  const size_t others = std::min(kOtherDescriptors, left / 8);
   const size_t most = left - shares.http - peers - others;
   shares.capped = most < clients;
   shares.clients = std::min(most, clients);

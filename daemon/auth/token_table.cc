@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kMaxErrorsShown = 20;
 constexpr size_t kHashDigits = 64;
-constexpr int64_t kSecondNs = 1'000'000'000;
+constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr std::string_view kExpires = "expires=";
 
 bool is_blank(char c) { return c == ' ' || c == '\t'; }
@@ -171,7 +171,7 @@ CheckedToken TokenTable::check(std::string_view token, int64_t wall_ns) const {
     checked.verdict = TokenVerdict::kWrong;
   } else if (entry.until && !is_plausible(wall_ns)) {
     checked.verdict = TokenVerdict::kNoClock;
-  } else if (entry.until && wall_ns / kSecondNs >= *entry.until) {
+  } else if (entry.until && wall_ns / kNsPerSecond >= *entry.until) {
     checked.verdict = TokenVerdict::kExpired;
   } else {
     checked.principal = Principal::token(*id, entry.roles, entry.until);

@@ -17,7 +17,7 @@ namespace {
 constexpr long kPollNs = 1'000'000;  // of finish_until()
 
 // All of it, however long that takes. False: it cannot be written.
-bool write_all(int descriptor, std::string_view bytes) {
+bool write_all_waiting(int descriptor, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
     if (written >= 0) {
@@ -117,12 +117,12 @@ void LineWriter::run(State& state) {
       if (state.closed) return;
       size = state.take(chunk);
     }
-    const bool written = write_all(state.descriptor, {chunk, size});
+    const bool written = write_all_waiting(state.descriptor, {chunk, size});
     if (!written) state.dropped += static_cast<uint64_t>(std::count(chunk, chunk + size, '\n'));
     // Behind the lines that were queued before those that were dropped.
     const uint64_t dropped = state.dropped;
     if (written && dropped > reported && state.finished + size == state.queued) {
-      write_all(state.descriptor, state.make_note(dropped - reported) + "\n");
+      write_all_waiting(state.descriptor, state.make_note(dropped - reported) + "\n");
       reported = dropped;
     }
     state.finished += size;

@@ -4,9 +4,6 @@
 namespace connectd::ctl {
 namespace {
 
-using std::chrono::minutes;
-using std::chrono::seconds;
-
 constexpr size_t kMany = 1000;
 
 const OptionSpec kPlugin = {.name = "plugin", .value = "FILE", .help = "plugin that the nodes run"};
@@ -33,7 +30,7 @@ const OptionSpec kCluster = {
 const std::vector<Command> kCommands = {
     {.words = "status",
      .run = status_command,
-     .timeout = seconds(5),
+     .timeout = std::chrono::seconds(5),
      .help = "Show the status of all nodes",
      .details = "Asks one node, which asks all others; needs no leader. Exits with 0 when a "
                 "majority serves, 1 when not, 69 when no node answers."},
@@ -49,7 +46,7 @@ const std::vector<Command> kCommands = {
           {.name = "min-index", .value = "N", .help = "entry that a stale read must reflect"}},
      .run = call_command,
      // Longer than a node waits for a leader, so that its own answer arrives.
-     .timeout = seconds(10),
+     .timeout = std::chrono::seconds(10),
      .help = "Send one request to the plugin",
      .details = "The plugin decides whether it is a write or a read; any node accepts it. `-` "
                 "reads it from standard input. The reply goes to standard output unchanged. "
@@ -57,7 +54,7 @@ const std::vector<Command> kCommands = {
                 "outcome is not known."},
     {.words = "member list",
      .run = member_list_command,
-     .timeout = seconds(6),
+     .timeout = std::chrono::seconds(6),
      .help = "List the members of the cluster",
      .details = "Also prints the index of the entry that set the list, for --if-index."},
     {.words = "member add",
@@ -70,7 +67,7 @@ const std::vector<Command> kCommands = {
                  {.name = "learner", .help = "no promotion: it has the data, and no vote"},
                  kIfIndex},
      .run = member_add_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Add a member",
      .details = "It joins as a learner, catches up, and becomes a voter by itself; the command "
                 "waits for that. Start its connectd with an empty data directory and a "
@@ -81,7 +78,7 @@ const std::vector<Command> kCommands = {
      .max_arguments = 1,
      .options = {kIfIndex},
      .run = member_promote_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Promote a learner to voter",
      .details = "The promotion happens when the learner has caught up; the command waits for it."},
     {.words = "member remove",
@@ -90,7 +87,7 @@ const std::vector<Command> kCommands = {
      .max_arguments = 1,
      .options = {kForce, kIfIndex},
      .run = member_remove_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Remove a member permanently",
      .details = "Its connectd stops by itself. Refused when the remaining voters that can be "
                 "reached are not a majority, unless --force is given."},
@@ -100,44 +97,44 @@ const std::vector<Command> kCommands = {
      .max_arguments = 1,
      .options = {kPeer, kClient, kHttp, kForce, kIfIndex},
      .run = member_replace_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Replace the lost disk of a member by an empty one",
      .details = "Start its connectd with an empty data directory, before or after. It loses its "
                 "vote, catches up as a learner, and becomes a voter by itself; the command waits "
                 "for that."},
     {.words = "leader show",
      .run = leader_show_command,
-     .timeout = seconds(6),
+     .timeout = std::chrono::seconds(6),
      .help = "Show the leader",
      .details = "Exits with 1 when there is none."},
     {.words = "leader transfer",
      .options = {{.name = "to", .value = "ID", .help = "the new leader [most up to date]"}},
      .run = leader_transfer_command,
-     .timeout = seconds(10),
+     .timeout = std::chrono::seconds(10),
      .help = "Transfer leadership",
      .details = "Waits until another member leads."},
     {.words = "settings list",
      .run = settings_list_command,
-     .timeout = seconds(6),
+     .timeout = std::chrono::seconds(6),
      .help = "List the settings of the cluster"},
     {.words = "settings set",
      .arguments = "KEY VALUE",
      .min_arguments = 2,
      .max_arguments = 2,
      .run = settings_set_command,
-     .timeout = seconds(10),
+     .timeout = std::chrono::seconds(10),
      .help = "Change a setting of the cluster",
      .details = "The change goes through the log: it is in force on every node that has the "
                 "entry, and survives restarts. Waits until it is committed. Configuration files "
                 "set these keys only when the cluster forms."},
     {.words = "snapshot take",
      .run = snapshot_take_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Take a snapshot on each node of -e",
      .details = "Waits until it is durable, and prints its index and size."},
     {.words = "snapshot list",
      .run = snapshot_list_command,
-     .timeout = seconds(35),
+     .timeout = std::chrono::seconds(35),
      .help = "List the snapshots of each node of -e"},
     {.words = "snapshot save",
      .arguments = "FILE",
@@ -145,7 +142,7 @@ const std::vector<Command> kCommands = {
      .max_arguments = 1,
      .options = {{.name = "fresh", .help = "a new snapshot instead of the newest one"}},
      .run = snapshot_save_command,
-     .timeout = minutes(10),
+     .timeout = std::chrono::minutes(10),
      .help = "Copy a snapshot of a node to FILE, for a backup",
      .details = "Asks the first node of -e, on its own machine. The copy is verified before it "
                 "gets its name; an existing file is never overwritten."},
@@ -194,7 +191,7 @@ const std::vector<Command> kCommands = {
                   .value = "FILE",
                   .help = "daemon to run [connectd beside connectctl]"}},
      .run = cluster_start_command,
-     .timeout = seconds(30),
+     .timeout = std::chrono::seconds(30),
      .asks_endpoints = false,
      .help = "Start a cluster on this machine, for development",
      .details = "A new DIR gets the configuration files, and later the data, logs and process "
@@ -205,7 +202,7 @@ const std::vector<Command> kCommands = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = cluster_stop_command,
-     .timeout = seconds(30),
+     .timeout = std::chrono::seconds(30),
      .asks_endpoints = false,
      .help = "Stop the nodes that `cluster start` started",
      .details = "Sends SIGTERM and waits; never kills. The data stays."},

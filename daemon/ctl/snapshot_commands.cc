@@ -25,8 +25,8 @@ namespace fs = std::filesystem;
 namespace json = boost::json;
 
 // For one node, unless --timeout is given.
-constexpr Duration kAnswerTimeout = std::chrono::seconds(35);
-constexpr Duration kLookInterval = std::chrono::milliseconds(50);
+constexpr Duration kSnapshotAnswerTimeout = std::chrono::seconds(35);
+constexpr Duration kSnapshotLookInterval = std::chrono::milliseconds(50);
 
 using Listed = admin::SnapshotList::Listed;
 
@@ -37,7 +37,7 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint,
   request.target = "/v1/admin/snapshot";
   request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
   request.body = admin::to_body(verb);
-  return admin::fetch(endpoint, std::move(request), context.answer_timeout(kAnswerTimeout));
+  return admin::fetch(endpoint, std::move(request), context.answer_timeout(kSnapshotAnswerTimeout));
 }
 
 // The answer's body. kUnreachable: no answer; kPermission: refused from this machine.
@@ -100,7 +100,7 @@ Result<Listed> take(const Context& context, const Address& endpoint) {
           fmt::format("the snapshot is not done yet; check later: connectctl -e {} snapshot list",
                       endpoint.to_string()));
     }
-    std::this_thread::sleep_for(kLookInterval);
+    std::this_thread::sleep_for(kSnapshotLookInterval);
   }
 }
 

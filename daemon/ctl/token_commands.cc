@@ -17,8 +17,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr int64_t kSecondNs = 1'000'000'000;
-constexpr uint64_t kMaxDays = 3650;
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr uint64_t kMaxTokenDays = 3650;
 constexpr size_t kMaxTokenInput = 4096;
 
 // Of "30" days from now, or of a date.
@@ -27,11 +27,11 @@ Result<int64_t> parse_expiry(std::string_view text) {
   if (!is_plausible(now_ns)) {
     return failure(ErrorKind::kUsage, "the clock of this machine was not set");
   }
-  const int64_t now = now_ns / kSecondNs;
+  const int64_t now = now_ns / kNsPerSecond;
   if (const auto days = config::parse_integer(text)) {
-    if (*days < 1 || *days > kMaxDays) {
+    if (*days < 1 || *days > kMaxTokenDays) {
       return failure(ErrorKind::kUsage,
-                     fmt::format("{} days are out of range 1-{}", text, kMaxDays));
+                     fmt::format("{} days are out of range 1-{}", text, kMaxTokenDays));
     }
     return now + static_cast<int64_t>(*days) * auth::kDaySeconds;
   }
@@ -46,7 +46,7 @@ Result<int64_t> parse_expiry(std::string_view text) {
 
 std::string expiry_text(const auth::TokenEntry& entry) {
   if (!entry.until) return "never";
-  const bool is_past = read_clocks().wall_ns / kSecondNs >= *entry.until;
+  const bool is_past = read_clocks().wall_ns / kNsPerSecond >= *entry.until;
   return fmt::format("{}{}", auth::format_time(*entry.until), is_past ? " (expired)" : "");
 }
 

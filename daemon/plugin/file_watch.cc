@@ -15,11 +15,8 @@
 #include "plugin/file.h"
 
 namespace connectd::plugin {
-namespace {
 
-enum class Seen : uint8_t { kAsLoaded, kChanged, kRemoved };
-
-}  // namespace
+enum class SeenFile : uint8_t { kAsLoaded, kChanged, kRemoved };
 
 struct FileWatch::State {
   State(LoadedFile from, std::string plugin, Duration between)
@@ -28,7 +25,7 @@ struct FileWatch::State {
   const LoadedFile file;
   const std::string name;
   const Duration interval;
-  std::atomic<Seen> seen{Seen::kAsLoaded};
+  std::atomic<SeenFile> seen{SeenFile::kAsLoaded};
   FileStamp stamp;  // the thread's: of the file that was compared last
 
   Mutex mutex;
@@ -36,19 +33,19 @@ struct FileWatch::State {
   bool stopped GUARDED_BY(mutex) = false;
 
   // May wait for a disk.
-  Seen look() {
+  SeenFile look() {
     struct stat status {};
     if (::stat(file.path.c_str(), &status) != 0) {
       // Else it cannot be looked at now, which is not news of the file.
-      return errno == ENOENT || errno == ENOTDIR ? Seen::kRemoved : seen.load();
+      return errno == ENOENT || errno == ENOTDIR ? SeenFile::kRemoved : seen.load();
     }
     const FileStamp now = stamp_of(status);
-    if (now == stamp && seen != Seen::kRemoved) return seen;
+    if (now == stamp && seen != SeenFile::kRemoved) return seen;
     FileStamp read;
     auto bytes = read_plugin_file(file.path, read, nullptr);
-    if (!bytes) return Seen::kChanged;
+    if (!bytes) return SeenFile::kChanged;
     stamp = read;
-    return sha256_hex(as_bytes(*bytes)) == file.sha256 ? Seen::kAsLoaded : Seen::kChanged;
+    return sha256_hex(as_bytes(*bytes)) == file.sha256 ? SeenFile::kAsLoaded : SeenFile::kChanged;
   }
 };
 
@@ -79,27 +76,27 @@ void FileWatch::run(State& state) {
       }
       if (state.stopped) return;
     }
-    const Seen seen = state.look();
+    const SeenFile seen = state.look();
     if (state.seen.exchange(seen) == seen) continue;
-    if (seen == Seen::kAsLoaded) {
+    if (seen == SeenFile::kAsLoaded) {
       log_event(LogEvent::kPluginFileRestored, "plugin file is the loaded one again path={}",
                 state.file.path);
     } else {
       log_event(LogEvent::kPluginFileChanged,
                 "plugin file {} since start path={} plugin={}: the loaded one is used until a "
                 "restart",
-                seen == Seen::kChanged ? "changed" : "removed", state.file.path, state.name);
+                seen == SeenFile::kChanged ? "changed" : "removed", state.file.path, state.name);
     }
   }
 }
 
 std::string_view FileWatch::warning() const {
   switch (state_->seen) {
-    case Seen::kChanged:
+    case SeenFile::kChanged:
       return "file changed since start";
-    case Seen::kRemoved:
+    case SeenFile::kRemoved:
       return "file removed since start";
-    case Seen::kAsLoaded:
+    case SeenFile::kAsLoaded:
       break;
   }
   return "";

@@ -13,8 +13,8 @@ namespace connectd::sim {
 using std::chrono::milliseconds;
 
 namespace {
-constexpr Duration kLook = milliseconds(50);
-constexpr int kLooks = 8;  // less than a probe_timeout
+constexpr Duration kCloneLook = milliseconds(50);
+constexpr int kCloneLooks = 8;  // less than a probe_timeout
 }  // namespace
 
 void Simulation::Impl::arm_clones() {
@@ -87,7 +87,7 @@ void Simulation::Impl::start_clone(Process& p, Random& random) {
 }
 
 void Simulation::Impl::watch_clone() {
-  timeline_.after(kLook, [this, incarnation = clone_->incarnation] {
+  timeline_.after(kCloneLook, [this, incarnation = clone_->incarnation] {
     if (!clone_ || clone_->incarnation != incarnation || stopped()) return;
     if (!faults_on_ || !answers_all(*clone_->original)) return end_clone();
     // Who has heard it asks the first process, and has the answer before a probe is over.
@@ -98,7 +98,7 @@ void Simulation::Impl::watch_clone() {
       const bool hears = other->up() && !other->paused && other->turn_cost == Duration(0) &&
                          connection != 0 && connection == before;
       looks = hears ? looks + 1 : 0;
-      if (looks < kLooks) continue;
+      if (looks < kCloneLooks) continue;
       return checkers_.fail(
           fmt::format("clone: node {} does not refuse a second process of node {}", other->id,
                       clone_->original->id));

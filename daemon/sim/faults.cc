@@ -4,7 +4,7 @@
 
 namespace connectd::sim {
 namespace {
-constexpr std::array<std::string_view, kFaults> kNames = {
+constexpr std::array<std::string_view, kFaults> kFaultNames = {
     "message_loss",
     "message_duplicate",
     "message_delay",
@@ -50,7 +50,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
 };
 }  // namespace
 
-std::string_view fault_name(Fault fault) { return kNames[static_cast<size_t>(fault)]; }
+std::string_view fault_name(Fault fault) { return kFaultNames[static_cast<size_t>(fault)]; }
 
 FaultSet FaultSet::all() {
   FaultSet set;
@@ -76,10 +76,10 @@ Result<FaultSet> FaultSet::parse(std::string_view text) {
       continue;
     }
     size_t i = 0;
-    while (i < kFaults && kNames[i] != name) ++i;
+    while (i < kFaults && kFaultNames[i] != name) ++i;
     if (i == kFaults) {
       return failure(ErrorKind::kUsage, fmt::format("there is no fault '{}'; there are: {}", name,
-                                                    fmt::join(kNames, ", ")));
+                                                    fmt::join(kFaultNames, ", ")));
     }
     set.bits_[i] = on;
   }
@@ -95,7 +95,7 @@ std::string FaultSet::to_string() const {
     if (bits_[i] == most) continue;
     if (!text.empty()) text += ',';
     if (most) text += '-';
-    text += kNames[i];
+    text += kFaultNames[i];
   }
   return text;
 }

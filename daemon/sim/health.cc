@@ -12,7 +12,7 @@ using std::chrono::seconds;
 
 namespace {
 // As often as production publishes its status.
-constexpr Duration kLook = milliseconds(50);
+constexpr Duration kHealthLook = milliseconds(50);
 // Within this time of its own clock a node of a healthy cluster is ready.
 constexpr Duration kGetsReady = seconds(5);
 }  // namespace
@@ -23,7 +23,7 @@ void Simulation::Impl::watch_health() {
     look_at_health(*p);
     look_at_log_time(*p);
   }
-  timeline_.after(kLook, [this] {
+  timeline_.after(kHealthLook, [this] {
     if (!stopped()) watch_health();
   });
 }

@@ -74,7 +74,7 @@ Result<Handle<ssl_ctx_st>> make_context(const SSL_METHOD* method) {
   return handle;
 }
 
-int64_t seconds_of(const ASN1_TIME* time) {
+int64_t seconds_or_zero(const ASN1_TIME* time) {
   tm parts{};
   if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
   return timegm(&parts);
@@ -235,7 +235,7 @@ class CredentialsLoader final {
       if (X509_STORE_add_crl(made_->store_.get(), list.get()) != 1) {
         return bad(files().revocations, take_reasons());
       }
-      made_->lists_.push_back({issuer, seconds_of(X509_CRL_get0_nextUpdate(list.get()))});
+      made_->lists_.push_back({issuer, seconds_or_zero(X509_CRL_get0_nextUpdate(list.get()))});
     }
     X509_STORE_set_flags(made_->store_.get(), X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
     return {};

@@ -68,7 +68,7 @@ Error cannot_read(const std::string& path, int error) {
   return {kind, fmt::format("{}: cannot read: {}", path, errno_text(error))};
 }
 
-tl::unexpected<Error> bad(const std::string& path, std::string_view text) {
+tl::unexpected<Error> bad_file(const std::string& path, std::string_view text) {
   return failure(ErrorKind::kBadConfig, fmt::format("{}: {}", path, text));
 }
 
@@ -135,7 +135,7 @@ Result<Secret> read_file(const std::string& path, size_t limit, bool is_key = fa
     }
   }
   if (static_cast<uint64_t>(facts.st_size) > limit) {
-    return bad(path, fmt::format("has {} bytes; at most {} are read", facts.st_size, limit));
+    return bad_file(path, fmt::format("has {} bytes; at most {} are read", facts.st_size, limit));
   }
   // One more: it may have grown.
   Secret bytes(static_cast<size_t>(facts.st_size) + 1);
@@ -147,7 +147,7 @@ Result<Secret> read_file(const std::string& path, size_t limit, bool is_key = fa
     if (got == 0) break;
     size += static_cast<size_t>(got);
   }
-  if (size == bytes.capacity()) return bad(path, "changed while it was read: try again");
+  if (size == bytes.capacity()) return bad_file(path, "changed while it was read: try again");
   bytes.set_size(size);
   return bytes;
 }
@@ -189,16 +189,16 @@ Result<std::vector<Handle<T>>> read_all(const std::string& path, const Secret& b
   ERR_clear_error();
   while (Handle<T> one = read(reader.get())) {
     if (found.size() == kMaxCertificates) {
-      return bad(path, fmt::format("has more than {} of them", kMaxCertificates));
+      return bad_file(path, fmt::format("has more than {} of them", kMaxCertificates));
     }
     found.push_back(std::move(one));
   }
   if (!was_at_end()) {
-    return bad(path,
-               fmt::format("cannot read {} number {}: {}", what, found.size() + 1, take_reasons()));
+    return bad_file(
+        path, fmt::format("cannot read {} number {}: {}", what, found.size() + 1, take_reasons()));
   }
   ERR_clear_error();
-  if (found.empty()) return bad(path, missing(bytes, what, label));
+  if (found.empty()) return bad_file(path, missing(bytes, what, label));
   return found;
 }
 
@@ -244,16 +244,16 @@ Result<Handle<evp_pkey_st>> read_key(const std::string& path) {
     const bool none = bytes->text().find("PRIVATE KEY-----") == std::string_view::npos;
     const std::string why = take_reasons();
     if (asked) {
-      return bad(path,
-                 "this key is encrypted, and nobody types a password when a node starts: "
-                 "decrypt it with `openssl pkey -in FILE -out KEY`, and chmod 600 KEY");
+      return bad_file(path,
+                      "this key is encrypted, and nobody types a password when a node starts: "
+                      "decrypt it with `openssl pkey -in FILE -out KEY`, and chmod 600 KEY");
     }
-    if (none) return bad(path, missing(*bytes, "private key", "PRIVATE KEY"));
-    return bad(path, fmt::format("cannot read the private key: {}", why));
+    if (none) return bad_file(path, missing(*bytes, "private key", "PRIVATE KEY"));
+    return bad_file(path, fmt::format("cannot read the private key: {}", why));
   }
   ERR_clear_error();
   const std::string weakness = weakness_of(key.get());
-  if (!weakness.empty()) return bad(path, weakness);
+  if (!weakness.empty()) return bad_file(path, weakness);
   return key;
 }
 

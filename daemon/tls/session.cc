@@ -16,7 +16,7 @@ namespace connectd::tls {
 namespace {
 
 // The first byte of a TLS record with a handshake message, and of one with an alert.
-constexpr uint8_t kHandshakeRecord = 0x16;
+constexpr uint8_t kRecordOfHandshake = 0x16;
 constexpr uint8_t kAlertRecord = 0x15;
 
 bool is_alert(int reason) {
@@ -262,7 +262,7 @@ std::string Session::reason() {
   while (const unsigned long next = ERR_get_error()) {
     if (code == 0 || ERR_GET_LIB(code) != ERR_LIB_SSL) code = next;
   }
-  const bool is_plain = socket_->has_received && socket_->first_byte != kHandshakeRecord &&
+  const bool is_plain = socket_->has_received && socket_->first_byte != kRecordOfHandshake &&
                         socket_->first_byte != kAlertRecord;
   if (is_plain && !is_done_) {
     is_other_plain_ = true;

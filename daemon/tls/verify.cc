@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 // As OpenSSL's level 2 for keys and signatures: 112 bits of security.
-constexpr int kSecurityLevel = 2;
+constexpr int kVerifySecurityLevel = 2;
 
 bool is_address(const std::string& host) {
   ASN1_OCTET_STRING* address = a2i_IPADDRESS(host.c_str());
@@ -206,7 +206,7 @@ Handle<x509_store_ctx_st> begin_check(x509_store_st* store, ssl_st* ssl, bool is
       X509_STORE_CTX_set_default(context.get(), is_of_server ? "ssl_server" : "ssl_client") != 1) {
     return nullptr;
   }
-  X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context.get()), kSecurityLevel);
+  X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context.get()), kVerifySecurityLevel);
   return context;
 }
 

@@ -25,7 +25,7 @@ constexpr net::KeepAlive kKeepAlive{
     .idle_seconds = 3, .interval_seconds = 1, .probes = 3, .user_timeout_ms = 5000};
 
 // Peers gives an attempt as much, with what comes before.
-constexpr auto kHandshakeTimeout = std::chrono::seconds(3);
+constexpr auto kLinkHandshakeTimeout = std::chrono::seconds(3);
 constexpr auto kNameTimeout = std::chrono::seconds(1);
 
 }  // namespace
@@ -107,7 +107,7 @@ void Link::shake_hands(const tcp::endpoint& remote) {
     });
   };
   tls.handshakes->dial(tls::Lane::kPeers, socket, tls.credentials, {.uri = tls.uri, .host = {}},
-                       kHandshakeTimeout, std::move(done));
+                       kLinkHandshakeTimeout, std::move(done));
 }
 
 void Link::connected(const tcp::endpoint& remote) {

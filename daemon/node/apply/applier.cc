@@ -14,7 +14,7 @@ namespace {
 
 // Tasks that may wait for the apply thread. The core's bound on unapplied entries keeps the loop
 // well below this number.
-constexpr size_t kMaxQueuedTasks = 1 << 20;
+constexpr size_t kMaxQueuedWeight = 1 << 20;
 // How many entries and reads the loop may execute inline in one turn.
 constexpr size_t kInlineWeight = 512;
 // Results wait for the end of a batch no longer than this.
@@ -31,7 +31,7 @@ Applier::Applier(const Options& options, RestoredState start, storage::SnapshotS
       measures_time_(options.inline_ns_max != INT64_MAX),
       snapshots_(snapshots),
       supervisor_(supervisor),
-      channel_(kMaxQueuedTasks, supervisor),
+      channel_(kMaxQueuedWeight, supervisor),
       inline_(options.allow_inline, options.inline_ns_max),
       state_(std::move(start.state)),
       instance_(std::move(start.instance)) {
@@ -68,7 +68,7 @@ void Applier::apply(std::vector<raft::Entry> entries) {
 void Applier::read(std::vector<ReadTask> tasks, std::optional<Time> question) {
   loop_.check();
   // A plugin that does not come back is not asked for ever.
-  if (queued_weight_.load(std::memory_order_relaxed) > kMaxQueuedTasks / 2) question.reset();
+  if (queued_weight_.load(std::memory_order_relaxed) > kMaxQueuedWeight / 2) question.reset();
   if (question) question_ = question;
   if (question || !tasks.empty()) push(Reads{std::move(tasks), question});
 }

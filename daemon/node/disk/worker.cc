@@ -11,7 +11,7 @@ namespace connectd::node {
 namespace {
 
 // Loads are bounded by the core, chunks by the window of each stream.
-constexpr size_t kMaxQueuedTasks = 1 << 16;
+constexpr size_t kMaxQueuedDiskTasks = 1 << 16;
 
 void not_measured(const Error& error, Supervisor& supervisor) {
   // Another directory, or perhaps another node, has its place: as a failed disk.
@@ -33,7 +33,7 @@ Worker::Worker(const Options& options, storage::Log& log, storage::SnapshotStore
       snapshots_(snapshots),
       plugin_(std::move(plugin)),
       supervisor_(supervisor),
-      channel_(kMaxQueuedTasks, supervisor) {}
+      channel_(kMaxQueuedDiskTasks, supervisor) {}
 
 void Worker::submit(Task task) {
   bool may_drop = std::holds_alternative<jobs::ReceiveChunk>(task) ||

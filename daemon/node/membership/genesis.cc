@@ -9,8 +9,8 @@
 
 namespace connectd::node {
 namespace {
-constexpr uint32_t kVersion = 1;
-constexpr size_t kMaxText = 64 << 10;
+constexpr uint32_t kGenesisVersion = 1;
+constexpr size_t kMaxGenesisText = 64 << 10;
 
 template <class Kind>
 Uuid<Kind> read_uuid(ByteReader& in) {
@@ -35,7 +35,7 @@ std::string add_command(const GenesisMember& member) {
 std::string Genesis::encode() const {
   std::string out;
   ByteWriter writer(out);
-  writer.number<uint32_t>(kVersion);
+  writer.number<uint32_t>(kGenesisVersion);
   writer.bytes(cluster_id.bytes);
   writer.counted(cluster_name);
   writer.number<uint64_t>(max_request);
@@ -61,20 +61,20 @@ std::string Genesis::encode() const {
 Result<Genesis> Genesis::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
-  if (in.ok() && version != kVersion) {
+  if (in.ok() && version != kGenesisVersion) {
     return failure(ErrorKind::kNewerVersion,
                    fmt::format("the genesis has format version {}, this connectd reads version {}: "
                                "run the connectd that wrote it",
-                               version, kVersion));
+                               version, kGenesisVersion));
   }
   Genesis genesis;
   genesis.cluster_id = read_uuid<ClusterIdKind>(in);
-  genesis.cluster_name = in.counted(kMaxText);
+  genesis.cluster_name = in.counted(kMaxGenesisText);
   genesis.max_request = in.number<uint64_t>();
-  genesis.plugin_name = in.counted(kMaxText);
+  genesis.plugin_name = in.counted(kMaxGenesisText);
   genesis.plugin_level = in.number<uint32_t>();
   for (auto left = in.number<uint32_t>(); left > 0 && in.ok(); --left) {
-    std::string key(in.counted(kMaxText));
+    std::string key(in.counted(kMaxGenesisText));
     genesis.plugin_options[key] = in.counted(kMaxGenesisBytes);
   }
   auto count = in.number<uint32_t>();
@@ -83,15 +83,15 @@ Result<Genesis> Genesis::decode(ByteView bytes) {
     GenesisMember member;
     member.id = NodeId(in.number<uint64_t>());
     member.disk_id = read_uuid<DiskIdKind>(in);
-    member.peer_address = in.counted(kMaxText);
-    member.client_address = in.counted(kMaxText);
-    member.http_address = in.counted(kMaxText);
+    member.peer_address = in.counted(kMaxGenesisText);
+    member.client_address = in.counted(kMaxGenesisText);
+    member.http_address = in.counted(kMaxGenesisText);
     if (!member.id || (!genesis.members.empty() && !(genesis.members.back().id < member.id))) {
       in.fail();
     }
     genesis.members.push_back(std::move(member));
   }
-  const ByteView settings_bytes = as_bytes(in.counted(kMaxText));
+  const ByteView settings_bytes = as_bytes(in.counted(kMaxGenesisText));
   if (raft::Settings::are_newer(settings_bytes)) {
     return failure(ErrorKind::kNewerVersion,
                    fmt::format("the settings in the genesis have unknown format version {}: a "

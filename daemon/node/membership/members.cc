@@ -9,7 +9,7 @@
 namespace connectd::node {
 namespace {
 
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kMembersVersion = 2;
 constexpr size_t kMaxAddress = 1024;
 constexpr size_t kMaxRemoved = 1 << 16;  // a list with more is invalid
 static_assert(kMaxRemovedByChanges + kMaxMembers <= kMaxRemoved);
@@ -158,7 +158,7 @@ MemberList MemberList::of(const Genesis& genesis) { return {genesis.members, {},
 std::string MemberList::encode() const {
   std::string bytes;
   ByteWriter out(bytes);
-  out.number<uint32_t>(kVersion);
+  out.number<uint32_t>(kMembersVersion);
   out.number<uint32_t>(static_cast<uint32_t>(members.size()));
   for (const GenesisMember& member : members) write(out, member);
   write(out, promote);
@@ -171,11 +171,11 @@ std::string MemberList::encode() const {
 Result<MemberList> MemberList::decode(ByteView bytes) {
   ByteReader in(bytes);
   auto version = in.number<uint32_t>();
-  if (in.ok() && version != kVersion) {
+  if (in.ok() && version != kMembersVersion) {
     return failure(ErrorKind::kNewerVersion,
                    fmt::format("the list of members has format version {}, this connectd reads "
                                "version {}: run the connectd that wrote it",
-                               version, kVersion));
+                               version, kMembersVersion));
   }
   MemberList list;
   auto count = in.number<uint32_t>();

@@ -48,8 +48,8 @@ class RateLimit final {
   double depth() const { return 2 * static_cast<double>(largest(UINT64_MAX)); }
   void fill(Time now) {
     if (rate_ != 0 && now > filled_) {
-      const double seconds = std::chrono::duration<double>(now - filled_).count();
-      tokens_ = std::min(depth(), tokens_ + seconds * static_cast<double>(rate_));
+      const double passed = std::chrono::duration<double>(now - filled_).count();
+      tokens_ = std::min(depth(), tokens_ + passed * static_cast<double>(rate_));
     }
     filled_ = std::max(filled_, now);
   }

@@ -11,13 +11,13 @@
 namespace connectd::node {
 namespace {
 // The applier begins a capture only when the previous one was returned.
-constexpr size_t kMaxQueuedTasks = 1;
+constexpr size_t kMaxQueuedSnapshots = 1;
 // Written between two pauses: as much as is synced at a time.
 constexpr uint64_t kRestEveryBytes = 256 << 10;
 }  // namespace
 
 Snapshotter::Snapshotter(storage::SnapshotStore& snapshots, Supervisor& supervisor)
-    : snapshots_(snapshots), supervisor_(supervisor), channel_(kMaxQueuedTasks, supervisor) {}
+    : snapshots_(snapshots), supervisor_(supervisor), channel_(kMaxQueuedSnapshots, supervisor) {}
 
 void Snapshotter::submit(Task task) {
   {

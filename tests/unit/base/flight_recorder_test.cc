@@ -19,23 +19,14 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/base/recorder_dump.h"
+
 namespace connectd {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-std::string dump(const FlightRecorder& recorder) {
-  FILE* file = ::tmpfile();
-  EXPECT_TRUE(recorder.write_to(::fileno(file), "test \"it\""));
-  ::rewind(file);
-  std::string text;
-  char buffer[4096];
-  for (size_t n = 0; (n = ::fread(buffer, 1, sizeof buffer, file)) > 0;) text.append(buffer, n);
-  ::fclose(file);
-  return text;
-}
 
 void record(FlightRecorder& recorder, const std::string& text) {
   recorder.record({1'000, LogEvent::kRaftRole, LogLevel::kInfo, FlightFate::kWritten, text});

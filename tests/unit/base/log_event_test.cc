@@ -24,6 +24,7 @@
 #include "base/log_message.h"
 #include "base/utc_text.h"
 #include "tests/paths.h"
+#include "tests/unit/base/recorder_dump.h"
 
 namespace connectd {
 namespace {
@@ -300,18 +301,6 @@ TEST_F(LogLines, LongJsonIsStillAnObject) {
 }
 
 // ---- the flight recorder
-
-// What write_to() has of `recorder`.
-std::string dump(const FlightRecorder& recorder) {
-  FILE* file = ::tmpfile();
-  EXPECT_TRUE(recorder.write_to(::fileno(file), "test \"it\""));
-  ::rewind(file);
-  std::string text;
-  char buffer[4096];
-  for (size_t n = 0; (n = ::fread(buffer, 1, sizeof buffer, file)) > 0;) text.append(buffer, n);
-  ::fclose(file);
-  return text;
-}
 
 TEST_F(LogLines, RecorderAlsoHasWhatIsNotWritten) {
   for (int i = 0; i < 4; ++i) {

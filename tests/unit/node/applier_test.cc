@@ -22,16 +22,16 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const NodeId kSelf(1);
-constexpr uint64_t kIncarnation = 5;
+const NodeId kOwnId(1);
+constexpr uint64_t kOwnIncarnation = 5;
 
-Genesis genesis() {
+Genesis genesis_of_tape() {
   Genesis genesis;
   genesis.cluster_id.bytes[0] = 9;
   genesis.cluster_name = "demo";
   genesis.plugin_name = "tape";
   genesis.plugin_level = 1;
-  genesis.members.push_back({kSelf, DiskId(), "", "", ""});
+  genesis.members.push_back({kOwnId, DiskId(), "", "", ""});
   return genesis;
 }
 
@@ -40,8 +40,8 @@ class Bench {
   explicit Bench(bool allow_inline = true) : Bench(fresh(), allow_inline) {}
   Bench(RestoredState start, bool allow_inline, size_t replies_max = 4 << 20)
       : store(*storage::SnapshotStore::open(files, "snapshots", {})),
-        applier({.self = kSelf,
-                 .incarnation = kIncarnation,
+        applier({.self = kOwnId,
+                 .incarnation = kOwnIncarnation,
                  .allow_inline = allow_inline,
                  .inline_ns_max = replies_max < (4 << 20) ? INT64_MAX : 200'000,
                  .wall_clock = [] { return int64_t{1}; },
@@ -51,7 +51,7 @@ class Bench {
 
   static RestoredState fresh(bool canonical = false) {
     auto instance = plugin::Instance::create(tape_plugin(canonical), {});
-    return {ReplicatedState::at_genesis(genesis()), std::move(*instance)};
+    return {ReplicatedState::at_genesis(genesis_of_tape()), std::move(*instance)};
   }
 
   // What the loop takes now: "11:1" for a command's index and reply, "read:text", "opened 10",
@@ -137,7 +137,7 @@ class LogMaker {
     entry.checksum = raft::entry_checksum(entry);
     return entry;
   }
-  raft::Entry open(NodeId node = kSelf, uint64_t incarnation = kIncarnation) {
+  raft::Entry open(NodeId node = kOwnId, uint64_t incarnation = kOwnIncarnation) {
     return make(raft::EntryKind::kSessionOpen, wire::SessionOwner{node, incarnation}.encode());
   }
   raft::Entry command(uint64_t session, uint64_t sequence, std::string_view text) {
@@ -187,7 +187,7 @@ TEST(Applier, SessionFromBeforeARestartIsNotItsOwn) {
   Bench bench;
   LogMaker log;
   std::vector<raft::Entry> entries;
-  entries.push_back(log.open(kSelf, kIncarnation - 1));
+  entries.push_back(log.open(kOwnId, kOwnIncarnation - 1));
   entries.push_back(log.command(1, 1, "a"));
   bench.applier.apply(std::move(entries));
   bench.applier.poll_once();
@@ -676,7 +676,7 @@ TEST(Applier, ReplacedStateKeepsTheSessionOnlyIfItIsStillThere) {
     for (int i = 0; i < 8; ++i) more.make(raft::EntryKind::kNoop, "");
     if (!there) {
       std::vector<raft::Entry> entries;
-      entries.push_back(more.open(kSelf, kIncarnation + 1));
+      entries.push_back(more.open(kOwnId, kOwnIncarnation + 1));
       leader.applier.apply(std::move(entries));
     }
     leader.applier.take_snapshot();

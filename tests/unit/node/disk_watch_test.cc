@@ -13,12 +13,12 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
-constexpr uint64_t kLimit = 1600;
+constexpr uint64_t kWatchLimit = 1600;
 
 // Node 1 of `voters`; the others are reachable unless a test changes that.
-class Bench {
+class WatchBench {
  public:
-  explicit Bench(uint64_t voters, uint64_t limit = kLimit)
+  explicit WatchBench(uint64_t voters, uint64_t limit = kWatchLimit)
       : watch({NodeId(1), limit, seconds(1), seconds(1)}) {
     for (uint64_t i = 1; i <= voters; ++i) conf.voters.push_back(NodeId(i));
     view.conf = &conf;
@@ -60,39 +60,39 @@ class Bench {
 
 TEST(DiskWatch, WritesStopWhenNoQuorumHasSpaceAndGoOnWhenOneHas) {
   for (uint64_t voters = 1; voters <= 7; ++voters) {
-    Bench bench(voters);
+    WatchBench bench(voters);
     const uint64_t spared = (voters - 1) / 2;  // so many may be full
     uint64_t full = 0;
     for (uint64_t id = voters; id >= 2; --id) {
       bench.report(id, true);
       EXPECT_EQ(bench.stopped(), ++full > spared) << voters << " voters, " << full << " full";
     }
-    bench.watch.measured(kLimit - 1);
+    bench.watch.measured(kWatchLimit - 1);
     EXPECT_TRUE(bench.stopped());
     for (uint64_t id = 2; id <= voters; ++id) bench.report(id, false);
-    bench.watch.measured(kLimit * 2);
+    bench.watch.measured(kWatchLimit * 2);
     EXPECT_FALSE(bench.stopped());
   }
 }
 
 TEST(DiskWatch, DiskIsFullBelowTheLimitAndHasSpaceALittleAboveIt) {
-  Bench bench(1);
-  bench.watch.measured(kLimit);
+  WatchBench bench(1);
+  bench.watch.measured(kWatchLimit);
   EXPECT_FALSE(bench.watch.is_full());
-  bench.watch.measured(kLimit - 1);
+  bench.watch.measured(kWatchLimit - 1);
   EXPECT_TRUE(bench.watch.is_full());
-  bench.watch.measured(kLimit + kLimit / 16 - 1);
+  bench.watch.measured(kWatchLimit + kWatchLimit / 16 - 1);
   EXPECT_TRUE(bench.watch.is_full()) << "it would stop and go";
-  bench.watch.measured(kLimit + kLimit / 16);
+  bench.watch.measured(kWatchLimit + kWatchLimit / 16);
   EXPECT_FALSE(bench.watch.is_full());
-  Bench unlimited(1, 0);
+  WatchBench unlimited(1, 0);
   unlimited.watch.measured(0);
   EXPECT_FALSE(unlimited.watch.is_full());
 }
 
 // A missing quorum is no reason for DISKFULL: the quorum check handles it.
 TEST(DiskWatch, UnreachableNodeIsNotFull) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.view.near.clear();
   EXPECT_FALSE(bench.stopped());
   bench.view.near = {NodeId(2)};
@@ -108,7 +108,7 @@ TEST(DiskWatch, UnreachableNodeIsNotFull) {
 
 // The statement of the leader before may have expired during the election.
 TEST(DiskWatch, NewLeaderGoesByTheLastReports) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.lead(false, 3);
   bench.watch.measured(0);
   bench.report(2, true);
@@ -129,7 +129,7 @@ TEST(DiskWatch, NewLeaderGoesByTheLastReports) {
 
 // The full leader that handed over is the first to answer: with it alone there would be no space.
 TEST(DiskWatch, NewLeaderAwaitsTheAnswersOfItsPeers) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.report(2, true);
   bench.view.near = {NodeId(2)};
   bench.view.is_new = true;
@@ -143,7 +143,7 @@ TEST(DiskWatch, NewLeaderAwaitsTheAnswersOfItsPeers) {
 }
 
 TEST(DiskWatch, JointConfigurationNeedsSpaceInBothQuorums) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.conf.voters_outgoing = {NodeId(1), NodeId(4), NodeId(5)};
   bench.view.near = {NodeId(2), NodeId(3), NodeId(4), NodeId(5)};
   EXPECT_FALSE(bench.stopped());
@@ -156,7 +156,7 @@ TEST(DiskWatch, JointConfigurationNeedsSpaceInBothQuorums) {
 }
 
 TEST(DiskWatch, FollowerTrustsLeaderUntilNextOrTimeout) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.lead(false, 2);
   bench.report(2, true, false, 5, true);
   EXPECT_TRUE(bench.stopped());
@@ -175,7 +175,7 @@ TEST(DiskWatch, FollowerTrustsLeaderUntilNextOrTimeout) {
 }
 
 TEST(DiskWatch, FollowerWithAFullDiskStopsNothing) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.lead(false, 2);
   bench.watch.measured(0);
   bench.report(2, true, false, 5, false);
@@ -184,7 +184,7 @@ TEST(DiskWatch, FollowerWithAFullDiskStopsNothing) {
 }
 
 TEST(DiskWatch, SaysWhatChangesAtOnceAndTheSameOnceAnInterval) {
-  Bench bench(3);
+  WatchBench bench(3);
   bench.advance();
   EXPECT_THAT(bench.told(), ElementsAre(NodeId(2), NodeId(3)));
   bench.advance(milliseconds(50));
@@ -212,7 +212,7 @@ TEST(DiskWatch, SaysWhatChangesAtOnceAndTheSameOnceAnInterval) {
 }
 
 TEST(DiskWatch, FirstCompletionEndsTheStall) {
-  Bench bench(3);
+  WatchBench bench(3);
   uint64_t done = 7;
   auto look = [&](bool waits, Duration by) {
     bench.now += by;
@@ -263,7 +263,7 @@ TEST(DiskWatch, StallTimeoutFollowsTheElectionTimeout) {
 }
 
 TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {
-  Bench bench(4);
+  WatchBench bench(4);
   EXPECT_THAT(bench.watch.unfit(bench.conf), IsEmpty());
   bench.report(2, false, true);
   bench.report(3, true);
@@ -275,7 +275,7 @@ TEST(DiskWatch, LeadershipGoesToWhoIsNeitherStalledNorFull) {
 
 // Its log has no space for the entries of a leader.
 TEST(DiskWatch, LeaderWithFullLogAcceptsNothing) {
-  Bench bench(3, 0);
+  WatchBench bench(3, 0);
   EXPECT_FALSE(bench.stopped());
   bench.watch.log_has_room(false);
   EXPECT_TRUE(bench.stopped());
@@ -285,11 +285,11 @@ TEST(DiskWatch, LeaderWithFullLogAcceptsNothing) {
 }
 
 TEST(DiskWatch, StalledLeaderTransfersOnlyToAQuorum) {
-  Bench one(1);
+  WatchBench one(1);
   EXPECT_FALSE(one.watch.others_suffice(one.view));
-  Bench two(2);
+  WatchBench two(2);
   EXPECT_FALSE(two.watch.others_suffice(two.view)) << "its vote is needed, and cannot be durable";
-  Bench three(3);
+  WatchBench three(3);
   EXPECT_TRUE(three.watch.others_suffice(three.view));
   three.report(2, false, true);
   EXPECT_FALSE(three.watch.others_suffice(three.view)) << "that one's, too";
@@ -299,7 +299,7 @@ TEST(DiskWatch, StalledLeaderTransfersOnlyToAQuorum) {
 }
 
 TEST(DiskWatch, FullLeaderHandsOverToWhoHasSaidThatItHasSpace) {
-  Bench bench(3);
+  WatchBench bench(3);
   EXPECT_FALSE(bench.watch.others_have_space(bench.view)) << "nobody has said so";
   bench.report(2, true);
   bench.report(3, false, true);

@@ -21,7 +21,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-using Writes = Divergence::Writes;
 
 constexpr Duration kInterval = milliseconds(50);
 constexpr Duration kPatience = milliseconds(500);
@@ -238,7 +237,7 @@ TEST(Divergence, EqualReplicasAreLeftAloneAndTalkOnceAnInterval) {
   for (uint64_t index = 1; index <= 1000; ++index) {
     fleet.apply_to(index);
     fleet.turn(milliseconds(1));
-    ASSERT_EQ(fleet[1].writes(), Writes::kTaken);
+    ASSERT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
   }
   // Four followers, twenty intervals and the first report.
   EXPECT_LE(fleet.delivered, 4u * 21);
@@ -274,7 +273,7 @@ TEST(Divergence, WrongFollowerIsStoppedAndItsFirstDifferenceNamed) {
       EXPECT_THAT(fleet.at(NodeId(1)).errors,
                   ElementsAre(AllOf(HasSubstr("node 2 has diverged"), HasSubstr(exactly(wrong)),
                                     HasSubstr(mine), HasSubstr(other))));
-      EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+      EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
     }
   }
 }
@@ -285,11 +284,11 @@ TEST(Divergence, WritesWaitForTheVerdict) {
   fleet.apply_to(40);
   bool held = false;
   ASSERT_TRUE(fleet.until([&] {
-    held |= fleet[1].writes() == Writes::kHeld;
-    EXPECT_NE(fleet[1].writes(), Writes::kRefused);
+    held |= fleet[1].writes() == Divergence::Writes::kHeld;
+    EXPECT_NE(fleet[1].writes(), Divergence::Writes::kRefused);
     return !fleet.stops.empty();
   }));
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
   // Node 3 had reported the same index as node 2: its vote was there already.
   EXPECT_FALSE(held);
 
@@ -300,7 +299,7 @@ TEST(Divergence, WritesWaitForTheVerdict) {
   apart.turns(3);
   apart.crash(NodeId(3));
   apart.apply_to(40);
-  ASSERT_TRUE(apart.until([&] { return apart[1].writes() == Writes::kHeld; }));
+  ASSERT_TRUE(apart.until([&] { return apart[1].writes() == Divergence::Writes::kHeld; }));
 }
 
 TEST(Divergence, WrongLeaderStopsItself) {
@@ -317,7 +316,7 @@ TEST(Divergence, WrongLeaderStopsItself) {
       fleet.apply_to(600);
       fleet.turns(100);
       EXPECT_EQ(fleet.stops.size(), 1u);
-      EXPECT_EQ(fleet[2].writes(), Writes::kTaken);
+      EXPECT_EQ(fleet[2].writes(), Divergence::Writes::kTaken);
     }
   }
 }
@@ -336,7 +335,7 @@ TEST(Divergence, TwoWrongOfFiveAreEachStoppedAtTheirOwnIndex) {
     EXPECT_THAT(fleet.at(NodeId(5)).stopped->text, HasSubstr(exactly(same ? 50 : 700)));
     fleet.turns(100);
     EXPECT_EQ(fleet.stops.size(), 2u);
-    EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+    EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
   }
 }
 
@@ -353,7 +352,7 @@ TEST(Divergence, WrongLeaderAndFollowerOfFiveStopInTurn) {
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(1), NodeId(4)));
   EXPECT_THAT(fleet.at(NodeId(4)).stopped->text, HasSubstr(exactly(70)));
   fleet.turns(50);
-  EXPECT_EQ(fleet[2].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[2].writes(), Divergence::Writes::kTaken);
 }
 
 TEST(Divergence, NoMajorityRejectsWritesStopsNobody) {
@@ -365,11 +364,12 @@ TEST(Divergence, NoMajorityRejectsWritesStopsNobody) {
       fleet.at(NodeId(id)).wrong[Index(60)] = size == 4 ? 1 : id;
     }
     fleet.apply_to(100);
-    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; })) << size;
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }))
+        << size;
     fleet.turns(100);
     EXPECT_THAT(fleet.stops, IsEmpty());
     for (uint64_t id = 1; id <= size; ++id) {
-      EXPECT_EQ(fleet[id].writes(), Writes::kRefused) << id;
+      EXPECT_EQ(fleet[id].writes(), Divergence::Writes::kRefused) << id;
       EXPECT_THAT(fleet[id].reason(), AllOf(HasSubstr("no majority"), HasSubstr(exactly(60))));
     }
     EXPECT_THAT(fleet.at(NodeId(1)).errors.back(),
@@ -387,10 +387,10 @@ TEST(Divergence, PatienceIsTheOneOfTheTurn) {
     fleet.turns(3);
     fleet.crash(NodeId(3));
     fleet.apply_to(100);
-    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kHeld; }));
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kHeld; }));
     const Time held = fleet.now;
     fleet.patience = patience;
-    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
     EXPECT_GE(fleet.now - held, patience - milliseconds(10));
     EXPECT_LE(fleet.now - held, patience + milliseconds(10));
   }
@@ -404,22 +404,22 @@ TEST(Divergence, MissingThirdVoterDecidesWhenItIsBack) {
     fleet.turns(3);
     fleet.crash(NodeId(3));
     fleet.apply_to(100);
-    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kHeld; }));
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kHeld; }));
     Time held = fleet.now;
-    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+    ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
     EXPECT_GE(fleet.now - held, kPatience - milliseconds(10));
     fleet.turns(200);
     EXPECT_THAT(fleet.stops, IsEmpty());
     fleet.start(NodeId(3), Index(20));
     fleet.turns(20);
-    EXPECT_EQ(fleet[1].writes(), Writes::kRefused) << "it has not applied so far";
+    EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kRefused) << "it has not applied so far";
     fleet.apply_to(100);
     ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
     EXPECT_THAT(fleet.stops, ElementsAre(NodeId(wrong)));
     EXPECT_THAT(fleet.at(NodeId(wrong)).stopped->text, HasSubstr(exactly(60)));
     if (wrong == 2) {
-      EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
-      ASSERT_TRUE(fleet.until([&] { return fleet[3].writes() == Writes::kTaken; }));
+      EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
+      ASSERT_TRUE(fleet.until([&] { return fleet[3].writes() == Divergence::Writes::kTaken; }));
     }
   }
 }
@@ -428,20 +428,20 @@ TEST(Divergence, CaseIsNotForgottenWhenTheOtherSideGoesAway) {
   Fleet fleet(2);
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(100);
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   fleet.crash(NodeId(2));
   fleet.turns(200);
-  EXPECT_EQ(fleet[1].writes(), Writes::kRefused);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kRefused);
   // It returns with the same state, and then with a correct one: that ends the case.
   fleet.start(NodeId(2), Index(100));
   fleet.turns(200);
-  EXPECT_EQ(fleet[1].writes(), Writes::kRefused);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kRefused);
   fleet.crash(NodeId(2));
   fleet.at(NodeId(2)).wrong.clear();
   fleet.start(NodeId(2), Index(10));
   fleet.apply_to(100);
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kTaken; }));
-  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Writes::kTaken; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kTaken; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Divergence::Writes::kTaken; }));
   EXPECT_THAT(fleet[1].reason(), IsEmpty());
   EXPECT_THAT(fleet.stops, IsEmpty());
 }
@@ -506,7 +506,7 @@ TEST(Divergence, VotesMoveToAnIndexThatAllHaveStill) {
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(70);
   fleet.crash(NodeId(3));
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   // Entries that were under way when the case was opened; node 3 comes back behind the case's
   // index.
   fleet.apply_to(90);
@@ -514,21 +514,21 @@ TEST(Divergence, VotesMoveToAnIndexThatAllHaveStill) {
   ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
   EXPECT_THAT(fleet.at(NodeId(2)).stopped->text, HasSubstr(exactly(60)));
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
 }
 
 TEST(Divergence, NewLeaderStartsAnewAndOldWordsDoNotCount) {
   Fleet fleet(2);
   fleet.at(NodeId(2)).wrong[Index(60)] = 9;
   fleet.apply_to(100);
-  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Divergence::Writes::kRefused; }));
   fleet.lead(NodeId(2));
   fleet.turn();
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken) << "the former leader's case is over";
-  EXPECT_EQ(fleet[2].writes(), Writes::kTaken) << "and so is its notice";
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }))
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken) << "the former leader's case is over";
+  EXPECT_EQ(fleet[2].writes(), Divergence::Writes::kTaken) << "and so is its notice";
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }))
       << "nothing was applied since, and it is found again";
-  EXPECT_EQ(fleet[2].writes(), Writes::kRefused);
+  EXPECT_EQ(fleet[2].writes(), Divergence::Writes::kRefused);
   EXPECT_THAT(fleet[2].reason(), HasSubstr(exactly(60)));
 
   // A verdict of an earlier term's leader stops nobody.
@@ -590,11 +590,11 @@ TEST(Divergence, SnapshotThatReplacesTheWrongStateEndsTheMatter) {
   fleet.install(NodeId(2), NodeId(1));
   fleet.turns(400);
   EXPECT_THAT(fleet.stops, IsEmpty());
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
   fleet.apply_to(200);
   fleet.turns(100);
   EXPECT_THAT(fleet.stops, IsEmpty());
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
 }
 
 TEST(Divergence, LearnerIsStoppedAndHasNoVote) {
@@ -605,7 +605,7 @@ TEST(Divergence, LearnerIsStoppedAndHasNoVote) {
   fleet.apply_to(100);
   ASSERT_TRUE(fleet.until([&] { return fleet.stops.size() == 2; }));
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(3), NodeId(4)));
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
 }
 
 TEST(Divergence, WhileTheMembershipIsJointBothSetsMustAgree) {
@@ -615,12 +615,12 @@ TEST(Divergence, WhileTheMembershipIsJointBothSetsMustAgree) {
   fleet.at(NodeId(4)).wrong[Index(60)] = 9;
   fleet.at(NodeId(5)).wrong[Index(60)] = 9;  // a majority of the outgoing set only
   fleet.apply_to(100);
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   EXPECT_THAT(fleet.stops, IsEmpty());
   fleet.conf.voters_outgoing.clear();
   fleet.conf.learners = {NodeId(4), NodeId(5)};
   ASSERT_TRUE(fleet.until([&] { return fleet.stops.size() == 2; }));
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
 }
 
 // ---- state
@@ -646,7 +646,7 @@ TEST(Divergence, WrongStateIsFoundAtTheCompareEntry) {
     if (victim == 1) fleet.lead(NodeId(2));
     fleet.turns(50);
     EXPECT_EQ(fleet.stops.size(), 1u);
-    EXPECT_EQ(fleet[victim == 1 ? 2 : 1].writes(), Writes::kTaken);
+    EXPECT_EQ(fleet[victim == 1 ? 2 : 1].writes(), Divergence::Writes::kTaken);
   }
 }
 
@@ -656,19 +656,19 @@ TEST(Divergence, LaterCompareEntryDecidesWithoutMajority) {
   fleet.apply_to(99);
   fleet.crash(NodeId(3));
   fleet.compare();
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   EXPECT_THAT(fleet[1].reason(), HasSubstr("the states differ at index 100, a compare entry, or "
                                            "before it"));
-  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[2].writes() == Divergence::Writes::kRefused; }));
   EXPECT_FALSE(fleet[1].wants_compare()) << "node 3 may still come to index 100";
   // It starts from a snapshot after index 100, so it never hashes its state there.
   fleet.start(NodeId(3), Index(100));
   ASSERT_TRUE(fleet.until([&] { return fleet[1].wants_compare(); }));
-  EXPECT_EQ(fleet[1].writes(), Writes::kRefused);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kRefused);
   fleet.compare();  // at 101
   ASSERT_TRUE(fleet.until([&] { return !fleet.stops.empty(); }));
   EXPECT_THAT(fleet.stops, ElementsAre(NodeId(2)));
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
   EXPECT_FALSE(fleet[1].wants_compare());
 }
 
@@ -732,14 +732,14 @@ TEST(Divergence, StateThatASnapshotReplacedIsForgotten) {
   fleet.apply_to(99);
   fleet.crash(NodeId(3));
   fleet.compare();
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   size_t said = fleet.at(NodeId(1)).errors.size();
   while (fleet.at(NodeId(1)).applied < Index(110)) fleet.apply_one(NodeId(1));
   fleet.install(NodeId(2), NodeId(1));
   fleet.at(NodeId(2)).wrong_state.clear();
   fleet.committed = Index(110);
   fleet.compare();
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kTaken; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kTaken; }));
   fleet.turns(100);
   EXPECT_THAT(fleet.stops, IsEmpty());
   EXPECT_EQ(fleet.at(NodeId(1)).errors.size(), said) << fleet.at(NodeId(1)).errors.back();
@@ -752,10 +752,10 @@ TEST(Divergence, StatesThatBecameEqualAgainEndTheMatter) {
   fleet.apply_to(99);
   fleet.crash(NodeId(3));
   fleet.compare();
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kRefused; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kRefused; }));
   size_t said = fleet.at(NodeId(1)).errors.size();
   fleet.compare();
-  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Writes::kTaken; }));
+  ASSERT_TRUE(fleet.until([&] { return fleet[1].writes() == Divergence::Writes::kTaken; }));
   fleet.turns(100);
   EXPECT_THAT(fleet.stops, IsEmpty());
   EXPECT_EQ(fleet.at(NodeId(1)).errors.size(), said) << fleet.at(NodeId(1)).errors.back();
@@ -770,7 +770,7 @@ TEST(Divergence, StatesOfDifferentBuildsAreNotCompared) {
   fleet.compare();
   fleet.turns(100);
   EXPECT_THAT(fleet.stops, IsEmpty());
-  EXPECT_EQ(fleet[1].writes(), Writes::kTaken);
+  EXPECT_EQ(fleet[1].writes(), Divergence::Writes::kTaken);
 }
 
 TEST(Divergence, NewLeaderLearnsTheNewestStatesAgain) {

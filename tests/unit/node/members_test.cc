@@ -13,21 +13,21 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Kind = MemberChange::Kind;
 
-DiskId disk(uint8_t number) {
+DiskId disk_of(uint8_t number) {
   DiskId id;
   id.bytes[0] = number;
   return id;
 }
 
-struct Cluster {
+struct ListedCluster {
   raft::ConfState conf;
   MemberList list;
 
-  explicit Cluster(uint64_t voters) {
+  explicit ListedCluster(uint64_t voters) {
     for (uint64_t id = 1; id <= voters; ++id) {
       conf.voters.push_back(NodeId(id));
       list.members.push_back(
-          {NodeId(id), disk(static_cast<uint8_t>(id)), fmt::format("h:{}", id), "", ""});
+          {NodeId(id), disk_of(static_cast<uint8_t>(id)), fmt::format("h:{}", id), "", ""});
     }
   }
   Result<PlannedChange> plan(Kind kind, uint64_t id, std::string peer = "") const {
@@ -48,7 +48,7 @@ struct Cluster {
 };
 
 TEST(AddressesToDial, NamesMembersOnlyAndTheFileFirst) {
-  Cluster cluster(4);
+  ListedCluster cluster(4);
   cluster.list.members[1].peer_address = "h:22";
   cluster.list.members[2].peer_address = "";
   cluster.list.removed = {NodeId(4)};
@@ -67,7 +67,7 @@ TEST(AddressesToDial, NamesMembersOnlyAndTheFileFirst) {
 
 // An answer may be lost, and the command is given again.
 TEST(MemberChange, RepeatedChangeIsNoError) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   auto so = [&](Kind kind, uint64_t id, std::string peer = "", bool learner = false) {
     MemberChange change;
     change.kind = kind;
@@ -100,7 +100,7 @@ TEST(AddCommand, HasAllAddressesThatAreSome) {
 }
 
 TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
-  MemberList list = Cluster(3).list;
+  MemberList list = ListedCluster(3).list;
   list.promote = {NodeId(2)};
   list.removed = {NodeId(7), NodeId(9)};
   ClusterId former;
@@ -125,7 +125,7 @@ TEST(MemberList, IsReadBackAsItWasWrittenAndCutAnywhereIsRefused) {
 TEST(MemberChange, AndItsOutcomeAreReadBack) {
   MemberChange change;
   change.kind = Kind::kReplace;
-  change.member = {NodeId(4), disk(0), "a:1", "b:2", "c:3"};
+  change.member = {NodeId(4), disk_of(0), "a:1", "b:2", "c:3"};
   change.force = true;
   change.expected = Index(77);
   auto back = MemberChange::decode(as_bytes(change.encode()));
@@ -172,7 +172,7 @@ TEST(ChangeOutcome, UnknownNameIsRefused) {
 }
 
 TEST(PlanChange, AddedMemberIsALearnerWhoseDiskIsToCome) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   auto plan = cluster.plan(Kind::kAdd, 4, "h:4");
   ASSERT_TRUE(plan);
   EXPECT_THAT(plan->conf.learners, ElementsAre(NodeId(4)));
@@ -180,8 +180,8 @@ TEST(PlanChange, AddedMemberIsALearnerWhoseDiskIsToCome) {
   EXPECT_FALSE(plan->list.find(NodeId(4))->disk_id);
   EXPECT_TRUE(plan->list.will_promote(NodeId(4)));
   cluster.take(*plan);
-  cluster.take(bind_disk(NodeId(4), disk(4), cluster.conf, cluster.list));
-  EXPECT_EQ(cluster.list.find(NodeId(4))->disk_id, disk(4));
+  cluster.take(bind_disk(NodeId(4), disk_of(4), cluster.conf, cluster.list));
+  EXPECT_EQ(cluster.list.find(NodeId(4))->disk_id, disk_of(4));
   cluster.take(promote_now(NodeId(4), cluster.conf, cluster.list));
   EXPECT_TRUE(cluster.conf.learners.empty());
   EXPECT_EQ(cluster.conf.voters.size(), 4u);
@@ -189,7 +189,7 @@ TEST(PlanChange, AddedMemberIsALearnerWhoseDiskIsToCome) {
 }
 
 TEST(PlanChange, RemovedIdIsNeverUsedAgain) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   auto plan = cluster.plan(Kind::kRemove, 2);
   ASSERT_TRUE(plan);
   EXPECT_THAT(plan->conf.voters, ElementsAre(NodeId(1), NodeId(3)));
@@ -197,7 +197,7 @@ TEST(PlanChange, RemovedIdIsNeverUsedAgain) {
   EXPECT_NE(plan->list.find(NodeId(2)), nullptr);
   wire::Hello hello;
   hello.node_id = NodeId(2);
-  hello.disk_id = disk(2);
+  hello.disk_id = disk_of(2);
   EXPECT_EQ(check_member(plan->list, Index(9), false, "demo", hello), std::nullopt);
   EXPECT_EQ(check_member(plan->list, Index(9), true, "demo", hello)->code,
             wire::RefusalCode::kRemoved);
@@ -220,10 +220,10 @@ TEST(HasCaughtUp, NearLearnerWithBoundDiskHasCaughtUp) {
 
 // A node with an older list must not reject a member that a newer list has.
 TEST(CheckMember, OlderListDoesNotRejectNewerMember) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   wire::Hello hello;
   hello.node_id = NodeId(2);
-  hello.disk_id = disk(9);
+  hello.disk_id = disk_of(9);
   auto refused = [&](uint64_t own, uint64_t theirs) {
     hello.members_index = Index(theirs);
     auto refusal = check_member(cluster.list, Index(own), true, "demo", hello);
@@ -244,10 +244,10 @@ TEST(CheckMember, OlderListDoesNotRejectNewerMember) {
 
 // With a member's disk id anybody can say that it is that member.
 TEST(CheckMember, RefusalKeepsTheDiskToItself) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   wire::Hello hello;
   hello.node_id = NodeId(2);
-  hello.disk_id = disk(9);
+  hello.disk_id = disk_of(9);
   const auto refusal = check_member(cluster.list, Index(5), true, "demo", hello);
   ASSERT_TRUE(refusal);
   const std::string known = cluster.list.find(NodeId(2))->disk_id.to_string();
@@ -257,7 +257,7 @@ TEST(CheckMember, RefusalKeepsTheDiskToItself) {
 
 // The list of the next one could not be read by anybody.
 TEST(PlanChange, TooManyRemovedIdsAreRefused) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   for (uint64_t id = 0; id + 1 < kMaxRemovedByChanges; ++id) {
     cluster.list.removed.push_back(NodeId(100 + id));
   }
@@ -275,7 +275,7 @@ TEST(PlanChange, TooManyRemovedIdsAreRefused) {
 }
 
 TEST(PlanChange, ReplacedMemberLosesItsVoteAndItsDisk) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   auto plan = cluster.plan(Kind::kReplace, 3, "new:3");
   ASSERT_TRUE(plan);
   EXPECT_THAT(plan->conf.voters, ElementsAre(NodeId(1), NodeId(2)));
@@ -289,9 +289,9 @@ TEST(PlanChange, ReplacedMemberLosesItsVoteAndItsDisk) {
 }
 
 TEST(PlanChange, ReplacedLearnerStaysOne) {
-  Cluster cluster(3);
+  ListedCluster cluster(3);
   cluster.conf.learners = {NodeId(4)};
-  cluster.list.members.push_back({NodeId(4), disk(4), "h:4", "", ""});
+  cluster.list.members.push_back({NodeId(4), disk_of(4), "h:4", "", ""});
   for (int again = 0; again < 2; ++again) {
     auto plan = cluster.plan(Kind::kReplace, 4, "new:4");
     ASSERT_TRUE(plan);
@@ -299,13 +299,13 @@ TEST(PlanChange, ReplacedLearnerStaysOne) {
     EXPECT_FALSE(plan->list.will_promote(NodeId(4)));
     cluster.take(*plan);
   }
-  const PlannedChange bound = bind_disk(NodeId(4), disk(9), cluster.conf, cluster.list);
+  const PlannedChange bound = bind_disk(NodeId(4), disk_of(9), cluster.conf, cluster.list);
   EXPECT_EQ(bound.other_disk, NodeId(4));
-  EXPECT_EQ(bound.list.find(NodeId(4))->disk_id, disk(9));
+  EXPECT_EQ(bound.list.find(NodeId(4))->disk_id, disk_of(9));
 }
 
 TEST(PlanChange, InvalidChangeIsRefusedWithReason) {
-  Cluster three(3);
+  ListedCluster three(3);
   EXPECT_THAT(three.refusal(Kind::kAdd, 0, "h:9"), HasSubstr("from 1 to"));
   EXPECT_THAT(three.refusal(Kind::kAdd, kMaxNodeId + 1, "h:9"), HasSubstr("from 1 to"));
   EXPECT_THAT(three.refusal(Kind::kAdd, 2, "h:9"), HasSubstr("already a member"));
@@ -314,10 +314,10 @@ TEST(PlanChange, InvalidChangeIsRefusedWithReason) {
   EXPECT_THAT(three.refusal(Kind::kPromote, 2), HasSubstr("not a learner"));
   EXPECT_THAT(three.refusal(Kind::kRemove, 9), HasSubstr("not a member"));
   EXPECT_THAT(three.refusal(Kind::kTransfer, 2), HasSubstr("unknown membership change"));
-  Cluster one(1);
+  ListedCluster one(1);
   EXPECT_THAT(one.refusal(Kind::kRemove, 1), HasSubstr("only voter"));
   EXPECT_THAT(one.refusal(Kind::kReplace, 1), HasSubstr("only voter"));
-  Cluster full(kMaxMembers);
+  ListedCluster full(kMaxMembers);
   EXPECT_THAT(full.refusal(Kind::kAdd, kMaxMembers + 1, "h:999"), HasSubstr("at most"));
 }
 

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Kind = MemberChange::Kind;
 
-Genesis genesis() {
+Genesis genesis_of_member() {
   Genesis genesis;
   genesis.cluster_id.bytes[0] = 9;
   genesis.cluster_name = "demo";
@@ -87,7 +87,7 @@ class MembershipTest : public ::testing::Test {
   }
 
   SmallCore raft{members_of(3)};
-  Membership membership{options(), genesis()};
+  Membership membership{options(), genesis_of_member()};
   bool votes = false;
 };
 
@@ -99,7 +99,7 @@ TEST_F(MembershipTest, FollowsTheListAndVotesOnItsDisk) {
 TEST_F(MembershipTest, OtherDiskDoesNotVote) {
   Membership::Options other = options();
   other.self.disk_id.bytes[0] = 77;
-  Membership wiped(other, genesis());
+  Membership wiped(other, genesis_of_member());
   Effects out;
   wiped.follow(*raft.core, out);
   ASSERT_EQ(out.events.size(), 1u);

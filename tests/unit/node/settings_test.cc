@@ -17,7 +17,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-raft::Settings sample() {
+raft::Settings sample_settings() {
   raft::Settings settings;
   settings.election_timeout = 700ms;
   settings.lease_reads = true;
@@ -27,24 +27,25 @@ raft::Settings sample() {
 }
 
 TEST(Settings, AreReadBackAsTheyWereWritten) {
-  const std::string bytes = sample().encode();
+  const std::string bytes = sample_settings().encode();
   ByteReader in(as_bytes(bytes));
   raft::Settings read;
   ASSERT_TRUE(raft::Settings::decode(in, read));
   EXPECT_TRUE(in.done());
-  EXPECT_EQ(read, sample());
+  EXPECT_EQ(read, sample_settings());
 }
 
 TEST(Settings, TheirBytesAreThoseOfTheDocument) {
   // docs/storage-format.md, "Settings".
   std::string hex;
-  for (char c : sample().encode()) hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  for (char c : sample_settings().encode())
+    hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
   EXPECT_EQ(hex, "0101140027b929000000000065cd1d00000000");
 }
 
 // Builds that know no levels read all settings until the level is raised.
 TEST(Settings, LevelIsInTheBytesOnlyOverTheFirst) {
-  raft::Settings settings = sample();
+  raft::Settings settings = sample_settings();
   const std::string before = settings.encode();
   EXPECT_EQ(before[0], 1);
   settings.feature_level = 2;
@@ -74,7 +75,7 @@ TEST(Settings, LaterVersionIsNewer) {
 }
 
 TEST(Settings, LevelIsRaisedAndNeverLowered) {
-  raft::Settings settings = sample();
+  raft::Settings settings = sample_settings();
   settings.feature_level = 3;
   EXPECT_EQ(with_setting(settings, "cluster.feature_level", "5", 50ms)->feature_level, 5u);
   EXPECT_EQ(with_setting(settings, "cluster.feature_level", "3", 50ms)->feature_level, 3u);
@@ -85,7 +86,7 @@ TEST(Settings, LevelIsRaisedAndNeverLowered) {
   }
   EXPECT_THAT(with_setting(settings, "cluster.feature_level", "2", 50ms).error().text,
               HasSubstr("never lowered"));
-  EXPECT_THAT(setting_differences(sample(), settings), ElementsAre()) << "no file says it";
+  EXPECT_THAT(setting_differences(sample_settings(), settings), ElementsAre()) << "no file says it";
 }
 
 TEST(FeatureLevels, EveryMemberCountsAlsoTheOnesThatAreDown) {
@@ -132,7 +133,7 @@ TEST(FeatureLevels, DataOfHigherLevelIsMismatch) {
 }
 
 TEST(Settings, InvalidBytesAreRefused) {
-  const std::string good = sample().encode();
+  const std::string good = sample_settings().encode();
   auto refused = [](std::string bytes) {
     ByteReader in(as_bytes(bytes));
     raft::Settings read;
@@ -145,7 +146,7 @@ TEST(Settings, InvalidBytesAreRefused) {
     bad[static_cast<size_t>(place)] = static_cast<char>(byte);
     EXPECT_TRUE(refused(bad)) << place;
   }
-  raft::Settings settings = sample();
+  raft::Settings settings = sample_settings();
   settings.confirmed_timeout = 701ms;
   EXPECT_TRUE(refused(settings.encode())) << "more is confirmed than there is";
   settings.election_timeout = 0ms;
@@ -153,7 +154,7 @@ TEST(Settings, InvalidBytesAreRefused) {
 }
 
 TEST(Settings, LeaseIsShortenedByWhatTwoClocksMayDiffer) {
-  raft::Settings settings = sample();
+  raft::Settings settings = sample_settings();
   EXPECT_NEAR(static_cast<double>(settings.lease_length().count()), 500e6 * 80 / 120, 100);
   // The fastest clock has not counted the promise when the slowest has counted the lease.
   for (uint8_t percent = 0; percent <= kMaxClockDriftPercent; ++percent) {
@@ -167,7 +168,7 @@ TEST(Settings, LeaseIsShortenedByWhatTwoClocksMayDiffer) {
 }
 
 TEST(Settings, ChangeConfirmsNothing) {
-  const raft::Settings before = sample();  // 700 ms, of which every voter keeps 500
+  const raft::Settings before = sample_settings();  // 700 ms, of which every voter keeps 500
   raft::Settings wanted = before;
   wanted.election_timeout = 2s;
   EXPECT_EQ(before.changed_to(wanted).confirmed_timeout, Duration(500ms));
@@ -184,19 +185,20 @@ TEST(Settings, ChangeConfirmsNothing) {
 }
 
 TEST(Settings, AreShownAndSetAsInTheConfiguration) {
-  EXPECT_THAT(list_settings(sample()), ElementsAre(Setting{"raft.election_timeout", "700ms"},
-                                                   Setting{"raft.lease_reads", "true"},
-                                                   Setting{"raft.max_clock_drift_percent", "20"},
-                                                   Setting{"cluster.feature_level", "1"}));
+  EXPECT_THAT(
+      list_settings(sample_settings()),
+      ElementsAre(Setting{"raft.election_timeout", "700ms"}, Setting{"raft.lease_reads", "true"},
+                  Setting{"raft.max_clock_drift_percent", "20"},
+                  Setting{"cluster.feature_level", "1"}));
   for (const Setting& setting : list_settings(raft::Settings())) {
-    EXPECT_TRUE(with_setting(sample(), setting.key, setting.value, 50ms)) << setting.key;
+    EXPECT_TRUE(with_setting(sample_settings(), setting.key, setting.value, 50ms)) << setting.key;
   }
-  EXPECT_EQ(with_setting(sample(), "raft.election_timeout", "2s", 50ms)->election_timeout,
+  EXPECT_EQ(with_setting(sample_settings(), "raft.election_timeout", "2s", 50ms)->election_timeout,
             Duration(2s));
-  EXPECT_FALSE(with_setting(sample(), "raft.lease_reads", "false", 50ms)->lease_reads);
-  EXPECT_EQ(
-      with_setting(sample(), "raft.max_clock_drift_percent", "1", 50ms)->max_clock_drift_percent,
-      1);
+  EXPECT_FALSE(with_setting(sample_settings(), "raft.lease_reads", "false", 50ms)->lease_reads);
+  EXPECT_EQ(with_setting(sample_settings(), "raft.max_clock_drift_percent", "1", 50ms)
+                ->max_clock_drift_percent,
+            1);
 }
 
 TEST(Settings, ErrorNamesWrongValue) {
@@ -212,7 +214,7 @@ TEST(Settings, ErrorNamesWrongValue) {
       {"raft.max_clock_drift_percent", "10%", "raft.max_clock_drift_percent: "},
   };
   for (const auto& [key, value, why] : bad) {
-    auto changed = with_setting(sample(), key, value, 50ms);
+    auto changed = with_setting(sample_settings(), key, value, 50ms);
     ASSERT_FALSE(changed) << key << " " << value;
     EXPECT_EQ(changed.error().kind, ErrorKind::kUsage);
     EXPECT_THAT(changed.error().text, HasSubstr(why));
@@ -220,11 +222,11 @@ TEST(Settings, ErrorNamesWrongValue) {
 }
 
 TEST(Settings, ConfigurationThatDiffersIsToldWhatToDo) {
-  raft::Settings configured = sample();
+  raft::Settings configured = sample_settings();
   configured.confirmed_timeout = Duration();  // not in any file
-  EXPECT_THAT(setting_differences(configured, sample()), ElementsAre());
+  EXPECT_THAT(setting_differences(configured, sample_settings()), ElementsAre());
   configured.lease_reads = false;
-  EXPECT_THAT(setting_differences(configured, sample()),
+  EXPECT_THAT(setting_differences(configured, sample_settings()),
               ElementsAre(HasSubstr("connectctl settings set raft.lease_reads false")));
 }
 

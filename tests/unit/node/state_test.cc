@@ -11,7 +11,7 @@ namespace {
 using ::testing::HasSubstr;
 using Verdict = SessionTable::Verdict;
 
-Genesis sample() {
+Genesis sample_genesis() {
   Genesis genesis;
   genesis.cluster_id.bytes = {1, 2, 3};
   genesis.cluster_name = "demo";
@@ -35,7 +35,7 @@ Genesis sample() {
 // ---- the genesis
 
 TEST(Genesis, IsReadBackAsItWasWritten) {
-  Genesis genesis = sample();
+  Genesis genesis = sample_genesis();
   auto read = Genesis::decode(as_bytes(genesis.encode()));
   ASSERT_TRUE(read) << read.error().text;
   EXPECT_EQ(*read, genesis);
@@ -46,7 +46,7 @@ TEST(Genesis, IsReadBackAsItWasWritten) {
 }
 
 TEST(Genesis, CutAnywhereOrTooLongIsRefused) {
-  std::string document = sample().encode();
+  std::string document = sample_genesis().encode();
   for (size_t length = 0; length < document.size(); ++length) {
     auto read = Genesis::decode(as_bytes(document.substr(0, length)));
     ASSERT_FALSE(read) << "with " << length << " of " << document.size() << " bytes";
@@ -56,7 +56,7 @@ TEST(Genesis, CutAnywhereOrTooLongIsRefused) {
 }
 
 TEST(Genesis, AnotherVersionIsNamed) {
-  std::string document = sample().encode();
+  std::string document = sample_genesis().encode();
   document[0] = 9;
   auto read = Genesis::decode(as_bytes(document));
   ASSERT_FALSE(read);
@@ -66,7 +66,7 @@ TEST(Genesis, AnotherVersionIsNamed) {
 
 TEST(Genesis, MembersMustBeSortedAndReal) {
   auto refused = [](auto change) {
-    Genesis genesis = sample();
+    Genesis genesis = sample_genesis();
     change(genesis);
     return !Genesis::decode(as_bytes(genesis.encode()));
   };
@@ -85,13 +85,13 @@ TEST(Genesis, MembersMustBeSortedAndReal) {
 }
 
 TEST(Genesis, IsTheSameFirstEntryForEveryFounder) {
-  raft::Entry entry = sample().entry();
+  raft::Entry entry = sample_genesis().entry();
   EXPECT_EQ(entry.index, Index(1));
   EXPECT_EQ(entry.term, Term(1));
   EXPECT_EQ(entry.kind, raft::EntryKind::kGenesis);
   EXPECT_EQ(entry.checksum, raft::entry_checksum(entry));
-  EXPECT_EQ(entry.checksum, sample().entry().checksum);
-  EXPECT_EQ(entry.payload.text(), sample().encode());
+  EXPECT_EQ(entry.checksum, sample_genesis().entry().checksum);
+  EXPECT_EQ(entry.payload.text(), sample_genesis().encode());
 }
 
 // ---- sessions
@@ -173,7 +173,7 @@ TEST(SessionTable, AbsurdCountIsRefused) {
 // ---- the replicated state
 
 ReplicatedState sample_state() {
-  ReplicatedState state = ReplicatedState::at_genesis(sample());
+  ReplicatedState state = ReplicatedState::at_genesis(sample_genesis());
   state.applied = Index(100);
   state.applied_term = Term(7);
   state.stamp_ns = -5;

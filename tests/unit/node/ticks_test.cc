@@ -24,12 +24,12 @@ struct Clocks {
   int64_t log_time = 1'000'000'000'000;
 };
 
-// How many ticks `seconds` bring when each is applied at once and leaves the deadline as it tells.
-int ticks_in(Ticks& ticks, Clocks& now, int seconds,
+// How many ticks `run_seconds` bring when each is applied at once and leaves the deadline as it tells.
+int ticks_in(Ticks& ticks, Clocks& now, int run_seconds,
              const std::function<int64_t(int64_t)>& deadline) {
   int count = 0;
   ticks.set_deadline(deadline(now.log_time), now.log_time);
-  for (const Time end = now.time + std::chrono::seconds(seconds); now.time < end;) {
+  for (const Time end = now.time + std::chrono::seconds(run_seconds); now.time < end;) {
     now.time += std::chrono::milliseconds(50);
     now.log_time += 50'000'000;
     if (!ticks.take_due(now.log_time, now.time)) continue;

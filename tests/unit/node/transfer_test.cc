@@ -34,7 +34,7 @@ const connectd_plugin kTable = {
     restore,
     nullptr};
 
-Genesis genesis_of() {
+Genesis genesis_of_three() {
   Genesis genesis;
   genesis.cluster_id.bytes[0] = 1;
   genesis.cluster_name = "demo";
@@ -119,7 +119,7 @@ class Transfer : public ::testing::Test {
     host.plugin = *plugin;
     host.transport = &m;
     host.supervisor = &supervisor;
-    auto opened = Node::open(options, genesis_of(), std::move(host), clocks());
+    auto opened = Node::open(options, genesis_of_three(), std::move(host), clocks());
     ASSERT_TRUE(opened) << opened.error().text;
     m.node = std::move(*opened);
     connect();

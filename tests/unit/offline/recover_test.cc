@@ -14,6 +14,7 @@
 #include "tests/unit/node/hello.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
+#include "tests/unit/offline/no_peers.h"
 
 namespace connectd::offline {
 // The tests put survivors' directories back into use, as nodes.
@@ -132,12 +133,6 @@ struct TwoOfFive {
   }
 
   FaultyFileSystem files;
-};
-
-class NoPeers final : public wire::Transport {
- public:
-  void send(NodeId, wire::PeerMessage) override {}
-  void flush() override {}
 };
 
 // The nodes whose sessions are open after each entry.

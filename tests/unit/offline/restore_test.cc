@@ -10,6 +10,7 @@
 #include "tests/unit/base/supervisors.h"
 #include "tests/unit/node/holder_harness.h"
 #include "tests/unit/node/tape_plugin.h"
+#include "tests/unit/offline/no_peers.h"
 
 namespace connectd::offline {
 // The tests put survivors' directories back into use, as nodes.
@@ -19,12 +20,6 @@ namespace {
 using sim::FaultyFileSystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class NoPeers final : public wire::Transport {
- public:
-  void send(NodeId, wire::PeerMessage) override {}
-  void flush() override {}
-};
 
 struct Stamps final : ApplyObserver {
   void on_applied(const raft::Entry& entry, int32_t, ByteView, const ReplicatedState&) override {

@@ -22,11 +22,11 @@ int recurse(int depth) {
   return depth == -1 ? 0 : recurse(depth + 1) + data[0];
 }
 
-int32_t create(const connectd_host*, void** self) {
+int32_t crasher_create(const connectd_host*, void** self) {
   *self = nullptr;
   return CONNECTD_OK;
 }
-void destroy(void*) {}
+void crasher_destroy(void*) {}
 int32_t apply_crash(void*, const connectd_apply_context*, connectd_bytes command,
                     const connectd_sink*) {
   std::string_view how(reinterpret_cast<const char*>(command.ptr), command.len);
@@ -39,17 +39,19 @@ int32_t apply_crash(void*, const connectd_apply_context*, connectd_bytes command
   return CONNECTD_OK;
 }
 int32_t snapshot_crash(void*, const connectd_snapshot*, const connectd_sink*) { std::abort(); }
-int32_t restore(void*, const connectd_snapshot*, const connectd_source*) { return CONNECTD_OK; }
+int32_t crasher_restore(void*, const connectd_snapshot*, const connectd_source*) {
+  return CONNECTD_OK;
+}
 
 constexpr connectd_plugin kCrasher = {
     CONNECTD_PLUGIN_HEAD("crasher", "2.5.0", 1, 1, 0, CONNECTD_FRAMING_LINE),
-    create,
-    destroy,
+    crasher_create,
+    crasher_destroy,
     nullptr,
     nullptr,
     apply_crash,
     snapshot_crash,
-    restore,
+    crasher_restore,
     nullptr};
 
 [[noreturn]] void crash_in_apply(const char* how) {

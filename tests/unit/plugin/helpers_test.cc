@@ -108,7 +108,7 @@ TEST(CHelpers, SnapshotNumbersRoundTrip) {
 }
 
 // A host with options that keeps the last text.
-struct Host {
+struct RecordingHost {
   std::map<std::string, std::string> set;
   std::string last;
   int32_t number = 0;
@@ -119,15 +119,15 @@ struct Host {
       "test",
       "1",
       [](const connectd_host* h, int32_t level, const char* text, size_t size) {
-        static_cast<Host*>(h->ctx)->number = level;
-        static_cast<Host*>(h->ctx)->last.assign(text, size);
+        static_cast<RecordingHost*>(h->ctx)->number = level;
+        static_cast<RecordingHost*>(h->ctx)->last.assign(text, size);
       },
       [](const connectd_host* h, int32_t code, const char* text, size_t size) {
-        static_cast<Host*>(h->ctx)->last.assign(text, size);
+        static_cast<RecordingHost*>(h->ctx)->last.assign(text, size);
         return code;
       },
       [](const connectd_host* h, const char* key) -> const char* {
-        auto& options = static_cast<Host*>(h->ctx)->set;
+        auto& options = static_cast<RecordingHost*>(h->ctx)->set;
         auto found = options.find(key);
         return found == options.end() ? nullptr : found->second.c_str();
       },
@@ -135,7 +135,7 @@ struct Host {
 };
 
 TEST(CHelpers, LogAndFailPassText) {
-  Host host;
+  RecordingHost host;
   connectd_log(&host.c, CONNECTD_LOG_WARN, "a warning");
   EXPECT_EQ(host.number, CONNECTD_LOG_WARN);
   EXPECT_EQ(host.last, "a warning");
@@ -144,7 +144,7 @@ TEST(CHelpers, LogAndFailPassText) {
 }
 
 TEST(CHelpers, InvalidOptionIsReportedWithKey) {
-  Host host;
+  RecordingHost host;
   uint64_t value = 7;
   EXPECT_EQ(connectd_option_u64(&host.c, "start", &value), CONNECTD_OK);
   EXPECT_EQ(value, 7);

@@ -156,13 +156,13 @@ int32_t perform(const Script& script, std::string_view command, const connectd_s
   return CONNECTD_OK;
 }
 
-int32_t create(const connectd_host* host, void** self) {
+int32_t script_create(const connectd_host* host, void** self) {
   const char* wish = host->option(host, "create.result");
   if (wish != nullptr) return fail_with(host, std::atoi(wish), host->option(host, "create.text"));
   *self = new Script{host, {}};
   return CONNECTD_OK;
 }
-void destroy(void* self) { delete static_cast<Script*>(self); }
+void script_destroy(void* self) { delete static_cast<Script*>(self); }
 int32_t classify(const void* self, connectd_bytes request, const connectd_sink* reply) {
   connectd_put(reply, "text", 4);
   return perform(*static_cast<const Script*>(self), text_of(request), reply);
@@ -179,7 +179,7 @@ int32_t apply_script(void* self, const connectd_apply_context* context, connectd
   script.history += text_of(command);
   return perform(script, text_of(command), reply);
 }
-int32_t snapshot(void* self, const connectd_snapshot*, const connectd_sink* out) {
+int32_t script_snapshot(void* self, const connectd_snapshot*, const connectd_sink* out) {
   auto& script = *static_cast<Script*>(self);
   if (script.history == "bad snapshot") return fail_with(script.host, CONNECTD_E_IO, "no disk");
   for (char c : script.history) {
@@ -187,7 +187,7 @@ int32_t snapshot(void* self, const connectd_snapshot*, const connectd_sink* out)
   }
   return CONNECTD_OK;
 }
-int32_t restore(void* self, const connectd_snapshot* info, const connectd_source* in) {
+int32_t script_restore(void* self, const connectd_snapshot* info, const connectd_source* in) {
   auto& script = *static_cast<Script*>(self);
   std::string bytes(static_cast<size_t>(info->length) + 16, '\0');
   int64_t got = in->read(in->ctx, bytes.data(), bytes.size());
@@ -201,13 +201,13 @@ class Host : public ::testing::Test {
  protected:
   static constexpr connectd_plugin table(uint32_t framing) {
     return {CONNECTD_PLUGIN_HEAD("script", "0.9", 1, 4, 0, framing),
-            create,
-            destroy,
+            script_create,
+            script_destroy,
             classify,
             read_script,
             apply_script,
-            snapshot,
-            restore,
+            script_snapshot,
+            script_restore,
             nullptr};
   }
   std::unique_ptr<Instance> make(uint32_t framing = CONNECTD_FRAMING_LINE) {

@@ -13,6 +13,7 @@
 #include "raft/invariants.h"
 #include "raft/progress.h"
 #include "raft/term_limits.h"
+#include "tests/unit/raft/three.h"
 
 namespace connectd::raft {
 namespace {
@@ -20,8 +21,6 @@ namespace {
 using std::chrono::milliseconds;
 
 const NodeId kMe(1);
-
-ConfState three() { return {{NodeId(1), NodeId(2), NodeId(3)}, {}, {}}; }
 
 Entry entry(uint64_t index, uint64_t term, EntryKind kind = EntryKind::kCommand,
             std::string payload = "x") {

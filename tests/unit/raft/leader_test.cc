@@ -4,17 +4,14 @@
 
 #include <algorithm>
 
+#include "tests/unit/raft/three.h"
+
 namespace connectd::raft {
 namespace {
 
 using std::chrono::milliseconds;
 
-const NodeId kSelf(1);
 constexpr Duration kTimeout = milliseconds(500);
-
-Time at(int64_t ms) { return Time(std::chrono::seconds(10) + milliseconds(ms)); }
-
-ConfState three() { return {{NodeId(1), NodeId(2), NodeId(3)}, {}, {}}; }
 
 Leader leader_of(const ConfState& conf) {
   Leader leader(kSelf, Index(8), LogTime());

@@ -7,7 +7,7 @@
 namespace connectd::raft {
 namespace {
 
-Entry entry(uint64_t index, uint64_t term, size_t size = 10) {
+Entry sized_entry(uint64_t index, uint64_t term, size_t size = 10) {
   Entry e;
   e.index = Index(index);
   e.term = Term(term);
@@ -32,7 +32,7 @@ TEST(Log, KnowsTheTermOfEveryIndex) {
   initial.snapshot = {Index(5), Term(2)};
   initial.applied = Index(5);
   Log log(initial, 1000);
-  log.append(entry(9, 7));
+  log.append(sized_entry(9, 7));
   std::vector<uint64_t> terms;
   for (uint64_t i = 0; i <= 10; ++i) terms.push_back(log.term_at(Index(i)).value());
   EXPECT_EQ(terms, (std::vector<uint64_t>{0, 0, 0, 2, 2, 2, 5, 5, 5, 7, 0}));
@@ -54,18 +54,18 @@ TEST(Log, EmptyLogMatchesAtZero) {
 // Thesis §3.5: conflicts are truncated; the writer is told if it already has the entries.
 TEST(Log, ReportsTruncationOnlyOfSubmittedEntries) {
   Log log(Initial(), 1000);
-  for (uint64_t i = 1; i <= 4; ++i) log.append(entry(i, 1));
+  for (uint64_t i = 1; i <= 4; ++i) log.append(sized_entry(i, 1));
   log.truncate_from(Index(3));
-  log.append(entry(3, 2));
+  log.append(sized_entry(3, 2));
   AppendBatch batch;
   log.take_unwritten(batch);
   EXPECT_FALSE(batch.replaces_from);
   ASSERT_EQ(batch.entries.size(), 3u);
   EXPECT_EQ(batch.entries[2].term, Term(2));
 
-  log.append(entry(4, 2));
+  log.append(sized_entry(4, 2));
   log.truncate_from(Index(2));
-  log.append(entry(2, 3));
+  log.append(sized_entry(2, 3));
   batch = AppendBatch();
   log.take_unwritten(batch);
   EXPECT_EQ(batch.replaces_from, Index(2));
@@ -76,19 +76,19 @@ TEST(Log, ReportsTruncationOnlyOfSubmittedEntries) {
 
 TEST(Log, TruncationTakesDurabilityBack) {
   Log log(Initial(), 1000);
-  for (uint64_t i = 1; i <= 4; ++i) log.append(entry(i, 1));
+  for (uint64_t i = 1; i <= 4; ++i) log.append(sized_entry(i, 1));
   sync(log);
   EXPECT_EQ(log.durable_index(), Index(4));
   EXPECT_EQ(log.unstable_bytes(), 0u);
   log.truncate_from(Index(2));
   EXPECT_EQ(log.durable_index(), Index(1));
-  log.append(entry(2, 2));
-  EXPECT_EQ(log.unstable_bytes(), entry(2, 2).weight());
+  log.append(sized_entry(2, 2));
+  EXPECT_EQ(log.unstable_bytes(), sized_entry(2, 2).weight());
 }
 
 TEST(LogDeathTest, NothingCommittedIsTruncated) {
   Log log(Initial(), 1000);
-  for (uint64_t i = 1; i <= 4; ++i) log.append(entry(i, 1));
+  for (uint64_t i = 1; i <= 4; ++i) log.append(sized_entry(i, 1));
   log.commit_to(Index(3));
   EXPECT_DEATH(log.truncate_from(Index(3)), "truncation of committed entries");
   log.truncate_from(Index(4));
@@ -96,8 +96,8 @@ TEST(LogDeathTest, NothingCommittedIsTruncated) {
 
 // Entries leave memory only when they are durable, handed out, and the cache is full.
 TEST(Log, EvictsWhatIsDurableAndHandedOut) {
-  Log log(Initial(), 3 * Log::memory_cost(entry(1, 1)));
-  for (uint64_t i = 1; i <= 10; ++i) log.append(entry(i, 1));
+  Log log(Initial(), 3 * Log::memory_cost(sized_entry(1, 1)));
+  for (uint64_t i = 1; i <= 10; ++i) log.append(sized_entry(i, 1));
   EXPECT_EQ(log.memory_from(), Index(1));
   AppendBatch batch;
   log.take_unwritten(batch);
@@ -115,22 +115,22 @@ TEST(Log, EvictsWhatIsDurableAndHandedOut) {
 
 TEST(Log, CopyHonoursItsLimitsButGivesAtLeastOne) {
   Log log(Initial(), 1000);
-  log.append(entry(1, 1, 5000));
-  for (uint64_t i = 2; i <= 10; ++i) log.append(entry(i, 1));
+  log.append(sized_entry(1, 1, 5000));
+  for (uint64_t i = 2; i <= 10; ++i) log.append(sized_entry(i, 1));
   auto copied = [&](uint64_t from, uint64_t to, size_t bytes, size_t count) {
     std::vector<Entry> out;
     log.copy(Index(from), Index(to), bytes, count, out);
     return out.size();
   };
   EXPECT_EQ(copied(1, 10, 1, 100), 1u);
-  EXPECT_EQ(copied(2, 10, 2 * entry(1, 1).weight(), 100), 2u);
+  EXPECT_EQ(copied(2, 10, 2 * sized_entry(1, 1).weight(), 100), 2u);
   EXPECT_EQ(copied(2, 10, SIZE_MAX, 4), 4u);
   EXPECT_EQ(copied(2, 5, SIZE_MAX, 100), 4u);
 }
 
 TEST(Log, CompactionKeepsTheTermInFront) {
   Log log(Initial(), 100000);
-  for (uint64_t i = 1; i <= 10; ++i) log.append(entry(i, 1 + i / 4));
+  for (uint64_t i = 1; i <= 10; ++i) log.append(sized_entry(i, 1 + i / 4));
   sync(log);
   log.commit_to(Index(10));
   log.hand_out_to(Index(10));
@@ -142,7 +142,7 @@ TEST(Log, CompactionKeepsTheTermInFront) {
   log.compact(Index(11));
   EXPECT_EQ(log.last_index(), Index(10));
   EXPECT_EQ(log.last_term(), Term(3));
-  log.append(entry(11, 4));
+  log.append(sized_entry(11, 4));
   EXPECT_EQ(log.term_at(Index(11)), Term(4));
   EXPECT_EQ(log.at(Index(11)).index, Index(11));
 }
@@ -177,7 +177,7 @@ TEST(Log, AgreesWithAModel) {
           [[fallthrough]];
         case 1:
         case 2:
-          model.push_back(entry(model.size() + 1, term, random.below(100)));
+          model.push_back(sized_entry(model.size() + 1, term, random.below(100)));
           log.append(model.back());
           break;
         case 3:

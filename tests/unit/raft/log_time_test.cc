@@ -7,6 +7,7 @@
 
 #include "base/wall_clock.h"
 #include "raft/read_index.h"
+#include "tests/unit/raft/three.h"
 
 namespace connectd::raft {
 namespace {
@@ -18,7 +19,6 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kHour = 3600 * kSecond;
 constexpr int64_t kDay = 24 * kHour;
 constexpr int64_t kNow = 1'800'000'000 * kSecond;  // what a right clock shows at second 0
-const NodeId kSelf(1);
 
 struct Clock {
   uint64_t node;

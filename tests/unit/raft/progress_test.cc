@@ -2,12 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/raft/three.h"
+
 namespace connectd::raft {
 namespace {
 
 using std::chrono::milliseconds;
 
-Time at(int64_t ms) { return Time(std::chrono::seconds(10) + milliseconds(ms)); }
 constexpr Duration kStall = milliseconds(500);
 
 Progress replicating(uint64_t match) {

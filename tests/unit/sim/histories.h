@@ -43,6 +43,9 @@ struct Request {
   }
 };
 
+inline const Request kGet{"get", "", ""};
+inline constexpr OutcomeKind kRefused = OutcomeKind::kRefused;
+
 struct SimpleMachine {
   uint64_t count = 0;
   std::map<std::string, std::string> values;

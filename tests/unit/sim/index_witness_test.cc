@@ -22,8 +22,6 @@ using ::testing::IsEmpty;
 const Request kA{"incr a", "", ""};
 const Request kB{"incr b", "", ""};
 const Request kC{"incr c", "", ""};
-const Request kGet{"get", "", ""};
-constexpr OutcomeKind kRefused = OutcomeKind::kRefused;
 constexpr int64_t kSecond = 1'000'000'000;
 
 WitnessLog& add(WitnessLog& log, raft::EntryKind kind, std::string_view payload = {},

@@ -15,10 +15,8 @@ namespace {
 using ::testing::HasSubstr;
 
 const Request kIncr{"incr", "", ""};
-const Request kGet{"get", "", ""};
 Request set(const std::string& key, const std::string& value) { return {"SET", key, value}; }
 Request get(const std::string& key) { return {"GET", key, ""}; }
-constexpr OutcomeKind kRefused = OutcomeKind::kRefused;
 
 SearchResult search(const History& history, const Model& model, SearchBudget budget = {}) {
   auto result = check_linearizable(history, model, budget);

@@ -17,7 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 using Phase = Channel::Phase;
 
-wire::PeerMessage heartbeat(uint64_t round) {
+wire::PeerMessage heartbeat_of(uint64_t round) {
   return transport::heartbeat(NodeId(2), NodeId(1), round);
 }
 
@@ -90,7 +90,7 @@ struct Reader {
 
 TEST(ChannelTest, ReadsOfAnySizeGiveTheSameMessages) {
   std::string stream = greeting();
-  for (uint64_t round = 1; round <= 20; ++round) stream += frame_of(heartbeat(round));
+  for (uint64_t round = 1; round <= 20; ++round) stream += frame_of(heartbeat_of(round));
   for (size_t most = 1; most <= stream.size(); ++most) {
     Reader reader;
     reader.give(stream, most);
@@ -127,7 +127,7 @@ TEST(ChannelTest, MessagesKeepTheirBytes) {
 }
 
 TEST(ChannelTest, EveryChangedByteBreaks) {
-  const std::string good = greeting() + frame_of(heartbeat(1));
+  const std::string good = greeting() + frame_of(heartbeat_of(1));
   for (size_t at = 0; at < good.size(); ++at) {
     std::string stream = good;
     stream[at] = static_cast<char>(stream[at] ^ 0x40);
@@ -140,7 +140,7 @@ TEST(ChannelTest, EveryChangedByteBreaks) {
 
 // Also of a message that the other side could not complete: nothing waits for a length.
 TEST(ChannelTest, ChangedLengthBreaksAtOnceInVersionTwo) {
-  const std::string frame = frame_of(heartbeat(1), wire::FrameVersion::kCheckedHeader);
+  const std::string frame = frame_of(heartbeat_of(1), wire::FrameVersion::kCheckedHeader);
   for (size_t bit = 0; bit < 32; ++bit) {
     Reader reader;
     reader.give(greeting());
@@ -159,7 +159,7 @@ TEST(ChannelTest, MessagesHaveTheVersionOfTheHellos) {
       Reader reader;
       reader.give(greeting());
       reader.channel.set_frame_version(used);
-      reader.give(frame_of(heartbeat(1), sent));
+      reader.give(frame_of(heartbeat_of(1), sent));
       EXPECT_EQ(reader.messages.size(), used == sent ? 1u : 0u);
       EXPECT_EQ(reader.why.empty(), used == sent) << reader.why;
     }
@@ -169,10 +169,10 @@ TEST(ChannelTest, MessagesHaveTheVersionOfTheHellos) {
 TEST(ChannelTest, PartialMessageHasADeadline) {
   const Time start = Time() + std::chrono::hours(1);
   Reader reader;
-  reader.give(greeting() + frame_of(heartbeat(1)));
+  reader.give(greeting() + frame_of(heartbeat_of(1)));
   reader.channel.expect_rest(start);
   EXPECT_EQ(reader.channel.deadline(), Time::max());
-  const std::string small = frame_of(heartbeat(2));
+  const std::string small = frame_of(heartbeat_of(2));
   reader.give(small.substr(0, 3));
   reader.channel.expect_rest(start);
   EXPECT_EQ(reader.channel.deadline(), start + kFrameTimeout);
@@ -226,7 +226,7 @@ TEST(ChannelTest, ClientOnThePeerPortIsTold) {
 
 TEST(ChannelTest, OnlyAHandshakeComesFirst) {
   Reader reader;
-  reader.give(std::string(wire::kPeerMagic) + frame_of(heartbeat(1)));
+  reader.give(std::string(wire::kPeerMagic) + frame_of(heartbeat_of(1)));
   EXPECT_THAT(reader.why, HasSubstr("unexpected frame"));
   EXPECT_TRUE(reader.messages.empty());
 }
@@ -240,7 +240,7 @@ TEST(ChannelTest, OnlyARefusalComesToADialler) {
   reader.give(refusal);
   EXPECT_EQ(reader.handshakes, 2);
   reader.channel.set_phase(Phase::kRefusalOnly);
-  reader.give(frame_of(heartbeat(1)));
+  reader.give(frame_of(heartbeat_of(1)));
   EXPECT_THAT(reader.why, HasSubstr("unexpected frame"));
 }
 
@@ -252,7 +252,7 @@ TEST(ChannelTest, SecondHelloBreaks) {
 }
 
 TEST(ChannelTest, HeaderOverTheLimitTakesNoMemory) {
-  std::string frame = frame_of(heartbeat(1));
+  std::string frame = frame_of(heartbeat_of(1));
   store_le<uint32_t>(reinterpret_cast<uint8_t*>(frame.data()), wire::kMaxFrameBytes + 1);
   Reader reader;
   reader.give(greeting() + frame);
@@ -262,7 +262,7 @@ TEST(ChannelTest, HeaderOverTheLimitTakesNoMemory) {
 
 TEST(ChannelTest, ClosingConnectionDropsWhatComes) {
   Reader reader;
-  reader.give(greeting() + frame_of(heartbeat(1)).substr(0, 10));
+  reader.give(greeting() + frame_of(heartbeat_of(1)).substr(0, 10));
   reader.channel.set_phase(Phase::kClosing);
   for (int i = 0; i < 1000; ++i) reader.give(std::string(kBlockBytes, 'x'));
   EXPECT_EQ(reader.why, "");

@@ -25,8 +25,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ChannelPtr = Peers::ChannelPtr;
 
-struct TestNode final : wire::TransportHandler {
-  explicit TestNode(uint64_t node_id, PeersOptions given = {}) : id(node_id), options(given) {
+struct PipedNode final : wire::TransportHandler {
+  explicit PipedNode(uint64_t node_id, PeersOptions given = {}) : id(node_id), options(given) {
     options.self = id;
     hello.cluster_name = "test";
     hello.plugin_name = "counter";
@@ -85,8 +85,8 @@ struct TestNode final : wire::TransportHandler {
 
 class PeersTest : public testing::Test {
  protected:
-  TestNode& add(uint64_t id, PeersOptions options = {}) {
-    nodes_.push_back(std::make_unique<TestNode>(id, options));
+  PipedNode& add(uint64_t id, PeersOptions options = {}) {
+    nodes_.push_back(std::make_unique<PipedNode>(id, options));
     return *nodes_.back();
   }
   static Address address(NodeId id) { return {"host", static_cast<uint16_t>(id.value())}; }
@@ -99,7 +99,7 @@ class PeersTest : public testing::Test {
       node->peers->set_peers(peers, now_);
     }
   }
-  TestNode* find(NodeId id) {
+  PipedNode* find(NodeId id) {
     for (auto& node : nodes_) {
       if (node->id == id && !dead_.contains(node.get())) return node.get();
     }
@@ -124,8 +124,8 @@ class PeersTest : public testing::Test {
       for (ChannelPtr& channel : std::exchange(waiting_, {})) again = pass_on(channel) || again;
     }
   }
-  void dial(TestNode& from, const ChannelPtr& channel, NodeId to) {
-    TestNode* other = find(to);
+  void dial(PipedNode& from, const ChannelPtr& channel, NodeId to) {
+    PipedNode* other = find(to);
     if (other == nullptr || unreachable_.contains(to)) {
       return from.peers->dial_failed(channel, "nobody is there", now_);
     }
@@ -163,13 +163,13 @@ class PeersTest : public testing::Test {
     node->peers->ended(sink, now_);
   }
   // Who dialled `node` says this of itself.
-  void say_hello(TestNode& node, const ChannelPtr& channel, wire::Hello hello) {
+  void say_hello(PipedNode& node, const ChannelPtr& channel, wire::Hello hello) {
     hello.to = node.id;
     std::string stream(wire::kPeerMagic);
     wire::append_hello(stream, hello);
     give(node, channel, stream);
   }
-  void give(TestNode& node, const ChannelPtr& channel, std::string_view bytes) {
+  void give(PipedNode& node, const ChannelPtr& channel, std::string_view bytes) {
     while (!bytes.empty() && !channel->is_closed()) {
       std::span<uint8_t> space = channel->read_space();
       const size_t length = std::min(space.size(), bytes.size());
@@ -189,7 +189,7 @@ class PeersTest : public testing::Test {
     return frame;
   }
   // The channel that `from` dialled to `to`.
-  ChannelPtr between(const TestNode& from, const TestNode& to) const {
+  ChannelPtr between(const PipedNode& from, const PipedNode& to) const {
     for (const auto& [channel, end] : ends_) {
       const auto& [node, sink] = end;
       const bool is_dialled = sink->phase() == Channel::Phase::kRefusalOnly;
@@ -212,13 +212,13 @@ class PeersTest : public testing::Test {
   }
 
   Time now_{seconds(1000)};
-  std::vector<std::unique_ptr<TestNode>> nodes_;
-  std::map<const Channel*, std::pair<TestNode*, ChannelPtr>> ends_;
+  std::vector<std::unique_ptr<PipedNode>> nodes_;
+  std::map<const Channel*, std::pair<PipedNode*, ChannelPtr>> ends_;
   std::vector<ChannelPtr> waiting_;
   std::vector<std::pair<NodeId, NodeId>> dials_;
   std::set<NodeId> unreachable_;
-  std::set<NodeId> silent_;         // the dial gets no answer
-  std::set<const TestNode*> dead_;  // its machine lost power: what is sent to it is not answered
+  std::set<NodeId> silent_;          // the dial gets no answer
+  std::set<const PipedNode*> dead_;  // its machine lost power: what is sent to it is not answered
   bool is_clogged_ = false;
   NodeId certified_;  // whose certificate diallers show; none: their own
 };
@@ -227,12 +227,12 @@ class PeersTest : public testing::Test {
 
 struct ReplaceTest : PeersTest {
   ReplaceTest() {
-    for (TestNode* node : {&a, &b}) node->hello.incarnation = node->id.value();
+    for (PipedNode* node : {&a, &b}) node->hello.incarnation = node->id.value();
     introduce();
     settle();
     dials_.clear();
   }
-  void turn_tls(TestNode& node, bool on) {
+  void turn_tls(PipedNode& node, bool on) {
     node.dials_tls = on;
     node.peers->set_tls(on, true, true, now_);
     pass(Duration(0));
@@ -240,7 +240,7 @@ struct ReplaceTest : PeersTest {
   ChannelPtr out() const { return between(a, b); }
   // One step of both, without the bytes of this channel.
   void pass_all_but(const ChannelPtr& held) {
-    for (TestNode* node : {&a, &b}) {
+    for (PipedNode* node : {&a, &b}) {
       SocketWork work;
       node->peers->take_work(work);
       for (auto& [channel, to] : work.dial) dial(*node, channel, NodeId(to.port));
@@ -257,8 +257,8 @@ struct ReplaceTest : PeersTest {
     for (int i = 0; i < 10 && !first->is_closing(); ++i) pass_all_but(first);
     ASSERT_TRUE(first->is_closing());
   }
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
 };
 
 TEST_F(ReplaceTest, NothingIsLostOrCounted) {
@@ -370,7 +370,7 @@ TEST_F(ReplaceTest, PlainOnesEndWhereOnlyTlsIsTaken) {
 }
 
 TEST_F(ReplaceTest, CertificateOfAnotherNodeIsRefused) {
-  TestNode& c = add(3);
+  PipedNode& c = add(3);
   c.dials_tls = true;
   certified_ = NodeId(1);
   c.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
@@ -383,23 +383,23 @@ TEST_F(ReplaceTest, CertificateOfAnotherNodeIsRefused) {
 // ---- two processes of one node
 
 struct TwinsTest : PeersTest {
-  TestNode& process(uint64_t id, uint64_t incarnation) {
-    TestNode& node = add(id);
+  PipedNode& process(uint64_t id, uint64_t incarnation) {
+    PipedNode& node = add(id);
     node.hello.incarnation = incarnation;
     return node;
   }
-  void dial_node_1(TestNode& node) {
+  void dial_node_1(PipedNode& node) {
     node.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
     settle();
   }
 };
 
 TEST_F(TwinsTest, NewcomerIsRefusedWhileTheFirstLives) {
-  TestNode& a = process(1, 10);
-  TestNode& first = process(3, 30);
+  PipedNode& a = process(1, 10);
+  PipedNode& first = process(3, 30);
   introduce();
   settle();
-  TestNode& copy = process(3, 31);
+  PipedNode& copy = process(3, 31);
   dial_node_1(copy);
   ASSERT_EQ(copy.refusals.size(), 1u);
   EXPECT_THAT(copy.refusals[0].second, HasSubstr("two processes say that they are node 3"));
@@ -412,9 +412,9 @@ TEST_F(TwinsTest, NewcomerIsRefusedWhileTheFirstLives) {
 }
 
 TEST_F(TwinsTest, AnsweringCopyIsRefusedToo) {
-  TestNode& a = process(1, 10);
-  TestNode& copy = process(3, 31);  // has the address that node 1 dials
-  TestNode& first = process(3, 30);
+  PipedNode& a = process(1, 10);
+  PipedNode& copy = process(3, 31);  // has the address that node 1 dials
+  PipedNode& first = process(3, 30);
   dial_node_1(first);
   a.peers->set_peers({{NodeId(3), {address(NodeId(3))}}}, now_);
   settle();
@@ -424,12 +424,12 @@ TEST_F(TwinsTest, AnsweringCopyIsRefusedToo) {
 }
 
 TEST_F(TwinsTest, NewcomerReplacesAProcessWithoutAnswer) {
-  TestNode& a = process(1, 10);
-  TestNode& first = process(3, 30);
+  PipedNode& a = process(1, 10);
+  PipedNode& first = process(3, 30);
   introduce();
   settle();
   dead_.insert(&first);
-  TestNode& next = process(3, 31);
+  PipedNode& next = process(3, 31);
   dial_node_1(next);
   EXPECT_EQ(a.lost[NodeId(3)], 0);
   pass(a.options.probe_timeout - milliseconds(1));
@@ -446,14 +446,14 @@ TEST_F(TwinsTest, NewcomerReplacesAProcessWithoutAnswer) {
 // Who connects again while it is probed lives, though the probe went with its old connection.
 TEST_F(TwinsTest, FirstThatReconnectsIsNotReplaced) {
   process(1, 10);
-  TestNode& first = process(3, 30);
+  PipedNode& first = process(3, 30);
   introduce();
   settle();
   dead_.insert(&first);  // it reads nothing for a moment
-  TestNode& copy = process(3, 31);
+  PipedNode& copy = process(3, 31);
   dial_node_1(copy);
   dead_.erase(&first);
-  TestNode& again = process(3, 30);  // the same process, on a new connection
+  PipedNode& again = process(3, 30);  // the same process, on a new connection
   again.hello.incarnation = 30;
   again.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
   SocketWork work;
@@ -470,11 +470,11 @@ TEST_F(TwinsTest, FirstThatReconnectsIsNotReplaced) {
 
 // Strangers that come twice and go leave nothing: no connection without an end, no peer.
 TEST_F(TwinsTest, StrangersLeaveNothing) {
-  std::vector<std::unique_ptr<TestNode>> strangers;
-  TestNode& a = process(1, 10);
+  std::vector<std::unique_ptr<PipedNode>> strangers;
+  PipedNode& a = process(1, 10);
   for (uint64_t id = 100; id < 100 + 4 * kMaxStrangers; ++id) {
     for (uint64_t incarnation : {1, 2}) {
-      TestNode& stranger = *strangers.emplace_back(std::make_unique<TestNode>(id));
+      PipedNode& stranger = *strangers.emplace_back(std::make_unique<PipedNode>(id));
       stranger.hello.incarnation = incarnation;
       stranger.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
       SocketWork work;
@@ -497,8 +497,8 @@ TEST_F(TwinsTest, StrangersLeaveNothing) {
 
 // A stranger that asks and asks, and reads no answer.
 TEST_F(TwinsTest, UnreadAnswersAreBounded) {
-  TestNode& a = process(1, 10);
-  TestNode& b = process(2, 20);
+  PipedNode& a = process(1, 10);
+  PipedNode& b = process(2, 20);
   introduce();
   settle();
   const ChannelPtr ours = between(b, a);
@@ -520,12 +520,12 @@ TEST_F(TwinsTest, UnreadAnswersAreBounded) {
 
 // A restart: the kernel closes the connections of the process that has ended.
 TEST_F(TwinsTest, NewcomerIsAdmittedWhenTheFirstIsGone) {
-  TestNode& a = process(1, 10);
-  TestNode& first = process(3, 30);
+  PipedNode& a = process(1, 10);
+  PipedNode& first = process(3, 30);
   introduce();
   settle();
   dead_.insert(&first);
-  TestNode& next = process(3, 31);
+  PipedNode& next = process(3, 31);
   dial_node_1(next);
   for (auto& [channel, end] : std::map(ends_)) {
     if (end.first == &a && ends_.contains(end.second.get()) &&
@@ -540,11 +540,11 @@ TEST_F(TwinsTest, NewcomerIsAdmittedWhenTheFirstIsGone) {
 
 // After a pause of the process that probes, the answer may wait behind the timer.
 TEST_F(TwinsTest, LateProbeIsRepeated) {
-  TestNode& a = process(1, 10);
+  PipedNode& a = process(1, 10);
   process(3, 30);
   introduce();
   settle();
-  TestNode& copy = process(3, 31);
+  PipedNode& copy = process(3, 31);
   is_clogged_ = true;
   ChannelPtr held = a.peers->accepted("10.0.0.9:4000", now_);
   say_hello(a, held, copy.hello);
@@ -560,11 +560,11 @@ TEST_F(TwinsTest, LateProbeIsRepeated) {
 
 // Builds that do not say an incarnation answer no probe.
 TEST_F(TwinsTest, OldBuildIsReplacedAtOnce) {
-  TestNode& a = process(1, 10);
+  PipedNode& a = process(1, 10);
   process(3, 0);
   introduce();
   settle();
-  TestNode& next = process(3, 31);
+  PipedNode& next = process(3, 31);
   dial_node_1(next);
   EXPECT_EQ(a.reached[NodeId(3)], 2);
   EXPECT_TRUE(next.refusals.empty());
@@ -574,11 +574,11 @@ TEST_F(TwinsTest, OldBuildIsReplacedAtOnce) {
 TEST_F(TwinsTest, NobodyAvoidsTheProbe) {
   for (const bool says_incarnation : {false, true}) {
     SCOPED_TRACE(says_incarnation);
-    TestNode& a = process(1, 10);
-    TestNode& first = process(3, 30);
+    PipedNode& a = process(1, 10);
+    PipedNode& first = process(3, 30);
     introduce();
     settle();
-    TestNode& next = process(3, says_incarnation ? 31 : 0);
+    PipedNode& next = process(3, says_incarnation ? 31 : 0);
     if (says_incarnation) next.hello.disk_id.bytes[0] = 9;
     dial_node_1(next);
     EXPECT_EQ(a.lost[NodeId(3)], 0);
@@ -593,12 +593,12 @@ TEST_F(TwinsTest, NobodyAvoidsTheProbe) {
 }
 
 TEST_F(TwinsTest, OldBuildReplacesAProcessWithoutAnswer) {
-  TestNode& a = process(1, 10);
-  TestNode& first = process(3, 30);
+  PipedNode& a = process(1, 10);
+  PipedNode& first = process(3, 30);
   introduce();
   settle();
   dead_.insert(&first);
-  TestNode& next = process(3, 0);
+  PipedNode& next = process(3, 0);
   dial_node_1(next);
   unreachable_.insert(NodeId(1));  // for the first one, which is dead
   pass(seconds(1));
@@ -608,12 +608,12 @@ TEST_F(TwinsTest, OldBuildReplacesAProcessWithoutAnswer) {
 
 // The list gives the first one's disk up, and that process still runs.
 TEST_F(TwinsTest, DiskThatWasGivenUpHoldsUpNobody) {
-  TestNode& a = process(1, 10);
+  PipedNode& a = process(1, 10);
   process(3, 30);
   introduce();
   settle();
   a.refuses_disk = DiskId();
-  TestNode& next = process(3, 31);
+  PipedNode& next = process(3, 31);
   next.hello.disk_id.bytes[0] = 9;
   dial_node_1(next);
   EXPECT_TRUE(next.refusals.empty());
@@ -639,8 +639,8 @@ TEST_F(PeersTest, EverybodyReachesEverybody) {
 
 // The dialler refuses the answer, and sends its refusal before it closes.
 TEST_F(PeersTest, DiallersRefusalIsWrittenBeforeItCloses) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   a.refuses = NodeId(2);
   settle();
@@ -652,14 +652,14 @@ TEST_F(PeersTest, DiallersRefusalIsWrittenBeforeItCloses) {
 
 // Two processes with one id, on two disks: what is heard and what is sent is of one of them.
 TEST_F(PeersTest, BothDirectionsAreOfOneDisk) {
-  TestNode& one = add(1);
-  TestNode& old = add(2);
+  PipedNode& one = add(1);
+  PipedNode& old = add(2);
   old.hello.disk_id.bytes[0] = 1;
   introduce();
   settle();
   ASSERT_EQ(one.reached[NodeId(2)], 1);
 
-  TestNode other(2);  // it dials; the one that is dialled at that address stays the old one
+  PipedNode other(2);  // it dials; the one that is dialled at that address stays the old one
   other.hello.disk_id.bytes[0] = 2;
   other.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
   SocketWork work;
@@ -678,8 +678,8 @@ TEST_F(PeersTest, BothDirectionsAreOfOneDisk) {
 }
 
 TEST_F(PeersTest, PeerRefusedLaterIsDisconnected) {
-  TestNode& one = add(1);
-  TestNode& two = add(2);
+  PipedNode& one = add(1);
+  PipedNode& two = add(2);
   introduce();
   settle();
   ASSERT_EQ(one.reached[NodeId(2)], 1);
@@ -695,7 +695,7 @@ TEST_F(PeersTest, PeerRefusedLaterIsDisconnected) {
 }
 
 TEST_F(PeersTest, DialTriesAgainWithBackOff) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   unreachable_.insert(NodeId(2));
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   settle();
@@ -710,7 +710,7 @@ TEST_F(PeersTest, DialTriesAgainWithBackOff) {
 }
 
 TEST_F(PeersTest, DialWithoutAnAnswerIsGivenUp) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   add(2);
   silent_.insert(NodeId(2));
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
@@ -724,9 +724,9 @@ TEST_F(PeersTest, DialWithoutAnAnswerIsGivenUp) {
 
 // A node campaigns only when each peer has had its chance to refuse it.
 TEST_F(PeersTest, TriedAllWhenEachAnsweredOrFailed) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   EXPECT_TRUE(a.peers->has_tried_all()) << "it has no peers";
-  TestNode& b = add(2);
+  PipedNode& b = add(2);
   add(3);
   add(4);
   b.refuses = NodeId(1);
@@ -742,8 +742,8 @@ TEST_F(PeersTest, TriedAllWhenEachAnsweredOrFailed) {
 }
 
 TEST_F(PeersTest, PeerThatDialsIsDialledAtOnce) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   unreachable_.insert(NodeId(2));
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   settle();
@@ -756,8 +756,8 @@ TEST_F(PeersTest, PeerThatDialsIsDialledAtOnce) {
 
 // Nobody has told node 1 of node 2, which says in its hello where it wants to be dialled.
 TEST_F(PeersTest, StrangerIsDialledWhereItSays) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   b.hello.peer_address = "host:2";
   b.peers->set_peers({{NodeId(1), {address(NodeId(1))}}}, now_);
   settle();
@@ -769,7 +769,7 @@ TEST_F(PeersTest, StrangerIsDialledWhereItSays) {
 
 // Whatever address a hello gives: only the port counts.
 TEST_F(PeersTest, OnlyTheHostThatDialledIsDialled) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   const auto dials_for = [&](const std::string& said, const std::string& remote) {
     wire::Hello hello = a.hello;
     hello.node_id = NodeId(9);
@@ -790,7 +790,7 @@ TEST_F(PeersTest, OnlyTheHostThatDialledIsDialled) {
 }
 
 TEST_F(PeersTest, DialsToStrangersAreFew) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   std::set<uint64_t> dialled;
   size_t dials = 0;
   for (uint64_t id = 100; id < 100 + kMaxStrangers; ++id) {
@@ -816,8 +816,8 @@ TEST_F(PeersTest, DialsToStrangersAreFew) {
 TEST_F(PeersTest, EitherDirectionThatBreaksIsOneLoss) {
   for (const bool dialled : {true, false}) {
     SCOPED_TRACE(dialled ? "a's own" : "b's");
-    TestNode& a = add(dialled ? 1 : 3);
-    TestNode& b = add(dialled ? 2 : 4);
+    PipedNode& a = add(dialled ? 1 : 3);
+    PipedNode& b = add(dialled ? 2 : 4);
     introduce();
     settle();
     const ChannelPtr breaks = between(dialled ? a : b, dialled ? b : a);
@@ -840,8 +840,8 @@ TEST_F(PeersTest, EitherDirectionThatBreaksIsOneLoss) {
 TEST_F(PeersTest, OverflowBreaksOutsideOfSend) {
   PeersOptions options;
   options.output_bytes_max = 1000;
-  TestNode& a = add(1, options);
-  TestNode& b = add(2);
+  PipedNode& a = add(1, options);
+  PipedNode& b = add(2);
   introduce();
   settle();
   is_clogged_ = true;
@@ -863,8 +863,8 @@ TEST_F(PeersTest, OverflowBreaksOutsideOfSend) {
 
 // What was sent before arrives, what comes after waits for the next connection.
 TEST_F(PeersTest, MessageOverTheFrameLimitBreaks) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   introduce();
   settle();
   pass(seconds(5));  // the connection is not new
@@ -889,7 +889,7 @@ TEST_F(PeersTest, MessageOverTheFrameLimitBreaks) {
 TEST_F(PeersTest, BreakOfOurOwnBacksOff) {
   PeersOptions options;
   options.output_bytes_max = 1000;
-  TestNode& a = add(1, options);
+  PipedNode& a = add(1, options);
   add(2);
   introduce();
   settle();
@@ -911,13 +911,13 @@ TEST_F(PeersTest, BreakOfOurOwnBacksOff) {
 TEST_F(PeersTest, NodeOfTheFirstVersionIsUnderstood) {
   PeersOptions old;
   old.protocol_max = 1;
-  TestNode& a = add(1);
-  TestNode& b = add(2, old);
-  TestNode& c = add(3);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2, old);
+  PipedNode& c = add(3);
   introduce();
   settle();
-  for (TestNode* from : {&a, &b, &c}) {
-    for (TestNode* to : {&a, &b, &c}) {
+  for (PipedNode* from : {&a, &b, &c}) {
+    for (PipedNode* to : {&a, &b, &c}) {
       if (from == to) continue;
       from->send(to->id, 5);
       settle();
@@ -929,8 +929,8 @@ TEST_F(PeersTest, NodeOfTheFirstVersionIsUnderstood) {
 }
 
 TEST_F(PeersTest, PeerStoppingInAMessageIsLost) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   introduce();
   settle();
   is_clogged_ = true;
@@ -969,10 +969,10 @@ class PeersLogTest : public PeersTest {
 
 // Each with a node id of its own, that it chooses.
 TEST_F(PeersLogTest, LinesOfStrangersHaveOneBudget) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   testing::internal::CaptureStderr();
   for (uint64_t id = 100; id < 160; ++id) {
-    TestNode stranger(id);
+    PipedNode stranger(id);
     const ChannelPtr channel = a.peers->accepted("10.0.0.9:4000", now_);
     ASSERT_NE(channel, nullptr);
     say_hello(a, channel, stranger.hello);
@@ -1014,7 +1014,7 @@ TEST_F(PeersLogTest, DownPeerCostsAFewLinesAMinute) {
 }
 
 TEST_F(PeersTest, SilentConnectionIsClosedInTime) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   ChannelPtr silent = a.peers->accepted("10.0.0.9:4000", now_);
   ASSERT_NE(silent, nullptr);
   pass(a.options.handshake_timeout - milliseconds(1));
@@ -1025,8 +1025,8 @@ TEST_F(PeersTest, SilentConnectionIsClosedInTime) {
 
 // As fast as they are closed, silent ones come again. Who says hello meanwhile is let in.
 TEST_F(PeersTest, SilentConnectionsMakeRoom) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   std::vector<ChannelPtr> silent;
   const auto flood = [&](size_t count) {
     for (size_t i = 0; i < count; ++i) silent.push_back(a.peers->accepted("10.0.0.9:4000", now_));
@@ -1047,7 +1047,7 @@ TEST_F(PeersTest, SilentConnectionsMakeRoom) {
 
 // It has all the time of a handshake, though others come as fast as they can.
 TEST_F(PeersTest, FloodOfOneHostTakesNoOtherHostsPlace) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   const ChannelPtr slow = a.peers->accepted("10.0.0.8:4000", now_);
   for (size_t i = 0; i < 10 * kMaxPendingHandshakes; ++i) {
     a.peers->accepted("10.0.0.9:4000", now_);
@@ -1058,7 +1058,7 @@ TEST_F(PeersTest, FloodOfOneHostTakesNoOtherHostsPlace) {
 }
 
 TEST_F(PeersTest, FloodOfManyHostsLeavesMembersTheirs) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   a.peers->set_peers({{NodeId(2), {{"10.0.0.2", 7101}}}}, now_);
   const ChannelPtr member = a.peers->accepted("10.0.0.2:4000", now_);
   for (size_t i = 0; i < 3 * kMaxPendingHandshakes; ++i) {
@@ -1069,7 +1069,7 @@ TEST_F(PeersTest, FloodOfManyHostsLeavesMembersTheirs) {
 
 // Refused peers that do not read the refusal.
 TEST_F(PeersTest, RefusedConnectionsAreBounded) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   a.refuses = NodeId(9);
   wire::Hello hello = a.hello;
   hello.node_id = NodeId(9);
@@ -1086,7 +1086,7 @@ TEST_F(PeersTest, RefusedConnectionsAreBounded) {
 
 // A good hello, and then the connection breaks, again and again.
 TEST_F(PeersTest, PeerThatBreaksAtOnceIsNotHurried) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   add(2);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   settle();
@@ -1111,7 +1111,7 @@ TEST_F(PeersTest, PeerThatBreaksAtOnceIsNotHurried) {
 
 // Accepted strangers leave no state, and are no longer dialled.
 TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   for (uint64_t id = 100; id < 100 + 4 * kMaxStrangers; ++id) {
     wire::Hello hello = a.hello;
     hello.node_id = NodeId(id);
@@ -1129,7 +1129,7 @@ TEST_F(PeersTest, StrangerIsForgottenWhenItLeaves) {
 
 // They stay connected, each with an id of its own.
 TEST_F(PeersTest, StrangersHaveFewPlaces) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   std::vector<ChannelPtr> strangers;
   const auto let_in = [&](uint64_t id, const std::string& remote) {
     wire::Hello hello = a.hello;
@@ -1148,7 +1148,7 @@ TEST_F(PeersTest, StrangersHaveFewPlaces) {
 
 // Each stays below the limit of one frame.
 TEST_F(PeersTest, UnfinishedMessagesOfStrangersAreBounded) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   const std::string begun = beginning_of_a_large_frame(wire::kMaxFrameBytes - 1000);
   std::vector<ChannelPtr> strangers;
   size_t most = 0;
@@ -1168,7 +1168,7 @@ TEST_F(PeersTest, UnfinishedMessagesOfStrangersAreBounded) {
 }
 
 TEST_F(PeersTest, MembersMayAllSendLargeMessages) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   const std::string begun = beginning_of_a_large_frame(wire::kMaxFrameBytes - 1000);
   std::map<NodeId, std::vector<Address>> members;
   for (uint64_t id = 2; id < 6; ++id) members[NodeId(id)] = {address(NodeId(id))};
@@ -1185,8 +1185,8 @@ TEST_F(PeersTest, MembersMayAllSendLargeMessages) {
 
 // Nothing that comes behind it is delivered; the other direction breaks with it, and both return.
 TEST_F(PeersTest, MessageThatCannotBeTrueBreaks) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   introduce();
   settle();
   ASSERT_EQ(b.reached[NodeId(1)], 1);
@@ -1204,7 +1204,7 @@ TEST_F(PeersTest, MessageThatCannotBeTrueBreaks) {
 }
 
 TEST_F(PeersTest, MessageInAnothersNameBreaks) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   add(2);
   introduce();
   settle();
@@ -1216,8 +1216,8 @@ TEST_F(PeersTest, MessageInAnothersNameBreaks) {
 }
 
 TEST_F(PeersTest, RefusedPeerIsTriedAgainInASecond) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   b.refuses = NodeId(1);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   settle();
@@ -1230,7 +1230,7 @@ TEST_F(PeersTest, RefusedPeerIsTriedAgainInASecond) {
 }
 
 TEST_F(PeersTest, RefusalIsLoggedAndToldWithoutControls) {
-  TestNode& a = add(1);
+  PipedNode& a = add(1);
   a.peers->set_peers({{NodeId(2), {address(NodeId(2))}}}, now_);
   SocketWork work;
   a.peers->take_work(work);
@@ -1246,8 +1246,8 @@ TEST_F(PeersTest, RefusalIsLoggedAndToldWithoutControls) {
 }
 
 TEST_F(PeersTest, HandlerMayTakeThePeerAway) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   introduce();
   settle();
   a.on_lost = [&] { a.peers->set_peers({}, now_); };
@@ -1259,8 +1259,8 @@ TEST_F(PeersTest, HandlerMayTakeThePeerAway) {
 }
 
 TEST_F(PeersTest, HandlerMayStopEverything) {
-  TestNode& a = add(1);
-  TestNode& b = add(2);
+  PipedNode& a = add(1);
+  PipedNode& b = add(2);
   introduce();
   settle();
   a.on_lost = [&] { a.peers->stop(); };
