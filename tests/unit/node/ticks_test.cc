@@ -24,7 +24,8 @@ struct Clocks {
   int64_t log_time = 1'000'000'000'000;
 };
 
-// How many ticks `run_seconds` bring when each is applied at once and leaves the deadline as it tells.
+// How many ticks `run_seconds` bring when each is applied at once and leaves the deadline as it
+// tells.
 int ticks_in(Ticks& ticks, Clocks& now, int run_seconds,
              const std::function<int64_t(int64_t)>& deadline) {
   int count = 0;
