@@ -97,6 +97,7 @@ void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
   for (auto& [place, address] : others) {
     HttpRequest request;
     request.target = "/v1/status";
+    request.tls = tls_;
     fetch(io_, names_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
           [query, place = place](const HttpOutcome& outcome) {
             take_answer(query->cluster, query->answer.nodes[place], outcome);

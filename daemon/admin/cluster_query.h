@@ -3,12 +3,15 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <utility>
 
 #include "admin/answers.h"
 #include "base/address.h"
 #include "config/config.h"
 #include "net/names.h"
 #include "node/status.h"
+#include "tls/credentials.h"
 
 namespace boost::asio {
 class io_context;
@@ -23,6 +26,8 @@ class ClusterQueries final {
   ClusterQueries(const ClusterQueries&) = delete;
   ClusterQueries& operator=(const ClusterQueries&) = delete;
 
+  // How the others are asked from now on; null: plain.
+  void set_tls(std::shared_ptr<const tls::Credentials> tls) { tls_ = std::move(tls); }
   // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
   // answered or failed, perhaps at once. `advertised`: where this node is found, if it is no
   // member.
@@ -34,6 +39,7 @@ class ClusterQueries final {
 
   boost::asio::io_context& io_;
   net::Names names_;
+  std::shared_ptr<const tls::Credentials> tls_;
 };
 
 }  // namespace connectd::admin

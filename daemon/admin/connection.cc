@@ -39,12 +39,12 @@ class HttpConnection final : public Reply::Connection,
                              public OpenConnection,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(ConnectionHost& host, tcp::socket socket, bool beyond_limit)
+  HttpConnection(ConnectionHost& host, net::Stream stream, bool beyond_limit)
       : host_(host),
         beyond_limit_(beyond_limit),
-        socket_(std::move(socket)),
-        timer_(socket_.get_executor()),
-        io_timer_(socket_.get_executor()),
+        stream_(std::move(stream)),
+        timer_(stream_.get_executor()),
+        io_timer_(stream_.get_executor()),
         parser_(host.max_request()) {
     host_.opened(*this);
   }
@@ -57,7 +57,7 @@ class HttpConnection final : public Reply::Connection,
 
   void start() {
     error_code ec;
-    socket_.non_blocking(true, ec);
+    stream_.socket().non_blocking(true, ec);
     if (ec) return;
     read_request(kRequestTimeout);
   }
@@ -70,8 +70,7 @@ class HttpConnection final : public Reply::Connection,
   }
   size_t body_bytes() const override { return reserved_; }
   bool has_unread() override {
-    error_code ec;
-    if (socket_.available(ec) == 0) return false;
+    if (!stream_.has_unread()) return false;
     waiting_since_ = read_clocks().time;
     return true;
   }
@@ -82,10 +81,16 @@ class HttpConnection final : public Reply::Connection,
                             "the request took over a second to arrive, and others need its place; "
                             "try again"));
       error_code ignored;  // there is room for it in the socket, or nobody listens
-      http::write(socket_, response_, ignored);
-      socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      http::write(stream_, response_, ignored);
+      stream_.shut_down(ignored);
     }
     end();
+  }
+
+  const tls::Session* session() const override { return stream_.session(); }
+  void close_when_idle() override {
+    close_after_ = true;
+    if (state_ == State::kIdle) end();
   }
 
   // ---- Reply::Connection
@@ -138,7 +143,7 @@ class HttpConnection final : public Reply::Connection,
   // Nothing is read before the handler runs: what is not in the parser is in the socket, where
   // close_for_another() can see it.
   void wait_for_bytes() {
-    socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](error_code ec) {
+    stream_.async_wait_readable([self = shared_from_this()](error_code ec) {
       if (self->state_ == State::kDraining) return self->drain();
       if (self->state_ != State::kIdle && self->state_ != State::kReading) return;
       if (ec) return self->end();
@@ -148,7 +153,8 @@ class HttpConnection final : public Reply::Connection,
 
   void read_some() {
     error_code ec;
-    const size_t bytes = socket_.read_some(parser_.prepare(), ec);
+    const asio::mutable_buffer room = parser_.prepare();
+    const size_t bytes = stream_.read_some({static_cast<uint8_t*>(room.data()), room.size()}, ec);
     if (ec == asio::error::would_block) return wait_for_bytes();
     if (ec) return end();
     parser_.commit(bytes);
@@ -186,7 +192,7 @@ class HttpConnection final : public Reply::Connection,
     limit_time(kRequestTimeout);
     if (!parser_.expects_continue()) return parse();
     static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    asio::async_write(socket_, asio::buffer(kContinue),
+    asio::async_write(stream_, asio::buffer(kContinue),
                       [self = shared_from_this()](error_code ec, std::size_t) {
                         if (self->state_ != State::kReading) return;
                         if (ec) return self->end();
@@ -198,12 +204,13 @@ class HttpConnection final : public Reply::Connection,
     Request request = parser_.take();
     error_code ec;
     error_code local_error;
-    const tcp::endpoint remote = socket_.remote_endpoint(ec);
-    const tcp::endpoint local = socket_.local_endpoint(local_error);
+    const tcp::endpoint remote = stream_.socket().remote_endpoint(ec);
+    const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
     if (!local_error) {
       request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
       if (!ec) request.origin = origin_of(remote.address(), local.address());
     }
+    request.is_encrypted = stream_.session() != nullptr;
     beyond_limit_ = beyond_limit_ && host_.is_full();
     request.beyond_limit = close_after_ = beyond_limit_;
     state_ = State::kHandling;
@@ -214,7 +221,7 @@ class HttpConnection final : public Reply::Connection,
 
   void too_slow() {
     error_code ignored;
-    socket_.cancel(ignored);  // what was begun ends, and does nothing
+    stream_.cancel(ignored);  // what was begun ends, and does nothing
     refuse(problem(408, "Request timeout", "the request did not arrive in time"));
   }
 
@@ -249,7 +256,7 @@ class HttpConnection final : public Reply::Connection,
     answer_held_ = std::move(response.held);
     const bool keep = make_response(std::move(response));
     limit_time(kRequestTimeout);
-    http::async_write(socket_, response_,
+    http::async_write(stream_, response_,
                       [self = shared_from_this(), keep](error_code ec, std::size_t) {
                         if (self->state_ != State::kWriting) return;
                         self->response_ = {};
@@ -286,7 +293,7 @@ class HttpConnection final : public Reply::Connection,
 
   void close() {
     error_code ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.shut_down(ignored);
     release();
     parser_.drop();
     state_ = State::kDraining;
@@ -299,9 +306,9 @@ class HttpConnection final : public Reply::Connection,
   // What the client still sends after the last answer is thrown away, for a moment: closing with
   // unread bytes would reset the connection, and the client might never see the answer.
   void drain() {
-    std::array<char, kReadBytes> thrown_away;  // NOLINT(*-member-init)
+    std::array<uint8_t, kReadBytes> thrown_away;  // NOLINT(*-member-init)
     error_code ec;
-    const size_t bytes = socket_.read_some(asio::buffer(thrown_away), ec);
+    const size_t bytes = stream_.read_some(thrown_away, ec);
     drained_ += bytes;
     if ((ec && ec != asio::error::would_block) || drained_ > kMaxDrained) return end();
     wait_for_bytes();
@@ -312,8 +319,7 @@ class HttpConnection final : public Reply::Connection,
     waiting_since_.reset();
     release();
     io_timer_.cancel();
-    error_code ignored;
-    socket_.close(ignored);
+    stream_.close();
   }
 
   // For all that is read or written until it is set anew.
@@ -331,7 +337,7 @@ class HttpConnection final : public Reply::Connection,
 
   ConnectionHost& host_;
   bool beyond_limit_;
-  tcp::socket socket_;
+  net::Stream stream_;
   asio::steady_timer timer_;     // of the answer
   asio::steady_timer io_timer_;  // of reading and writing
   RequestParser parser_;
@@ -353,8 +359,8 @@ class HttpConnection final : public Reply::Connection,
 
 }  // namespace
 
-void start_connection(ConnectionHost& host, tcp::socket socket, bool beyond_limit) {
-  std::make_shared<HttpConnection>(host, std::move(socket), beyond_limit)->start();
+void start_connection(ConnectionHost& host, net::Stream stream, bool beyond_limit) {
+  std::make_shared<HttpConnection>(host, std::move(stream), beyond_limit)->start();
 }
 
 Origin origin_of(const asio::ip::address& remote, const asio::ip::address& local) {

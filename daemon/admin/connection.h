@@ -4,7 +4,6 @@
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -13,6 +12,7 @@
 #include "admin/http_message.h"
 #include "admin/reply.h"
 #include "base/clock.h"
+#include "net/stream.h"
 
 namespace connectd::admin {
 
@@ -31,6 +31,10 @@ class OpenConnection {
   virtual size_t body_bytes() const = 0;  // reserved for the body of the request
   // A client that has sent a part of a request is told so. Gives back at once what it held.
   virtual void close_for_another() = 0;
+  // Null: it is plain.
+  virtual const tls::Session* session() const = 0;
+  // Ends after the answer to the request that is in progress, or at once.
+  virtual void close_when_idle() = 0;
 
  protected:
   ~OpenConnection() = default;
@@ -63,7 +67,7 @@ class ConnectionHost {
 
 // Kept alive by its own operations, until its io_context goes. `beyond_limit`: it carries one
 // request, which must not be a call unless there is room again by then.
-void start_connection(ConnectionHost& host, boost::asio::ip::tcp::socket socket, bool beyond_limit);
+void start_connection(ConnectionHost& host, net::Stream stream, bool beyond_limit);
 
 // Where a connection from `remote` to `local` was made from. The kernel gives a connection to one
 // of its own addresses that address as its source, which no other machine can use.

@@ -11,6 +11,7 @@
 
 #include "admin/limits.h"
 #include "base/address.h"
+#include "net/stream.h"
 
 namespace connectd::admin {
 namespace {
@@ -34,13 +35,15 @@ std::string lower_first(std::string text) {
 class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(asio::io_context& io, size_t max_answer, std::function<void(HttpOutcome)> done)
-      : socket_(io), timer_(io), done_(std::move(done)) {
+      : stream_(io), timer_(io), done_(std::move(done)) {
     parser_.body_limit(max_answer);
     parser_.header_limit(kMaxHeaderBytes);
     buffer_.reserve(kAnswerReadBytes);
   }
 
   void start(const Address& address, net::Names& names, HttpRequest request, Duration timeout) {
+    host_ = address.host;
+    tls_ = std::move(request.tls);
     request_.method_string(request.method);
     request_.target(request.target);
     request_.version(11);
@@ -70,16 +73,24 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     std::vector<tcp::endpoint> endpoints;
     endpoints.reserve(addresses.size());
     for (const auto& address : addresses) endpoints.emplace_back(address, port);
-    asio::async_connect(socket_, endpoints,
+    asio::async_connect(stream_.socket(), endpoints,
                         [self = shared_from_this()](beast::error_code ec, const tcp::endpoint&) {
                           if (ec) return self->fail(ec);
+                          if (self->tls_) return self->shake_hands();
                           self->write();
                         });
+  }
+  void shake_hands() {
+    stream_.async_dial_tls(tls_, {.uri = {}, .host = host_},
+                           [self = shared_from_this()](beast::error_code ec) {
+                             if (ec) return self->fail(ec);
+                             self->write();
+                           });
   }
   void write() {
     sent_ = true;
     http::async_write(
-        socket_, request_, [self = shared_from_this()](beast::error_code ec, std::size_t) {
+        stream_, request_, [self = shared_from_this()](beast::error_code ec, std::size_t) {
           // The server may have refused early and closed: its answer is there.
           if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset) {
             return self->fail(ec);
@@ -88,7 +99,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         });
   }
   void read() {
-    http::async_read(socket_, buffer_, parser_,
+    http::async_read(stream_, buffer_, parser_,
                      [self = shared_from_this()](beast::error_code ec, std::size_t) {
                        if (ec) return self->fail(ec);
                        HttpAnswer answer;
@@ -110,19 +121,20 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
                             ec == http::error::bad_status || ec == http::error::bad_line_ending;
     fail(is_end       ? "connection closed without an answer"
          : is_no_http ? "the answer is not HTTP: this may be the client or peer port of a node"
-                      : lower_first(ec.message()));
+                      : lower_first(stream_.why(ec)));
   }
   void fail(std::string text) { finish(tl::unexpected(HttpFailure{std::move(text), sent_})); }
   void finish(HttpOutcome outcome) {
     if (!done_) return;
     auto done = std::exchange(done_, nullptr);
-    beast::error_code ignored;
     timer_.cancel();
-    socket_.close(ignored);
+    stream_.close();
     done(std::move(outcome));
   }
 
-  tcp::socket socket_;
+  std::string host_;
+  std::shared_ptr<const tls::Credentials> tls_;  // null: plain
+  net::Stream stream_;
   asio::steady_timer timer_;
   beast::flat_buffer buffer_{2 * kAnswerReadBytes};  // bounds chunk headers, too
   http::request<http::string_body> request_;

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "config/config.h"
 #include "net/names.h"
+#include "tls/credentials.h"
 
 namespace boost::asio {
 class io_context;
@@ -27,6 +28,8 @@ struct HttpRequest {
   std::string target = "/";
   std::map<std::string, std::string> headers;
   std::string body;
+  // The server's certificate must be good for the host that is asked; null: it is plain.
+  std::shared_ptr<const tls::Credentials> tls{};
 };
 
 struct HttpAnswer {

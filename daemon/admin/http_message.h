@@ -33,6 +33,8 @@ struct Request {
   bool is_http_1_0 = false;
   bool beyond_limit = false;  // on one connection too many: no calls
 
+  bool is_encrypted = false;  // by TLS
+
   Origin origin = Origin::kOtherMachine;
   Address arrived_at;  // the address that the connection was made to: 127.0.0.1:7301
 

@@ -67,9 +67,32 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   void opened(OpenConnection& connection) override { connections_.insert(&connection); }
   void closed(OpenConnection& connection) override { connections_.erase(&connection); }
 
+  // Those that would be refused now.
+  void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) {
+    tls_ = tls;
+    handshakes_ = handshakes;
+    cluster_.set_tls(tls.dial_credentials);
+    // A copy: one that closes leaves the set.
+    const std::vector<OpenConnection*> all(connections_.begin(), connections_.end());
+    for (OpenConnection* connection : all) {
+      const tls::Session* session = connection->session();
+      const bool is_taken = session == nullptr ? tls_.takes_plain() : tls_.takes_tls();
+      const bool is_good =
+          session == nullptr || !tls_.credentials || tls_.credentials->check(*session).empty();
+      if (!is_good) {
+        connection->close_for_another();
+      } else if (!is_taken) {
+        connection->close_when_idle();
+      }
+    }
+  }
+  const net::PortTls& tls() const { return tls_; }
+  // Hands an accepted connection to a thread for handshakes; then `admit` gets it.
+  void shake_hands(tcp::socket socket, std::function<void(net::Stream)> admit);
+
   // Before one more connection is accepted. False: it has to wait in the backlog for a moment.
   bool has_room() {
-    if (connections_.size() < options_.max_connections) {
+    if (connections_.size() + shaking_ < options_.max_connections) {
       full_since_.reset();
       return true;
     }
@@ -129,6 +152,13 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   }
   ServerOptions options_;
   ServerHooks hooks_;
+  void shook_hands(net::Shaken& shaken, const std::string& remote,
+                   const std::function<void(net::Stream)>& admit);
+  static void refuse_plain(net::Stream stream);
+
+  net::PortTls tls_;
+  tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
+  size_t shaking_ = 0;                     // connections in their handshakes
   std::set<OpenConnection*> connections_;
   Shares shares_;
   size_t body_bytes_ = 0;           // of requests in progress
@@ -138,6 +168,58 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
   ClusterQueries cluster_{io_};
   Context context_;
 };
+
+void Shared::shake_hands(tcp::socket socket, std::function<void(net::Stream)> admit) {
+  if (shaking_ >= options_.max_connections / 2) {
+    log_event_of(LogEvent::kHttpTlsFailed, kStrangers,
+                 "connection closed: too many TLS handshakes in progress count={}", shaking_);
+    return;
+  }
+  error_code ec;
+  const std::string remote = net::endpoint_text(socket.remote_endpoint(ec));
+  const int native = net::Stream(std::move(socket)).release();
+  if (native < 0) return;
+  ++shaking_;
+  auto done = [self = shared_from_this(), remote, admit = std::move(admit)](tls::Outcome outcome) {
+    auto shaken = std::make_shared<net::Shaken>(std::move(outcome));
+    asio::post(self->io_, [self, remote, admit, shaken] {
+      --self->shaking_;
+      self->shook_hands(*shaken, remote, admit);
+    });
+  };
+  tls::AcceptOptions options;
+  options.takes = tls_.takes_plain() ? tls::Takes::kBoth : tls::Takes::kTlsOnly;
+  options.demand = tls::Demand::kOptional;
+  handshakes_->accept(tls::Lane::kOthers, native, tls_.credentials, options, std::move(done));
+}
+
+void Shared::shook_hands(net::Shaken& shaken, const std::string& remote,
+                         const std::function<void(net::Stream)>& admit) {
+  const std::string why = shaken.outcome.failure;
+  if (!why.empty()) {
+    log_event_of(LogEvent::kHttpTlsFailed, kStrangers, "TLS handshake failed address={}: {}",
+                 remote, why);
+  }
+  if (shaken.outcome.fd < 0) return;
+  net::Stream stream(io_);
+  if (stream.take(shaken)) return;  // it has gone
+  if (!why.empty()) return refuse_plain(std::move(stream));
+  admit(std::move(stream));
+}
+
+// In the words of HTTP, if the socket takes them at once.
+void Shared::refuse_plain(net::Stream stream) {
+  const Response refused = problem(400, "Bad request",
+                                   "this port takes TLS only (tls.http.mode): use https, or "
+                                   "connectctl --cacert FILE");
+  const std::string answer = fmt::format(
+      "HTTP/1.1 400 Bad Request\r\nContent-Type: {}\r\nContent-Length: {}\r\n"
+      "Connection: close\r\n\r\n{}",
+      refused.content_type, refused.body.size(), refused.body);
+  error_code ignored;
+  stream.write_some(answer, ignored);
+  stream.shut_down(ignored);
+}
 
 class Server final : public HttpServer {
  public:
@@ -169,6 +251,11 @@ class Server final : public HttpServer {
     return {};
   }
 
+  void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) override {
+    asio::post(shared_->io(),
+               [shared = shared_, tls, handshakes] { shared->set_tls(tls, handshakes); });
+  }
+
   uint16_t port() const override {
     error_code ignored;
     return acceptor_.local_endpoint(ignored).port();
@@ -190,8 +277,14 @@ class Server final : public HttpServer {
         return accept_after(kAcceptPause);
       }
       socket.set_option(tcp::no_delay(true), ec);
-      const bool beyond_limit = shared_->next_is_beyond_limit();
-      start_connection(*shared_, std::move(socket), beyond_limit);
+      if (shared_->tls().takes_tls()) {
+        shared_->shake_hands(std::move(socket), [shared = shared_.get()](net::Stream stream) {
+          start_connection(*shared, std::move(stream), shared->next_is_beyond_limit());
+        });
+      } else {
+        const bool beyond_limit = shared_->next_is_beyond_limit();
+        start_connection(*shared_, net::Stream(std::move(socket)), beyond_limit);
+      }
       accept();
     });
   }

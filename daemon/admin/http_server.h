@@ -13,8 +13,10 @@
 
 #include "admin/hooks.h"
 #include "base/error.h"
+#include "net/port_tls.h"
 #include "net/tcp.h"
 #include "node/status.h"
+#include "tls/handshakes.h"
 
 namespace connectd::admin {
 
@@ -31,6 +33,10 @@ class HttpServer {
                                                   net::BoundPort port);
   // Starts its thread. Once.
   virtual Result<void> start() = 0;
+  // From now on. Connections that would be refused now end: at once with a certificate that is not
+  // good any longer, else after the request in progress. `handshakes` may be null with TLS off, and
+  // must live as long as the server. Any thread; does not wait.
+  virtual void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) = 0;
   // The port it listens on.
   virtual uint16_t port() const = 0;
   // Closes everything and joins the thread.

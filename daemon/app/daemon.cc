@@ -153,14 +153,14 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   std::shared_ptr<node::StatusSnapshot> node_status() {
     auto status = status_maker_.make(*node_, shutdown_.has_begun(), removed_.has_value());
     status->tls_warning =
-        tls_warning(peer_tls_, network_->plain_peers(), read_clocks().wall_ns / 1'000'000'000);
+        tls_warning(tls_, network_->plain_peers(), read_clocks().wall_ns / 1'000'000'000);
     return status;
   }
   void publish_status();
   void tell_status(std::string text);
   void stop_everything();
-  Result<net::PortTls> read_tls(const config::Config& config);
-  void follow_tls(const net::PortTls& tls);
+  Result<AllTls> read_tls_files(const config::Config& config);
+  void follow_tls(const AllTls& tls);
   void reload();
 
   config::Config config_;
@@ -178,7 +178,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   std::atomic<bool> wake_posted_{false};
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<tls::Handshakes> handshakes_;  // null until TLS is on for the first time
-  net::PortTls peer_tls_;
+  AllTls tls_;
   std::unique_ptr<transport::PeerNetwork> network_;
   std::unique_ptr<node::Bootstrap> bootstrap_;
   std::unique_ptr<plugin::Capturer> capturer_;
@@ -278,6 +278,7 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
   clients.max_connections = descriptors_.clients;
   clients.lacks_descriptors = descriptors_.capped;
   clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
+  clients_->set_tls(tls_.client, handshakes_.get());
   log_event(LogEvent::kListenClients, "listening for clients address={}", client_port_->text());
   if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
   return threads_.start(*node_);
@@ -368,6 +369,10 @@ Result<net::BoundPort> Daemon::Impl::bind_port(net::Names& names, const Address&
 
 // HTTP first, so that probes are answered while the others are waited for.
 Result<void> Daemon::Impl::open_ports() {
+  auto tls = read_tls_files(config_);
+  if (!tls) return failure(tls.error());
+  tls_ = std::move(*tls);
+  log_tls_warnings(tls_);
   net::Names names(io_);
   auto http = bind_port(names, config_.listen.http, net::kHttpPort);
   if (!http) return failure(http.error());
@@ -382,6 +387,7 @@ Result<void> Daemon::Impl::open_ports() {
   if (!server) return failure(server.error());
   http_ = std::move(*server);
   publish_status();
+  http_->set_tls(tls_.http, handshakes_.get());
   if (auto started = http_->start(); !started) return started;
   log_event(LogEvent::kListenHttp, "listening for http address={}", http_text);
 
@@ -423,10 +429,8 @@ Result<void> Daemon::Impl::start() {
   bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
   if (auto started = plugin_file_.start(); !started) return started;
   if (auto opened = open_ports(); !opened) return opened;
-  auto peer_tls = read_tls(config_);
-  if (!peer_tls) return failure(peer_tls.error());
   make_network();
-  follow_tls(*peer_tls);
+  network_->set_tls(tls_.peer, handshakes_.get(), config_.cluster.name);
   if (!identity_.genesis.empty()) {
     auto genesis = node::Genesis::decode(as_bytes(identity_.genesis));
     if (!genesis) return failure(genesis.error());
@@ -652,18 +656,20 @@ void Daemon::Impl::tell_status(std::string text) {
 }
 
 // With the threads that it needs.
-Result<net::PortTls> Daemon::Impl::read_tls(const config::Config& config) {
-  auto tls = read_peer_tls(config);
-  if (!tls || !tls->takes_tls() || handshakes_) return tls;
+Result<AllTls> Daemon::Impl::read_tls_files(const config::Config& config) {
+  auto tls = read_tls(config);
+  if (!tls || !tls->is_on() || handshakes_) return tls;
   auto started = tls::Handshakes::start({.peers = transport::kMaxPendingHandshakes});
   if (!started) return failure(started.error());
   handshakes_ = std::move(*started);
   return tls;
 }
 
-void Daemon::Impl::follow_tls(const net::PortTls& tls) {
-  peer_tls_ = tls;
-  network_->set_tls(tls, handshakes_.get(), config_.cluster.name);
+void Daemon::Impl::follow_tls(const AllTls& tls) {
+  tls_ = tls;
+  if (network_) network_->set_tls(tls.peer, handshakes_.get(), config_.cluster.name);
+  if (clients_) clients_->set_tls(tls.client, handshakes_.get());
+  http_->set_tls(tls.http, handshakes_.get());
   log_tls_warnings(tls);
 }
 
@@ -671,15 +677,15 @@ void Daemon::Impl::reload() {
   service_.reload_begins();
   auto reloaded = config::reload(request_, config_);
   // All or nothing: the files that the configuration names belong to it.
-  auto peer_tls = reloaded ? read_tls(reloaded->config) : failure(reloaded.error());
-  if (!peer_tls) {
+  auto tls = reloaded ? read_tls_files(reloaded->config) : failure(reloaded.error());
+  if (!tls) {
     log_event(LogEvent::kConfigReloadRejected, "reload rejected, nothing was changed:\n{}",
-              peer_tls.error().text);
+              tls.error().text);
   } else {
     config_ = std::move(reloaded->config);
     follow_signals();
     apply_live_options(config_, node_.get());
-    if (network_) follow_tls(*peer_tls);
+    follow_tls(*tls);
     for (const std::string& change : reloaded->applied)
       log_event(LogEvent::kConfigChanged, "changed {}", change);
     for (const std::string& change : reloaded->need_restart) {

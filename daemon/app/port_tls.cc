@@ -1,5 +1,6 @@
 #include "app/port_tls.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -32,54 +33,95 @@ std::string beside(const std::string& directory, const std::string& path) {
 
 int64_t wall_seconds() { return read_clocks().wall_ns / 1'000'000'000; }
 
-}  // namespace
+// Of a port whose mode is not off.
+Result<std::shared_ptr<const tls::Credentials>> read_files(const config::Config& config,
+                                                           const tls::Files& files, tls::Use use) {
+  const std::string& base = config.tls.base_dir;
+  tls::CredentialsOptions options;
+  options.use = use;
+  options.stale_crl = config.tls.crl_stale == config::StaleCrl::kRefuse ? tls::StaleCrl::kRefuse
+                                                                        : tls::StaleCrl::kWarn;
+  return tls::load_credentials({.certificate = beside(base, files.certificate),
+                                .key = beside(base, files.key),
+                                .authorities = beside(base, files.authorities),
+                                .revocations = beside(base, files.revocations)},
+                               options);
+}
 
-Result<net::PortTls> read_peer_tls(const config::Config& config) {
+Result<net::PortTls> read_peer(const config::Config& config) {
   const config::TlsPort& peer = config.tls.peer;
   net::PortTls tls;
   tls.mode = mode_of(peer.mode);
   if (tls.mode == net::TlsMode::kOff) return tls;
-  const std::string& base = config.tls.base_dir;
-  tls::CredentialsOptions options;
-  options.use = tls::Use::kPeers;
-  options.stale_crl = config.tls.crl_stale == config::StaleCrl::kRefuse ? tls::StaleCrl::kRefuse
-                                                                        : tls::StaleCrl::kWarn;
-  auto credentials = tls::load_credentials({.certificate = beside(base, peer.cert),
-                                            .key = beside(base, peer.key),
-                                            .authorities = beside(base, peer.ca),
-                                            .revocations = beside(base, peer.crl)},
-                                           options);
+  auto credentials = read_files(config, {peer.cert, peer.key, peer.ca, peer.crl}, tls::Use::kPeers);
   if (!credentials) return failure(credentials.error());
   const tls::Certificate& own = *(*credentials)->own();
   if (tls::node_of(own, config.cluster.name) != config.node.id) {
     return failure(ErrorKind::kBadConfig,
                    fmt::format("tls.peer.cert: {} is the certificate of {}, without the name of "
                                "this node: its alternative names must have the URI {}",
-                               beside(base, peer.cert), tls::name_of(own),
+                               peer.cert, tls::name_of(own),
                                tls::node_uri(config.cluster.name, config.node.id)));
   }
   tls.credentials = std::move(*credentials);
   return tls;
 }
 
-void log_tls_warnings(const net::PortTls& tls) {
-  if (!tls.credentials) return;
-  for (const std::string& warning : tls.credentials->warnings(wall_seconds())) {
-    log_event(LogEvent::kTlsWarning, "peers: {}", warning);
+Result<net::PortTls> read_server(const config::Config& config, const config::TlsPort& port) {
+  net::PortTls tls;
+  tls.mode = mode_of(port.mode);
+  if (tls.mode == net::TlsMode::kOff) return tls;
+  auto own = read_files(config, {port.cert, port.key, port.ca, port.crl}, tls::Use::kServer);
+  if (!own) return failure(own.error());
+  tls.credentials = std::move(*own);
+  return tls;
+}
+
+Result<net::PortTls> read_http(const config::Config& config) {
+  const config::TlsPort& http = config.tls.http;
+  auto tls = read_server(config, http);
+  if (!tls || !tls->dials_tls()) return tls;
+  auto dialler = read_files(config, {"", "", http.ca, http.crl}, tls::Use::kClient);
+  if (!dialler) return failure(dialler.error());
+  tls->dial_credentials = std::move(*dialler);
+  return tls;
+}
+
+}  // namespace
+
+Result<AllTls> read_tls(const config::Config& config) {
+  auto peer = read_peer(config);
+  if (!peer) return failure(peer.error());
+  auto client = read_server(config, config.tls.client);
+  if (!client) return failure(client.error());
+  auto http = read_http(config);
+  if (!http) return failure(http.error());
+  return AllTls{std::move(*peer), std::move(*client), std::move(*http)};
+}
+
+void log_tls_warnings(const AllTls& tls) {
+  for (const auto& [port, one] : {std::pair("peers", &tls.peer), std::pair("clients", &tls.client),
+                                  std::pair("HTTP", &tls.http)}) {
+    if (!one->credentials) continue;
+    for (const std::string& warning : one->credentials->warnings(wall_seconds())) {
+      log_event(LogEvent::kTlsWarning, "{}: {}", port, warning);
+    }
   }
 }
 
-std::string tls_warning(const net::PortTls& tls, const std::vector<NodeId>& plain_peers,
-                        int64_t now) {
+std::string tls_warning(const AllTls& tls, const std::vector<NodeId>& plain_peers, int64_t now) {
   std::vector<std::string> found;
-  if (tls.takes_tls() && !plain_peers.empty()) {
+  if (tls.peer.takes_tls() && !plain_peers.empty()) {
     std::string ids;
     for (NodeId id : plain_peers) ids += fmt::format("{}{}", ids.empty() ? "" : ", ", id);
     found.push_back(fmt::format("the connections with node{} {} are plain",
                                 plain_peers.size() == 1 ? "" : "s", ids));
   }
-  if (tls.credentials) {
-    for (std::string& warning : tls.credentials->warnings(now)) found.push_back(std::move(warning));
+  for (const net::PortTls* one : {&tls.peer, &tls.client, &tls.http}) {
+    if (!one->credentials) continue;
+    for (std::string& warning : one->credentials->warnings(now)) {
+      if (std::ranges::find(found, warning) == found.end()) found.push_back(std::move(warning));
+    }
   }
   return fmt::format("{}", fmt::join(found, "; "));
 }

@@ -12,16 +12,23 @@
 
 namespace connectd::app {
 
-// Reads the files of tls.peer; blocks while it does. Errors name the file, or the key; kPermission
+struct AllTls {
+  net::PortTls peer;
+  net::PortTls client;
+  net::PortTls http;
+
+  bool is_on() const { return peer.takes_tls() || client.takes_tls() || http.takes_tls(); }
+};
+
+// Reads the files of all ports; blocks while it does. Errors name the file, or the key; kPermission
 // for a private key that other users may read.
-Result<net::PortTls> read_peer_tls(const config::Config& config);
+Result<AllTls> read_tls(const config::Config& config);
 
 // Logs what an operator should look at: certificates that end soon, or have, ...
-void log_tls_warnings(const net::PortTls& tls);
+void log_tls_warnings(const AllTls& tls);
 
 // For the status: these warnings, and with whom connections are plain though TLS is on. Empty: all
-// is well.
-std::string tls_warning(const net::PortTls& tls, const std::vector<NodeId>& plain_peers,
-                        int64_t now);
+// is well. `now`: seconds since 1970.
+std::string tls_warning(const AllTls& tls, const std::vector<NodeId>& plain_peers, int64_t now);
 
 }  // namespace connectd::app

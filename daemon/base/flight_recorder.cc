@@ -51,7 +51,12 @@ void FlightRecorder::record(const Entry& entry) {
   Slot& slot = slots_[(number - 1) % kEvents];
   // A writer that has slept through a whole round, or one that this one interrupted in a signal
   // handler, keeps its slot.
-  if (slot.number.exchange(kBusy, std::memory_order_acquire) == kBusy) return;
+  const uint64_t before = slot.number.exchange(kBusy, std::memory_order_acquire);
+  if (before == kBusy) return;
+  if (before > number) {  // this one has slept so long
+    slot.number.store(before, std::memory_order_release);
+    return;
+  }
   // A reader that sees one of these sees that the slot is busy, or more.
   constexpr auto kAfter = std::memory_order_release;
   const std::string_view text = entry.text.substr(0, kTextMax);

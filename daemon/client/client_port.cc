@@ -25,6 +25,7 @@ using boost::asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
+constexpr size_t kChecksInTurn = 16;
 constexpr auto kTrimInterval = std::chrono::seconds(2);
 constexpr size_t kTrimBytes = size_t{32} << 20;
 
@@ -60,6 +61,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
     error_code ignored;  // if it is not open there is no port
     return acceptor_.local_endpoint(ignored).port();
   }
+  void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes);
   void drain(std::chrono::milliseconds patience, std::function<void()> done);
   void stop();
   size_t connections() const { return connections_.size(); }
@@ -77,9 +79,14 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   }
   void accept();
   void on_accepted(error_code error, tcp::socket socket);
+  void shake_hands(tcp::socket socket);
+  void shook_hands(net::Shaken& shaken, const std::string& remote);
+  void admit(net::Stream stream);
+  void check_sessions_later();
   void turn_away_one();
   void accept_later();
   void turn_away(tcp::socket socket);
+  void refuse(net::Stream stream, std::string_view code, std::string_view why);
   void wake_waiting();
   void sweep_later();
   void give_back_memory(SteadyTime now);
@@ -92,6 +99,11 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   boost::asio::steady_timer sweep_timer_;
   boost::asio::steady_timer drain_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;
+  net::PortTls tls_;
+  tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
+  size_t shaking_ = 0;                     // connections in their handshakes
+  // Those whose certificates are to be checked again, a few a turn: each takes a signature's check.
+  std::vector<std::weak_ptr<Connection>> unchecked_;
   // A spare descriptor, closed for a moment when none is left, so that a connection can be accepted
   // and closed: otherwise the socket would be reported ready forever.
   int reserve_ = -1;
@@ -132,17 +144,90 @@ void ClientPort::Impl::on_accepted(error_code error, tcp::socket socket) {
               error.message());
     return accept_later();
   }
-  if (connections_.size() >= shared_->options.max_connections) {
+  if (connections_.size() + shaking_ >= shared_->options.max_connections) {
     turn_away(std::move(socket));
+  } else if (tls_.takes_tls()) {
+    shake_hands(std::move(socket));
   } else {
-    shared_->counters.accepted++;
-    auto connection = std::make_shared<Connection>(std::move(socket), shared_, *this,
-                                                   std::chrono::steady_clock::now());
-    connection->place = connections_.size();
-    connections_.push_back(connection);
-    connection->start();
+    admit(net::Stream(std::move(socket)));
   }
   accept();
+}
+
+void ClientPort::Impl::admit(net::Stream stream) {
+  shared_->counters.accepted++;
+  auto connection = std::make_shared<Connection>(std::move(stream), shared_, *this,
+                                                 std::chrono::steady_clock::now());
+  connection->place = connections_.size();
+  connections_.push_back(connection);
+  connection->start();
+}
+
+// On a thread for handshakes, which has the socket meanwhile.
+void ClientPort::Impl::shake_hands(tcp::socket socket) {
+  // Half of the port's connections: who stays silent keeps nobody out.
+  if (shaking_ >= shared_->options.max_connections / 2) return turn_away(std::move(socket));
+  error_code ignored;  // it has gone: the handshake fails
+  const std::string remote = net::endpoint_text(socket.remote_endpoint(ignored));
+  const int native = net::Stream(std::move(socket)).release();
+  if (native < 0) return;
+  ++shaking_;
+  auto done = [weak = weak_from_this(), remote](tls::Outcome outcome) {
+    auto shaken = std::make_shared<net::Shaken>(std::move(outcome));
+    const auto self = weak.lock();
+    if (!self) return;
+    boost::asio::post(self->io_, [self, remote, shaken] {
+      --self->shaking_;
+      if (self->acceptor_.is_open()) self->shook_hands(*shaken, remote);
+    });
+  };
+  tls::AcceptOptions options;
+  options.takes = tls_.takes_plain() ? tls::Takes::kBoth : tls::Takes::kTlsOnly;
+  options.demand = tls::Demand::kOptional;
+  handshakes_->accept(tls::Lane::kOthers, native, tls_.credentials, options, std::move(done));
+}
+
+void ClientPort::Impl::shook_hands(net::Shaken& shaken, const std::string& remote) {
+  const std::string why = shaken.outcome.failure;
+  if (!why.empty()) {
+    log_event_of(LogEvent::kClientTlsFailed, kStrangers, "TLS handshake failed address={}: {}",
+                 remote, why);
+  }
+  if (shaken.outcome.fd < 0) return;
+  net::Stream stream(io_);
+  if (stream.take(shaken)) return;  // it has gone
+  if (why.empty()) return admit(std::move(stream));
+  refuse(std::move(stream), "TLS", "this port takes TLS only (tls.client.mode)");
+}
+
+void ClientPort::Impl::set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) {
+  tls_ = tls;
+  handshakes_ = handshakes;
+  unchecked_.clear();
+  for (size_t i = connections_.size(); i-- > 0;) {
+    const auto connection = connections_[i];
+    const bool is_secure = connection->session() != nullptr;
+    if (!(is_secure ? tls_.takes_tls() : tls_.takes_plain())) {
+      connection->drain();
+    } else if (is_secure) {
+      unchecked_.push_back(connection);
+    }
+  }
+  check_sessions_later();
+}
+
+void ClientPort::Impl::check_sessions_later() {
+  if (unchecked_.empty()) return;
+  boost::asio::post(io_, [self = shared_from_this()] {
+    if (self->is_stopped_ || !self->tls_.credentials) return;
+    for (size_t i = 0; i < kChecksInTurn && !self->unchecked_.empty(); ++i) {
+      const auto connection = self->unchecked_.back().lock();
+      self->unchecked_.pop_back();
+      if (!connection || connection->session() == nullptr) continue;
+      if (!self->tls_.credentials->check(*connection->session()).empty()) connection->close();
+    }
+    self->check_sessions_later();
+  });
 }
 
 void ClientPort::Impl::accept_later() {
@@ -168,13 +253,20 @@ void ClientPort::Impl::turn_away(tcp::socket socket) {
             shared_->options.lacks_descriptors ? "limit_of_open_files (LimitNOFILE) permits"
                                                : "client.max_connections",
             shared_->options.max_connections);
+  // Of one who begins TLS they would be bytes without a meaning.
+  if (!tls_.takes_plain()) return;
+  refuse(net::Stream(std::move(socket)), node::reply_code_name(node::ReplyCode::kOverloaded),
+         "this node has too many connections");
+}
+
+// In the words of the port's framing.
+void ClientPort::Impl::refuse(net::Stream stream, std::string_view code, std::string_view why) {
   std::string text;
-  make_parser(*shared_)->append_error(text, node::reply_code_name(node::ReplyCode::kOverloaded),
-                                      "this node has too many connections");
+  make_parser(*shared_)->append_error(text, code, why);
   error_code ignored;  // the client is rejected in any case
-  socket.non_blocking(true, ignored);
-  socket.write_some(boost::asio::buffer(text), ignored);
-  socket.shutdown(tcp::socket::shutdown_send, ignored);
+  stream.socket().non_blocking(true, ignored);
+  stream.write_some(text, ignored);
+  stream.shut_down(ignored);
 }
 
 // ---- closing
@@ -283,6 +375,9 @@ void ClientPort::drain(std::chrono::milliseconds patience, std::function<void()>
   impl_->drain(patience, std::move(done));
 }
 void ClientPort::stop() { impl_->stop(); }
+void ClientPort::set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) {
+  impl_->set_tls(tls, handshakes);
+}
 size_t ClientPort::connections() const { return impl_->connections(); }
 const ClientPortCounters& ClientPort::counters() const { return impl_->counters(); }
 

@@ -12,8 +12,10 @@
 #include "base/address.h"
 #include "base/error.h"
 #include "client/client_port_options.h"
+#include "net/port_tls.h"
 #include "net/tcp.h"
 #include "node/service.h"
+#include "tls/handshakes.h"
 
 namespace boost::asio {
 class io_context;
@@ -33,6 +35,11 @@ class ClientPort final {
   Result<> listen(const Address& address);
   Result<> listen(net::BoundPort port);  // the same on a port that is bound already
   uint16_t listen_port() const;          // 0 when not listening
+
+  // From now on. Connections that would be refused now end: at once with a certificate that is not
+  // good any longer, else when no reply is owed. `handshakes` may be null with TLS off, and must
+  // live until stop().
+  void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes);
 
   // Accepts no more; closes each connection when it owes no reply, at the latest after `patience`.
   // Then calls `done`, once, from the loop. Requests that still come go to the node, which refuses

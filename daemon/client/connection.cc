@@ -18,26 +18,25 @@ SteadyTime now() { return std::chrono::steady_clock::now(); }
 
 }  // namespace
 
-Connection::Connection(Socket socket, std::shared_ptr<Shared> shared, ConnectionOwner& owner,
+Connection::Connection(net::Stream stream, std::shared_ptr<Shared> shared, ConnectionOwner& owner,
                        SteadyTime time)
-    : socket_(std::move(socket)),
+    : stream_(std::move(stream)),
       shared_(std::move(shared)),
       owner_(owner),
       conversation_(*shared_, *this, time) {}
 
 void Connection::start() {
   error_code error;
-  socket_.non_blocking(true, error);
+  stream_.socket().non_blocking(true, error);
   if (error) return close();
-  net::set_options(socket_, kKeepAlive);
+  net::set_options(stream_.socket(), kKeepAlive);
   turn();
 }
 
 void Connection::close() {
   if (std::exchange(is_closed_, true)) return;
   auto keep = shared_from_this();
-  error_code ignored;  // closing what the client may have closed
-  socket_.close(ignored);
+  stream_.close();
   conversation_.close();
   owner_.on_closed(*this);
 }
@@ -76,7 +75,7 @@ void Connection::on_room(Room room) {
 // After all other connections that have work to do.
 void Connection::turn_later() {
   if (std::exchange(has_turn_later_, true)) return;
-  boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+  boost::asio::post(stream_.get_executor(), [self = shared_from_this()] {
     self->has_turn_later_ = false;
     self->turn();
   });
@@ -86,7 +85,7 @@ void Connection::send() {
   while (!is_waiting_writable_ && !conversation_.output().empty()) {
     std::string_view output = conversation_.output();
     error_code error;
-    size_t bytes = socket_.write_some(boost::asio::buffer(output), error);
+    size_t bytes = stream_.write_some(output, error);
     conversation_.sent(bytes);
     if (error == boost::asio::error::would_block) return wait_writable();
     if (error) return conversation_.fail();
@@ -96,7 +95,7 @@ void Connection::send() {
 void Connection::wait_writable() {
   conversation_.cannot_send(now());
   is_waiting_writable_ = true;
-  socket_.async_wait(Socket::wait_write, [self = shared_from_this()](error_code error) {
+  stream_.async_wait_writable([self = shared_from_this()](error_code error) {
     self->is_waiting_writable_ = false;
     if (!error) self->turn();
   });
@@ -104,7 +103,7 @@ void Connection::wait_writable() {
 
 void Connection::shut_down() {
   error_code error;
-  socket_.shutdown(Socket::shutdown_send, error);
+  stream_.shut_down(error);
   if (error) return close();
   conversation_.was_shut_down(now());
   turn();
@@ -112,9 +111,9 @@ void Connection::shut_down() {
 
 void Connection::read() {
   std::span<uint8_t> space = conversation_.begin_read();
-  socket_.async_read_some(
-      boost::asio::buffer(space.data(), space.size()),
-      [self = shared_from_this()](error_code error, size_t bytes) { self->on_read(error, bytes); });
+  stream_.async_read_some(space, [self = shared_from_this()](error_code error, size_t bytes) {
+    self->on_read(error, bytes);
+  });
 }
 
 void Connection::on_read(error_code error, size_t bytes) {
@@ -139,7 +138,7 @@ void Connection::sweep(SteadyTime time) {
       return close();
     case Conversation::Sweep::kShrink: {
       error_code error;
-      socket_.cancel(error);
+      stream_.cancel(error);
       is_shrinking_ = !error;
       return;
     }

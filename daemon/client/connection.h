@@ -4,11 +4,11 @@
 // Loop thread. Held by shared pointers: the port's, and one in each outstanding Asio handler.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
 #include <cstddef>
 #include <memory>
 
 #include "client/conversation.h"
+#include "net/stream.h"
 
 namespace connectd::client {
 
@@ -28,9 +28,8 @@ class ConnectionOwner {
 class Connection final : public ConversationDriver,
                          public std::enable_shared_from_this<Connection> {
  public:
-  using Socket = boost::asio::ip::tcp::socket;
-
-  Connection(Socket socket, std::shared_ptr<Shared> shared, ConnectionOwner& owner, SteadyTime now);
+  Connection(net::Stream stream, std::shared_ptr<Shared> shared, ConnectionOwner& owner,
+             SteadyTime now);
 
   void start();
   // Closes when no reply is owed.
@@ -38,6 +37,8 @@ class Connection final : public ConversationDriver,
   void close();
   // Timeouts, and the buffers of the idle.
   void sweep(SteadyTime now);
+  // Null: it is plain.
+  const tls::Session* session() const { return stream_.session(); }
 
   // ConversationDriver
   void on_replies_end() override { turn(); }
@@ -55,7 +56,7 @@ class Connection final : public ConversationDriver,
   void read();
   void on_read(boost::system::error_code error, size_t bytes);
 
-  Socket socket_;
+  net::Stream stream_;
   const std::shared_ptr<Shared> shared_;
   ConnectionOwner& owner_;
   Conversation conversation_;

@@ -217,16 +217,31 @@ void Checker::check_sizes() {
 }
 
 void Checker::check_tls() {
-  const TlsPort& peer = config_.tls.peer;
-  if (peer.mode == TlsMode::kOff || !good("tls.peer.mode")) return;
-  const std::pair<std::string_view, const std::string&> needed[] = {
-      {"tls.peer.cert", peer.cert}, {"tls.peer.key", peer.key}, {"tls.peer.ca", peer.ca}};
-  for (const auto& [path, value] : needed) {
-    if (!value.empty() || !good(path)) continue;
-    diagnostics_.error(place("tls.peer.mode"),
-                       fmt::format("'tls.peer.mode' requires '{}'; `connectctl cert node` makes "
-                                   "the files for a test",
-                                   path));
+  auto check_port = [&](const std::string& name, const TlsPort& port, bool needs_ca) {
+    const std::string mode = name + ".mode";
+    if (port.mode == TlsMode::kOff || !good(mode)) return;
+    auto need = [&](const std::string& path, const std::string& value) {
+      if (!value.empty() || !good(path)) return;
+      diagnostics_.error(place(mode),
+                         fmt::format("'{}' requires '{}'; `connectctl cert node` makes "
+                                     "the files for a test",
+                                     mode, path));
+    };
+    need(name + ".cert", port.cert);
+    need(name + ".key", port.key);
+    if (needs_ca) need(name + ".ca", port.ca);
+  };
+  const Config::Tls& tls = config_.tls;
+  check_port("tls.peer", tls.peer, true);
+  const bool asks_members = tls.http.mode == TlsMode::kPrefer || tls.http.mode == TlsMode::kRequire;
+  check_port("tls.client", tls.client, false);
+  check_port("tls.http", tls.http, asks_members);
+  const bool takes_both =
+      tls.client.mode == TlsMode::kAccept || tls.client.mode == TlsMode::kPrefer;
+  if (takes_both && config_.client.framing == FramingChoice::kLength) {
+    diagnostics_.error(place("tls.client.mode"),
+                       "'tls.client.mode' must be off or require with the framing length: a first "
+                       "byte of 0x16 may begin TLS or be a length");
   }
 }
 

@@ -123,6 +123,8 @@ struct Config {
   } client;
   struct Tls {
     TlsPort peer;
+    TlsPort client;
+    TlsPort http;
     StaleCrl crl_stale = StaleCrl::kWarn;
     std::string base_dir;  // what relative paths are relative to: the file's directory
   } tls;

@@ -53,58 +53,130 @@ std::vector<Option> http_options() {
   };
 }
 
-// Of one file of a port's TLS.
-Option tls_file(std::string_view path, std::string& (*field)(Config&), std::string_view help) {
-  return {.path = path,
-          .type = Type::kText,
-          .field = Field{field},
-          .default_text = "null",
-          .pattern = "path",
-          .nullable = true,
-          .live = true,
-          .help = help};
-}
+// The keys of a port's TLS, and what is to be said of each.
+struct TlsTexts {
+  std::string_view mode, mode_help;
+  std::string_view cert, cert_help;
+  std::string_view key, key_help;
+  std::string_view ca, ca_help;
+  std::string_view crl, crl_help;
+};
 
-std::vector<Option> tls_options() {
-  return {
-      {.path = "tls.peer.mode",
+template <TlsPort Config::Tls::*port>
+void add_tls_port(std::vector<Option>& table, const TlsTexts& texts) {
+  table.push_back(
+      {.path = texts.mode,
        .type = Type::kChoice,
-       .field = CONNECTD_CHOICE(TlsMode, tls.peer.mode),
+       .field = choice_field<TlsMode>([](Config& c) -> TlsMode& { return (c.tls.*port).mode; }),
        .default_text = "off",
        .choices = {"off", "accept", "prefer", "require"},
        .live = true,
-       .help = "TLS between nodes. `off`: plain connections only. `accept`: takes both, dials "
-               "plain. `prefer`: takes both, dials TLS and never falls back. `require`: TLS only. "
-               "To turn it on in a running cluster, set `accept` on each node, then `prefer`, then "
-               "`require`; to turn it off, go back the same way."},
-      tls_file(
-          "tls.peer.cert", [](Config& c) -> std::string& { return c.tls.peer.cert; },
-          "PEM file with this node's certificate, and after it the intermediate ones. Its "
-          "subject alternative names must have the URI `connectd://CLUSTER/node/ID`, and it "
-          "must be valid for servers and for clients. `connectctl cert node` makes one. A "
-          "relative path is relative to this file's directory. Read again at each reload, as "
-          "the other files of TLS are."),
-      tls_file(
-          "tls.peer.key", [](Config& c) -> std::string& { return c.tls.peer.key; },
-          "PEM file with the private key of tls.peer.cert, which only the user of the process "
-          "may read."),
-      tls_file(
-          "tls.peer.ca", [](Config& c) -> std::string& { return c.tls.peer.ca; },
-          "PEM file with the certificates of the authorities that sign nodes' certificates: "
-          "several while they change. Whoever has a certificate of one of them with a node's "
-          "name is that node: sign nothing else with them."),
-      tls_file(
-          "tls.peer.crl", [](Config& c) -> std::string& { return c.tls.peer.crl; },
-          "PEM file with the certificate revocation lists of these authorities."),
+       .help = texts.mode_help});
+  auto add = [&](std::string_view path, std::string& (*field)(Config&), std::string_view help) {
+    table.push_back({.path = path,
+                     .type = Type::kText,
+                     .field = Field{field},
+                     .default_text = "null",
+                     .pattern = "path",
+                     .nullable = true,
+                     .live = true,
+                     .help = help});
+  };
+  add(
+      texts.cert, [](Config& c) -> std::string& { return (c.tls.*port).cert; }, texts.cert_help);
+  add(
+      texts.key, [](Config& c) -> std::string& { return (c.tls.*port).key; }, texts.key_help);
+  add(
+      texts.ca, [](Config& c) -> std::string& { return (c.tls.*port).ca; }, texts.ca_help);
+  add(
+      texts.crl, [](Config& c) -> std::string& { return (c.tls.*port).crl; }, texts.crl_help);
+}
+
+constexpr TlsTexts kPeerTls = {
+    .mode = "tls.peer.mode",
+    .mode_help =
+        "TLS between nodes. `off`: plain connections only. `accept`: takes both, dials plain. "
+        "`prefer`: takes both, dials TLS and never falls back. `require`: TLS only. To turn it on "
+        "in a running cluster, set `accept` on each node, then `prefer`, then `require`; to turn "
+        "it off, go back the same way.",
+    .cert = "tls.peer.cert",
+    .cert_help =
+        "PEM file with this node's certificate, and after it the intermediate ones. Its subject "
+        "alternative names must have the URI `connectd://CLUSTER/node/ID`, and it must be valid "
+        "for servers and for clients. `connectctl cert node` makes one. A relative path is "
+        "relative to this file's directory. Read again at each reload, as the other files of TLS "
+        "are.",
+    .key = "tls.peer.key",
+    .key_help =
+        "PEM file with the private key of tls.peer.cert, which only the user of the "
+        "process may read.",
+    .ca = "tls.peer.ca",
+    .ca_help =
+        "PEM file with the certificates of the authorities that sign nodes' certificates: several "
+        "while they change. Whoever has a certificate of one of them with a node's name is that "
+        "node: sign nothing else with them.",
+    .crl = "tls.peer.crl",
+    .crl_help = "PEM file with the certificate revocation lists of these authorities.",
+};
+constexpr TlsTexts kClientTls = {
+    .mode = "tls.client.mode",
+    .mode_help =
+        "TLS of the client port. `off`: plain connections only. `accept` and `prefer`: takes both, "
+        "told apart by the first byte, which is why the framing must not be `length` then. "
+        "`require`: TLS only. Plain connections that are open then end when no reply is owed.",
+    .cert = "tls.client.cert",
+    .cert_help =
+        "PEM file with the certificate of the client port, and after it the intermediate ones. Its "
+        "subject alternative names must have the names and addresses that clients use.",
+    .key = "tls.client.key",
+    .key_help =
+        "PEM file with the private key of tls.client.cert, which only the user of the "
+        "process may read.",
+    .ca = "tls.client.ca",
+    .ca_help =
+        "PEM file with the authorities whose certificates count where clients show one. "
+        "Without it no client is asked for a certificate.",
+    .crl = "tls.client.crl",
+    .crl_help = "PEM file with the certificate revocation lists of these authorities.",
+};
+constexpr TlsTexts kHttpTls = {
+    .mode = "tls.http.mode",
+    .mode_help =
+        "TLS of the HTTP port. `off`: plain connections only. `accept`: takes both. `prefer`: "
+        "takes both, and asks other members for their status inside TLS. `require`: TLS only.",
+    .cert = "tls.http.cert",
+    .cert_help =
+        "PEM file with the certificate of the HTTP port, and after it the intermediate ones. Its "
+        "subject alternative names must have the names and addresses that clients use.",
+    .key = "tls.http.key",
+    .key_help =
+        "PEM file with the private key of tls.http.cert, which only the user of the "
+        "process may read.",
+    .ca = "tls.http.ca",
+    .ca_help =
+        "PEM file with the authorities whose certificates count: of clients that show one, and, "
+        "with `prefer` and `require`, of the other members' HTTP ports. Without it no client is "
+        "asked for a certificate.",
+    .crl = "tls.http.crl",
+    .crl_help = "PEM file with the certificate revocation lists of these authorities.",
+};
+
+std::vector<Option> tls_options() {
+  std::vector<Option> table;
+  add_tls_port<&Config::Tls::peer>(table, kPeerTls);
+  add_tls_port<&Config::Tls::client>(table, kClientTls);
+  add_tls_port<&Config::Tls::http>(table, kHttpTls);
+  table.push_back(
       {.path = "tls.crl_stale",
        .type = Type::kChoice,
        .field = CONNECTD_CHOICE(StaleCrl, tls.crl_stale),
        .default_text = "warn",
        .choices = {"warn", "refuse"},
        .live = true,
-       .help = "What a revocation list whose next update is overdue means. `warn`: it goes on to "
-               "count, and the log says so. `refuse`: certificates of its authority are rejected."},
-  };
+       .help =
+           "What a revocation list whose next update is overdue means. `warn`: it goes on to "
+           "count, and the log says so. `refuse`: certificates of its authority are rejected."});
+  return table;
 }
 
 std::vector<Option> log_options() {
@@ -215,7 +287,7 @@ std::vector<Option> make_options() {
        .type = Type::kAddress,
        .field = CONNECTD_FIELD(Address, listen.http),
        .default_note = "this member's `http` address",
-       .help = "Bind address for HTTP. HTTP is not encrypted: use a trusted network."});
+       .help = "Bind address for HTTP."});
 
   for (Option& option : http_options()) add(std::move(option));
 

@@ -32,11 +32,13 @@ inline void tell_which(const Context& context, const Address& endpoint) {
 
 // Asks `endpoint` for /v1/cluster. Without a valid answer it returns nothing, and appends
 // ", ENDPOINT: why" to `why`. `body`: gets the unparsed answer.
-inline std::optional<admin::ClusterAnswer> ask_cluster(const Address& endpoint, Duration timeout,
+inline std::optional<admin::ClusterAnswer> ask_cluster(const Context& context,
+                                                       const Address& endpoint, Duration timeout,
                                                        std::string& why,
                                                        std::string* body = nullptr) {
   admin::HttpRequest request;
   request.target = "/v1/cluster";
+  request.tls = context.tls;
   admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
   auto cluster = outcome && outcome->status == 200
                      ? admin::from_json<admin::ClusterAnswer>(outcome->body)

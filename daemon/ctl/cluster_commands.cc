@@ -15,6 +15,7 @@
 #include "config/options.h"
 #include "config/values.h"
 #include "ctl/commands.h"
+#include "ctl/endpoints.h"
 #include "ctl/processes.h"
 
 namespace connectd::ctl {
@@ -169,8 +170,15 @@ struct Readiness {
 Readiness ask_ready(const LocalNode& node) {
   admin::HttpRequest request;
   request.target = "/readyz?verbose";
-  admin::HttpOutcome outcome =
-      admin::fetch(node.config.listen.http, std::move(request), kReadyTimeout);
+  const LocalPort port = local_port(node.config);
+  if (!port.authorities.empty()) {
+    auto tls = tls::load_credentials(
+        {.certificate = {}, .key = {}, .authorities = port.authorities, .revocations = {}},
+        {.use = tls::Use::kClient});
+    if (!tls) return {false, tls.error().text};
+    request.tls = std::move(*tls);
+  }
+  admin::HttpOutcome outcome = admin::fetch(port.address, std::move(request), kReadyTimeout);
   if (!outcome) return {false, outcome.error().text};
   std::string first = outcome->body.substr(0, outcome->body.find('\n'));
   return {outcome->status == 200, first};

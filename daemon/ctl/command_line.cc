@@ -28,8 +28,30 @@ const Command* find_command(const std::vector<std::string>& words, size_t* lengt
   return found;
 }
 
+// For commands that ask nodes: of --cacert, --cert and --key, else as the configurations say.
+Result<std::shared_ptr<const tls::Credentials>> find_tls(const Context& context,
+                                                         const std::string& authorities) {
+  const bool has_pair = context.has("cert") && context.has("key");
+  if (context.has("cert") != context.has("key")) {
+    return failure(ErrorKind::kUsage, with_help("--cert and --key need each other"));
+  }
+  const std::string ca = context.has("cacert") ? context.option("cacert") : authorities;
+  if (ca.empty()) {
+    if (!has_pair) return nullptr;
+    return failure(ErrorKind::kUsage, with_help("--cert needs --cacert: whom it may be shown to"));
+  }
+  tls::CredentialsOptions options;
+  options.use = tls::Use::kClient;
+  return tls::load_credentials({.certificate = context.option("cert"),
+                                .key = context.option("key"),
+                                .authorities = ca,
+                                .revocations = {}},
+                               options);
+}
+
 // Copies the global options into `context`; returns an error text if one is invalid.
-std::optional<std::string> take_globals(Context& context, const Command& command) {
+std::optional<std::string> take_globals(Context& context, const Command& command,
+                                        std::string& authorities) {
   for (const std::string& list : context.options["endpoint"]) {
     auto taken = take_endpoints(list, "--endpoint", context.endpoints);
     if (!taken) return taken.error().text;
@@ -42,6 +64,7 @@ std::optional<std::string> take_globals(Context& context, const Command& command
     context.endpoints = std::move(found->addresses);
     context.endpoints_origin = std::move(found->origin);
     context.members = std::move(found->members);
+    authorities = std::move(found->authorities);
   }
   if (context.has("output")) {
     std::string output = context.option("output");
@@ -177,8 +200,14 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
     return context.fail(ExitCode::kUsage, fmt::format("usage: {}. Try: connectctl help {}",
                                                       usage_line(*command), command->words));
   }
-  if (auto problem = take_globals(context, *command)) {
+  std::string authorities;
+  if (auto problem = take_globals(context, *command, authorities)) {
     return context.fail(ExitCode::kUsage, with_help(*problem));
+  }
+  if (command->timeout > Duration::zero() && command->asks_endpoints) {
+    auto tls = find_tls(context, authorities);
+    if (!tls) return context.fail(tls.error());
+    context.tls = std::move(*tls);
   }
   ExitCode code = command->run(context);
   streams.out.flush();

@@ -324,16 +324,14 @@ const std::vector<Command> kCommands = {
      .help = "Describe the certificates in a file",
      .details = "Exits with 1 when one is not valid now."},
     {.words = "cert check",
-     .options = {{.name = "cert", .value = "FILE", .help = "certificate, then those above it"},
-                 {.name = "key", .value = "FILE", .help = "its private key"},
-                 {.name = "cacert", .value = "FILE", .help = "CAs that are trusted"},
-                 {.name = "crl", .value = "FILE", .help = "revocation lists"},
+     .options = {{.name = "crl", .value = "FILE", .help = "revocation lists"},
                  {.name = "use", .value = "USE", .help = "peers, server or client [peers]"},
                  kCluster,
                  {.name = "node", .value = "ID", .help = "node that the certificate must be of"}},
      .run = cert_check_command,
      .help = "Check certificate files as a node loads them",
-     .details = "Of peers, also whether nodes with the same files accept each other. Exits with 1 "
+     .details = "Of --cert, with those above it behind it, --key and --cacert. Of peers, also "
+                "whether nodes with the same files accept each other. Exits with 1 "
                 "when there is a warning, such as less than 30 days left; 77 when others may read "
                 "the key; 66 or 78 when the files cannot be used."},
     {.words = "token new",
@@ -425,6 +423,11 @@ const std::vector<OptionSpec>& global_options() {
       {.name = "timeout",
        .value = "DURATION",
        .help = "longest wait of the whole command; its help names the default"},
+      {.name = "cacert",
+       .value = "FILE",
+       .help = "CAs of the nodes: ask them inside TLS [as in /etc/connectd/*.yaml]"},
+      {.name = "cert", .value = "FILE", .help = "own certificate, to be shown to the nodes"},
+      {.name = "key", .value = "FILE", .help = "private key of --cert"},
       {.name = "help", .help = "help on connectctl, or on the command", .letter = "h"},
   };
   return kOptions;

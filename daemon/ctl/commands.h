@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <istream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/exit_code.h"
+#include "tls/credentials.h"
 
 namespace connectd::ctl {
 
@@ -33,9 +35,10 @@ struct Streams {
 
 struct Context {
   Streams streams;
-  std::vector<Address> endpoints{};  // HTTP addresses; at least one
-  std::string endpoints_origin{};    // ctl/endpoints.h
-  std::vector<Address> members{};    // in the files that the endpoints come from
+  std::vector<Address> endpoints{};               // HTTP addresses; at least one
+  std::string endpoints_origin{};                 // ctl/endpoints.h
+  std::vector<Address> members{};                 // in the files that the endpoints come from
+  std::shared_ptr<const tls::Credentials> tls{};  // null: connections are plain
   bool json = false;
   Duration timeout{};              // the command's own, unless --timeout is given
   std::optional<Time> deadline{};  // of the whole command, where --timeout is given

@@ -57,6 +57,15 @@ std::string choose_text(const std::map<std::string, std::string>& clusters,
 
 }  // namespace
 
+LocalPort local_port(const config::Config& config) {
+  const bool is_tls = config.tls.http.mode == config::TlsMode::kPrefer ||
+                      config.tls.http.mode == config::TlsMode::kRequire;
+  if (!is_tls) return {from_here(config.listen.http), ""};
+  const std::string& ca = config.tls.http.ca;
+  // At the name that the certificate has, which others use, too.
+  return {config.self().http, ca.starts_with('/') ? ca : config.tls.base_dir + "/" + ca};
+}
+
 Result<void> take_endpoints(std::string_view list, std::string_view name,
                             std::vector<Address>& out) {
   while (!list.empty()) {
@@ -114,7 +123,9 @@ Result<Endpoints> find_endpoints(const char* variable, const std::string& direct
       continue;
     }
     add_members(loaded->config, found);
-    const Address address = from_here(loaded->config.listen.http);
+    const LocalPort port = local_port(loaded->config);
+    const Address& address = port.address;
+    if (found.authorities.empty()) found.authorities = port.authorities;
     clusters.try_emplace(loaded->config.cluster.name, address.to_string());
     if (std::ranges::find(found.addresses, address) != found.addresses.end()) continue;
     if (found.addresses.size() == kMaxEndpoints) break;

@@ -8,6 +8,7 @@
 
 #include "base/address.h"
 #include "base/error.h"
+#include "config/config.h"
 
 namespace connectd::ctl {
 
@@ -22,8 +23,17 @@ struct Endpoints {
   // The other members in the same files, for a question that any of them can answer: the node of
   // this machine may be down. At most kMaxEndpoints.
   std::vector<Address> members;
+  // The CAs of their HTTP ports, where the files demand TLS for connections to them; else empty.
+  std::string authorities;
 };
 inline constexpr size_t kMaxEndpoints = 64;
+
+// The HTTP port of a node of this machine, as it is asked from here.
+struct LocalPort {
+  Address address;
+  std::string authorities;  // the CAs of it; empty: connections are plain
+};
+LocalPort local_port(const config::Config& config);
 
 // Parses "H:P,H:P" into `out`. kUsage: invalid; the text begins with `name`.
 Result<void> take_endpoints(std::string_view list, std::string_view name,

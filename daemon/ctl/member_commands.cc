@@ -40,7 +40,7 @@ std::optional<View> look_at(const Context& context, const std::vector<Address>& 
   for (const Address& endpoint : endpoints) {
     const Duration timeout =
         std::min(kAnswerTimeout, context.answer_timeout(kAnswerTimeout, tries--));
-    auto cluster = ask_cluster(endpoint, timeout, why);
+    auto cluster = ask_cluster(context, endpoint, timeout, why);
     if (!cluster) continue;
     std::optional<View> best;
     for (const admin::ClusterAnswer::Node& node : cluster->nodes) {
@@ -122,6 +122,7 @@ ExitCode ask(Context& context, const std::string& target, const std::string& bod
     request.target = target;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
     request.body = body;
+    request.tls = context.tls;
     const Duration timeout = context.answer_timeout(kAnswerTimeout);
     admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
     if (!outcome && outcome.error().sent) {

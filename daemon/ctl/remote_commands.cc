@@ -303,8 +303,8 @@ ExitCode status_command(Context& context) {
   for (size_t i = 0; i < asked.size(); ++i) {
     std::string body;
     const std::string failed = why;
-    auto cluster =
-        ask_cluster(asked[i], context.answer_timeout(context.timeout, tries--), why, &body);
+    auto cluster = ask_cluster(context, asked[i], context.answer_timeout(context.timeout, tries--),
+                               why, &body);
     if (!cluster) continue;
     if (i >= context.endpoints.size()) {
       context.streams.err << fmt::format(
@@ -350,6 +350,7 @@ ExitCode call_command(Context& context) {
     admin::HttpRequest request;
     request.method = "POST";
     request.target = "/v1/call";
+    request.tls = context.tls;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/octet-stream"}};
     if (context.has("read")) request.headers["X-Connect-Read"] = read;
     request.body = *bytes;

@@ -37,6 +37,7 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint,
   request.target = "/v1/admin/snapshot";
   request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
   request.body = admin::to_body(verb);
+  request.tls = context.tls;
   return admin::fetch(endpoint, std::move(request), context.answer_timeout(kSnapshotAnswerTimeout));
 }
 

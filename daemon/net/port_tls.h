@@ -19,6 +19,8 @@ enum class TlsMode : uint8_t {
 struct PortTls {
   TlsMode mode = TlsMode::kOff;
   std::shared_ptr<const tls::Credentials> credentials{};  // null with kOff only
+  // Of one who dials, where they are others: the HTTP port's have no certificate of their own.
+  std::shared_ptr<const tls::Credentials> dial_credentials{};
 
   bool takes_tls() const { return mode != TlsMode::kOff; }
   bool takes_plain() const { return mode != TlsMode::kRequire; }

@@ -6,15 +6,18 @@
 // handler has run.
 #pragma once
 
+#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/system/system_error.hpp>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "tls/handshakes.h"
@@ -32,7 +35,7 @@ struct Shaken {
   tls::Outcome outcome;
 };
 
-class Stream final {
+class Stream {  // not final: Asio derives from it to see what it is
  public:
   using tcp = boost::asio::ip::tcp;
   using error_code = boost::system::error_code;
@@ -68,6 +71,26 @@ class Stream final {
   template <class Handler>
   void async_read_some(std::span<uint8_t> space, Handler&& handler);
 
+  // ---- as Asio and Beast know streams. Inside TLS, the first buffer that is not empty counts.
+  template <class Buffers, class Handler>
+  requires boost::asio::is_mutable_buffer_sequence<Buffers>::value void async_read_some(
+      const Buffers& buffers, Handler&& handler);
+  template <class Buffers, class Handler>
+  requires boost::asio::is_const_buffer_sequence<Buffers>::value void async_write_some(
+      const Buffers& buffers, Handler&& handler);
+  template <class Buffers>
+  requires boost::asio::is_const_buffer_sequence<Buffers>::value size_t
+  write_some(const Buffers& buffers, error_code& error);
+  template <class Buffers>
+  requires boost::asio::is_const_buffer_sequence<Buffers>::value size_t
+  write_some(const Buffers& buffers);  // throws boost::system::system_error
+
+  // ---- of one who dials, when the socket is connected
+  // The handshake is done here, on this thread; handler(error_code).
+  template <class Handler>
+  void async_dial_tls(std::shared_ptr<const tls::Credentials> credentials, tls::Expected expected,
+                      Handler&& handler);
+
   // Bytes that the other side sent may be there.
   bool has_unread();
   // The other side sees the end behind the last byte.
@@ -82,6 +105,13 @@ class Stream final {
   static error_code tls_failed();
 
  private:
+  template <class Buffers>
+  static auto first_of(const Buffers& buffers);
+  template <class Handler>
+  void async_shake(Handler&& handler);
+  // Runs the handler later, where it wants to run.
+  template <class Handler>
+  void post(Handler&& handler, error_code error, size_t bytes);
   // kDone: `bytes` counts. Else `error` says what to wait for, or what went wrong.
   static size_t outcome(const tls::Io& io, error_code& error);
 
@@ -124,6 +154,101 @@ void Stream::async_read_some(std::span<uint8_t> space, Handler&& handler) {
           return async_read_some(space, std::move(handler));
         }
         handler(error, bytes);
+      });
+}
+
+template <class Buffers>
+auto Stream::first_of(const Buffers& buffers) {
+  auto at = boost::asio::buffer_sequence_begin(buffers);
+  const auto end = boost::asio::buffer_sequence_end(buffers);
+  using Buffer = std::decay_t<decltype(*at)>;
+  for (; at != end; ++at) {
+    if (const Buffer buffer(*at); buffer.size() > 0) return buffer;
+  }
+  return Buffer();
+}
+
+template <class Handler>
+void Stream::post(Handler&& handler, error_code error, size_t bytes) {
+  auto executor = boost::asio::get_associated_executor(handler, get_executor());
+  boost::asio::post(executor, [handler = std::forward<Handler>(handler), error, bytes]() mutable {
+    handler(error, bytes);
+  });
+}
+
+template <class Buffers, class Handler>
+requires boost::asio::is_mutable_buffer_sequence<Buffers>::value void Stream::async_read_some(
+    const Buffers& buffers, Handler&& handler) {
+  if (!session_) {
+    socket_.async_read_some(buffers, std::forward<Handler>(handler));
+    return;
+  }
+  const boost::asio::mutable_buffer first = first_of(buffers);
+  async_read_some(std::span(static_cast<uint8_t*>(first.data()), first.size()),
+                  std::forward<Handler>(handler));
+}
+
+template <class Buffers>
+requires boost::asio::is_const_buffer_sequence<Buffers>::value size_t
+Stream::write_some(const Buffers& buffers, error_code& error) {
+  if (!session_) return socket_.write_some(buffers, error);
+  const boost::asio::const_buffer first = first_of(buffers);
+  return write_some(std::string_view(static_cast<const char*>(first.data()), first.size()), error);
+}
+
+template <class Buffers>
+requires boost::asio::is_const_buffer_sequence<Buffers>::value size_t
+Stream::write_some(const Buffers& buffers) {
+  error_code error;
+  const size_t bytes = write_some(buffers, error);
+  if (error) throw boost::system::system_error(error);
+  return bytes;
+}
+
+template <class Buffers, class Handler>
+requires boost::asio::is_const_buffer_sequence<Buffers>::value void Stream::async_write_some(
+    const Buffers& buffers, Handler&& handler) {
+  if (!session_) {
+    socket_.async_write_some(buffers, std::forward<Handler>(handler));
+    return;
+  }
+  error_code error;
+  const size_t bytes = write_some(buffers, error);
+  if (error != boost::asio::error::would_block) {
+    return post(std::forward<Handler>(handler), error, bytes);
+  }
+  async_wait_writable(
+      [this, buffers, handler = std::forward<Handler>(handler)](error_code failed) mutable {
+        if (failed) return handler(failed, 0);
+        async_write_some(buffers, std::move(handler));
+      });
+}
+
+template <class Handler>
+void Stream::async_dial_tls(std::shared_ptr<const tls::Credentials> credentials,
+                            tls::Expected expected, Handler&& handler) {
+  error_code error;
+  socket_.native_non_blocking(true, error);
+  session_ =
+      tls::Session::dial(std::move(credentials), socket_.native_handle(), std::move(expected));
+  async_shake(std::forward<Handler>(handler));
+}
+
+template <class Handler>
+void Stream::async_shake(Handler&& handler) {
+  const tls::Status status = session_->shake();
+  if (status == tls::Status::kDone || status == tls::Status::kFailed) {
+    const error_code error = status == tls::Status::kDone ? error_code() : tls_failed();
+    boost::asio::post(get_executor(), [handler = std::forward<Handler>(handler), error]() mutable {
+      handler(error);
+    });
+    return;
+  }
+  socket_.async_wait(
+      status == tls::Status::kWantsWrite ? tcp::socket::wait_write : tcp::socket::wait_read,
+      [this, handler = std::forward<Handler>(handler)](error_code error) mutable {
+        if (error) return handler(error);
+        async_shake(std::move(handler));
       });
 }
 

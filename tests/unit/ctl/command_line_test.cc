@@ -145,5 +145,18 @@ TEST(Table, PadsToTheWidestCell) {
   EXPECT_EQ(table({{"A", "LONG", "C"}, {"xyz", "1", ""}}), "A    LONG  C\nxyz  1\n");
 }
 
+TEST(Tls, FilesAreCheckedBeforeANodeIsAsked) {
+  const Outcome alone = connectctl({"status", "--cert", "x.pem", "--cacert", "ca.pem"});
+  EXPECT_EQ(alone.code, ExitCode::kUsage);
+  EXPECT_THAT(alone.err, HasSubstr("--cert and --key need each other"));
+  const Outcome to_anybody =
+      connectctl({"status", "-e", "127.0.0.1:1", "--cert", "x.pem", "--key", "x.key"});
+  EXPECT_EQ(to_anybody.code, ExitCode::kUsage);
+  EXPECT_THAT(to_anybody.err, HasSubstr("--cert needs --cacert"));
+  const Outcome missing = connectctl({"status", "-e", "127.0.0.1:1", "--cacert", "/none/ca.pem"});
+  EXPECT_EQ(missing.code, ExitCode::kNoInput);
+  EXPECT_THAT(missing.err, HasSubstr("/none/ca.pem"));
+}
+
 }  // namespace
 }  // namespace connectd::ctl

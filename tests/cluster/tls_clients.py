@@ -1,0 +1,183 @@
+"""TLS of the ports for clients and HTTP."""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import harness
+from harness import BUILD_DIR, LineClient, check, wait_until
+from pki import Authority, port
+from tls_peers import reload_with
+
+CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
+
+
+def context_of(authority, client=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.certificate)
+    if client:
+        context.load_cert_chain(*client)
+    return context
+
+
+class TlsLineClient(LineClient):
+    def __init__(self, node, context, seconds=10):
+        super().__init__(node.client_port, seconds)
+        self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+        self.file = self.socket.makefile("rb")
+
+
+def https(node, context, target, seconds=5):
+    """(status, body)."""
+    url = f"https://127.0.0.1:{node.http_port}{target}"
+    try:
+        with urllib.request.urlopen(url, context=context, timeout=seconds) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def sections(mode, files, authority):
+    return {"client": port(mode, files, authority.certificate), "http": port(mode, files, authority.certificate)}
+
+
+def one_node(context, mode):
+    cluster = context.cluster("counter", nodes=1)
+    authority = Authority(cluster.directory)
+    files = authority.node(1)
+    cluster.write_config(cluster.nodes[1], tls=sections(mode, files, authority))
+    cluster.start()
+    return cluster, authority, files
+
+
+def ready(node, context):
+    wait_until(lambda: answers(node, context), "the node is ready over HTTPS")
+
+
+def answers(node, context):
+    try:
+        return https(node, context, "/readyz")[0] == 200
+    except (OSError, ssl.SSLError):
+        return False
+
+
+def test_both_kinds_where_both_are_taken(context):
+    cluster, authority, files = one_node(context, "accept")
+    node = cluster.nodes[1]
+    tls = context_of(authority)
+    ready(node, tls)
+    with TlsLineClient(node, tls) as secure, cluster.line_client(1) as plain:
+        check(secure.call(b"incr") == b"1", "inside TLS")
+        check(plain.call(b"incr") == b"2", "plain")
+        check(cluster.get(1, "/readyz")[0] == 200, "plain HTTP")
+        # Connections that are open stay when plain ones are not taken any longer, but for those.
+        reload_with(cluster, 1, sections("require", files, authority))
+        check(secure.call(b"incr") == b"3", "inside TLS after the reload")
+        wait_until(lambda: plain.file.read(1) == b"", "the plain connection ends")
+
+
+def test_plain_clients_are_told_that_tls_is_needed(context):
+    cluster, authority, _ = one_node(context, "require")
+    node = cluster.nodes[1]
+    tls = context_of(authority)
+    ready(node, tls)
+    with cluster.line_client(1) as plain:
+        plain.send(b"incr\n")
+        reply = plain.file.readline()
+        check(reply.startswith(b"ERR TLS this port takes TLS only"), f"a plain client gets {reply}")
+    connection = socket.create_connection(("127.0.0.1", node.http_port), timeout=5)
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    text = connection.makefile("rb").read()
+    check(text.startswith(b"HTTP/1.1 400") and b"takes TLS only" in text, f"plain HTTP gets {text}")
+    with TlsLineClient(node, tls) as secure:
+        check(secure.call(b"incr") == b"1", "inside TLS")
+        replies = secure.pipeline([b"incr"] * 500)
+        check(replies[-1] == b"501", "pipelined inside TLS")
+
+
+def test_certificates_of_others_are_refused(context):
+    cluster, authority, _ = one_node(context, "require")
+    node = cluster.nodes[1]
+    tls = context_of(authority)
+    ready(node, tls)
+    foreign = Authority(cluster.directory, "foreign")
+    stranger = context_of(authority, foreign.client("stranger"))
+    try:
+        with TlsLineClient(node, stranger) as client:
+            client.call(b"incr")
+        check(False, "a foreign certificate was accepted")
+    except (harness.Disconnected, ssl.SSLError, OSError):
+        pass
+    wait_until(lambda: "issuer" in node.log(), "the log names the certificate")
+    good = context_of(authority, authority.client("app"))
+    with TlsLineClient(node, good) as client:
+        check(client.call(b"incr") == b"1", "a good certificate")
+    try:
+        TlsLineClient(node, context_of(foreign))
+        check(False, "the server's certificate is of another authority")
+    except (ssl.SSLError, OSError):
+        pass
+
+
+def test_silent_connections_keep_nobody_out(context):
+    cluster, authority, _ = one_node(context, "require")
+    node = cluster.nodes[1]
+    tls = context_of(authority)
+    ready(node, tls)
+    silent = []
+    for number in range(600):
+        connection = socket.create_connection(("127.0.0.1", node.client_port), timeout=5)
+        if number % 2:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a handshake
+        silent.append(connection)
+    begin = time.monotonic()
+    for value in range(1, 21):
+        with TlsLineClient(node, tls) as client:
+            check(client.call(b"incr") == str(value).encode(), "a good client beside silent ones")
+    took = time.monotonic() - begin
+    print(f"20 connections beside {len(silent)} silent ones took {took:.2f} s")
+    check(answers(node, tls), "HTTP answers beside them")
+    for connection in silent:
+        connection.close()
+
+
+def test_connectctl_speaks_tls(context):
+    cluster, authority, _ = one_node(context, "require")
+    node = cluster.nodes[1]
+    ready(node, context_of(authority))
+
+    def run(*words):
+        return subprocess.run([CONNECTCTL, *words, "-e", f"127.0.0.1:{node.http_port}"], capture_output=True,
+                              text=True, check=False)
+    good = run("status", "-o", "json", "--cacert", authority.certificate)
+    check(good.returncode == 0, f"{good.returncode} {good.stderr}")
+    check(json.loads(good.stdout), "status as JSON")
+    plain = run("status")
+    check(plain.returncode != 0 and "--cacert" in plain.stderr, f"plain: {plain.returncode} {plain.stderr}")
+    foreign = Authority(cluster.directory, "foreign")
+    wrong = run("status", "--cacert", foreign.certificate)
+    check(wrong.returncode != 0 and "issuer" in wrong.stderr, f"another CA: {wrong.returncode} {wrong.stderr}")
+    call = run("call", "incr", "--cacert", authority.certificate)
+    check(call.returncode == 0 and call.stdout.strip() == "1", f"{call.returncode} {call.stdout} {call.stderr}")
+
+
+def test_members_ask_each_other_inside_tls(context):
+    cluster = context.cluster("counter")
+    authority = Authority(cluster.directory)
+    for node_id, node in cluster.nodes.items():
+        cluster.write_config(node, tls=sections("require", authority.node(node_id), authority))
+    cluster.start()
+    tls = context_of(authority)
+    for node in cluster.nodes.values():
+        ready(node, tls)
+    answer = json.loads(https(cluster.nodes[1], tls, "/v1/cluster")[1])
+    check(all(node["reachable"] for node in answer["nodes"]), f"{answer}")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
