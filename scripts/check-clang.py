@@ -3,8 +3,10 @@
 
     scripts/check-clang.py format [FILE...]   clang-format changes nothing (all files, or these)
     scripts/check-clang.py threads [FILE...]  who may touch what on which thread, and under which lock:
-                                              -Wthread-safety on daemon/{base,node,raft,storage,...}
-                                              (all their files, or these; of a header, its own .cc)
+                                              -Wthread-safety on daemon/{base,node,raft,storage,...},
+                                              each file alone. FILE: of daemon/ or these folders; of a
+                                              header, itself and its own .cc
+    scripts/check-clang.py threads --all      the same for all sources and headers: each compiles alone
     scripts/check-clang.py tidy               clang-tidy on what has changed since the merge base with
                                               origin/main (where that is HEAD itself, as in a clean clone: of the
                                               last fifty commits, those that change a hundred files at most)
@@ -20,6 +22,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -37,7 +40,8 @@ ANNOTATED = ["daemon/base/", "daemon/raft/", "daemon/storage/", "daemon/node/", 
 THREAD_SAFETY = ["-Wno-everything", "-Wthread-safety", "-Werror=thread-safety", "-fsyntax-only"]
 # Of a clean clone, so that --full takes about the same time whatever was committed last.
 MAX_CHANGED = 100
-DROPPED = {"-fpch-preprocess", "-Winvalid-pch", "-Werror", "-Wno-maybe-uninitialized", "-Wno-tsan"}
+DROPPED = {"-fpch-preprocess", "-Winvalid-pch", "-Werror", "-Wno-maybe-uninitialized", "-Wno-tsan",
+           "-Wno-subobject-linkage"}
 
 
 def tool(name):
@@ -68,6 +72,17 @@ def check_format(files):
     return 1 if found else 0
 
 
+def compiled_files(row):
+    """The files that a row compiles. Those that are built as one (CONNECTD_UNITY) are checked one by one."""
+    path = os.path.normpath(os.path.join(row["directory"], row["file"]))
+    if "/Unity/unity_" not in path:
+        return [path]
+    try:
+        return re.findall(r'^#include "(.+)"$', pathlib.Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError as error:
+        sys.exit(f"check-clang.py: {path}: {error.strerror}: cmake --preset release writes it anew")
+
+
 def compile_commands(build):
     """File, relative to the root -> the options that say what it includes and defines."""
     path = ROOT / build / "compile_commands.json"
@@ -75,8 +90,9 @@ def compile_commands(build):
         sys.exit(f"check-clang.py: {path} is missing: cmake --preset release")
     commands = {}
     for row in json.loads(path.read_text(encoding="utf-8")):
-        file = os.path.relpath(os.path.join(row["directory"], row["file"]), ROOT)
-        if file in commands or file.startswith("build/"):
+        files = [os.path.relpath(file, ROOT) for file in compiled_files(row)]
+        files = [file for file in files if file not in commands and not file.startswith("build/")]
+        if not files:
             continue
         words, options, skip = shlex.split(row["command"]), [], False
         for at, word in enumerate(words[1:], start=1):
@@ -86,8 +102,21 @@ def compile_commands(build):
                 skip = True
             elif word not in DROPPED and not word.startswith("-fsanitize"):
                 options.append(word)
-        commands[file] = (row["directory"], options)
+        commands.update((file, (row["directory"], options)) for file in files)
     return commands
+
+
+def options_of_header(commands, header):
+    """As for its own .cc, or for another file of the folder, or of the nearest folder above that has one."""
+    own = pathlib.PurePath(header).with_suffix(".cc").as_posix()
+    if own in commands:
+        return commands[own]
+    for folder in pathlib.PurePath(header).parents:
+        inside = "" if folder == pathlib.PurePath(".") else f"{folder.as_posix()}/"
+        for file in sorted(commands):
+            if file.startswith(inside) and file.endswith(".cc"):
+                return commands[file]
+    return sys.exit(f"check-clang.py: no file tells how {header} is compiled")
 
 
 def in_parallel(work, files):
@@ -95,25 +124,35 @@ def in_parallel(work, files):
         return [result for result in pool.map(work, files) if result]
 
 
-def check_threads(build, chosen):
+def check_threads(build, chosen, everything):
     commands = compile_commands(build)
     clang = tool("clang++")
-    files = [file for file in sorted(commands)
-             if file.endswith(".cc") and any(file.startswith(start) for start in ANNOTATED)]
-    if chosen:
-        wanted = {path.relative_to(ROOT).with_suffix(".cc").as_posix() for path in chosen}
-        files = [file for file in files if file in wanted]
+    sources, headers = [file for file in sorted(commands) if file.endswith(".cc")], []
+    if everything:
+        headers = [path.relative_to(ROOT).as_posix() for folder in FOLDERS
+                   for path in sorted((ROOT / folder).rglob("*.h"))]
+    elif chosen:
+        names = [path.relative_to(ROOT) for path in chosen]
+        names = [name for name in names if name.as_posix().startswith(("daemon/", *ANNOTATED))]
+        wanted = {name.with_suffix(".cc").as_posix() for name in names}
+        sources = [file for file in sources if file in wanted]
+        headers = [name.as_posix() for name in names if name.suffix == ".h"]
+    else:
+        sources = [file for file in sources if file.startswith(tuple(ANNOTATED))]
 
     def work(file):
-        directory, options = commands[file]
-        done = subprocess.run(
-            [clang, *options, *THREAD_SAFETY, str(ROOT / file)], capture_output=True, text=True, check=False, cwd=directory)
+        header = file.endswith(".h")
+        directory, options = options_of_header(commands, file) if header else commands[file]
+        language = ["-x", "c++"] if header else []
+        done = subprocess.run([clang, *options, *THREAD_SAFETY, *language, str(ROOT / file)],
+                              capture_output=True, text=True, check=False, cwd=directory)
         return done.stderr if done.returncode != 0 else None
 
+    files = sources + headers
     failed = in_parallel(work, files)
     for text in failed:
         print(text)
-    print(f"threads: {len(files)} files, {len(failed)} with violations")
+    print(f"threads: {len(files)} files, {len(failed)} with violations, or that do not compile alone")
     return 1 if failed or not (files or chosen) else 0
 
 
@@ -249,7 +288,7 @@ def main():
     if arguments.what == "format":
         return check_format(files)
     if arguments.what == "threads":
-        return check_threads(arguments.build, files)
+        return check_threads(arguments.build, files, arguments.all)
     if arguments.what == "tidy":
         return check_tidy(arguments)
     return self_test()
