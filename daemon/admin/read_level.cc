@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "admin/limits.h"
 #include "config/values.h"
 
 namespace connectd::admin {
