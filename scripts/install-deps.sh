@@ -8,7 +8,7 @@ packages="g++ cmake ninja-build ccache git pkg-config
   libyaml-cpp-dev libgoogle-glog-dev libgtest-dev libgmock-dev libssl-dev libexpected-dev libfmt-dev
   libxxhash-dev libzstd-dev
   clang clang-format clang-tidy
-  python3 redis-tools netcat-openbsd curl iproute2 nginx-light mount util-linux e2fsprogs"
+  python3 redis-tools netcat-openbsd curl sslscan iproute2 nginx-light mount util-linux e2fsprogs"
 
 missing=""
 for package in $packages; do

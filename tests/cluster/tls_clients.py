@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import xml.etree.ElementTree
 
 import harness
 from harness import BUILD_DIR, LineClient, check, wait_until
@@ -177,6 +178,45 @@ def test_members_ask_each_other_inside_tls(context):
         ready(node, tls)
     answer = json.loads(https(cluster.nodes[1], tls, "/v1/cluster")[1])
     check(all(node["reachable"] for node in answer["nodes"]), f"{answer}")
+
+
+CIPHERS = {
+    "TLSv1.3": {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"},
+    "TLSv1.2": {f"ECDHE-{key}-{cipher}" for key in ("ECDSA", "RSA")
+                for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")},
+}
+
+
+def test_scan_of_all_ports(context):
+    """sslscan with a good certificate: without one it sees nothing of the port for peers, whatever that takes."""
+    cluster = context.cluster("counter", nodes=1)
+    authority = Authority(cluster.directory)
+    files = authority.node(1)
+    node = cluster.nodes[1]
+    cluster.write_config(node, tls={"peer": port("require", files, authority.certificate),
+                                    **sections("require", files, authority)})
+    cluster.start()
+    ready(node, context_of(authority))
+    for name, number in (("peer", node.peer_port), ("client", node.client_port), ("http", node.http_port)):
+        scan = subprocess.run(["sslscan", "--xml=-", "--show-times", f"--certs={files[0]}", f"--pk={files[1]}",
+                               f"127.0.0.1:{number}"], capture_output=True, text=True, check=False, timeout=120)
+        check(scan.returncode == 0, f"{name}: sslscan {scan.returncode} {scan.stderr}")
+        test = xml.etree.ElementTree.fromstring(scan.stdout).find("ssltest")
+        enabled = {f"{p.get('type')}{p.get('version')}" for p in test.findall("protocol") if p.get("enabled") == "1"}
+        check(enabled == {"tls1.2", "tls1.3"}, f"{name}: {enabled}")
+        found = {}
+        for cipher in test.findall("cipher"):
+            found.setdefault(cipher.get("sslversion"), set()).add(cipher.get("cipher"))
+        check(set(found) == set(CIPHERS), f"{name}: ciphers of {set(found)}")
+        for version, ciphers in found.items():
+            check(ciphers <= CIPHERS[version], f"{name}: {version} takes {ciphers - CIPHERS[version]}")
+        renegotiation = test.find("renegotiation")
+        check(renegotiation is None or renegotiation.get("supported") == "0", f"{name}: renegotiation")
+        compression = test.find("compression")
+        check(compression is None or compression.get("supported") == "0", f"{name}: compression")
+        for bleed in test.findall("heartbleed"):
+            check(bleed.get("vulnerable") == "0", f"{name}: heartbleed")
+    check(node.running, "the node ended")
 
 
 if __name__ == "__main__":
