@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "base/address.h"
+#include "net/port_holder.h"
 
 namespace connectd::net {
 namespace {
@@ -23,12 +24,13 @@ void set_option(int socket, int level, int name, int value) {
   (void)setsockopt(socket, level, name, &value, sizeof value);
 }
 
-tl::unexpected<Error> cannot_listen(const Address& address, const Port& port, int error) {
+tl::unexpected<Error> cannot_listen(const Address& address, const tcp::endpoint& endpoint,
+                                    const Port& port, int error) {
   ErrorKind kind = ErrorKind::kCannotListen;
   std::string next = fmt::format("set {} to an address of this machine", port.key);
   if (error == EADDRINUSE) {
     kind = ErrorKind::kAddressInUse;
-    next = fmt::format("`ss -ltnp sport = :{}` shows which process uses it", address.port);
+    next = advice(look_for_holder(endpoint), endpoint.port(), port.key);
   } else if (error == EACCES) {
     kind = ErrorKind::kPermission;
     next = fmt::format("set {} to a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",
@@ -52,7 +54,7 @@ Result<BoundPort> BoundPort::bind(const Address& address, const tcp::endpoint& e
   const int type = SOCK_STREAM | SOCK_CLOEXEC;
   BoundPort bound(::socket(endpoint.protocol().family(), type, IPPROTO_TCP), address, endpoint,
                   port);
-  if (bound.socket_ < 0) return cannot_listen(address, port, errno);
+  if (bound.socket_ < 0) return cannot_listen(address, endpoint, port, errno);
   // Linux lets two sockets with SO_REUSEADDR share a port until one of them listens. So without it
   // first: then another process that is about to listen, too, is noticed. With it, because the port
   // may still have connections of a process that has ended.
@@ -60,7 +62,7 @@ Result<BoundPort> BoundPort::bind(const Address& address, const tcp::endpoint& e
   if (::bind(bound.socket_, endpoint.data(), size_of) != 0) {
     set_option(bound.socket_, SOL_SOCKET, SO_REUSEADDR, 1);
     if (::bind(bound.socket_, endpoint.data(), size_of) != 0) {
-      return cannot_listen(address, port, errno);
+      return cannot_listen(address, endpoint, port, errno);
     }
   }
   auto size = static_cast<socklen_t>(bound.endpoint_.capacity());
@@ -97,7 +99,7 @@ Result<void> BoundPort::listen(tcp::acceptor& acceptor) {
   if (!error) return {};
   error_code ignored;
   acceptor.close(ignored);
-  return cannot_listen(address_, port_, error.value());
+  return cannot_listen(address_, endpoint_, port_, error.value());
 }
 
 Result<void> listen(tcp::acceptor& acceptor, const Address& address, const Port& port) {

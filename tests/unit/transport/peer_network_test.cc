@@ -551,8 +551,8 @@ TEST_F(PeerNetworkTest, PortInUseIsAnErrorThatSaysSo) {
   ASSERT_FALSE(listening);
   EXPECT_EQ(listening.error().kind, ErrorKind::kAddressInUse);
   EXPECT_EQ(listening.error().text,
-            fmt::format("cannot listen for peers at 127.0.0.1:{}: Address already in use; `ss "
-                        "-ltnp sport = :{}` shows which process uses it",
+            fmt::format("cannot listen for peers at 127.0.0.1:{}: Address already in use; another "
+                        "process listens there: `ss -ltnp sport = :{}` shows which",
                         a.port, a.port));
 }
 
