@@ -61,6 +61,7 @@ MAY_BE_UNUSED = {
     "replace_with": "daemon/auth: no port asks it yet",
     "roles": "daemon/auth: no port asks it yet",
     "until": "daemon/auth: no port asks it yet",
+    "set_rights": "the ports will say what their callers may do",
     "routes_markdown": "a test compares the table of docs/operations.md with it",
     # daemon/tls, until connectd uses it.
     "cipher": "the ports will",

@@ -28,12 +28,14 @@ CallOutcome call_outcome(node::ReplyCode code) {
       return {504, "UNKNOWN", "Unknown outcome"};
     case node::ReplyCode::kStale:
       return {503, "STALE", "This node's state is too old"};
+    case node::ReplyCode::kNoPerm:
+      return {403, "NOPERM", "The caller may not do this"};
   }
   return {500, "PLUGIN", "Unknown outcome code"};
 }
 
 std::optional<node::ReplyCode> reply_code_of(std::string_view code) {
-  for (uint8_t number = 0; number <= static_cast<uint8_t>(node::ReplyCode::kStale); ++number) {
+  for (uint8_t number = 0; number <= static_cast<uint8_t>(node::ReplyCode::kNoPerm); ++number) {
     const auto known = static_cast<node::ReplyCode>(number);
     if (call_outcome(known).code == code) return known;
   }

@@ -288,6 +288,7 @@ ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,
     case node::ReplyCode::kBadFrame:
     case node::ReplyCode::kPlugin:
     case node::ReplyCode::kSessionGone:
+    case node::ReplyCode::kNoPerm:
       break;
   }
   return context.fail(ExitCode::kNegative, fmt::format("{}. Try: connectctl help call", text));

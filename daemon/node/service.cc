@@ -30,6 +30,8 @@ std::string_view reply_code_name(ReplyCode code) {
       return "UNKNOWN";
     case ReplyCode::kStale:
       return "STALE";
+    case ReplyCode::kNoPerm:
+      return "NOPERM";
   }
   return "UNKNOWN";
 }

@@ -32,6 +32,7 @@ enum class ReplyCode : uint8_t {
   kSessionGone = 9,
   kUnknown = 10,
   kStale = 11,  // the bounds of a stale read were not met in time
+  kNoPerm = 12,  // the caller may not do what the plugin classifies the request as
 };
 // "NOLEADER", "OVERLOADED", ...; "OK" for kOk.
 std::string_view reply_code_name(ReplyCode code);
@@ -50,6 +51,13 @@ struct ReadOptions {
   // ... and every write acknowledged this long before the request arrived.
   std::optional<Duration> max_age{};
   bool operator==(const ReadOptions&) const = default;
+};
+
+// What the caller of a stream may do, by what the plugin classifies its requests as. A request that
+// classify answers needs one of the two: without any, nothing reaches the plugin.
+struct Rights {
+  bool read = true;
+  bool write = true;
 };
 
 struct Reply {
@@ -88,6 +96,8 @@ class RequestStream {
   // socket while pending() or pending_bytes() is over its limits.
   virtual void submit(ByteView request, const ReadOptions& read) = 0;
   void submit(ByteView request) { submit(request, ReadOptions()); }
+  // For the requests submitted from now on; all, until it is called.
+  virtual void set_rights(Rights rights) = 0;
   // is_congested() changed to false.
   virtual void resume() = 0;
   virtual size_t pending() const = 0;  // submitted and not yet replied to

@@ -24,6 +24,7 @@ class ClientLink::Handle final : public node::RequestStream {
   void submit(ByteView request, const node::ReadOptions& read) override {
     link_.submit(request, read);
   }
+  void set_rights(node::Rights rights) override { link_.set_rights(rights); }
   void resume() override { link_.resume(); }
   size_t pending() const override { return link_.pending(); }
   size_t pending_bytes() const override { return link_.pending_bytes(); }

@@ -133,6 +133,7 @@ class ClientLink final : private client::ConversationDriver, private node::Reque
 
   // node::RequestStream
   void submit(ByteView request, const node::ReadOptions& read) override;
+  void set_rights(node::Rights rights) override { stream_->set_rights(rights); }
   void resume() override {
     owner_.resumed();
     stream_->resume();

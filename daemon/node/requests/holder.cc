@@ -13,6 +13,8 @@ constexpr Duration kExpiryInterval = std::chrono::milliseconds(50);
 // Maximum of reads on the apply thread, of all streams together: so few that they never delay the
 // writes for long.
 constexpr size_t kReadsExecuting = 4096;
+constexpr std::string_view kMayNothing =
+    "the plugin's requests need the role read or write, and the caller has neither";
 constexpr std::string_view kStopping = "this node is stopping; use another one";
 }  // namespace
 
@@ -44,6 +46,7 @@ class Holder::StreamHandle final : public RequestStream {
     }
     stream_->flush();
   }
+  void set_rights(Rights rights) override { stream_->set_rights(rights); }
   void resume() override {
     if (Holder* holder = *link_; holder != nullptr) holder->resume(stream_);
   }
@@ -65,6 +68,10 @@ void Holder::submit(const StreamPtr& stream, ByteView request, const ReadOptions
     stream->push_answered(code, std::move(text), cost, plugin_refused);
     move_along(stream);
   };
+  const Rights rights = stream->rights();
+  if (!rights.read && !rights.write) {
+    return answered(ReplyCode::kNoPerm, std::string(kMayNothing));
+  }
   if (stopping_) return answered(ReplyCode::kShutdown, std::string(kStopping));
   if (request.size() > limits_.max_request) {
     return answered(ReplyCode::kTooLarge,
@@ -81,6 +88,12 @@ void Holder::submit(const StreamPtr& stream, ByteView request, const ReadOptions
         classified.plugin_failed ? ReplyCode::kPlugin : ReplyCode::kRejected,
         classified.reply.empty() ? "the plugin refused the request" : std::move(classified.reply),
         own_text);
+  }
+  const bool is_write = classified.kind == RequestKind::kWrite;
+  if (is_write ? !rights.write : !rights.read) {
+    return answered(ReplyCode::kNoPerm,
+                    fmt::format("the request is a {0}, and the caller has not the role {0}",
+                                is_write ? "write" : "read"));
   }
   if (classified.kind == RequestKind::kWrite && !writes_refused_.empty()) {
     return answered(ReplyCode::kPlugin, writes_refused_);

@@ -77,6 +77,8 @@ class Stream final {
   std::vector<uint64_t> take_late(Time now);
 
   // ---- the client
+  void set_rights(Rights rights) { rights_ = rights; }
+  Rights rights() const { return rights_; }
   void close() {
     handler_ = nullptr;
     is_closed_.store(true, std::memory_order_relaxed);
@@ -105,6 +107,7 @@ class Stream final {
   void drop_front();
 
   ReplyHandler* handler_;
+  Rights rights_;
   std::atomic<bool> is_closed_{false};
   std::deque<Slot> slots_;
   uint64_t first_ = 0;  // ordinal of slots_.front()

@@ -36,6 +36,7 @@ class FakeService final : public node::Service {
       service_.pending_bytes_max = std::max(service_.pending_bytes_max, bytes_);
       if (service_.is_immediate) deliver(1);
     }
+    void set_rights(node::Rights) override {}
     void resume() override {
       EXPECT_FALSE(is_replying_) << "resumed from inside on_reply()";
       resumed++;

@@ -41,6 +41,43 @@ TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
   EXPECT_EQ(client->ends, 1);
 }
 
+// What classify says is a boundary: the kind decides, and only the requests from now on.
+TEST(Stream, RightsAreOfWhatClassifySays) {
+  struct Case {
+    Rights rights;
+    std::string_view refused, taken;
+  };
+  for (const Case& c : {Case{{true, true}, "", "wrl"}, Case{{true, false}, "w", "rl"},
+                        Case{{false, true}, "rl", "w"}}) {
+    for (char letter : std::string(c.refused) + std::string(c.taken)) {
+      HolderBench bench;
+      bench.open_session();
+      auto client = bench.connect();
+      client->stream->set_rights(c.rights);
+      client->submit(std::string(1, letter));
+      bench.advance();
+      const bool is_refused = c.refused.find(letter) != std::string_view::npos;
+      EXPECT_EQ(client->codes.size(), is_refused ? 1u : 0u) << letter;
+      EXPECT_THAT(client->reply(0), StartsWith(is_refused ? "NOPERM the request is a " : "(none)"));
+      EXPECT_EQ(client->stream->pending(), is_refused ? 0u : 1u);
+      client->submit("p");
+      EXPECT_EQ(client->codes.size(), is_refused ? 2u : 0u) << "what answers itself is answered";
+    }
+  }
+}
+
+TEST(Stream, WithoutRightsNothingIsClassified) {
+  HolderBench bench;
+  auto client = bench.connect();
+  client->stream->set_rights({false, false});
+  for (const char* request : {"p", "X", "!", "w", "r"}) client->submit(request);
+  ASSERT_THAT(client->codes, SizeIs(5));
+  EXPECT_THAT(client->codes, Each(ReplyCode::kNoPerm));
+  client->stream->set_rights({});
+  client->submit("p");
+  EXPECT_EQ(client->reply(5), "OK pong");
+}
+
 TEST(Stream, AnswerWaitsForThoseBeforeIt) {
   HolderBench bench;
   bench.open_session();
