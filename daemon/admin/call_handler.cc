@@ -44,7 +44,11 @@ void handle_call(Context& context, Request&& request, const Reply& reply) {
   late.code = node::ReplyCode::kUnknown;
   late.bytes = "no answer from the node in time; the write may or may not have happened";
   const Duration limit = context.options.call_timeout + kCallGrace;
-  context.hooks.call(std::move(request.body), *read,
+  const auth::Roles roles = request.principal.roles();
+  CallRequest call{std::move(request.body),
+                   *read,
+                   {roles.has(auth::Role::kRead), roles.has(auth::Role::kWrite)}};
+  context.hooks.call(std::move(call),
                      reply.later<CallResult>(limit, std::move(late), call_response));
 }
 

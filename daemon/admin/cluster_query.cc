@@ -70,7 +70,7 @@ struct ClusterQueries::Query {
 };
 
 void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& advertised,
-                         std::function<void(const ClusterAnswer&)> done) {
+                         const std::string& token, std::function<void(const ClusterAnswer&)> done) {
   auto query = std::make_shared<Query>();
   query->answer.asked = own.id;
   query->cluster = {own.cluster_name, own.cluster_id};
@@ -98,6 +98,7 @@ void ClusterQueries::ask(const node::StatusSnapshot& own, const Address& adverti
     HttpRequest request;
     request.target = "/v1/status";
     request.tls = tls_;
+    request.token = token;
     fetch(io_, names_, address, std::move(request), kMemberTimeout, kMaxMemberAnswer,
           [query, place = place](const HttpOutcome& outcome) {
             take_answer(query->cluster, query->answer.nodes[place], outcome);

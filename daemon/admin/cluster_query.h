@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "admin/answers.h"
@@ -30,8 +31,9 @@ class ClusterQueries final {
   void set_tls(std::shared_ptr<const tls::Credentials> tls) { tls_ = std::move(tls); }
   // Asks all members in `own` but this node, kMemberTimeout each, and calls `done` when all have
   // answered or failed, perhaps at once. `advertised`: where this node is found, if it is no
-  // member.
-  void ask(const node::StatusSnapshot& own, const Address& advertised,
+  // member. `token`: shown to members on this machine, which may ask for it, and to no others: the
+  // connections are not encrypted.
+  void ask(const node::StatusSnapshot& own, const Address& advertised, const std::string& token,
            std::function<void(const ClusterAnswer&)> done);
 
  private:

@@ -1,5 +1,6 @@
 #include "admin/connection.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
@@ -33,6 +34,14 @@ constexpr Duration kDrainTimeout = std::chrono::seconds(5);
 asio::ip::address without_mapping(const asio::ip::address& address) {
   if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
   return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+}
+
+// An IPv4 address; of an IPv6 address the half that one customer has.
+std::string network_of(const asio::ip::address& address) {
+  if (!address.is_v6()) return address.to_string();
+  asio::ip::address_v6::bytes_type bytes = address.to_v6().to_bytes();
+  std::fill(bytes.begin() + bytes.size() / 2, bytes.end(), uint8_t{0});
+  return asio::ip::address_v6(bytes).to_string();
 }
 
 class HttpConnection final : public Reply::Connection,
@@ -210,7 +219,14 @@ class HttpConnection final : public Reply::Connection,
       request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
       if (!ec) request.origin = origin_of(remote.address(), local.address());
     }
-    request.is_encrypted = stream_.session() != nullptr;
+    if (const tls::Session* session = stream_.session(); session != nullptr) {
+      request.is_encrypted = true;
+      if (session->other() != nullptr) request.certificate = host_.owner_of(*session->other());
+    }
+    if (!ec) {
+      request.remote = without_mapping(remote.address()).to_string();
+      request.remote_network = network_of(without_mapping(remote.address()));
+    }
     beyond_limit_ = beyond_limit_ && host_.is_full();
     request.beyond_limit = close_after_ = beyond_limit_;
     state_ = State::kHandling;

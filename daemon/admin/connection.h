@@ -11,6 +11,7 @@
 
 #include "admin/http_message.h"
 #include "admin/reply.h"
+#include "auth/principal.h"
 #include "base/clock.h"
 #include "net/stream.h"
 
@@ -46,6 +47,8 @@ class ConnectionHost {
   // `request` is the callee's.
   virtual void handle(Request&& request, const Reply& reply) = 0;
   virtual size_t max_request() const = 0;  // bytes of a body
+  // Whom a client's certificate, which was checked, names at this moment.
+  virtual auth::Principal owner_of(const tls::Certificate& certificate) const = 0;
   // More connections are open than may send calls.
   virtual bool is_full() const = 0;
   virtual std::function<void(std::function<void()>)> poster() = 0;

@@ -87,17 +87,24 @@ std::optional<Response> refuse_other_machines(const Request& request, AdminFrom 
 
 }  // namespace
 
-std::optional<Response> refusal(const Guard& guard, const Request& request,
-                                const std::optional<Address>& asked, const Access& access) {
+std::optional<Response> refusal_of_page(const Guard& guard, const Request& request,
+                                        const std::optional<Address>& asked, const Access& access) {
+  if (guard.pages() == Pages::kMayAsk) return std::nullopt;
   const bool is_local_only = guard.callers() == Callers::kThisMachine;
-  if (guard.pages() == Pages::kRefused) {
-    if (auto refused = refuse_foreign_host(request, asked, access, is_local_only)) return refused;
-    if (auto refused = refuse_pages(request)) return refused;
-  }
-  if (is_local_only) {
-    if (auto refused = refuse_other_machines(request, access.admin)) return refused;
-  }
-  return std::nullopt;
+  if (auto refused = refuse_foreign_host(request, asked, access, is_local_only)) return refused;
+  return refuse_pages(request);
+}
+
+std::optional<Response> refusal_of_machine(const Guard& guard, const Request& request,
+                                           AdminFrom from) {
+  if (guard.callers() == Callers::kAnyMachine) return std::nullopt;
+  const bool is_known = request.is_encrypted && request.principal.is_authenticated();
+  if (is_known && from != AdminFrom::kNobody) return std::nullopt;
+  return refuse_other_machines(request, from);
+}
+
+bool is_local(const Request& request, AdminFrom from) {
+  return !refuse_other_machines(request, from);
 }
 
 std::string_view guard_text(const Guard& guard) {

@@ -47,10 +47,16 @@ struct Access {
   HostNames hosts;
 };
 
-// The answer to a request that the guard refuses; none: it may pass. `asked`: the host that the
-// request names; none: an HTTP/1.0 request that names none.
-std::optional<Response> refusal(const Guard& guard, const Request& request,
-                                const std::optional<Address>& asked, const Access& access);
+// The answer to a request that pages of web sites could send, where the guard refuses those; none:
+// it may pass. `asked`: the host that the request names; none: an HTTP/1.0 request that names none.
+std::optional<Response> refusal_of_page(const Guard& guard, const Request& request,
+                                        const std::optional<Address>& asked, const Access& access);
+// The answer to a request from another machine, where the guard refuses those; none: it may pass.
+// Over TLS, who has shown a token or a certificate may be anywhere. By `request.principal`.
+std::optional<Response> refusal_of_machine(const Guard& guard, const Request& request,
+                                           AdminFrom from);
+// Whether the request is one of this machine, as http.admin says, and of no proxy.
+bool is_local(const Request& request, AdminFrom from);
 
 // The code of the problem that a caller on another machine gets: another node may be asked.
 inline constexpr std::string_view kNotLocalCode = "NOTLOCAL";

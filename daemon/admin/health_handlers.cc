@@ -7,6 +7,7 @@
 #include "admin/handlers.h"
 #include "admin/http_target.h"
 #include "admin/limits.h"
+#include "auth/bearer.h"
 
 namespace connectd::admin {
 namespace {
@@ -86,12 +87,16 @@ void handle_status(Context& context, Request&&, const Reply& reply) {
   reply.send(json_response(to_json(*status)));
 }
 
-void handle_cluster(Context& context, Request&&, const Reply& reply) {
+void handle_cluster(Context& context, Request&& request, const Reply& reply) {
   auto status = context.board.read();
   if (status == nullptr) return reply.send(problem(503, "Service unavailable", kStarting));
-  context.cluster.ask(*status, context.options.advertised, [reply](const ClusterAnswer& answer) {
-    reply.send(json_response(to_json(answer)));
-  });
+  std::string token;
+  if (request.principal.kind() == auth::Principal::Kind::kToken) {
+    token = auth::bearer_token(request.header("authorization")).value_or("");
+  }
+  context.cluster.ask(
+      *status, context.options.advertised, token,
+      [reply](const ClusterAnswer& answer) { reply.send(json_response(to_json(answer))); });
 }
 
 }  // namespace connectd::admin

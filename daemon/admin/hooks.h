@@ -13,6 +13,7 @@
 
 #include "admin/answers.h"
 #include "admin/limits.h"
+#include "auth/policy.h"
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
@@ -30,6 +31,9 @@ struct ServerOptions {
   // The address that others know this server by.
   Address advertised;
   AdminFrom admin = AdminFrom::kThisMachine;
+  // What callers may do: a reload replaces it.
+  std::shared_ptr<const auth::SharedPolicy> policy = std::make_shared<auth::SharedPolicy>();
+  std::string cluster_name;        // in the names of certificates
   std::vector<std::string> hosts;  // http.hosts: further names for /v1/call
   NodeId id;
   size_t max_connections = kMaxConnections;
@@ -49,9 +53,13 @@ struct CallResult {
   Index index;
   std::shared_ptr<const void> held{};  // of admin/call_replies.h
 };
+struct CallRequest {
+  std::string bytes;
+  node::ReadOptions read{};
+  node::Rights rights{};  // of the caller
+};
 // kOverloaded when too many are in progress.
-using CallFunction = std::function<void(std::string request, const node::ReadOptions& read,
-                                        std::function<void(CallResult)> done)>;
+using CallFunction = std::function<void(CallRequest request, std::function<void(CallResult)> done)>;
 
 // ---- changes
 

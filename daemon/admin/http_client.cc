@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "admin/connection.h"
 #include "admin/limits.h"
 #include "base/address.h"
 #include "net/stream.h"
@@ -52,6 +53,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     request_.set(http::field::connection, "close");
     for (const auto& [name, value] : request.headers) request_.set(name, value);
     request_.body() = std::move(request.body);
+    token_ = std::move(request.token);
     if (request.method != "GET") request_.prepare_payload();
 
     timer_.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(timeout));
@@ -87,8 +89,18 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
                              self->write();
                            });
   }
+  bool is_within_this_machine() {
+    beast::error_code remote_error, local_error;
+    const tcp::endpoint remote = stream_.socket().remote_endpoint(remote_error);
+    const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
+    return !remote_error && !local_error &&
+           origin_of(remote.address(), local.address()) != Origin::kOtherMachine;
+  }
   void write() {
     sent_ = true;
+    if (!token_.empty() && (tls_ || is_within_this_machine())) {
+      request_.set(http::field::authorization, "Bearer " + token_);
+    }
     http::async_write(
         stream_, request_, [self = shared_from_this()](beast::error_code ec, std::size_t) {
           // The server may have refused early and closed: its answer is there.
@@ -139,6 +151,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   beast::flat_buffer buffer_{2 * kAnswerReadBytes};  // bounds chunk headers, too
   http::request<http::string_body> request_;
   http::response_parser<http::string_body> parser_;
+  std::string token_;
   std::function<void(HttpOutcome)> done_;  // empty: done
   bool sent_ = false;
 };

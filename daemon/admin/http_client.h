@@ -30,6 +30,9 @@ struct HttpRequest {
   std::string body;
   // The server's certificate must be good for the host that is asked; null: it is plain.
   std::shared_ptr<const tls::Credentials> tls{};
+  // Sent as `Authorization: Bearer` inside TLS, or if the connection stays within this machine;
+  // else left out.
+  std::string token{};
 };
 
 struct HttpAnswer {

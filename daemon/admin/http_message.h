@@ -7,11 +7,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "auth/anonymous.h"
+#include "auth/principal.h"
 #include "base/address.h"
 
 namespace connectd::admin {
@@ -33,10 +36,15 @@ struct Request {
   bool is_http_1_0 = false;
   bool beyond_limit = false;  // on one connection too many: no calls
 
-  bool is_encrypted = false;  // by TLS
-
   Origin origin = Origin::kOtherMachine;
   Address arrived_at;  // the address that the connection was made to: 127.0.0.1:7301
+  std::string remote;  // the caller's address, without the port
+  // The same for limits: an IPv4 address, or the first half of an IPv6 one.
+  std::string remote_network;
+  bool is_encrypted = false;                     // by TLS
+  std::optional<auth::Principal> certificate{};  // whom the client's certificate names
+  // Who asks: known before a handler runs (admin/authorization.h).
+  auth::Principal principal = auth::Principal::anonymous(auth::anonymous_roles({}, {}));
 
   // Empty when there is none.
   std::string_view header(std::string_view lower_case_name) const;

@@ -16,6 +16,7 @@
 #include "base/address.h"
 #include "base/log_event.h"
 #include "base/thread.h"
+#include "net/certificate_owner.h"
 #include "net/tcp.h"
 
 namespace connectd::admin {
@@ -42,6 +43,9 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
     dispatch(context_, std::move(request), reply);
   }
   size_t max_request() const override { return options_.max_request; }
+  auth::Principal owner_of(const tls::Certificate& certificate) const override {
+    return net::owner_of(certificate, options_.cluster_name, options_.policy->get()->certificates);
+  }
   std::function<void(std::function<void()>)> poster() override {
     return [keep = shared_from_this()](std::function<void()> work) {
       asio::post(keep->io_, std::move(work));

@@ -12,6 +12,15 @@
 
 namespace connectd::admin {
 
+// Sees the answer to a request, whether or not its client still waits for it. Destroyed without:
+// the request had none. The answer on the server's thread, the end on any.
+class AnswerObserver {
+ public:
+  virtual ~AnswerObserver() = default;
+  // Again when an answer is late: the first was that it is.
+  virtual void on_answer(const Response& response) = 0;
+};
+
 // Copies are for the same request; its first answer counts, later ones go nowhere. A request whose
 // replies are all gone without an answer has its connection closed. On the server's thread, but for
 // what later() gives.
@@ -38,7 +47,16 @@ class Reply final {
       : connection_(std::move(connection)), request_(request) {}
 
   void hold(Shares::Place place) const { connection_->hold(request_, std::move(place)); }
-  void send(Response response) const { connection_->answer(request_, std::move(response)); }
+  void send(Response response) const {
+    if (observer_ != nullptr) observer_->on_answer(response);
+    connection_->answer(request_, std::move(response));
+  }
+  // The same, seen by `observer`; null: by nobody.
+  Reply observed_by(std::shared_ptr<AnswerObserver> observer) const {
+    Reply reply = *this;
+    reply.observer_ = std::move(observer);
+    return reply;
+  }
 
   // For answers that another thread makes: the function may be called there, once, or dropped, also
   // when the connection or the server is gone. After `limit` the request is answered `late`.
@@ -46,14 +64,21 @@ class Reply final {
   template <class Result>
   std::function<void(Result)> later(Duration limit, Result late,
                                     std::function<Response(Result)> respond) const {
-    connection_->set_deadline(request_, limit, [late = std::move(late), respond]() mutable {
-      return respond(std::move(late));
-    });
+    connection_->set_deadline(request_, limit,
+                              [late = std::move(late), respond, observer = observer_]() mutable {
+                                Response response = respond(std::move(late));
+                                if (observer != nullptr) observer->on_answer(response);
+                                return response;
+                              });
     // Whoever has the function may hold it for long: it keeps no connection open.
     return [post = connection_->poster(), weak = std::weak_ptr(connection_), request = request_,
-            respond = std::move(respond)](Result result) {
-      post([weak, request, respond, result = std::move(result)]() mutable {
-        if (auto open = weak.lock()) open->answer(request, respond(std::move(result)));
+            respond = std::move(respond), observer = observer_](Result result) {
+      post([weak, request, respond, observer, result = std::move(result)]() mutable {
+        auto open = weak.lock();
+        if (open == nullptr && observer == nullptr) return;
+        Response response = respond(std::move(result));
+        if (observer != nullptr) observer->on_answer(response);
+        if (open != nullptr) open->answer(request, std::move(response));
       });
     };
   }
@@ -61,6 +86,7 @@ class Reply final {
  private:
   std::shared_ptr<Connection> connection_;
   uint64_t request_;
+  std::shared_ptr<AnswerObserver> observer_;
 };
 
 }  // namespace connectd::admin

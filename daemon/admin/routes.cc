@@ -15,12 +15,14 @@ constexpr std::array kRoutes = {
     Route{.path = "/livez",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .needs = kHealthNeeds,
           .share = Share::kNone,
           .handler = handle_livez,
           .help = "200 unless the node hangs: would a restart help?"},
     Route{.path = "/readyz",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .needs = kHealthNeeds,
           .share = Share::kNone,
           .handler = handle_readyz,
           .help = "200 when the node can serve: it has applied a read index that a quorum "
@@ -29,24 +31,28 @@ constexpr std::array kRoutes = {
     Route{.path = "/leaderz",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .needs = kHealthNeeds,
           .share = Share::kNone,
           .handler = handle_leaderz,
           .help = "200 on the leader only"},
     Route{.path = "/v1/status",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .needs = kMonitorNeeds,
           .share = Share::kNone,
           .handler = handle_status,
           .help = "[this node](#v1status), as JSON"},
     Route{.path = "/v1/cluster",
           .verbs = Verbs::kGet,
           .guard = kForAll,
+          .needs = kMonitorNeeds,
           .share = Share::kQueries,
           .handler = handle_cluster,
           .help = "the status of all members, asked by this node; needs no leader"},
     Route{.path = "/v1/call",
           .verbs = Verbs::kPost,
           .guard = kForPrograms,
+          .needs = kDataNeeds,
           .share = Share::kCalls,
           .handler = handle_call,
           .help = "[one request to the plugin](#v1call); the body is the request, the answer's "
@@ -54,21 +60,25 @@ constexpr std::array kRoutes = {
     Route{.path = "/v1/admin/members",
           .verbs = Verbs::kPost,
           .guard = kForThisMachine,
+          .needs = kAdminNeeds,
           .handler = handle_member_change,
           .help = "[adds, promotes, removes or replaces a member](#v1admin)"},
     Route{.path = "/v1/admin/leader",
           .verbs = Verbs::kPost,
           .guard = kForThisMachine,
+          .needs = kAdminNeeds,
           .handler = handle_leader_change,
           .help = "hands leadership to another member"},
     Route{.path = "/v1/admin/settings",
           .verbs = Verbs::kPost,
           .guard = kForThisMachine,
+          .needs = kAdminNeeds,
           .handler = handle_setting_change,
           .help = "changes a setting of the cluster"},
     Route{.path = "/v1/admin/snapshot",
           .verbs = Verbs::kPost,
           .guard = kForThisMachine,
+          .needs = kBackupNeeds,
           .handler = handle_snapshot,
           .help = "takes, lists or reads snapshots of this node"},
 };
@@ -81,11 +91,19 @@ constexpr bool rows_are_safe() {
     const bool is_admin = route.path.starts_with("/v1/admin/");
     if (is_admin && route.guard.callers() != Callers::kThisMachine) return false;
     if (changes_something && route.share == Share::kNone) return false;
+    // Whatever may be asked anonymously, administration and backups may not.
+    const auth::Roles roles = route.needs.roles(false);
+    if (is_admin && !(roles == kAdminNeeds.roles(false) || roles == kBackupNeeds.roles(false))) {
+      return false;
+    }
+    if (changes_something && roles.empty()) return false;
   }
   return true;
 }
-static_assert(rows_are_safe(),
-              "a POST refuses pages and has a share, /v1/admin/ refuses other machines");
+static_assert(
+    rows_are_safe(),
+    "a POST refuses pages, needs a role and has a share; /v1/admin/ refuses other machines, "
+    "and needs admin or backup");
 
 std::string_view verbs_text(Verbs verbs) { return verbs == Verbs::kGet ? "GET, HEAD" : "POST"; }
 
@@ -159,8 +177,13 @@ void dispatch(Context& context, Request&& request, const Reply& reply) {
   if (route == kRoutes.end()) return reply.send(not_found());
   if (is_options) return reply.send(allowed(204, verbs_text(route->verbs)));
   if (!takes(route->verbs, request.method)) return reply.send(not_allowed(route->verbs));
-  if (auto refused = refusal(route->guard, request, *asked, context.access)) {
+  if (auto refused = refusal_of_page(route->guard, request, *asked, context.access)) {
     return reply.send(std::move(*refused));
+  }
+  if (auto refused = context.authorizer.refusal(route->guard, route->needs, target.verbose, request,
+                                                context.access.admin, read_clocks())) {
+    Audit::refused(request, *refused);
+    return reply.send(std::move(refused->response));
   }
   if (request.beyond_limit && route->share == Share::kCalls) {
     return reply.send(too_many_connections());
@@ -168,14 +191,16 @@ void dispatch(Context& context, Request&& request, const Reply& reply) {
   auto place = context.shares.take(route->share);
   if (!place) return reply.send(too_many(route->share));
   reply.hold(std::move(*place));
-  route->handler(context, std::move(request), reply);
+  const bool is_audited = route->guard.callers() == Callers::kThisMachine;
+  auto record = is_audited ? context.audit.verb(request, read_clocks().time) : nullptr;
+  route->handler(context, std::move(request), reply.observed_by(std::move(record)));
 }
 
 std::string routes_markdown() {
-  std::string text = "| request | who may ask | |\n|---|---|---|\n";
+  std::string text = "| request | from | role | |\n|---|---|---|---|\n";
   for (const Route& route : routes()) {
-    text += fmt::format("| `{} {}` | {} | {} |\n", route.verbs == Verbs::kGet ? "GET" : "POST",
-                        route.path, guard_text(route.guard), route.help);
+    text += fmt::format("| `{} {}` | {} | {} | {} |\n", route.verbs == Verbs::kGet ? "GET" : "POST",
+                        route.path, guard_text(route.guard), needs_text(route.needs), route.help);
   }
   return text;
 }

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "admin/audit.h"
+#include "admin/authorization.h"
 #include "admin/cluster_query.h"
 #include "admin/guards.h"
 #include "admin/hooks.h"
@@ -27,6 +29,8 @@ struct Context {
   ClusterQueries& cluster;
   Shares& shares;
   Access access{};
+  Authorizer authorizer{options.policy};
+  Audit audit{};
 };
 
 enum class Verbs : uint8_t {
@@ -40,7 +44,8 @@ using Handler = void (*)(Context& context, Request&& request, const Reply& reply
 struct Route {
   std::string_view path;
   Verbs verbs;
-  Guard guard;  // has no default: a row without one does not compile
+  Guard guard;  // has no default, nor has the next: a row without one does not compile
+  Needs needs;
   Share share = Share::kAdmin;
   Handler handler;
   std::string_view help;  // for docs: one line of Markdown
@@ -49,8 +54,9 @@ struct Route {
 std::span<const Route> routes();
 
 // Answers a request by its row: 400 when it does not say which host it asks (RFC 9112 §3.2), 404
-// when there is no row, what is allowed to OPTIONS, 405 for other verbs, then the guard, 503 when
-// the share of the route is used up, then the handler.
+// when there is no row, what is allowed to OPTIONS, 405 for other verbs, then the guard against
+// pages, then who asks and what they may do (admin/authorization.h), 503 when the share of the
+// route is used up, then the handler.
 void dispatch(Context& context, Request&& request, const Reply& reply);
 
 // The table of docs/operations.md.

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "admin/http_server.h"
+#include "app/access.h"
 #include "app/descriptors.h"
 #include "app/flight_dump.h"
 #include "app/leader_watch.h"
@@ -189,6 +190,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   LeaderWatch leader_watch_;
   node::StatusBoard board_;
   std::unique_ptr<SnapshotPort> snapshot_port_;
+  const std::shared_ptr<auth::SharedPolicy> policy_ = std::make_shared<auth::SharedPolicy>();
   std::unique_ptr<NodeCalls> calls_;
   std::unique_ptr<admin::HttpServer> http_;
   std::optional<net::BoundPort> peer_port_;    // until it is listened on
@@ -279,6 +281,7 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
   clients.lacks_descriptors = descriptors_.capped;
   clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
   clients_->set_tls(tls_.client, handshakes_.get());
+  clients_->set_access(policy_->get(), config_.cluster.name);
   log_event(LogEvent::kListenClients, "listening for clients address={}", client_port_->text());
   if (auto listening = clients_->listen(std::move(*client_port_)); !listening) return listening;
   return threads_.start(*node_);
@@ -373,6 +376,9 @@ Result<void> Daemon::Impl::open_ports() {
   if (!tls) return failure(tls.error());
   tls_ = std::move(*tls);
   log_tls_warnings(tls_);
+  auto policy = make_policy(config_);
+  if (!policy) return failure(policy.error());
+  policy_->replace_with(std::move(*policy));
   net::Names names(io_);
   auto http = bind_port(names, config_.listen.http, net::kHttpPort);
   if (!http) return failure(http.error());
@@ -382,6 +388,7 @@ Result<void> Daemon::Impl::open_ports() {
   calls_ = std::make_unique<NodeCalls>(io_, *this, *snapshot_port_, config_.client.request_timeout);
   admin::ServerOptions options = http_options(config_);
   options.max_connections = descriptors_.http;
+  options.policy = policy_;
   auto server =
       admin::HttpServer::open(std::move(options), board_, calls_->hooks(), std::move(*http));
   if (!server) return failure(server.error());
@@ -678,11 +685,14 @@ void Daemon::Impl::reload() {
   auto reloaded = config::reload(request_, config_);
   // All or nothing: the files that the configuration names belong to it.
   auto tls = reloaded ? read_tls_files(reloaded->config) : failure(reloaded.error());
-  if (!tls) {
+  auto policy = tls ? make_policy(reloaded->config) : failure(tls.error());
+  if (!policy) {
     log_event(LogEvent::kConfigReloadRejected, "reload rejected, nothing was changed:\n{}",
-              tls.error().text);
+              policy.error().text);
   } else {
     config_ = std::move(reloaded->config);
+    policy_->replace_with(std::move(*policy));
+    if (clients_) clients_->set_access(policy_->get(), config_.cluster.name);
     follow_signals();
     apply_live_options(config_, node_.get());
     follow_tls(*tls);

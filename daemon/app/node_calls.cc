@@ -24,9 +24,10 @@ class NodeCalls::Call final : public node::ReplyHandler {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  void start(node::Service& service, ByteView request, const node::ReadOptions& read) {
+  void start(node::Service& service, ByteView bytes, const admin::CallRequest& request) {
     stream_ = service.open_stream(*this);
-    stream_->submit(request, read);
+    stream_->set_rights(request.rights);
+    stream_->submit(bytes, request.read);
   }
   void resume() { stream_->resume(); }
   // The server has answered without it.
@@ -70,12 +71,10 @@ NodeCalls::~NodeCalls() { replies_->follow(nullptr); }
 
 admin::ServerHooks NodeCalls::hooks() {
   admin::ServerHooks hooks;
-  hooks.call = [this](std::string request, const node::ReadOptions& read,
-                      std::function<void(admin::CallResult)> done) {
-    boost::asio::post(io_,
-                      [this, request = std::move(request), read, done = std::move(done)]() mutable {
-                        call(std::move(request), read, std::move(done));
-                      });
+  hooks.call = [this](admin::CallRequest request, std::function<void(admin::CallResult)> done) {
+    boost::asio::post(io_, [this, request = std::move(request), done = std::move(done)]() mutable {
+      call(std::move(request), std::move(done));
+    });
   };
   hooks.change_members = [this](node::MemberChange change,
                                 std::function<void(node::ChangeOutcome)> done) {
@@ -105,11 +104,9 @@ admin::ServerHooks NodeCalls::hooks() {
   return hooks;
 }
 
-void NodeCalls::call(std::string request, const node::ReadOptions& read,
-                     std::function<void(admin::CallResult)> done) {
-  if (waiting_.empty() && may_begin()) return begin(request, read, std::move(done));
-  waiting_.push_back(
-      {std::move(request), read, std::move(done), read_clocks().time + call_timeout_});
+void NodeCalls::call(admin::CallRequest request, std::function<void(admin::CallResult)> done) {
+  if (waiting_.empty() && may_begin()) return begin(request, std::move(done));
+  waiting_.push_back({std::move(request), std::move(done), read_clocks().time + call_timeout_});
   if (waiting_.size() == 1) begin_waiting();
 }
 
@@ -128,7 +125,7 @@ void NodeCalls::begin_waiting() {
                   "replies that are not read use the memory for them; the request was not executed",
                   false, 0, Index()});
     } else if (may_begin()) {
-      begin(first.request, first.read, std::move(first.done));
+      begin(first.request, std::move(first.done));
     } else {
       break;
     }
@@ -150,19 +147,19 @@ void NodeCalls::begin_waiting() {
   });
 }
 
-void NodeCalls::begin(const std::string& request, const node::ReadOptions& read,
+void NodeCalls::begin(const admin::CallRequest& request,
                       std::function<void(admin::CallResult)> done) {
   node::Node* node = access_.arrive();
   if (node == nullptr) {
     return done({node::ReplyCode::kNoLeader, access_.waiting_for(), false, 0, Index()});
   }
-  std::optional<ByteView> whole = as_bytes(request);
+  std::optional<ByteView> whole = as_bytes(request.bytes);
   if (node->framing() == node::Framing::kLine) whole = wire::one_line(*whole);
   if (!whole) {
     return done({node::ReplyCode::kBadFrame, "the body has several lines: send one request", false,
                  0, Index()});
   }
-  (new Call(*this, std::move(done)))->start(*node, *whole, read);
+  (new Call(*this, std::move(done)))->start(*node, *whole, request);
 }
 
 void NodeCalls::change_members(const node::MemberChange& change,

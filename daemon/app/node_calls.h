@@ -48,17 +48,14 @@ class NodeCalls final {
   class Call;
   // A call that waits for room for its reply.
   struct Waiting {
-    std::string request;
-    node::ReadOptions read;
+    admin::CallRequest request;
     std::function<void(admin::CallResult)> done;
     Time until;
   };
 
   // On the loop thread.
-  void call(std::string request, const node::ReadOptions& read,
-            std::function<void(admin::CallResult)> done);
-  void begin(const std::string& request, const node::ReadOptions& read,
-             std::function<void(admin::CallResult)> done);
+  void call(admin::CallRequest request, std::function<void(admin::CallResult)> done);
+  void begin(const admin::CallRequest& request, std::function<void(admin::CallResult)> done);
   void begin_waiting();
   bool may_begin() const { return is_stopping_ || replies_->has_room(); }
   void change_members(const node::MemberChange& change,

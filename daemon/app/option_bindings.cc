@@ -128,6 +128,7 @@ constexpr Binding kBindings[] = {
     CONNECTD_BIND("node.id", c.node.id, http.id),
 
     CONNECTD_BIND("cluster.name", c.cluster.name, bootstrap.cluster_name),
+    CONNECTD_BIND("cluster.name", c.cluster.name, http.cluster_name),
     CONNECTD_BIND("cluster.bootstrap", bootstrap_mode(c.cluster.bootstrap), bootstrap.mode),
 
     CONNECTD_BIND("listen.http", c.listen.http, http.listen),
@@ -196,6 +197,11 @@ constexpr Binding kBindings[] = {
 #undef CONNECTD_BIND
 
 constexpr LiveOption kLiveOptions[] = {
+    // Together, with the files that they name: make_policy().
+    {"admin.local", nullptr},
+    {"auth.tokens", nullptr},
+    {"auth.certificates", nullptr},
+    {"auth.anonymous", nullptr},
     {"snapshot.rate_limit",
      [](const Config& config, node::Node* node) {
        if (node != nullptr) node->set_snapshot_rate(config.snapshot.rate_limit);

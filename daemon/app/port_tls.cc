@@ -81,7 +81,10 @@ Result<net::PortTls> read_http(const config::Config& config) {
   const config::TlsPort& http = config.tls.http;
   auto tls = read_server(config, http);
   if (!tls || !tls->dials_tls()) return tls;
-  auto dialler = read_files(config, {"", "", http.ca, http.crl}, tls::Use::kClient);
+  // With the port's certificate, if it is one for clients, too: then this node is known to the
+  // others.
+  auto dialler = read_files(config, {http.cert, http.key, http.ca, http.crl}, tls::Use::kClient);
+  if (!dialler) dialler = read_files(config, {"", "", http.ca, http.crl}, tls::Use::kClient);
   if (!dialler) return failure(dialler.error());
   tls->dial_credentials = std::move(*dialler);
   return tls;

@@ -77,6 +77,7 @@ std::optional<Role> role_of(std::string_view name) {
 // What the URIs of this cluster say.
 struct OwnUris {
   std::string name;
+  std::string node;
   Roles roles;
   std::vector<std::string> ignored;
 };
@@ -99,7 +100,11 @@ Result<OwnUris> read_uris(const std::vector<std::string>& uris, std::string_view
       read.name = value;
     } else if (const auto role = role_of(value); what == "role" && role) {
       read.roles |= Roles{*role};
-    } else if (what != "node" && read.ignored.size() < kMaxIgnored) {
+    } else if (what == "node" && is_client_name(value)) {
+      // Nodes ask each other for their status.
+      read.roles |= Roles{Role::kMonitor};
+      read.node = "node-" + std::string(value);
+    } else if (read.ignored.size() < kMaxIgnored) {
       read.ignored.push_back(printable(uri));
     }
   }
@@ -149,6 +154,7 @@ Result<CertificateOwner> owner_of(const CertificateFacts& facts, std::string_vie
       if (name.empty()) name = map_key(kind, value);
     }
   }
+  if (name.empty()) name = own->node;
   if (name.empty()) name = map_key(kFingerprint, facts.fingerprint);
   return CertificateOwner{Principal::certificate(name, roles, facts.until),
                           std::move(own->ignored)};

@@ -4,6 +4,7 @@
 //
 //   URI connectd://CLUSTER/client/NAME   the principal is cert:NAME
 //   URI connectd://CLUSTER/role/ROLE     it has that role; one URI for each
+//   URI connectd://CLUSTER/node/ID       it is a node, and has the role monitor
 //
 // byte for byte, in the subject alternative names. Pure; any thread.
 #pragma once

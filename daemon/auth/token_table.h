@@ -10,16 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "auth/principal.h"
 #include "auth/roles.h"
 #include "base/error.h"
-#include "base/mutex.h"
 
 namespace connectd::auth {
 
@@ -71,23 +68,5 @@ class TokenTable final {
 
 // A line of the file, without its end.
 std::string token_line(std::string_view id, const TokenEntry& entry);
-
-// The table in force: replaced by a reload, read by every port. Null: no tokens are configured. Any
-// thread.
-class SharedTokens final {
- public:
-  std::shared_ptr<const TokenTable> get() const {
-    MutexLock lock(mutex_);
-    return table_;
-  }
-  void replace_with(std::shared_ptr<const TokenTable> table) {
-    MutexLock lock(mutex_);
-    table_ = std::move(table);
-  }
-
- private:
-  mutable Mutex mutex_;
-  std::shared_ptr<const TokenTable> table_ GUARDED_BY(mutex_);
-};
 
 }  // namespace connectd::auth

@@ -20,6 +20,7 @@ constexpr LogLimit kMany{60, std::chrono::minutes(1)};
 // What strangers cause, over all of them.
 constexpr LogLimit kSome{4, std::chrono::minutes(1), true};
 constexpr LogLimit kRare{1, std::chrono::minutes(1), true};
+constexpr LogLimit kRefusals{60, std::chrono::minutes(1), true};
 constexpr LogLimit kHalfMinute{1, std::chrono::seconds(30), true};
 // Of each member: one that comes and goes, one that is down.
 constexpr LogLimit kPeer{4, std::chrono::minutes(1)};

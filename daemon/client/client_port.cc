@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/log_event.h"
 #include "client/connection.h"
+#include "net/certificate_owner.h"
 #include "net/tcp.h"
 
 namespace connectd::client {
@@ -62,6 +63,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
     return acceptor_.local_endpoint(ignored).port();
   }
   void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes);
+  void set_access(std::shared_ptr<const auth::Policy> policy, std::string cluster);
   void drain(std::chrono::milliseconds patience, std::function<void()> done);
   void stop();
   size_t connections() const { return connections_.size(); }
@@ -83,6 +85,7 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void shook_hands(net::Shaken& shaken, const std::string& remote);
   void admit(net::Stream stream);
   void check_sessions_later();
+  node::Rights rights_of(const Connection& connection) const;
   void turn_away_one();
   void accept_later();
   void turn_away(tcp::socket socket);
@@ -99,6 +102,8 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   boost::asio::steady_timer sweep_timer_;
   boost::asio::steady_timer drain_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;
+  std::shared_ptr<const auth::Policy> policy_;  // null: everybody may do everything
+  std::string cluster_;                         // in the names of certificates
   net::PortTls tls_;
   tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
   size_t shaking_ = 0;                     // connections in their handshakes
@@ -160,7 +165,24 @@ void ClientPort::Impl::admit(net::Stream stream) {
                                                  std::chrono::steady_clock::now());
   connection->place = connections_.size();
   connections_.push_back(connection);
+  connection->set_rights(rights_of(*connection));
   connection->start();
+}
+
+node::Rights ClientPort::Impl::rights_of(const Connection& connection) const {
+  if (!policy_) return {};
+  const tls::Session* session = connection.session();
+  const bool has_shown = session != nullptr && session->other() != nullptr;
+  const auth::Roles roles =
+      has_shown ? net::owner_of(*session->other(), cluster_, policy_->certificates).roles()
+                : policy_->anonymous;
+  return {roles.has(auth::Role::kRead), roles.has(auth::Role::kWrite)};
+}
+
+void ClientPort::Impl::set_access(std::shared_ptr<const auth::Policy> policy, std::string cluster) {
+  policy_ = std::move(policy);
+  cluster_ = std::move(cluster);
+  for (const auto& connection : connections_) connection->set_rights(rights_of(*connection));
 }
 
 // On a thread for handshakes, which has the socket meanwhile.
@@ -291,10 +313,17 @@ void ClientPort::Impl::sweep_later() {
   sweep_timer_.async_wait([self = shared_from_this()](error_code aborted) {
     if (aborted || self->is_stopped_) return;
     SteadyTime now = std::chrono::steady_clock::now();
+    const int64_t today = read_clocks().wall_ns / 1'000'000'000;
     // From the end: a connection that closes is replaced by one that was already checked.
     for (size_t i = self->connections_.size(); i-- > 0;) {
       auto connection = self->connections_[i];
-      connection->sweep(now);
+      const tls::Session* session = connection->session();
+      if (session != nullptr && session->other() != nullptr &&
+          session->other()->not_after < today) {
+        connection->close();  // its certificate has expired
+      } else {
+        connection->sweep(now);
+      }
     }
     self->shared_->measure(now - self->last_sweep_);
     self->last_sweep_ = now;
@@ -375,6 +404,9 @@ void ClientPort::drain(std::chrono::milliseconds patience, std::function<void()>
   impl_->drain(patience, std::move(done));
 }
 void ClientPort::stop() { impl_->stop(); }
+void ClientPort::set_access(std::shared_ptr<const auth::Policy> policy, std::string cluster) {
+  impl_->set_access(std::move(policy), std::move(cluster));
+}
 void ClientPort::set_tls(const net::PortTls& tls, tls::Handshakes* handshakes) {
   impl_->set_tls(tls, handshakes);
 }

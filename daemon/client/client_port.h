@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
+#include "auth/policy.h"
 #include "base/address.h"
 #include "base/error.h"
 #include "client/client_port_options.h"
@@ -40,6 +42,10 @@ class ClientPort final {
   // good any longer, else when no reply is owed. `handshakes` may be null with TLS off, and must
   // live until stop().
   void set_tls(const net::PortTls& tls, tls::Handshakes* handshakes);
+
+  // What clients may do from the next request on, as a reload says, too: that of who shows no
+  // certificate, and that of the certificates of this cluster. Without a call, all.
+  void set_access(std::shared_ptr<const auth::Policy> policy, std::string cluster);
 
   // Accepts no more; closes each connection when it owes no reply, at the latest after `patience`.
   // Then calls `done`, once, from the loop. Requests that still come go to the node, which refuses

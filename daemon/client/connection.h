@@ -37,6 +37,8 @@ class Connection final : public ConversationDriver,
   void close();
   // Timeouts, and the buffers of the idle.
   void sweep(SteadyTime now);
+  // What the client may do, from the next request on.
+  void set_rights(node::Rights rights) { conversation_.set_rights(rights); }
   // Null: it is plain.
   const tls::Session* session() const { return stream_.session(); }
 

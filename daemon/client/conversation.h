@@ -111,6 +111,10 @@ class Conversation final : public node::ReplyHandler {
   void fail() { is_failed_ = true; }
   // The socket is closed: gives up the stream. Nothing is called any more.
   void close();
+  // What the client may do, from the next request on.
+  void set_rights(node::Rights rights) {
+    if (stream_) stream_->set_rights(rights);
+  }
   enum class Sweep : uint8_t {
     kNothing,
     kClose,

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "auth/anonymous.h"
+#include "auth/certificate.h"
 #include "config/options.h"
 #include "config/values.h"
 
@@ -21,6 +23,7 @@ class Checker final {
   void check_required();
   void check_together();
   void check_members();
+  void check_access();
   void check_listen();
   void check_timing();
   void check_sizes();
@@ -105,6 +108,7 @@ void Checker::check_together() {
     }
   }
   if (members_good) check_members();
+  check_access();
   check_listen();
   check_timing();
   check_sizes();
@@ -139,6 +143,17 @@ void Checker::check_members() {
     diagnostics_.warning(where,
                          "'cluster.members': some peer addresses are loopback addresses; members "
                          "on other machines cannot reach them");
+  }
+}
+
+void Checker::check_access() {
+  if (auto roles = auth::parse_anonymous(config_.auth.anonymous); !roles) {
+    diagnostics_.error(place("auth.anonymous"),
+                       fmt::format("'auth.anonymous': {}", roles.error().text));
+  }
+  if (auto map = auth::CertificateMap::parse(config_.auth.certificates); !map) {
+    diagnostics_.error(place("auth.certificates"),
+                       fmt::format("'auth.certificates': {}", map.error().text));
   }
 }
 

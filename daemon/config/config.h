@@ -29,6 +29,8 @@ enum class Compression : uint8_t { kZstd, kNone };
 enum class SnapshotMode : uint8_t { kAuto, kView, kFork, kInline };
 // The machines that may use /v1/admin/ over HTTP.
 enum class HttpAdmin : uint8_t { kLocal, kLoopback, kOff };
+// Whether callers on this machine administer without a token or a certificate.
+enum class AdminLocal : uint8_t { kAuto, kOn, kOff };
 enum class FramingChoice : uint8_t {
   kAuto,
   kLine,
@@ -75,6 +77,14 @@ struct Config {
     HttpAdmin admin = HttpAdmin::kLocal;
     std::vector<std::string> hosts;  // "name" (any port) or "name:port"
   } http;
+  struct Admin {
+    AdminLocal local = AdminLocal::kAuto;
+  } admin;
+  struct Auth {
+    std::string tokens;                               // path of the token file, or empty
+    std::map<std::string, std::string> certificates;  // {"OU=ops": "admin,monitor"}
+    std::vector<std::string> anonymous;               // roles, or "auto" alone
+  } auth;
   struct Plugin {
     std::string path;      // as written; empty: none given
     std::string base_dir;  // what a relative path is relative to: the file's directory, or "." for

@@ -29,7 +29,8 @@ using TextList = std::vector<std::string>;
 using TextMap = std::map<std::string, std::string>;
 using MemberList = std::vector<Member>;
 
-std::vector<Option> http_options() {
+// Who reaches the HTTP port, and who may do what.
+std::vector<Option> access_options() {
   return {
       {.path = "http.admin",
        .type = Type::kChoice,
@@ -50,6 +51,46 @@ std::vector<Option> http_options() {
                "mapped port. `db.example.org` allows any port, `db.example.org:8080` this one. "
                "Other names are rejected, so that a web page cannot reach this port under a name "
                "of its own. Does not open `/v1/admin/`."},
+      {.path = "admin.local",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(AdminLocal, admin.local),
+       .default_text = "auto",
+       .choices = {"auto", "on", "off"},
+       .live = true,
+       .help = "Whether callers on this machine, as `http.admin` defines them, have the roles "
+               "`admin`, `monitor` and `backup` without showing anything. `auto`: while neither "
+               "`auth.tokens` nor certificates of clients are configured. `on`: always, so every "
+               "user of this machine administers the cluster and reads its snapshots. `off`: "
+               "never."},
+      {.path = "auth.tokens",
+       .type = Type::kText,
+       .field = CONNECTD_FIELD(std::string, auth.tokens),
+       .default_text = "null",
+       .pattern = "path",
+       .nullable = true,
+       .live = true,
+       .help = "File with the tokens that this node accepts, made by `connectctl token new`. Only "
+               "connectd's user and root may be able to read it. With it, callers need a token "
+               "with the role for what they ask, on every node the same. Read at the start and by "
+               "a reload, which keeps the tokens in force if the file has an error."},
+      {.path = "auth.certificates",
+       .type = Type::kTextMap,
+       .field = CONNECTD_FIELD(TextMap, auth.certificates),
+       .default_text = "{}",
+       .pattern = "certificate",
+       .live = true,
+       .help = "Roles of clients' certificates by their names, such as `\"OU=ops\": "
+               "admin,monitor`; beside `OU=`, `CN=`, `DNS=`, `URI=` and `FINGERPRINT=` (SHA-256). "
+               "What is not listed counts for nothing, but for the URIs "
+               "`connectd://CLUSTER/role/ROLE` and `connectd://CLUSTER/client/NAME`."},
+      {.path = "auth.anonymous",
+       .type = Type::kTextList,
+       .field = CONNECTD_FIELD(TextList, auth.anonymous),
+       .default_text = "[auto]",
+       .live = true,
+       .help = "Roles of callers that show neither a token nor a certificate: `read`, `write` and "
+               "`monitor`, or none (`[]`). `auto`: all three while neither `auth.tokens` nor "
+               "certificates of clients are configured, else none."},
   };
 }
 
@@ -289,7 +330,7 @@ std::vector<Option> make_options() {
        .default_note = "this member's `http` address",
        .help = "Bind address for HTTP."});
 
-  for (Option& option : http_options()) add(std::move(option));
+  for (Option& option : access_options()) add(std::move(option));
 
   add({.path = "plugin.path",
        .type = Type::kText,
@@ -658,7 +699,9 @@ const std::vector<Section>& sections() {
       {"node", "This node."},
       {"cluster", "The members and their bootstrap."},
       {"listen", "Bind addresses, if they differ from the addresses that others dial."},
-      {"http", "Who may ask what of the HTTP port."},
+      {"http", "Who reaches the HTTP port, and under which names."},
+      {"admin", "Administration."},
+      {"auth", "Who may do what (docs/operations.md)."},
       {"plugin", "The state machine that the cluster replicates."},
       {"raft", "Consensus."},
       {"storage", "The log on disk."},

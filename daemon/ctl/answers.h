@@ -39,6 +39,7 @@ inline std::optional<admin::ClusterAnswer> ask_cluster(const Context& context,
   admin::HttpRequest request;
   request.target = "/v1/cluster";
   request.tls = context.tls;
+  request.token = context.token;
   admin::HttpOutcome outcome = admin::fetch(endpoint, std::move(request), timeout);
   auto cluster = outcome && outcome->status == 200
                      ? admin::from_json<admin::ClusterAnswer>(outcome->body)

@@ -3,6 +3,8 @@
 #include <boost/program_options.hpp>
 #include <cstdlib>
 
+#include "auth/private_file.h"
+#include "auth/token.h"
 #include "base/words.h"
 #include "config/values.h"
 #include "ctl/commands.h"
@@ -82,6 +84,31 @@ std::optional<std::string> take_globals(Context& context, const Command& command
     context.deadline = read_clocks().time + *timeout;
   }
   return std::nullopt;
+}
+
+constexpr size_t kMaxTokenFile = 4096;
+
+// Of --token-file, else of CONNECTCTL_TOKEN, for commands that ask nodes.
+Result<std::string> find_token(const Context& context, const Command& command) {
+  std::string text;
+  if (context.has("token-file")) {
+    auto content = auth::read_private_file(context.option("token-file"), kMaxTokenFile);
+    if (!content) return content;
+    text = content->substr(0, content->find('\n'));
+  } else if (const char* variable = std::getenv(kTokenVariable);
+             variable != nullptr && command.timeout > Duration::zero()) {
+    text = variable;
+  } else {
+    return text;
+  }
+  while (text.ends_with('\r') || text.ends_with(' ')) text.pop_back();
+  // Neither text is repeated: it may be another secret.
+  if (!auth::token_id(text)) {
+    return failure(ErrorKind::kUsage,
+                   fmt::format("{}: must hold a token as `connectctl token new` prints it",
+                               context.has("token-file") ? "--token-file" : kTokenVariable));
+  }
+  return text;
 }
 
 struct Parsed {
@@ -209,6 +236,9 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
     if (!tls) return context.fail(tls.error());
     context.tls = std::move(*tls);
   }
+  auto token = find_token(context, *command);
+  if (!token) return context.fail(token.error());
+  context.token = std::move(*token);
   ExitCode code = command->run(context);
   streams.out.flush();
   if (!streams.out) return context.fail(ExitCode::kStorage, "writing to standard output failed");

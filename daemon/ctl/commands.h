@@ -39,6 +39,7 @@ struct Context {
   std::string endpoints_origin{};                 // ctl/endpoints.h
   std::vector<Address> members{};                 // in the files that the endpoints come from
   std::shared_ptr<const tls::Credentials> tls{};  // null: connections are plain
+  std::string token{};  // to be shown inside TLS, and to nodes of this machine; empty: none
   bool json = false;
   Duration timeout{};              // the command's own, unless --timeout is given
   std::optional<Time> deadline{};  // of the whole command, where --timeout is given

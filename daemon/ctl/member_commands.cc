@@ -119,6 +119,7 @@ ExitCode ask(Context& context, const std::string& target, const std::string& bod
   for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
+    request.token = context.token;
     request.target = target;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
     request.body = body;

@@ -350,6 +350,7 @@ ExitCode call_command(Context& context) {
   for (const Address& endpoint : context.endpoints) {
     admin::HttpRequest request;
     request.method = "POST";
+    request.token = context.token;
     request.target = "/v1/call";
     request.tls = context.tls;
     request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/octet-stream"}};

@@ -34,6 +34,7 @@ admin::HttpOutcome post(const Context& context, const Address& endpoint,
                         const admin::SnapshotVerb& verb) {
   admin::HttpRequest request;
   request.method = "POST";
+  request.token = context.token;
   request.target = "/v1/admin/snapshot";
   request.headers = {{"X-Connect-Request", "1"}, {"Content-Type", "application/json"}};
   request.body = admin::to_body(verb);

@@ -31,7 +31,7 @@ enum class ReplyCode : uint8_t {
   kPlugin = 8,
   kSessionGone = 9,
   kUnknown = 10,
-  kStale = 11,  // the bounds of a stale read were not met in time
+  kStale = 11,   // the bounds of a stale read were not met in time
   kNoPerm = 12,  // the caller may not do what the plugin classifies the request as
 };
 // "NOLEADER", "OVERLOADED", ...; "OK" for kOk.

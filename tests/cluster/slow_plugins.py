@@ -206,7 +206,9 @@ def test_unread_http_replies_are_bounded(context):
         with cluster.line_client(1, 10) as client:
             client.send(b"get\n")
             return client.read_reply()
-    wait_until(lambda: value() == b"41", "each write was executed once")
+    # Those that were answered were executed, and none twice; the others may have waited for room until their time was up.
+    executed = int(value())
+    check(1 + found.get(200, 0) <= executed <= 41, f"{executed - 1} writes were executed: {found}")
 
 
 if __name__ == "__main__":

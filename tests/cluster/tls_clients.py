@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -43,12 +44,16 @@ def https(node, context, target, seconds=5):
         return error.code, error.read()
 
 
+ANYBODY = {"anonymous": ["read", "write", "monitor"]}
+
+
 def sections(mode, files, authority):
     return {"client": port(mode, files, authority.certificate), "http": port(mode, files, authority.certificate)}
 
 
-def one_node(context, mode):
-    cluster = context.cluster("counter", nodes=1)
+def one_node(context, mode, auth=None):
+    """Clients without a certificate may do everything, unless `auth` says otherwise."""
+    cluster = context.cluster("counter", nodes=1, settings={"auth": ANYBODY if auth is None else auth})
     authority = Authority(cluster.directory)
     files = authority.node(1)
     cluster.write_config(cluster.nodes[1], tls=sections(mode, files, authority))
@@ -176,8 +181,65 @@ def test_members_ask_each_other_inside_tls(context):
     tls = context_of(authority)
     for node in cluster.nodes.values():
         ready(node, tls)
-    answer = json.loads(https(cluster.nodes[1], tls, "/v1/cluster")[1])
+    watcher = context_of(authority, authority.client("watcher", "monitor"))
+    answer = json.loads(https(cluster.nodes[1], watcher, "/v1/cluster")[1])
     check(all(node["reachable"] for node in answer["nodes"]), f"{answer}")
+
+
+def test_roles_of_certificates(context):
+    cluster, authority, files = one_node(context, "require", auth={"certificates": {"CN=ops": "monitor,admin"}})
+    node = cluster.nodes[1]
+    nobody = context_of(authority)
+    ready(node, nobody)
+    reader = context_of(authority, authority.client("reader", "read"))
+    writer = context_of(authority, authority.client("writer", "read,write"))
+    watcher = context_of(authority, authority.client("watcher", "monitor"))
+    with TlsLineClient(node, nobody) as client:
+        for request in (b"get", b"incr", b"nonsense"):
+            client.send(request + b"\n")
+            reply = client.file.readline()
+            check(reply.startswith(b"ERR NOPERM"), f"{request} of nobody: {reply}")
+    with TlsLineClient(node, writer) as client:
+        check(client.call(b"incr") == b"1", "the writer writes")
+    with TlsLineClient(node, reader) as client:
+        check(client.call(b"get") == b"1", "the reader reads")
+        client.send(b"incr\n")
+        check(client.file.readline().startswith(b"ERR NOPERM"), "the reader does not write")
+        # Changed roles count from the next request on.
+        cluster.write_config(node, tls=sections("require", files, authority),
+                             auth={"certificates": {"URI=connectd://test/client/reader": "write"}})
+        cluster.signal(1, signal.SIGHUP)
+        wait_until(lambda: "changed auth.certificates" in node.log(), "the reload")
+        check(client.call(b"incr") == b"2", "the reader has become a writer")
+    check(https(node, nobody, "/v1/status")[0] == 403, "the status to nobody")
+    check(https(node, reader, "/v1/status")[0] == 403, "the status to a reader")
+    check(https(node, watcher, "/v1/status")[0] == 200, "the status to a watcher")
+    admin = authority.client("admin", "admin,monitor")
+    ctl = [CONNECTCTL, "-e", f"127.0.0.1:{node.http_port}", "--cacert", authority.certificate]
+    change = ["settings", "set", "raft.lease_reads", "true"]
+    refused = subprocess.run(ctl + change, capture_output=True, text=True, check=False)
+    check(refused.returncode != 0, f"without a certificate: {refused.stdout}")
+    done = subprocess.run(ctl + ["--cert", admin[0], "--key", admin[1]] + change, capture_output=True, text=True,
+                          check=False)
+    check(done.returncode == 0, f"an administrator: {done.returncode} {done.stderr}")
+    wait_until(lambda: "principal=cert:admin" in node.log(), "the audit line")
+
+
+def test_client_certificate_that_is_revoked(context):
+    cluster, authority, files = one_node(context, "require")
+    node = cluster.nodes[1]
+    ready(node, context_of(authority))
+    kept = context_of(authority, authority.client("kept", "read,write"))
+    lost_files = authority.client("lost", "read,write")
+    with TlsLineClient(node, kept) as stays, TlsLineClient(node, context_of(authority, lost_files)) as goes:
+        check(stays.call(b"incr") == b"1" and goes.call(b"incr") == b"2", "both are served")
+        crl = authority.revoke(lost_files[0])
+        begin = time.monotonic()
+        reload_with(cluster, 1, {"client": port("require", files, authority.certificate, crl),
+                                 "http": port("require", files, authority.certificate, crl)})
+        check(goes.file.read(1) == b"", "the revoked one ends")
+        check(time.monotonic() - begin < 10, "it took long")
+        check(stays.call(b"incr") == b"3", "the other one stays")
 
 
 CIPHERS = {

@@ -36,10 +36,9 @@ class FakeLoop {
   };
 
   CallFunction function() {
-    return [this](std::string request, const node::ReadOptions& read,
-                  std::function<void(CallResult)> done) {
+    return [this](CallRequest request, std::function<void(CallResult)> done) {
       std::lock_guard lock(mutex_);
-      calls_.push_back({std::move(request), std::move(done), read});
+      calls_.push_back({std::move(request.bytes), std::move(done), request.read});
       ready_.notify_all();
     };
   }

@@ -7,11 +7,14 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <type_traits>
 
 #include "admin/answers.h"
 #include "admin/connection.h"
+#include "auth/token.h"
 #include "tests/paths.h"
 
 namespace connectd::admin {
@@ -20,17 +23,27 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-// ---- a row names its guard, or does not compile
+// ---- a row names its guard and what it needs, or does not compile
 
 template <class Row>
-concept HasGuard = requires {
-  Row{.path = "/x", .verbs = Verbs::kGet, .guard = kForAll, .handler = nullptr, .help = ""};
+concept HasBoth = requires {
+  Row{.path = "/x",
+      .verbs = Verbs::kGet,
+      .guard = kForAll,
+      .needs = kMonitorNeeds,
+      .handler = nullptr,
+      .help = ""};
 };
 template <class Row>
-concept NeedsNoGuard = requires {
-  Row{.path = "/x", .verbs = Verbs::kGet, .handler = nullptr, .help = ""};
+concept MayHaveNoGuard = requires {
+  Row{.path = "/x", .verbs = Verbs::kGet, .needs = kMonitorNeeds, .handler = nullptr, .help = ""};
 };
-static_assert(HasGuard<Route> && !NeedsNoGuard<Route>);
+template <class Row>
+concept MayNeedNothing = requires {
+  Row{.path = "/x", .verbs = Verbs::kGet, .guard = kForAll, .handler = nullptr, .help = ""};
+};
+static_assert(HasBoth<Route> && !MayHaveNoGuard<Route> && !MayNeedNothing<Route>);
+static_assert(!std::is_default_constructible_v<Needs>);
 static_assert(!std::is_default_constructible_v<Guard> && !std::is_constructible_v<Guard, Pages> &&
               !std::is_constructible_v<Guard, Callers>);
 
@@ -71,7 +84,10 @@ class RoutesTest : public ::testing::Test {
  protected:
   RoutesTest() {
     options_.id = NodeId(1);
-    hooks_.call = [this](std::string, const node::ReadOptions&, auto) { ++asked_; };
+    hooks_.call = [this](const CallRequest& request, auto) {
+      rights_ = request.rights;
+      ++asked_;
+    };
     hooks_.change_members = [this](node::MemberChange, auto) { ++asked_; };
     hooks_.change_setting = [this](SettingChange change, auto) {
       setting_ = change;
@@ -86,6 +102,11 @@ class RoutesTest : public ::testing::Test {
     board_.publish(status);
   }
 
+  static ServerOptions options_with(std::shared_ptr<const auth::SharedPolicy> policy) {
+    ServerOptions options;
+    options.policy = std::move(policy);
+    return options;
+  }
   // As a program of this machine asks.
   static Request good(const Route& route) {
     Request request;
@@ -142,8 +163,9 @@ class RoutesTest : public ::testing::Test {
     return response && response->status < 500 && response->status >= 400 ? response->status : 0;
   }
 
+  const std::shared_ptr<auth::SharedPolicy> policy_ = std::make_shared<auth::SharedPolicy>();
   boost::asio::io_context io_;
-  ServerOptions options_;
+  ServerOptions options_ = options_with(policy_);
   node::StatusBoard board_;
   ServerHooks hooks_;
   ClusterQueries cluster_{io_};
@@ -151,6 +173,7 @@ class RoutesTest : public ::testing::Test {
   Context context_{options_, board_, hooks_, cluster_, shares_, {AdminFrom::kThisMachine, hosts()}};
   int asked_ = 0;
   SettingChange setting_;
+  node::Rights rights_{false, false};  // of the last call
 };
 
 TEST_F(RoutesTest, GoodRequestsReachTheirHandlers) {
@@ -401,6 +424,252 @@ TEST(OriginOf, OwnAddressIsThisMachine) {
   }
 }
 
+// ---- who may do what
+
+// How a caller asks: what it shows, and over what.
+struct Caller {
+  enum class Shows : uint8_t { kNothing, kToken, kCertificate };
+  Shows shows;
+  auth::Roles roles;
+  bool is_encrypted;
+  Origin origin;
+};
+
+class RolesTest : public RoutesTest {
+ protected:
+  static std::string token_of(std::string_view id) {
+    return fmt::format("connectd1_{}_{}", id, std::string(64, 'a'));
+  }
+  // One token for each set of roles of a test.
+  static std::string id_of(auth::Roles roles) {
+    std::string id = auth::format_roles(roles);
+    std::erase(id, ',');
+    return (id + "00000000").substr(0, 16);
+  }
+  void configure(const std::vector<auth::Roles>& tokens, auth::Roles anonymous = {},
+                 auth::Roles local = {}) {
+    std::string text;
+    for (auth::Roles roles : tokens) {
+      text += fmt::format("{} {} {}\n", id_of(roles), auth::token_hash(token_of(id_of(roles))),
+                          auth::format_roles(roles));
+    }
+    auto table = auth::TokenTable::parse(text, "tokens");
+    ASSERT_TRUE(table) << table.error().text;
+    auto policy = std::make_shared<auth::Policy>();
+    policy->tokens = std::make_shared<auth::TokenTable>(std::move(*table));
+    policy->anonymous = anonymous;
+    policy->local = local;
+    policy_->replace_with(policy);
+  }
+  static Request request_of(const Route& route, const Caller& caller) {
+    Request request = good(route);
+    request.remote = request.remote_network = "10.0.0.9";
+    request.is_encrypted = caller.is_encrypted;
+    request.origin = caller.origin;
+    if (caller.shows == Caller::Shows::kToken) {
+      request.headers["authorization"] = "Bearer " + token_of(id_of(caller.roles));
+    }
+    if (caller.shows == Caller::Shows::kCertificate) {
+      request.certificate = auth::Principal::certificate("x", caller.roles, {});
+    }
+    return request;
+  }
+  // 0: it reaches the handler.
+  int refused_with(Request request) { return refused_if(false, std::move(request)); }
+  static auth::Roles needed(const Route& route) { return route.needs.roles(false); }
+};
+
+// The rule itself, said once more: what each row of the table must answer to each kind of caller.
+TEST_F(RolesTest, EveryRouteToEveryCaller) {
+  std::vector<auth::Roles> sets = {{auth::Role::kRead, auth::Role::kWrite}};
+  for (auth::Role role : auth::kAllRoles) sets.push_back({role});
+  configure(sets);
+  using Shows = Caller::Shows;
+  for (const Route& route : routes()) {
+    for (auth::Roles roles : sets) {
+      for (Shows shows : {Shows::kNothing, Shows::kToken, Shows::kCertificate}) {
+        for (bool tls : {false, true}) {
+          for (Origin origin : {Origin::kLoopback, Origin::kThisMachine, Origin::kOtherMachine}) {
+            if (shows == Shows::kCertificate && !tls) continue;
+            const bool in_the_clear = !tls && origin == Origin::kOtherMachine;
+            const bool is_admin = route.path.starts_with("/v1/admin/");
+            const bool has_role = shows != Shows::kNothing && roles.has_any(needed(route));
+            int expected = 0;
+            if (in_the_clear && shows == Shows::kToken) {
+              expected = 403;
+            } else if (!needed(route).empty() && !has_role) {
+              const bool may_ask_again = shows == Shows::kNothing && !in_the_clear;
+              expected = may_ask_again ? 401 : 403;
+            }
+            // As before: the guard of the machine is first.
+            if (is_admin && origin == Origin::kOtherMachine && shows == Shows::kNothing) {
+              expected = 403;
+            }
+            EXPECT_EQ(refused_with(request_of(route, {shows, roles, tls, origin})), expected)
+                << route.path << " roles=" << auth::format_roles(roles)
+                << " shows=" << static_cast<int>(shows) << " tls=" << tls
+                << " origin=" << static_cast<int>(origin);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RolesTest, RoutesNeedWhatTheDesignSays) {
+  using auth::Role;
+  const std::map<std::string_view, auth::Roles> expected = {
+      {"/livez", {}},
+      {"/readyz", {}},
+      {"/leaderz", {}},
+      {"/v1/status", {Role::kMonitor}},
+      {"/v1/cluster", {Role::kMonitor}},
+      {"/v1/call", {Role::kRead, Role::kWrite}},
+      {"/v1/admin/members", {Role::kAdmin}},
+      {"/v1/admin/leader", {Role::kAdmin}},
+      {"/v1/admin/settings", {Role::kAdmin}},
+      {"/v1/admin/snapshot", {Role::kBackup}},
+  };
+  for (const Route& route : routes()) {
+    ASSERT_TRUE(expected.contains(route.path)) << route.path;
+    EXPECT_EQ(needed(route), expected.at(route.path)) << route.path;
+  }
+}
+
+TEST_F(RolesTest, VerboseHealthNeedsMonitor) {
+  configure({{auth::Role::kMonitor}, {auth::Role::kAdmin}});
+  using Shows = Caller::Shows;
+  for (const char* path : {"/livez", "/readyz", "/leaderz"}) {
+    const Route& route = *std::ranges::find(routes(), path, &Route::path);
+    auto ask_verbose = [&](Shows shows, auth::Roles roles) {
+      Request request = request_of(route, {shows, roles, true, Origin::kOtherMachine});
+      request.target += "?verbose";
+      return refused_with(std::move(request));
+    };
+    EXPECT_EQ(ask_verbose(Shows::kNothing, {}), 401);
+    EXPECT_EQ(ask_verbose(Shows::kToken, {auth::Role::kAdmin}), 403);
+    EXPECT_EQ(ask_verbose(Shows::kToken, {auth::Role::kMonitor}), 0);
+    // A probe is answered whatever it shows.
+    Request bare = request_of(route, {Shows::kNothing, {}, true, Origin::kOtherMachine});
+    bare.headers["authorization"] = "Bearer nonsense";
+    EXPECT_EQ(refused_with(std::move(bare)), 0);
+  }
+}
+
+TEST_F(RolesTest, CallsCarryTheRightsOfTheirCaller) {
+  configure({{auth::Role::kRead}, {auth::Role::kWrite}, {auth::Role::kRead, auth::Role::kWrite}});
+  for (auth::Roles roles : {auth::Roles{auth::Role::kRead}, auth::Roles{auth::Role::kWrite},
+                            auth::Roles{auth::Role::kRead, auth::Role::kWrite}}) {
+    EXPECT_FALSE(
+        ask(request_of(*call_route(), {Caller::Shows::kToken, roles, false, Origin::kLoopback})));
+    EXPECT_EQ(rights_.read, roles.has(auth::Role::kRead));
+    EXPECT_EQ(rights_.write, roles.has(auth::Role::kWrite));
+  }
+  policy_->replace_with(std::make_shared<auth::Policy>());
+  EXPECT_FALSE(ask(good(*call_route())));
+  EXPECT_TRUE(rights_.read && rights_.write);
+}
+
+// The client learns no more from one failure than from another.
+TEST_F(RolesTest, BadTokensGetOneAnswer) {
+  configure({{auth::Role::kRead}});
+  const auto good_token = token_of(id_of({auth::Role::kRead}));
+  std::set<std::string> answers;
+  for (const std::string& token :
+       {good_token.substr(0, good_token.size() - 1) + "b", token_of("somebody"),
+        std::string("nonsense"), good_token + "x"}) {
+    Request request = good(*call_route());
+    request.headers["authorization"] = "Bearer " + token;
+    auto response = ask(std::move(request));
+    ASSERT_TRUE(response);
+    EXPECT_EQ(response->status, 401);
+    ASSERT_EQ(response->headers.size(), 1u);
+    EXPECT_EQ(response->headers[0].first, "WWW-Authenticate");
+    EXPECT_EQ(response->headers[0].second, "Bearer realm=\"connectd\"");
+    answers.insert(response->body);
+  }
+  EXPECT_EQ(answers.size(), 1u);
+  Request basic = good(*call_route());
+  basic.headers["authorization"] = "Basic YTpi";
+  EXPECT_EQ(refused(std::move(basic)), 401);
+}
+
+TEST_F(RolesTest, ManyFailuresAreNotChecked) {
+  configure({{auth::Role::kRead}});
+  const std::string id = id_of({auth::Role::kRead});
+  auto ask_with = [&](const std::string& token, const char* network) {
+    Request request = good(*call_route());
+    request.remote_network = network;
+    request.headers["authorization"] = "Bearer " + token;
+    auto response = ask(std::move(request));
+    return response ? response->status : 0;
+  };
+  const std::string wrong = fmt::format("connectd1_{}_{}", id, std::string(64, 'b'));
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(ask_with(wrong, "10.0.0.9"), 401);
+  EXPECT_EQ(ask_with(wrong, "10.0.0.9"), 429);
+  EXPECT_EQ(ask_with(token_of(id), "10.0.0.9"), 429);
+  EXPECT_EQ(ask_with(token_of(id), "10.0.0.8"), 0);
+}
+
+TEST_F(RolesTest, ExposedTokensAreNotChecked) {
+  configure({{auth::Role::kMonitor}});
+  for (const char* token : {"nonsense", "connectd1_monitor0_x"}) {
+    for (const Route& route : routes()) {
+      Request request = good(route);
+      request.origin = Origin::kOtherMachine;
+      request.headers["authorization"] = std::string("Bearer ") + token;
+      auto response = ask(std::move(request));
+      ASSERT_TRUE(response) << route.path;
+      EXPECT_EQ(response->status, 403);
+      EXPECT_EQ(from_json<Problem>(response->body)->code, "EXPOSED");
+    }
+  }
+}
+
+TEST_F(RolesTest, WithoutTokensTheHeaderIsIgnored) {
+  for (const Route& route : routes()) {
+    Request request = good(route);
+    request.headers["authorization"] = "Bearer nonsense";
+    EXPECT_EQ(refused_with(std::move(request)), 0) << route.path;
+  }
+}
+
+TEST_F(RolesTest, LocalCallersAreLocalForWhatOthersLack) {
+  const auth::Roles local{auth::Role::kAdmin, auth::Role::kMonitor, auth::Role::kBackup};
+  configure({{auth::Role::kRead}}, {auth::Role::kRead}, local);
+  for (const Route& route : routes()) {
+    EXPECT_EQ(refused_with(good(route)), 0) << route.path;
+    Request proxied = good(route);
+    proxied.headers["x-forwarded-for"] = "10.0.0.9";
+    const bool is_open = needed(route).empty() || needed(route).has(auth::Role::kRead);
+    EXPECT_EQ(refused_with(std::move(proxied)) == 0, is_open) << route.path;
+    // A token counts alone.
+    Request shown =
+        request_of(route, {Caller::Shows::kToken, {auth::Role::kRead}, false, Origin::kLoopback});
+    EXPECT_EQ(refused_with(std::move(shown)) == 0, is_open) << route.path;
+  }
+  EXPECT_TRUE(rights_.read);
+  EXPECT_FALSE(rights_.write) << "administration is no data";
+  context_.access.admin = AdminFrom::kNobody;
+  for (const Route& route : routes()) {
+    const bool is_open = needed(route).empty() || needed(route).has(auth::Role::kRead);
+    EXPECT_EQ(refused_with(good(route)) == 0, is_open) << route.path;
+  }
+}
+
+// Over TLS from anywhere, but http.admin: off is off.
+TEST_F(RolesTest, AdminOverTlsIsFromAnywhere) {
+  configure({{auth::Role::kAdmin}});
+  const Route& route = *std::ranges::find(routes(), "/v1/admin/leader", &Route::path);
+  for (AdminFrom from : {AdminFrom::kThisMachine, AdminFrom::kLoopback, AdminFrom::kNobody}) {
+    context_.access.admin = from;
+    EXPECT_EQ(
+        refused_with(request_of(
+            route, {Caller::Shows::kToken, {auth::Role::kAdmin}, true, Origin::kOtherMachine})),
+        from == AdminFrom::kNobody ? 403 : 0);
+  }
+}
+
 // ---- deferred answers
 
 Response text_of(const std::string& text) { return text_response(200, text); }
@@ -419,6 +688,38 @@ TEST(Reply, LaterHasAnAnswerForTheDeadline) {
   auto connection = std::make_shared<FakeConnection>();
   auto done = Reply(connection, 1).later<std::string>(5s, "late", text_of);
   EXPECT_EQ(connection->late_().body, "late");
+}
+
+class RecordingObserver final : public AnswerObserver {
+ public:
+  explicit RecordingObserver(std::vector<std::string>& seen) : seen_(seen) {}
+  ~RecordingObserver() override { seen_.emplace_back("end"); }
+  RecordingObserver(const RecordingObserver&) = delete;
+  RecordingObserver& operator=(const RecordingObserver&) = delete;
+  void on_answer(const Response& response) override { seen_.push_back(response.body); }
+
+ private:
+  std::vector<std::string>& seen_;
+};
+
+TEST(Reply, ObserversSeeEveryAnswer) {
+  std::vector<std::string> seen;
+  auto connection = std::make_shared<FakeConnection>();
+  Reply(connection, 1).observed_by(std::make_shared<RecordingObserver>(seen)).send(text_of("now"));
+  EXPECT_EQ(seen, (std::vector<std::string>{"now", "end"}));
+  seen.clear();
+  auto posted = connection->posted_;
+  {
+    auto done = Reply(connection, 1)
+                    .observed_by(std::make_shared<RecordingObserver>(seen))
+                    .later<std::string>(5s, "late", text_of);
+    EXPECT_EQ(connection->late_().body, "late");
+    connection.reset();
+    done("after its client has gone");
+    for (auto& work : *posted) work();
+  }
+  posted->clear();
+  EXPECT_EQ(seen, (std::vector<std::string>{"late", "after its client has gone", "end"}));
 }
 
 TEST(Reply, LaterKeepsNoConnectionOpen) {

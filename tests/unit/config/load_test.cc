@@ -456,10 +456,12 @@ TEST(Table, EveryValueIsStoredWhereItIsReadFrom) {
         other = "127.0.0.1:9";
         break;
       case Type::kTextList:
-        other = option.pattern == "host" ? "[a, \"b:80\"]" : "[/a]";
+        other = option.path == "auth.anonymous" ? "[monitor]"
+                : option.pattern == "host"      ? "[a, \"b:80\"]"
+                                                : "[/a]";
         break;
       case Type::kTextMap:
-        other = "{a: \"b\"}";
+        other = option.pattern == "certificate" ? "{\"OU=ops\": \"admin\"}" : "{a: \"b\"}";
         break;
       case Type::kMembers:
         continue;

@@ -25,10 +25,10 @@ class FakeNode {
     options.listen = {"127.0.0.1", 0};
     options.id = NodeId(id);
     admin::ServerHooks hooks;
-    hooks.call = [this](std::string request, const node::ReadOptions& read, auto done) {
+    hooks.call = [this](const admin::CallRequest& request, auto done) {
       std::lock_guard lock(mutex_);
-      requests_.push_back(request);
-      last_read = read;
+      requests_.push_back(request.bytes);
+      last_read = request.read;
       done(reply_);
     };
     hooks.change_members = [this](node::MemberChange change, auto done) {

@@ -1,0 +1,16 @@
+// What callers of this node may do, from its configuration and the files that it names.
+#pragma once
+
+#include <memory>
+
+#include "auth/policy.h"
+#include "base/error.h"
+#include "config/config.h"
+
+namespace connectd::app {
+
+// Reads the token file: at the start and at a reload, on the loop thread. Errors are those of
+// auth::load_tokens().
+Result<std::shared_ptr<const auth::Policy>> make_policy(const config::Config& config);
+
+}  // namespace connectd::app
