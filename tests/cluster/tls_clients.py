@@ -12,7 +12,7 @@ import urllib.request
 import xml.etree.ElementTree
 
 import harness
-from harness import BUILD_DIR, LineClient, check, wait_until
+from harness import BUILD_DIR, LineClient, check, memory_bytes, wait_until
 from pki import Authority, port
 from tls_peers import reload_with
 
@@ -240,6 +240,26 @@ def test_client_certificate_that_is_revoked(context):
         check(goes.file.read(1) == b"", "the revoked one ends")
         check(time.monotonic() - begin < 10, "it took long")
         check(stays.call(b"incr") == b"3", "the other one stays")
+
+
+def test_idle_connections_are_small(context):
+    """24 KiB each, when what they were read with has been given back."""
+    cluster, authority, _ = one_node(context, "accept")
+    node = cluster.nodes[1]
+    tls = context_of(authority)
+    ready(node, tls)
+    connections = []
+    before = memory_bytes(node.process.pid)
+    for _ in range(600):
+        connections.append(TlsLineClient(node, tls))
+        connections[-1].call(b"get")
+
+    def each():
+        return (memory_bytes(node.process.pid) - before) / len(connections) / 1024
+    wait_until(lambda: each() < 24, lambda: f"an idle connection takes {each():.1f} KiB")
+    print(f"{each():.1f} KiB each", flush=True)
+    for connection in connections:
+        connection.close()
 
 
 CIPHERS = {
