@@ -34,12 +34,15 @@ int main(int argc, char** argv) {
     return 81;
   }
   node::StatusBoard board;
-  auto status = std::make_shared<node::StatusSnapshot>();
-  status->made = read_clocks().time;
-  status->id = config.node.id;
-  status->ready = !config.plugin.path.ends_with("waits.so");
-  status->reason = status->ready ? "" : "waiting for nobody";
-  board.publish(status);
+  const auto publish = [&] {
+    auto status = std::make_shared<node::StatusSnapshot>();
+    status->made = read_clocks().time;
+    status->id = config.node.id;
+    status->ready = !config.plugin.path.ends_with("waits.so");
+    status->reason = status->ready ? "" : "waiting for nobody";
+    board.publish(status);
+  };
+  publish();
   admin::ServerOptions options;
   options.listen = config.listen.http;
   auto server = admin::HttpServer::open(options, board, {});
@@ -49,9 +52,15 @@ int main(int argc, char** argv) {
   }
   (*server)->start();
   std::cerr << "node " << config.node.id.value() << " serves\n";
-  int signal = 0;
-  do {
-    sigwait(&signals, &signal);
-  } while (signal == SIGTERM && config.plugin.path.ends_with("stays.so"));
+  // A node whose status is old hangs.
+  constexpr timespec kTick{.tv_sec = 0, .tv_nsec = 100'000'000};
+  while (true) {
+    const int signal = sigtimedwait(&signals, nullptr, &kTick);
+    if (signal < 0) {
+      publish();
+    } else if (signal != SIGTERM || !config.plugin.path.ends_with("stays.so")) {
+      break;
+    }
+  }
   return 0;
 }
