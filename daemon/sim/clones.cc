@@ -40,10 +40,12 @@ bool Simulation::Impl::answers_all(const Process& p) const {
   for (const auto& other : processes_) {
     if (other->id == p.id || !other->up()) continue;
     if (network_.is_cut(p.id, other->id) || network_.is_cut(other->id, p.id)) return false;
-    // One that broke behind a cut may not be noticed yet: who answers no probe gives way.
     if (!network_.is_connected(p.id, other->id) || !network_.is_connected(other->id, p.id)) {
       return false;
     }
+    // One that broke behind a cut: a probe on it is not answered, even if the connection that
+    // replaces it stands.
+    if (network_.has_unnoticed_end(p.id, other->id)) return false;
     const auto counters = other->peers->counters();
     const auto at = counters.find(p.id);
     if (at == counters.end() || at->second.times_reached == at->second.times_lost) return false;

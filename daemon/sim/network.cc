@@ -324,9 +324,16 @@ void Network::close(NodeId node, const ChannelPtr& channel) {
   const Duration notice = quiet ? draw(random_, milliseconds(1), milliseconds(2000))
                                 : draw(random_, knobs_.delay_low, milliseconds(5));
   timeline_.after(notice, [this, connection] { end(connection); });
-  timeline_.after(notice, [this, node = direction.to, sink = direction.sink] {
-    tell(node, [this, sink](Peers& p) { p.ended(sink, timeline_.now()); });
-  });
+  notice_end(direction, notice,
+             [this, sink = direction.sink](Peers& p) { p.ended(sink, timeline_.now()); });
+}
+
+void Network::notice_end(const Direction& direction, Duration after,
+                         std::function<void(Peers&)> action) {
+  Time& until = path(direction.from, direction.to).unnoticed_until;
+  until = std::max(until, timeline_.now() + after);
+  timeline_.after(after,
+                  [this, node = direction.to, action = std::move(action)] { tell(node, action); });
 }
 
 void Network::end(const ConnectionPtr& connection) {
@@ -337,8 +344,8 @@ void Network::end(const ConnectionPtr& connection) {
 
 // To the reader of this direction.
 void Network::report_broken(const Direction& direction, Duration after, const char* why) {
-  timeline_.after(after, [this, node = direction.to, sink = direction.sink, why] {
-    tell(node, [this, sink, why](Peers& p) { p.broken(sink, why, timeline_.now()); });
+  notice_end(direction, after, [this, sink = direction.sink, why](Peers& p) {
+    p.broken(sink, why, timeline_.now());
   });
 }
 

@@ -75,6 +75,10 @@ class Network {
   bool is_connected(NodeId from, NodeId to) const { return connection_of(from, to) != 0; }
   // Its number, which no other connection has; 0: there is none.
   uint64_t connection_of(NodeId from, NodeId to) const;
+  // Whether a connection between these two is gone, and one side does not know it yet.
+  bool has_unnoticed_end(NodeId a, NodeId b) const {
+    return std::max(path(a, b).unnoticed_until, path(b, a).unnoticed_until) >= timeline_.now();
+  }
 
   // Nothing passes in this direction until heal(episode).
   void cut(NodeId from, NodeId to, uint64_t episode, Fault why);
@@ -96,6 +100,8 @@ class Network {
     std::vector<Cut> cuts;
     Time clogged_until{};
     bool clog_has_bitten = false;
+    // The reader learns then of each connection that has ended.
+    Time unnoticed_until{};
   };
   struct Direction {  // of a connection
     NodeId from;
@@ -146,6 +152,9 @@ class Network {
   void close(NodeId node, const ChannelPtr& channel);
   void end(const ConnectionPtr& connection);
   void report_broken(const Direction& direction, Duration after, const char* why);
+  // Calls `action` with the reader's Peers, which then know of the end.
+  void notice_end(const Direction& direction, Duration after,
+                  std::function<void(transport::Peers&)> action);
   void set_timer(NodeId node);
   void swallow(Path& p);
 
