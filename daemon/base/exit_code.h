@@ -1,4 +1,4 @@
-// How connectd and connectctl end: sysexits(3), 1 for "no", and 81 for the plugin. Only those two
+// How connectd and connectctl end: sysexits(3), 1 or 2 for "no", 81 for the plugin. Only those two
 // include this; everything below them says what went wrong (base/error.h). Pure functions.
 #pragma once
 
@@ -9,6 +9,7 @@ namespace connectd {
 enum class ExitCode : int {
   kOk = 0,
   kNegative = 1,      // connectctl: the answer is "no"
+  kPluginStatus = 2,  // connectctl call --fail: the plugin answered with a status above 0
   kUsage = 64,        // command line
   kData = 65,         // data refused or corrupt
   kNoInput = 66,      // a file is missing

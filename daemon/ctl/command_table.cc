@@ -38,7 +38,8 @@ const std::vector<Command> kCommands = {
      .arguments = "TEXT | --file FILE | -",
      .max_arguments = kMany,
      .options =
-         {{.name = "hex", .help = "TEXT is hexadecimal digits"},
+         {{.name = "fail", .help = "exit with 2 if the plugin's status is above 0"},
+          {.name = "hex", .help = "TEXT is hexadecimal digits"},
           {.name = "file", .value = "FILE", .help = "file with the request"},
           {.name = "resp", .help = "the words are one RESP command: call --resp SET key value"},
           {.name = "read", .value = "LEVEL", .help = "linearizable, lease or stale [linearizable]"},
@@ -48,10 +49,12 @@ const std::vector<Command> kCommands = {
      // Longer than a node waits for a leader, so that its own answer arrives.
      .timeout = std::chrono::seconds(10),
      .help = "Send one request to the plugin",
-     .details = "The plugin decides whether it is a write or a read; any node accepts it. `-` "
-                "reads it from standard input. The reply goes to standard output unchanged. "
-                "Exits with 1 when the request was refused, 75 when there is no leader or the "
-                "outcome is not known."},
+     .details =
+         "The plugin decides whether it is a write or a read; any node accepts it. `-` "
+         "reads it from standard input. The reply goes to standard output unchanged. "
+         "Exits with 0 when the plugin has answered, whatever its status; with --fail, with 2 "
+         "when the status is above 0, an error of the plugin. Exits with 1 when the request was "
+         "refused, 75 when there is no leader or the outcome is not known."},
     {.words = "member list",
      .run = member_list_command,
      .timeout = std::chrono::seconds(6),

@@ -328,6 +328,7 @@ std::string manual_page() {
       ".SH EXIT STATUS\n"
       ".TP\n0\nsuccess\n"
       ".TP\n1\na negative answer: no quorum, refused, damaged\n"
+      ".TP\n2\n\\fBcall \\-\\-fail\\fR: the plugin answered with a status above 0\n"
       ".TP\n64\nusage error\n"
       ".TP\n69\nno node can be reached\n"
       ".TP\n75\ntry again later; after \\fBcall\\fR, the text says whether the request may have "

@@ -242,6 +242,7 @@ std::string hex_of(std::string_view bytes) {
 
 ExitCode print_reply(const Context& context, const admin::HttpAnswer& answer) {
   bool refused = answer.status != 200;
+  const int64_t status = std::strtoll(answer.header("x-connect-status").c_str(), nullptr, 10);
   if (context.json) {
     json::object object{{"refused", refused},
                         {"index", nullptr},
@@ -251,7 +252,7 @@ ExitCode print_reply(const Context& context, const admin::HttpAnswer& answer) {
       object["index"] = std::strtoull(answer.header("x-connect-index").c_str(), nullptr, 10);
     }
     if (!answer.header("x-connect-status").empty()) {
-      object["status"] = std::strtoll(answer.header("x-connect-status").c_str(), nullptr, 10);
+      object["status"] = status;
     }
     bool printable = std::all_of(answer.body.begin(), answer.body.end(), [](char c) {
       return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t';
@@ -261,7 +262,10 @@ ExitCode print_reply(const Context& context, const admin::HttpAnswer& answer) {
   } else {
     context.streams.out.write(answer.body.data(), static_cast<std::streamsize>(answer.body.size()));
   }
-  return refused ? ExitCode::kNegative : ExitCode::kOk;
+  if (refused) return ExitCode::kNegative;
+  if (status <= 0 || !context.has("fail")) return ExitCode::kOk;
+  return context.fail(ExitCode::kPluginStatus,
+                      fmt::format("the plugin answered with status {}", status));
 }
 
 ExitCode call_failed(const Context& context, const admin::HttpAnswer& answer,

@@ -566,6 +566,36 @@ TEST(Call, ErrorsHaveTheirExitCodes) {
   EXPECT_EQ(own.out, "-ERR own words\r\n");
 }
 
+// As curl and redis-cli without an option: an answer is an answer. --fail is curl's.
+TEST(Call, FailMapsThePluginsStatusTo2) {
+  FakeNode node(1);
+  admin::CallResult result;
+  result.bytes = "-ERR not an integer\r\n";
+  for (const int32_t status : {0, 1, 404, 0x7fffffff}) {
+    result.status = status;
+    node.reply(result);
+    EXPECT_EQ(connectctl({"call", "incr", "-e", node.address()}).code, ExitCode::kOk) << status;
+    for (const char* format : {"table", "json"}) {
+      const Outcome outcome =
+          connectctl({"call", "--fail", "incr", "-o", format, "-e", node.address()});
+      EXPECT_EQ(outcome.code, status == 0 ? ExitCode::kOk : ExitCode::kPluginStatus) << status;
+      EXPECT_THAT(outcome.out, HasSubstr("-ERR not an integer"));
+      EXPECT_EQ(outcome.err.empty(), status == 0);
+    }
+  }
+  EXPECT_THAT(connectctl({"call", "--fail", "incr", "-e", node.address()}).err,
+              HasSubstr("the plugin answered with status 2147483647"));
+
+  // Not executed stays 1 and 75: nothing has changed.
+  admin::CallResult refused = failed(node::ReplyCode::kRejected, "-ERR own words\r\n");
+  refused.plugin_refused = true;
+  refused.status = 3;
+  node.reply(refused);
+  EXPECT_EQ(connectctl({"call", "--fail", "x", "-e", node.address()}).code, ExitCode::kNegative);
+  node.reply(failed(node::ReplyCode::kNoLeader, "none"));
+  EXPECT_EQ(connectctl({"call", "--fail", "x", "-e", node.address()}).code, ExitCode::kTryAgain);
+}
+
 TEST(Call, GoesOnToTheNextNodeOnlyWhenNothingCanHaveHappened) {
   FakeNode stopping(1);
   FakeNode serving(2);
