@@ -14,6 +14,7 @@
 #include "config/load.h"
 #include "config/options.h"
 #include "config/values.h"
+#include "ctl/cluster_ports.h"
 #include "ctl/commands.h"
 #include "ctl/endpoints.h"
 #include "ctl/processes.h"
@@ -23,7 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxNodes = 9;
 constexpr Duration kPoll = std::chrono::milliseconds(50);
 constexpr Duration kReadyTimeout = std::chrono::seconds(2);  // of one request
 constexpr size_t kLogLines = 8;                              // shown when a node has ended
@@ -42,7 +42,7 @@ LocalNode local_node(const fs::path& directory, uint64_t number) {
 // The nodes whose files are in `directory`, with their configurations.
 Result<std::vector<LocalNode>> load_nodes(const fs::path& directory) {
   std::vector<LocalNode> nodes;
-  for (uint64_t number = 1; number <= kMaxNodes; ++number) {
+  for (uint64_t number = 1; number <= kMaxLocalNodes; ++number) {
     LocalNode node = local_node(directory, number);
     std::error_code ec;
     if (!fs::exists(node.config_file, ec)) break;
@@ -90,19 +90,19 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
   size_t count = 3;
   if (context.has("nodes")) {
     config::Parsed<uint64_t> nodes = config::parse_integer(context.option("nodes"));
-    if (!nodes || *nodes < 1 || *nodes > kMaxNodes) {
+    if (!nodes || *nodes < 1 || *nodes > kMaxLocalNodes) {
       return failure(ErrorKind::kUsage, fmt::format("--nodes {}: must be from 1 to {}",
-                                                    context.option("nodes"), kMaxNodes));
+                                                    context.option("nodes"), kMaxLocalNodes));
     }
     count = static_cast<size_t>(*nodes);
   }
-  uint64_t port = 7101;
+  const EphemeralPorts ephemeral = EphemeralPorts::read();
+  uint64_t port = choose_first_port(ephemeral, count);
   if (context.has("port")) {
     config::Parsed<uint64_t> given = config::parse_integer(context.option("port"));
-    if (!given || *given < 1 || *given > 65535 - 200 - kMaxNodes) {
-      return failure(ErrorKind::kUsage,
-                     fmt::format("--port {}: must be from 1 to {}", context.option("port"),
-                                 65535 - 200 - kMaxNodes));
+    if (!given || *given < 1 || *given > kMaxFirstPort) {
+      return failure(ErrorKind::kUsage, fmt::format("--port {}: must be from 1 to {}",
+                                                    context.option("port"), kMaxFirstPort));
     }
     port = *given;
   }
@@ -120,6 +120,14 @@ Result<void> write_configs(Context& context, const fs::path& directory) {
   if (ec) {
     return failure(ErrorKind::kCannotCreate,
                    fmt::format("cannot create {}: {}", directory.string(), ec.message()));
+  }
+  if (const auto taken = ephemeral_port(ephemeral, port, count)) {
+    context.streams.err << fmt::format(
+        "warning: the kernel gives the ports {} to outgoing connections, port {} of this cluster "
+        "among them: a node may find it in use when it starts. Choose another --port, or exclude "
+        "them: sysctl -w net.ipv4.ip_local_reserved_ports={}-{},{}-{},{}-{}\n",
+        ephemeral.text(), *taken, port, port + count - 1, port + 100, port + 100 + count - 1,
+        port + 200, port + 200 + count - 1);
   }
   // Last one first: node1.yaml exists only if all the others do.
   for (uint64_t number = count; number >= 1; --number) {
@@ -207,7 +215,7 @@ ExitCode print_nodes(Context& context, const std::vector<LocalNode>& nodes) {
   std::string json = "[";
   bool all = true;
   for (const LocalNode& node : nodes) {
-    std::optional<Process> process = running_process(node.pid_file);
+    std::optional<Process> process = running_process(node.pid_file, node.config_file);
     all = all && process.has_value();
     rows.push_back({fmt::format("n{}", node.number),
                     process ? std::to_string(process->pid) : "stopped",
@@ -238,7 +246,7 @@ Result<std::vector<LocalNode>> existing_nodes(const Context& context) {
 }
 
 bool runs_already(const Context& context, const LocalNode& node) {
-  if (!running_process(node.pid_file)) return false;
+  if (!running_process(node.pid_file, node.config_file)) return false;
   if (context.has("plugin")) {
     context.streams.err << fmt::format(
         "node {} runs already, and --plugin has no effect on it; to stop it: connectctl cluster "
@@ -329,7 +337,7 @@ ExitCode cluster_stop_command(Context& context) {
   if (!nodes) return context.fail(nodes.error());
   std::vector<std::pair<const LocalNode*, Process>> stopping;
   for (const LocalNode& node : *nodes) {
-    std::optional<Process> process = running_process(node.pid_file);
+    std::optional<Process> process = running_process(node.pid_file, node.config_file);
     std::error_code ec;
     if (!process) {
       fs::remove(node.pid_file, ec);
@@ -343,7 +351,7 @@ ExitCode cluster_stop_command(Context& context) {
   }
   Time deadline = context.end_of_wait();
   for (const auto& [node, process] : stopping) {
-    while (running_process(node->pid_file)) {
+    while (running_process(node->pid_file, node->config_file)) {
       if (read_clocks().time > deadline) {
         return context.fail(ExitCode::kTryAgain,
                             fmt::format("node {} (process {}) has not stopped in time. See {}, "

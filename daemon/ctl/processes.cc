@@ -8,12 +8,28 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
 extern char** environ;
 
 namespace connectd::ctl {
+namespace {
+
+// Whether the process was started with `--config config_file`. The same file by another path
+// counts, because the directory may have been named by a link.
+bool runs_with(int pid, const std::string& config_file) {
+  std::ifstream in(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
+  std::error_code ec;
+  for (std::string word, before; std::getline(in, word, '\0'); before = word) {
+    if (before != "--config") continue;
+    if (word == config_file || std::filesystem::equivalent(word, config_file, ec)) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 std::optional<Process> look_at_process(int pid) {
   if (pid <= 1) return std::nullopt;
@@ -68,7 +84,7 @@ Result<Process> start_process(const std::string& program, const std::vector<std:
 
 Result<void> write_pid_file(const std::string& path, const Process& process) {
   std::ofstream out(path, std::ios::trunc);
-  out << process.pid << ' ' << process.started << '\n';
+  out << process.pid << '\n';
   out.flush();
   if (!out) {
     return failure(ErrorKind::kCannotCreate,
@@ -77,13 +93,16 @@ Result<void> write_pid_file(const std::string& path, const Process& process) {
   return {};
 }
 
-std::optional<Process> running_process(const std::string& pid_file) {
+std::optional<Process> running_process(const std::string& pid_file,
+                                       const std::string& config_file) {
   std::ifstream in(pid_file);
-  Process wanted;
-  if (!(in >> wanted.pid >> wanted.started)) return std::nullopt;
-  std::optional<Process> found = look_at_process(wanted.pid);
-  if (!found || found->started != wanted.started) return std::nullopt;
-  return found;
+  int pid = 0;
+  if (!(in >> pid)) return std::nullopt;
+  std::optional<Process> found = look_at_process(pid);
+  if (!found || !runs_with(pid, config_file)) return std::nullopt;
+  // Still the one whose command line this was.
+  const std::optional<Process> again = look_at_process(pid);
+  return again && again->started == found->started ? found : std::nullopt;
 }
 
 Result<void> signal_process(const Process& process, int signal) {

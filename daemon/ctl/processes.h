@@ -1,6 +1,7 @@
 // The node processes that `cluster start` started for one directory: starts them and identifies
-// them later. A pid file holds the process id and the start time of the process, so that a reused
-// pid is never taken for one of ours.
+// them later. A pid file holds the process id alone, as scripts expect: kill $(cat node1.pid). The
+// process is one of ours if its command line names the node's configuration, so that a reused pid
+// is never taken for one.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ Result<Process> start_process(const std::string& program, const std::vector<std:
                               const std::string& log_file);
 
 Result<void> write_pid_file(const std::string& path, const Process& process);
-// The process that the file names, if it still runs.
-std::optional<Process> running_process(const std::string& pid_file);
+// The process that the file names, if it still runs with `--config config_file`.
+std::optional<Process> running_process(const std::string& pid_file, const std::string& config_file);
 
 // Signals the process if it is still the same one; kNotFound when it has ended.
 Result<void> signal_process(const Process& process, int signal);
