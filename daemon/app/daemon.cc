@@ -117,6 +117,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
 
   // ---- NodeAccess
   node::Node* arrive() override;
+  const node::Node* current_node() const override { return node_.get(); }
   std::string waiting_for() const override {
     return starting_.empty() ? bootstrap_->waiting_for() : starting_;
   }

@@ -39,6 +39,9 @@ class NodeCalls::Call final : public node::ReplyHandler {
                reply.status, reply.index, calls_.replies_->hold(reply.bytes.size())};
     if (result_.held != nullptr) {
       result_.bytes = as_text(reply.bytes);
+      if (reply.code == node::ReplyCode::kNoLeader || reply.code == node::ReplyCode::kUnknown) {
+        result_.bytes += calls_.no_majority();
+      }
       return;
     }
     result_.plugin_refused = false;
@@ -162,6 +165,12 @@ void NodeCalls::begin(const admin::CallRequest& request,
   (new Call(*this, std::move(done)))->start(*node, *whole, request);
 }
 
+std::string NodeCalls::no_majority() const {
+  const node::Node* node = access_.current_node();
+  const std::string lost = node == nullptr ? "" : node->lost_majority().full();
+  return lost.empty() ? "" : "; " + lost;
+}
+
 void NodeCalls::change_members(const node::MemberChange& change,
                                std::function<void(node::ChangeOutcome)> done) {
   node::Node* node = access_.arrive();
@@ -176,7 +185,11 @@ void NodeCalls::take_snapshot(const admin::SnapshotDone<admin::SnapshotTaken>& d
   node::Node* node = access_.arrive();
   if (node == nullptr) return done(refusal(503, "NOLEADER", access_.waiting_for()));
   const Index index = node->begin_snapshot();
-  if (!index) return done(refusal(503, "BUSY", "nothing is applied yet; try again in a moment"));
+  if (!index) {
+    const std::string lost = no_majority();
+    const std::string next = lost.empty() ? "; try again in a moment" : lost;
+    return done(refusal(503, "BUSY", "nothing is applied yet" + next));
+  }
   done(admin::SnapshotTaken{index});
 }
 

@@ -25,6 +25,8 @@ class NodeAccess {
   virtual ~NodeAccess() = default;
   // The node, about to be given something: it has been told the time. Null: there is none yet.
   virtual node::Node* arrive() = 0;
+  // The node as it is, also within its turn. Null: there is none yet.
+  virtual const node::Node* current_node() const = 0;
   // Why there is none, one line for people.
   virtual std::string waiting_for() const = 0;
 };
@@ -57,6 +59,9 @@ class NodeCalls final {
   void call(admin::CallRequest request, std::function<void(admin::CallResult)> done);
   void begin(const admin::CallRequest& request, std::function<void(admin::CallResult)> done);
   void begin_waiting();
+  // "; node 1 reaches 1 of 3 voters", and what to do about it, as /readyz says to everybody. Empty:
+  // it reaches a majority.
+  std::string no_majority() const;
   bool may_begin() const { return is_stopping_ || replies_->has_room(); }
   void change_members(const node::MemberChange& change,
                       std::function<void(node::ChangeOutcome)> done);

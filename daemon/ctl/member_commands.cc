@@ -185,13 +185,17 @@ ExitCode wait_until(Context& context, Observer& observer,
     std::string line;
     auto view = observer.look(why);
     if (view && done(*view, line)) return ExitCode::kOk;
+    // Then nothing that is waited for happens until the operator does something.
+    const std::string lost =
+        view && !view->leader && !view->remedy.empty() ? full_reason(*view) : "";
+    if (!lost.empty()) line = lost;
     if (!view) line = fmt::format("no node answers ({})", why);
     if (line != told && !line.empty()) context.streams.err << line << "\n" << std::flush;
     told = line;
     const Time now = read_clocks().time;
     if (view) answered = now;
     if (now >= end) {
-      return context.fail(ExitCode::kTryAgain, late);
+      return context.fail(ExitCode::kTryAgain, lost.empty() ? late : lost + ". " + late);
     }
     if (now - answered >= patience) return ExitCode::kUnavailable;
     std::this_thread::sleep_for(kLookInterval);
@@ -416,7 +420,8 @@ ExitCode leader_show_command(Context& context) {
   auto view = look(context, why);
   if (!view) return context.fail_unreachable(why);
   if (!view->leader) {
-    return context.fail(ExitCode::kNegative, "no known leader. Try: connectctl status");
+    const std::string known = view->reason.empty() ? "no known leader" : full_reason(*view);
+    return context.fail(ExitCode::kNegative, known + ". Try: connectctl status");
   }
   const node::MemberStatus* member = find_member(*view, view->leader);
   context.streams.out << fmt::format("n{} {}\n", view->leader,

@@ -183,6 +183,11 @@ def test_one_of_three_is_left(context):
     asked = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", "member", "remove", str(lost[0])],
                            capture_output=True, text=True, check=False)
     check(asked.returncode == EXIT_TRY_AGAIN and "connectctl recover" in asked.stderr, f"{asked}")
+    for words in (["leader", "transfer"], ["settings", "set", "raft.election_timeout", "700ms"], ["call", "incr"],
+                  ["call", "--read", "linearizable", "get"]):
+        asked = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", *words],
+                               capture_output=True, text=True, check=False)
+        check(asked.returncode == EXIT_TRY_AGAIN and "connectctl recover" in asked.stderr, f"{asked}")
     shown = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[last].http_port}", "status"],
                            capture_output=True, text=True, check=False)
     check("connectctl recover" in shown.stderr, f"{shown}")

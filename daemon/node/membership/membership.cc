@@ -16,6 +16,14 @@ namespace {
 
 constexpr std::string_view kLevelProbeKey = "test.level_probe";
 
+// "WHAT; NEXT". Without a majority no retry succeeds: then the reason and the remedy of the status.
+std::string with_next_step(const std::string& what, const Membership& membership,
+                           const raft::Core& core,
+                           std::string_view next = "try again in a moment") {
+  const std::string lost = membership.lost_majority(core).full();
+  return fmt::format("{}; {}", what, lost.empty() ? next : lost);
+}
+
 Membership::Decision refused(ChangeCode code, std::string text, Index index = Index()) {
   return {{code, std::move(text), index}, std::nullopt, {}};
 }
@@ -250,13 +258,11 @@ std::optional<PlannedChange> Membership::step_of(const GenesisMember& member,
 void Membership::ask_leader(const MemberChange& change, const raft::Core& core, Time now, Done done,
                             Effects& out) {
   if (!core.leader()) {
-    const std::string lost = lost_majority(core).full();
-    return done({ChangeCode::kNoLeader,
-                 "no known leader; " + (lost.empty() ? "try again in a moment" : lost), Index()});
+    return done({ChangeCode::kNoLeader, with_next_step("no known leader", *this, core), Index()});
   }
   if (asked_.size() >= kMaxAsked) {
     return done(
-        {ChangeCode::kBusy, "too many changes in progress; try again in a moment", Index()});
+        {ChangeCode::kBusy, with_next_step("too many changes in progress", *this, core), Index()});
   }
   const uint64_t number = next_number_++;
   asked_[number] = {std::move(done), now + kAnswerTimeout};
@@ -292,19 +298,20 @@ Membership::Decision Membership::decide(const MemberChange& change, const raft::
     case raft::ChangeRefusal::kNone:
       break;
     case raft::ChangeRefusal::kNotLeader:
-      return refused(ChangeCode::kNoLeader, "this node lost leadership; try again in a moment");
+      return refused(ChangeCode::kNoLeader,
+                     with_next_step("this node lost leadership", *this, core));
     case raft::ChangeRefusal::kNotReady:
-      return refused(ChangeCode::kBusy, "the leader was just elected; try again in a moment");
+      return refused(ChangeCode::kBusy, with_next_step("the leader was just elected", *this, core));
     case raft::ChangeRefusal::kUnderWay:
       if (is_setting) break;  // settings do not wait for a membership change
-      return refused(
-          ChangeCode::kBusy,
-          fmt::format("another change, at index {}, is in progress; try again when it is done",
-                      core.conf_index()),
-          core.conf_index());
+      return refused(ChangeCode::kBusy,
+                     with_next_step(fmt::format("another change, at index {}, is in progress",
+                                                core.conf_index()),
+                                    *this, core, "try again when it is done"),
+                     core.conf_index());
     case raft::ChangeRefusal::kTransferring:
       return refused(ChangeCode::kBusy,
-                     "a leadership transfer is in progress; try again in a moment");
+                     with_next_step("a leadership transfer is in progress", *this, core));
   }
   if (is_setting) return decide_setting(change, core);
   if (change.kind == MemberChange::Kind::kTransfer)
@@ -448,11 +455,15 @@ Membership::Decision Membership::append(const PlannedChange& plan, bool force,
   }
   const size_t majority = plan.conf.voters.size() / 2 + 1;
   if (reached < majority && !force) {
+    // Without a majority of the present voters nothing is committed, with --force or without.
+    const std::string lost = lost_majority(core).full();
     return refused(
         ChangeCode::kQuorum,
         fmt::format("only {} of the {} new voters are reachable (not: {}), {} are required: the "
-                    "cluster would lose its quorum. --force overrides this check",
-                    reached, plan.conf.voters.size(), missing, majority));
+                    "cluster {}",
+                    reached, plan.conf.voters.size(), missing, majority,
+                    lost.empty() ? "would lose its quorum. --force overrides this check"
+                                 : "has no quorum now: " + lost));
   }
   return hand_to_core(
       raft::ChangeConf{plan.conf, Slice::copy_of(plan.list.encode()), plan.other_disk}, "appended");

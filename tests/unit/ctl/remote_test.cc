@@ -682,6 +682,31 @@ TEST(Timeout, BoundsTheWholeCommand) {
   }
 }
 
+TEST_F(MemberTest, LostMajorityEndsTheWaitWithTheRemedy) {
+  for (FakeNode* node : {&one_, &two_}) {
+    node->status.leader = NodeId();
+    node->status.commit_index = Index(5);
+    node->status.reason = "no known leader: node 1 reaches 1 of 3 voters";
+    node->status.remedy = "connectctl recover";
+  }
+  publish();
+  const std::string said = "no known leader: node 1 reaches 1 of 3 voters: connectctl recover";
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"member", "add", "4", "--peer", "p:4"},
+                                             {"member", "remove", "3"},
+                                             {"settings", "set", "raft.election_timeout", "700ms"},
+                                             {"leader", "transfer"}}) {
+    std::vector<std::string> arguments = words;
+    arguments.insert(arguments.end(), {"--timeout", "300ms", "-e", one_.address()});
+    const Outcome outcome = connectctl(arguments);
+    EXPECT_EQ(outcome.code, ExitCode::kTryAgain) << words[1];
+    EXPECT_THAT(outcome.err, HasSubstr("connectctl: " + said + ". ")) << words[1];
+  }
+  const Outcome shown = connectctl({"leader", "show", "-e", one_.address()});
+  EXPECT_EQ(shown.code, ExitCode::kNegative);
+  EXPECT_THAT(shown.err, HasSubstr(said));
+}
+
 TEST_F(MemberTest, TimeoutEndsTheWaitForTheChange) {
   const Time begin = read_clocks().time;
   Outcome outcome = connectctl(

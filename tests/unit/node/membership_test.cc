@@ -187,6 +187,43 @@ TEST_F(MembershipTest, VotersThatNeverLeadAreNamed) {
               HasSubstr("none of the voters that node 1 reaches may lead"));
 }
 
+// Of each kind of change, whatever refuses it: another try would be in vain.
+TEST_F(MembershipTest, ChangesWithoutMajorityNameRecover) {
+  MemberChange transfer;
+  transfer.kind = Kind::kTransfer;
+  MemberChange setting;
+  setting.kind = Kind::kSetting;
+  setting.key = "raft.election_timeout";
+  setting.value = "700ms";
+  MemberChange remove;
+  remove.kind = Kind::kRemove;
+  remove.member.id = NodeId(3);
+  for (const MemberChange& asked : {add(4), transfer, setting, remove}) {
+    const ChangeOutcome outcome = change(asked);
+    EXPECT_EQ(outcome.code, ChangeCode::kNoLeader);
+    EXPECT_THAT(outcome.text, HasSubstr("this node lost leadership; node 1 reaches 1 of 3 voters"));
+    EXPECT_THAT(outcome.text, HasSubstr("connectctl recover"));
+  }
+  lead();
+  raft.silent = {NodeId(2), NodeId(3)};
+  EXPECT_EQ(change(add(4)).code, ChangeCode::kDone);
+  EXPECT_THAT(change(add(5)).text, HasSubstr("is in progress; try again when it is done"));
+  for (uint64_t id : {2, 3}) membership.peer_lost(NodeId(id));
+  EXPECT_THAT(change(add(5)).text, HasSubstr("is in progress; node 1 reaches 1 of 3 voters"));
+}
+
+TEST_F(MembershipTest, ForceIsNoAdviceWithoutMajority) {
+  lead();
+  MemberChange remove;
+  remove.kind = Kind::kRemove;
+  remove.member.id = NodeId(3);
+  membership.peer_lost(NodeId(2));
+  EXPECT_THAT(change(remove).text, HasSubstr("--force overrides this check"));
+  membership.peer_lost(NodeId(3));
+  EXPECT_THAT(change(remove).text, HasSubstr("connectctl recover"));
+  EXPECT_THAT(change(remove).text, ::testing::Not(HasSubstr("--force")));
+}
+
 // Whoever refuses runs: nothing is lost.
 TEST_F(MembershipTest, RefusedNodeIsNotToldToRecover) {
   membership.refused_by(NodeId(2), wire::RefusalCode::kSkips, raft.now.time);
