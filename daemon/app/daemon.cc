@@ -24,6 +24,7 @@
 #include "app/option_bindings.h"
 #include "app/own_port.h"
 #include "app/port_tls.h"
+#include "app/reload_log.h"
 #include "app/service_state.h"
 #include "app/shutdown.h"
 #include "app/snapshot_port.h"
@@ -35,6 +36,7 @@
 #include "base/loop_scope.h"
 #include "base/random.h"
 #include "client/client_port.h"
+#include "config/reload_report.h"
 #include "net/names.h"
 #include "net/tcp.h"
 #include "node/membership/bootstrap.h"
@@ -173,6 +175,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   std::unique_ptr<storage::FileLock> lock_;
   storage::Identity identity_;
   ServiceState service_;
+  config::ReloadReport reload_report_;
 
   asio::io_context io_{1};
   // So that it waits, though nothing is in progress yet.
@@ -433,7 +436,9 @@ Result<void> Daemon::Impl::start() {
   if (!directory) return failure(directory.error());
   lock_ = std::move(directory->lock);
   identity_ = std::move(directory->identity);
-  set_flight_directory(flight_directory(config_.node.data_dir));
+  const std::string own_directory = flight_directory(config_.node.data_dir);
+  set_flight_directory(own_directory);
+  log_reload_report(reload_report_.open(own_directory));
   bootstrap_ = std::make_unique<node::Bootstrap>(bootstrap_options(config_, identity_, *plugin_));
   if (auto started = plugin_file_.start(); !started) return started;
   if (auto opened = open_ports(); !opened) return opened;
@@ -683,13 +688,15 @@ void Daemon::Impl::follow_tls(const AllTls& tls) {
 
 void Daemon::Impl::reload() {
   service_.reload_begins();
+  log_reload_report(reload_report_.begin());
+  std::string report;
   auto reloaded = config::reload(request_, config_);
   // All or nothing: the files that the configuration names belong to it.
   auto tls = reloaded ? read_tls_files(reloaded->config) : failure(reloaded.error());
   auto policy = tls ? make_policy(reloaded->config) : failure(tls.error());
   if (!policy) {
-    log_event(LogEvent::kConfigReloadRejected, "reload rejected, nothing was changed:\n{}",
-              policy.error().text);
+    report = fmt::format("reload rejected, nothing was changed:\n{}", policy.error().text);
+    log_event(LogEvent::kConfigReloadRejected, "{}", report);
   } else {
     config_ = std::move(reloaded->config);
     policy_->replace_with(std::move(*policy));
@@ -697,20 +704,11 @@ void Daemon::Impl::reload() {
     follow_signals();
     apply_live_options(config_, node_.get());
     follow_tls(*tls);
-    for (const std::string& change : reloaded->applied)
-      log_event(LogEvent::kConfigChanged, "changed {}", change);
-    for (const std::string& change : reloaded->need_restart) {
-      log_event(LogEvent::kConfigRestartRequired, "restart required: {}", change);
-    }
-    for (const std::string& change : reloaded->of_cluster) {
-      log_event(LogEvent::kConfigNoEffect, "no effect: {}", change);
-    }
-    if (reloaded->applied.empty() && reloaded->need_restart.empty() &&
-        reloaded->of_cluster.empty()) {
-      log_event(LogEvent::kConfigUnchanged, "reload found no changes");
-    }
+    report = log_reload(*reloaded);
   }
   service_.reload_ends();
+  const int code = policy ? 0 : exit_status(policy.error().kind);
+  log_reload_report(reload_report_.end(code, std::move(report)));
 }
 
 void Daemon::Impl::follow_signals() {

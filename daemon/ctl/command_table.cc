@@ -216,6 +216,20 @@ const std::vector<Command> kCommands = {
      .run = cluster_status_command,
      .help = "Show which nodes of DIR run",
      .details = "Exits with 1 when not all do."},
+    {.words = "reload",
+     .arguments = "DIR",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = reload_command,
+     .timeout = std::chrono::seconds(30),
+     .asks_endpoints = false,
+     .help = "Have a node of this machine read its files again",
+     .details = "DIR is the node's directory below /run/connectd, or its data directory if it has "
+                "none there. Sends SIGHUP, and waits until the node has accepted or rejected its "
+                "files: the configuration, and those that it names. Prints what has changed. When "
+                "one is rejected, nothing has changed, and the exit code is that of a start with "
+                "them. Exits with 69 when no node runs there, 75 when it does not answer in "
+                "time."},
     {.words = "recover",
      .options = {{.name = "data-dir",
                   .value = "DIR",

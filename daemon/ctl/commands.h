@@ -139,6 +139,7 @@ ExitCode cluster_start_command(Context& context);
 ExitCode cluster_stop_command(Context& context);
 ExitCode cluster_status_command(Context& context);
 ExitCode recover_command(Context& context);
+ExitCode reload_command(Context& context);
 ExitCode inspect_wal_command(Context& context);
 ExitCode inspect_snapshot_command(Context& context);
 ExitCode inspect_identity_command(Context& context);

@@ -8,6 +8,11 @@ set -eu
 conf=$1
 limit=1.2
 unit=$conf/connectd@.service
+# With "+", "!" or "-" in front the reload would run outside of the sandbox, or its failure not count.
+grep -qxF 'ExecReload=/usr/bin/connectctl reload %t/connectd/%i' "$unit" || {
+  echo "ExecReload= is not the command that waits for the outcome" >&2
+  exit 1
+}
 reload=$(sed -n 's/^ExecReload=\([^ ]*\).*/\1/p' "$unit")
 for program in "$reload" "$(readlink -f "$reload")"; do
   grep -Eq "^ExecPaths=(.* )?-$program( |\$)" "$unit" || {
@@ -35,8 +40,8 @@ if ! command -v systemd-analyze >/dev/null; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# verify wants the program and the file to exist: /bin/true stands in for connectd.
-sed -e 's|^ExecStart=/usr/bin/connectd|ExecStart=/bin/true|' "$conf/connectd@.service" \
+# verify wants the programs and the file to exist: /bin/true stands in for both.
+sed -e 's|^ExecStart=/usr/bin/connectd|ExecStart=/bin/true|' -e 's|^ExecReload=/usr/bin/connectctl|ExecReload=/bin/true|' "$conf/connectd@.service" \
   > "$work/connectd@.service"
 cp "$conf/connectd.target" "$work/"
 complaints=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no \
