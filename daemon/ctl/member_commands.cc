@@ -180,15 +180,16 @@ ExitCode wait_until(Context& context, Observer& observer,
   const Time end = context.end_of_wait();
   Time answered = read_clocks().time;
   std::string told;
+  // Why nothing that is waited for happens until the operator does something, as the last node that
+  // answered says; empty: nothing is wrong. The last look of all has no time for an answer.
+  std::string lost;
   while (true) {
     std::string why;
     std::string line;
     auto view = observer.look(why);
     if (view && done(*view, line)) return ExitCode::kOk;
-    // Then nothing that is waited for happens until the operator does something.
-    const std::string lost =
-        view && !view->leader && !view->remedy.empty() ? full_reason(*view) : "";
-    if (!lost.empty()) line = lost;
+    if (view) lost = !view->leader && !view->remedy.empty() ? full_reason(*view) : "";
+    if (view && !lost.empty()) line = lost;
     if (!view) line = fmt::format("no node answers ({})", why);
     if (line != told && !line.empty()) context.streams.err << line << "\n" << std::flush;
     told = line;
