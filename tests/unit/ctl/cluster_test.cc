@@ -36,8 +36,9 @@ bool port_is_free(uint16_t port) {
 class ClusterTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    // HTTP ports that are free at the moment, and not for outgoing connections.
-    for (port_ = 12000 + static_cast<uint16_t>(getpid() % 20000); port_ < 60000; port_ += 10) {
+    // HTTP ports that are free at the moment, not for outgoing connections, and not those of the
+    // same test in a process that began beside this one.
+    for (port_ = 12000 + static_cast<uint16_t>(getpid() % 2000 * 10); port_ < 60000; port_ += 10) {
       if (port_is_free(port_ + 200) && port_is_free(port_ + 201) && port_is_free(port_ + 202))
         break;
     }

@@ -1,5 +1,4 @@
 // `connectctl sim`: its output, and its errors.
-#include <filesystem>
 #include <fstream>
 
 #include "support.h"
@@ -12,8 +11,8 @@ using ::testing::HasSubstr;
 const std::string kCounter = CONNECTD_BINARY_DIR "/plugins/libcounter.so";
 
 std::string requests_file(const std::string& text) {
-  const std::string path =
-      (std::filesystem::path(::testing::TempDir()) / "connectctl_sim_requests.txt").string();
+  static const TemporaryDirectory files;
+  const std::string path = files.path("requests.txt");
   std::ofstream(path) << text;
   return path;
 }
