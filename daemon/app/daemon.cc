@@ -670,6 +670,7 @@ void Daemon::Impl::tell_status(std::string text) {
 
 // With the threads that it needs.
 Result<AllTls> Daemon::Impl::read_tls_files(const config::Config& config) {
+  if (auto fits = check_client_framing(config, *plugin_); !fits) return failure(fits.error());
   auto tls = read_tls(config);
   if (!tls || !tls->is_on() || handshakes_) return tls;
   auto started = tls::Handshakes::start({.peers = transport::kMaxPendingHandshakes});

@@ -14,6 +14,7 @@
 #include "app/descriptors.h"
 #include "app/environment_check.h"
 #include "app/node_setup.h"
+#include "app/port_tls.h"
 #include "app/process.h"
 #include "app/watchdog.h"
 #include "base/exit_code.h"
@@ -64,8 +65,10 @@ std::optional<Error> check_all(const config::Config& config,
   std::vector<Error> problems;
   if (!plugin) {
     problems.push_back(plugin.error());
-  } else if (auto mode = capture_mode(config, **plugin); !mode) {
-    problems.push_back(mode.error());
+  } else {
+    if (auto mode = capture_mode(config, **plugin); !mode) problems.push_back(mode.error());
+    auto framing = check_client_framing(config, **plugin);
+    if (!framing) problems.push_back(framing.error());
   }
   for (Error& problem : check_environment(config, plugin ? plugin->get() : nullptr)) {
     problems.push_back(std::move(problem));

@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log_event.h"
+#include "config/checks.h"
+#include "node/service.h"
 #include "tls/certificate.h"
 #include "tls/credentials.h"
 
@@ -100,6 +102,26 @@ Result<AllTls> read_tls(const config::Config& config) {
   auto http = read_http(config);
   if (!http) return failure(http.error());
   return AllTls{std::move(*peer), std::move(*client), std::move(*http)};
+}
+
+Result<void> check_client_framing(const config::Config& config, const plugin::Plugin& plugin) {
+  const auto problem = config::length_framing_problem(config.tls.client.mode);
+  if (problem.empty()) return {};
+  switch (config.client.framing) {
+    case config::FramingChoice::kLine:
+    case config::FramingChoice::kResp:
+      return {};
+    case config::FramingChoice::kLength:  // of this process, though its file may have another now
+      return failure(ErrorKind::kBadConfig,
+                     fmt::format("{} (client.framing changes at a restart only)", problem));
+    case config::FramingChoice::kAuto:
+      break;
+  }
+  if (node::framing_of(plugin) != node::Framing::kLength) return {};
+  return failure(ErrorKind::kBadConfig,
+                 fmt::format("{} (the plugin {} {} declares this framing; client.framing overrides "
+                             "it)",
+                             problem, plugin.name(), plugin.version()));
 }
 
 void log_tls_warnings(const AllTls& tls) {

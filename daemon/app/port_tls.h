@@ -9,6 +9,7 @@
 #include "base/types.h"
 #include "config/config.h"
 #include "net/port_tls.h"
+#include "plugin/plugin.h"
 
 namespace connectd::app {
 
@@ -23,6 +24,11 @@ struct AllTls {
 // Reads the files of all ports; blocks while it does. Errors name the file, or the key; kPermission
 // for a private key that other users may read.
 Result<AllTls> read_tls(const config::Config& config);
+
+// Whether the client port can tell TLS from plain bytes. Where it takes both, the clients' framing
+// must not be `length`, by `client.framing` or, with `auto`, as the plugin declares: kBadConfig.
+// Any thread.
+Result<void> check_client_framing(const config::Config& config, const plugin::Plugin& plugin);
 
 // Logs what an operator should look at: certificates that end soon, or have, ...
 void log_tls_warnings(const AllTls& tls);

@@ -251,16 +251,19 @@ void Checker::check_tls() {
   const bool asks_members = tls.http.mode == TlsMode::kPrefer || tls.http.mode == TlsMode::kRequire;
   check_port("tls.client", tls.client, false);
   check_port("tls.http", tls.http, asks_members);
-  const bool takes_both =
-      tls.client.mode == TlsMode::kAccept || tls.client.mode == TlsMode::kPrefer;
-  if (takes_both && config_.client.framing == FramingChoice::kLength) {
-    diagnostics_.error(place("tls.client.mode"),
-                       "'tls.client.mode' must be off or require with the framing length: a first "
-                       "byte of 0x16 may begin TLS or be a length");
+  const auto problem = length_framing_problem(tls.client.mode);
+  if (config_.client.framing == FramingChoice::kLength && !problem.empty()) {
+    diagnostics_.error(place("tls.client.mode"), std::string(problem));
   }
 }
 
 }  // namespace
+
+std::string_view length_framing_problem(TlsMode mode) {
+  if (mode != TlsMode::kAccept && mode != TlsMode::kPrefer) return "";
+  return "'tls.client.mode' must be off or require with the framing length: a first byte of 0x16 "
+         "may begin TLS or be a length";
+}
 
 void complete(Draft& draft, const LoadRequest& request) { Checker(draft, request).fill_in(); }
 

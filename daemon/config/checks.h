@@ -2,6 +2,9 @@
 // each other.
 #pragma once
 
+#include <string_view>
+
+#include "config/config.h"
 #include "config/draft.h"
 #include "config/load.h"
 
@@ -11,5 +14,8 @@ namespace connectd::config {
 void complete(Draft& draft, const LoadRequest& request);
 // Required keys that are missing, and values that contradict each other.
 void check(Draft& draft, const LoadRequest& request);
+// What is wrong with `tls.client.mode` where clients speak the framing `length`; empty: nothing.
+// The framing may be the plugin's, which the configuration does not know.
+std::string_view length_framing_problem(TlsMode mode);
 
 }  // namespace connectd::config

@@ -12,7 +12,7 @@ import urllib.request
 import xml.etree.ElementTree
 
 import harness
-from harness import BUILD_DIR, LineClient, check, memory_bytes, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_CONFIG, LineClient, check, memory_bytes, wait_until
 from pki import Authority, port
 from tls_peers import reload_with
 
@@ -85,6 +85,36 @@ def test_both_kinds_where_both_are_taken(context):
         reload_with(cluster, 1, sections("require", files, authority))
         check(secure.call(b"incr") == b"3", "inside TLS after the reload")
         wait_until(lambda: plain.file.read(1) == b"", "the plain connection ends")
+
+
+def test_length_framing_needs_one_kind(context):
+    """The first byte of a length may be that of TLS. The plugin declares the framing, so the files alone look good."""
+    cluster = context.cluster(os.path.join(BUILD_DIR, "tests", "plugins", "libchain_length.so"), nodes=1,
+                              settings={"auth": ANYBODY})
+    node = cluster.nodes[1]
+    authority = Authority(cluster.directory)
+    files = authority.node(1)
+    text = "'tls.client.mode' must be off or require with the framing length"
+    for mode in ("accept", "prefer"):
+        cluster.write_config(node, tls=sections(mode, files, authority))
+        cluster.start()
+        check(cluster.wait_exit(1) == EXIT_CONFIG and text in node.log(), f"a start with {mode}")
+        checked = subprocess.run([CONNECTD, "--config", node.config_path, "--check"], capture_output=True, text=True, check=False)
+        check(checked.returncode == EXIT_CONFIG and text in checked.stderr, f"--check: {checked}")
+    cluster.write_config(node, tls=sections("require", files, authority))
+    cluster.start()
+    ready(node, context_of(authority))
+    log = reload_with(cluster, 1, sections("accept", files, authority))
+    check("reload rejected" in log and text in log, log)
+    # In the file alone: this process goes on with the framing that it has.
+    cluster.settings["client"] = {"framing": "line"}
+    log = reload_with(cluster, 1, sections("accept", files, authority))
+    check("reload rejected" in log and text in log, log)
+    cluster.terminate(1)
+    cluster.start()
+    ready(node, context_of(authority))
+    with cluster.line_client(1) as plain:
+        check(plain.call(b"get") == b"0" * 16 + b" 0", "another framing than the plugin declares")
 
 
 def test_plain_clients_are_told_that_tls_is_needed(context):

@@ -13,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef CHAIN_FRAMING
+#define CHAIN_FRAMING CONNECTD_FRAMING_LINE
+#endif
+
 typedef struct chain {
   uint64_t state, writes;
 } chain;
@@ -74,5 +78,5 @@ static int32_t restore(void* self, const connectd_snapshot* s, const connectd_so
   return rc == CONNECTD_OK ? connectd_get_u64(in, &at->writes) : rc;
 }
 CONNECTD_EXPORT_PLUGIN(CONNECTD_PLUGIN_HEAD("chain", "1.0.0", 1, 1, CONNECTD_F_CANONICAL_SNAPSHOT,
-                                            CONNECTD_FRAMING_LINE),
+                                            CHAIN_FRAMING),
                        create, destroy, classify, read_value, apply, snapshot, restore, NULL);
