@@ -11,10 +11,9 @@ import subprocess
 import time
 
 import harness
-from harness import BUILD_DIR, CONNECTD, SOURCE_DIR, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_MISMATCH, FAST_RAFT, check, wait_until
+from harness import CONNECTD, SOURCE_DIR, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_MISMATCH, FAST_RAFT, check, wait_until
 from membership import patiently
 
-CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
 F_SETPIPE_SZ = 1031
 
 
