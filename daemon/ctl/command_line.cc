@@ -8,6 +8,7 @@
 #include "base/words.h"
 #include "config/values.h"
 #include "ctl/commands.h"
+#include "ctl/contexts.h"
 #include "ctl/endpoints.h"
 
 namespace connectd::ctl {
@@ -49,6 +50,40 @@ Result<std::shared_ptr<const tls::Credentials>> find_tls(const Context& context,
                                 .authorities = ca,
                                 .revocations = {}},
                                options);
+}
+
+// What the command line leaves open, and the context has. A command that asks nobody needs none.
+Result<void> take_context(Context& context, const Command& command) {
+  const char* variable = std::getenv(kContextVariable);
+  std::optional<std::string> name;
+  if (context.has("context")) {
+    name = context.option("context");
+  } else if (variable != nullptr && *variable != '\0') {
+    name = variable;
+  }
+  if (command.timeout == Duration::zero()) {
+    if (!context.has("context")) return {};
+    return failure(ErrorKind::kUsage,
+                   with_help(fmt::format("`{}` asks no node: it takes no --context", command.words),
+                             command.words));
+  }
+  // A node's own machine is asked by its configuration, unless somebody says otherwise.
+  auto options = read_context(contexts_path(), name);
+  if (!options) return tl::unexpected(options.error());
+  const bool has_token = context.has("token-file") || std::getenv(kTokenVariable) != nullptr;
+  // Whom one context is for gets no secrets of another: with other nodes, nothing of it counts.
+  if (!name && (context.has("endpoint") || std::getenv(kEndpointsVariable) != nullptr)) return {};
+  for (auto& [key, value] : *options) {
+    if (key == "token" || key == "token-file") {
+      if (has_token) continue;
+      if (key == "token") {
+        context.token = std::move(value);
+        continue;
+      }
+    }
+    if (!context.has(key)) context.options[key] = {std::move(value)};
+  }
+  return {};
 }
 
 // Copies the global options into `context`; returns an error text if one is invalid.
@@ -95,6 +130,8 @@ Result<std::string> find_token(const Context& context, const Command& command) {
     auto content = auth::read_private_file(context.option("token-file"), kMaxTokenFile);
     if (!content) return content;
     text = content->substr(0, content->find('\n'));
+  } else if (!context.token.empty()) {
+    text = context.token;
   } else if (const char* variable = std::getenv(kTokenVariable);
              variable != nullptr && command.timeout > Duration::zero()) {
     text = variable;
@@ -106,7 +143,9 @@ Result<std::string> find_token(const Context& context, const Command& command) {
   if (!auth::token_id(text)) {
     return failure(ErrorKind::kUsage,
                    fmt::format("{}: must hold a token as `connectctl token new` prints it",
-                               context.has("token-file") ? "--token-file" : kTokenVariable));
+                               context.has("token-file") ? "--token-file"
+                               : !context.token.empty()  ? "token of the context"
+                                                         : kTokenVariable));
   }
   return text;
 }
@@ -227,6 +266,7 @@ ExitCode run(const std::vector<std::string>& arguments, const Streams& streams) 
     return context.fail(ExitCode::kUsage, fmt::format("usage: {}. Try: connectctl help {}",
                                                       usage_line(*command), command->words));
   }
+  if (auto taken = take_context(context, *command); !taken) return context.fail(taken.error());
   std::string authorities;
   if (auto problem = take_globals(context, *command, authorities)) {
     return context.fail(ExitCode::kUsage, with_help(*problem));
