@@ -30,20 +30,6 @@ using beast::error_code;
 constexpr size_t kMaxDrained = 64 << 20;
 constexpr Duration kDrainTimeout = std::chrono::seconds(5);
 
-// An IPv4 address that a socket for both families shows as ::ffff:10.0.0.1.
-asio::ip::address without_mapping(const asio::ip::address& address) {
-  if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
-  return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-}
-
-// An IPv4 address; of an IPv6 address the half that one customer has.
-std::string network_of(const asio::ip::address& address) {
-  if (!address.is_v6()) return address.to_string();
-  asio::ip::address_v6::bytes_type bytes = address.to_v6().to_bytes();
-  std::fill(bytes.begin() + bytes.size() / 2, bytes.end(), uint8_t{0});
-  return asio::ip::address_v6(bytes).to_string();
-}
-
 class HttpConnection final : public Reply::Connection,
                              public OpenConnection,
                              public std::enable_shared_from_this<HttpConnection> {
@@ -216,16 +202,16 @@ class HttpConnection final : public Reply::Connection,
     const tcp::endpoint remote = stream_.socket().remote_endpoint(ec);
     const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
     if (!local_error) {
-      request.arrived_at = {without_mapping(local.address()).to_string(), local.port()};
-      if (!ec) request.origin = origin_of(remote.address(), local.address());
+      request.arrived_at = {net::without_mapping(local.address()).to_string(), local.port()};
+      if (!ec) request.origin = net::origin_of(remote.address(), local.address());
     }
     if (const tls::Session* session = stream_.session(); session != nullptr) {
       request.is_encrypted = true;
       if (session->other() != nullptr) request.certificate = host_.owner_of(*session->other());
     }
     if (!ec) {
-      request.remote = without_mapping(remote.address()).to_string();
-      request.remote_network = network_of(without_mapping(remote.address()));
+      request.remote = net::without_mapping(remote.address()).to_string();
+      request.remote_network = net::network_of(remote.address());
     }
     beyond_limit_ = beyond_limit_ && host_.is_full();
     request.beyond_limit = close_after_ = beyond_limit_;
@@ -377,12 +363,6 @@ class HttpConnection final : public Reply::Connection,
 
 void start_connection(ConnectionHost& host, net::Stream stream, bool beyond_limit) {
   std::make_shared<HttpConnection>(host, std::move(stream), beyond_limit)->start();
-}
-
-Origin origin_of(const asio::ip::address& remote, const asio::ip::address& local) {
-  const asio::ip::address caller = without_mapping(remote);
-  if (caller.is_loopback()) return Origin::kLoopback;
-  return caller == without_mapping(local) ? Origin::kThisMachine : Origin::kOtherMachine;
 }
 
 }  // namespace connectd::admin

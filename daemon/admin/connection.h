@@ -72,8 +72,4 @@ class ConnectionHost {
 // request, which must not be a call unless there is room again by then.
 void start_connection(ConnectionHost& host, net::Stream stream, bool beyond_limit);
 
-// Where a connection from `remote` to `local` was made from. The kernel gives a connection to one
-// of its own addresses that address as its source, which no other machine can use.
-Origin origin_of(const boost::asio::ip::address& remote, const boost::asio::ip::address& local);
-
 }  // namespace connectd::admin

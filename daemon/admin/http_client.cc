@@ -94,7 +94,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     const tcp::endpoint remote = stream_.socket().remote_endpoint(remote_error);
     const tcp::endpoint local = stream_.socket().local_endpoint(local_error);
     return !remote_error && !local_error &&
-           origin_of(remote.address(), local.address()) != Origin::kOtherMachine;
+           net::origin_of(remote.address(), local.address()) != Origin::kOtherMachine;
   }
   void write() {
     sent_ = true;

@@ -16,15 +16,11 @@
 #include "auth/anonymous.h"
 #include "auth/principal.h"
 #include "base/address.h"
+#include "net/origin.h"
 
 namespace connectd::admin {
 
-// Where a connection was made from.
-enum class Origin : uint8_t {
-  kOtherMachine,
-  kThisMachine,  // from the address that it was made to
-  kLoopback,
-};
+using net::Origin;
 
 struct Request {
   std::string method = "GET";

@@ -38,6 +38,8 @@ class Principal final {
   static Principal certificate(std::string_view name, Roles roles, std::optional<int64_t> until);
 
   Kind kind() const { return kind_; }
+  // Of a token its ID, of a certificate what text() shows; else empty.
+  const std::string& name() const { return name_; }
   Roles roles() const { return roles_; }
   std::optional<int64_t> until() const { return until_; }
   // It has shown a token or a certificate.

@@ -4,19 +4,23 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <list>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "auth/audit_line.h"
 #include "base/address.h"
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/log_event.h"
+#include "client/access.h"
 #include "client/connection.h"
-#include "net/certificate_owner.h"
 #include "net/tcp.h"
 
 namespace connectd::client {
@@ -72,6 +76,10 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   // ConnectionOwner
   void on_closed(Connection& connection) override;
   void on_turn_end() override { wake_waiting(); }
+  std::optional<CredentialsError> on_credentials(Connection& connection, std::string_view user,
+                                                 std::string_view secret) override;
+  void on_reset(Connection& connection) override;
+  void on_no_permission(Connection& connection) override;
 
  private:
   Result<> begin();
@@ -85,7 +93,9 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void shook_hands(net::Shaken& shaken, const std::string& remote);
   void admit(net::Stream stream);
   void check_sessions_later();
-  node::Rights rights_of(const Connection& connection) const;
+  void caller_has_changed(Connection& connection);
+  void forget_unknown(Connection& connection);
+  void bound_unknown();
   void turn_away_one();
   void accept_later();
   void turn_away(tcp::socket socket);
@@ -102,8 +112,8 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   boost::asio::steady_timer sweep_timer_;
   boost::asio::steady_timer drain_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;
-  std::shared_ptr<const auth::Policy> policy_;  // null: everybody may do everything
-  std::string cluster_;                         // in the names of certificates
+  Access access_;
+  std::list<Connection*> unknown_;  // callers, in the order of arrival
   net::PortTls tls_;
   tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
   size_t shaking_ = 0;                     // connections in their handshakes
@@ -165,24 +175,73 @@ void ClientPort::Impl::admit(net::Stream stream) {
                                                  std::chrono::steady_clock::now());
   connection->place = connections_.size();
   connections_.push_back(connection);
-  connection->set_rights(rights_of(*connection));
+  connection->caller = access_.caller_of(connection->session());
+  caller_has_changed(*connection);
   connection->start();
+  bound_unknown();
 }
 
-node::Rights ClientPort::Impl::rights_of(const Connection& connection) const {
-  if (!policy_) return {};
-  const tls::Session* session = connection.session();
-  const bool has_shown = session != nullptr && session->other() != nullptr;
-  const auth::Roles roles =
-      has_shown ? net::owner_of(*session->other(), cluster_, policy_->certificates).roles()
-                : policy_->anonymous;
-  return {roles.has(auth::Role::kRead), roles.has(auth::Role::kWrite)};
-}
+// ---- who asks
 
 void ClientPort::Impl::set_access(std::shared_ptr<const auth::Policy> policy, std::string cluster) {
-  policy_ = std::move(policy);
-  cluster_ = std::move(cluster);
-  for (const auto& connection : connections_) connection->set_rights(rights_of(*connection));
+  access_.set(std::move(policy), std::move(cluster));
+  const Now now = read_clocks();
+  for (size_t i = connections_.size(); i-- > 0;) {
+    const auto connection = connections_[i];
+    if (!access_.check_again(connection->caller, connection->session(), now)) {
+      connection->close();
+    } else {
+      caller_has_changed(*connection);
+    }
+  }
+}
+
+void ClientPort::Impl::caller_has_changed(Connection& connection) {
+  connection.was_refused = false;
+  const bool is_known = access_.is_known(connection.caller);
+  connection.set_caller(access_.rights_of(connection.caller), is_known,
+                        std::chrono::steady_clock::now());
+  if (is_known) {
+    forget_unknown(connection);
+  } else if (!connection.unknown_place) {
+    connection.unknown_place = unknown_.insert(unknown_.end(), &connection);
+  }
+}
+
+void ClientPort::Impl::forget_unknown(Connection& connection) {
+  if (!connection.unknown_place) return;
+  unknown_.erase(*connection.unknown_place);
+  connection.unknown_place.reset();
+}
+
+// Who says nothing keeps out nobody who is known.
+void ClientPort::Impl::bound_unknown() {
+  if (unknown_.size() <= std::max<size_t>(shared_->options.max_connections / 2, 1)) return;
+  shared_->counters.unknown++;
+  unknown_.front()->close();
+}
+
+std::optional<CredentialsError> ClientPort::Impl::on_credentials(Connection& connection,
+                                                                 std::string_view user,
+                                                                 std::string_view secret) {
+  auto error = access_.authenticate(connection.caller, source_of(connection.stream()), user, secret,
+                                    read_clocks());
+  if (!error) caller_has_changed(connection);
+  return error;
+}
+
+void ClientPort::Impl::on_reset(Connection& connection) {
+  connection.caller = access_.caller_of(connection.session());
+  caller_has_changed(connection);
+}
+
+void ClientPort::Impl::on_no_permission(Connection& connection) {
+  if (std::exchange(connection.was_refused, true)) return;  // the others look the same
+  auth::write({.is_refusal = true,
+               .principal = connection.caller.principal.text(),
+               .address = source_of(connection.stream()).address,
+               .outcome = "NOPERM",
+               .what = "a request to the client port"});
 }
 
 // On a thread for handshakes, which has the socket meanwhile.
@@ -301,6 +360,7 @@ void ClientPort::Impl::on_closed(Connection& connection) {
     connections_[place]->place = place;
   }
   connections_.pop_back();
+  forget_unknown(connection);
   on_turn_end();
   if (connections_.empty() && drained_) {
     drain_timer_.cancel();
@@ -313,14 +373,16 @@ void ClientPort::Impl::sweep_later() {
   sweep_timer_.async_wait([self = shared_from_this()](error_code aborted) {
     if (aborted || self->is_stopped_) return;
     SteadyTime now = std::chrono::steady_clock::now();
-    const int64_t today = read_clocks().wall_ns / 1'000'000'000;
+    const Now clocks = read_clocks();
+    const int64_t today = clocks.wall_ns / 1'000'000'000;
     // From the end: a connection that closes is replaced by one that was already checked.
     for (size_t i = self->connections_.size(); i-- > 0;) {
       auto connection = self->connections_[i];
       const tls::Session* session = connection->session();
-      if (session != nullptr && session->other() != nullptr &&
-          session->other()->not_after < today) {
-        connection->close();  // its certificate has expired
+      const bool has_expired =
+          session != nullptr && session->other() != nullptr && session->other()->not_after < today;
+      if (has_expired || Access::has_ended(connection->caller, clocks)) {
+        connection->close();  // what it has shown has ended
       } else {
         connection->sweep(now);
       }

@@ -52,6 +52,8 @@ struct ClientPortOptions {
   std::chrono::milliseconds idle_time{10000};
   // After its last reply a connection that ends is read from for so long, unless the client closes.
   std::chrono::milliseconds linger_time{2000};
+  // A client that must say who it is has so long; half of max_connections are for such clients.
+  std::chrono::milliseconds unknown_timeout{10000};
   // How often these times are looked at.
   std::chrono::milliseconds sweep_interval{1000};
 };
@@ -64,6 +66,7 @@ struct ClientPortCounters {
   uint64_t too_large = 0;
   uint64_t stalled = 0;    // connections closed because the client did not read
   uint64_t half_sent = 0;  // connections closed because a request did not arrive in time
+  uint64_t unknown = 0;    // connections closed because the client did not say who it is
   uint64_t trims = 0;      // how often freed memory was given back to the system
 };
 

@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cstddef>
+#include <list>
 #include <memory>
+#include <optional>
 
+#include "client/access.h"
 #include "client/conversation.h"
 #include "net/stream.h"
 
@@ -20,6 +23,12 @@ class ConnectionOwner {
   virtual void on_closed(Connection& connection) = 0;
   // The connection has sent what it could: those that wait for room may have some now.
   virtual void on_turn_end() = 0;
+  // As ConversationDriver says.
+  virtual std::optional<CredentialsError> on_credentials(Connection& connection,
+                                                         std::string_view user,
+                                                         std::string_view secret) = 0;
+  virtual void on_reset(Connection& connection) = 0;
+  virtual void on_no_permission(Connection& connection) = 0;
 
  protected:
   ~ConnectionOwner() = default;
@@ -37,17 +46,30 @@ class Connection final : public ConversationDriver,
   void close();
   // Timeouts, and the buffers of the idle.
   void sweep(SteadyTime now);
-  // What the client may do, from the next request on.
-  void set_rights(node::Rights rights) { conversation_.set_rights(rights); }
+  // What the client may do, from the next request on; and whether it is known.
+  void set_caller(node::Rights rights, bool is_known, SteadyTime now) {
+    conversation_.set_caller(rights, is_known, now);
+  }
   // Null: it is plain.
   const tls::Session* session() const { return stream_.session(); }
+  net::Stream& stream() { return stream_; }
 
   // ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send(); }
   void on_room(Room room) override;
+  std::optional<CredentialsError> on_credentials(std::string_view user,
+                                                 std::string_view secret) override {
+    return owner_.on_credentials(*this, user, secret);
+  }
+  void on_reset() override { owner_.on_reset(*this); }
+  void on_no_permission() override { owner_.on_no_permission(*this); }
 
-  size_t place = 0;  // in the owner's list
+  // The owner's.
+  size_t place = 0;  // in its list
+  Caller caller;
+  bool was_refused = false;                                       // a request of this caller
+  std::optional<std::list<Connection*>::iterator> unknown_place;  // in its list of unknown callers
 
  private:
   void turn();

@@ -139,37 +139,70 @@ void Conversation::parse() {
       ++turn_requests_;
       release_input();
     }
-    switch (parsed.outcome) {
-      case wire::ParseOutcome::kNeedMore:
-        wanted_ = parsed.wanted;
-        break;
-      case wire::ParseOutcome::kRequest:
-        submitted_++;
-        turn_bytes_ += parsed.bytes.size();
-        shared_.counters.requests++;
-        begin();
-        stream_->submit(parsed.bytes);
-        count_begun();
-        break;
-      case wire::ParseOutcome::kReply:
-        append_own(std::string(as_text(parsed.bytes)));
-        break;
-      case wire::ParseOutcome::kQuit:
-        append_own(std::string(as_text(parsed.bytes)));
-        end_requests();
-        break;
-      case wire::ParseOutcome::kTooLarge:
-        shared_.counters.too_large++;
-        append_own_error(node::ReplyCode::kTooLarge,
-                         fmt::format("the request is larger than client.max_request ({} bytes)",
-                                     shared_.service.max_request()));
-        break;
-      case wire::ParseOutcome::kBadFrame:
-        shared_.counters.bad_frames++;
-        append_broken(as_text(parsed.bytes));
-        end_requests();
-        break;
-    }
+    take(parsed);
+  }
+}
+
+void Conversation::take(const wire::Parsed& parsed) {
+  switch (parsed.outcome) {
+    case wire::ParseOutcome::kNeedMore:
+      wanted_ = parsed.wanted;
+      break;
+    case wire::ParseOutcome::kRequest:
+      submitted_++;
+      turn_bytes_ += parsed.bytes.size();
+      shared_.counters.requests++;
+      begin();
+      stream_->submit(parsed.bytes);
+      count_begun();
+      break;
+    case wire::ParseOutcome::kReply:
+      append_own(std::string(as_text(parsed.bytes)));
+      break;
+    case wire::ParseOutcome::kReset:
+      append_own(std::string(as_text(parsed.bytes)));
+      driver_.on_reset();
+      break;
+    case wire::ParseOutcome::kCredentials:
+      authenticate(parsed);
+      break;
+    case wire::ParseOutcome::kQuit:
+      append_own(std::string(as_text(parsed.bytes)));
+      end_requests();
+      break;
+    case wire::ParseOutcome::kTooLarge:
+      shared_.counters.too_large++;
+      append_own_error(
+          node::ReplyCode::kTooLarge,
+          unknown_since_
+              ? fmt::format("the request is larger than {} bytes, and nobody has said who asks",
+                            wire::kUnknownRequestBytes)
+              : fmt::format("the request is larger than client.max_request ({} bytes)",
+                            shared_.service.max_request()));
+      break;
+    case wire::ParseOutcome::kBadFrame:
+      shared_.counters.bad_frames++;
+      append_broken(as_text(parsed.bytes));
+      end_requests();
+      break;
+  }
+}
+
+void Conversation::authenticate(const wire::Parsed& shown) {
+  const auto error = driver_.on_credentials(shown.user, shown.secret);
+  if (!error) return take(parser_->authenticated());
+  std::string bytes;
+  parser_->append_error(bytes, error->code, error->text);
+  append_own(std::move(bytes));
+}
+
+void Conversation::set_caller(node::Rights rights, bool is_known, SteadyTime now) {
+  if (stream_) stream_->set_rights(rights);
+  parser_->set_known(is_known);
+  if (is_known) {
+    unknown_since_.reset();
+  } else if (!unknown_since_) {
+    unknown_since_ = now;
   }
 }
 
@@ -211,12 +244,13 @@ void Conversation::end_requests() {
 // ---- replies
 
 void Conversation::append_own(std::string bytes) {
-  if (submitted_ == replied_) {
-    output_.append(bytes);
-    count_output();
-  } else {
+  if (submitted_ != replied_) {
     own_replies_.push_back({submitted_, std::move(bytes)});
+    return;
   }
+  output_.append(bytes);
+  count_output();
+  if (unknown_since_) bound_output();
 }
 
 void Conversation::append_broken(std::string_view text) {
@@ -251,6 +285,11 @@ void Conversation::on_reply(const node::Reply& reply) {
   }
   append_due_own_replies();
   count_output();
+  if (reply.code == node::ReplyCode::kNoPerm) driver_.on_no_permission();
+  bound_output();
+}
+
+void Conversation::bound_output() {
   if (!is_over_limit()) return;
   driver_.relieve_output();
   if (!is_over_limit()) return;
@@ -262,7 +301,7 @@ void Conversation::on_reply(const node::Reply& reply) {
 // common one, and this connection holds a lot of it.
 bool Conversation::is_over_limit() const {
   const ClientPortOptions& options = shared_.options;
-  return unsent() > options.output_bytes_max ||
+  return unsent() > (unknown_since_ ? kUnknownOutputBytes : options.output_bytes_max) ||
          (unsent() > options.output_pause_bytes &&
           shared_.unsent_bytes > options.replies_bytes_max + options.replies_bytes_max / 2);
 }
@@ -448,6 +487,10 @@ Conversation::Sweep Conversation::sweep(SteadyTime now) {
   if (is_lingering_) {
     // Even if the client still sends: it has got the error, and its time is over.
     return now - last_send_ > shared_.options.linger_time ? Sweep::kClose : Sweep::kNothing;
+  }
+  if (unknown_since_ && now - *unknown_since_ > shared_.options.unknown_timeout) {
+    shared_.counters.unknown++;
+    return Sweep::kClose;
   }
   const Sweep result = sweep_output(now);
   return result == Sweep::kNothing ? sweep_input(now) : result;

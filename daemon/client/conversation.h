@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,12 +45,20 @@ inline constexpr size_t kIdleInputBytes = size_t{2} << 10;
 inline constexpr size_t kBusyInputBytes = size_t{64} << 10;
 // An output buffer over this is freed once it has been sent.
 inline constexpr size_t kKeepOutputBytes = size_t{64} << 10;
+// Of answers, to a client that is not known: more that it does not take, and its connection closes.
+inline constexpr size_t kUnknownOutputBytes = 1024;
 // A client that takes less in short_stall_timeout makes no progress.
 inline constexpr size_t kProgressBytes = size_t{64} << 10;
 
 std::unique_ptr<wire::FrameParser> make_parser(const Shared& shared);
 
 // How a conversation reaches its driver when the node replies between the driver's own calls.
+// Why credentials are refused: the code and the text of the answer.
+struct CredentialsError {
+  std::string_view code;  // static
+  std::string text;
+};
+
 class ConversationDriver {
  public:
   // The replies of this turn are complete: call next() and carry it out, unless a call of next() is
@@ -60,6 +69,13 @@ class ConversationDriver {
   virtual void relieve_output() = 0;
   // The conversation was taken from this queue of Shared: call stopped_waiting(room), then next().
   virtual void on_room(Room room) = 0;
+  // The client says who it is. None: these credentials are good, and set_caller() was called.
+  virtual std::optional<CredentialsError> on_credentials(std::string_view user,
+                                                         std::string_view secret) = 0;
+  // The client has reset the connection: call set_caller() if it was known by its credentials.
+  virtual void on_reset() = 0;
+  // A request was refused because of who asks.
+  virtual void on_no_permission() = 0;
 
  protected:
   ~ConversationDriver() = default;
@@ -111,10 +127,10 @@ class Conversation final : public node::ReplyHandler {
   void fail() { is_failed_ = true; }
   // The socket is closed: gives up the stream. Nothing is called any more.
   void close();
-  // What the client may do, from the next request on.
-  void set_rights(node::Rights rights) {
-    if (stream_) stream_->set_rights(rights);
-  }
+  // What the client may do, from the next request on; and whether it is known (wire/framing.h).
+  // Until it is called, it is, and may do everything. One that is not known has limits of its own,
+  // and unknown_timeout.
+  void set_caller(node::Rights rights, bool is_known, SteadyTime now);
   enum class Sweep : uint8_t {
     kNothing,
     kClose,
@@ -156,9 +172,12 @@ class Conversation final : public node::ReplyHandler {
   };
 
   void parse();
+  void take(const wire::Parsed& parsed);
+  void authenticate(const wire::Parsed& shown);
   void resume_stream();
   bool has_room() const { return shared_.has_room(unsent()); }
   bool is_over_limit() const;
+  void bound_output();
   void wait_for_room() const;
   void count_output();
   bool is_native(ByteView start);
@@ -173,7 +192,9 @@ class Conversation final : public node::ReplyHandler {
   void begin();
   void wait_to_begin();
   void count_begun();
-  bool may_parse() const { return held() >= wanted_ && !has_ended_ && !is_blocked(); }
+  bool may_parse() const {
+    return held() >= wanted_ && !has_ended_ && !is_failed_ && !is_blocked();
+  }
   bool owes_nothing() const;
   bool prepare_read();
   size_t wanted_capacity(bool keeps) const;
@@ -213,6 +234,7 @@ class Conversation final : public node::ReplyHandler {
   uint64_t submitted_ = 0;
   uint64_t replied_ = 0;
 
+  std::optional<SteadyTime> unknown_since_;  // none: the client is known
   SteadyTime last_read_;
   SteadyTime last_send_;       // when the socket last filled up; while lingering: since when
   SteadyTime progress_since_;  // since then it has taken ...

@@ -36,6 +36,13 @@ class HostileClient final : private client::ConversationDriver {
   // client::ConversationDriver
   void on_replies_end() override { turn(); }
   void relieve_output() override { send(); }
+  // Nobody is known by credentials here.
+  std::optional<client::CredentialsError> on_credentials(std::string_view,
+                                                         std::string_view) override {
+    return client::CredentialsError{"ERR", "no password is configured"};
+  }
+  void on_reset() override {}
+  void on_no_permission() override {}
   void on_room(client::Room room) override {
     conversation_->stopped_waiting(room);
     turn();

@@ -80,13 +80,13 @@ std::string_view why_foreign(std::string_view first_line) {
 
 class LineParser final : public FrameParser {
  public:
-  explicit LineParser(size_t max_request) : max_request_(max_request) {}
+  explicit LineParser(size_t max_request) : FrameParser(max_request) {}
 
   Parsed parse(ByteView buffer) override {
     size_t end = find_byte(buffer, searched_, '\n');
     if (end == kNotFound) {
       // max_request bytes and a "\r" may still turn out to be a request.
-      if (!skipping_ && buffer.size() <= max_request_ + 1) {
+      if (!skipping_ && buffer.size() <= max_request() + 1) {
         searched_ = buffer.size();
         return need_more(buffer.size() + 1);
       }
@@ -105,7 +105,7 @@ class LineParser final : public FrameParser {
     }
     size_t length = end;
     if (length > 0 && buffer[length - 1] == '\r') length--;
-    if (skipping_ || length > max_request_) {
+    if (skipping_ || length > max_request()) {
       skipping_ = false;
       return {.outcome = ParseOutcome::kTooLarge, .consumed = end + 1};
     }
@@ -128,7 +128,6 @@ class LineParser final : public FrameParser {
 
   static constexpr size_t kTailBytes = kHttpVersion.size() + 1;  // and a "\r"
 
-  const size_t max_request_;
   size_t searched_ = 0;  // no "\n" before this position
   bool skipping_ = false;
   bool is_first_line_ = true;
@@ -139,7 +138,7 @@ class LineParser final : public FrameParser {
 
 class LengthParser final : public FrameParser {
  public:
-  explicit LengthParser(size_t max_request) : max_request_(max_request) {}
+  explicit LengthParser(size_t max_request) : FrameParser(max_request) {}
 
   Parsed parse(ByteView buffer) override {
     if (skip_left_ > 0) return skip(buffer, 0);
@@ -152,7 +151,7 @@ class LengthParser final : public FrameParser {
           length, kMaxAnnouncedBytes);
       return bad_frame(text_);
     }
-    if (length > max_request_) {
+    if (length > max_request()) {
       skip_left_ = length;
       return skip(buffer, kHeaderBytes);
     }
@@ -181,7 +180,6 @@ class LengthParser final : public FrameParser {
     return {.outcome = ParseOutcome::kTooLarge, .consumed = from + now};
   }
 
-  const size_t max_request_;
   size_t skip_left_ = 0;
   std::string text_;
 };
@@ -279,6 +277,36 @@ std::optional<int> version_of_hello(ByteView request) {
   return std::nullopt;
 }
 
+constexpr std::string_view kDefaultUser = "default";
+constexpr std::string_view kNoAuth = "-NOAUTH Authentication required.\r\n";
+constexpr std::string_view kNoAuthHello =
+    "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
+    "<proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP "
+    "protocol version at the same time\r\n";
+
+// The strings of an array that was parsed: views of it.
+void split_array(ByteView array, std::vector<std::string_view>& strings) {
+  strings.clear();
+  std::string_view rest = as_text(array);
+  rest.remove_prefix(rest.find('\n') + 1);
+  while (!rest.empty()) {
+    size_t length = 0;
+    const size_t header = rest.find('\n') + 1;
+    std::from_chars(rest.data() + 1, rest.data() + header, length);
+    strings.push_back(rest.substr(header, length));
+    rest.remove_prefix(header + length + 2);
+  }
+}
+
+template <typename Strings>
+void append_array(std::string& out, const Strings& strings) {
+  fmt::format_to(std::back_inserter(out), "*{}\r\n", strings.size());
+  for (const auto& string : strings) {
+    fmt::format_to(std::back_inserter(out), "${}\r\n", string.size());
+    out.append(string).append("\r\n");
+  }
+}
+
 // A reply of version 2 as version 3 has it: nulls, of which version 2 has two, have a type of
 // their own. Clients of version 3 need not know the old ones.
 void append_as_version_3(std::string& out, std::string_view reply) {
@@ -323,7 +351,7 @@ constexpr OwnCommandRow kOwnCommands[] = {
 // arrives.
 class RespParser final : public FrameParser {
  public:
-  explicit RespParser(size_t max_request) : max_request_(max_request) {}
+  explicit RespParser(size_t max_request) : FrameParser(max_request) {}
 
   Parsed parse(ByteView buffer) override {
     size_t dropped = 0;  // empty lines and empty arrays: no request and no reply, as in Redis
@@ -340,6 +368,9 @@ class RespParser final : public FrameParser {
           continue;
         }
         std::optional<int64_t> count = read_count(buffer, kMaxArrayElements);
+        if (count && !is_known() && *count > static_cast<int64_t>(kUnknownArrayElements)) {
+          text_ = "unauthenticated multibulk length";
+        }
         if (!text_.empty()) return bad_frame(text_);
         if (!count) return need_more(buffer.size() + 1, dropped);
         is_first_line_ = false;
@@ -357,6 +388,11 @@ class RespParser final : public FrameParser {
       parsed.consumed += dropped;
       return parsed;
     }
+  }
+
+  Parsed authenticated() override {
+    if (hello_.empty()) return reply("+OK\r\n", 0);
+    return hand_on(as_bytes(hello_), true, 0);
   }
 
   void append_reply(std::string& out, ByteView reply, uint64_t request) override {
@@ -430,11 +466,14 @@ class RespParser final : public FrameParser {
         }
         std::optional<int64_t> length = read_count(buffer, kMaxAnnouncedBytes);
         if (length && *length < 0) text_ = "invalid bulk length";
+        if (length && !is_known() && *length > static_cast<int64_t>(kUnknownRequestBytes)) {
+          text_ = "unauthenticated bulk length";
+        }
         if (!text_.empty()) return bad_frame(text_);
         if (!length) return need_more_of(buffer, buffer.size() + 1);
         in_bulk_ = true;
         bulk_left_ = static_cast<size_t>(*length);
-        if (at_ + bulk_left_ + 2 > max_request_) skipping_ = true;
+        if (at_ + bulk_left_ + 2 > max_request()) skipping_ = true;
         if (is_first_ && !skipping_) {
           first_at_ = at_;
           first_size_ = bulk_left_;
@@ -469,7 +508,7 @@ class RespParser final : public FrameParser {
 
   // While skipping, parsed bytes are dropped, so that the buffer stays small.
   Parsed need_more_of(ByteView buffer, size_t wanted) {
-    if (!skipping_ && wanted <= max_request_ + kFrameSlackBytes) return need_more(wanted);
+    if (!skipping_ && wanted <= max_request() + kFrameSlackBytes) return need_more(wanted);
     skipping_ = true;
     size_t dropped = std::min(at_, buffer.size());
     at_ -= dropped;
@@ -501,12 +540,8 @@ class RespParser final : public FrameParser {
     }
     is_first_line_ = false;
     array_.clear();
-    fmt::format_to(std::back_inserter(array_), "*{}\r\n", words_.size());
-    for (const std::string& word : words_) {
-      fmt::format_to(std::back_inserter(array_), "${}\r\n", word.size());
-      array_.append(word).append("\r\n");
-    }
-    if (array_.size() > max_request_) {
+    append_array(array_, words_);
+    if (array_.size() > max_request()) {
       return {.outcome = ParseOutcome::kTooLarge, .consumed = end + 1};
     }
     return whole(as_bytes(array_), as_bytes(words_[0]), words_.size(), end + 1);
@@ -526,12 +561,64 @@ class RespParser final : public FrameParser {
           "DISCARD or RESET ends it\r\n",
           consumed);
     }
-    if (equals_ignoring_case(name, "HELLO")) {
+    if (equals_ignoring_case(name, "AUTH")) return take_auth(request, consumed);
+    const bool is_hello = equals_ignoring_case(name, "HELLO");
+    if (is_hello) {
+      if (auto parsed = take_hello_auth(request, consumed)) return *parsed;
+    }
+    if (!is_known()) return reply(is_hello ? kNoAuthHello : kNoAuth, consumed);
+    return hand_on(request, is_hello, consumed);
+  }
+
+  Parsed hand_on(ByteView request, bool is_hello, size_t consumed) {
+    if (is_hello) {
       if (auto version = version_of_hello(request))
         changes_.push_back({requests_, *version, false});
     }
     ++requests_;
     return {.outcome = ParseOutcome::kRequest, .consumed = consumed, .bytes = request};
+  }
+
+  Parsed take_auth(ByteView request, size_t consumed) {
+    split_array(request, strings_);
+    if (strings_.size() == 1) {
+      return reply("-ERR wrong number of arguments for 'auth' command\r\n", consumed);
+    }
+    if (strings_.size() > 3) return reply("-ERR syntax error\r\n", consumed);
+    hello_.clear();
+    Parsed parsed{.outcome = ParseOutcome::kCredentials, .consumed = consumed};
+    parsed.user = strings_.size() == 3 ? strings_[1] : kDefaultUser;
+    parsed.secret = strings_.back();
+    return parsed;
+  }
+
+  // HELLO [version [AUTH user secret] [SETNAME name]]: the plugin gets it without the credentials.
+  // None: there are none.
+  std::optional<Parsed> take_hello_auth(ByteView request, size_t consumed) {
+    split_array(request, strings_);
+    Parsed parsed{.outcome = ParseOutcome::kCredentials, .consumed = consumed};
+    bool has_credentials = false;
+    std::vector<std::string_view> others;
+    for (size_t i = 0; i < strings_.size(); ++i) {
+      const std::string_view word = strings_[i];
+      if (i < 2 || !equals_ignoring_case(as_bytes(word), "AUTH")) {
+        others.push_back(word);
+        // Its name may be anything.
+        const bool is_name = i >= 2 && equals_ignoring_case(as_bytes(word), "SETNAME");
+        if (is_name && i + 1 < strings_.size()) others.push_back(strings_[++i]);
+        continue;
+      }
+      if (i + 2 >= strings_.size()) {
+        return reply("-ERR Syntax error in HELLO option 'AUTH'\r\n", consumed);
+      }
+      has_credentials = true;
+      parsed.user = strings_[++i];
+      parsed.secret = strings_[++i];
+    }
+    if (!has_credentials) return std::nullopt;
+    hello_.clear();
+    append_array(hello_, others);
+    return parsed;
   }
 
   // Begins with the replies to what comes after it.
@@ -549,9 +636,12 @@ class RespParser final : public FrameParser {
     switch (command) {
       case OwnCommand::kQuit:
         return {.outcome = ParseOutcome::kQuit, .consumed = consumed, .bytes = as_bytes("+OK\r\n")};
-      case OwnCommand::kReset:
+      case OwnCommand::kReset: {
         reset_version();
-        return reply("+RESET\r\n", consumed);
+        Parsed parsed = reply("+RESET\r\n", consumed);
+        parsed.outcome = ParseOutcome::kReset;
+        return parsed;
+      }
       case OwnCommand::kMulti:
         if (was_in_multi) return reply("-ERR MULTI calls can not be nested\r\n", consumed);
         return reply(
@@ -579,7 +669,6 @@ class RespParser final : public FrameParser {
     bool is_reset;
   };
 
-  const size_t max_request_;
   uint64_t requests_ = 0;
   int version_ = 2;
   std::deque<VersionChange> changes_;
@@ -598,7 +687,9 @@ class RespParser final : public FrameParser {
   size_t first_at_ = 0;  // the command's name
   size_t first_size_ = 0;
   std::vector<std::string> words_;
-  std::string array_;  // an inline command as an array
+  std::string array_;                      // an inline command as an array
+  std::vector<std::string_view> strings_;  // AUTH or HELLO
+  std::string hello_;  // the HELLO that the last credentials came with, without them
   std::string text_;   // of the error
 };
 

@@ -9,6 +9,7 @@
 // docs/protocol.md has the rules to the byte. One parser a connection; the loop thread.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,10 @@ inline constexpr size_t kMaxAnnouncedBytes = size_t{512} << 20;
 inline constexpr size_t kMaxArrayElements = size_t{1} << 20;
 inline constexpr size_t kMaxInlineBytes = size_t{64} << 10;
 inline constexpr size_t kMaxCountBytes = 64;
+// While the caller is not known: bytes of one request; RESP: of one string, and elements of one
+// array.
+inline constexpr size_t kUnknownRequestBytes = size_t{16} << 10;
+inline constexpr size_t kUnknownArrayElements = 10;
 
 // The first bytes of the native protocol. No framing may take them for a request.
 inline constexpr std::string_view kNativeMagic{"CNTD\x01", 5};
@@ -35,6 +40,10 @@ enum class ParseOutcome : uint8_t {
   kRequest,   // `bytes` is one request
   kReply,     // the framing answers this request itself: `bytes`, unchanged, in its place
   kQuit,      // as kReply; then the connection closes, and nothing after it is a request
+  kReset,     // as kReply; and the caller is again who it was when it connected
+  // The caller says who it is: `user` and `secret`. If they are good, authenticated() says what
+  // comes next; else answer with an error in its place.
+  kCredentials,
   kTooLarge,  // one request over the limit has been skipped: answer TOOLARGE in its place
   kBadFrame,  // not understood: answer BADFRAME with `bytes` as text, then close
 };
@@ -47,6 +56,9 @@ struct Parsed {
   // In the caller's buffer, in the parser, or static: valid until the buffer or the parser is
   // touched.
   ByteView bytes{};
+  // kCredentials; for so long, too.
+  std::string_view user{};
+  std::string_view secret{};
   // kNeedMore: after that, the buffer must hold at least this much before anything new can come of
   // it.
   size_t wanted = 0;
@@ -55,10 +67,16 @@ struct Parsed {
 class FrameParser {
  public:
   virtual ~FrameParser() = default;
+  // Whether the node knows who the caller is: it does until this is called. While it does not,
+  // requests must be small, and RESP answers all but credentials with NOAUTH.
+  void set_known(bool is_known) { is_known_ = is_known; }
   // `buffer` begins at the first byte not yet consumed and holds at least what it held in the call
   // before. Each byte is looked at once, however the bytes trickle in. After kQuit and kBadFrame
   // the parser is done.
   Parsed next(ByteView buffer);
+  // The last kCredentials were good, and set_known() was called: a kReply, or the kRequest that
+  // came with them. It consumes nothing.
+  virtual Parsed authenticated() { return {}; }
   // Appends what the plugin wrote to a request: the first kRequest is 0. In their order.
   virtual void append_reply(std::string& out, ByteView reply, uint64_t request);
   // Appends an error of the daemon itself. Line ends in `text` become spaces.
@@ -67,10 +85,19 @@ class FrameParser {
   // The same after kBadFrame, in the words of the framing's own protocol if it has any.
   virtual void append_broken(std::string& out, std::string_view code, std::string_view text) const;
 
+ protected:
+  explicit FrameParser(size_t max_request) : max_request_(max_request) {}
+  bool is_known() const { return is_known_; }
+  size_t max_request() const {
+    return is_known_ ? max_request_ : std::min(max_request_, kUnknownRequestBytes);
+  }
+
  private:
   // next(), for all but the beginning of a connection.
   virtual Parsed parse(ByteView buffer) = 0;
 
+  const size_t max_request_;
+  bool is_known_ = true;
   bool may_be_proxy_ = true;   // all bytes so far are those of a binary PROXY header
   size_t proxy_consumed_ = 0;  // of these, what the framing took for requests
 };

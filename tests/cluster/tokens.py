@@ -3,7 +3,9 @@
 import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -44,8 +46,8 @@ def ctl(*words, token=None, code=0, text=""):
 class Tokens:
     """A token file, and the texts of its tokens."""
 
-    def __init__(self, context):
-        self.cluster = context.cluster("counter", nodes=1)
+    def __init__(self, context, plugin="counter"):
+        self.cluster = context.cluster(plugin, nodes=1)
         self.path = os.path.join(self.cluster.directory, "tokens")
         self.texts = {}
         for role in ROLES:
@@ -56,9 +58,9 @@ class Tokens:
         self.texts[name] = made.stdout.strip()
         return self.texts[name]
 
-    def start(self, *ids):
+    def start(self, *ids, **changes):
         for node in self.cluster.nodes.values():
-            self.cluster.write_config(node, auth={"tokens": self.path})
+            self.cluster.write_config(node, auth={"tokens": self.path}, **changes)
         self.cluster.start(*ids)
         wait_until(lambda: all(self.answer(node_id, "GET", "/readyz")[0] == 200 for node_id in self.cluster.nodes),
                    "all are ready")
@@ -236,6 +238,99 @@ def test_audit_and_no_secret(context):
     for name, text in tokens.texts.items():
         for place, content in places.items():
             check(text[-32:] not in content, f"the token {name} is in {place}")
+
+
+class RedisClient:
+    """A connection to the client port, and its replies of one line."""
+
+    def __init__(self, node):
+        self.socket = socket.create_connection(("127.0.0.1", node.client_port), timeout=20)
+        self.file = self.socket.makefile("rb")
+
+    def ask(self, line):
+        self.socket.sendall(line.encode() + b"\r\n")
+        return self.line()
+
+    def line(self):
+        return self.file.readline().decode().strip()
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+def test_redis_clients(context):
+    """AUTH and HELLO of the framing: each role, bad tokens, and what ends with a reload."""
+    tokens = Tokens(context, plugin="kv")
+    cluster = tokens.start()
+    node = cluster.nodes[1]
+    good, no_auth = tokens.texts["write"], "-NOAUTH Authentication required."
+    client = RedisClient(node)
+    check(client.ask("SET k v") == no_auth, "nobody has said who asks")
+    check(client.ask("HELLO 3").startswith("-NOAUTH HELLO must be called"), "HELLO")
+    check(client.ask("AUTH nonsense") == "-WRONGPASS invalid username-password pair or user is disabled.", "nonsense")
+    check(client.ask(f"AUTH somebody {good}").startswith("-WRONGPASS"), "the name of another")
+    check(client.ask(f"AUTH {good}") == "+OK", "a good token")
+    check(client.ask("SET k v") == "+OK", "a write")
+    check(client.ask("GET k").startswith("-NOPERM"), "write does not include read")
+    check(client.ask(f"AUTH read0000 {tokens.texts['read']}") == "+OK", "another one")
+    check(client.ask("SET k v2").startswith("-NOPERM"), "read does not include write")
+    check(client.ask("GET k") == "$1" and client.line() == "v", "a read")
+    check(client.ask("RESET") == "+RESET" and client.ask("GET k") == no_auth, "as at the beginning")
+    check(client.ask(f"HELLO 2 AUTH default {tokens.texts['read']}").startswith("*"), "HELLO with credentials")
+    client.close()
+
+    reader, writer = RedisClient(node), RedisClient(node)
+    check(reader.ask(f"AUTH {tokens.texts['read']}") == "+OK", "a reader")
+    check(writer.ask(f"AUTH {good}") == "+OK", "a writer")
+    ctl("token", "remove", "read0000", "--file", tokens.path)
+    tokens.reload("tokens=4")
+    check(reader.line() == "", "the connection of a removed token ends")
+    check(writer.ask("SET k v3") == "+OK", "the other one goes on")
+    check(reader.file.read() == b"", "nothing more")
+    for client in (reader, writer):
+        client.close()
+    lines = audit_lines(cluster)
+    check(any("outcome=NOPERM" in line and "principal=token:write000" in line for line in lines), f"NOPERM: {lines}")
+    check(any("malformed token" in line and "what=AUTH" in line for line in lines), f"AUTH: {lines}")
+    for text in tokens.texts.values():
+        check(text[-32:] not in node.log(), "the log has a token")
+
+
+def test_redis_cli(context):
+    if shutil.which("redis-cli") is None:
+        raise harness.Skip("redis-cli is not installed")
+    tokens = Tokens(context, plugin="kv")
+    node = tokens.start().nodes[1]
+
+    def cli(*words, **environment):
+        done = subprocess.run(["redis-cli", "-p", str(node.client_port), *words], capture_output=True, text=True,
+                              env={**os.environ, **environment}, timeout=60, check=False)
+        return (done.stdout + done.stderr).strip()
+    check("NOAUTH" in cli("SET", "k", "v"), "without a token")
+    check(cli("SET", "k", "v", REDISCLI_AUTH=tokens.texts["write"]) == "OK", "with a token")
+    check(cli("-3", "--user", "read0000", "GET", "k", REDISCLI_AUTH=tokens.texts["read"]) == "v",
+          "RESP3, with the id as the user")
+
+
+def test_silent_clients_end(context):
+    """Who must say who it is has ten seconds, and half of the connections."""
+    tokens = Tokens(context, plugin="kv")
+    node = tokens.start(client={"max_connections": 20}).nodes[1]
+    known = RedisClient(node)
+    check(known.ask(f"AUTH {tokens.texts['write']}") == "+OK", "a client that is known")
+    begin = time.time()
+    silent = [RedisClient(node) for _ in range(60)]
+    others = [RedisClient(node) for _ in range(5)]
+    for other in others:
+        check(other.ask(f"AUTH {tokens.texts['write']}") == "+OK", "silent clients keep out nobody")
+    check(known.ask("SET k v") == "+OK", "nor those that are known")
+    last = RedisClient(node)
+    check(last.file.read() == b"", "a silent client is closed")
+    check(8 < time.time() - begin < 60, f"after {time.time() - begin:.1f} s")
+    check(known.ask("SET k v") == "+OK", "one that is known stays")
+    for client in [known, last] + silent + others:
+        client.close()
 
 
 def test_cluster_status_with_a_token(context):

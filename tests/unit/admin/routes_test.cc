@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/address.hpp>
 #include <fstream>
 #include <map>
 #include <set>
@@ -406,22 +405,6 @@ TEST(Routes, OperationsPageHasTheTable) {
   EXPECT_NE(page.str().find("\n\n" + routes_markdown() + "\n"), std::string::npos)
       << "docs/operations.md, section HTTP, must have this table:\n\n"
       << routes_markdown();
-}
-
-TEST(OriginOf, OwnAddressIsThisMachine) {
-  auto origin = [](const char* remote, const char* local) {
-    return origin_of(boost::asio::ip::make_address(remote), boost::asio::ip::make_address(local));
-  };
-  for (const char* loopback : {"127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"}) {
-    EXPECT_EQ(origin(loopback, "10.0.0.1"), Origin::kLoopback) << loopback;
-  }
-  EXPECT_EQ(origin("10.0.0.1", "10.0.0.1"), Origin::kThisMachine);
-  EXPECT_EQ(origin("::ffff:10.0.0.1", "10.0.0.1"), Origin::kThisMachine);
-  EXPECT_EQ(origin("10.0.0.1", "::ffff:10.0.0.1"), Origin::kThisMachine);
-  EXPECT_EQ(origin("fd00::1", "fd00::1"), Origin::kThisMachine);
-  for (const char* other : {"10.0.0.2", "0.0.0.0", "::", "fe80::1", "::ffff:10.0.0.2"}) {
-    EXPECT_EQ(origin(other, "10.0.0.1"), Origin::kOtherMachine) << other;
-  }
 }
 
 // ---- who may do what

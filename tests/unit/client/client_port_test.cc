@@ -429,6 +429,28 @@ TEST_F(ClientPortTest, OverTheLimitOfConnectionsIsTurnedAwayWithAWord) {
   EXPECT_EQ(ask(fourth, "get\n", "get\n"), "get\n");
 }
 
+// Half of the places: whoever has been silent for longest makes room.
+TEST_F(ClientPortTest, UnknownClientsMakeRoomForEachOther) {
+  options_.max_connections = 4;
+  open();
+  auth::Policy policy;
+  policy.anonymous = auth::Roles();
+  port_->set_access(std::make_shared<const auth::Policy>(policy), "c");
+  tcp::socket first = dial();
+  tcp::socket second = dial();
+  ASSERT_TRUE(run_until([&] { return port_->connections() == 2; }));
+  tcp::socket third = dial();
+  EXPECT_EQ(read_until_closed(first), "");
+  EXPECT_EQ(port_->connections(), 2u);
+  EXPECT_EQ(port_->counters().unknown, 1u);
+  // Known from now on: there is room for all of them.
+  port_->set_access(std::make_shared<const auth::Policy>(), "c");
+  tcp::socket fourth = dial();
+  tcp::socket fifth = dial();
+  EXPECT_TRUE(run_until([&] { return port_->connections() == 4; }));
+  EXPECT_EQ(ask(second, "x\n", "x\n"), "x\n");
+}
+
 TEST_F(ClientPortTest, NoDescriptorsRejectsClientsWithoutSpin) {
   open();
   tcp::socket before = dial();

@@ -76,6 +76,17 @@ class Driver final : public ConversationDriver {
     relieved++;
     send();
   }
+  std::optional<CredentialsError> on_credentials(std::string_view user,
+                                                 std::string_view secret) override {
+    shown.emplace_back(user, secret);
+    if (secret != "good") return CredentialsError{"WRONGPASS", "no such user"};
+    conversation->set_caller({}, true, now);
+    return std::nullopt;
+  }
+  void on_reset() override {
+    if (demands_credentials) conversation->set_caller({false, false}, false, now);
+  }
+  void on_no_permission() override { refused++; }
   void on_room(Room of) override {
     conversation->stopped_waiting(of);
     turn();
@@ -93,6 +104,9 @@ class Driver final : public ConversationDriver {
   int sends = 0;
   int relieved = 0;
   int shrunk = 0;
+  int refused = 0;
+  std::vector<std::pair<std::string, std::string>> shown;  // credentials
+  bool demands_credentials = false;
   int turns_wanted = 0;
   bool takes_turns = true;
   bool is_reading = false;
@@ -1120,6 +1134,84 @@ TEST_F(ConversationTest, FailedSocketClosesAfterTheReplies) {
   EXPECT_TRUE(driver_->is_closed);
   EXPECT_EQ(driver_->got, "");
   EXPECT_TRUE(service_.streams.empty());
+}
+
+// ---- who asks
+
+constexpr const char* kNoAuth = "-NOAUTH Authentication required.\r\n";
+
+TEST_F(ConversationTest, UnknownClientReachesNothing) {
+  service_.declared = node::Framing::kResp;
+  open();
+  driver_->conversation->set_caller({false, false}, false, driver_->now);
+  driver_->give("GET k\r\nAUTH bad\r\nGET k\r\n");
+  EXPECT_EQ(driver_->got, std::string(kNoAuth) + "-WRONGPASS no such user\r\n" + kNoAuth);
+  EXPECT_EQ(service_.submitted, 0u);
+  driver_->got.clear();
+  driver_->demands_credentials = true;
+  driver_->give("AUTH me good\r\nGET k\r\nRESET\r\nGET k\r\n");
+  EXPECT_EQ(driver_->got,
+            "+OK\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n\n+RESET\r\n" + std::string(kNoAuth));
+  EXPECT_EQ(service_.submitted, 1u);
+  EXPECT_EQ(driver_->shown.size(), 2u);
+}
+
+TEST_F(ConversationTest, HelloWithCredentialsIsSubmitted) {
+  service_.declared = node::Framing::kResp;
+  service_.is_immediate = false;
+  open();
+  driver_->give("GET k\r\nHELLO 2 AUTH me bad\r\nHELLO 2 AUTH me good\r\nAUTH good\r\n");
+  EXPECT_EQ(service_.submitted, 2u);
+  EXPECT_EQ(driver_->got, "");
+  service_.deliver_all();
+  EXPECT_EQ(driver_->got,
+            "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n\n-WRONGPASS no such user\r\n"
+            "*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n\n+OK\r\n");
+}
+
+TEST_F(ConversationTest, UnknownClientHasALimitedTime) {
+  open();
+  driver_->conversation->set_caller({false, false}, false, driver_->now);
+  driver_->now += options_.unknown_timeout;
+  driver_->give("x\n");  // asking does not help
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+  driver_->now += milliseconds(1);
+  driver_->sweep();
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(shared_->counters.unknown, 1u);
+  open();
+  driver_->conversation->set_caller({false, false}, false, driver_->now);
+  driver_->conversation->set_caller({true, false}, true, driver_->now);
+  driver_->now += 2 * options_.unknown_timeout;
+  driver_->sweep();
+  EXPECT_FALSE(driver_->is_closed);
+}
+
+TEST_F(ConversationTest, UnknownClientThatDoesNotReadIsClosed) {
+  service_.declared = node::Framing::kResp;
+  open();
+  driver_->conversation->set_caller({false, false}, false, driver_->now);
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "GET k\r\n";
+  driver_->give(many);  // who reads them is served
+  EXPECT_FALSE(driver_->is_closed);
+  EXPECT_EQ(driver_->got.size(), 100 * std::string(kNoAuth).size());
+  driver_->room = 0;
+  driver_->give(many);
+  EXPECT_TRUE(driver_->is_closed);
+  EXPECT_EQ(shared_->counters.stalled, 1u);
+}
+
+TEST_F(ConversationTest, RefusedRequestsAreTold) {
+  service_.answer = [](const std::string& request, std::string&) {
+    node::Reply reply;
+    if (request == "no") reply.code = node::ReplyCode::kNoPerm;
+    return reply;
+  };
+  open();
+  driver_->give("yes\nno\nyes\n");
+  EXPECT_EQ(driver_->refused, 1);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,9 +21,9 @@ class FakeService final : public node::Service {
     int resumed = 0;
     Stream(FakeService& service, node::ReplyHandler& handler)
         : service_(service), handler_(handler) {
-      service_.streams.insert(this);
+      service_.streams.push_back(this);
     }
-    ~Stream() override { service_.streams.erase(this); }
+    ~Stream() override { std::erase(service_.streams, this); }
 
     void submit(ByteView request, const node::ReadOptions&) override {
       EXPECT_FALSE(is_replying_) << "submitted from inside on_reply()";
@@ -77,9 +76,8 @@ class FakeService final : public node::Service {
   size_t max_request() const override { return limit; }
 
   void deliver_all(size_t count = SIZE_MAX) {
-    std::vector<Stream*> now(streams.begin(), streams.end());
-    for (Stream* stream : now) {
-      if (streams.contains(stream)) stream->deliver(count);
+    for (Stream* stream : std::vector<Stream*>(streams)) {
+      if (std::ranges::find(streams, stream) != streams.end()) stream->deliver(count);
     }
   }
 
@@ -92,7 +90,7 @@ class FakeService final : public node::Service {
         bytes = request + "\n";
         return node::Reply{};
       };
-  std::set<Stream*> streams;
+  std::vector<Stream*> streams;  // in the order in which they were opened
   size_t submitted = 0;
   size_t pending_max = 0;
   size_t pending_bytes_max = 0;

@@ -14,7 +14,8 @@ namespace {
 using Maker = std::function<std::unique_ptr<FrameParser>(size_t)>;
 
 // What came of a stream, one line per outcome: "R:bytes", "A:reply", "Q:reply", "L" too large,
-// "B:text" bad frame; then how many bytes were left over.
+// "B:text" bad frame, "Z:reply" reset, "C:user/secret" credentials, of which the secret "good" is;
+// then how many bytes were left over.
 struct Outcomes {
   std::vector<std::string> lines;
   size_t left = 0;
@@ -51,6 +52,19 @@ Outcomes run(const Maker& make, std::string_view stream, std::vector<size_t> siz
           break;
         case ParseOutcome::kReply:
           out.lines.push_back("A:" + text_of(parsed));
+          break;
+        case ParseOutcome::kReset:
+          out.lines.push_back("Z:" + text_of(parsed));
+          break;
+        case ParseOutcome::kCredentials:
+          out.lines.push_back("C:" + std::string(parsed.user) + "/" + std::string(parsed.secret));
+          if (parsed.secret == "good") {
+            parser->set_known(true);
+            const Parsed next = parser->authenticated();
+            EXPECT_EQ(next.consumed, 0u);
+            const bool is_request = next.outcome == ParseOutcome::kRequest;
+            out.lines.push_back((is_request ? "R:" : "A:") + text_of(next));
+          }
           break;
         case ParseOutcome::kQuit:
           out.lines.push_back("Q:" + text_of(parsed));
@@ -223,7 +237,7 @@ TEST(RespFraming, QuotesOfInlineCommandsAreThoseOfRedis) {
 TEST(RespFraming, FramingAnswersSomeCommandsItself) {
   EXPECT_EQ(
       lines_of(make_resp_parser, bulk_array({"ReSeT"}) + "exec\r\ndiscard\r\nmulti\r\n"),
-      (Lines{"A:+RESET\r\n", "A:-ERR EXEC without MULTI\r\n", "A:-ERR DISCARD without MULTI\r\n",
+      (Lines{"Z:+RESET\r\n", "A:-ERR EXEC without MULTI\r\n", "A:-ERR DISCARD without MULTI\r\n",
              "A:-ERR MULTI is not supported by this version of connectd: send the commands "
              "one by one\r\n"}));
   EXPECT_EQ(lines_of(make_resp_parser, bulk_array({"quit"}) + bulk_array({"PING"})),
@@ -256,7 +270,7 @@ TEST(RespFraming, CommandsOfARefusedMultiDoNotRun) {
   EXPECT_EQ(lines_of(make_resp_parser, "MULTI\r\n" + set + "DISCARD\r\n" + set),
             (Lines{multi, refused, "A:+OK\r\n", "R:" + set}));
   EXPECT_EQ(lines_of(make_resp_parser, "MULTI\r\nRESET\r\n" + set),
-            (Lines{multi, "A:+RESET\r\n", "R:" + set}));
+            (Lines{multi, "Z:+RESET\r\n", "R:" + set}));
   EXPECT_EQ(
       lines_of(make_resp_parser, "MULTI\r\nMULTI\r\n" + set + "MULTI 1\r\nEXEC\r\n" + set),
       (Lines{multi, "A:-ERR MULTI calls can not be nested\r\n", refused,
@@ -454,6 +468,81 @@ struct NamedMaker {
 };
 const NamedMaker kMakers[] = {
     {"line", make_line_parser}, {"length", make_length_parser}, {"resp", make_resp_parser}};
+
+// ---- who asks
+
+std::unique_ptr<FrameParser> make_unknown_resp_parser(size_t max_request) {
+  auto parser = make_resp_parser(max_request);
+  parser->set_known(false);
+  return parser;
+}
+
+TEST(RespFraming, CredentialsAreTheFramings) {
+  EXPECT_EQ(lines_of(make_resp_parser, "AUTH good\r\nauth me good\r\n" +
+                                           bulk_array({"AUTH", "me", "bad\n"}) + "GET k\r\n"),
+            (Lines{"C:default/good", "A:+OK\r\n", "C:me/good", "A:+OK\r\n", "C:me/bad\n",
+                   "R:" + bulk_array({"GET", "k"})}));
+  EXPECT_EQ(lines_of(make_resp_parser, "AUTH\r\nAUTH a b c\r\nHELLO 3 AUTH me\r\n"),
+            (Lines{"A:-ERR wrong number of arguments for 'auth' command\r\n",
+                   "A:-ERR syntax error\r\n", "A:-ERR Syntax error in HELLO option 'AUTH'\r\n"}));
+}
+
+// The plugin never sees a secret.
+TEST(RespFraming, HelloReachesThePluginWithoutCredentials) {
+  EXPECT_EQ(lines_of(make_resp_parser,
+                     bulk_array({"hello", "3", "setname", "AUTH", "Auth", "me", "good"})),
+            (Lines{"C:me/good", "R:" + bulk_array({"hello", "3", "setname", "AUTH"})}));
+  EXPECT_EQ(lines_of(make_resp_parser, "HELLO 2 AUTH me bad SETNAME x\r\n"), Lines{"C:me/bad"});
+  const std::string plain = bulk_array({"HELLO", "3", "SETNAME", "AUTH"});
+  EXPECT_EQ(lines_of(make_resp_parser, plain), Lines{"R:" + plain});
+}
+
+TEST(RespFraming, VersionOfAHelloWithCredentials) {
+  auto parser = make_unknown_resp_parser(1000);
+  const std::string bad = bulk_array({"HELLO", "3", "AUTH", "me", "bad"});
+  EXPECT_EQ(parser->next(as_bytes(bad)).outcome, ParseOutcome::kCredentials);
+  const std::string good = bulk_array({"HELLO", "3", "AUTH", "me", "good"});
+  EXPECT_EQ(parser->next(as_bytes(good)).outcome, ParseOutcome::kCredentials);
+  parser->set_known(true);
+  EXPECT_EQ(parser->authenticated().outcome, ParseOutcome::kRequest);
+  std::string out;
+  parser->append_reply(out, as_bytes("%0\r\n"), 0);
+  parser->append_reply(out, as_bytes("$-1\r\n"), 1);
+  EXPECT_EQ(out, "%0\r\n_\r\n");
+}
+
+TEST(RespFraming, UnknownCallerGetsNothingButCredentials) {
+  EXPECT_EQ(lines_of(make_unknown_resp_parser,
+                     "GET k\r\nRESET\r\nAUTH bad\r\nGET k\r\nAUTH good\r\nGET k\r\n"),
+            (Lines{"A:-NOAUTH Authentication required.\r\n", "Z:+RESET\r\n", "C:default/bad",
+                   "A:-NOAUTH Authentication required.\r\n", "C:default/good", "A:+OK\r\n",
+                   "R:" + bulk_array({"GET", "k"})}));
+  const Lines hello = lines_of(make_unknown_resp_parser, "HELLO 3\r\n");
+  ASSERT_EQ(hello.size(), 1u);
+  EXPECT_TRUE(hello[0].starts_with("A:-NOAUTH HELLO must be called")) << hello[0];
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, "QUIT\r\n"), Lines{"Q:+OK\r\n"});
+}
+
+TEST(RespFraming, UnknownCallerSendsLittle) {
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, "*11\r\n"),
+            Lines{"B:unauthenticated multibulk length"});
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, "*1\r\n$16385\r\n", 1 << 20),
+            Lines{"B:unauthenticated bulk length"});
+  const std::string ten(1700, 'x');  // together over the limit of a request
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, bulk_array(std::vector<std::string>(10, ten)),
+                     size_t{1} << 20),
+            Lines{"L"});
+}
+
+TEST(Framing, UnknownCallersRequestsAreSmall) {
+  auto make = [](size_t max_request) {
+    auto parser = make_line_parser(max_request);
+    parser->set_known(false);
+    return parser;
+  };
+  const std::string most(kUnknownRequestBytes, 'x');
+  EXPECT_EQ(lines_of(make, most + "\nx" + most + "\n", size_t{1} << 20), (Lines{"R:" + most, "L"}));
+}
 
 TEST(Framing, WhereTheStreamIsCutMakesNoDifference) {
   std::string set = bulk_array({"SET", "key", "value with \r\n and *3\r\n"});
