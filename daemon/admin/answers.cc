@@ -21,13 +21,40 @@ constexpr std::array<std::pair<raft::Role, std::string_view>, 4> kRoles = {
      {raft::Role::kCandidate, "candidate"},
      {raft::Role::kLeader, "leader"}}};
 
-struct RoleName {
-  static json::value write(raft::Role role) { return json::value(role_text(role)); }
-  static bool read(const json::value& from, raft::Role& to) {
+using node::ServiceState;
+constexpr std::array<std::pair<ServiceState, std::string_view>, 10> kStates = {
+    {{ServiceState::kUnknown, "unknown"},
+     {ServiceState::kForming, "forming"},
+     {ServiceState::kStuck, "stuck"},
+     {ServiceState::kStopping, "stopping"},
+     {ServiceState::kNoQuorum, "no quorum"},
+     {ServiceState::kNoLeader, "no leader"},
+     {ServiceState::kCatchingUp, "catching up"},
+     {ServiceState::kLagging, "lagging"},
+     {ServiceState::kDiverged, "diverged"},
+     {ServiceState::kReady, "ready"}}};
+
+template <class Names, class Value>
+std::string_view name_in(const Names& names, Value value) {
+  for (const auto& [each, name] : names) {
+    if (each == value) return name;
+  }
+  return "?";
+}
+
+// One of a table of values and their names. An unknown name leaves the member as it is.
+template <const auto& kNames>
+struct NameIn {
+  template <class Value>
+  static json::value write(Value value) {
+    return json::value(name_in(kNames, value));
+  }
+  template <class Value>
+  static bool read(const json::value& from, Value& to) {
     std::string text;
     if (!Plain::read(from, text)) return false;
-    for (const auto& [role, name] : kRoles) {
-      if (name == text) to = role;
+    for (const auto& [value, name] : kNames) {
+      if (name == text) to = value;
     }
     return true;
   }
@@ -82,10 +109,7 @@ struct Dictionary {
 
 }  // namespace
 
-std::string_view role_text(raft::Role role) {
-  auto found = std::ranges::find(kRoles, role, &std::pair<raft::Role, std::string_view>::first);
-  return found == kRoles.end() ? "?" : found->second;
-}
+std::string_view role_text(raft::Role role) { return name_in(kRoles, role); }
 
 // ---- the tables
 
@@ -116,7 +140,7 @@ struct Fields<node::StatusSnapshot> {
                  field<NullWhenNone>("cluster_id", &S::cluster_id),        //
                  field("version", &S::version),                            //
                  field<Milliseconds>("started_ms", &S::started_wall_ns),   //
-                 field<RoleName>("role", &S::role),                        //
+                 field<NameIn<kRoles>>("role", &S::role),                  //
                  field("term", &S::term),                                  //
                  field<NullWhenNone>("leader", &S::leader),                //
                  field("last_index", &S::last_index),                      //
@@ -137,6 +161,7 @@ struct Fields<node::StatusSnapshot> {
                  field<NullWhenNone>("tls_warning", &S::tls_warning),      //
                  field("log_lines_dropped", &S::log_lines_dropped),        //
                  field<NullWhenNone>("hang", &S::hang),                    //
+                 field<NameIn<kStates>>("state", &S::state),               //
                  field("ready", &S::ready),                                //
                  field("reason", &S::reason),                              //
                  field<NullWhenNone>("remedy", &S::remedy),                //

@@ -20,8 +20,31 @@ std::string not_up_to_date(const node::Node& node, const node::StatusSnapshot& s
   const std::string applied =
       fmt::format("{} of {} committed entries applied", status.applied_index, status.commit_index);
   if (!fresh) return fmt::format("catching up: {}, and no question to a quorum answered", applied);
-  return fmt::format("catching up: {}; last up to date {} s ago", applied,
+  return fmt::format("lagging: {}; last up to date {} s ago", applied,
                      (status.made - *fresh) / std::chrono::seconds(1));
+}
+
+// What the node can do, and why not more.
+void set_state(node::StatusSnapshot& status, const node::Node& node, bool stopping,
+               bool up_to_date) {
+  if (stopping) {
+    status.state = node::ServiceState::kStopping;
+    status.reason = "stopping";
+  } else if (!node.core().leader()) {
+    node::Membership::LostMajority lost = node.lost_majority();
+    status.state =
+        lost.text.empty() ? node::ServiceState::kNoLeader : node::ServiceState::kNoQuorum;
+    status.reason = "no known leader" + (lost.text.empty() ? "" : ": " + lost.text);
+    status.remedy = std::move(lost.remedy);
+  } else if (!up_to_date) {
+    status.state =
+        node.fresh_since() ? node::ServiceState::kLagging : node::ServiceState::kCatchingUp;
+    status.reason = not_up_to_date(node, status);
+  } else {
+    status.state =
+        status.divergence.empty() ? node::ServiceState::kReady : node::ServiceState::kDiverged;
+    status.reason = status.divergence;
+  }
 }
 
 }  // namespace
@@ -52,6 +75,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::begin() const {
 std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& bootstrap) {
   auto status = begin();
   status->clock_warning = clocks_.look(std::nullopt, read_clocks());
+  status->state = node::ServiceState::kForming;
   status->reason = bootstrap.waiting_for();
   for (const config::Member& member : config_.cluster.members) {
     status->members.push_back({member.id, true, member.peer.to_string(), member.client.to_string(),
@@ -112,17 +136,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->writes_stopped = disks.writes_stopped();
   status->divergence = node.divergence();
   status->ready = up_to_date && !stopping && status->divergence.empty();
-  if (stopping) {
-    status->reason = "stopping";
-  } else if (!core.leader()) {
-    node::Membership::LostMajority lost = node.lost_majority();
-    status->reason = "no known leader" + (lost.text.empty() ? "" : ": " + lost.text);
-    status->remedy = std::move(lost.remedy);
-  } else if (!up_to_date) {
-    status->reason = not_up_to_date(node, *status);
-  } else {
-    status->reason = status->divergence;
-  }
+  set_state(*status, node, stopping, up_to_date);
   return status;
 }
 

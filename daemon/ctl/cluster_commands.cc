@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "admin/answers.h"
 #include "admin/http_client.h"
 #include "config/load.h"
 #include "config/options.h"
@@ -177,7 +178,7 @@ struct Readiness {
 };
 Readiness ask_ready(const LocalNode& node) {
   admin::HttpRequest request;
-  request.target = "/readyz?verbose";
+  request.target = "/readyz";  // needs no role
   const LocalPort port = local_port(node.config);
   if (!port.authorities.empty()) {
     auto tls = tls::load_credentials(
@@ -188,8 +189,8 @@ Readiness ask_ready(const LocalNode& node) {
   }
   admin::HttpOutcome outcome = admin::fetch(port.address, std::move(request), kReadyTimeout);
   if (!outcome) return {false, outcome.error().text};
-  std::string first = outcome->body.substr(0, outcome->body.find('\n'));
-  return {outcome->status == 200, first};
+  const auto problem = admin::from_json<admin::Problem>(outcome->body);
+  return {outcome->status == 200, problem ? problem->detail : ""};
 }
 
 // "exited with exit code 78", if it is our child and has ended.

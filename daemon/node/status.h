@@ -38,6 +38,19 @@ struct PeerProgress {
   bool operator==(const PeerProgress&) const = default;
 };
 
+// What this node can do for clients, and if not everything, why: the first that holds.
+enum class ServiceState : uint8_t {
+  kUnknown,     // of another build
+  kForming,     // there is no cluster yet
+  kStuck,       // a plugin call does not come back
+  kStopping,    // it shuts down
+  kNoQuorum,    // it knows of no leader, and reaches no majority
+  kNoLeader,    // it knows of none, and one may be elected in a moment
+  kCatchingUp,  // it has not been up to date since it started
+  kLagging,     // it has been
+  kDiverged,    // the replicas differ, and no majority agrees
+  kReady,
+};
 struct StatusSnapshot {
   Time made{};  // by the loop; one that grows old says that the loop hangs
 
@@ -93,7 +106,8 @@ struct StatusSnapshot {
 
   uint64_t log_lines_dropped = 0;  // of the text on standard error, since the start
 
-  std::string hang;    // why /livez fails though the loop runs; empty: it does not
+  std::string hang;  // why /livez fails though the loop runs; empty: it does not
+  ServiceState state = ServiceState::kUnknown;
   bool ready = false;  // it can serve
   std::string reason;  // when not ready: why, in words ("waiting for members 2, 3")
   // What to do about it if the cluster has no leader. A reader that knows one does not show it.
@@ -128,6 +142,7 @@ class StatusBoard {
     auto status = std::make_shared<StatusSnapshot>(*status_);
     status->stuck = stuck_;
     status->ready = false;
+    status->state = ServiceState::kStuck;
     status->reason = "STUCK in " + stuck_;
     status->remedy.clear();
     return status;

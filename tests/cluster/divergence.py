@@ -171,6 +171,8 @@ def refuses_writes(cluster, index=None):
         code, body = cluster.get(node_id, "/readyz")
         check(code == 503 and where in json.loads(body)["detail"], f"node {node_id}: /readyz says {code} {body}")
         check(cluster.get(node_id, "/livez")[0] == 200, f"node {node_id} is not alive")
+        check(cluster.status(node_id)["state"] == "diverged", f"the state of node {node_id}")
+        check(b"[-] replicas: " in cluster.get(node_id, "/readyz?verbose")[1], f"the checks of node {node_id}")
     leader = cluster.leader()
     check("writes are rejected until there is a majority" in cluster.nodes[leader].log(), "the leader does not say it")
     table = subprocess.run([os.path.join(BUILD_DIR, "bin", "connectctl"), "-e",

@@ -25,6 +25,7 @@ node::MemberStatus member(uint64_t id, const std::string& peer) {
 // Every member with a value that is not its default.
 node::StatusSnapshot full_status() {
   node::StatusSnapshot status;
+  status.state = node::ServiceState::kReady;
   status.id = NodeId(2);
   status.name = "n2";
   status.cluster_name = "demo \"quoted\"";

@@ -385,8 +385,8 @@ TEST_F(HttpServerTest, HealthOfAServingLeader) {
     EXPECT_EQ(got.status, 200) << path;
     EXPECT_EQ(got.body, "ok\n");
   }
-  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[+] leader 1 in term 3\n"));
-  EXPECT_THAT(get("/leaderz?verbose").body, HasSubstr("[+] leader in term 3\nok\n"));
+  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[+] leader: leader 1 in term 3\n"));
+  EXPECT_THAT(get("/leaderz?verbose").body, HasSubstr("[+] leader: leader in term 3\nok\n"));
 }
 
 TEST_F(HttpServerTest, HealthOfAWaitingFollower) {
@@ -394,6 +394,7 @@ TEST_F(HttpServerTest, HealthOfAWaitingFollower) {
   status.role = raft::Role::kFollower;
   status.leader = NodeId(2);
   status.ready = false;
+  status.state = node::ServiceState::kForming;
   status.reason = "waiting for members 2, 3";
   publish(status);
   EXPECT_EQ(get("/livez").status, 200);
@@ -406,7 +407,7 @@ TEST_F(HttpServerTest, HealthOfAWaitingFollower) {
   EXPECT_EQ(problem_of(leader)["detail"].as_string(), "follower; node 2 leads term 3");
   HttpAnswer verbose = get("/readyz?verbose");
   EXPECT_EQ(verbose.status, 503);
-  EXPECT_THAT(verbose.body, HasSubstr("[-] waiting for members 2, 3\n"));
+  EXPECT_THAT(verbose.body, HasSubstr("[-] cluster: waiting for members 2, 3\n"));
 }
 
 TEST_F(HttpServerTest, HangingLoopIsNotAlive) {
@@ -415,7 +416,7 @@ TEST_F(HttpServerTest, HangingLoopIsNotAlive) {
   publish(status);
   EXPECT_EQ(get("/livez").status, 503);
   EXPECT_EQ(get("/readyz").status, 503);
-  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[-] the main loop hangs\n"));
+  EXPECT_THAT(get("/readyz?verbose").body, HasSubstr("[-] loop: the main loop hangs\n"));
 }
 
 TEST_F(HttpServerTest, StuckPluginCallIsShown) {
