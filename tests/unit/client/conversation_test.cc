@@ -701,7 +701,7 @@ TEST_F(ConversationTest, OwnRepliesDoNotTakeTheTurnOfOthers) {
   driver_->takes_turns = second.takes_turns = false;
   const size_t before = service_.submitted;
   // Its turn comes: it begins some, and goes to the end of the queue, whatever is answered to it.
-  service_.deliver_all(3);
+  service_.streams.front()->deliver(3);
   EXPECT_GT(service_.submitted, before);
   EXPECT_EQ(shared_->begin_waiting.front(), &second);
 }
