@@ -38,11 +38,20 @@ phase() {
   echo "== $phase_name"
 }
 
+# A build from nothing takes half the time when files are compiled together; one that is there stays as it is.
+configure() {
+  if [ -f "build/$1/CMakeCache.txt" ]; then
+    cmake --preset "$1" >/dev/null
+  else
+    cmake --preset "$1" -DCONNECTD_UNITY=ON >/dev/null
+  fi
+}
+
 build_release() {
   phase "packages"
   scripts/install-deps.sh
   phase "release build"
-  cmake --preset release
+  configure release
   cmake --build --preset release
 }
 
