@@ -418,7 +418,7 @@ class LineClient(_Client):
         if not line.endswith(b"\n"):
             raise Disconnected("the connection broke within a reply")
         if line.startswith(b"ERR "):
-            return ErrorReply(line[4:].decode().strip())
+            return ErrorReply(line[4:].decode(errors="backslashreplace").strip())
         return line[:-1]
 
     def pipeline(self, requests):
@@ -446,7 +446,7 @@ class RespClient(_Client):
         if kind == b"+":
             return rest
         if kind == b"-":
-            return ErrorReply(rest.decode())
+            return ErrorReply(rest.decode(errors="backslashreplace"))
         if kind == b":":
             return int(rest)
         if kind == b"$":

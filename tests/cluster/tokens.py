@@ -58,9 +58,11 @@ class Tokens:
         self.texts[name] = made.stdout.strip()
         return self.texts[name]
 
-    def start(self, *ids, **changes):
+    def start(self, *ids, anonymous=(), **changes):
+        """`anonymous`: the roles of callers without a token; `changes`: sections of the configuration."""
+        auth = {"tokens": self.path, **({"anonymous": list(anonymous)} if anonymous else {})}
         for node in self.cluster.nodes.values():
-            self.cluster.write_config(node, auth={"tokens": self.path}, **changes)
+            self.cluster.write_config(node, auth=auth, **changes)
         self.cluster.start(*ids)
         wait_until(lambda: all(self.answer(node_id, "GET", "/readyz")[0] == 200 for node_id in self.cluster.nodes),
                    "all are ready")
