@@ -16,6 +16,7 @@
 #include "app/node_setup.h"
 #include "app/port_tls.h"
 #include "app/process.h"
+#include "app/systemd.h"
 #include "app/watchdog.h"
 #include "base/exit_code.h"
 #include "base/log.h"
@@ -42,11 +43,23 @@ struct Process {
   Duration exit_patience{};  // for functions that run after main()
 };
 
+bool plugin_must_be_safe(const config::Config& config) {
+  switch (config.plugin.allow_writable) {
+    case config::AllowWritable::kOn:
+      return false;
+    case config::AllowWritable::kOff:
+      return true;
+    case config::AllowWritable::kAuto:
+      break;
+  }
+  return is_run_by_systemd() && config.plugin.sha256.empty();
+}
+
 Result<std::shared_ptr<const plugin::Plugin>> load_plugin(const config::Config& config, bool check,
                                                           Process& process) {
   process.plugin = config.plugin.path;
-  auto plugin = plugin::Plugin::load(
-      {config.plugin.path, config.plugin.dirs, config.plugin.sha256, config.plugin.base_dir});
+  auto plugin = plugin::Plugin::load({config.plugin.path, config.plugin.dirs, config.plugin.sha256,
+                                      config.plugin.base_dir, plugin_must_be_safe(config)});
   if (!plugin) return plugin;
   process.plugin = fmt::format("{} {}", (*plugin)->name(), (*plugin)->version());
   for (const std::string& warning : (*plugin)->warnings()) {

@@ -16,6 +16,14 @@ namespace {
 constexpr size_t kMaxUnsent = 32;
 }  // namespace
 
+bool is_run_by_systemd() {
+  const auto is_set = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0';
+  };
+  return is_set("NOTIFY_SOCKET") && is_set("INVOCATION_ID");
+}
+
 Systemd::Systemd() {
   if (const char* path = std::getenv("NOTIFY_SOCKET"); path != nullptr && path[0] != '\0') {
     address_ = path;

@@ -11,6 +11,10 @@
 
 namespace connectd::app {
 
+// Whether a unit with Type=notify has started this process: by NOTIFY_SOCKET and INVOCATION_ID, of
+// which a test or a container sets one at most. At start-up.
+bool is_run_by_systemd();
+
 class Systemd final {
  public:
   // Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.

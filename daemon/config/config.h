@@ -31,6 +31,7 @@ enum class SnapshotMode : uint8_t { kAuto, kView, kFork, kInline };
 enum class HttpAdmin : uint8_t { kLocal, kLoopback, kOff };
 // Whether callers on this machine administer without a token or a certificate.
 enum class AdminLocal : uint8_t { kAuto, kOn, kOff };
+enum class AllowWritable : uint8_t { kAuto, kOn, kOff };
 enum class FramingChoice : uint8_t {
   kAuto,
   kLine,
@@ -89,8 +90,9 @@ struct Config {
     std::string path;      // as written; empty: none given
     std::string base_dir;  // what a relative path is relative to: the file's directory, or "." for
                            // one given on the command line
-    std::vector<std::string> dirs;               // where a path without '/' is searched next
-    std::string sha256;                          // 64 lower-case digits, or empty
+    std::vector<std::string> dirs;  // where a path without '/' is searched next
+    std::string sha256;             // 64 lower-case digits, or empty
+    AllowWritable allow_writable = AllowWritable::kAuto;
     std::map<std::string, std::string> options;  // flattened: {"a.b.c": "text"}
     Duration compare_interval{};                 // 0: never
   } plugin;

@@ -355,6 +355,16 @@ std::vector<Option> make_options() {
        .nullable = true,
        .help = "Expected SHA-256 of the plugin file: 64 hexadecimal digits, as `sha256sum` prints "
                "them. Any other file is rejected."});
+  add({.path = "plugin.allow_writable",
+       .type = Type::kChoice,
+       .field = CONNECTD_CHOICE(AllowWritable, plugin.allow_writable),
+       .default_text = "auto",
+       .choices = {"auto", "on", "off"},
+       .help = "Whether connectd loads a plugin that its own user could exchange: one whose file, "
+               "or a directory above it, that user may write or owns (as root: that does not "
+               "belong to root, or that others may write). `off`: it does not, so that nobody who "
+               "can write files as connectd's user chooses the code of the next start. `auto`: "
+               "`off` when systemd has started connectd and plugin.sha256 is not set, else `on`."});
   add({.path = "plugin.options",
        .type = Type::kTextMap,
        .field = CONNECTD_FIELD(TextMap, plugin.options),

@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/sha256.h"
+#include "plugin/changeable.h"
 #include "plugin/elf_image.h"
 
 namespace connectd::plugin {
@@ -269,6 +270,19 @@ Result<PluginFile> open_plugin_file(const LoadOptions& options) {
   PluginFile result;
   result.loaded.path = *found;
   const std::string& path = result.loaded.path;
+  if (options.must_be_safe) {
+    if (const std::string part = changeable_part(path); !part.empty()) {
+      return failure(
+          ErrorKind::kPermission,
+          fmt::format(
+              "plugin file {}: {} {}, so who can write files as this user chooses the code "
+              "of the next start: `chown root` and `chmod go-w` it, install the plugin "
+              "under /usr/lib/connectd/plugins, or set plugin.sha256; for development, "
+              "plugin.allow_writable: on",
+              path, part == path ? "it" : part,
+              ::geteuid() == 0 ? "is not root's alone" : "may be changed by connectd's user"));
+    }
+  }
   int descriptor = -1;
   auto bytes = read_plugin_file(path, result.loaded.stamp, &descriptor);
   if (!bytes) return failure(bytes.error());

@@ -36,6 +36,8 @@ struct LoadOptions {
   std::string sha256;
   // Where the configuration file lies; empty: the working directory.
   std::string config_dir;
+  // Refuse a file that this process's user could exchange (plugin/changeable.h).
+  bool must_be_safe = false;
 };
 
 // Tells a file that was changed from one that was not, without reading it.
@@ -61,7 +63,7 @@ class Plugin final {
  public:
   // Errors, each naming the file, what is wrong and what to do:
   //   kNotFound    no such file; lists what was found instead
-  //   kPermission  it cannot be read
+  //   kPermission  it cannot be read, or must be safe and is not
   //   kBadConfig   `sha256` is no SHA-256
   //   kWrongData   its SHA-256 is another
   //   kMismatch    its ABI major is another

@@ -1,12 +1,13 @@
 """The plugin's file: overwritten while nodes run it, with a library beside it, in a place without execute permission."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import threading
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_PLUGIN, Disconnected, Skip, check, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_PERMISSION, EXIT_PLUGIN, Disconnected, Skip, check, wait_until
 from refusals import last_run
 
 CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
@@ -140,6 +141,33 @@ def test_no_execute_permission_refused(context):
         check(done.returncode == EXIT_PLUGIN, f"exit code: {done}")
         check("failed to map segment as code: Operation not permitted" in done.stderr and "noexec" in done.stderr
               and "ExecPaths=" in done.stderr, f"the text: {done.stderr}")
+
+
+def test_file_that_the_service_could_exchange(context):
+    """Refused under systemd, unless it is pinned; taken in development."""
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    shutil.copy(cluster.plugin, cluster.directory)
+    own = os.path.join(cluster.directory, os.path.basename(cluster.plugin))
+    os.chmod(own, 0o666)
+    with open(own, "rb") as file:
+        sha256 = hashlib.sha256(file.read()).hexdigest()
+    systemd = {"NOTIFY_SOCKET": os.path.join(cluster.directory, "notify"), "INVOCATION_ID": "0" * 32}
+
+    def check_plugin(code, environment=None, **options):
+        cluster.write_config(node, plugin={"path": own, **options})
+        done = subprocess.run([CONNECTD, "--config", node.config_path, "--check"], capture_output=True, text=True,
+                              env={**os.environ, **(environment or {})}, timeout=60, check=False)
+        check(done.returncode == code, f"{options} {environment}: {done.returncode} {done.stderr}")
+        return done.stderr
+    check_plugin(0)
+    check_plugin(0, {"NOTIFY_SOCKET": systemd["NOTIFY_SOCKET"]})
+    said = check_plugin(EXIT_PERMISSION, systemd)
+    check(own in said and "plugin.allow_writable: on" in said, f"the text names the file and the remedy: {said}")
+    check_plugin(0, systemd, sha256=sha256)
+    check_plugin(0, systemd, allow_writable="on")
+    check_plugin(EXIT_PERMISSION, allow_writable="off")
+    check_plugin(EXIT_PERMISSION, allow_writable="off", sha256=sha256)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ constexpr UsedDirectly kUsedDirectly[] = {
     {"plugin.path", "main"},
     {"plugin.dirs", "main"},
     {"plugin.sha256", "main"},
+    {"plugin.allow_writable", "main"},
     {"tls.peer.mode", "read_tls"},
     {"tls.peer.cert", "read_tls"},
     {"tls.peer.key", "read_tls"},
