@@ -146,7 +146,13 @@ def test_short_calls_do_not_hold_the_end(context):
     client.close()
     cluster.start()
     cluster.leader()
-    wait_until(lambda: ask(cluster, 1, b"get", 5) == "101", "a write is lost", 60)
+
+    def value():
+        try:
+            return ask(cluster, 1, b"get", 10)
+        except harness.ErrorReply:  # it executes its log still
+            return None
+    wait_until(lambda: value() == "101", "a write is lost", 60)
 
 
 def test_long_snapshot_is_named(context):
@@ -197,7 +203,7 @@ def test_unread_http_replies_are_bounded(context):
                 found["closed"] = found.get("closed", 0) + 1
             connection.close()
         print(f"{body.decode()}: {found}", flush=True)
-        check(found.get(200, 0) > 1, f"no reply was read: {found}")
+        check(found.get(200, 0) > 0, f"no reply was read: {found}")
         check(set(found) <= {200, 429, 504, "closed"}, f"other answers: {found}")
         check((504 in found) >= bool(dropped), f"a dropped reply is not told: {found}")
     cluster.wait_equal()

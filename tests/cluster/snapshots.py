@@ -226,7 +226,7 @@ def test_log_is_kept_for_a_receiver_on_a_slow_link(context):
         "raft": dict(FAST_RAFT, cache_bytes="64KiB"),
         "storage": {"segment_size": "1MiB"},
         "client": {"max_request": "256KiB"},
-        "snapshot": {"log_min": "64KiB", "log_ratio": 1, "rate_limit": "2MiB"},
+        "snapshot": {"log_min": "64KiB", "log_ratio": 1, "rate_limit": "512KiB"},
     })
     cluster.start()
     leader = cluster.leader()
