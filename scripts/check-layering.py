@@ -54,7 +54,7 @@ ROOMS = {
     "divergence": ["divergence.h"],
 }
 # The headers of daemon/node itself that all rooms may include. All others there are above them.
-NODE_SHARED = ["effects.h", "jobs.h", "service.h"]
+NODE_SHARED = ["effects.h", "jobs.h", "metrics.h", "service.h"]
 
 # Files that may include less than their module does: nothing that leads to a socket.
 FILE_MAY_INCLUDE = {
@@ -83,6 +83,7 @@ LIBRARIES = [
     ("boost/", []),
     ("yaml-cpp/", ["config"]),
     ("glog/", ["base/log.h", "base/log.cc"]),
+    ("prometheus/", ["admin/metrics.cc"]),
     ("dlfcn.h", ["plugin"]),
     ("openssl/", ["base", "tls"]),
     ("xxhash.h", ["base"]),

@@ -110,6 +110,7 @@ struct Dictionary {
 }  // namespace
 
 std::string_view role_text(raft::Role role) { return name_in(kRoles, role); }
+std::string_view state_text(ServiceState state) { return name_in(kStates, state); }
 
 // ---- the tables
 

@@ -88,5 +88,8 @@ std::vector<std::string> status_lines(const node::StatusSnapshot& status);
 
 // "follower", "pre-candidate", "candidate", "leader".
 std::string_view role_text(raft::Role role);
+// "forming", "stuck", "stopping", "no quorum", "no leader", "catching up", "lagging", "diverged",
+// "ready".
+std::string_view state_text(node::ServiceState state);
 
 }  // namespace connectd::admin

@@ -10,6 +10,7 @@ namespace connectd::admin {
 void handle_livez(Context& context, Request&& request, const Reply& reply);
 void handle_readyz(Context& context, Request&& request, const Reply& reply);
 void handle_leaderz(Context& context, Request&& request, const Reply& reply);
+void handle_metrics(Context& context, Request&& request, const Reply& reply);
 void handle_status(Context& context, Request&& request, const Reply& reply);
 void handle_cluster(Context& context, Request&& request, const Reply& reply);
 

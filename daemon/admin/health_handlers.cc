@@ -4,6 +4,7 @@
 #include "admin/handlers.h"
 #include "admin/health.h"
 #include "admin/http_target.h"
+#include "admin/metrics.h"
 #include "auth/bearer.h"
 
 namespace connectd::admin {
@@ -40,6 +41,15 @@ void handle_readyz(Context& context, Request&& request, const Reply& reply) {
 
 void handle_leaderz(Context& context, Request&& request, const Reply& reply) {
   reply.send(answer(request, leader_health(context.board.read().get())));
+}
+
+void handle_metrics(Context& context, Request&&, const Reply& reply) {
+  const auto status = context.board.read();
+  const auto traffic = context.board.read_traffic();
+  Response response;
+  response.content_type = kMetricsType;
+  response.body = metrics_text({status.get(), traffic.get(), *context.options.metrics});
+  reply.send(std::move(response));
 }
 
 void handle_status(Context& context, Request&&, const Reply& reply) {

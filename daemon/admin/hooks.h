@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "node/membership/change_outcome.h"
 #include "node/membership/members.h"
+#include "node/metrics.h"
 #include "node/service.h"
 
 namespace connectd::admin {
@@ -33,6 +34,8 @@ struct ServerOptions {
   AdminFrom admin = AdminFrom::kThisMachine;
   // What callers may do: a reload replaces it.
   std::shared_ptr<const auth::SharedPolicy> policy = std::make_shared<auth::SharedPolicy>();
+  // What the node counts, for /metrics.
+  std::shared_ptr<const node::Metrics> metrics = std::make_shared<node::Metrics>();
   std::string cluster_name;        // in the names of certificates
   std::vector<std::string> hosts;  // http.hosts: further names for /v1/call
   NodeId id;

@@ -161,6 +161,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
     return status;
   }
   void publish_status();
+  void publish_traffic();
   void tell_status(std::string text);
   void stop_everything();
   Result<AllTls> read_tls_files(const config::Config& config);
@@ -193,6 +194,9 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   StatusMaker status_maker_{config_, *plugin_, plugin_file_};
   LeaderWatch leader_watch_;
   node::StatusBoard board_;
+  const std::shared_ptr<node::Metrics> metrics_ = std::make_shared<node::Metrics>();
+  int64_t reloaded_wall_s_ = 0;
+  bool reload_succeeded_ = true;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   const std::shared_ptr<auth::SharedPolicy> policy_ = std::make_shared<auth::SharedPolicy>();
   std::unique_ptr<NodeCalls> calls_;
@@ -242,6 +246,7 @@ Result<Daemon::Impl::Plan> Daemon::Impl::prepare_node(const node::Genesis& genes
   host.transport = network_.get();
   host.capturer = capturer_.get();
   host.supervisor = this;
+  host.metrics = metrics_;
   return Plan{options, genesis, host};
 }
 
@@ -393,6 +398,7 @@ Result<void> Daemon::Impl::open_ports() {
   admin::ServerOptions options = http_options(config_);
   options.max_connections = descriptors_.http;
   options.policy = policy_;
+  options.metrics = metrics_;
   auto server =
       admin::HttpServer::open(std::move(options), board_, calls_->hooks(), std::move(*http));
   if (!server) return failure(server.error());
@@ -656,10 +662,38 @@ void Daemon::Impl::publish_status() {
     log_event(LogEvent::kRaftNoLeader, "no leader seconds={}: {}", gone->count(),
               node::full_reason(*status));
   }
+  publish_traffic();
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   if (!status->leader) text += "; " + node::full_reason(*status);
   board_.publish(std::move(status));
   tell_status(std::move(text));
+}
+
+void Daemon::Impl::publish_traffic() {
+  auto traffic = std::make_shared<node::TrafficSnapshot>();
+  for (const auto& [id, peer] : network_->counters()) {
+    traffic->peers[id] = {peer.messages_sent,     peer.bytes_sent,     peer.messages_dropped,
+                          peer.messages_received, peer.bytes_received, peer.times_lost};
+  }
+  for (const NodeId id : network_->plain_peers()) traffic->peers[id].is_plain = true;
+  if (clients_) {
+    const client::ClientPortCounters& port = clients_->counters();
+    traffic->clients = {
+        clients_->connections(), port.accepted, port.rejected, port.bad_frames, port.stalled,
+        port.half_sent,          port.unknown};
+  }
+  traffic->requests_held = node_->holder().held();
+  traffic->requests_held_bytes = node_->holder().held_bytes();
+  traffic->snapshots_failed = node_->snapshots_failed();
+  traffic->snapshots_installed = node_->snapshots_installed();
+  for (const auto& [port, one] : {std::pair("peer", &tls_.peer), std::pair("client", &tls_.client),
+                                  std::pair("http", &tls_.http)}) {
+    const tls::Certificate* own = one->credentials ? one->credentials->own() : nullptr;
+    if (own != nullptr) traffic->certificates[port] = own->not_after;
+  }
+  traffic->reloaded_wall_s = reloaded_wall_s_;
+  traffic->reload_succeeded = reload_succeeded_;
+  board_.publish(std::move(traffic));
 }
 
 void Daemon::Impl::tell_status(std::string text) {
@@ -708,6 +742,8 @@ void Daemon::Impl::reload() {
     report = log_reload(*reloaded);
   }
   service_.reload_ends();
+  reloaded_wall_s_ = read_clocks().wall_ns / 1'000'000'000;
+  reload_succeeded_ = static_cast<bool>(policy);
   const int code = policy ? 0 : exit_status(policy.error().kind);
   log_reload_report(reload_report_.end(code, std::move(report)));
 }
@@ -793,6 +829,7 @@ void Daemon::Impl::loop() {
     // Waits for a socket, a worker, a signal, or the deadline; then takes what is ready.
     if (deadline > now) io_.run_one_for(deadline - now);
     io_.restart();
+    const Time begin = read_clocks().time;
     take_events();
     io_.restart();
     if (bootstrap_) turn_bootstrap();
@@ -801,6 +838,7 @@ void Daemon::Impl::loop() {
       LoopScope loop;
       node_->turn(clocks);
       follow_members();
+      metrics_->loop.turn_time.observe(read_clocks().time - begin);
     }
     arrived_ = false;
     if (clocks.time >= next_status_) {

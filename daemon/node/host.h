@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/supervisor.h"
+#include "node/metrics.h"
 #include "plugin/capture.h"
 #include "plugin/plugin.h"
 #include "storage/file_system.h"
@@ -21,6 +22,7 @@ struct NodeHost {
   // nothing is applied meanwhile. Lives longer than the node.
   plugin::Capturer* capturer = nullptr;
   Supervisor* supervisor = nullptr;  // lives longer than the node
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
 };
 
 }  // namespace connectd::node

@@ -15,6 +15,8 @@ constexpr Duration kHousekeepingInterval = std::chrono::milliseconds(50);
 constexpr size_t kMaxUnstableBytes = 256 << 20;
 // Rounds of one turn: a reply may let the next request of its stream start.
 constexpr int kMaxRounds = 4;
+// Of those that wait for their commit: more are not counted.
+constexpr size_t kMaxAppendsCounted = 4096;
 
 }  // namespace
 
@@ -56,6 +58,7 @@ void Node::turn(const Now& now) {
   }
   threads_->applier.advance();
   holder_->end_replies();
+  count_commits();
 }
 
 // Requests that may go are numbered and handed to the leader.
@@ -293,8 +296,34 @@ void Node::carry_out(Effects& effects) {
   effects = Effects();
 }
 
+// Whoever leads a term has been elected by itself.
+void Node::count_election() {
+  const raft::Role role = core_->role();
+  if (role != raft::Role::kCandidate && role != raft::Role::kLeader) return;
+  counted_term_ = core_->term();
+  host_.metrics->loop.elections.add();
+}
+
+// One sample for each append of this leader.
+void Node::count_commits() {
+  if (core_->role() != raft::Role::kLeader) return appended_.clear();
+  for (; !appended_.empty() && appended_.front().last <= core_->commit_index();
+       appended_.pop_front()) {
+    host_.metrics->loop.commit_time.observe(now_.time - appended_.front().at);
+  }
+  const Index last = core_->last_index();
+  const Index counted = appended_.empty() ? core_->commit_index() : appended_.back().last;
+  if (last > counted && appended_.size() < kMaxAppendsCounted) {
+    appended_.push_back({last, now_.time});
+  }
+}
+
 void Node::update_holder() {
   const NodeId leader = core_->leader();
+  if (leader && leader != counted_leader_) {
+    counted_leader_ = leader;
+    host_.metrics->loop.leader_changes.add();
+  }
   holder_->leader_changed(leader, core_->term(),
                           leader == self_ ? takes_proposals() : leader != NodeId());
 }

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -188,7 +189,10 @@ class Node final : public Service, public wire::TransportHandler {
   void step(raft::Event event) {
     loop_.check();
     core_->step(std::move(event), now_);
+    if (core_->term() != counted_term_) count_election();
   }
+  void count_election();
+  void count_commits();
   void propose(raft::EntryKind kind);
 
   // The path of a write.
@@ -245,6 +249,15 @@ class Node final : public Service, public wire::TransportHandler {
   uint64_t digest_ = 0;  // at applied_
   Time next_housekeeping_;
   bool stopping_ = false;
+
+  // For the metrics.
+  Term counted_term_;  // of the last election of this node
+  NodeId counted_leader_;
+  struct Appended {
+    Index last;
+    Time at;
+  };
+  std::deque<Appended> appended_;  // by this leader, not committed yet; in order
 };
 
 }  // namespace connectd::node

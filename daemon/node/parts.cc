@@ -65,8 +65,9 @@ Parts make_parts(const NodeOptions& options, const Genesis& genesis, const NodeH
   parts.warnings = std::move(opened.warnings);
   parts.core = std::make_unique<raft::Core>(core_options, opened.initial, now);
   parts.classifier = std::make_unique<PluginClassifier>(opened.start.instance);
-  parts.holder = std::make_unique<Holder>(options.id, options.incarnation,
-                                          holder_limits(options, genesis), *parts.classifier);
+  parts.holder =
+      std::make_unique<Holder>(options.id, options.incarnation, holder_limits(options, genesis),
+                               *parts.classifier, host.metrics);
   parts.holder->set_now(now.time);
   parts.snapshots = std::make_unique<Snapshots>(
       options.snapshot, spread, options.chunk_bytes,

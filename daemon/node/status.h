@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -115,6 +116,38 @@ struct StatusSnapshot {
   bool operator==(const StatusSnapshot&) const = default;
 };
 
+// What the loop counts and only it may read: as old as the status.
+struct TrafficSnapshot {
+  struct Peer {
+    uint64_t messages_sent = 0;
+    uint64_t bytes_sent = 0;
+    uint64_t messages_dropped = 0;
+    uint64_t messages_received = 0;
+    uint64_t bytes_received = 0;
+    uint64_t times_lost = 0;  // its connections
+    bool is_plain = false;    // one of them is not inside TLS
+  };
+  std::map<NodeId, Peer> peers;
+  struct Clients {
+    uint64_t connected = 0;
+    uint64_t accepted = 0;
+    uint64_t rejected = 0;
+    uint64_t bad_frames = 0;
+    uint64_t stalled = 0;
+    uint64_t half_sent = 0;
+    uint64_t unknown = 0;
+  };
+  Clients clients;
+  uint64_t requests_held = 0;
+  uint64_t requests_held_bytes = 0;
+  uint64_t snapshots_failed = 0;
+  uint64_t snapshots_installed = 0;
+  // By port ("peer", "client", "http"): when its certificate ends, in Unix seconds.
+  std::map<std::string, int64_t> certificates;
+  int64_t reloaded_wall_s = 0;  // the last reload, in Unix seconds; 0: there was none
+  bool reload_succeeded = true;
+};
+
 // For those who know no more than this node.
 inline std::string full_reason(const StatusSnapshot& status) {
   return status.remedy.empty() ? status.reason : status.reason + ": " + status.remedy;
@@ -129,6 +162,10 @@ class StatusBoard {
   void publish(std::shared_ptr<const StatusSnapshot> status) {
     MutexLock lock(mutex_);
     status_ = std::move(status);
+  }
+  void publish(std::shared_ptr<const TrafficSnapshot> traffic) {
+    MutexLock lock(mutex_);
+    traffic_ = std::move(traffic);
   }
   // "apply at 812"; empty: no call is stuck. Shown in every status from now on.
   void set_stuck(std::string call) {
@@ -148,9 +185,16 @@ class StatusBoard {
     return status;
   }
 
+  // Null until there is a node.
+  std::shared_ptr<const TrafficSnapshot> read_traffic() const {
+    MutexLock lock(mutex_);
+    return traffic_;
+  }
+
  private:
   mutable Mutex mutex_;
   std::shared_ptr<const StatusSnapshot> status_ GUARDED_BY(mutex_);
+  std::shared_ptr<const TrafficSnapshot> traffic_ GUARDED_BY(mutex_);
   std::string stuck_ GUARDED_BY(mutex_);
 };
 

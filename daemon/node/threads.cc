@@ -8,10 +8,10 @@ Threads::Threads(const NodeOptions& options, const Genesis& genesis, const NodeH
                  Opened opened)
     : store(std::move(opened.snapshots)),
       log(std::move(opened.log)),
-      writer(*log, *host.supervisor),
+      writer(*log, *host.supervisor, host.metrics),
       applier({options.id, options.incarnation, options.apply_inline, options.apply_inline_ns_max,
                options.wall_clock, options.apply_observer, opened.skips, opened.initial.last_index,
-               host.capturer, options.apply_replies_max, options.apply_run_replies},
+               host.capturer, options.apply_replies_max, options.apply_run_replies, host.metrics},
               std::move(opened.start), *store, *host.supervisor),
       worker({host.files, host.data_dir, genesis, opened.skips}, *log, *store, host.plugin,
              *host.supervisor),

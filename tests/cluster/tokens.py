@@ -23,6 +23,7 @@ ROUTES = {
     ("GET", "/livez?verbose", b""): {"monitor"},
     ("GET", "/readyz?verbose", b""): {"monitor"},
     ("GET", "/leaderz?verbose", b""): {"monitor"},
+    ("GET", "/metrics", b""): {"monitor"},
     ("GET", "/v1/status", b""): {"monitor"},
     ("GET", "/v1/cluster", b""): {"monitor"},
     ("POST", "/v1/call", b"get"): {"read"},

@@ -154,9 +154,10 @@ void Applier::work() {
 }
 
 // After a call of the plugin. A call reads one clock.
-void Applier::called() {
+void Applier::called(TimeHistogram& times) {
   if (!measures_time_) return;
   const SteadyTime now = std::chrono::steady_clock::now();
+  times.observe(now - call_ended_);
   if (now - call_ended_ >= kSlowCall) slow_until_ = now + kSlowTime;
   call_ended_ = now;
   if (inline_turn_ != nullptr) {
@@ -205,7 +206,7 @@ bool Applier::apply_some(Entries& batch) {
     const raft::Entry& entry = batch.entries[batch.applied++];
     if (raft::row_of(entry.kind).is_slow_to_apply) publish_early();
     apply_entry(entry);
-    called();
+    called(options_.metrics->apply.apply_time);
   }
   return batch.applied == batch.entries.size();
 }
@@ -234,7 +235,7 @@ bool Applier::read_some(Reads& reads) {
       const size_t reply_bytes = read_one(read);
       run_bytes += reply_bytes;
       bytes += reply_bytes;
-      called();
+      called(options_.metrics->apply.read_time);
     }
   }
   if (!left.tasks.empty()) fresh_.items.emplace_back(std::move(left));

@@ -33,6 +33,7 @@
 #include "node/apply/apply_results.h"
 #include "node/apply/inline_privilege.h"
 #include "node/apply/restored_state.h"
+#include "node/metrics.h"
 #include "plugin/capture.h"
 #include "plugin/instance.h"
 #include "raft/types.h"
@@ -72,6 +73,7 @@ class Applier final {
     plugin::Capturer* capturer = nullptr;
     size_t replies_max = 4 << 20;        // bytes of replies that the loop has not taken
     size_t run_replies_max = 256 << 10;  // of one client's reads that are handed out together
+    std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   };
   // `supervisor` is woken from the apply thread when there are results, and notified when the
   // replica must stop. The applying thread uses `snapshots` only for writing.
@@ -159,7 +161,7 @@ class Applier final {
   bool is_over() const REQUIRES(baton_) {
     return (inline_turn_ != nullptr && inline_turn_->is_over()) || (until_closed_ && is_closed_);
   }
-  void called() REQUIRES(baton_);
+  void called(TimeHistogram& times) REQUIRES(baton_);
   bool publish() REQUIRES(baton_);
   void publish_early() REQUIRES(baton_);
   void look_at_deadline() REQUIRES(baton_);

@@ -12,8 +12,8 @@ constexpr auto kIdleInterval = std::chrono::milliseconds(50);
 constexpr auto kSpaceRetryInterval = std::chrono::milliseconds(500);
 }  // namespace
 
-LogWriter::LogWriter(storage::Log& log, Supervisor& supervisor)
-    : log_(log), supervisor_(supervisor), queue_(kMaxQueuedBatches) {}
+LogWriter::LogWriter(storage::Log& log, Supervisor& supervisor, std::shared_ptr<Metrics> metrics)
+    : log_(log), supervisor_(supervisor), metrics_(std::move(metrics)), queue_(kMaxQueuedBatches) {}
 
 void LogWriter::submit(raft::AppendBatch batch) {
   loop_.check();
@@ -109,11 +109,19 @@ bool LogWriter::settle(const Result<void>& written) {
 
 bool LogWriter::write_batches(size_t from, size_t to) {
   batches_.clear();
+  size_t entries = 0;
+  size_t bytes = 0;
   for (size_t i = from; i < to; ++i) {
     const Batch& batch = std::get<Batch>(tasks_[i]);
     batches_.push_back({batch.hard_state, batch.replaces_from, batch.entries});
+    entries += batch.entries.size();
+    for (const raft::Entry& entry : batch.entries) bytes += entry.payload.size();
   }
+  const Time begin = read_clocks().time;
   if (!settle(log_.append(batches_))) return false;
+  metrics_->writer.append_time.observe(read_clocks().time - begin);
+  metrics_->writer.append_entries.observe(entries);
+  metrics_->writer.bytes.add(bytes);
   durable_.store(std::get<Batch>(tasks_[to - 1]).id, std::memory_order_release);
   return true;
 }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <variant>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "base/queue.h"
 #include "base/supervisor.h"
 #include "base/thread_role.h"
+#include "node/metrics.h"
 #include "raft/core.h"
 #include "storage/log.h"
 
@@ -24,7 +26,7 @@ namespace connectd::node {
 class LogWriter final {
  public:
   // `supervisor` is woken when a batch is durable, and notified when the disk failed.
-  LogWriter(storage::Log& log, Supervisor& supervisor);
+  LogWriter(storage::Log& log, Supervisor& supervisor, std::shared_ptr<Metrics> metrics);
 
   // ---- loop thread
   void submit(raft::AppendBatch batch);
@@ -74,6 +76,7 @@ class LogWriter final {
 
   storage::Log& log_;
   Supervisor& supervisor_;
+  const std::shared_ptr<Metrics> metrics_;
   ThreadRole loop_{"loop"};
   ThreadRole writer_{"writer"};
   std::deque<Durable> held_ GUARDED_BY(loop_);  // submitted, in order

@@ -19,9 +19,10 @@ constexpr std::string_view kStopping = "this node is stopping; use another one";
 }  // namespace
 
 Holder::Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits,
-               Classifier& classifier)
+               Classifier& classifier, std::shared_ptr<Metrics> metrics)
     : limits_(limits),
       classifier_(classifier),
+      metrics_(std::move(metrics)),
       writes_(self, incarnation, limits),
       reads_({limits.retry_interval, limits.tick, limits.checks_ready}),
       link_(std::make_shared<Holder*>(this)) {}
@@ -65,6 +66,7 @@ std::unique_ptr<RequestStream> Holder::open_stream(ReplyHandler& handler) {
 void Holder::submit(const StreamPtr& stream, ByteView request, const ReadOptions& read) {
   const size_t cost = request.size() + kRequestOverhead;
   auto answered = [&](ReplyCode code, std::string text, bool plugin_refused = false) {
+    count(code);
     stream->push_answered(code, std::move(text), cost, plugin_refused);
     move_along(stream);
   };
@@ -106,7 +108,7 @@ void Holder::submit(const StreamPtr& stream, ByteView request, const ReadOptions
         ReplyCode::kOverloaded,
         "this node holds client.max_inflight_bytes of requests; slow down and try again");
   }
-  stream->push(classified.kind, Slice::copy_of(request), read, now_ + limits_.request_timeout,
+  stream->push(classified.kind, Slice::copy_of(request), read, now_, now_ + limits_.request_timeout,
                cost);
   ++held_;
   held_bytes_ += cost;
@@ -146,7 +148,14 @@ void Holder::note_ready(const StreamPtr& stream) {
 // ---- answers
 
 void Holder::answer(const RequestRef& ref, const Reply& reply) {
-  held_bytes_ -= ref.stream->answer(ref.ordinal, reply);
+  const Stream::Answered answered = ref.stream->answer(ref.ordinal, reply);
+  count(reply.code);
+  if (reply.code == ReplyCode::kOk) {
+    Metrics::Loop& counts = metrics_->loop;
+    const bool is_write = answered.kind == RequestKind::kWrite;
+    (is_write ? counts.write_time : counts.read_time).observe(now_ - answered.begin);
+  }
+  held_bytes_ -= answered.cost;
   --held_;
   move_along(ref.stream);
 }

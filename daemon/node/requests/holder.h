@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/types.h"
+#include "node/metrics.h"
 #include "node/requests/classifier.h"
 #include "node/requests/reads.h"
 #include "node/requests/stream.h"
@@ -25,7 +26,8 @@ namespace connectd::node {
 class Holder final {
  public:
   // `classifier` must outlive it.
-  Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Classifier& classifier);
+  Holder(NodeId self, uint64_t incarnation, const HolderLimits& limits, Classifier& classifier,
+         std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>());
   ~Holder();
 
   // The stream may outlive the holder; its requests then get SHUTDOWN.
@@ -106,8 +108,11 @@ class Holder final {
   void expire_executing();
   void came_back(const RequestRef& read);
 
+  void count(ReplyCode code) { metrics_->loop.requests[static_cast<size_t>(code)].add(); }
+
   const HolderLimits limits_;
   Classifier& classifier_;
+  const std::shared_ptr<Metrics> metrics_;
   Time now_;
   Time next_expiry_;
   bool has_leader_ = false;

@@ -29,12 +29,13 @@ void Stream::push_answered(ReplyCode code, std::string text, size_t cost, bool p
   bytes_ += cost;
 }
 
-void Stream::push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
-                  size_t cost) {
+void Stream::push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time begin,
+                  Time deadline, size_t cost) {
   Slot& slot = slots_.emplace_back();
   slot.kind = kind;
   slot.request = std::move(request);
   slot.read = read;
+  slot.begin = begin;
   slot.deadline = deadline;
   slot.cost = cost;
   bytes_ += cost;
@@ -71,7 +72,7 @@ void Stream::renew(Time deadline) {
   waits_for_client_ = false;
 }
 
-size_t Stream::answer(uint64_t ordinal, const Reply& reply) {
+Stream::Answered Stream::answer(uint64_t ordinal, const Reply& reply) {
   CHECK_GE(ordinal, first_) << "a request of a stream was answered twice";
   Slot& slot = slots_[ordinal - first_];
   CHECK(!slot.answered);
@@ -84,7 +85,7 @@ size_t Stream::answer(uint64_t ordinal, const Reply& reply) {
     write_reply_bytes_ =
         std::max({reply.bytes.size(), write_reply_bytes_ - write_reply_bytes_ / 8, size_t{1}});
   }
-  const size_t cost = slot.cost;
+  const Answered answered{slot.kind, slot.begin, slot.cost};
   if (ordinal == first_) {
     deliver(reply);
     drop_front();
@@ -96,7 +97,7 @@ size_t Stream::answer(uint64_t ordinal, const Reply& reply) {
     slot.plugin_refused = reply.plugin_refused;
     slot.text.assign(as_text(reply.bytes));
   }
-  return cost;
+  return answered;
 }
 
 void Stream::flush() {

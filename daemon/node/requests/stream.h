@@ -32,8 +32,8 @@ class Stream final {
   // A request that needs no consensus: its reply is delivered after the earlier ones.
   void push_answered(ReplyCode code, std::string text, size_t cost, bool plugin_refused = false);
   // `kind`: a write or a read.
-  void push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time deadline,
-            size_t cost);
+  void push(plugin::RequestKind kind, Slice request, const ReadOptions& read, Time begin,
+            Time deadline, size_t cost);
   // The request that starts now, to be answered with answer(). None: no request is left, or the
   // next one waits at the barrier.
   struct Started {
@@ -49,8 +49,13 @@ class Stream final {
   void renew(Time deadline);
 
   // ---- replies
-  // Answers a started request; returns its cost, which is no longer held.
-  size_t answer(uint64_t ordinal, const Reply& reply);
+  struct Answered {
+    plugin::RequestKind kind;
+    Time begin;   // when it was submitted
+    size_t cost;  // which is no longer held
+  };
+  // Answers a started request.
+  Answered answer(uint64_t ordinal, const Reply& reply);
   // Started and not answered.
   bool awaits(uint64_t ordinal) const {
     return ordinal >= first_ && !slots_[ordinal - first_].answered;
@@ -97,6 +102,7 @@ class Stream final {
     int32_t status = 0;
     size_t cost = 0;
     Index index;
+    Time begin;
     Time deadline;
     Slice request;
     ReadOptions read;

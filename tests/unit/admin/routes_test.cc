@@ -505,6 +505,7 @@ TEST_F(RolesTest, RoutesNeedWhatTheDesignSays) {
       {"/livez", {}},
       {"/readyz", {}},
       {"/leaderz", {}},
+      {"/metrics", {Role::kMonitor}},
       {"/v1/status", {Role::kMonitor}},
       {"/v1/cluster", {Role::kMonitor}},
       {"/v1/call", {Role::kRead, Role::kWrite}},

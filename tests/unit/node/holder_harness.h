@@ -96,7 +96,7 @@ class HolderBench {
   };
 
   explicit HolderBench(HolderLimits limits = {}, uint64_t incarnation = kIncarnation)
-      : holder(kSelf, incarnation, limits, classifier) {
+      : holder(kSelf, incarnation, limits, classifier, metrics) {
     advance();
   }
 
@@ -157,6 +157,7 @@ class HolderBench {
   std::vector<Sent> sent;
   std::vector<uint64_t> asked;
   std::vector<uint64_t> asked_by_lease;  // those of `asked` for which a lease is enough
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   LetterClassifier classifier;
   Holder holder;
 };

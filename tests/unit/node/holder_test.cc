@@ -41,6 +41,25 @@ TEST(Stream, AnswersWithoutConsensusComeAtOnceAndInOrder) {
   EXPECT_EQ(client->ends, 1);
 }
 
+TEST(Holder, CountsAnswersAndTheirTimes) {
+  HolderBench bench;
+  bench.open_session();
+  auto client = bench.connect();
+  for (const char* request : {"p", "x", "w1", "w2"}) client->submit(request);
+  bench.advance();
+  bench.advance(milliseconds(3));
+  bench.applied(10, 1, 11, "a");
+  bench.advance(milliseconds(1000));
+  bench.applied(10, 2, 12, "b");
+  const Metrics::Loop& counts = bench.metrics->loop;
+  const auto code = [&](ReplyCode of) { return counts.requests[static_cast<size_t>(of)].value(); };
+  EXPECT_EQ(code(ReplyCode::kOk), 3u);
+  EXPECT_EQ(code(ReplyCode::kRejected), 1u);
+  EXPECT_EQ(code(ReplyCode::kPlugin), 0u);
+  EXPECT_EQ(counts.write_time.buckets().sum(), 1'006'000'000u);  // 3 ms, and 1,003 ms
+  EXPECT_EQ(counts.read_time.buckets().sum(), 0u);
+}
+
 // What classify says is a boundary: the kind decides, and only the requests from now on.
 TEST(Stream, RightsAreOfWhatClassifySays) {
   struct Case {

@@ -20,7 +20,7 @@ class LogWriterTest : public ::testing::Test {
     auto opened = storage::Log::open(files, "log", options, {}, recovered);
     CHECK(opened.has_value()) << opened.error().text;
     log = std::move(*opened);
-    writer = std::make_unique<LogWriter>(*log, supervisor);
+    writer = std::make_unique<LogWriter>(*log, supervisor, metrics);
   }
   void submit(uint64_t id) {
     raft::AppendBatch batch;
@@ -37,6 +37,7 @@ class LogWriterTest : public ::testing::Test {
 
   sim::FaultyFileSystem files{1};
   StrictSupervisor supervisor;
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   std::unique_ptr<storage::Log> log;
   std::unique_ptr<LogWriter> writer;
 };
@@ -66,6 +67,12 @@ TEST_F(LogWriterTest, WaitingBatchesShareOneWrite) {
   EXPECT_TRUE(writer->poll_once());
   EXPECT_FALSE(writer->poll_once());
   EXPECT_EQ(writer->durable_batch(), 10u);
+  EXPECT_EQ(metrics->writer.append_entries.sum(), 10u);
+  uint64_t appends = 0;
+  for (size_t i = 0; i < TimeHistogram::Buckets::kBuckets; ++i) {
+    appends += metrics->writer.append_time.buckets().count(i);
+  }
+  EXPECT_EQ(appends, 1u);
 }
 
 }  // namespace

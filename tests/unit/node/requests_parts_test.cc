@@ -51,7 +51,7 @@ TEST(PluginClassifierTest, UsesTheCurrentInstance) {
 class StreamTest : public ::testing::Test {
  protected:
   void push(RequestKind kind, ReadOptions read = {}) {
-    stream.push(kind, Slice::copy_of("x"), read, Time(seconds(5)), kCost);
+    stream.push(kind, Slice::copy_of("x"), read, Time(seconds(1)), Time(seconds(5)), kCost);
   }
   std::vector<uint64_t> start() {
     std::vector<uint64_t> ordinals;
@@ -59,7 +59,7 @@ class StreamTest : public ::testing::Test {
     return ordinals;
   }
   size_t answer(uint64_t ordinal, std::string_view text) {
-    return stream.answer(ordinal, {ReplyCode::kOk, as_bytes(text), false, 0, Index()});
+    return stream.answer(ordinal, {ReplyCode::kOk, as_bytes(text), false, 0, Index()}).cost;
   }
 
   RecordingClient client;
