@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -253,6 +254,79 @@ def test_roles_of_certificates(context):
                           check=False)
     check(done.returncode == 0, f"an administrator: {done.returncode} {done.stderr}")
     wait_until(lambda: "principal=cert:admin" in node.log(), "the audit line")
+
+
+class Asker(threading.Thread):
+    """One connection inside TLS that is never given up: adds one again and again."""
+
+    def __init__(self, node, context):
+        super().__init__()
+        self.client = TlsLineClient(node, context, 30)
+        self.done = 0
+        self.error = None
+        self.stop = threading.Event()
+
+    def run(self):
+        try:
+            while not self.stop.is_set():
+                check(self.client.call(b"incr").isdigit(), "a number")
+                self.done += 1
+        except (OSError, harness.Failure, harness.Disconnected) as error:
+            self.error = error
+
+    def end(self):
+        self.stop.set()
+        self.join()
+        self.client.close()
+
+
+def test_rotation_of_everything_under_load(context):
+    """Another authority, and other certificates and keys of all ports: no request fails, no connection ends."""
+    cluster = context.cluster("counter", settings={"auth": ANYBODY})
+    old, new = Authority(cluster.directory), Authority(cluster.directory, "new")
+    both = os.path.join(cluster.directory, "both.pem")
+    with open(both, "w", encoding="utf-8") as file:
+        for one in (old, new):
+            with open(one.certificate, encoding="utf-8") as source:
+                file.write(source.read())
+    files = {authority: {node_id: authority.node(node_id) for node_id in cluster.nodes} for authority in (old, new)}
+
+    def sections_of(authority, trusted, node_id):
+        own = files[authority][node_id]
+        return {name: port("require", own, trusted) for name in ("peer", "client", "http")}
+    for node_id, node in cluster.nodes.items():
+        cluster.write_config(node, tls=sections_of(old, old.certificate, node_id))
+    cluster.start()
+    trusts = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusts.load_verify_locations(both)
+    for node in cluster.nodes.values():
+        ready(node, trusts)
+    askers = [Asker(node, trusts) for node in cluster.nodes.values() for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    for authority, trusted in ((old, both), (new, both), (new, new.certificate)):
+        for node_id in cluster.nodes:
+            log = reload_with(cluster, node_id, sections_of(authority, trusted, node_id))
+            check("rejected" not in log, log)
+        before = [asker.done for asker in askers]
+        wait_until(lambda before=before: all(a.error or a.done > b + 20 for a, b in zip(askers, before)),
+                   "all connections are served", 60)
+    for asker in askers:
+        asker.end()
+    check(not any(asker.error for asker in askers), f"errors: {[a.error for a in askers if a.error][:3]}")
+    for node_id, node in cluster.nodes.items():
+        trusts_new = context_of(new)
+        check(https(node, trusts_new, "/readyz")[0] == 200, "the new certificate is shown")
+        try:
+            TlsLineClient(node, context_of(old))
+        except ssl.SSLError:
+            continue
+        raise harness.Failure(f"node {node_id} still shows the old certificate")
+    total = sum(asker.done for asker in askers)
+    with_all = TlsLineClient(cluster.nodes[1], trusts)
+    check(with_all.call(b"get") == str(total).encode(), "each increment counted once")
+    with_all.close()
+    print(f"{total} increments")
 
 
 def test_client_certificate_that_is_revoked(context):
