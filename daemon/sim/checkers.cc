@@ -396,13 +396,36 @@ WitnessLog Checkers::log() const {
 }
 
 void Checkers::check_history(const History& history, const node::Genesis& genesis,
-                             const std::shared_ptr<const plugin::Plugin>& plugin) {
+                             const std::shared_ptr<const plugin::Plugin>& plugin,
+                             const std::vector<std::string>& local_reads) {
   if (!violation_.empty()) return;
   auto replayer = PluginReplayer::make(plugin, genesis);
   if (!replayer) return fail(fmt::format("replay: {}", replayer.error().text));
   ComparingReplayer comparing(*this, **replayer);
-  std::vector<BrokenRule> broken = check_index_witness(history, log(), comparing);
+  const WitnessLog entries = log();
+  std::vector<BrokenRule> broken = check_index_witness(history, entries, comparing);
   if (!broken.empty()) fail(broken.front().text);
+  if (!violation_.empty() || entries.empty()) return;
+  for (const std::string& request : local_reads) {
+    auto answer = (*replayer)->read(entries.back(), request);
+    if (answer && !answer->changed_state) continue;
+    return fail(answer ? fmt::format("{}: {} changes the state of the plugin",
+                                     rule_name(WitnessRule::kReadOnly), quoted(request))
+                       : fmt::format("replay: {}: {}", quoted(request), answer.error().text));
+  }
+}
+
+void Checkers::look_for_changing_reads(const History& history, const node::Genesis& genesis,
+                                       const std::shared_ptr<const plugin::Plugin>& plugin) {
+  const WitnessLog entries = log();
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].entry.index.value() != i + 1) return;  // the violation left a gap
+  }
+  auto replayer = PluginReplayer::make(plugin, genesis);
+  if (!replayer) return;
+  for (BrokenRule& broken : check_index_witness(history, entries, **replayer)) {
+    if (broken.rule == WitnessRule::kReadOnly) violation_ = std::move(broken.text);
+  }
 }
 
 }  // namespace connectd::sim

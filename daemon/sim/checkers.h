@@ -66,10 +66,16 @@ class Checkers {
   // A stale read: it must see `min_index`, and everything shown to any client by `fresh_since`.
   void called_stale(Operation& operation, Index min_index, Time fresh_since);
   void replied(const Operation& operation);
-  // After the run: checks the index witness (sim/index_witness.h), and that replaying the log on a
-  // fresh instance gives every reply of the first replica.
+  // After the run: checks the index witness (sim/index_witness.h), that replaying the log on a
+  // fresh instance gives every reply of the first replica, and that its reads and `local_reads`
+  // change nothing.
   void check_history(const History& history, const node::Genesis& genesis,
-                     const std::shared_ptr<const plugin::Plugin>& plugin);
+                     const std::shared_ptr<const plugin::Plugin>& plugin,
+                     const std::vector<std::string>& local_reads);
+  // After a violation: reads that change the state make replicas differ later. If a replay finds
+  // one, it becomes the violation.
+  void look_for_changing_reads(const History& history, const node::Genesis& genesis,
+                               const std::shared_ptr<const plugin::Plugin>& plugin);
 
   // The applied entries, as the witness of the whole history.
   WitnessLog log() const;

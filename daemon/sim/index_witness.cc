@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "node/apply/applier.h"
 #include "sim/describe.h"
@@ -205,6 +206,10 @@ class Witness {
           return broken(WitnessRule::kReplay,
                         fmt::format("{}: {}", describe(operation), answer.error().text));
         }
+        if (answer->changed_state) {
+          broken(WitnessRule::kReadOnly,
+                 fmt::format("{} changes the state of the plugin", describe(operation)));
+        }
         if (answer->status == operation.status && answer->reply == operation.reply) continue;
         broken(operation.is_write ? WitnessRule::kReplayedWrite : WitnessRule::kReplayedRead,
                fmt::format("{} (status {}); the log says {} (status {})", describe(operation),
@@ -245,6 +250,8 @@ const char* rule_name(WitnessRule rule) {
       return "write after read";
     case WitnessRule::kPipeline:
       return "program order";
+    case WitnessRule::kReadOnly:
+      return "a read changes nothing";
     case WitnessRule::kReplayedWrite:
       return "reply of the write";
     case WitnessRule::kReplayedRead:
@@ -254,6 +261,12 @@ const char* rule_name(WitnessRule rule) {
   }
   return "";
 }
+
+PluginReplayer::PluginReplayer(std::unique_ptr<plugin::Instance> instance,
+                               const node::Genesis& genesis)
+    : instance_(std::move(instance)),
+      genesis_(genesis),
+      compares_states_(instance_->plugin().has_flag(CONNECTD_F_CANONICAL_SNAPSHOT)) {}
 
 Result<std::unique_ptr<PluginReplayer>> PluginReplayer::make(
     std::shared_ptr<const plugin::Plugin> plugin, const node::Genesis& genesis) {
@@ -265,6 +278,7 @@ Result<std::unique_ptr<PluginReplayer>> PluginReplayer::make(
 
 Result<Replayer::Answer> PluginReplayer::apply(const WitnessEntry& entry) {
   Answer answer;
+  state_.reset();
   const raft::Entry& e = entry.entry;
   const auto context = node::apply_context(e, genesis_.cluster_id, genesis_.plugin_level);
   if (entry.is_applied) {
@@ -284,11 +298,45 @@ Result<Replayer::Answer> PluginReplayer::read(const WitnessEntry& last,
   context.applied_index = last.entry.index;
   context.applied_time_ns = context.now_ns = last.entry.stamp_ns;
   context.level = genesis_.plugin_level;
+  if (!state_) {
+    auto before = state_after(last);
+    if (!before) return failure(before.error());
+    state_ = *before;
+  }
+  std::string reply_of_classify;
+  if (auto kind = instance_->classify(as_bytes(request), reply_of_classify); !kind) {
+    return failure(kind.error());
+  }
   Answer answer;
   auto status = instance_->read(context, as_bytes(request), answer.reply);
   if (!status) return failure(status.error());
   answer.status = *status;
+  if (!state_) return answer;
+  auto after = state_after(last);
+  if (!after) return failure(after.error());
+  answer.changed_state = *after && *after != state_;
+  state_ = *after;
   return answer;
+}
+
+Result<std::optional<uint64_t>> PluginReplayer::state_after(const WitnessEntry& last) {
+  if (!compares_states_) return std::nullopt;
+  plugin::SnapshotContext context;
+  context.index = last.entry.index;
+  context.term = last.entry.term;
+  context.time_ns = last.entry.stamp_ns;
+  context.level = genesis_.plugin_level;
+  Checksum64 sum;
+  auto written = instance_->snapshot(context, [&](ByteView part) -> Result<void> {
+    compared_bytes_ += part.size();
+    compares_states_ = compared_bytes_ <= kComparedBytesMax;
+    if (!compares_states_) return failure(ErrorKind::kCancelled, "enough was compared");
+    sum.add(part);
+    return {};
+  });
+  if (!compares_states_) return std::nullopt;
+  if (!written) return failure(written.error());
+  return sum.value();
 }
 
 std::vector<BrokenRule> check_index_witness(const History& history, const WitnessLog& log,

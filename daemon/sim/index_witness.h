@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,7 @@ class Replayer {
   struct Answer {
     int32_t status = 0;
     std::string reply;
+    bool changed_state = false;  // of a read: the state is another one after it
   };
   virtual ~Replayer() = default;
   // Each entry of the log, in its order. The answer counts only when the entry is applied.
@@ -44,6 +46,10 @@ class Replayer {
 // Into a fresh instance of the plugin, as a node would: with the time, seed, term and index of each
 // entry, and ticks where the log has them. A read that reports a time left is not repeatable; what
 // has expired is.
+//
+// What classify calls a read is open to callers that may not write, so it must change nothing. Each
+// read, with its classify, is between two snapshots of the state, which must be equal. That is for
+// plugins whose equal states give equal snapshots, and ends after kComparedBytesMax of snapshots.
 class PluginReplayer final : public Replayer {
  public:
   static Result<std::unique_ptr<PluginReplayer>> make(std::shared_ptr<const plugin::Plugin> plugin,
@@ -51,11 +57,18 @@ class PluginReplayer final : public Replayer {
   Result<Answer> apply(const WitnessEntry& entry) override;
   Result<Answer> read(const WitnessEntry& last, const std::string& request) override;
 
+  static constexpr uint64_t kComparedBytesMax = 64 << 20;
+
  private:
-  PluginReplayer(std::unique_ptr<plugin::Instance> instance, const node::Genesis& genesis)
-      : instance_(std::move(instance)), genesis_(genesis) {}
+  PluginReplayer(std::unique_ptr<plugin::Instance> instance, const node::Genesis& genesis);
+  // The checksum of the state; none: it is not compared, or not any longer.
+  Result<std::optional<uint64_t>> state_after(const WitnessEntry& last);
+
   const std::unique_ptr<plugin::Instance> instance_;
   const node::Genesis genesis_;
+  bool compares_states_;
+  uint64_t compared_bytes_ = 0;
+  std::optional<uint64_t> state_;  // of the present state, if it is known
 };
 
 enum class WitnessRule {
@@ -70,6 +83,7 @@ enum class WitnessRule {
   kReadAfterWrite,  // on one connection: a read sees the writes called before it,
   kWriteAfterRead,  // a write comes behind what the reads before it saw,
   kPipeline,        // and requests of one kind keep their order
+  kReadOnly,        // a read changes nothing
   kReplayedWrite,   // the replay replies to a write what its client saw
   kReplayedRead,    // and to a read
   kReplay,          // the log can be replayed

@@ -433,7 +433,12 @@ SimReport Simulation::Impl::run() {
   safety();
   if (!stopped()) liveness();
   if (!stopped()) finish();
-  if (!stopped()) checkers_.check_history(history_, genesis_, options_.plugin);
+  if (!stopped()) {
+    checkers_.check_history(history_, genesis_, options_.plugin,
+                            workload_->local_reads(client_random_));
+  } else {
+    checkers_.look_for_changing_reads(history_, genesis_, options_.plugin);
+  }
   if (!stopped()) search();
   report_.failure = checkers_.violation();
   if (stopped()) {

@@ -19,7 +19,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& known() {
        {"RESP SET k{k} v{n}", "RESP APPEND k{k} a{n}", "RESP GETSET k{k} g{n}",
         "RESP SET k{k} p{n} PX 400", "RESP CAS k{k} v{n} c{n}", "RESP MSET k{k} m{n} k{k} o{n}",
         "RESP SET k{k} x{n} NX", "RESP GET k{k}", "RESP STRLEN k{k}", "RESP EXISTS k{k} k{k}",
-        "RESP MGET k0 k1 k2 k3 k4", "RESP DBSIZE"}},
+        "RESP MGET k0 k1 k2 k3 k4", "RESP DBSIZE", "RESP INFO"}},
   };
   return kKnown;
 }
@@ -128,7 +128,8 @@ Result<std::unique_ptr<Workload>> Workload::make(
         workload->reads_.push_back(std::move(t));
         break;
       case plugin::RequestKind::kReadLocal:
-        break;  // promises nothing that could be checked
+        workload->local_reads_.push_back(std::move(t));
+        break;
       case plugin::RequestKind::kReject:
         return failure(ErrorKind::kUsage,
                        fmt::format("the plugin '{}' rejects the request '{}': {}", plugin->name(),
@@ -161,6 +162,12 @@ Workload::Request Workload::large(Random& random, size_t bytes) {
     std::string request = expand(padded, random);
     if (request.size() <= bytes || pad == 0) return {std::move(request), true};
   }
+}
+
+std::vector<std::string> Workload::local_reads(Random& random) {
+  std::vector<std::string> requests;
+  for (const Template& t : local_reads_) requests.push_back(expand(t, random));
+  return requests;
 }
 
 Workload::Request Workload::next(Random& random, double write_percent) {

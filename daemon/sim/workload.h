@@ -31,6 +31,9 @@ class Workload {
   static Result<std::vector<std::string>> parse_templates(std::string_view text);
 
   Request next(Random& random, double write_percent);
+  // One of each read of the present state of a replica. Their replies promise nothing, so next()
+  // has none of them, but they must change nothing.
+  std::vector<std::string> local_reads(Random& random);
   // A write of this many bytes, or a little less; at least those that it needs.
   Request large(Random& random, size_t bytes);
   // A number for {n} that no request has.
@@ -49,6 +52,7 @@ class Workload {
 
   std::vector<Template> writes_;
   std::vector<Template> reads_;
+  std::vector<Template> local_reads_;
   uint64_t next_number_ = 0;
   bool unique_ = true;
 };

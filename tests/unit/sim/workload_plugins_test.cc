@@ -15,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
+using ::testing::StartsWith;
 
 std::string apply(plugin::Instance& instance, uint64_t index, const std::string& request) {
   plugin::ApplyContext context;
@@ -131,6 +132,28 @@ TEST(RandomPlugin, SimulatorReportsItsFirstIndexAndBothReplies) {
   EXPECT_THAT(report.failure,
               AllOf(HasSubstr("not deterministic: first at index"),
                     MatchesRegex(".* replied '[0-9]+\\\\n' .* replied '[0-9]+\\\\n' .*")));
+}
+
+std::string failure_with(const std::string& read, uint64_t seed) {
+  set_log_level(LogLevel::kError);
+  SimOptions options;
+  options.seed = seed;
+  options.plugin = load_plugin("tests/plugins/libtouching.so");
+  options.requests = {"incr {n}", read};
+  return Simulation(options).run().failure;
+}
+
+// No reply ever shows it. Snapshots that differ may stop a node before the end of the run.
+TEST(TouchingPlugin, SimulatorNamesTheChangingRead) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const std::string read = failure_with("get", seed);
+    EXPECT_THAT(read, AllOf(StartsWith("a read changes nothing: "), HasSubstr("'get'")));
+    EXPECT_EQ(failure_with("look", seed),
+              "a read changes nothing: 'look' changes the state of the plugin");
+    EXPECT_EQ(failure_with("value", seed), "");
+  }
+  EXPECT_THAT(failure_with("test", 1),
+              AllOf(StartsWith("a read changes nothing: "), HasSubstr("'test'")));
 }
 
 TEST(Chain, SimulatorRunsIt) {
