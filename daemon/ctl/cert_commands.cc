@@ -1,5 +1,5 @@
-// cert ca, node, client, revoke, show, check: certificates without a node. Keys are written once,
-// readable by their owner only, and never over a file that exists.
+// cert ca, node, client, renew, revoke, show, check: certificates without a node. Only renew, and
+// revoke for its list, replace files.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/wall_clock.h"
 #include "config/values.h"
+#include "ctl/cert_files.h"
 #include "ctl/commands.h"
 #include "tls/credentials.h"
 #include "tls/make.h"
@@ -33,8 +34,6 @@ constexpr uint64_t kUsualDays = 397;
 constexpr uint64_t kMaxDays = 10'950;
 // For clocks that are a little behind this one.
 constexpr int64_t kBackdatedSeconds = 3600;
-constexpr mode_t kPublicMode = 0644;
-constexpr mode_t kKeyMode = 0600;
 
 int64_t now_seconds() { return read_clocks().wall_ns / kSecondNs; }
 
@@ -77,51 +76,27 @@ std::string directory_of(const Context& context) {
   return context.has("dir") ? context.option("dir") : ".";
 }
 
-// ---- files
-
-Error cannot_write(const std::string& path) {
-  const int error = errno;
-  if (error == EEXIST) {
-    return {ErrorKind::kExists, fmt::format("{}: exists already, and is never overwritten", path)};
+// The list that `cert revoke` writes; empty: there is none.
+Result<std::string> read_list(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  if (text.str().empty() && ::access(path.c_str(), F_OK) == 0) {
+    return failure(ErrorKind::kBadConfig, fmt::format("{}: is empty or cannot be read", path));
   }
-  const ErrorKind kind = error == EACCES || error == EPERM    ? ErrorKind::kPermission
-                         : error == ENOENT                    ? ErrorKind::kNotFound
-                         : error == ENOSPC || error == EDQUOT ? ErrorKind::kNoSpace
-                                                              : ErrorKind::kCannotCreate;
-  return {kind, fmt::format("{}: cannot be written: {}", path, errno_text(error))};
+  return text.str();
 }
 
-// A file that does not exist yet, whole and durable, or none.
-Result<void> write_new(const std::string& path, std::string_view text, mode_t mode) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-  if (fd < 0) return failure(cannot_write(path));
-  bool good = true;
-  while (!text.empty() && good) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    good = written > 0;
-    if (good) text.remove_prefix(static_cast<size_t>(written));
+// The certificate that `cert renew` is given as ID, NAME or FILE, without its ".pem".
+Result<std::string> base_of(const Context& context, const std::string& what) {
+  constexpr std::string_view kEnd = ".pem";
+  if (what.ends_with(kEnd)) return what.substr(0, what.size() - kEnd.size());
+  const auto id = config::parse_integer(what);
+  if (id && *id > 0 && *id <= kMaxNodeId) {
+    return fmt::format("{}/node-{}", directory_of(context), *id);
   }
-  good = good && ::fsync(fd) == 0;
-  const Error error = good ? Error{} : cannot_write(path);
-  ::close(fd);
-  if (good) return {};
-  ::unlink(path.c_str());
-  return failure(error);
-}
-
-// Both, or none. The key first: a certificate without one is of no use.
-Result<void> write_pair(const std::string& base, const tls::Made& made) {
-  const std::string certificate = base + ".pem";
-  const std::string key = base + ".key";
-  if (::access(certificate.c_str(), F_OK) == 0) {
-    errno = EEXIST;
-    return failure(cannot_write(certificate));
-  }
-  if (auto done = write_new(key, made.key, kKeyMode); !done) return done;
-  auto done = write_new(certificate, made.certificate, kPublicMode);
-  if (!done) ::unlink(key.c_str());
-  return done;
+  auto name = name_of("NAME", what);
+  if (!name) return failure(ErrorKind::kUsage, "must be a node id, a client's name or FILE.pem");
+  return fmt::format("{}/client-{}", directory_of(context), *name);
 }
 
 ExitCode report(const Context& context, const std::string& base) {
@@ -316,6 +291,30 @@ ExitCode cert_client_command(Context& context) {
   return issue(context, "client-" + *name, std::move(request));
 }
 
+ExitCode cert_renew_command(Context& context) {
+  auto valid = validity(context, kUsualDays);
+  if (!valid) return context.fail(valid.error());
+  auto base = base_of(context, context.arguments[0]);
+  if (!base) return context.fail(base.error());
+  const std::string directory = directory_of(context);
+  auto authority = tls::Authority::load(directory + "/ca.pem", directory + "/ca.key");
+  if (!authority) return context.fail(authority.error());
+  auto revocations = read_list(directory + "/revoked.pem");
+  if (!revocations) return context.fail(revocations.error());
+  auto request = authority->request_of(*base + ".pem", *revocations);
+  if (!request) return context.fail(request.error());
+  request->validity = *valid;
+  auto made = authority->issue(*request);
+  if (!made) return context.fail(made.error());
+  if (auto written = replace_pair(*base, *made); !written) return context.fail(written.error());
+  const ExitCode code = report(context, *base);
+  if (code == ExitCode::kOk && !context.json) {
+    context.streams.err << "next: when both files are where the node reads them, on its machine: "
+                           "connectctl reload DIR\n";
+  }
+  return code;
+}
+
 ExitCode cert_revoke_command(Context& context) {
   auto valid = validity(context, kUsualDays);
   if (!valid) return context.fail(valid.error());
@@ -334,17 +333,14 @@ ExitCode cert_revoke_command(Context& context) {
     serials.push_back(facts->front().serial);
   }
   const std::string list = directory + "/revoked.pem";
-  std::ostringstream before;
-  before << std::ifstream(list, std::ios::binary).rdbuf();
-  if (before.str().empty() && ::access(list.c_str(), F_OK) == 0) {
-    return context.fail(ExitCode::kConfig, fmt::format("{}: is empty or cannot be read", list));
-  }
-  auto text = authority->revoke(before.str(), serials, *valid);
+  auto before = read_list(list);
+  if (!before) return context.fail(before.error());
+  auto text = authority->revoke(*before, serials, *valid);
   if (!text)
     return context.fail({text.error().kind, fmt::format("{}: {}", list, text.error().text)});
   const std::string temporary = list + ".new";
   ::unlink(temporary.c_str());
-  if (auto written = write_new(temporary, *text, kPublicMode); !written) {
+  if (auto written = write_new(temporary, *text, kPublicFileMode); !written) {
     return context.fail(written.error());
   }
   if (std::rename(temporary.c_str(), list.c_str()) != 0) return context.fail(cannot_write(list));

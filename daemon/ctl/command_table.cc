@@ -324,6 +324,19 @@ const std::vector<Command> kCommands = {
      .details = "Writes DIR/client-NAME.pem and DIR/client-NAME.key. The URIs "
                 "connectd://CLUSTER/client/NAME and connectd://CLUSTER/role/ROLE in it say who it "
                 "is and what it may do."},
+    {.words = "cert renew",
+     .arguments = "ID|NAME|FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = {kCaDirectory, kDays},
+     .run = cert_renew_command,
+     .help = "Replace a certificate and its key by new ones",
+     .details =
+         "Of the node ID, the client NAME, or FILE.pem beside FILE.key: the names, roles and "
+         "uses stay. The old certificate is kept as FILE.pem.old, to be revoked if it must "
+         "be; the old key is not kept. Refuses what the CA in DIR has not signed or has "
+         "revoked. If it was interrupted, run it again. A node that reads the files between "
+         "the two replacements rejects them; reload it afterwards."},
     {.words = "cert revoke",
      .arguments = "[FILE]...",
      .max_arguments = kMany,

@@ -148,6 +148,7 @@ ExitCode config_reference_command(Context& context);
 ExitCode cert_ca_command(Context& context);
 ExitCode cert_node_command(Context& context);
 ExitCode cert_client_command(Context& context);
+ExitCode cert_renew_command(Context& context);
 ExitCode cert_revoke_command(Context& context);
 ExitCode cert_show_command(Context& context);
 ExitCode cert_check_command(Context& context);

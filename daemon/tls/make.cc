@@ -235,6 +235,76 @@ Result<Handle<X509_crl_st>> begin_list(std::string_view before, x509_st* authori
   return old;
 }
 
+// Why issue() could not make it again; empty: it can. Texts of `facts` that are not the bytes of
+// the name have a backslash or are cut.
+std::string unrepeatable(x509_st* certificate, const Certificate& facts) {
+  if (X509_NAME_entry_count(X509_get_subject_name(certificate)) != 1 ||
+      facts.common_names.size() != 1) {
+    return "its subject must be one CN";
+  }
+  auto* names = static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  const size_t all = names == nullptr ? 0 : static_cast<size_t>(sk_GENERAL_NAME_num(names));
+  GENERAL_NAMES_free(names);
+  ERR_clear_error();
+  if (all != facts.uris.size() + facts.dns_names.size() + facts.addresses.size()) {
+    return "it has other names than URIs, DNS names and addresses, or too many";
+  }
+  for (const auto* list : {&facts.common_names, &facts.uris, &facts.dns_names}) {
+    for (const std::string& name : *list) {
+      if (name.empty() || name.find('\\') != std::string::npos || name.ends_with("...")) {
+        return fmt::format("the name '{}' cannot be repeated", name);
+      }
+    }
+  }
+  constexpr uint32_t kOurs = XKU_SSL_SERVER | XKU_SSL_CLIENT;
+  const bool limited = (X509_get_extension_flags(certificate) & EXFLAG_XKUSAGE) != 0;
+  const uint32_t uses = limited ? X509_get_extended_key_usage(certificate) : 0;
+  if (uses == 0 || (uses & ~kOurs) != 0) {
+    return "its extendedKeyUsage must be serverAuth, clientAuth or both";
+  }
+  return X509_check_ca(certificate) != 0 ? "it is of a CA" : "";
+}
+
+}  // namespace
+
+Result<Request> Authority::request_of(const std::string& certificate_path,
+                                      std::string_view revocations) const {
+  Result<std::vector<Handle<x509_st>>> read = read_certificates(certificate_path);
+  if (!read) return failure(read.error());
+  x509_st* certificate = read->front().get();
+  const Certificate facts = facts_of(certificate);
+  const auto no = [&](std::string_view why) {
+    return failure(ErrorKind::kRefused, fmt::format("{}: {}", certificate_path, why));
+  };
+  ERR_clear_error();
+  // Its issuer is what somebody wrote: the names in it count only with the signature.
+  if (X509_NAME_cmp(X509_get_issuer_name(certificate), X509_get_subject_name(certificate_.get())) !=
+          0 ||
+      X509_verify(certificate, key_.get()) != 1) {
+    ERR_clear_error();
+    return no(fmt::format("{} is not signed by {}", name_of(facts), facts_.subject));
+  }
+  Result<Handle<X509_crl_st>> list = begin_list(revocations, certificate_.get());
+  if (!list) return failure(list.error());
+  X509_REVOKED* revoked = nullptr;
+  if (X509_CRL_get0_by_serial(list->get(), &revoked, X509_get_serialNumber(certificate)) == 1) {
+    return no(fmt::format("{} is revoked", name_of(facts)));
+  }
+  if (const std::string why = unrepeatable(certificate, facts); !why.empty()) return no(why);
+  Request request;
+  request.common_name = facts.common_names.front();
+  request.uris = facts.uris;
+  request.hosts = facts.dns_names;
+  request.hosts.insert(request.hosts.end(), facts.addresses.begin(), facts.addresses.end());
+  const uint32_t uses = X509_get_extended_key_usage(certificate);
+  request.is_for_servers = (uses & XKU_SSL_SERVER) != 0;
+  request.is_for_clients = (uses & XKU_SSL_CLIENT) != 0;
+  return request;
+}
+
+namespace {
+
 bool add_serial(X509_CRL* list, const std::string& serial, int64_t now) {
   BIGNUM* number = nullptr;
   if (BN_hex2bn(&number, serial.c_str()) == 0) return false;

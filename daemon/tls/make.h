@@ -50,6 +50,11 @@ class Authority final {
 
   // The certificate ends when the CA does, at the latest. kUsage for a name that it cannot have.
   Result<Made> issue(const Request& request) const;
+  // What issue() has made a certificate of, without its validity. kRefused: this CA has not signed
+  // it, or `revocations`, its list (PEM; empty: there is none), has it, or it says more than
+  // issue() can repeat. As load_credentials() for the file.
+  Result<Request> request_of(const std::string& certificate_path,
+                             std::string_view revocations) const;
   // The list with all that `before` has (PEM; empty: there is none) and these serials, in
   // hexadecimal digits, in PEM. kBadConfig when `before` is not this CA's.
   Result<std::string> revoke(std::string_view before, const std::vector<std::string>& serials,

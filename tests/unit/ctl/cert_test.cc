@@ -3,6 +3,7 @@
 
 #include <boost/json.hpp>
 #include <fstream>
+#include <sstream>
 
 #include "support.h"
 
@@ -134,6 +135,101 @@ TEST_F(CertTest, RevokedIsFound) {
   EXPECT_THAT(
       connectctl({"cert", "revoke", file("node-1.pem"), "--dir", directory_.path("other")}).err,
       HasSubstr("was issued by CN=connectd CA, not by CN=Other"));
+}
+
+json::object facts_of(const std::string& file) {
+  const json::value value = json::parse(connectctl({"-o", "json", "cert", "show", file}).out);
+  return value.as_array().at(0).as_object();
+}
+
+std::string text_of(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+TEST_F(CertTest, RenewKeepsNamesAndUses) {
+  ASSERT_EQ(run_cert({"client", "billing", "--roles", "read,write", "--days", "40"}).code,
+            ExitCode::kOk);
+  for (const auto& [what, name] : std::vector<std::pair<std::string, std::string>>{
+           {"1", "node-1"}, {"billing", "client-billing"}, {file("node-1.pem"), "node-1"}}) {
+    const std::string pem = file(name + ".pem");
+    const std::string key = file(name + ".key");
+    json::object before = facts_of(pem);
+    const std::string old_key = text_of(key);
+    const std::string old_certificate = text_of(pem);
+    const Outcome renewed = run_cert({"renew", what, "--days", "90"});
+    ASSERT_EQ(renewed.code, ExitCode::kOk) << renewed.err;
+    EXPECT_EQ(renewed.out, pem + "\n" + key + "\n");
+    EXPECT_THAT(renewed.err, HasSubstr("connectctl reload DIR"));
+    json::object after = facts_of(pem);
+    EXPECT_GE(after.at("days_left").as_int64(), 89);
+    for (const char* same : {"subject", "issuer", "uris", "dns_names", "addresses"}) {
+      EXPECT_EQ(after.at(same), before.at(same)) << same;
+    }
+    EXPECT_NE(after.at("serial"), before.at("serial"));
+    EXPECT_NE(text_of(key), old_key);
+    EXPECT_EQ(mode_of(key), 0600u);
+    EXPECT_EQ(mode_of(pem), 0644u);
+    EXPECT_EQ(text_of(pem + ".old"), old_certificate);
+    EXPECT_FALSE(std::filesystem::exists(key + ".old"));
+    EXPECT_FALSE(std::filesystem::exists(pem + ".new"));
+  }
+  EXPECT_EQ(check({"--node", "1"}).code, ExitCode::kOk) << check().err;
+  EXPECT_EQ(connectctl({"cert", "check", "--use", "client", "--cert", file("client-billing.pem"),
+                        "--key", file("client-billing.key"), "--cacert", file("ca.pem")})
+                .code,
+            ExitCode::kOk);
+  // A client's is for nothing else than before.
+  EXPECT_THAT(connectctl({"cert", "check", "--cert", file("client-billing.pem"), "--key",
+                          file("client-billing.key"), "--cacert", file("ca.pem")})
+                  .err,
+              HasSubstr("its extendedKeyUsage must have"));
+}
+
+TEST_F(CertTest, RenewRepairsAnInterruptedOne) {
+  // The key was replaced, and the certificate not.
+  ASSERT_EQ(run_cert({"node", "2"}).code, ExitCode::kOk);
+  std::filesystem::rename(file("node-2.key"), file("node-1.key"));
+  std::ofstream(file("node-1.pem.new")) << "a part";
+  EXPECT_THAT(check().err, HasSubstr("is not the key of the first certificate"));
+  ASSERT_EQ(run_cert({"renew", "1"}).code, ExitCode::kOk);
+  EXPECT_EQ(check().code, ExitCode::kOk) << check().err;
+}
+
+TEST_F(CertTest, RenewFollowsLinksAndKeepsTheMode) {
+  const std::string real = directory_.path("real");
+  for (const char* end : {".pem", ".key"}) {
+    std::filesystem::rename(file("node-1") + end, real + end);
+    std::filesystem::create_symlink(real + end, file("node-1") + end);
+  }
+  ASSERT_EQ(::chmod((real + ".pem").c_str(), 0640), 0);
+  const Outcome renewed = run_cert({"renew", "1"});
+  ASSERT_EQ(renewed.code, ExitCode::kOk) << renewed.err;
+  EXPECT_TRUE(std::filesystem::is_symlink(file("node-1.pem")));
+  EXPECT_TRUE(std::filesystem::is_symlink(file("node-1.key")));
+  EXPECT_EQ(mode_of(real + ".pem"), 0640u);
+  EXPECT_EQ(check().code, ExitCode::kOk) << check().err;
+}
+
+TEST_F(CertTest, RenewSignsOnlyWhatTheCaHasSigned) {
+  const std::string before = text_of(file("node-1.pem"));
+  const std::string key = text_of(file("node-1.key"));
+  // A CA of the same name, with another key: what somebody may write himself.
+  const std::string other = directory_.path("other");
+  ASSERT_EQ(connectctl({"cert", "ca", other}).code, ExitCode::kOk);
+  const Outcome foreign = connectctl({"cert", "renew", file("node-1.pem"), "--dir", other});
+  EXPECT_EQ(foreign.code, ExitCode::kNegative);
+  EXPECT_THAT(foreign.err, HasSubstr("is not signed by CN=connectd CA"));
+  EXPECT_EQ(run_cert({"renew", file("ca.pem")}).code, ExitCode::kNegative);
+  ASSERT_EQ(run_cert({"revoke", file("node-1.pem")}).code, ExitCode::kOk);
+  const Outcome revoked = run_cert({"renew", "1"});
+  EXPECT_EQ(revoked.code, ExitCode::kNegative);
+  EXPECT_THAT(revoked.err, HasSubstr("is revoked"));
+  EXPECT_EQ(text_of(file("node-1.pem")), before);
+  EXPECT_EQ(text_of(file("node-1.key")), key);
+  EXPECT_EQ(run_cert({"renew", "2"}).code, ExitCode::kNoInput);
+  EXPECT_EQ(run_cert({"renew", "a/b"}).code, ExitCode::kUsage);
 }
 
 TEST_F(CertTest, BadValuesAreUsageErrors) {
