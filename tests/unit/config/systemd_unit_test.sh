@@ -50,6 +50,20 @@ if [ -n "$complaints" ]; then
   echo "systemd-analyze verify complains: $complaints" >&2
   exit 1
 fi
+# The drop-in of the manual that hands over keys and tokens is understood, too.
+mkdir "$work/connectd@n1.service.d"
+sed -n '/^### Keys and tokens from systemd/,/^```yaml/p' "$conf/../docs/operations.md" |
+  sed -n '/^```ini/,/^```$/{/^```/!p}' > "$work/connectd@n1.service.d/credentials.conf"
+if [ "$(grep -c '^LoadCredential=' "$work/connectd@n1.service.d/credentials.conf")" != 3 ]; then
+  echo "docs/operations.md has not the drop-in with three LoadCredential= lines" >&2
+  exit 1
+fi
+complaints=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no "$work/connectd@n1.service" 2>&1 |
+  grep -F "$work" || true)
+if [ -n "$complaints" ]; then
+  echo "systemd-analyze verify complains of the drop-in: $complaints" >&2
+  exit 1
+fi
 # Such a complaint is seen: a misspelt key must make one.
 sed -e 's|^UMask=|UMsk=|' "$work/connectd@.service" > "$work/broken@.service"
 if ! SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no "$work/broken@n1.service" 2>&1 |
