@@ -1,7 +1,7 @@
-// Functions of the C library that connectd defines, so that plugins and libraries bind to these
-// (docs/adr/0034-what-a-plugin-binds-to.md). Only programs that export them link this file:
-// daemon/app/connectd.map lists what they export. For calls from connectd's own code each does what
-// the C library's does.
+// Functions of the C library, and one of OpenSSL, that connectd defines, so that plugins and
+// libraries bind to these (docs/adr/0034-what-a-plugin-binds-to.md). Only programs that export
+// them link this file: daemon/app/connectd.map lists what they export. For calls from connectd's
+// own code each does what the library's does.
 //
 // To tell whose a descriptor is, connectd's own calls that open one are recorded (the linker's
 // --wrap, daemon/app/CMakeLists.txt).
@@ -200,6 +200,15 @@ int chdir(const char* path) noexcept {
 int fchdir(int descriptor) noexcept {
   if (is_foreign(CALLER)) end_for_misuse(Did("fchdir", descriptor).text(), kMustNotMove, CALLER);
   return static_cast<int>(::syscall(SYS_fchdir, descriptor));
+}
+
+// ---- OpenSSL, which connectd shares with plugins and their libraries
+
+// Nothing in this process could use OpenSSL after it. Libraries call it when they are done with
+// theirs; OpenSSL itself does it at the end of the process.
+void OPENSSL_cleanup() {
+  if (is_foreign(CALLER)) return;
+  if (const auto real = next<void()>("OPENSSL_cleanup")) real();
 }
 
 #pragma GCC visibility pop

@@ -105,7 +105,8 @@ Session::Session(std::shared_ptr<const Credentials> credentials, int fd, bool is
   socket_->fd = fd;
   ssl_.reset(SSL_new(context));
   BIO* bio = BIO_new(Socket::calls());
-  CHECK(ssl_ != nullptr && bio != nullptr) << "no memory for a TLS session";
+  CHECK(ssl_ != nullptr && bio != nullptr)
+      << "OpenSSL makes no TLS session: no memory, or a plugin has called its OPENSSL_cleanup()";
   BIO_set_data(bio, socket_.get());
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_.get(), bio, bio);

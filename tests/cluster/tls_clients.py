@@ -366,6 +366,40 @@ def test_idle_connections_are_small(context):
         connection.close()
 
 
+def test_a_plugin_that_misuses_openssl(context):
+    """It has the same libcrypto. Afterwards new connections of clients and between nodes work, on all nodes."""
+    cluster = context.cluster(os.path.join(BUILD_DIR, "tests", "plugins", "libopenssl.so"), settings={"auth": ANYBODY})
+    authority = Authority(cluster.directory)
+    for node_id, node in cluster.nodes.items():
+        files = authority.node(node_id)
+        cluster.write_config(node, tls={"peer": port("require", files, authority.certificate),
+                                        **sections("require", files, authority)})
+    cluster.start()
+    tls = context_of(authority)
+    for node in cluster.nodes.values():
+        ready(node, tls)
+    value = 0
+
+    def write(node, request):
+        nonlocal value
+        value += 1
+        with TlsLineClient(node, tls) as client:
+            check(client.call(request) == str(value).encode(), f"{request} at node {node.id}")
+    for request in (b"do queue", b"do thread", b"do null", b"do cleanup"):
+        for node in cluster.nodes.values():
+            write(node, request)
+        for node in cluster.nodes.values():
+            with TlsLineClient(node, tls) as client:
+                check(client.call(b"get") == str(value).encode(), f"node {node.id} after {request}")
+            check(answers(node, tls), f"HTTPS of node {node.id} after {request}")
+    # A node that begins again applies the log, misuse included, and the others dial it.
+    for node_id, node in cluster.nodes.items():
+        cluster.kill(node_id)
+        cluster.start(node_id)
+        ready(node, tls)
+        write(node, b"incr")
+
+
 CIPHERS = {
     "TLSv1.3": {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"},
     "TLSv1.2": {f"ECDHE-{key}-{cipher}" for key in ("ECDSA", "RSA")
