@@ -23,7 +23,7 @@ std::string head_of(const Request& request) {
 
 // The reads of a snapshot are one verb, wherever they begin.
 std::string what_of(const Request& request) {
-  const std::string head = head_of(request);
+  std::string head = head_of(request);
   if (request.body.empty()) return head;
   if (auto verb = parse_snapshot_verb(request.body)) {
     if (const auto* piece = std::get_if<SnapshotPiece>(&*verb)) {

@@ -196,7 +196,8 @@ ExitCode wait_until(Context& context, Observer& observer,
     const Time now = read_clocks().time;
     if (view) answered = now;
     if (now >= end) {
-      return context.fail(ExitCode::kTryAgain, lost.empty() ? late : lost + ". " + late);
+      return context.fail(ExitCode::kTryAgain,
+                          lost.empty() ? late : fmt::format("{}. {}", lost, late));
     }
     if (now - answered >= patience) return ExitCode::kUnavailable;
     std::this_thread::sleep_for(kLookInterval);
