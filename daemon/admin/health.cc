@@ -164,10 +164,15 @@ Health ready_health(const node::StatusSnapshot* status, Time now) {
   return health;
 }
 
-Health leader_health(const node::StatusSnapshot* status) {
+Health leader_health(const node::StatusSnapshot* status, Time now) {
   Checks checks;
   if (status == nullptr) {
     checks.add("leader", false, kReading);
+    return checks.take();
+  }
+  // One that hangs may have been replaced.
+  if (now - status->made >= kLoopHangs) {
+    checks.add("loop", false, "the main loop hangs");
     return checks.take();
   }
   const bool leads = status->role == raft::Role::kLeader;

@@ -39,6 +39,6 @@ struct Health {
 // `status` is null before the loop runs.
 Health live_health(const node::StatusSnapshot* status, Time now);
 Health ready_health(const node::StatusSnapshot* status, Time now);
-Health leader_health(const node::StatusSnapshot* status);
+Health leader_health(const node::StatusSnapshot* status, Time now);
 
 }  // namespace connectd::admin

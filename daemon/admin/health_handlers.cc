@@ -40,7 +40,7 @@ void handle_readyz(Context& context, Request&& request, const Reply& reply) {
 }
 
 void handle_leaderz(Context& context, Request&& request, const Reply& reply) {
-  reply.send(answer(request, leader_health(context.board.read().get())));
+  reply.send(answer(request, leader_health(context.board.read().get(), read_clocks().time)));
 }
 
 void handle_metrics(Context& context, Request&&, const Reply& reply) {
@@ -48,7 +48,8 @@ void handle_metrics(Context& context, Request&&, const Reply& reply) {
   const auto traffic = context.board.read_traffic();
   Response response;
   response.content_type = kMetricsType;
-  response.body = metrics_text({status.get(), traffic.get(), *context.options.metrics});
+  response.body =
+      metrics_text({status.get(), traffic.get(), *context.options.metrics, read_clocks().time});
   reply.send(std::move(response));
 }
 

@@ -96,7 +96,7 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
 
   // Before one more connection is accepted. False: it has to wait in the backlog for a moment.
   bool has_room() {
-    if (connections_.size() + shaking_ < options_.max_connections) {
+    if (connections_.size() < options_.max_connections) {
       full_since_.reset();
       return true;
     }
@@ -162,7 +162,6 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
 
   net::PortTls tls_;
   tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
-  size_t shaking_ = 0;                     // connections in their handshakes
   std::set<OpenConnection*> connections_;
   Shares shares_;
   size_t body_bytes_ = 0;           // of requests in progress
@@ -174,22 +173,14 @@ class Shared final : public ConnectionHost, public std::enable_shared_from_this<
 };
 
 void Shared::shake_hands(tcp::socket socket, std::function<void(net::Stream)> admit) {
-  if (shaking_ >= options_.max_connections / 2) {
-    log_event_of(LogEvent::kHttpTlsFailed, kStrangers,
-                 "connection closed: too many TLS handshakes in progress count={}", shaking_);
-    return;
-  }
   error_code ec;
   const std::string remote = net::endpoint_text(socket.remote_endpoint(ec));
   const int native = net::Stream(std::move(socket)).release();
   if (native < 0) return;
-  ++shaking_;
   auto done = [self = shared_from_this(), remote, admit = std::move(admit)](tls::Outcome outcome) {
     auto shaken = std::make_shared<net::Shaken>(std::move(outcome));
-    asio::post(self->io_, [self, remote, admit, shaken] {
-      --self->shaking_;
-      self->shook_hands(*shaken, remote, admit);
-    });
+    asio::post(self->io_,
+               [self, remote, admit, shaken] { self->shook_hands(*shaken, remote, admit); });
   };
   tls::AcceptOptions options;
   options.takes = tls_.takes_plain() ? tls::Takes::kBoth : tls::Takes::kTlsOnly;

@@ -15,6 +15,7 @@
 
 #include "admin/answers.h"
 #include "admin/call_outcome.h"
+#include "admin/health.h"
 
 namespace connectd::admin {
 
@@ -110,7 +111,7 @@ int failure_tolerance(const node::StatusSnapshot& status) {
   return alive - (voters / 2 + 1);
 }
 
-void add_node(Families& out, const node::StatusSnapshot* s) {
+void add_node(Families& out, const node::StatusSnapshot* s, Time now) {
   const bool there = s != nullptr;
   out.gauge("build_info", "Always 1; the version of connectd.");
   if (there) out.add(1, {{"version", s->version}});
@@ -123,7 +124,10 @@ void add_node(Families& out, const node::StatusSnapshot* s) {
   out.gauge("start_time_seconds", "When the node started, in Unix time.");
   if (there) out.add(static_cast<double>(s->started_wall_ns) * kNanosecond);
   out.gauge("ready", "1: this node can serve, as /readyz says.");
-  if (there) out.add(s->ready);
+  out.add(ready_health(s, now).good());
+  out.gauge("status_age_seconds",
+            "Since the main loop last reported its state: one that grows old says that it hangs.");
+  if (there) out.add(static_cast<double>((now - s->made).count()) * kNanosecond);
   out.gauge("state", "1 for the state of /v1/status that this node is in.");
   if (there) out.add(1, {{"state", std::string(state_text(s->state))}});
   out.gauge("warning", "1: look at it, as the check of this name in /readyz?verbose says.");
@@ -259,6 +263,8 @@ void add_network(Families& out, const node::TrafficSnapshot* traffic) {
   out.add(static_cast<double>(clients.accepted));
   out.counter("clients_rejected_total", "Connections over the limit.");
   out.add(static_cast<double>(clients.rejected));
+  out.counter("clients_too_large_total", "Requests over the limit, which were skipped.");
+  out.add(static_cast<double>(clients.too_large));
   out.counter("clients_closed_total", "Connections that the node closed, by the reason.");
   out.add(static_cast<double>(clients.bad_frames), {{"reason", "bad_frame"}});
   out.add(static_cast<double>(clients.stalled), {{"reason", "stalled"}});
@@ -316,7 +322,7 @@ void add_process(std::vector<MetricFamily>& families) {
 }
 
 void add_all(Families& families, const MetricsSource& source) {
-  add_node(families, source.status);
+  add_node(families, source.status, source.now);
   add_raft(families, source.status, source.counts);
   add_requests(families, source.counts, source.traffic);
   add_storage(families, source.status, source.counts, source.traffic);

@@ -19,6 +19,7 @@ struct MetricsSource {
   const node::StatusSnapshot* status = nullptr;    // null: before the loop runs
   const node::TrafficSnapshot* traffic = nullptr;  // null: before there is a node
   const node::Metrics& counts;
+  Time now;
 };
 
 // Reads /proc/self, too.

@@ -680,7 +680,7 @@ void Daemon::Impl::publish_traffic() {
     const client::ClientPortCounters& port = clients_->counters();
     traffic->clients = {
         clients_->connections(), port.accepted, port.rejected, port.bad_frames, port.stalled,
-        port.half_sent,          port.unknown};
+        port.half_sent,          port.unknown,  port.too_large};
   }
   traffic->requests_held = node_->holder().held();
   traffic->requests_held_bytes = node_->holder().held_bytes();
@@ -707,7 +707,8 @@ Result<AllTls> Daemon::Impl::read_tls_files(const config::Config& config) {
   if (auto fits = check_client_framing(config, *plugin_); !fits) return failure(fits.error());
   auto tls = read_tls(config);
   if (!tls || !tls->is_on() || handshakes_) return tls;
-  auto started = tls::Handshakes::start({.peers = transport::kMaxPendingHandshakes});
+  auto started = tls::Handshakes::start(
+      {.peers = transport::kMaxPendingHandshakes, .others = descriptors_.handshakes()});
   if (!started) return failure(started.error());
   handshakes_ = std::move(*started);
   return tls;

@@ -3,6 +3,7 @@
 // descriptor that the log's next segment needs (docs/adr/0041-descriptors.md).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "base/error.h"
@@ -14,6 +15,10 @@ struct DescriptorShares {
   size_t http = 0;      // connections of the HTTP port
   size_t clients = 0;   // connections of the client port
   bool capped = false;  // `clients` is less than what was asked for
+
+  // Connections of clients and HTTP in their TLS handshakes, beside the others: so few that they
+  // take half of what the smaller port has at most. The silent give way.
+  size_t handshakes() const { return std::clamp<size_t>(std::min(clients, http) / 2, 8, 512); }
 };
 
 // Raises the soft limit of open files to the hard one. If that is forbidden, the soft one stays.

@@ -48,7 +48,7 @@ bool plugin_must_be_safe(const config::Config& config) {
     case config::AllowWritable::kOn:
       return false;
     case config::AllowWritable::kOff:
-      return true;
+      return config.plugin.sha256.empty();
     case config::AllowWritable::kAuto:
       break;
   }

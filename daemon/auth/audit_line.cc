@@ -7,7 +7,7 @@
 namespace connectd::auth {
 namespace {
 
-constexpr size_t kMaxShown = 256;
+constexpr size_t kMaxAuditText = 256;
 
 }  // namespace
 
@@ -21,10 +21,10 @@ void write(const AuditLine& line) {
 
 std::string on_one_line(std::string_view text) {
   std::string line;
-  for (char c : text.substr(0, kMaxShown)) {
+  for (char c : text.substr(0, kMaxAuditText)) {
     line += c >= ' ' && c < 0x7f ? c : '?';
   }
-  return text.size() > kMaxShown ? line + "..." : line;
+  return text.size() > kMaxAuditText ? line + "..." : line;
 }
 
 }  // namespace connectd::auth

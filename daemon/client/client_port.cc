@@ -29,6 +29,7 @@ namespace {
 using boost::asio::ip::tcp;
 using boost::system::error_code;
 
+constexpr std::string_view kTooManyClients = "this node has too many connections";
 constexpr auto kAcceptBackOff = std::chrono::milliseconds(100);
 constexpr size_t kChecksInTurn = 16;
 constexpr auto kTrimInterval = std::chrono::seconds(2);
@@ -96,6 +97,8 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   void caller_has_changed(Connection& connection);
   void forget_unknown(Connection& connection);
   void bound_unknown();
+  void end_unknown();
+  bool has_room();
   void turn_away_one();
   void accept_later();
   void turn_away(tcp::socket socket);
@@ -116,7 +119,6 @@ class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::I
   std::list<Connection*> unknown_;  // callers, in the order of arrival
   net::PortTls tls_;
   tls::Handshakes* handshakes_ = nullptr;  // null: TLS is off
-  size_t shaking_ = 0;                     // connections in their handshakes
   // Those whose certificates are to be checked again, a few a turn: each takes a signature's check.
   std::vector<std::weak_ptr<Connection>> unchecked_;
   // A spare descriptor, closed for a moment when none is left, so that a connection can be accepted
@@ -159,7 +161,7 @@ void ClientPort::Impl::on_accepted(error_code error, tcp::socket socket) {
               error.message());
     return accept_later();
   }
-  if (connections_.size() + shaking_ >= shared_->options.max_connections) {
+  if (!has_room()) {
     turn_away(std::move(socket));
   } else if (tls_.takes_tls()) {
     shake_hands(std::move(socket));
@@ -214,11 +216,23 @@ void ClientPort::Impl::forget_unknown(Connection& connection) {
   connection.unknown_place.reset();
 }
 
-// Who says nothing keeps out nobody who is known.
 void ClientPort::Impl::bound_unknown() {
-  if (unknown_.size() <= std::max<size_t>(shared_->options.max_connections / 2, 1)) return;
+  if (unknown_.size() > std::max<size_t>(shared_->options.max_connections / 2, 1)) end_unknown();
+}
+
+// Whoever has been silent for longest. Connections in their handshakes are beside these, and bounded
+// by their lane (tls/handshakes.h), where the silent give way, too.
+void ClientPort::Impl::end_unknown() {
   shared_->counters.unknown++;
   unknown_.front()->close();
+}
+
+// Who says nothing keeps out nobody.
+bool ClientPort::Impl::has_room() {
+  if (connections_.size() < shared_->options.max_connections) return true;
+  if (unknown_.empty()) return false;
+  end_unknown();
+  return true;
 }
 
 std::optional<CredentialsError> ClientPort::Impl::on_credentials(Connection& connection,
@@ -246,19 +260,15 @@ void ClientPort::Impl::on_no_permission(Connection& connection) {
 
 // On a thread for handshakes, which has the socket meanwhile.
 void ClientPort::Impl::shake_hands(tcp::socket socket) {
-  // Half of the port's connections: who stays silent keeps nobody out.
-  if (shaking_ >= shared_->options.max_connections / 2) return turn_away(std::move(socket));
   error_code ignored;  // it has gone: the handshake fails
   const std::string remote = net::endpoint_text(socket.remote_endpoint(ignored));
   const int native = net::Stream(std::move(socket)).release();
   if (native < 0) return;
-  ++shaking_;
   auto done = [weak = weak_from_this(), remote](tls::Outcome outcome) {
     auto shaken = std::make_shared<net::Shaken>(std::move(outcome));
     const auto self = weak.lock();
     if (!self) return;
     boost::asio::post(self->io_, [self, remote, shaken] {
-      --self->shaking_;
       if (self->acceptor_.is_open()) self->shook_hands(*shaken, remote);
     });
   };
@@ -277,7 +287,11 @@ void ClientPort::Impl::shook_hands(net::Shaken& shaken, const std::string& remot
   if (shaken.outcome.fd < 0) return;
   net::Stream stream(io_);
   if (stream.take(shaken)) return;  // it has gone
-  if (why.empty()) return admit(std::move(stream));
+  if (why.empty()) {
+    if (has_room()) return admit(std::move(stream));
+    return refuse(std::move(stream), node::reply_code_name(node::ReplyCode::kOverloaded),
+                  kTooManyClients);
+  }
   refuse(std::move(stream), "TLS", "this port takes TLS only (tls.client.mode)");
 }
 
@@ -337,7 +351,7 @@ void ClientPort::Impl::turn_away(tcp::socket socket) {
   // Of one who begins TLS they would be bytes without a meaning.
   if (!tls_.takes_plain()) return;
   refuse(net::Stream(std::move(socket)), node::reply_code_name(node::ReplyCode::kOverloaded),
-         "this node has too many connections");
+         kTooManyClients);
 }
 
 // In the words of the port's framing.

@@ -201,6 +201,7 @@ void Conversation::set_caller(node::Rights rights, bool is_known, SteadyTime now
   parser_->set_known(is_known);
   if (is_known) {
     unknown_since_.reset();
+    unknown_bytes_ = 0;
   } else if (!unknown_since_) {
     unknown_since_ = now;
   }
@@ -244,13 +245,14 @@ void Conversation::end_requests() {
 // ---- replies
 
 void Conversation::append_own(std::string bytes) {
+  const size_t size = bytes.size();
   if (submitted_ != replied_) {
     own_replies_.push_back({submitted_, std::move(bytes)});
-    return;
+  } else {
+    output_.append(bytes);
+    count_output();
   }
-  output_.append(bytes);
-  count_output();
-  if (unknown_since_) bound_output();
+  if (unknown_since_) bound_unknown(size);
 }
 
 void Conversation::append_broken(std::string_view text) {
@@ -285,8 +287,21 @@ void Conversation::on_reply(const node::Reply& reply) {
   }
   append_due_own_replies();
   count_output();
-  if (reply.code == node::ReplyCode::kNoPerm) driver_.on_no_permission();
+  if (reply.code == node::ReplyCode::kNoPerm) {
+    driver_.on_no_permission();
+    if (unknown_since_) bound_unknown(reply.bytes.size());
+  }
   bound_output();
+}
+
+// What is owed from before counts as ever: only answers to one who is not known are few.
+void Conversation::bound_unknown(size_t bytes) {
+  unknown_bytes_ += bytes;
+  if (unknown_bytes_ <= kUnknownOutputBytes || is_failed_) return;
+  driver_.relieve_output();
+  if (unknown_bytes_ <= kUnknownOutputBytes) return;
+  shared_.counters.stalled++;
+  is_failed_ = true;
 }
 
 void Conversation::bound_output() {
@@ -301,7 +316,7 @@ void Conversation::bound_output() {
 // common one, and this connection holds a lot of it.
 bool Conversation::is_over_limit() const {
   const ClientPortOptions& options = shared_.options;
-  return unsent() > (unknown_since_ ? kUnknownOutputBytes : options.output_bytes_max) ||
+  return unsent() > options.output_bytes_max ||
          (unsent() > options.output_pause_bytes &&
           shared_.unsent_bytes > options.replies_bytes_max + options.replies_bytes_max / 2);
 }
@@ -318,6 +333,7 @@ void Conversation::sent(size_t bytes) {
   progress_bytes_ += bytes;
   if (unsent() == 0) {
     sent_ = 0;
+    if (own_replies_.empty()) unknown_bytes_ = 0;
     output_.clear();
     if (output_.capacity() > kKeepOutputBytes) output_.shrink_to_fit();
   }

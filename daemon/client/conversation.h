@@ -178,6 +178,7 @@ class Conversation final : public node::ReplyHandler {
   bool has_room() const { return shared_.has_room(unsent()); }
   bool is_over_limit() const;
   void bound_output();
+  void bound_unknown(size_t bytes);
   void wait_for_room() const;
   void count_output();
   bool is_native(ByteView start);
@@ -235,6 +236,7 @@ class Conversation final : public node::ReplyHandler {
   uint64_t replied_ = 0;
 
   std::optional<SteadyTime> unknown_since_;  // none: the client is known
+  size_t unknown_bytes_ = 0;                 // of answers since then, until all output is taken
   SteadyTime last_read_;
   SteadyTime last_send_;       // when the socket last filled up; while lingering: since when
   SteadyTime progress_since_;  // since then it has taken ...

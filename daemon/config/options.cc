@@ -362,9 +362,10 @@ std::vector<Option> make_options() {
        .choices = {"auto", "on", "off"},
        .help = "Whether connectd loads a plugin that its own user could exchange: one whose file, "
                "or a directory above it, that user may write or owns (as root: that does not "
-               "belong to root, or that others may write). `off`: it does not, so that nobody who "
-               "can write files as connectd's user chooses the code of the next start. `auto`: "
-               "`off` when systemd has started connectd and plugin.sha256 is not set, else `on`."});
+               "belong to root, or that others may write), unless plugin.sha256 pins it. `off`: it "
+               "does not, so that nobody who can write files as connectd's user chooses the code "
+               "of the next start. `auto`: `off` when systemd has started connectd, else `on`. "
+               "Libraries that the plugin needs, and this file, are not looked at: see to those."});
   add({.path = "plugin.options",
        .type = Type::kTextMap,
        .field = CONNECTD_FIELD(TextMap, plugin.options),

@@ -52,14 +52,18 @@ Result<std::shared_ptr<const tls::Credentials>> find_tls(const Context& context,
                                options);
 }
 
+bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0';
+}
+
 // What the command line leaves open, and the context has. A command that asks nobody needs none.
 Result<void> take_context(Context& context, const Command& command) {
-  const char* variable = std::getenv(kContextVariable);
   std::optional<std::string> name;
   if (context.has("context")) {
     name = context.option("context");
-  } else if (variable != nullptr && *variable != '\0') {
-    name = variable;
+  } else if (is_set(kContextVariable)) {
+    name = std::getenv(kContextVariable);
   }
   if (command.timeout == Duration::zero()) {
     if (!context.has("context")) return {};
@@ -67,12 +71,12 @@ Result<void> take_context(Context& context, const Command& command) {
                    with_help(fmt::format("`{}` asks no node: it takes no --context", command.words),
                              command.words));
   }
-  // A node's own machine is asked by its configuration, unless somebody says otherwise.
+  // Whom the default context is for: others get nothing of it, so it is not even read.
+  if (!name && (context.has("endpoint") || is_set(kEndpointsVariable))) return {};
   auto options = read_context(contexts_path(), name);
   if (!options) return tl::unexpected(options.error());
-  const bool has_token = context.has("token-file") || std::getenv(kTokenVariable) != nullptr;
-  // Whom one context is for gets no secrets of another: with other nodes, nothing of it counts.
-  if (!name && (context.has("endpoint") || std::getenv(kEndpointsVariable) != nullptr)) return {};
+  // A context that is asked for by its name is stronger than a variable that stands around.
+  const bool has_token = context.has("token-file") || (is_set(kTokenVariable) && !name);
   for (auto& [key, value] : *options) {
     if (key == "token" || key == "token-file") {
       if (has_token) continue;
@@ -132,9 +136,8 @@ Result<std::string> find_token(const Context& context, const Command& command) {
     text = content->substr(0, content->find('\n'));
   } else if (!context.token.empty()) {
     text = context.token;
-  } else if (const char* variable = std::getenv(kTokenVariable);
-             variable != nullptr && command.timeout > Duration::zero()) {
-    text = variable;
+  } else if (is_set(kTokenVariable) && command.timeout > Duration::zero()) {
+    text = std::getenv(kTokenVariable);
   } else {
     return text;
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -45,11 +46,14 @@ class Reader final {
   }
 
   void read_root(const YamlNode& root) {
+    if (root.kind == YamlNode::Kind::kNull) return;  // an empty file
     if (root.kind != YamlNode::Kind::kMap) {
       return wrong(root.at, "must have the keys contexts and, if one is the usual one, default");
     }
     for (const YamlEntry& entry : root.entries) {
-      if (entry.key.text == "default" && entry.value.kind == YamlNode::Kind::kScalar) {
+      if (entry.key.text == "default" && default_) {
+        wrong(entry.key.at, "default: given twice");
+      } else if (entry.key.text == "default" && entry.value.kind == YamlNode::Kind::kScalar) {
         default_ = entry.value.text;
         default_at_ = entry.value.at;
       } else if (entry.key.text == "contexts" && entry.value.kind == YamlNode::Kind::kMap) {
@@ -113,12 +117,11 @@ std::string contexts_path() {
 
 Result<ContextOptions> read_context(const std::string& path,
                                     const std::optional<std::string>& name) {
+  // As another user with this home directory: the file is not meant for it.
+  if (!name && ::access(path.c_str(), R_OK) != 0) return ContextOptions();
   auto content = path.empty() ? failure(ErrorKind::kNotFound, "no home directory is known")
                               : auth::read_private_file(path, kMaxContextsFile);
-  if (!content) {
-    if (content.error().kind == ErrorKind::kNotFound && !name) return ContextOptions();
-    return tl::unexpected(content.error());
-  }
+  if (!content) return tl::unexpected(content.error());
   Reader reader(path);
   if (auto read = reader.read(*content); !read) return tl::unexpected(read.error());
   if (!name && !reader.default_name()) return ContextOptions();

@@ -136,6 +136,7 @@ struct TrafficSnapshot {
     uint64_t stalled = 0;
     uint64_t half_sent = 0;
     uint64_t unknown = 0;
+    uint64_t too_large = 0;
   };
   Clients clients;
   uint64_t requests_held = 0;

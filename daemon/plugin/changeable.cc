@@ -47,6 +47,10 @@ std::string changeable_above(const fs::path& path) {
 std::optional<fs::path> follow_one(const fs::path& path) {
   fs::path done;
   for (auto part = path.begin(); part != path.end(); ++part) {
+    if (*part == "..") {  // of what has no links in it
+      done = done.parent_path();
+      continue;
+    }
     const fs::path here = done / *part;
     std::error_code error;
     if (!fs::is_symlink(here, error) || error) {
@@ -57,7 +61,7 @@ std::optional<fs::path> follow_one(const fs::path& path) {
     if (error) return std::nullopt;
     fs::path next = target.is_absolute() ? target : done / target;
     for (++part; part != path.end(); ++part) next /= *part;
-    return next.lexically_normal();
+    return next;  // ".." behind a link is above its target: not to be taken out of the text
   }
   return std::nullopt;
 }
@@ -68,7 +72,6 @@ std::string changeable_part(const std::string& path) {
   std::error_code error;
   fs::path at = fs::absolute(path, error);
   if (error) at = path;
-  at = at.lexically_normal();
   if (is_changeable(at.string())) return at.string();
   for (int links = 0; links < kMaxLinks; ++links) {
     if (std::string found = changeable_above(at); !found.empty()) return found;

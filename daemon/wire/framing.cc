@@ -519,7 +519,8 @@ class RespParser final : public FrameParser {
   Parsed next_inline(ByteView buffer) {
     empty_ = false;
     size_t end = find_byte(buffer, searched_, '\n');
-    if (end == kNotFound ? buffer.size() > kMaxInlineBytes : end > kMaxInlineBytes) {
+    const size_t most = is_known() ? kMaxInlineBytes : kUnknownRequestBytes;
+    if (end == kNotFound ? buffer.size() > most : end > most) {
       return bad_frame("too big inline request");
     }
     if (end == kNotFound) {
@@ -534,6 +535,9 @@ class RespParser final : public FrameParser {
                                                         : std::string_view();
     if (!why.empty()) return bad_frame(why);
     if (!split_inline(line, words_)) return bad_frame("unbalanced quotes in request");
+    if (!is_known() && words_.size() > kUnknownArrayElements) {
+      return bad_frame("unauthenticated multibulk length");
+    }
     if (words_.empty()) {
       empty_ = true;
       return need_more(1, end + 1);
@@ -598,11 +602,15 @@ class RespParser final : public FrameParser {
     split_array(request, strings_);
     Parsed parsed{.outcome = ParseOutcome::kCredentials, .consumed = consumed};
     bool has_credentials = false;
+    std::string_view wrong_option;
     std::vector<std::string_view> others;
     for (size_t i = 0; i < strings_.size(); ++i) {
       const std::string_view word = strings_[i];
       if (i < 2 || !equals_ignoring_case(as_bytes(word), "AUTH")) {
         others.push_back(word);
+        // The first that is wrong, when all are known.
+        const bool is_option = i < 2 || equals_ignoring_case(as_bytes(word), "SETNAME");
+        if (!is_option && wrong_option.empty()) wrong_option = word;
         // Its name may be anything.
         const bool is_name = i >= 2 && equals_ignoring_case(as_bytes(word), "SETNAME");
         if (is_name && i + 1 < strings_.size()) others.push_back(strings_[++i]);
@@ -616,6 +624,13 @@ class RespParser final : public FrameParser {
       parsed.secret = strings_[++i];
     }
     if (!has_credentials) return std::nullopt;
+    // As in Redis, nobody is let in by a request that fails.
+    if (strings_[1] != "2" && strings_[1] != "3") {
+      return reply("-NOPROTO unsupported protocol version\r\n", consumed);
+    }
+    if (!wrong_option.empty()) {
+      return reply("-ERR Syntax error in HELLO option\r\n", consumed);
+    }
     hello_.clear();
     append_array(hello_, others);
     return parsed;

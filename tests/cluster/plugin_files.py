@@ -167,7 +167,7 @@ def test_file_that_the_service_could_exchange(context):
     check_plugin(0, systemd, sha256=sha256)
     check_plugin(0, systemd, allow_writable="on")
     check_plugin(EXIT_PERMISSION, allow_writable="off")
-    check_plugin(EXIT_PERMISSION, allow_writable="off", sha256=sha256)
+    check_plugin(0, allow_writable="off", sha256=sha256)
 
 
 if __name__ == "__main__":

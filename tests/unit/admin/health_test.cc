@@ -67,7 +67,7 @@ TEST(ReadyHealth, EachStateHasItsCheck) {
 
 TEST(ReadyHealth, NodeThatReadsItsLogIsNotReady) {
   EXPECT_FALSE(ready_health(nullptr, kNow).good());
-  EXPECT_FALSE(leader_health(nullptr).good());
+  EXPECT_FALSE(leader_health(nullptr, kNow).good());
   EXPECT_TRUE(live_health(nullptr, kNow).good());
 }
 
@@ -139,11 +139,14 @@ TEST(Health, LinesAndJsonSayTheSame) {
 
 TEST(LeaderHealth, OnlyTheLeader) {
   node::StatusSnapshot status = serving();
-  EXPECT_TRUE(leader_health(&status).good());
+  EXPECT_TRUE(leader_health(&status, kNow).good());
   status.role = raft::Role::kFollower;
-  EXPECT_EQ(leader_health(&status).detail(), "follower; node 1 leads term 7");
+  EXPECT_EQ(leader_health(&status, kNow).detail(), "follower; node 1 leads term 7");
   status.leader = NodeId();
-  EXPECT_EQ(leader_health(&status).detail(), "follower; no known leader in term 7");
+  EXPECT_EQ(leader_health(&status, kNow).detail(), "follower; no known leader in term 7");
+  status = serving();
+  status.made = kNow - kLoopHangs;
+  EXPECT_EQ(leader_health(&status, kNow).detail(), "the main loop hangs");
 }
 
 }  // namespace

@@ -18,8 +18,11 @@ using std::chrono::microseconds;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+constexpr Time kNow{std::chrono::seconds(1000)};
+
 node::StatusSnapshot leader_of_three() {
   node::StatusSnapshot status;
+  status.made = kNow - std::chrono::milliseconds(500);
   status.id = status.leader = NodeId(1);
   status.role = raft::Role::kLeader;
   status.state = node::ServiceState::kReady;
@@ -34,9 +37,9 @@ node::StatusSnapshot leader_of_three() {
   return status;
 }
 
-std::string text_of(const node::StatusSnapshot* status, const node::Metrics& counts,
+std::string scraped(const node::StatusSnapshot* status, const node::Metrics& counts,
                     const node::TrafficSnapshot* traffic = nullptr) {
-  return metrics_text({status, traffic, counts});
+  return metrics_text({status, traffic, counts, kNow});
 }
 
 TEST(Metrics, ValuesOfALeader) {
@@ -44,7 +47,7 @@ TEST(Metrics, ValuesOfALeader) {
   node::Metrics counts;
   counts.loop.elections.add();
   counts.loop.requests[static_cast<size_t>(node::ReplyCode::kNoLeader)].add(3);
-  const std::string text = text_of(&status, counts);
+  const std::string text = scraped(&status, counts);
   for (const char* line :
        {"# TYPE connectd_raft_term gauge\n", "\nconnectd_raft_term 7\n",
         "\nconnectd_raft_is_leader 1\n", "\nconnectd_raft_role{role=\"leader\"} 1\n",
@@ -60,11 +63,20 @@ TEST(Metrics, ValuesOfALeader) {
   }
 }
 
+// As /readyz says: the state that was reported last is not that of a loop that hangs.
+TEST(Metrics, LoopThatHangsIsNotReady) {
+  node::StatusSnapshot status = leader_of_three();
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_ready 1\n"));
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_status_age_seconds 0.5\n"));
+  status.made = kNow - std::chrono::seconds(9);
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_ready 0\n"));
+}
+
 TEST(Metrics, FollowersLeaveOutWhatTheyDoNotKnow) {
   node::StatusSnapshot status = leader_of_three();
   status.role = raft::Role::kFollower;
   status.peers.clear();
-  const std::string text = text_of(&status, node::Metrics());
+  const std::string text = scraped(&status, node::Metrics());
   EXPECT_THAT(text, Not(HasSubstr("failure_tolerance")));
   EXPECT_THAT(text, Not(HasSubstr("peer_match_lag")));
   EXPECT_THAT(text, HasSubstr("\nconnectd_raft_is_leader 0\n"));
@@ -73,20 +85,21 @@ TEST(Metrics, FollowersLeaveOutWhatTheyDoNotKnow) {
 TEST(Metrics, FailureToleranceCountsVotersThatAnswer) {
   node::StatusSnapshot status = leader_of_three();
   status.peers[1].active = true;
-  EXPECT_THAT(text_of(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance 1\n"));
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance 1\n"));
   status.peers[0].active = status.peers[1].active = false;
-  EXPECT_THAT(text_of(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance -1\n"));
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance -1\n"));
   status.peers[0].active = status.peers[1].active = true;
   status.members[2].voter = false;  // a learner adds nothing
-  EXPECT_THAT(text_of(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance 0\n"));
+  EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_raft_failure_tolerance 0\n"));
 }
 
 // While a node reads its log there is little to say, and it is said.
 TEST(Metrics, BeforeTheLoopRuns) {
-  const std::string text = text_of(nullptr, {});
+  const std::string text = scraped(nullptr, {});
   EXPECT_THAT(text, HasSubstr("\nconnectd_requests_total{code=\"OK\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("\nprocess_cpu_seconds_total "));
-  EXPECT_THAT(text, Not(HasSubstr("connectd_ready")));
+  EXPECT_THAT(text, HasSubstr("\nconnectd_ready 0\n"));
+  EXPECT_THAT(text, Not(HasSubstr("connectd_raft_term")));
 }
 
 TEST(Metrics, Traffic) {
@@ -96,7 +109,7 @@ TEST(Metrics, Traffic) {
   traffic.clients.connected = 6;
   traffic.clients.unknown = 7;
   traffic.certificates["peer"] = 1'800'000'000;
-  const std::string text = text_of(nullptr, {}, &traffic);
+  const std::string text = scraped(nullptr, {}, &traffic);
   for (const char* line :
        {"\nconnectd_net_sent_bytes_total{peer=\"2\"} 1000000000000\n",
         "\nconnectd_net_messages_sent_total{peer=\"2\"} 4\n",
@@ -111,7 +124,7 @@ TEST(Metrics, Traffic) {
 TEST(Metrics, HistogramsAreCumulative) {
   node::Metrics counts;
   for (int us : {0, 100, 101, 200, 999'999'999}) counts.loop.write_time.observe(microseconds(us));
-  const std::string text = text_of(nullptr, counts);
+  const std::string text = scraped(nullptr, counts);
   for (const char* line : {"{op=\"write\",le=\"0.0001\"} 2\n", "{op=\"write\",le=\"0.0002\"} 4\n",
                            "{op=\"write\",le=\"0.0004\"} 4\n", "{op=\"write\",le=\"+Inf\"} 5\n",
                            "connectd_request_duration_seconds_count{op=\"write\"} 5\n"}) {
@@ -125,7 +138,7 @@ std::string table_of_all() {
   node::TrafficSnapshot traffic;
   traffic.peers[NodeId(2)] = {};
   traffic.certificates["peer"] = 1;
-  std::istringstream text(text_of(&status, node::Metrics(), &traffic));
+  std::istringstream text(scraped(&status, node::Metrics(), &traffic));
   std::string table = "| name | type | |\n|---|---|---|\n";
   std::string help;
   for (std::string line; std::getline(text, line);) {

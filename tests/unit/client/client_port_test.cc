@@ -443,12 +443,28 @@ TEST_F(ClientPortTest, UnknownClientsMakeRoomForEachOther) {
   EXPECT_EQ(read_until_closed(first), "");
   EXPECT_EQ(port_->connections(), 2u);
   EXPECT_EQ(port_->counters().unknown, 1u);
+  // A full port has room for one more as long as somebody is silent.
+  auto known = std::make_shared<auth::Policy>(policy);
+  known->anonymous = {auth::Role::kRead};
+  port_->set_access(known, "c");
+  tcp::socket sixth = dial();
+  tcp::socket seventh = dial();
+  ASSERT_TRUE(run_until([&] { return port_->connections() == 4; }));
+  port_->set_access(std::make_shared<const auth::Policy>(policy), "c");
+  tcp::socket eighth = dial();
+  EXPECT_EQ(read_until_closed(second), "");
+  EXPECT_TRUE(run_until([&] { return port_->counters().rejected == 0; }));
+  sixth.close();
+  seventh.close();
+  eighth.close();
+  third.close();
+  ASSERT_TRUE(run_until([&] { return port_->connections() == 0; }));
   // Known from now on: there is room for all of them.
   port_->set_access(std::make_shared<const auth::Policy>(), "c");
   tcp::socket fourth = dial();
   tcp::socket fifth = dial();
-  EXPECT_TRUE(run_until([&] { return port_->connections() == 4; }));
-  EXPECT_EQ(ask(second, "x\n", "x\n"), "x\n");
+  EXPECT_TRUE(run_until([&] { return port_->connections() == 2; }));
+  EXPECT_EQ(ask(fourth, "x\n", "x\n"), "x\n");
 }
 
 TEST_F(ClientPortTest, NoDescriptorsRejectsClientsWithoutSpin) {

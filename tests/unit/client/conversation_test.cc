@@ -1203,6 +1203,25 @@ TEST_F(ConversationTest, UnknownClientThatDoesNotReadIsClosed) {
   EXPECT_EQ(shared_->counters.stalled, 1u);
 }
 
+// What it asked for while it was known is answered, however much that is.
+TEST_F(ConversationTest, ResetCutsNoReplyThatIsOwed) {
+  service_.declared = node::Framing::kResp;
+  service_.is_immediate = false;
+  service_.answer = [](const std::string&, std::string& bytes) {
+    bytes = std::string(100'000, 'x');
+    return node::Reply{};
+  };
+  open();
+  driver_->demands_credentials = true;
+  driver_->room = 0;
+  driver_->give("GET k\r\nGET k\r\nRESET\r\nGET k\r\n");
+  service_.deliver_all();
+  EXPECT_FALSE(driver_->is_closed);
+  driver_->take(1'000'000);
+  EXPECT_EQ(driver_->got.size(),
+            200'000 + std::string("+RESET\r\n").size() + std::string(kNoAuth).size());
+}
+
 TEST_F(ConversationTest, RefusedRequestsAreTold) {
   service_.answer = [](const std::string& request, std::string&) {
     node::Reply reply;

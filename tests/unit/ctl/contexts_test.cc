@@ -69,6 +69,22 @@ TEST_F(ContextsTest, FileOfOthersIsRefused) {
   EXPECT_EQ(read_context(path(), std::nullopt).error().kind, ErrorKind::kPermission);
 }
 
+TEST_F(ContextsTest, EmptyFileAndUnusedFileAreNoError) {
+  write("");
+  EXPECT_THAT(*read_context(path(), std::nullopt), IsEmpty());
+  write("nonsense", 0644);
+  EXPECT_THAT(connectctl({"call", "x", "-e", "127.0.0.1:3"}).err, HasSubstr("127.0.0.1:3"));
+}
+
+// A token of another cluster that stands in a variable is not for a context that has its own.
+TEST_F(ContextsTest, NamedContextIsStrongerThanVariables) {
+  write("contexts:\n  demo: {token: nonsense, endpoint: \"127.0.0.1:1\"}\n");
+  ::setenv(kTokenVariable, "connectd1_reader00_0000", 1);
+  const std::string said = connectctl({"call", "x", "--context", "demo"}).err;
+  ::unsetenv(kTokenVariable);
+  EXPECT_THAT(said, HasSubstr("token of the context: must hold"));
+}
+
 TEST_F(ContextsTest, AllMistakesAreNamedAndNoValue) {
   write(R"(default: none
 contexts:

@@ -534,6 +534,21 @@ TEST(RespFraming, UnknownCallerSendsLittle) {
             Lines{"L"});
 }
 
+TEST(RespFraming, UnknownCallerSendsLittleInline) {
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, "a b c d e f g h i j k\r\n"),
+            Lines{"B:unauthenticated multibulk length"});
+  EXPECT_EQ(lines_of(make_unknown_resp_parser, std::string(kUnknownRequestBytes + 1, 'x')),
+            Lines{"B:too big inline request"});
+}
+
+// As in Redis.
+TEST(RespFraming, HelloThatFailsLetsNobodyIn) {
+  EXPECT_EQ(
+      lines_of(make_unknown_resp_parser, "HELLO 4 AUTH me good\r\nHELLO 3 AUTH me good X\r\n"),
+      (Lines{"A:-NOPROTO unsupported protocol version\r\n",
+             "A:-ERR Syntax error in HELLO option\r\n"}));
+}
+
 TEST(Framing, UnknownCallersRequestsAreSmall) {
   auto make = [](size_t max_request) {
     auto parser = make_line_parser(max_request);
