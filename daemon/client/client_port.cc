@@ -220,8 +220,8 @@ void ClientPort::Impl::bound_unknown() {
   if (unknown_.size() > std::max<size_t>(shared_->options.max_connections / 2, 1)) end_unknown();
 }
 
-// Whoever has been silent for longest. Connections in their handshakes are beside these, and bounded
-// by their lane (tls/handshakes.h), where the silent give way, too.
+// Whoever has been silent for longest. Connections in their handshakes are beside these: their lane
+// bounds them (tls/handshakes.h), and the silent give way there, too.
 void ClientPort::Impl::end_unknown() {
   shared_->counters.unknown++;
   unknown_.front()->close();
