@@ -18,11 +18,11 @@ using std::chrono::microseconds;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr Time kNow{std::chrono::seconds(1000)};
+constexpr Time kScrapedAt{std::chrono::seconds(1000)};
 
 node::StatusSnapshot leader_of_three() {
   node::StatusSnapshot status;
-  status.made = kNow - std::chrono::milliseconds(500);
+  status.made = kScrapedAt - std::chrono::milliseconds(500);
   status.id = status.leader = NodeId(1);
   status.role = raft::Role::kLeader;
   status.state = node::ServiceState::kReady;
@@ -39,7 +39,7 @@ node::StatusSnapshot leader_of_three() {
 
 std::string scraped(const node::StatusSnapshot* status, const node::Metrics& counts,
                     const node::TrafficSnapshot* traffic = nullptr) {
-  return metrics_text({status, traffic, counts, kNow});
+  return metrics_text({status, traffic, counts, kScrapedAt});
 }
 
 TEST(Metrics, ValuesOfALeader) {
@@ -68,7 +68,7 @@ TEST(Metrics, LoopThatHangsIsNotReady) {
   node::StatusSnapshot status = leader_of_three();
   EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_ready 1\n"));
   EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_status_age_seconds 0.5\n"));
-  status.made = kNow - std::chrono::seconds(9);
+  status.made = kScrapedAt - std::chrono::seconds(9);
   EXPECT_THAT(scraped(&status, {}), HasSubstr("\nconnectd_ready 0\n"));
 }
 
