@@ -44,7 +44,11 @@ def count_up(cluster, node_id, value):
 
 
 def terms(cluster):
-    return {node_id: status["term"] for node_id, status in cluster.statuses().items()}
+    """Of all nodes, when they agree: a status may be a second old."""
+    def agreed():
+        found = {node_id: status["term"] for node_id, status in cluster.statuses().items()}
+        return found if len(found) == len(cluster.nodes) and len(set(found.values())) == 1 else None
+    return wait_until(agreed, "all nodes are in one term")
 
 
 def says(cluster, node_id, *words):
