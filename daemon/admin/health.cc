@@ -39,7 +39,7 @@ std::string age_text(Duration age) {
                      std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
 }
 
-// What this node can be in a state that others do not notice, and requests still pass.
+// Somebody should look at these, but the node serves.
 void add_warnings(Checks& checks, const node::StatusSnapshot& status) {
   checks.warn("disk", status.disk_state == "ok",
               fmt::format("{}, {} bytes free", status.disk_state, status.disk_free_bytes));
