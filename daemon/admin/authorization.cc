@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "auth/bearer.h"
-#include "auth/token.h"
 
 namespace connectd::admin {
 namespace {
@@ -37,14 +36,10 @@ std::string role_text(auth::Roles roles) {
   return text;
 }
 
-// For the log. What has no ID may be anything.
-std::string token_text(const std::string& id, std::string_view what) {
-  return id.empty() ? fmt::format("malformed token: {}", what)
-                    : fmt::format("token {}: {}", id, what);
-}
-
-bool comes_in_the_clear(const Request& request) {
-  return !request.is_encrypted && request.origin == Origin::kOtherMachine;
+auth::TokenSource source_of(const Request& request) {
+  return {.is_encrypted = request.is_encrypted,
+          .is_this_machine = request.origin != Origin::kOtherMachine,
+          .network = request.remote_network};
 }
 
 // `request.principal` has none of these roles.
@@ -62,7 +57,7 @@ Refusal lacks(auth::Roles needed, const Request& request, bool has_tokens) {
         std::move(reason));
   }
   // Nobody is asked for a token that must not be sent.
-  if (comes_in_the_clear(request)) {
+  if (source_of(request).is_exposed()) {
     return refuse(403, "Forbidden",
                   fmt::format("this needs a token with {}, and this connection is not encrypted: "
                               "ask from the node's own machine. Send no token here",
@@ -87,26 +82,24 @@ std::string needs_text(const Needs& needs) {
   return needs.roles(false).empty() ? fmt::format("none; {} with `?verbose`", text) : text;
 }
 
-std::optional<Refusal> Authorizer::take_token(std::string_view header,
+std::optional<Refusal> Authorizer::take_token(std::string_view token,
                                               const auth::TokenTable& tokens, Request& request,
                                               const Now& now) {
-  const auto token = auth::bearer_token(header);
-  if (!token) {
-    return unauthorized("the header Authorization must be: Bearer TOKEN", "no bearer token");
+  auth::TokenAnswer answer = tokens_->check(tokens, token, source_of(request), now);
+  switch (answer.outcome) {
+    case auth::TokenOutcome::kExposed:
+      return refuse(403, "Forbidden", std::string(kExposed), std::move(answer.reason), "EXPOSED");
+    case auth::TokenOutcome::kTooMany:
+      return refuse(429, "Too many failures",
+                    "too many tokens from this address were not good; try again in a minute",
+                    std::move(answer.reason));
+    case auth::TokenOutcome::kNotGood:
+      return unauthorized(std::string(kNotGood), std::move(answer.reason));
+    case auth::TokenOutcome::kGood:
+      break;
   }
-  const std::string id = auth::token_id(*token).value_or("");
-  if (!failures_.may_try(request.remote_network, id, now.time)) {
-    return refuse(429, "Too many failures",
-                  "too many tokens from this address were not good; try again in a minute",
-                  token_text(id, "too many failures"));
-  }
-  auth::CheckedToken checked = tokens.check(*token, now.wall_ns);
-  if (checked.verdict == auth::TokenVerdict::kGood) {
-    request.principal = std::move(checked.principal);
-    return std::nullopt;
-  }
-  failures_.failed(request.remote_network, id, now.time);
-  return unauthorized(std::string(kNotGood), token_text(id, auth::verdict_text(checked.verdict)));
+  request.principal = std::move(answer.principal);
+  return std::nullopt;
 }
 
 std::optional<Refusal> Authorizer::refusal(const Guard& guard, const Needs& needs, bool verbose,
@@ -114,15 +107,14 @@ std::optional<Refusal> Authorizer::refusal(const Guard& guard, const Needs& need
   const std::shared_ptr<const auth::Policy> policy = policy_->get();
   const auth::Roles needed = needs.roles(verbose);
   const std::string_view header = request.header("authorization");
-  const bool has_header = policy->tokens != nullptr && !header.empty();
-  if (has_header && comes_in_the_clear(request) && auth::bearer_token(header)) {
-    const std::string id = auth::token_id(*auth::bearer_token(header)).value_or("");
-    return refuse(403, "Forbidden", std::string(kExposed),
-                  token_text(id, "exposed by an unencrypted connection"), "EXPOSED");
-  }
   request.principal = request.certificate.value_or(auth::Principal::anonymous(policy->anonymous));
-  if (has_header && !needed.empty()) {
-    if (auto refused = take_token(header, *policy->tokens, request, now)) return refused;
+  if (policy->tokens && !header.empty()) {
+    const auto token = auth::bearer_token(header);
+    if (token && (!needed.empty() || source_of(request).is_exposed())) {
+      if (auto refused = take_token(*token, *policy->tokens, request, now)) return refused;
+    } else if (!needed.empty()) {
+      return unauthorized("the header Authorization must be: Bearer TOKEN", "no bearer token");
+    }
   }
   if (auto response = refusal_of_machine(guard, request, from)) {
     return Refusal{std::move(*response), "not from here"};

@@ -6,13 +6,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "admin/guards.h"
 #include "admin/hooks.h"
 #include "admin/http_message.h"
-#include "auth/failure_limiter.h"
 #include "auth/policy.h"
 #include "auth/roles.h"
+#include "auth/token_checker.h"
 #include "base/clock.h"
 
 namespace connectd::admin {
@@ -55,8 +56,9 @@ struct Refusal {
 // On the server's thread.
 class Authorizer final {
  public:
-  explicit Authorizer(std::shared_ptr<const auth::SharedPolicy> policy)
-      : policy_(std::move(policy)) {}
+  Authorizer(std::shared_ptr<const auth::SharedPolicy> policy,
+             std::shared_ptr<auth::TokenChecker> tokens)
+      : policy_(std::move(policy)), tokens_(std::move(tokens)) {}
 
   // Sets request.principal. The answer to a request that may not pass; none: it may.
   //
@@ -71,11 +73,11 @@ class Authorizer final {
                                  Request& request, AdminFrom from, const Now& now);
 
  private:
-  std::optional<Refusal> take_token(std::string_view header, const auth::TokenTable& tokens,
+  std::optional<Refusal> take_token(std::string_view token, const auth::TokenTable& tokens,
                                     Request& request, const Now& now);
 
   const std::shared_ptr<const auth::SharedPolicy> policy_;
-  auth::FailureLimiter failures_;
+  const std::shared_ptr<auth::TokenChecker> tokens_;
 };
 
 }  // namespace connectd::admin

@@ -14,6 +14,7 @@
 #include "admin/answers.h"
 #include "admin/limits.h"
 #include "auth/policy.h"
+#include "auth/token_checker.h"
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
@@ -34,6 +35,8 @@ struct ServerOptions {
   AdminFrom admin = AdminFrom::kThisMachine;
   // What callers may do: a reload replaces it.
   std::shared_ptr<const auth::SharedPolicy> policy = std::make_shared<auth::SharedPolicy>();
+  // The node's, shared with its other ports.
+  std::shared_ptr<auth::TokenChecker> tokens = std::make_shared<auth::TokenChecker>();
   // What the node counts, for /metrics.
   std::shared_ptr<const node::Metrics> metrics = std::make_shared<node::Metrics>();
   std::string cluster_name;        // in the names of certificates

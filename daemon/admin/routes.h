@@ -29,7 +29,7 @@ struct Context {
   ClusterQueries& cluster;
   Shares& shares;
   Access access{};
-  Authorizer authorizer{options.policy};
+  Authorizer authorizer{options.policy, options.tokens};
   Audit audit{};
 };
 

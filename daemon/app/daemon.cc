@@ -199,6 +199,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   bool reload_succeeded_ = true;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   const std::shared_ptr<auth::SharedPolicy> policy_ = std::make_shared<auth::SharedPolicy>();
+  const std::shared_ptr<auth::TokenChecker> tokens_ = std::make_shared<auth::TokenChecker>();
   std::unique_ptr<NodeCalls> calls_;
   std::unique_ptr<admin::HttpServer> http_;
   std::optional<net::BoundPort> peer_port_;    // until it is listened on
@@ -288,7 +289,7 @@ Result<void> Daemon::Impl::begin_node(const Plan& plan, node::Opened opened) {
   client::ClientPortOptions clients = client_options(config_);
   clients.max_connections = descriptors_.clients;
   clients.lacks_descriptors = descriptors_.capped;
-  clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_);
+  clients_ = std::make_unique<client::ClientPort>(io_, clients, *node_, tokens_);
   clients_->set_tls(tls_.client, handshakes_.get());
   clients_->set_access(policy_->get(), config_.cluster.name);
   log_event(LogEvent::kListenClients, "listening for clients address={}", client_port_->text());
@@ -398,6 +399,7 @@ Result<void> Daemon::Impl::open_ports() {
   admin::ServerOptions options = http_options(config_);
   options.max_connections = descriptors_.http;
   options.policy = policy_;
+  options.tokens = tokens_;
   options.metrics = metrics_;
   auto server =
       admin::HttpServer::open(std::move(options), board_, calls_->hooks(), std::move(*http));

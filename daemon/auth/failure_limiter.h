@@ -1,5 +1,5 @@
 // Limits how often a token may be tried that is not good. It protects the log and the processor:
-// nobody guesses 256 bits. One owner, no locking.
+// nobody guesses 256 bits. One owner, no locking (auth/token_checker.h locks it).
 //
 // Counted by the pair of source and ID, so that a program with an expired token keeps out nobody
 // else who shares its address (a proxy, loopback), and over all IDs of a source with a higher

@@ -8,6 +8,7 @@
 #include "auth/token.h"
 #include "net/certificate_owner.h"
 #include "net/origin.h"
+#include "wire/framing.h"
 
 namespace connectd::client {
 namespace {
@@ -22,7 +23,6 @@ constexpr std::string_view kExposed =
     "not checked. Replace it, and use TLS";
 constexpr std::string_view kTooMany =
     "too many tokens from this address were not good; try again in a minute";
-constexpr std::string_view kDefaultUser = "default";
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 }  // namespace
@@ -30,13 +30,15 @@ constexpr int64_t kNsPerSecond = 1'000'000'000;
 Source source_of(net::Stream& stream) {
   boost::system::error_code error;
   const auto remote = stream.socket().remote_endpoint(error);
-  if (error) return {.is_exposed = stream.session() == nullptr, .address = "", .network = ""};
+  const bool is_encrypted = stream.session() != nullptr;
+  if (error) return {.token = {.is_encrypted = is_encrypted}, .address = ""};
   const auto local = stream.socket().local_endpoint(error);
   const bool is_here =
       !error && net::origin_of(remote.address(), local.address()) != net::Origin::kOtherMachine;
-  return {.is_exposed = stream.session() == nullptr && !is_here,
-          .address = net::without_mapping(remote.address()).to_string(),
-          .network = net::network_of(remote.address())};
+  return {.token = {.is_encrypted = is_encrypted,
+                    .is_this_machine = is_here,
+                    .network = net::network_of(remote.address())},
+          .address = net::without_mapping(remote.address()).to_string()};
 }
 
 void Access::set(std::shared_ptr<const auth::Policy> policy, std::string cluster) {
@@ -56,30 +58,28 @@ std::optional<CredentialsError> Access::authenticate(Caller& caller, const Sourc
                                                      std::string_view user, std::string_view secret,
                                                      const Now& now) {
   if (!policy_ || !policy_->tokens) return CredentialsError{"ERR", std::string(kNoPasswords)};
-  const std::string id = auth::token_id(secret).value_or("");
-  const auto refuse = [&](std::string_view code, std::string_view text, std::string_view why) {
+  // Who names another user than the default one says which token it shows.
+  const auto named_id = user == wire::kDefaultUser ? std::nullopt : std::optional(user);
+  auth::TokenAnswer answer = tokens_->check(*policy_->tokens, secret, source.token, now, named_id);
+  const auto refuse = [&](std::string_view code, std::string_view text) {
     auth::write({.is_refusal = true,
                  .principal = caller.principal.text(),
                  .address = source.address,
-                 .outcome = fmt::format("{} ({}: {})", code,
-                                        id.empty() ? "malformed token" : "token " + id, why),
+                 .outcome = fmt::format("{} ({})", code, answer.reason),
                  .what = "AUTH"});
     return CredentialsError{code, std::string(text)};
   };
-  if (source.is_exposed) return refuse("EXPOSED", kExposed, "exposed by an unencrypted connection");
-  if (!failures_.may_try(source.network, id, now.time)) {
-    return refuse("WRONGPASS", kTooMany, "too many failures");
+  switch (answer.outcome) {
+    case auth::TokenOutcome::kExposed:
+      return refuse("EXPOSED", kExposed);
+    case auth::TokenOutcome::kTooMany:
+      return refuse("WRONGPASS", kTooMany);
+    case auth::TokenOutcome::kNotGood:
+      return refuse("WRONGPASS", kWrong);
+    case auth::TokenOutcome::kGood:
+      break;
   }
-  auth::CheckedToken checked = policy_->tokens->check(secret, now.wall_ns);
-  if (checked.verdict != auth::TokenVerdict::kGood) {
-    failures_.failed(source.network, id, now.time);
-    return refuse("WRONGPASS", kWrong, auth::verdict_text(checked.verdict));
-  }
-  if (user != kDefaultUser && user != id) {
-    failures_.failed(source.network, id, now.time);
-    return refuse("WRONGPASS", kWrong, "the user name is neither default nor the token's id");
-  }
-  caller = {std::move(checked.principal), auth::token_hash(secret)};
+  caller = {std::move(answer.principal), auth::token_hash(secret)};
   return std::nullopt;
 }
 

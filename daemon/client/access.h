@@ -9,10 +9,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
-#include "auth/failure_limiter.h"
 #include "auth/policy.h"
 #include "auth/principal.h"
+#include "auth/token_checker.h"
 #include "base/clock.h"
 #include "client/conversation.h"
 #include "net/stream.h"
@@ -27,15 +28,16 @@ struct Caller {
 
 // Where it comes from.
 struct Source {
-  bool is_exposed = false;  // whoever is on the way reads along: from another machine, and plain
-  std::string address;      // for the log
-  std::string network;      // for limits
+  auth::TokenSource token;
+  std::string address;  // for the log
 };
 // An empty address: the connection has gone.
 Source source_of(net::Stream& stream);
 
 class Access final {
  public:
+  explicit Access(std::shared_ptr<auth::TokenChecker> tokens) : tokens_(std::move(tokens)) {}
+
   // Until it is called, everybody may do everything. `cluster`: in the names of certificates.
   void set(std::shared_ptr<const auth::Policy> policy, std::string cluster);
 
@@ -56,9 +58,9 @@ class Access final {
   bool is_known(const Caller& caller) const;
 
  private:
+  const std::shared_ptr<auth::TokenChecker> tokens_;
   std::shared_ptr<const auth::Policy> policy_;
   std::string cluster_;
-  auth::FailureLimiter failures_;
 };
 
 }  // namespace connectd::client

@@ -45,13 +45,15 @@ bool is_out_of_descriptors(error_code error) {
 class ClientPort::Impl final : public std::enable_shared_from_this<ClientPort::Impl>,
                                public ConnectionOwner {
  public:
-  Impl(boost::asio::io_context& io, const ClientPortOptions& options, node::Service& service)
+  Impl(boost::asio::io_context& io, const ClientPortOptions& options, node::Service& service,
+       std::shared_ptr<auth::TokenChecker> tokens)
       : io_(io),
         shared_(new Shared{.options = options, .service = service}),
         acceptor_(io),
         accept_timer_(io),
         sweep_timer_(io),
         drain_timer_(io),
+        access_(std::move(tokens)),
         reserve_(open_reserve()) {}
   ~Impl() { close_reserve(); }
 
@@ -470,8 +472,8 @@ void ClientPort::Impl::stop() {
 }
 
 ClientPort::ClientPort(boost::asio::io_context& io, const ClientPortOptions& options,
-                       node::Service& service)
-    : impl_(std::make_shared<Impl>(io, options, service)) {}
+                       node::Service& service, std::shared_ptr<auth::TokenChecker> tokens)
+    : impl_(std::make_shared<Impl>(io, options, service, std::move(tokens))) {}
 ClientPort::~ClientPort() { stop(); }
 Result<> ClientPort::listen(const Address& address) { return impl_->listen(address); }
 Result<> ClientPort::listen(net::BoundPort port) { return impl_->listen(std::move(port)); }

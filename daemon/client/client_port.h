@@ -11,6 +11,7 @@
 #include <string>
 
 #include "auth/policy.h"
+#include "auth/token_checker.h"
 #include "base/address.h"
 #include "base/error.h"
 #include "client/client_port_options.h"
@@ -27,8 +28,9 @@ namespace connectd::client {
 
 class ClientPort final {
  public:
-  // `io` and `service` must live until stop().
-  ClientPort(boost::asio::io_context& io, const ClientPortOptions& options, node::Service& service);
+  // `io` and `service` must live until stop(). `tokens`: the node's, shared with its other ports.
+  ClientPort(boost::asio::io_context& io, const ClientPortOptions& options, node::Service& service,
+             std::shared_ptr<auth::TokenChecker> tokens);
   ~ClientPort();
   ClientPort(const ClientPort&) = delete;
   ClientPort& operator=(const ClientPort&) = delete;

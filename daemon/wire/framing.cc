@@ -277,7 +277,6 @@ std::optional<int> version_of_hello(ByteView request) {
   return std::nullopt;
 }
 
-constexpr std::string_view kDefaultUser = "default";
 constexpr std::string_view kNoAuth = "-NOAUTH Authentication required.\r\n";
 constexpr std::string_view kNoAuthHello =
     "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "

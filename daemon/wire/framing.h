@@ -35,6 +35,9 @@ inline constexpr size_t kUnknownArrayElements = 10;
 // The first bytes of the native protocol. No framing may take them for a request.
 inline constexpr std::string_view kNativeMagic{"CNTD\x01", 5};
 
+// RESP: the user of whoever names none.
+inline constexpr std::string_view kDefaultUser = "default";
+
 enum class ParseOutcome : uint8_t {
   kNeedMore,  // nothing whole yet
   kRequest,   // `bytes` is one request
@@ -56,7 +59,7 @@ struct Parsed {
   // In the caller's buffer, in the parser, or static: valid until the buffer or the parser is
   // touched.
   ByteView bytes{};
-  // kCredentials; for so long, too.
+  // kCredentials; for so long, too. `user`: kDefaultUser if none was named.
   std::string_view user{};
   std::string_view secret{};
   // kNeedMore: after that, the buffer must hold at least this much before anything new can come of

@@ -300,6 +300,21 @@ def test_redis_clients(context):
         check(text[-32:] not in node.log(), "the log has a token")
 
 
+def test_failures_count_on_both_ports(context):
+    tokens = Tokens(context, plugin="kv")
+    node = tokens.start().nodes[1]
+    good = tokens.texts["monitor"]
+    wrong = good[:-1] + ("1" if good[-1] == "0" else "0")
+    client = RedisClient(node)
+    for i in range(5):
+        check(client.ask(f"AUTH {wrong}").startswith("-WRONGPASS invalid"), f"AUTH {i}")
+        check(tokens.answer(1, "GET", "/v1/status", token=wrong)[0] == 401, f"HTTP {i}")
+    check(tokens.answer(1, "GET", "/v1/status", token=good)[0] == 429, "HTTP after ten on both")
+    check(client.ask(f"AUTH {good}").startswith("-WRONGPASS too many"), "AUTH after ten on both")
+    check(client.ask(f"AUTH {tokens.texts['read']}") == "+OK", "others do not wait")
+    client.close()
+
+
 def test_redis_cli(context):
     if shutil.which("redis-cli") is None:
         raise harness.Skip("redis-cli is not installed")

@@ -595,6 +595,20 @@ TEST_F(RolesTest, ManyFailuresAreNotChecked) {
   EXPECT_EQ(ask_with(token_of(id), "10.0.0.8"), 0);
 }
 
+// The checker is that of all ports.
+TEST_F(RolesTest, FailuresOnOtherPortsCountToo) {
+  configure({{auth::Role::kRead}});
+  const std::string token = token_of(id_of({auth::Role::kRead}));
+  const auth::TokenSource source{.is_this_machine = true, .network = "127.0.0.1"};
+  for (int i = 0; i < 10; ++i) {
+    options_.tokens->check(auth::TokenTable(), token, source, read_clocks());
+  }
+  Request request = good(*call_route());
+  request.remote_network = source.network;
+  request.headers["authorization"] = "Bearer " + token;
+  EXPECT_EQ(refused(std::move(request)), 429);
+}
+
 TEST_F(RolesTest, ExposedTokensAreNotChecked) {
   configure({{auth::Role::kMonitor}});
   for (const char* token : {"nonsense", "connectd1_monitor0_x"}) {

@@ -31,13 +31,15 @@ class AccessTest : public testing::Test {
     access_.set(std::make_shared<const auth::Policy>(policy), "c");
   }
   std::string authenticate(std::string_view user, std::string_view secret, bool exposed = false) {
-    const Source source{.is_exposed = exposed, .address = "10.0.0.9", .network = "10.0.0.9"};
+    const Source source{.token = {.is_encrypted = !exposed, .network = "10.0.0.9"},
+                        .address = "10.0.0.9"};
     const auto error = access_.authenticate(caller_, source, user, secret, now_);
     return error ? std::string(error->code) : "OK";
   }
 
   const std::string reader_;
-  Access access_;
+  const std::shared_ptr<auth::TokenChecker> tokens_ = std::make_shared<auth::TokenChecker>();
+  Access access_{tokens_};
   Caller caller_;
   Now now_{Time(std::chrono::seconds(1000)), kToday* kNsPerSecond};
 };
@@ -73,6 +75,15 @@ TEST_F(AccessTest, ManyFailuresAreNotChecked) {
   EXPECT_EQ(authenticate("default", reader_), "WRONGPASS");
   now_.time += std::chrono::minutes(2);
   EXPECT_EQ(authenticate("default", reader_), "OK");
+}
+
+// The checker is that of all ports.
+TEST_F(AccessTest, FailuresOnOtherPortsCountToo) {
+  const std::string wrong = auth::make_token("reader00")->text;
+  for (int i = 0; i < 10; ++i) {
+    tokens_->check(auth::TokenTable(), wrong, {.is_encrypted = true, .network = "10.0.0.9"}, now_);
+  }
+  EXPECT_EQ(authenticate("default", reader_), "WRONGPASS");
 }
 
 TEST_F(AccessTest, WithoutTokensThereIsNoPassword) {

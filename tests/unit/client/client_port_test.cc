@@ -31,7 +31,8 @@ class ClientPortTest : public testing::Test {
   ~ClientPortTest() override { port_.reset(); }
 
   void open() {
-    port_ = std::make_unique<ClientPort>(io_, options_, service_);
+    port_ = std::make_unique<ClientPort>(io_, options_, service_,
+                                         std::make_shared<auth::TokenChecker>());
     auto listening = port_->listen({"127.0.0.1", 0});
     ASSERT_TRUE(listening) << listening.error().text;
   }
@@ -567,7 +568,7 @@ TEST_F(ClientPortTest, StoppingInTheMiddleOfEverything) {
 
 TEST_F(ClientPortTest, PortInUseIsAnErrorThatSaysSo) {
   open();
-  ClientPort second(io_, options_, service_);
+  ClientPort second(io_, options_, service_, std::make_shared<auth::TokenChecker>());
   auto listening = second.listen({"127.0.0.1", port_->listen_port()});
   ASSERT_FALSE(listening);
   EXPECT_EQ(listening.error().kind, ErrorKind::kAddressInUse);
