@@ -32,6 +32,7 @@ struct Paths {
   std::string crash;
   std::string crash_part;
   pid_t process;
+  const Paths* former;  // kept: a signal handler may be reading it
 };
 std::atomic<const Paths*> g_paths{nullptr};  // lives as long as the process
 
@@ -140,8 +141,12 @@ FlightRecorder& flight_recorder() { return g_recorder; }
 
 void set_flight_directory(std::string_view directory) {
   const std::string base(directory);
-  g_paths = new Paths{base + "/flight.json", base + "/flight.json.part",
-                      base + "/flight-crash.json", base + "/flight-crash.json.part", ::getpid()};
+  g_paths = new Paths{base + "/flight.json",
+                      base + "/flight.json.part",
+                      base + "/flight-crash.json",
+                      base + "/flight-crash.json.part",
+                      ::getpid(),
+                      g_paths.load()};
 }
 
 const char* write_flight_file(FlightFile file, std::string_view reason) {
