@@ -12,10 +12,11 @@ usage: scripts/test.sh [--quick | --full | --weekly | --soak MINUTES | --help]
                   eight mutants, and all tests without the label slow, real clusters included (budget:
                   12 minutes on two cores)
   --quick         Build the release preset; run the same tests without real clusters
-  --full          Run the checks of continuous integration: the simulator for 8 minutes; all mutants;
+  --full          Run the checks of continuous integration: the simulator for 5 minutes; all mutants;
                   clang-tidy on what has changed, newest first;
-                  under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer,
-                  the unit tests, 20 simulator seeds and rounds of a real cluster; all tests, clang's
+                  under AddressSanitizer with UndefinedBehaviorSanitizer the unit tests and 20 simulator
+                  seeds, under ThreadSanitizer the unit tests of the modules that have threads, and under
+                  both rounds of a real cluster; all tests, clang's
                   thread-safety analysis included; 100 simulator seeds for each workload (budget:
                   60 minutes on two cores)
   --weekly        Run clang-tidy on all files, then --full
@@ -23,7 +24,7 @@ usage: scripts/test.sh [--quick | --full | --weekly | --soak MINUTES | --help]
                   the last soak stopped; build/soak has the totals, and docs/soak-totals.md gets a row
   --help          Print this help
 
-Environment of --full: CONNECTD_SIM_MINUTES   simulator minutes [8]
+Environment of --full: CONNECTD_SIM_MINUTES   simulator minutes [5]
                        CONNECTD_TIDY_SECONDS  clang-tidy fails if it takes longer [1500]
                        CONNECTD_SANITIZERS=0  no sanitizer builds
 TEXT
@@ -55,25 +56,24 @@ build_release() {
   cmake --build --preset release
 }
 
-# Builds only the targets that run under the sanitizer. $2: more targets, $3: their tests.
+# Builds only what runs under the sanitizer. $2: unit tests; $3: more targets; $4: their tests.
 sanitized() {
   preset=$1
   phase "$preset build"
-  cmake --preset "$preset" >/dev/null
-  # shellcheck disable=SC2086 # a list
-  cmake --build --preset "$preset" --target base_test config_test wire_test raft_test storage_test \
-    plugin_test transport_test admin_test ctl_test node_test offline_test client_test kv_test lin_test sim_test \
-    connectd connectctl counter_plugin kv_plugin echo_plugin $2
+  configure "$preset"
+  # shellcheck disable=SC2046,SC2086 # lists
+  cmake --build --preset "$preset" --target $(printf '%s_test ' $2) connectd counter_plugin kv_plugin echo_plugin $3
   phase "$preset tests"
   # 20 seeds of the simulator: seven of each workload.
+  # shellcheck disable=SC2086 # a list
   CONNECTD_SIM_SEEDS=7 CONNECTD_CORE_SEEDS=100 ctest --preset "$preset" --no-tests=error --parallel 2 \
-    -R "^(base|config|wire|raft|storage|plugin|transport|admin|ctl|node|offline|client|kv|lin|sim$3)\$"
+    -R "^($(echo $2 | tr ' ' '|')$4)\$"
   CONNECTD_BUILD_DIR="build/$preset" python3 tests/cluster/kill_rounds.py test_counter --rounds 5
 }
 
 full() {
   phase "simulator"
-  scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-8}"
+  scripts/simulate.py --minutes "${CONNECTD_SIM_MINUTES:-5}"
   phase "mutants"
   scripts/mutants.sh
   if [ "${1:-}" != "tidied" ]; then
@@ -81,9 +81,11 @@ full() {
     scripts/check-clang.py tidy --seconds "${CONNECTD_TIDY_SECONDS:-1500}"
   fi
   if [ "${CONNECTD_SANITIZERS:-1}" != 0 ]; then
-    sanitized dev "fuzz_peer_frames fuzz_framings fuzz_log_segments fuzz_snapshot_files fuzz_codecs \
+    sanitized dev "base auth config conversation net tls wire raft storage plugin transport admin ctl node offline client app \
+      kv lin sim" "connectctl fuzz_peer_frames fuzz_framings fuzz_log_segments fuzz_snapshot_files fuzz_codecs \
       fuzz_configuration fuzz_values" "|fuzz_corpus.*"
-    sanitized tsan "" ""
+    # The modules with more than one thread.
+    sanitized tsan "base net tls storage plugin transport admin node client app" "" ""
   fi
   phase "all tests"
   # All mutants, clang-tidy and a long simulation have run.
@@ -106,7 +108,7 @@ case "${1:-}" in
     [ "$failed" = 0 ] || exit 1
     phase "done"
     cat <<'TEXT'
-scripts/test.sh --full, which continuous integration runs, adds: 8 minutes of the simulator, all
+scripts/test.sh --full, which continuous integration runs, adds: 5 minutes of the simulator, all
 mutants, AddressSanitizer with UndefinedBehaviorSanitizer, ThreadSanitizer, clang-tidy, clang's
 thread-safety analysis, and more seeds in the simulator's tests.
 TEXT
