@@ -1,11 +1,8 @@
 #include "app/access.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "auth/token_file.h"
-#include "base/log_event.h"
 
 namespace connectd::app {
 namespace {
@@ -30,8 +27,6 @@ Result<std::shared_ptr<const auth::Policy>> make_policy(const config::Config& co
   if (!config.auth.tokens.empty()) {
     auto tokens = auth::load_tokens(config.auth.tokens);
     if (!tokens) return failure(tokens.error().kind, "auth.tokens: " + tokens.error().text);
-    log_event(LogEvent::kAuthTokens, "tokens={} file={}", tokens->entries().size(),
-              config.auth.tokens);
     policy->tokens = std::make_shared<auth::TokenTable>(std::move(*tokens));
     credentials.tokens = true;
   }

@@ -9,8 +9,7 @@
 
 namespace connectd::app {
 
-// Reads the token file: at the start and at a reload, on the loop thread. Errors are those of
-// auth::load_tokens().
+// Reads the token file, and blocks while it does. Errors are those of auth::load_tokens().
 Result<std::shared_ptr<const auth::Policy>> make_policy(const config::Config& config);
 
 }  // namespace connectd::app

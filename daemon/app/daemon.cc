@@ -13,7 +13,6 @@
 #include <thread>
 
 #include "admin/http_server.h"
-#include "app/access.h"
 #include "app/descriptors.h"
 #include "app/flight_dump.h"
 #include "app/leader_watch.h"
@@ -22,6 +21,7 @@
 #include "app/node_setup.h"
 #include "app/node_threads.h"
 #include "app/option_bindings.h"
+#include "app/own_files.h"
 #include "app/own_port.h"
 #include "app/port_tls.h"
 #include "app/reload_log.h"
@@ -164,7 +164,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   void publish_traffic();
   void tell_status(std::string text);
   void stop_everything();
-  Result<AllTls> read_tls_files(const config::Config& config);
+  Result<OwnFiles> read_files(const config::Config& config);
   void follow_tls(const AllTls& tls);
   void reload();
 
@@ -382,13 +382,11 @@ Result<net::BoundPort> Daemon::Impl::bind_port(net::Names& names, const Address&
 
 // HTTP first, so that probes are answered while the others are waited for.
 Result<void> Daemon::Impl::open_ports() {
-  auto tls = read_tls_files(config_);
-  if (!tls) return failure(tls.error());
-  tls_ = std::move(*tls);
-  log_tls_warnings(tls_);
-  auto policy = make_policy(config_);
-  if (!policy) return failure(policy.error());
-  policy_->replace_with(std::move(*policy));
+  auto own = read_files(config_);
+  if (!own) return failure(own.error());
+  log_own_files(config_, *own);
+  tls_ = std::move(own->tls);
+  policy_->replace_with(std::move(own->policy));
   net::Names names(io_);
   auto http = bind_port(names, config_.listen.http, net::kHttpPort);
   if (!http) return failure(http.error());
@@ -704,16 +702,15 @@ void Daemon::Impl::tell_status(std::string text) {
   service_.set_status(std::move(text));
 }
 
-// With the threads that it needs.
-Result<AllTls> Daemon::Impl::read_tls_files(const config::Config& config) {
-  if (auto fits = check_client_framing(config, *plugin_); !fits) return failure(fits.error());
-  auto tls = read_tls(config);
-  if (!tls || !tls->is_on() || handshakes_) return tls;
+// With the threads that TLS needs.
+Result<OwnFiles> Daemon::Impl::read_files(const config::Config& config) {
+  auto own = read_own_files(config, plugin_.get());
+  if (!own || !own->tls.is_on() || handshakes_) return own;
   auto started = tls::Handshakes::start(
       {.peers = transport::kMaxPendingHandshakes, .others = descriptors_.handshakes()});
   if (!started) return failure(started.error());
   handshakes_ = std::move(*started);
-  return tls;
+  return own;
 }
 
 void Daemon::Impl::follow_tls(const AllTls& tls) {
@@ -721,7 +718,6 @@ void Daemon::Impl::follow_tls(const AllTls& tls) {
   if (network_) network_->set_tls(tls.peer, handshakes_.get(), config_.cluster.name);
   if (clients_) clients_->set_tls(tls.client, handshakes_.get());
   http_->set_tls(tls.http, handshakes_.get());
-  log_tls_warnings(tls);
 }
 
 void Daemon::Impl::reload() {
@@ -730,24 +726,24 @@ void Daemon::Impl::reload() {
   std::string report;
   auto reloaded = config::reload(request_, config_);
   // All or nothing: the files that the configuration names belong to it.
-  auto tls = reloaded ? read_tls_files(reloaded->config) : failure(reloaded.error());
-  auto policy = tls ? make_policy(reloaded->config) : failure(tls.error());
-  if (!policy) {
-    report = fmt::format("reload rejected, nothing was changed:\n{}", policy.error().text);
+  auto own = reloaded ? read_files(reloaded->config) : failure(reloaded.error());
+  if (!own) {
+    report = fmt::format("reload rejected, nothing was changed:\n{}", own.error().text);
     log_event(LogEvent::kConfigReloadRejected, "{}", report);
   } else {
     config_ = std::move(reloaded->config);
-    policy_->replace_with(std::move(*policy));
+    policy_->replace_with(own->policy);
     if (clients_) clients_->set_access(policy_->get(), config_.cluster.name);
     follow_signals();
     apply_live_options(config_, node_.get());
-    follow_tls(*tls);
+    follow_tls(own->tls);
+    log_own_files(config_, *own);
     report = log_reload(*reloaded);
   }
   service_.reload_ends();
   reloaded_wall_s_ = read_clocks().wall_ns / 1'000'000'000;
-  reload_succeeded_ = static_cast<bool>(policy);
-  const int code = policy ? 0 : exit_status(policy.error().kind);
+  reload_succeeded_ = static_cast<bool>(own);
+  const int code = own ? 0 : exit_status(own.error().kind);
   log_reload_report(reload_report_.end(code, std::move(report)));
 }
 

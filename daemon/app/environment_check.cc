@@ -1,13 +1,16 @@
 #include "app/environment_check.h"
 
+#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "app/node_setup.h"
+#include "app/own_files.h"
 #include "app/own_port.h"
 #include "base/log.h"
 #include "base/owner.h"
@@ -82,6 +85,60 @@ Result<void> check_owners(storage::FileSystem& files, const std::string& data_di
   return {};
 }
 
+// While it lives, files are opened as the user whom the data directory belongs to, if that is not
+// root and this process is: the service runs as that user, and root can read everything. For the
+// whole process, so only where no other thread opens anything.
+class AsOwner final {
+ public:
+  explicit AsOwner(const std::string& data_dir) {
+    struct stat directory {};
+    if (::geteuid() != 0 || ::stat(data_dir.c_str(), &directory) != 0 || directory.st_uid == 0) {
+      return;
+    }
+    const std::string name = user_name(directory.st_uid);
+    const int count = ::getgroups(0, nullptr);
+    groups_.resize(static_cast<size_t>(std::max(count, 0)));
+    // Without the right to change the groups, as in some containers, root reads.
+    if (::getgroups(count, groups_.data()) != count) return;
+    if (::initgroups(name.c_str(), directory.st_gid) != 0) return;
+    CHECK_EQ(::setegid(directory.st_gid), 0);
+    CHECK_EQ(::seteuid(directory.st_uid), 0);
+    user_ = name;
+  }
+  ~AsOwner() {
+    if (user_.empty()) return;
+    CHECK_EQ(::seteuid(0), 0);
+    CHECK_EQ(::setegid(0), 0);
+    CHECK_EQ(::setgroups(groups_.size(), groups_.data()), 0);
+  }
+  AsOwner(const AsOwner&) = delete;
+  AsOwner& operator=(const AsOwner&) = delete;
+
+  // Empty: nothing has changed.
+  const std::string& user() const { return user_; }
+
+ private:
+  std::string user_;
+  std::vector<gid_t> groups_;
+};
+
+Result<void> check_own_files(const config::Config& config, const plugin::Plugin* plugin) {
+  const AsOwner owner(config.node.data_dir);
+  auto own = read_own_files(config, plugin);
+  if (own) {
+    for (const std::string& warning : warnings_of(*own)) {
+      print_to_stderr(LogLevel::kWarning, "warning: " + warning);
+    }
+    return {};
+  }
+  if (own.error().kind != ErrorKind::kPermission || owner.user().empty()) {
+    return failure(own.error());
+  }
+  return failure(ErrorKind::kPermission,
+                 fmt::format("{}\n(as user {}, whom {} belongs to)", own.error().text, owner.user(),
+                             config.node.data_dir));
+}
+
 }  // namespace
 
 std::vector<Error> check_environment(const config::Config& config, const plugin::Plugin* plugin) {
@@ -98,6 +155,7 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
   // Its node may run: the identity can be checked all the same.
   auto identity = check_identity_file(*files, config);
   if (!identity) problems.push_back(identity.error());
+  if (auto own = check_own_files(config, plugin); !own) problems.push_back(own.error());
   for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
                                       std::pair{config.listen.client, net::kClientPort},
                                       std::pair{config.listen.http, net::kHttpPort}}) {

@@ -1,5 +1,5 @@
-// `connectd --check`: what a start would meet outside of its configuration: the data directory and
-// the ports. Waits for nothing.
+// `connectd --check`: what a start would meet outside of its configuration: the data directory,
+// the files of its credentials (app/own_files.h) and the ports. Waits for nothing.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,7 @@
 
 namespace connectd::app {
 
-// All problems, in the order in which a start would meet them, and as it would end; a warning is
+// All problems, in the order in which a start would meet them, and as it would end; warnings are
 // printed. The whole log and the newest snapshot are read, unless the node runs; the plugin does
 // not get its state.
 // `plugin`: null if it cannot be loaded.

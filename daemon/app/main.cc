@@ -14,7 +14,6 @@
 #include "app/descriptors.h"
 #include "app/environment_check.h"
 #include "app/node_setup.h"
-#include "app/port_tls.h"
 #include "app/process.h"
 #include "app/systemd.h"
 #include "app/watchdog.h"
@@ -80,8 +79,6 @@ std::optional<Error> check_all(const config::Config& config,
     problems.push_back(plugin.error());
   } else {
     if (auto mode = capture_mode(config, **plugin); !mode) problems.push_back(mode.error());
-    auto framing = check_client_framing(config, **plugin);
-    if (!framing) problems.push_back(framing.error());
   }
   for (Error& problem : check_environment(config, plugin ? plugin->get() : nullptr)) {
     problems.push_back(std::move(problem));

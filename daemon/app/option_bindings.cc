@@ -197,7 +197,7 @@ constexpr Binding kBindings[] = {
 #undef CONNECTD_BIND
 
 constexpr LiveOption kLiveOptions[] = {
-    // Together, with the files that they name: make_policy().
+    // Together, with the files that they name: read_own_files().
     {"admin.local", nullptr},
     {"auth.tokens", nullptr},
     {"auth.certificates", nullptr},
@@ -208,7 +208,7 @@ constexpr LiveOption kLiveOptions[] = {
      }},
     {"log.level", [](const Config& config, node::Node*) { set_log_level(config.log.level); }},
     {"log.format", [](const Config& config, node::Node*) { set_log_format(config.log.format); }},
-    // Read together, with the files that they name: Daemon::reload().
+    // As the former: read_own_files().
     {"tls.peer.mode", nullptr},
     {"tls.peer.cert", nullptr},
     {"tls.peer.key", nullptr},

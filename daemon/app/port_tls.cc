@@ -4,8 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "base/clock.h"
-#include "base/log_event.h"
 #include "config/checks.h"
 #include "node/service.h"
 #include "tls/certificate.h"
@@ -33,8 +31,6 @@ std::string beside(const std::string& directory, const std::string& path) {
   return directory + "/" + path;
 }
 
-int64_t wall_seconds() { return read_clocks().wall_ns / 1'000'000'000; }
-
 // Of a port whose mode is not off.
 Result<std::shared_ptr<const tls::Credentials>> read_files(const config::Config& config,
                                                            const tls::Files& files, tls::Use use) {
@@ -50,7 +46,19 @@ Result<std::shared_ptr<const tls::Credentials>> read_files(const config::Config&
                                options);
 }
 
-Result<net::PortTls> read_peer(const config::Config& config) {
+Result<net::PortTls> read_server(const config::Config& config, const config::TlsPort& port) {
+  net::PortTls tls;
+  tls.mode = mode_of(port.mode);
+  if (tls.mode == net::TlsMode::kOff) return tls;
+  auto own = read_files(config, {port.cert, port.key, port.ca, port.crl}, tls::Use::kServer);
+  if (!own) return failure(own.error());
+  tls.credentials = std::move(*own);
+  return tls;
+}
+
+}  // namespace
+
+Result<net::PortTls> read_peer_tls(const config::Config& config) {
   const config::TlsPort& peer = config.tls.peer;
   net::PortTls tls;
   tls.mode = mode_of(peer.mode);
@@ -69,17 +77,11 @@ Result<net::PortTls> read_peer(const config::Config& config) {
   return tls;
 }
 
-Result<net::PortTls> read_server(const config::Config& config, const config::TlsPort& port) {
-  net::PortTls tls;
-  tls.mode = mode_of(port.mode);
-  if (tls.mode == net::TlsMode::kOff) return tls;
-  auto own = read_files(config, {port.cert, port.key, port.ca, port.crl}, tls::Use::kServer);
-  if (!own) return failure(own.error());
-  tls.credentials = std::move(*own);
-  return tls;
+Result<net::PortTls> read_client_tls(const config::Config& config) {
+  return read_server(config, config.tls.client);
 }
 
-Result<net::PortTls> read_http(const config::Config& config) {
+Result<net::PortTls> read_http_tls(const config::Config& config) {
   const config::TlsPort& http = config.tls.http;
   auto tls = read_server(config, http);
   if (!tls || !tls->dials_tls()) return tls;
@@ -90,18 +92,6 @@ Result<net::PortTls> read_http(const config::Config& config) {
   if (!dialler) return failure(dialler.error());
   tls->dial_credentials = std::move(*dialler);
   return tls;
-}
-
-}  // namespace
-
-Result<AllTls> read_tls(const config::Config& config) {
-  auto peer = read_peer(config);
-  if (!peer) return failure(peer.error());
-  auto client = read_server(config, config.tls.client);
-  if (!client) return failure(client.error());
-  auto http = read_http(config);
-  if (!http) return failure(http.error());
-  return AllTls{std::move(*peer), std::move(*client), std::move(*http)};
 }
 
 Result<void> check_client_framing(const config::Config& config, const plugin::Plugin& plugin) {
@@ -122,16 +112,6 @@ Result<void> check_client_framing(const config::Config& config, const plugin::Pl
                  fmt::format("{} (the plugin {} {} declares this framing; client.framing overrides "
                              "it)",
                              problem, plugin.name(), plugin.version()));
-}
-
-void log_tls_warnings(const AllTls& tls) {
-  for (const auto& [port, one] : {std::pair("peers", &tls.peer), std::pair("clients", &tls.client),
-                                  std::pair("HTTP", &tls.http)}) {
-    if (!one->credentials) continue;
-    for (const std::string& warning : one->credentials->warnings(wall_seconds())) {
-      log_event(LogEvent::kTlsWarning, "{}: {}", port, warning);
-    }
-  }
 }
 
 std::string tls_warning(const AllTls& tls, const std::vector<NodeId>& plain_peers, int64_t now) {

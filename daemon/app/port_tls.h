@@ -1,4 +1,4 @@
-// TLS of the ports, as the configuration and its files say: at the start, and at each reload.
+// TLS of the ports, as the configuration and its files say (app/own_files.h reads them together).
 #pragma once
 
 #include <cstdint>
@@ -21,20 +21,19 @@ struct AllTls {
   bool is_on() const { return peer.takes_tls() || client.takes_tls() || http.takes_tls(); }
 };
 
-// Reads the files of all ports; blocks while it does. Errors name the file, or the key; kPermission
-// for a private key that other users may read.
-Result<AllTls> read_tls(const config::Config& config);
+// Each reads the files of a port; blocks while it does. Errors as tls::load_credentials() has them;
+// each names the file, or the key of the configuration.
+Result<net::PortTls> read_peer_tls(const config::Config& config);
+Result<net::PortTls> read_client_tls(const config::Config& config);
+Result<net::PortTls> read_http_tls(const config::Config& config);
 
 // Whether the client port can tell TLS from plain bytes. Where it takes both, the clients' framing
 // must not be `length`, by `client.framing` or, with `auto`, as the plugin declares: kBadConfig.
 // Any thread.
 Result<void> check_client_framing(const config::Config& config, const plugin::Plugin& plugin);
 
-// Logs what an operator should look at: certificates that end soon, or have, ...
-void log_tls_warnings(const AllTls& tls);
-
-// For the status: these warnings, and with whom connections are plain though TLS is on. Empty: all
-// is well. `now`: seconds since 1970.
+// For the status: the warnings of all credentials, and with whom connections are plain though TLS
+// is on. Empty: all is well. `now`: seconds since 1970.
 std::string tls_warning(const AllTls& tls, const std::vector<NodeId>& plain_peers, int64_t now);
 
 }  // namespace connectd::app

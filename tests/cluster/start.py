@@ -9,7 +9,9 @@ import subprocess
 import time
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_DATA, EXIT_PERMISSION, Skip, check, wait_until
+import pki
+from harness import (BUILD_DIR, CONNECTD, EXIT_CANNOT_CREATE, EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, EXIT_PERMISSION, Skip,
+                     check, wait_until)
 
 PLUGIN = os.path.join(BUILD_DIR, "tests", "plugins", "libstubborn.so")
 
@@ -173,6 +175,123 @@ def test_check_ends_as_the_start_would(context):
         shutil.copytree(kept, directory)
     good = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
     check(good.returncode == 0, f"{good}")
+
+
+class CredentialFiles:
+    """A node with TLS on all ports and a token file, and what is wrong with the files."""
+
+    def __init__(self, context):
+        self.cluster = context.cluster("counter", nodes=1)
+        self.node = self.cluster.nodes[1]
+        self.authority = pki.Authority(self.cluster.directory)
+        foreign = pki.Authority(self.cluster.directory, "foreign")
+        self.certificate, self.key = self.authority.node(1)
+        self.other_key = self.authority.node(2)[1]
+        self.leaf = self.authority.client("app")[0]
+        self.list = self.authority.revoke(self.leaf)
+        self.foreign_list = foreign.revoke(foreign.client("app")[0])
+        self.tokens = os.path.join(self.cluster.directory, "tokens")
+        subprocess.run([pki.CONNECTCTL, "token", "new", "--roles", "read", "--file", self.tokens], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.configure(self.authority.certificate)
+
+    def configure(self, authorities):
+        port = pki.port("require", (self.certificate, self.key), authorities, self.list)
+        self.cluster.write_config(self.node, tls={"peer": port, "client": port, "http": port}, auth={"tokens": self.tokens})
+
+    def check(self):
+        return subprocess.run([CONNECTD, "--config", self.node.config_path, "--check"], check=False, capture_output=True,
+                              text=True, timeout=20)
+
+    def ends(self, code, *words):
+        """--check and a start end with this code, and the same text."""
+        checked = self.check()
+        check(checked.returncode == code and all(word in checked.stderr for word in words), f"{words}: {checked}")
+        begin = len(self.node.log())
+        self.cluster.start(1)
+        found = self.cluster.wait_exit(1)
+        log = self.node.log()[begin:]
+        check(found == code, f"{words}: the start ends with {found}: {log}")
+        for line in checked.stderr.splitlines():
+            check(line in log or "warning: " in line, f"the start does not say: {line}\n{log}")
+
+
+@contextlib.contextmanager
+def changed(path, content=None, mode=None):
+    """The file is missing, or another one, or has another mode."""
+    os.rename(path, path + ".good")
+    if content is not None:
+        shutil.copy2(path + ".good", path)
+        if content != path:
+            with open(path, "wb") as file:
+                file.write(content)
+        if mode is not None:
+            os.chmod(path, mode)
+    try:
+        yield
+    finally:
+        os.replace(path + ".good", path)
+
+
+def content_of(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def test_check_reads_the_files_of_credentials(context):
+    """Those of TLS and of tokens, as a start does: code and text are the same."""
+    files = CredentialFiles(context)
+    good = files.check()
+    check(good.returncode == 0 and good.stderr == "", f"{good}")
+    authorities = files.authority.certificate
+    for path in (files.key, files.certificate, authorities, files.list, files.tokens):
+        with changed(path):
+            files.ends(EXIT_NO_INPUT, path, "No such file")
+        with changed(path, b"garbage\n"):
+            files.ends(EXIT_CONFIG, path)
+    for path in (files.key, files.tokens):
+        with changed(path, path, 0o640):
+            files.ends(EXIT_PERMISSION, path, "chmod 600")
+    with changed(files.key, content_of(files.other_key)):
+        files.ends(EXIT_CONFIG, files.key, "is not the key of")
+    with changed(authorities, content_of(files.leaf)):
+        files.ends(EXIT_CONFIG, authorities, "only CAs belong here")
+    with changed(files.list, content_of(files.foreign_list)):
+        files.ends(EXIT_CONFIG, files.list, "signed by no CA")
+    # All that is wrong at once, and each once.
+    with changed(files.list), changed(files.tokens, b"garbage\n"):
+        files.ends(EXIT_NO_INPUT, files.list, f"auth.tokens: {files.tokens}:1: must be")
+        check(files.check().stderr.count(files.list) == 1, "the list is named for each port")
+    # A start warns only.
+    short = files.authority.run("renew", "1", "--dir", files.authority.directory, "--days", "9")
+    check(files.certificate in short, short)
+    warned = files.check()
+    check(warned.returncode == 0 and "warning: peers: " in warned.stderr and "expires in " in warned.stderr, f"{warned}")
+
+
+def test_check_reads_files_as_the_service_would(context):
+    """Root reads everything, and the user of the data directory does not."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        raise Skip("needs root and setpriv")
+    files = CredentialFiles(context)
+    os.chmod(files.cluster.directory, 0o755)
+    os.chmod(files.authority.directory, 0o755)
+    os.mkdir(files.node.data_dir)
+    service = 65534
+    os.chown(files.node.data_dir, service, service)
+    for path in (files.key, files.tokens):
+        os.chown(path, service, service)
+    good = files.check()
+    check(good.returncode == 0, f"{good}")
+    os.chown(files.tokens, 0, 0)
+    denied = files.check()
+    text = f"auth.tokens: {files.tokens}: cannot be opened: Permission denied (13)\n(as user "
+    check(denied.returncode == EXIT_PERMISSION and text in denied.stderr, f"{denied}")
+    check(os.stat(os.path.join(files.node.data_dir, "lock")).st_uid == service, "what root made stays root's")
+    files.node.wrap = ["setpriv", f"--reuid={service}", f"--regid={service}", "--clear-groups"]
+    files.cluster.start(1)
+    check(files.cluster.wait_exit(1) == EXIT_PERMISSION, "a start as the service")
+    check(text.split("\n", maxsplit=1)[0] in files.node.log(), files.node.log())
 
 
 def test_check_does_not_wait_for_names(context):
