@@ -2,7 +2,7 @@
 
 A machine is a network, mount, host name and process namespace: it sees this machine's files, and what it changes is its
 own (an overlay). There is no systemd in it: `systemctl` is a stand-in that starts what the unit's ExecStart= says, as the
-unit's user, and waits for READY=1. Needs root.
+unit's user, and waits for READY=1, and runs its ExecReload=. Needs root.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ verb, units = words[0], words[1:]
 if verb == "daemon-reload":
     sys.exit(0)
 name, instance = units[0].split("@")
-unit = open(f"/usr/lib/systemd/system/{name}@.service").read().replace("%i", instance)
+unit = open(f"/usr/lib/systemd/system/{name}@.service").read().replace("%i", instance).replace("%t", "/run")
 def setting(key):
     return re.search(rf"^{key}=(.*)$", unit, re.M).group(1)
 user = pwd.getpwnam(setting("User"))
@@ -52,7 +52,8 @@ def stop():
     sys.exit(f"{units[0]} does not stop")
 def start():
     state = os.path.join("/var/lib", setting("StateDirectory"))
-    for directory in (os.path.dirname(state), state):
+    runtime = os.path.join("/run", setting("RuntimeDirectory"))
+    for directory in (os.path.dirname(state), state, os.path.dirname(runtime), runtime):
         os.makedirs(directory, exist_ok=True)
         os.chown(directory, user.pw_uid, user.pw_gid)
     os.chmod(state, int(setting("StateDirectoryMode"), 8))
@@ -66,7 +67,7 @@ def start():
     log = open(f"/var/log/{units[0]}.log", "ab")
     child = subprocess.Popen(setting("ExecStart").split(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                              start_new_session=True, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=[],
-                             env={"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": path})
+                             env={"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": path, "RUNTIME_DIRECTORY": runtime})
     open(pid_file, "w").write(str(child.pid))
     while b"READY=1" not in notify.recv(65536):
         pass
@@ -81,6 +82,8 @@ if verb in ("stop", "restart"):
     stop()
 if verb in ("start", "restart", "enable"):
     start()
+if verb == "reload":
+    sys.exit(subprocess.run(setting("ExecReload").split(), user=user.pw_uid, group=user.pw_gid, extra_groups=[]).returncode)
 if verb not in ("start", "stop", "restart", "enable", "disable"):
     sys.exit(f"systemctl {verb}: not in this test")
 '''
@@ -184,11 +187,11 @@ def machines(directory):
             subprocess.run(["ip", "netns", "del", f"{prefix}-{name}"], check=False, capture_output=True)
 
 
-def blocks_of_the_manual():
+def blocks_of_the_manual(heading=SECTION):
     with open(os.path.join(SOURCE_DIR, "docs", "operations.md"), encoding="utf-8") as file:
         page = file.read()
-    check(page.count(SECTION) == 1, "docs/operations.md has no section 'Three machines'")
-    before, section = page.split(SECTION)
+    check(page.count(heading) == 1, f"docs/operations.md has no section '{heading.strip()}'")
+    before, section = page.split(heading)
     section = section.split("\n## ")[0]
     blocks = readme_test.parse("\n" * (before.count("\n") + 1) + section)
     for block in blocks:
@@ -215,27 +218,37 @@ def stops_without_an_id(machine, block):
     check(code != 0 and file() == before and "good" not in " ".join(printed), f"without an id: {code} {printed} {errors}")
 
 
+def type_build_block(block, home, by_name):
+    done = subprocess.run(["bash", "-euc", block.text], cwd=home, capture_output=True, text=True, check=False)
+    check(done.returncode == 0, f"operations.md:{block.line}, on build: {done.stderr}")
+    for machine in by_name.values():
+        shutil.copy(home / "connectd.tar.gz", machine.root / "root")
+
+
+def type_block(block, by_name, directory="/"):
+    """On each of its machines in turn; what it prints must be what the manual says."""
+    for name in block.where:
+        where = f"operations.md:{block.line}, on {name}"
+        code, printed, errors = by_name[name].type(f"cd {directory}\n{block.text}")
+        logs = "\n".join(f"-- {other}:\n" + "\n".join(by_name[other].log().splitlines()[-8:]) for other in by_name)
+        check(code == 0, f"{where}: exit {code}\n{block.text}\n{printed}\n{errors}\n{logs}")
+        wrong = readme_test.difference(block, printed)
+        check(wrong is None, f"{where}: another output\n{wrong}\n{errors}\n{logs}")
+
+
 def test_section_of_the_manual(context):
     blocks = blocks_of_the_manual()
     directory = context.cluster("counter", nodes=1).directory
     home = build_machine(directory)
     with machines(directory) as by_name:
         for block in blocks:
-            for name in block.where:
-                where = f"operations.md:{block.line}, on {name}"
-                if name == "build":
-                    done = subprocess.run(["bash", "-euc", block.text], cwd=home, capture_output=True, text=True, check=False)
-                    check(done.returncode == 0, f"{where}: {done.stderr}")
-                    for machine in by_name.values():
-                        shutil.copy(home / "connectd.tar.gz", machine.root / "root")
-                    continue
-                if "id=$(" in block.text:
+            if block.where == ["build"]:
+                type_build_block(block, home, by_name)
+                continue
+            if "id=$(" in block.text:
+                for name in block.where:
                     stops_without_an_id(by_name[name], block)
-                code, printed, errors = by_name[name].type(block.text)
-                logs = "\n".join(f"-- {other}:\n" + "\n".join(by_name[other].log().splitlines()[-8:]) for other in by_name)
-                check(code == 0, f"{where}: exit {code}\n{block.text}\n{printed}\n{errors}\n{logs}")
-                wrong = readme_test.difference(block, printed)
-                check(wrong is None, f"{where}: another output\n{wrong}\n{errors}\n{logs}")
+            type_block(block, by_name)
         # The removed node ended by itself, and the others serve.
         wait_until(lambda: "stops for good" in by_name["db4"].log() or "was removed" in by_name["db4"].log(),
                    "db4 knows that it was removed")
