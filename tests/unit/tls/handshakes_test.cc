@@ -301,6 +301,10 @@ TEST_F(HandshakesTest, SilentFloodGivesWay) {
 TEST_F(HandshakesTest, HalfHandshakesGiveWay) {
   allow_descriptors();
   start({.peers = 16, .others = 64});
+  const auto before = read_clocks().time;
+  good_one(Lane::kOthers);
+  // Of one handshake, on this machine and with these checks of the compiler.
+  const auto alone = read_clocks().time - before;
   const std::string hello = client_hello(client_);
   std::vector<Ends> flood(1000);
   for (size_t i = 0; i < flood.size(); ++i) {
@@ -311,11 +315,11 @@ TEST_F(HandshakesTest, HalfHandshakesGiveWay) {
   }
   const auto begin = read_clocks().time;
   good_one(Lane::kOthers);
-  EXPECT_LT(read_clocks().time - begin, seconds(3));
+  EXPECT_LT(read_clocks().time - begin, seconds(3) + 1000 * alone);
   // Those of nodes do not even notice.
   const auto peers = read_clocks().time;
   good_one(Lane::kPeers);
-  EXPECT_LT(read_clocks().time - peers, seconds(1));
+  EXPECT_LT(read_clocks().time - peers, seconds(1) + 100 * alone);
   EXPECT_LE(pool_->counters(Lane::kOthers).in_progress, 64u);
 }
 

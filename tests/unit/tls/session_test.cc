@@ -518,10 +518,13 @@ TEST(SessionDeathTest, PluginCannotBreakOpenSsl) {
     two.revocations = pki.revoke({"01"});
     bool good = works(one, two);
     // Nothing can be fetched in the default context from now on.
-    good = good && OSSL_PROVIDER_load(nullptr, "null") != nullptr;
+    OSSL_PROVIDER* const nothing = OSSL_PROVIDER_load(nullptr, "null");
+    good = good && nothing != nullptr;
     EVP_set_default_properties(nullptr, "provider=none,fips=yes");
     good = good && EVP_MD_fetch(nullptr, "SHA256", nullptr) == nullptr;
-    std::exit(good && works(one, two) ? 0 : 1);
+    good = good && works(one, two);
+    OSSL_PROVIDER_unload(nothing);
+    std::exit(good ? 0 : 1);
   };
   EXPECT_EXIT(hostile(), ::testing::ExitedWithCode(0), "");
 }
