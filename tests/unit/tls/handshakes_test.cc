@@ -36,7 +36,7 @@ class Outcomes {
   // The next one; fails the test after 10 s.
   Outcome next() {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, seconds(10), [&] { return !all_.empty(); })) {
+    if (!changed_.wait_for(lock, seconds(60), [&] { return !all_.empty(); })) {
       ADD_FAILURE() << "no outcome";
       return {};
     }
