@@ -9,6 +9,8 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "base/digits.h"
+
 namespace connectd {
 
 class JsonText final {
@@ -20,15 +22,7 @@ class JsonText final {
     if (text.size() <= size_ - used_) used_ += text.copy(buffer_ + used_, text.size());
     return *this;
   }
-  JsonText& number(uint64_t value) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-      digits[--at] = static_cast<char>('0' + value % 10);
-      value /= 10;
-    } while (value != 0);
-    return raw({digits + at, sizeof digits - at});
-  }
+  JsonText& number(uint64_t value) { return raw(Digits(value).view()); }
   // As a string. At most `most` bytes stand between the quotes; longer text is cut and ends with
   // "...".
   JsonText& string(std::string_view text, size_t most) {

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "base/digits.h"
 #include "plugin/misuse.h"
 #include "plugin/signal_line.h"
 
@@ -64,14 +65,8 @@ class Did {
  public:
   Did(std::string_view function, int64_t argument) : Did(function) {
     if (argument < 0) add("-");
-    char digits[20];
-    size_t at = sizeof digits;
-    auto value = static_cast<uint64_t>(argument < 0 ? -argument : argument);
-    do {
-      digits[--at] = static_cast<char>('0' + value % 10);
-      value /= 10;
-    } while (value != 0);
-    add({digits + at, sizeof digits - at});
+    const auto value = static_cast<uint64_t>(argument);
+    add(Digits(argument < 0 ? 0 - value : value).view());
     add(")");
   }
   explicit Did(std::string_view function) {

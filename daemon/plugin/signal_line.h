@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/digits.h"
 #include "base/log.h"
 #include "plugin/call.h"
 
@@ -20,15 +21,7 @@ class SignalLine final {
     }
     return *this;
   }
-  SignalLine& number(uint64_t value) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-      digits[--at] = static_cast<char>('0' + value % 10);
-      value /= 10;
-    } while (value != 0);
-    return text({digits + at, sizeof digits - at});
-  }
+  SignalLine& number(uint64_t value) { return text(Digits(value).view()); }
   // "plugin counter 1.0.0"
   SignalLine& plugin_of(const CallScope& call) {
     text("plugin ").text(call.name());
