@@ -29,6 +29,7 @@
 #include "app/shutdown.h"
 #include "app/snapshot_port.h"
 #include "app/status_maker.h"
+#include "app/traffic_maker.h"
 #include "base/exit_code.h"
 #include "base/flight_recorder.h"
 #include "base/log.h"
@@ -161,7 +162,6 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
     return status;
   }
   void publish_status();
-  void publish_traffic();
   void tell_status(std::string text);
   void stop_everything();
   Result<OwnFiles> read_files(const config::Config& config);
@@ -192,11 +192,10 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   std::unique_ptr<client::ClientPort> clients_;
   plugin::FileWatch plugin_file_{*plugin_, plugin::FileWatch::kInterval};
   StatusMaker status_maker_{config_, *plugin_, plugin_file_};
+  TrafficMaker traffic_maker_;
   LeaderWatch leader_watch_;
   node::StatusBoard board_;
   const std::shared_ptr<node::Metrics> metrics_ = std::make_shared<node::Metrics>();
-  int64_t reloaded_wall_s_ = 0;
-  bool reload_succeeded_ = true;
   std::unique_ptr<SnapshotPort> snapshot_port_;
   const std::shared_ptr<auth::SharedPolicy> policy_ = std::make_shared<auth::SharedPolicy>();
   const std::shared_ptr<auth::TokenChecker> tokens_ = std::make_shared<auth::TokenChecker>();
@@ -662,38 +661,11 @@ void Daemon::Impl::publish_status() {
     log_event(LogEvent::kRaftNoLeader, "no leader seconds={}: {}", gone->count(),
               node::full_reason(*status));
   }
-  publish_traffic();
+  board_.publish(traffic_maker_.make(*node_, *network_, clients_.get(), tls_));
   std::string text = admin::status_text(*status, {"role", "term", "leader", "commit_index"});
   if (!status->leader) text += "; " + node::full_reason(*status);
   board_.publish(std::move(status));
   tell_status(std::move(text));
-}
-
-void Daemon::Impl::publish_traffic() {
-  auto traffic = std::make_shared<node::TrafficSnapshot>();
-  for (const auto& [id, peer] : network_->counters()) {
-    traffic->peers[id] = {peer.messages_sent,     peer.bytes_sent,     peer.messages_dropped,
-                          peer.messages_received, peer.bytes_received, peer.times_lost};
-  }
-  for (const NodeId id : network_->plain_peers()) traffic->peers[id].is_plain = true;
-  if (clients_) {
-    const client::ClientPortCounters& port = clients_->counters();
-    traffic->clients = {
-        clients_->connections(), port.accepted, port.rejected, port.bad_frames, port.stalled,
-        port.half_sent,          port.unknown,  port.too_large};
-  }
-  traffic->requests_held = node_->holder().held();
-  traffic->requests_held_bytes = node_->holder().held_bytes();
-  traffic->snapshots_failed = node_->snapshots_failed();
-  traffic->snapshots_installed = node_->snapshots_installed();
-  for (const auto& [port, one] : {std::pair("peer", &tls_.peer), std::pair("client", &tls_.client),
-                                  std::pair("http", &tls_.http)}) {
-    const tls::Certificate* own = one->credentials ? one->credentials->own() : nullptr;
-    if (own != nullptr) traffic->certificates[port] = own->not_after;
-  }
-  traffic->reloaded_wall_s = reloaded_wall_s_;
-  traffic->reload_succeeded = reload_succeeded_;
-  board_.publish(std::move(traffic));
 }
 
 void Daemon::Impl::tell_status(std::string text) {
@@ -741,8 +713,7 @@ void Daemon::Impl::reload() {
     report = log_reload(*reloaded);
   }
   service_.reload_ends();
-  reloaded_wall_s_ = read_clocks().wall_ns / 1'000'000'000;
-  reload_succeeded_ = static_cast<bool>(own);
+  traffic_maker_.reload_ended(own.has_value());
   const int code = own ? 0 : exit_status(own.error().kind);
   log_reload_report(reload_report_.end(code, std::move(report)));
 }

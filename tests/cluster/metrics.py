@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 
 import harness
 from harness import Skip, check, wait_until
@@ -80,6 +82,24 @@ def test_numbers_are_true(context):
     wait_until(lambda: scrape(cluster, leader)["connectd_raft_failure_tolerance"] == 0, "one has failed")
     wait_until(lambda: scrape(cluster, leader)[f'connectd_net_connections_lost_total{{peer="{follower}"}}'] >= 1,
                "its connection was lost")
+
+
+def test_outcome_of_the_last_reload(context):
+    cluster = context.cluster("counter", nodes=1)
+    node = cluster.nodes[1]
+    cluster.start()
+    cluster.leader()
+
+    def reload(succeeds, **changes):
+        cluster.write_config(node, **changes)
+        cluster.signal(1, signal.SIGHUP)
+        wait_until(lambda: scrape(cluster, 1)["connectd_config_last_reload_success"] == succeeds, f"a reload: {succeeds}")
+        return scrape(cluster, 1)["connectd_config_last_reload_timestamp_seconds"]
+
+    check(scrape(cluster, 1)["connectd_config_last_reload_timestamp_seconds"] == 0, "before the first one")
+    refused = reload(0, auth={"tokens": os.path.join(cluster.directory, "none")})
+    accepted = reload(1)
+    check(time.time() - 60 < refused <= accepted <= time.time(), f"{refused}, then {accepted}")
 
 
 def test_prometheus_takes_all(context):
