@@ -25,7 +25,7 @@ Result<std::shared_ptr<const auth::Policy>> make_policy(const config::Config& co
   auto policy = std::make_shared<auth::Policy>();
   auth::Credentials credentials;
   if (!config.auth.tokens.empty()) {
-    auto tokens = auth::load_tokens(config.auth.tokens);
+    auto tokens = auth::load_tokens(config.file_at(config.auth.tokens));
     if (!tokens) return failure(tokens.error().kind, "auth.tokens: " + tokens.error().text);
     policy->tokens = std::make_shared<auth::TokenTable>(std::move(*tokens));
     credentials.tokens = true;

@@ -65,7 +65,7 @@ void log_own_files(const config::Config& config, const OwnFiles& files) {
   }
   if (files.policy->tokens) {
     log_event(LogEvent::kAuthTokens, "tokens={} file={}", files.policy->tokens->entries().size(),
-              config.auth.tokens);
+              config.file_at(config.auth.tokens));
   }
 }
 

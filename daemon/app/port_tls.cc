@@ -26,23 +26,17 @@ net::TlsMode mode_of(config::TlsMode mode) {
   return net::TlsMode::kOff;
 }
 
-std::string beside(const std::string& directory, const std::string& path) {
-  if (path.empty() || path.front() == '/') return path;
-  return directory + "/" + path;
-}
-
 // Of a port whose mode is not off.
 Result<std::shared_ptr<const tls::Credentials>> read_files(const config::Config& config,
                                                            const tls::Files& files, tls::Use use) {
-  const std::string& base = config.tls.base_dir;
   tls::CredentialsOptions options;
   options.use = use;
   options.stale_crl = config.tls.crl_stale == config::StaleCrl::kRefuse ? tls::StaleCrl::kRefuse
                                                                         : tls::StaleCrl::kWarn;
-  return tls::load_credentials({.certificate = beside(base, files.certificate),
-                                .key = beside(base, files.key),
-                                .authorities = beside(base, files.authorities),
-                                .revocations = beside(base, files.revocations)},
+  return tls::load_credentials({.certificate = config.file_at(files.certificate),
+                                .key = config.file_at(files.key),
+                                .authorities = config.file_at(files.authorities),
+                                .revocations = config.file_at(files.revocations)},
                                options);
 }
 

@@ -67,7 +67,7 @@ void Checker::fill_in() {
     beside_file = slash == 0 ? "/" : diagnostics_.file().substr(0, slash);
   }
   c.plugin.base_dir = place("plugin.path").kind == Place::Kind::kFile ? beside_file : ".";
-  c.tls.base_dir = request_.file ? beside_file : ".";
+  c.directory = request_.file ? beside_file : ".";
 }
 
 void Checker::check_required() {

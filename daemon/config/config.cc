@@ -9,4 +9,8 @@ const Member& Config::self() const {
   LOG(FATAL) << "node.id " << node.id.value() << " is not a member, which load() refuses";
 }
 
+std::string Config::file_at(const std::string& path) const {
+  return path.empty() || path.front() == '/' ? path : directory + "/" + path;
+}
+
 }  // namespace connectd::config

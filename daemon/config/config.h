@@ -138,7 +138,6 @@ struct Config {
     TlsPort client;
     TlsPort http;
     StaleCrl crl_stale = StaleCrl::kWarn;
-    std::string base_dir;  // what relative paths are relative to: the file's directory
   } tls;
   struct Log {
     LogLevel level = LogLevel::kInfo;
@@ -149,8 +148,14 @@ struct Config {
     Duration drain_timeout{};
   } shutdown;
 
+  // Of the configuration file; "." without one.
+  std::string directory = ".";
+
   // The member with node.id. CHECKs that there is one; load() ensures it.
   const Member& self() const;
+  // The path of a certificate, a key or tokens, as written: a relative one is relative to
+  // `directory`. Empty stays empty.
+  std::string file_at(const std::string& path) const;
 };
 
 }  // namespace connectd::config

@@ -69,10 +69,11 @@ std::vector<Option> access_options() {
        .pattern = "path",
        .nullable = true,
        .live = true,
-       .help = "File with the tokens that this node accepts, made by `connectctl token new`. Only "
-               "connectd's user and root may be able to read it. With it, callers need a token "
-               "with the role for what they ask, on every node the same. Read at the start and by "
-               "a reload, which keeps the tokens in force if the file has an error."},
+       .help = "File with the tokens that this node accepts, made by `connectctl token new`. A "
+               "relative path is relative to this file's directory. Only connectd's user and root "
+               "may be able to read it. With it, callers need a token with the role for what they "
+               "ask, on every node the same. Read at the start and by a reload, which keeps the "
+               "tokens in force if the file has an error."},
       {.path = "auth.certificates",
        .type = Type::kTextMap,
        .field = CONNECTD_FIELD(TextMap, auth.certificates),

@@ -61,9 +61,8 @@ LocalPort local_port(const config::Config& config) {
   const bool is_tls = config.tls.http.mode == config::TlsMode::kPrefer ||
                       config.tls.http.mode == config::TlsMode::kRequire;
   if (!is_tls) return {from_here(config.listen.http), ""};
-  const std::string& ca = config.tls.http.ca;
   // At the name that the certificate has, which others use, too.
-  return {config.self().http, ca.starts_with('/') ? ca : config.tls.base_dir + "/" + ca};
+  return {config.self().http, config.file_at(config.tls.http.ca)};
 }
 
 Result<void> take_endpoints(std::string_view list, std::string_view name,

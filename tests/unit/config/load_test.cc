@@ -227,6 +227,22 @@ TEST(Load, RelativePluginIsRelativeToTheFile) {
                 file.path() + ": 1 error.\n");
 }
 
+TEST(Load, RelativeFilesAreRelativeToTheFile) {
+  TemporaryFile file(kGood);
+  LoadRequest request;
+  request.file = file.path();
+  Result<Loaded> loaded = load(request);
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  const std::string directory = std::filesystem::path(file.path()).parent_path().string();
+  EXPECT_EQ(loaded->config.file_at("tls/node.pem"), directory + "/tls/node.pem");
+  EXPECT_EQ(loaded->config.file_at("/etc/node.pem"), "/etc/node.pem");
+  EXPECT_EQ(loaded->config.file_at(""), "");
+  request.file.reset();
+  loaded = load(request);
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->config.file_at("node.pem"), "./node.pem");
+}
+
 TEST(Load, PluginOptionsAreFlattenedTexts) {
   Result<Loaded> loaded = load_text(std::string(kGood) +
                                     "plugin:\n  options:\n    start: \"010\"\n    a: {b: {c: 1}, "
