@@ -8,6 +8,7 @@ unit's user, and waits for READY=1, and runs its ExecReload=. Needs root.
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -207,6 +208,29 @@ def build_machine(directory):
         (home / "build/release" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(os.path.join(BUILD_DIR, file), home / "build/release" / file)
     return home
+
+
+# Packages of libraries that each machine with apt has.
+WITH_EVERY_DEBIAN = {"libc6", "libgcc-s1", "libstdc++6"}
+
+
+def test_page_installs_every_library(_context):
+    """What the programs need beyond a bare Debian is in the page's apt-get line, by the names of this machine's packages."""
+    if shutil.which("dpkg") is None or shutil.which("objdump") is None:
+        raise Skip("no dpkg, or no objdump, to ask")
+    with open(os.path.join(SOURCE_DIR, "docs", "operations.md"), encoding="utf-8") as file:
+        lines = re.findall(r"^apt-get install (.*)$", file.read(), re.MULTILINE)
+    check(len(lines) == 1, f"docs/operations.md has these lines: {lines}")
+    installed = set(lines[0].split())
+    for program in ("connectd", "connectctl"):
+        path = os.path.join(BUILD_DIR, "bin", program)
+        needed = re.findall(r"NEEDED +(\S+)", subprocess.check_output(["objdump", "-p", path], text=True))
+        check(needed, f"{program} names no libraries")
+        for library in needed:
+            packages = re.findall(r"^([^:]+):.*/" + re.escape(library) + "$",
+                                  subprocess.check_output(["dpkg", "-S", f"*/{library}"], text=True), re.MULTILINE)
+            check((WITH_EVERY_DEBIAN | installed).intersection(packages),
+                  f"{program} needs {library} of {packages}, and docs/operations.md installs {sorted(installed)}")
 
 
 def stops_without_an_id(machine, block):
