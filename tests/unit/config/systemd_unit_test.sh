@@ -27,6 +27,13 @@ for line in 'StartLimitIntervalSec=0' 'RequiresMountsFor=/var/lib/connectd/%i' '
     exit 1
   }
 done
+# What the service may write it must not execute. These are mounts of the unit, to which "/" does not apply.
+for directory in '/' '/var/lib/connectd/%i' '/run/connectd/%i' '/tmp' '/var/tmp' '-/dev/shm'; do
+  sed -n 's/^NoExecPaths=//p' "$unit" | tr ' ' '\n' | grep -qxF -e "$directory" || {
+    echo "the service may execute what is in $directory (NoExecPaths=)" >&2
+    exit 1
+  }
+done
 # A port in use, a failed disk, a plugin: the next start may be better.
 for code in 70 73 74 81; do
   if grep -Eq "^RestartPreventExitStatus=(.* )?$code( |\$)" "$unit"; then
