@@ -18,6 +18,9 @@ The rules, each a function below:
     member      `Class::member` on a page, and Class::member or kConstant in a comment, exists in the sources.
     test        `Suite.Test` and `cluster.file.test` on a page exist in tests/.
     name        A test name in tests/ has fewer than 50 characters: condition and result.
+    local       What one file of a module has in its unnamed namespace, no other file of it has: files are compiled
+                together (docs/adr/0046-files-compiled-together.md). Aliases of the same, and overloads, may be there
+                twice.
 """
 import collections
 import io
@@ -387,7 +390,56 @@ def rule_name(tree):
                        f"{match.group(1)} has {len(match.group(1))} characters; must be at most {MAX_TEST_NAME}")
 
 
-RULES = {"long": rule_long, "unused": rule_unused, "columns": rule_columns, "path": rule_path,
+LOCAL = re.compile(
+    r"^(?:template <.*> )?(?:(?:constexpr|const|static|inline|thread_local|\[\[\w+\]\]) )*(?:"
+    r"(?:class|struct|enum class|enum|union) (?P<type>\w+)(?: final)?(?: :| \{|$)|"
+    r"(?:using|namespace) (?P<alias>\w+) = (?P<what>.*)|"
+    r"[\w:<>,*& ]+?[ *&](?P<function>\w+)\((?P<parameters>.*)|"
+    r"[\w:<>,*& ()]+?[ *&](?P<value>\w+)(?:\[.*\])?(?: =|\{|;))")
+
+
+def local_names(code):
+    """What stands in the unnamed namespaces: (what makes it the same as another, name, line)."""
+    depth, inside = 0, None
+    lines = code.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if inside is not None and depth == inside + 1 and line and line[0] not in " }#\t":
+            match = LOCAL.match(line)
+            if match and match["function"]:
+                rest = match["parameters"]
+                for more in lines[number:number + 6]:
+                    if ")" in rest:
+                        break
+                    rest += " " + more.strip()
+                types = re.sub(r"\s*\b\w+(?=,|$)", "", rest.split(")")[0])
+                yield (match["function"], types), match["function"], number
+            elif match and match["alias"]:
+                yield (match["alias"],), match["alias"], number
+            elif match:
+                yield (match["type"] or match["value"],), match["type"] or match["value"], number
+        if line.startswith("namespace {") and inside is None:
+            inside = depth
+        depth += line.count("{") - line.count("}")
+        if inside is not None and depth <= inside:
+            inside = None
+
+
+def rule_local(tree):
+    found = {}
+    for name in tree.sources(*CODE_FOLDERS):
+        if not name.endswith(".cc"):
+            continue
+        # plugins/kv, daemon/node with its folders, tests/unit/node
+        module = "/".join(name.split("/")[:3 if name.startswith("tests/") else 2])
+        for key, local, line in local_names(tree.code[name]):
+            text = tree.code[name].splitlines()[line - 1]
+            other, first = found.setdefault((module, *key), (name, text))
+            is_same_alias = first == text and text.startswith(("using ", "namespace "))
+            if other != name and not is_same_alias:
+                yield name, line, f"{local} is a name in {other}, too, and both may be compiled together"
+
+
+RULES = {"long": rule_long, "local": rule_local, "unused": rule_unused, "columns": rule_columns, "path": rule_path,
          "adr": rule_adr, "member": rule_member, "test": rule_test, "name": rule_name}
 
 
@@ -493,6 +545,23 @@ SELF_TEST = {
         ({"tests/cluster/a.py": f"def {'a' * 60}():\n"}, False),
     ],
 }
+SELF_TEST["local"] = [
+    ({"daemon/a/a.cc": "namespace {\nint f(int x) {\n  return x;\n}\n}\n",
+      "daemon/a/b/b.cc": "namespace {\nint f(int y) {\n  return y;\n}\n}\n"}, True),
+    ({"daemon/a/a.cc": "namespace {\nint f(int x) {\n  return x;\n}\n}\n",
+      "daemon/b/b.cc": "namespace {\nint f(int y) {\n  return y;\n}\n}\n"}, False),
+    ({"daemon/a/a.cc": "namespace {\nint f(int x) {\n  return x;\n}\n}\n",
+      "daemon/a/b.cc": "namespace {\nint f(A& y) {\n  return y.z;\n}\n}\n"}, False),
+    ({"daemon/a/a.cc": "namespace {\nint f();\n}\nint g() { return 1; }\n",
+      "daemon/a/b.cc": "namespace {\nint h();\nint g() { return 1; }\n}\n"}, False),
+    ({"tests/unit/a/a.cc": "namespace {\nconstexpr size_t kMost = 1;\n}\n",
+      "tests/unit/a/b.cc": "namespace {\nconst int kMost = 1;\n}\n"}, True),
+    ({"tests/unit/a/a.cc": "namespace {\nclass A final {\n};\n}\n",
+      "tests/unit/a/b.cc": "namespace {\nstruct A : B {\n};\n}\n"}, True),
+    ({"daemon/a/a.cc": "namespace {\nusing A = b::A;\n}\n", "daemon/a/b.cc": "namespace {\nusing A = b::A;\n}\n"}, False),
+    ({"daemon/a/a.cc": "namespace {\nusing A = b::A;\n}\n", "daemon/a/b.cc": "namespace {\nusing A = c::A;\n}\n"}, True),
+    ({"daemon/a/a.cc": "namespace {\nusing A = b::A;\n}\n", "daemon/a/b.cc": "namespace {\nclass A {\n};\n}\n"}, True),
+]
 MESSAGES = {
     "raft: count only entries of the own term": False,
     "raft, node: count entries": False,

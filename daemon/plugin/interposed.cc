@@ -25,7 +25,6 @@
 namespace connectd::plugin {
 namespace {
 
-constexpr std::string_view kMustNotEnd = "a plugin must not end the process";
 constexpr std::string_view kMustNotEndThread = "a plugin must not end a thread of connectd";
 constexpr std::string_view kMustNotClose = "a plugin must not close what it did not open";
 constexpr std::string_view kMustNotMove =

@@ -19,8 +19,6 @@ extern "C" const char etext;
 namespace connectd::plugin {
 namespace {
 
-constexpr std::string_view kMustNotEnd = "a plugin must not end the process";
-
 std::atomic<pid_t> g_guarded{0};  // the process; 0: none yet
 int g_exit_code = 0;
 int g_stderr = -1;  // standard error, also when somebody has closed descriptor 2

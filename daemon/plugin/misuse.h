@@ -14,6 +14,8 @@
 
 namespace connectd::plugin {
 
+inline constexpr std::string_view kMustNotEnd = "a plugin must not end the process";
+
 // Before the first plugin is loaded, on the main thread. Until then, and in processes that are
 // forked from this one, nothing is caught.
 void install_misuse_guard(int exit_code);

@@ -7,7 +7,7 @@
 namespace connectd::kv::test {
 namespace {
 
-struct Step {
+struct Exchange {
   const char* command;  // words parted by spaces, '' for an empty one
   const char* reply;
 };
@@ -25,10 +25,10 @@ std::string with_bars(std::string_view reply) {
   return text;
 }
 
-void run(Plugin& plugin, std::initializer_list<Step> steps) {
-  for (const Step& step : steps) {
-    EXPECT_EQ(with_bars(plugin.call(command(std::string_view(step.command)))), step.reply)
-        << step.command;
+void run(Plugin& plugin, std::initializer_list<Exchange> exchanges) {
+  for (const Exchange& exchange : exchanges) {
+    EXPECT_EQ(with_bars(plugin.call(command(std::string_view(exchange.command)))), exchange.reply)
+        << exchange.command;
   }
 }
 
