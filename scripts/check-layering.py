@@ -28,7 +28,7 @@ MAY_INCLUDE = {
     "node": ["base", "config", "raft", "wire", "plugin", "storage", "transport"],
     "offline": ["base", "config", "raft", "wire", "plugin", "storage", "node"],
     "client": ["base", "auth", "tls", "config", "wire", "net", "node"],
-    "admin": ["base", "auth", "tls", "config", "wire", "net", "node"],
+    "admin": ["base", "auth", "tls", "config", "wire", "net", "node", "plugin/metric_table.h"],
     "sim": ["base", "config", "raft", "wire", "plugin", "storage", "transport", "node",
             "client/conversation.h", "client/client_port_options.h"],
     "app": ["base", "auth", "config", "raft", "tls", "wire", "plugin", "storage", "net", "transport", "node",

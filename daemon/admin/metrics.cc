@@ -9,13 +9,16 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <utility>
 
 #include "admin/answers.h"
 #include "admin/call_outcome.h"
 #include "admin/health.h"
+#include "plugin/metric_table.h"
 
 namespace connectd::admin {
 
@@ -34,6 +37,8 @@ constexpr double kNanosecond = 1e-9;
 // The families, in their order. Names are without the prefix.
 class Families final {
  public:
+  explicit Families(std::string prefix = "connectd_") : prefix_(std::move(prefix)) {}
+
   void gauge(std::string_view name, std::string_view help) { open(name, help, MetricType::Gauge); }
   void counter(std::string_view name, std::string_view help) {
     open(name, help, MetricType::Counter);
@@ -50,8 +55,8 @@ class Families final {
   void add(const TimeHistogram& times, Labels labels = {}) {
     add(times.buckets(), kNanosecond, std::move(labels));
   }
-  template <uint64_t kFirst, size_t kBounds>
-  void add(const Histogram<kFirst, kBounds>& numbers, double unit = 1, Labels labels = {}) {
+  template <uint64_t kFirst, size_t kBounds, class Count>
+  void add(const Histogram<kFirst, kBounds, Count>& numbers, double unit = 1, Labels labels = {}) {
     ClientMetric::Histogram& histogram = sample(std::move(labels)).histogram;
     uint64_t below = 0;
     for (size_t i = 0; i <= kBounds; ++i) {
@@ -72,7 +77,7 @@ class Families final {
 
  private:
   void open(std::string_view name, std::string_view help, MetricType type) {
-    families_.push_back({fmt::format("connectd_{}", name), std::string(help), type, {}});
+    families_.push_back({prefix_ + std::string(name), std::string(help), type, {}});
   }
   MetricFamily& family() { return families_.back(); }
   ClientMetric& sample(Labels labels) {
@@ -81,6 +86,7 @@ class Families final {
     return metric;
   }
 
+  const std::string prefix_;
   std::vector<MetricFamily> families_;
 };
 
@@ -321,6 +327,38 @@ void add_process(std::vector<MetricFamily>& families) {
   }
 }
 
+// Families of the plugin's own, by their names.
+void add_plugin(std::vector<MetricFamily>& families, std::string_view plugin_name,
+                const plugin::MetricTable& table) {
+  std::string prefix = fmt::format("plugin_{}_", plugin_name);
+  std::ranges::replace_if(
+      prefix, [](char c) { return c == '-' || c == '.'; }, '_');
+  std::map<std::string, Families> by_name;
+  for (const auto& metric : table.all()) {
+    const plugin::MetricName& name = metric->name();
+    Labels labels;
+    if (!name.label.empty()) labels.push_back({name.label, name.value});
+    const auto [at, is_new] = by_name.try_emplace(name.name, prefix);
+    Families& family = at->second;
+    switch (name.type) {
+      case plugin::MetricType::kCounter:
+        if (is_new) family.counter(name.name, name.help);
+        family.add(static_cast<double>(metric->count()), std::move(labels));
+        break;
+      case plugin::MetricType::kGauge:
+        if (is_new) family.gauge(name.name, name.help);
+        family.add(metric->level(), std::move(labels));
+        break;
+      case plugin::MetricType::kHistogram:
+        if (is_new) family.histogram(name.name, name.help);
+        family.add(metric->buckets(), kNanosecond, std::move(labels));
+        break;
+    }
+  }
+  for (auto& [name, family] : by_name)
+    std::ranges::move(family.take(), std::back_inserter(families));
+}
+
 void add_all(Families& families, const MetricsSource& source) {
   add_node(families, source.status, source.now);
   add_raft(families, source.status, source.counts);
@@ -336,6 +374,9 @@ std::string metrics_text(const MetricsSource& source) {
   add_all(families, source);
   std::vector<MetricFamily> all = families.take();
   add_process(all);
+  if (source.traffic != nullptr && source.traffic->plugin != nullptr && source.status != nullptr) {
+    add_plugin(all, source.status->plugin_name, *source.traffic->plugin);
+  }
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, all);
   return out.str();

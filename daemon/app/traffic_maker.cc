@@ -46,6 +46,7 @@ std::shared_ptr<node::TrafficSnapshot> TrafficMaker::make(const node::Node& node
   add_certificates(*traffic, tls);
   traffic->reloaded_wall_s = reloaded_wall_s_;
   traffic->reload_succeeded = reload_succeeded_;
+  traffic->plugin = node.plugin_metrics();
   return traffic;
 }
 

@@ -177,6 +177,10 @@ class Node final : public Service, public wire::TransportHandler {
   uint64_t snapshots_installed() const { return snapshots_->installed_count(); }  // from leaders
   const SnapshotSender& sender() const { return snapshots_->sender(); }
   const plugin::Plugin& plugin() const { return *host_.plugin; }
+  // Of the instance that is in use.
+  std::shared_ptr<const plugin::MetricTable> plugin_metrics() const {
+    return classifier_->instance().metrics();
+  }
   const std::vector<std::string>& warnings() const { return warnings_; }  // of recovery
 
   // ---- for the drivers

@@ -15,6 +15,10 @@
 #include "base/types.h"
 #include "raft/types.h"
 
+namespace connectd::plugin {
+class MetricTable;
+}
+
 namespace connectd::node {
 
 struct MemberStatus {
@@ -147,6 +151,8 @@ struct TrafficSnapshot {
   std::map<std::string, int64_t> certificates;
   int64_t reloaded_wall_s = 0;  // the last reload, in Unix seconds; 0: there was none
   bool reload_succeeded = true;
+  // What the plugin counts, by the thread that reads it; null: before there is a node.
+  std::shared_ptr<const plugin::MetricTable> plugin;
 };
 
 // For those who know no more than this node.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/log_event.h"
 #include "base/loop_scope.h"
 #include "plugin/call.h"
 
@@ -207,6 +208,9 @@ class InputAdapter {
 
 Instance* of(const connectd_host* host) { return static_cast<Instance*>(host->ctx); }
 
+// The plugin has a name for the type alone.
+Metric* of(connectd_metric* metric) { return reinterpret_cast<Metric*>(metric); }
+
 }  // namespace
 
 connectd_snapshot to_c(const SnapshotContext& context) {
@@ -228,6 +232,7 @@ Result<std::unique_ptr<Instance>> Instance::create(std::shared_ptr<const Plugin>
         result == CONNECTD_E_CONFIG ? ErrorKind::kBadConfig : ErrorKind::kPluginFailed, result));
   }
   instance->created_ = true;
+  instance->metrics_->seal();
   return instance;
 }
 
@@ -461,7 +466,36 @@ const char* Instance::host_option(const connectd_host* host, const char* key) {
   return found == options.end() ? nullptr : found->second.c_str();
 }
 
-// No host extension is served yet.
-const void* Instance::host_extension(const connectd_host*, const char*) { return nullptr; }
+const void* Instance::host_extension(const connectd_host*, const char* id) {
+  if (id != nullptr && std::string_view(id) == CONNECTD_EXT_METRICS) return &kMetricsExtension;
+  return nullptr;
+}
+
+template <MetricType kType>
+connectd_metric* Instance::host_metric(const connectd_host* host, const char* name,
+                                       const char* help, const char* label, const char* value) {
+  // In a forked child nothing may allocate, and nobody would see it.
+  if (of(host)->child_ != nullptr) return nullptr;
+  auto metric = of(host)->metrics_->add(kType, name, help, label, value);
+  if (metric) return reinterpret_cast<connectd_metric*>(*metric);
+  log_event(LogEvent::kPluginMetricRefused, "{}: {}", of(host)->component_, metric.error().text);
+  return nullptr;
+}
+
+const connectd_ext_metrics Instance::kMetricsExtension = {
+    sizeof(connectd_ext_metrics),
+    0,
+    host_metric<MetricType::kCounter>,
+    host_metric<MetricType::kGauge>,
+    host_metric<MetricType::kHistogram>,
+    [](connectd_metric* metric, uint64_t more) {
+      if (metric != nullptr) of(metric)->add(more);
+    },
+    [](connectd_metric* metric, double value) {
+      if (metric != nullptr) of(metric)->set(value);
+    },
+    [](connectd_metric* metric, uint64_t nanoseconds) {
+      if (metric != nullptr) of(metric)->observe(nanoseconds);
+    }};
 
 }  // namespace connectd::plugin

@@ -26,6 +26,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/types.h"
+#include "plugin/metric_table.h"
 #include "plugin/plugin.h"
 
 namespace connectd::plugin {
@@ -104,6 +105,8 @@ class Instance final {
   Instance& operator=(const Instance&) = delete;
 
   const Plugin& plugin() const { return *plugin_; }
+  // What the plugin counts; any thread may read it, also after the instance has gone.
+  std::shared_ptr<const MetricTable> metrics() const { return metrics_; }
 
   // `reply` is appended to, here and below. An error (kRequestFailed) concerns this request only:
   // it is answered PLUGIN, with the text.
@@ -157,10 +160,15 @@ class Instance final {
                            size_t length);
   static const char* host_option(const connectd_host* host, const char* key);
   static const void* host_extension(const connectd_host* host, const char* id);
+  template <MetricType kType>
+  static connectd_metric* host_metric(const connectd_host* host, const char* name, const char* help,
+                                      const char* label, const char* value);
+  static const connectd_ext_metrics kMetricsExtension;
 
   const std::shared_ptr<const Plugin> plugin_;
   const Options options_;
   const std::string component_;
+  const std::shared_ptr<MetricTable> metrics_ = std::make_shared<MetricTable>();
   connectd_host host_;
   void* self_ = nullptr;
   bool created_ = false;

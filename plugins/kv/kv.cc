@@ -47,7 +47,11 @@ Limits limits_from(const sdk::Host& host) {
 
 class Machine {
  public:
-  explicit Machine(const sdk::Host& host) : engine_(limits_from(host)) {}
+  explicit Machine(const sdk::Host& host)
+      : engine_(limits_from(host)),
+        keys_(host.gauge("keys", "Keys, with those that have expired and are not removed yet.")),
+        memory_(host.gauge("memory_bytes", "Weight of the state: what limits.memory limits.")),
+        expired_(host.counter("expired_total", "Keys that were removed because they expired.")) {}
 
   sdk::Kind classify(std::string_view request, sdk::Reply& reply) const {
     switch (Engine::classify(request, output_of(reply))) {
@@ -71,7 +75,10 @@ class Machine {
   }
 
   int32_t apply(const sdk::ApplyContext& context, std::string_view command, sdk::Reply& reply) {
-    return engine_.apply(command, to_milliseconds(context.time_ns), output_of(reply));
+    const int32_t status =
+        engine_.apply(command, to_milliseconds(context.time_ns), output_of(reply));
+    show_size();
+    return status;
   }
 
   void save(sdk::Writer& out) const {
@@ -99,6 +106,7 @@ class Machine {
       engine_.store().set(key, in.counted(), expire_at_ms);
       last = std::move(key);
     }
+    show_size();
   }
 
   // The first nanosecond at which the earliest key has expired.
@@ -114,14 +122,27 @@ class Machine {
 
   void on_tick(const sdk::ApplyContext& context) {
     engine_.store().remove_expired(to_milliseconds(context.time_ns), kTickKeysMax);
+    show_size();
   }
 
  private:
+  void show_size() {
+    const Store& store = engine_.store();
+    keys_.set(static_cast<double>(store.held()));
+    memory_.set(static_cast<double>(store.weight()));
+    expired_.add(store.expired() - shown_expired_);
+    shown_expired_ = store.expired();
+  }
+
   [[noreturn]] static void corrupt(const char* what) {
     throw sdk::Failure(CONNECTD_E_CORRUPT, std::string("the snapshot is damaged: ") + what);
   }
 
   Engine engine_;
+  const sdk::Gauge keys_;
+  const sdk::Gauge memory_;
+  const sdk::Counter expired_;
+  uint64_t shown_expired_ = 0;
 };
 
 }  // namespace

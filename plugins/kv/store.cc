@@ -61,6 +61,7 @@ Entry* Store::find(std::string_view key, int64_t now_ms) {
   Entry* entry = slots_[at].entry;
   if (entry != nullptr && entry->expired(now_ms)) {
     erase_slot(at);
+    ++expired_;
     return nullptr;
   }
   return entry;
@@ -123,6 +124,7 @@ bool Store::erase(std::string_view key, int64_t now_ms) {
   if (entry == nullptr) return false;
   bool present = !entry->expired(now_ms);
   erase_slot(at);
+  if (!present) ++expired_;
   return present;
 }
 
@@ -189,6 +191,7 @@ size_t Store::remove_expired(int64_t now_ms, size_t max) {
     erase_slot(locate(entry.key, hash_of(entry.key)));
     removed++;
   }
+  expired_ += removed;
   return removed;
 }
 

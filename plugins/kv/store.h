@@ -65,6 +65,8 @@ class Store {
   // What the state weighs: its bytes and a fixed charge for each entry. A function of the state
   // alone, equal on all replicas, so that a limit on it is deterministic.
   uint64_t weight() const { return weight_; }
+  // How many keys this object has removed because they had expired; no part of the state.
+  uint64_t expired() const { return expired_; }
 
   // Earliest time of an expiry, kNever for none.
   int64_t earliest_expiry() const;
@@ -97,6 +99,7 @@ class Store {
   std::vector<Slot> slots_;  // a power of two
   size_t used_ = 0;
   uint64_t weight_ = 0;
+  uint64_t expired_ = 0;
   std::set<Entry*, EarlierFirst> expiries_;
 };
 

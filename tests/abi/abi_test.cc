@@ -147,7 +147,7 @@ TEST_F(Guide, ExamplesCompileAndLoad) {
     EXPECT_EQ((*plugin)->timers() != nullptr, std::string_view((*plugin)->name()) == "lamp");
     EXPECT_EQ((*plugin)->views() != nullptr, std::string_view((*plugin)->name()) == "words");
   }
-  EXPECT_EQ(examples, 4);
+  EXPECT_EQ(examples, 5);
 }
 
 struct Defect {

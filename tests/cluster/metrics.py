@@ -11,6 +11,7 @@ import time
 
 import harness
 from harness import Skip, check, wait_until
+from membership import CONNECTCTL
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALERTS = os.path.join(SOURCE, "conf", "prometheus", "connectd-alerts.yml")
@@ -29,9 +30,13 @@ def promtool(*words, data=None, directory=SOURCE):
 
 
 def scrape(cluster, node_id):
-    """{name{labels}: value}"""
     status, text = cluster.get(node_id, "/metrics")
     check(status == 200, f"/metrics is {status}")
+    return scrape_text(text)
+
+
+def scrape_text(text):
+    """{name{labels}: value}"""
     samples = {}
     for line in text.decode().splitlines():
         if line.startswith("#"):
@@ -112,6 +117,33 @@ def test_prometheus_takes_all(context):
     check(not said.strip(), f"promtool says: {said}")
     promtool("check", "rules", ALERTS)
     promtool("test", "rules", "alerts_test.yml", directory=os.path.join(SOURCE, "tests", "prometheus"))
+
+
+def test_metrics_of_the_plugin(context):
+    """kv's own, on every node; they begin anew after a restart, and a gauge tells the state that was loaded."""
+    cluster = context.cluster("kv")
+    cluster.start()
+    leader = cluster.leader()
+    with cluster.resp_client(leader) as client:
+        for number in range(20):
+            client.call("SET", f"key{number}", "value")
+        client.call("PEXPIRE", "key0", "1")
+        wait_until(lambda: client.call("DBSIZE") == 19, "a key has expired")
+    cluster.wait_equal()
+    for node_id in cluster.nodes:
+        wait_until(lambda node=node_id: scrape(cluster, node)["plugin_kv_keys"] == 19, f"19 keys on node {node_id}")
+        samples = scrape(cluster, node_id)
+        check(samples["plugin_kv_expired_total"] == 1, f"one expired on node {node_id}")
+        check(samples["plugin_kv_memory_bytes"] > 19 * 9, f"memory of node {node_id}")
+    taken = subprocess.run([CONNECTCTL, "-e", f"127.0.0.1:{cluster.nodes[leader].http_port}", "snapshot", "take"],
+                           capture_output=True, text=True, timeout=30, check=False)
+    check(taken.returncode == 0, f"snapshot take: {taken.stdout}{taken.stderr}")
+    cluster.kill(leader)
+    cluster.start(leader)
+    wait_until(lambda: (cluster.get(leader, "/readyz") or (0,))[0] == 200, "it is ready again")
+    wait_until(lambda: scrape(cluster, leader)["plugin_kv_keys"] == 19, "19 keys after the restart")
+    said = promtool("check", "metrics", data=cluster.get(leader, "/metrics")[1].decode())
+    check(not said.strip(), f"promtool says: {said}")
 
 
 def test_names_that_others_use_exist(context):

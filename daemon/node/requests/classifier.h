@@ -38,6 +38,8 @@ class PluginClassifier final : public Classifier {
     return std::exchange(instance_, std::move(instance));
   }
 
+  const plugin::Instance& instance() const { return *instance_; }
+
   Classified classify(ByteView request) override {
     Classified classified;
     auto kind = instance_->classify(request, classified.reply);

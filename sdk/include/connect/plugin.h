@@ -319,6 +319,46 @@ typedef struct connectd_ext_snapshot_view {
   void (*end)(void* self, void* view);
 } connectd_ext_snapshot_view;
 
+/* ==== optional host extensions (host->get_extension) ======================== */
+
+/* Metrics of the plugin's own: GET /metrics of the node shows them as plugin_PLUGIN_NAME, where
+ * PLUGIN is the plugin's name with '_' for '-' and '.'. A metric belongs to one instance: it
+ * begins at 0, also when a snapshot replaces the instance. It is no part of the state and cannot
+ * be read back, so it cannot make replicas differ. In a forked child changes are lost.
+ *
+ * create makes all metrics; afterwards there are only changes, which cost an atomic instruction.
+ * A metric that the host refuses is NULL: the host logs why, and continues. The three functions
+ * that change a metric take NULL, and one of another type, and do nothing. */
+#define CONNECTD_EXT_METRICS "connectd.metrics/1"
+#define CONNECTD_METRICS_MAX 256u               /* of one instance */
+typedef struct connectd_metric connectd_metric; /* owned by the host; lives as long as h */
+typedef struct connectd_ext_metrics {
+  uint32_t size, reserved;
+  /* [main], during create only: later ones are refused. All texts are copied.
+   *
+   *   name   [a-z][a-z0-9_]*, at most 64 bytes. A counter's ends in _total, a histogram's in
+   *          _seconds; no other's ends in _total, _bucket, _count or _sum.
+   *   help   one line for people: 1 to 200 printable ASCII characters, no backslash.
+   *   label  NULL, or a name as above: then `value` is the label's, 1 to 128 printable ASCII
+   *          characters. Metrics of one name have the same type and label, and each another
+   *          value; the help of the first counts.
+   *
+   * A counter only grows. A gauge goes up and down. A histogram counts durations in buckets from
+   * 0.1 ms to 13 s. */
+  connectd_metric* (*counter)(const connectd_host* h, const char* name, const char* help,
+                              const char* label, const char* value);
+  connectd_metric* (*gauge)(const connectd_host* h, const char* name, const char* help,
+                            const char* label, const char* value);
+  connectd_metric* (*histogram)(const connectd_host* h, const char* name, const char* help,
+                                const char* label, const char* value);
+  /* [any] A counter grows by `more`. */
+  void (*add)(connectd_metric* m, uint64_t more);
+  /* [any] A gauge is `value`. */
+  void (*set)(connectd_metric* m, double value);
+  /* [any] A histogram counts one duration of so many nanoseconds. */
+  void (*observe)(connectd_metric* m, uint64_t nanoseconds);
+} connectd_ext_metrics;
+
 /* ==== layout checks (compiled into the plugin) ============================== */
 #define CONNECTD_SA_(name, cond) typedef char connectd_sa_##name[(cond) ? 1 : -1]
 CONNECTD_SA_(ptr64, sizeof(void*) == 8 && sizeof(size_t) == 8);
@@ -331,6 +371,7 @@ CONNECTD_SA_(host, sizeof(connectd_host) == 64);
 CONNECTD_SA_(plugin, sizeof(connectd_plugin) == 112 && offsetof(connectd_plugin, create) == 48);
 CONNECTD_SA_(ext_timers, sizeof(connectd_ext_timers) == 24);
 CONNECTD_SA_(ext_snapshot_view, sizeof(connectd_ext_snapshot_view) == 32);
+CONNECTD_SA_(ext_metrics, sizeof(connectd_ext_metrics) == 56);
 
 /* ==== helpers (compiled into the plugin) ====================================
  * None of them allocates, uses the C library or depends on the locale. */

@@ -64,6 +64,7 @@
 
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -128,6 +129,59 @@ std::optional<T> parse_number(std::string_view text) noexcept {
   return value;
 }
 
+// Metrics of GET /metrics: CONNECTD_EXT_METRICS has their names and limits. Cheap to copy; valid as
+// long as the instance. Any thread. One that the host refused, or does not know, counts nothing.
+class Metric {
+ protected:
+  Metric() noexcept = default;
+  Metric(const connectd_ext_metrics* table, connectd_metric* metric) noexcept
+      : table_(table), metric_(metric) {}
+
+  const connectd_ext_metrics* table_ = nullptr;
+  connectd_metric* metric_ = nullptr;
+};
+
+class Counter : public Metric {
+ public:
+  Counter() noexcept = default;
+  void add(uint64_t more = 1) const noexcept {
+    if (metric_ != nullptr) table_->add(metric_, more);
+  }
+
+ private:
+  friend class Host;
+  Counter(const connectd_ext_metrics* table, connectd_metric* metric) noexcept
+      : Metric(table, metric) {}
+};
+
+class Gauge : public Metric {
+ public:
+  Gauge() noexcept = default;
+  void set(double value) const noexcept {
+    if (metric_ != nullptr) table_->set(metric_, value);
+  }
+
+ private:
+  friend class Host;
+  Gauge(const connectd_ext_metrics* table, connectd_metric* metric) noexcept
+      : Metric(table, metric) {}
+};
+
+// Of durations.
+class Histogram : public Metric {
+ public:
+  Histogram() noexcept = default;
+  void observe(std::chrono::nanoseconds time) const noexcept {
+    if (metric_ == nullptr) return;
+    table_->observe(metric_, time.count() < 0 ? 0 : static_cast<uint64_t>(time.count()));
+  }
+
+ private:
+  friend class Host;
+  Histogram(const connectd_ext_metrics* table, connectd_metric* metric) noexcept
+      : Metric(table, metric) {}
+};
+
 // The host. Cheap to copy; a copy is valid as long as the instance.
 class Host {
  public:
@@ -156,7 +210,30 @@ class Host {
   // A host extension by id, or nullptr.
   const void* extension(const char* id) const noexcept { return host_->get_extension(host_, id); }
 
+  // Metrics of this plugin. In the constructor only. `label` is nullptr, or the name of one whose
+  // value is `value`.
+  Counter counter(const char* name, const char* help, const char* label = nullptr,
+                  const char* value = nullptr) const noexcept {
+    return make<Counter>(&connectd_ext_metrics::counter, name, help, label, value);
+  }
+  Gauge gauge(const char* name, const char* help, const char* label = nullptr,
+              const char* value = nullptr) const noexcept {
+    return make<Gauge>(&connectd_ext_metrics::gauge, name, help, label, value);
+  }
+  Histogram histogram(const char* name, const char* help, const char* label = nullptr,
+                      const char* value = nullptr) const noexcept {
+    return make<Histogram>(&connectd_ext_metrics::histogram, name, help, label, value);
+  }
+
  private:
+  template <class Made, class Maker>
+  Made make(Maker maker, const char* name, const char* help, const char* label,
+            const char* value) const noexcept {
+    const auto* table = static_cast<const connectd_ext_metrics*>(extension(CONNECTD_EXT_METRICS));
+    if (table == nullptr) return {};
+    return Made(table, (table->*maker)(host_, name, help, label, value));
+  }
+
   const connectd_host* host_;
 };
 

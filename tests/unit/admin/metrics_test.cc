@@ -5,10 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
 
+#include "base/log.h"
+#include "plugin/metric_table.h"
 #include "tests/paths.h"
 
 namespace connectd::admin {
@@ -133,6 +136,39 @@ TEST(Metrics, HistogramsAreCumulative) {
 }
 
 // A row of Markdown for each family, of the text of a node that has something to say about each.
+node::TrafficSnapshot with_plugin(std::shared_ptr<const plugin::MetricTable> table) {
+  node::TrafficSnapshot traffic;
+  traffic.plugin = std::move(table);
+  return traffic;
+}
+
+// Families by name, whatever the order of their making; the plugin's name is part of each.
+TEST(Metrics, ThoseOfThePlugin) {
+  using plugin::MetricType;
+  auto table = std::make_shared<plugin::MetricTable>();
+  const auto add = [&](MetricType type, const char* name, const char* value) {
+    auto metric = table->add(type, name, "Its help.", value == nullptr ? nullptr : "op", value);
+    CHECK(metric);
+    return *metric;
+  };
+  add(MetricType::kCounter, "calls_total", "get \"all\"")->add(3);
+  add(MetricType::kGauge, "keys", nullptr)->set(2.5);
+  add(MetricType::kCounter, "calls_total", "set")->add(4);
+  add(MetricType::kHistogram, "call_seconds", nullptr)->observe(150'000);
+  node::StatusSnapshot status = leader_of_three();
+  status.plugin_name = "my-store.v2";
+  const node::TrafficSnapshot traffic = with_plugin(table);
+  const std::string text = scraped(&status, node::Metrics(), &traffic);
+  EXPECT_THAT(text, HasSubstr("# HELP plugin_my_store_v2_calls_total Its help.\n"
+                              "# TYPE plugin_my_store_v2_calls_total counter\n"
+                              "plugin_my_store_v2_calls_total{op=\"get \\\"all\\\"\"} 3\n"
+                              "plugin_my_store_v2_calls_total{op=\"set\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("# TYPE plugin_my_store_v2_keys gauge\n"
+                              "plugin_my_store_v2_keys 2.5\n"));
+  EXPECT_THAT(text, HasSubstr("plugin_my_store_v2_call_seconds_bucket{le=\"0.0002\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("plugin_my_store_v2_call_seconds_count 1\n"));
+}
+
 std::string table_of_all() {
   const node::StatusSnapshot status = leader_of_three();
   node::TrafficSnapshot traffic;

@@ -90,6 +90,37 @@ class Plain {
   uint16_t count_ = 0;
 };
 
+// Counts what it is told; makes one metric too late.
+class Counting {
+ public:
+  explicit Counting(const sdk::Host& host)
+      : host_(host),
+        commands_(host.counter("commands_total", "Commands.")),
+        length_(host.gauge("length", "Of the last command.", "of", "last")),
+        time_(host.histogram("apply_seconds", "Of one command.")),
+        refused_(host.counter("no_suffix", "Not shown.")) {}
+  void apply(const sdk::ApplyContext&, std::string_view command, sdk::Reply&) {
+    commands_.add();
+    commands_.add(2);
+    length_.set(static_cast<double>(command.size()));
+    time_.observe(std::chrono::milliseconds(1));
+    time_.observe(std::chrono::nanoseconds(-1));
+    refused_.add();
+    host_.counter("late_total", "Not in create.").add();
+  }
+  void save(sdk::Writer&) const {}
+  void load(sdk::Reader&) {}
+
+ private:
+  sdk::Host host_;
+  sdk::Counter commands_;
+  sdk::Gauge length_;
+  sdk::Histogram time_;
+  sdk::Counter refused_;
+};
+constexpr connectd_plugin kCounting =
+    sdk::make_plugin<Counting, true>({.name = "counting", .version = "1"});
+
 constexpr connectd_plugin kThrower = sdk::make_plugin<Thrower>({.name = "thrower", .version = "1"});
 constexpr connectd_plugin kPlain = sdk::make_plugin<Plain, true>({.name = "plain", .version = "1"});
 
@@ -115,6 +146,33 @@ TEST(ParseNumber, AcceptsOnlyDigits) {
   EXPECT_EQ(sdk::parse_number<int8_t>("128"), std::nullopt);
   EXPECT_EQ(sdk::parse_number<int8_t>("--1"), std::nullopt);
   EXPECT_EQ(sdk::parse_number<int8_t>({}), std::nullopt);
+}
+
+TEST(Wrapper, MetricsAreCounted) {
+  auto instance = make_instance(Plugin::wrap(&kCounting));
+  ASSERT_NE(instance, nullptr);
+  EXPECT_EQ(apply(*instance, 1, "12345"), "");
+  const auto metrics = instance->metrics();
+  ASSERT_EQ(metrics->all().size(), 3u);
+  EXPECT_EQ(metrics->all()[0]->name().name, "commands_total");
+  EXPECT_EQ(metrics->all()[0]->count(), 3u);
+  EXPECT_EQ(metrics->all()[1]->name().label, "of");
+  EXPECT_EQ(metrics->all()[1]->name().value, "last");
+  EXPECT_EQ(metrics->all()[1]->level(), 5);
+  EXPECT_EQ(metrics->all()[2]->buckets().count(0), 1u);
+  EXPECT_EQ(metrics->all()[2]->buckets().sum(), 1'000'000u);
+}
+
+// Each instance begins anew, and its metrics can be read when it has gone.
+TEST(Wrapper, MetricsBelongToOneInstance) {
+  auto instance = make_instance(Plugin::wrap(&kCounting));
+  ASSERT_NE(instance, nullptr);
+  apply(*instance, 1, "x");
+  const auto former = instance->metrics();
+  instance = make_instance(Plugin::wrap(&kCounting));
+  ASSERT_NE(instance, nullptr);
+  EXPECT_EQ(former->all()[0]->count(), 3u);
+  EXPECT_EQ(instance->metrics()->all()[0]->count(), 0u);
 }
 
 TEST(Wrapper, CreateCatchesEveryException) {
