@@ -85,7 +85,7 @@ full() {
       kv lin sim" "connectctl fuzz_peer_frames fuzz_framings fuzz_log_segments fuzz_snapshot_files fuzz_codecs \
       fuzz_configuration fuzz_values" "|fuzz_corpus.*"
     # The modules with more than one thread.
-    sanitized tsan "base net tls storage plugin transport admin node client app" "" ""
+    sanitized tsan "auth base net tls storage plugin transport admin node client app" "" ""
   fi
   phase "all tests"
   # All mutants, clang-tidy and a long simulation have run.

@@ -33,7 +33,7 @@ class Outcomes {
       changed_.notify_all();
     };
   }
-  // The next one; fails the test after 10 s.
+  // The next one; fails the test after 60 s.
   Outcome next() {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_for(lock, seconds(60), [&] { return !all_.empty(); })) {
