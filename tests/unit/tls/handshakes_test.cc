@@ -328,6 +328,8 @@ TEST_F(HandshakesTest, WhoGoesOnStaysAndTheSilentLeave) {
   Ends silent, slow;
   pool_->accept(Lane::kOthers, slow.other, server_, {}, good_.done());
   pool_->accept(Lane::kOthers, silent.other, server_, {}, outcomes_.done());
+  // Both have come before one of them goes on.
+  while (pool_->counters(Lane::kOthers).in_progress < 2) std::this_thread::yield();
   auto client = Session::dial(client_, slow.own, to_node(1));
   EXPECT_EQ(client->shake(), Status::kWantsRead);
   slow.wait(POLLIN);  // the server has answered: the other one is silent for longer now
