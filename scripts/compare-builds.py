@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Compares two builds of connectd, alternating in one run; scripts/bench.sh --against BUILD calls it.
 
-    scripts/compare-builds.py NEW OLD [--pairs N]    build directories, with bin/ and plugins/
+    scripts/compare-builds.py NEW OLD [--pairs N] [--scrape] [--short]    build directories, with bin/ and plugins/
 
 Each pair starts a cluster of three nodes with kv from either build, in an order that alternates, and drives the
 leader with redis-benchmark: one write in flight, then 64 (8 x 8), then 20 connections with 1,000 each. Measured:
 the p50 of the first; of the second the processor time of all three nodes for a write, its p50 and its writes a
-second; of the third its writes a second, and the p50 of another client with one write in flight meanwhile.
+second; of the third its writes a second, and the p50 of another client with one write in flight meanwhile. --short
+leaves the third out; with --scrape /metrics of NEW's nodes is fetched each second meanwhile.
 
 "worse" is said of a figure whose medians differ by more than 3 % to the bad side, with the same sign in eight
 of nine pairs. Figures only: the exit code is 0 whatever they are. Needs redis-benchmark and free ports 7101-7303.
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -71,9 +73,20 @@ def beside_pipelines(port):
     return float(row[1]), statistics.median(times)
 
 
-def measure(build, directory):
+def scrape(stop):
+    while not stop.wait(1):
+        for node in (1, 2, 3):
+            with urllib.request.urlopen(f"http://127.0.0.1:730{node}/metrics", timeout=5) as answer:
+                answer.read()
+
+
+def measure(build, directory, is_scraped, is_short):
     ctl = build / "bin" / "connectctl"
     run([ctl, "cluster", "start", directory, "--nodes", 3, "--plugin", build / "plugins" / "libkv.so"])
+    stop = threading.Event()
+    scraper = threading.Thread(target=scrape, args=(stop,))
+    if is_scraped:
+        scraper.start()
     try:
         pids = [int(path.read_text().split()[0]) for path in sorted(directory.glob("**/*.pid"))]
         if len(pids) != 3:
@@ -86,13 +99,16 @@ def measure(build, directory):
         before = cpu_seconds(pids)
         p50, rate = benchmark(port, 8, 8, writes)
         cpu = (cpu_seconds(pids) - before) / writes * 1e6
-        return [alone, cpu, p50, rate, *beside_pipelines(port)]
+        return [alone, cpu, p50, rate, *([] if is_short else beside_pipelines(port))]
     finally:
+        stop.set()
+        if is_scraped:
+            scraper.join()
         run([ctl, "cluster", "stop", directory])
 
 
 def report(new, old):
-    for i, (name, unit, more_is_better) in enumerate(FIGURES):
+    for i, (name, unit, more_is_better) in enumerate(FIGURES[:len(new[0])]):
         ours, theirs = [one[i] for one in new], [one[i] for one in old]
         change = statistics.median(ours) / statistics.median(theirs) - 1
         bad = [(a < b) if more_is_better else (a > b) for a, b in zip(ours, theirs)]
@@ -108,6 +124,8 @@ def main():
     parser.add_argument("new", type=pathlib.Path)
     parser.add_argument("old", type=pathlib.Path)
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--scrape", action="store_true")
+    parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
     builds = {"new": arguments.new.resolve(), "old": arguments.old.resolve()}
     for build in builds.values():
@@ -120,10 +138,11 @@ def main():
         order = ["new", "old"] if pair % 2 == 0 else ["old", "new"]
         for which in order:
             with tempfile.TemporaryDirectory(prefix="connectd-compare.") as directory:
-                results[which].append(measure(builds[which], pathlib.Path(directory) / "cluster"))
+                results[which].append(measure(builds[which], pathlib.Path(directory) / "cluster",
+                                              arguments.scrape and which == "new", arguments.short))
         print(f"pair {pair + 1} of {arguments.pairs}: " + ", ".join(
             f"{name} {results['new'][-1][i]:.3f}/{results['old'][-1][i]:.3f}"
-            for i, (name, _, _) in enumerate(FIGURES)), file=sys.stderr)
+            for i, (name, _, _) in enumerate(FIGURES[:len(results["new"][-1])])), file=sys.stderr)
     report(results["new"], results["old"])
 
 
