@@ -177,6 +177,7 @@ class Daemon::Impl final : public wire::TransportHandler, public Supervisor, pub
   storage::Identity identity_;
   ServiceState service_;
   config::ReloadReport reload_report_;
+  const std::string credentials_directory_ = credentials_directory();
 
   asio::io_context io_{1};
   // So that it waits, though nothing is in progress yet.
@@ -699,6 +700,8 @@ void Daemon::Impl::reload() {
   auto reloaded = config::reload(request_, config_);
   // All or nothing: the files that the configuration names belong to it.
   auto own = reloaded ? read_files(reloaded->config) : failure(reloaded.error());
+  const std::vector<std::string> copies = reloaded_files_below(
+      credentials_directory_, request_.file, reloaded ? reloaded->config : config_);
   if (!own) {
     report = fmt::format("reload rejected, nothing was changed:\n{}", own.error().text);
     log_event(LogEvent::kConfigReloadRejected, "{}", report);
@@ -712,6 +715,8 @@ void Daemon::Impl::reload() {
     log_own_files(config_, *own);
     report = log_reload(*reloaded);
   }
+  if (!report.ends_with('\n')) report += '\n';
+  report += log_copies_of_start(copies);
   service_.reload_ends();
   traffic_maker_.reload_ended(own.has_value());
   const int code = own ? 0 : exit_status(own.error().kind);

@@ -1,6 +1,8 @@
 #include "app/own_files.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "app/access.h"
@@ -27,6 +29,15 @@ class Problems final {
   ErrorKind kind_ = ErrorKind::kInternal;
   std::vector<std::string> texts_;
 };
+
+namespace fs = std::filesystem;
+
+// What does not exist, or cannot be looked at, is taken as it is written.
+fs::path resolved(const fs::path& path) {
+  std::error_code error;
+  const fs::path found = fs::weakly_canonical(path, error);
+  return error ? path.lexically_normal() : found;
+}
 
 }  // namespace
 
@@ -57,6 +68,29 @@ std::vector<std::string> warnings_of(const OwnFiles& files) {
     }
   }
   return warnings;
+}
+
+std::vector<std::string> reloaded_files_below(const std::string& directory,
+                                              const std::optional<std::string>& config_file,
+                                              const config::Config& config) {
+  std::vector<std::string> found;
+  if (directory.empty()) return found;
+  const fs::path top = resolved(directory);
+  const auto look_at = [&](const std::string& path) {
+    if (path.empty()) return;
+    const fs::path relative = resolved(path).lexically_relative(top);
+    if (relative.empty() || *relative.begin() == "..") return;
+    if (std::ranges::find(found, path) == found.end()) found.push_back(path);
+  };
+  look_at(config_file.value_or(""));
+  for (const config::TlsPort* port : {&config.tls.peer, &config.tls.client, &config.tls.http}) {
+    if (port->mode == config::TlsMode::kOff) continue;
+    for (const std::string* file : {&port->cert, &port->key, &port->ca, &port->crl}) {
+      look_at(config.file_at(*file));
+    }
+  }
+  look_at(config.file_at(config.auth.tokens));
+  return found;
 }
 
 void log_own_files(const config::Config& config, const OwnFiles& files) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,13 @@ Result<OwnFiles> read_own_files(const config::Config& config, const plugin::Plug
 
 // What an operator should look at: certificates that end soon, or have, ... A sentence each.
 std::vector<std::string> warnings_of(const OwnFiles& files);
+
+// Which of the files that a reload reads are in `directory` or below it, symbolic links followed:
+// the configuration file and those that `config` names for the credentials, each path once, as it
+// was given. Empty `directory`: none. Any thread.
+std::vector<std::string> reloaded_files_below(const std::string& directory,
+                                              const std::optional<std::string>& config_file,
+                                              const config::Config& config);
 
 // Logs these, and how many tokens there are.
 void log_own_files(const config::Config& config, const OwnFiles& files);

@@ -27,6 +27,17 @@ std::string log_reload(const config::Reloaded& reloaded) {
   return lines;
 }
 
+std::string log_copies_of_start(const std::vector<std::string>& files) {
+  std::string lines;
+  for (const std::string& file : files) {
+    const std::string line = fmt::format(
+        "{} is systemd's copy of the start: a changed original counts after a restart", file);
+    log_event(LogEvent::kConfigRestartRequired, "{}", line);
+    lines += line + "\n";
+  }
+  return lines;
+}
+
 void log_reload_report(const Result<void>& written) {
   if (written) return;
   log_event(LogEvent::kConfigReloadUnreported, "connectctl reload will not work: {}",

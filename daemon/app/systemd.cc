@@ -24,6 +24,11 @@ bool is_run_by_systemd() {
   return is_set("NOTIFY_SOCKET") && is_set("INVOCATION_ID");
 }
 
+std::string credentials_directory() {
+  const char* path = std::getenv("CREDENTIALS_DIRECTORY");
+  return path != nullptr ? path : "";
+}
+
 Systemd::Systemd() {
   if (const char* path = std::getenv("NOTIFY_SOCKET"); path != nullptr && path[0] != '\0') {
     address_ = path;

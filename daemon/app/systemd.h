@@ -15,6 +15,10 @@ namespace connectd::app {
 // which a test or a container sets one at most. At start-up.
 bool is_run_by_systemd();
 
+// Where the files of LoadCredential= are, by CREDENTIALS_DIRECTORY: copies, made as the service
+// starts. Empty: there are none. At start-up.
+std::string credentials_directory();
+
 class Systemd final {
  public:
   // Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.

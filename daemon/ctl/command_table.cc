@@ -226,10 +226,10 @@ const std::vector<Command> kCommands = {
      .help = "Have a node of this machine read its files again",
      .details = "DIR is the node's directory below /run/connectd, or its data directory if it has "
                 "none there. Sends SIGHUP, and waits until the node has accepted or rejected its "
-                "files: the configuration, and those that it names. Prints what has changed. When "
-                "one is rejected, nothing has changed, and the exit code is that of a start with "
-                "them. Exits with 69 when no node runs there, 75 when it does not answer in "
-                "time."},
+                "files: the configuration, and those that it names. Prints what has changed, and "
+                "what counts after a restart only. When one is rejected, nothing has changed, and "
+                "the exit code is that of a start with them. Exits with 69 when no node runs "
+                "there, 75 when it does not answer in time."},
     {.words = "recover",
      .options = {{.name = "data-dir",
                   .value = "DIR",
@@ -377,7 +377,7 @@ const std::vector<Command> kCommands = {
      .help = "Make a token for a client or an operator",
      .details = "Prints it once, and adds its hash to FILE, which is created readable by its owner "
                 "only; without --file, prints the line for the file. A token cannot be chosen. "
-                "Nodes accept it after a reload."},
+                "Nodes accept it after a reload (after a restart if systemd hands the file over)."},
     {.words = "token list",
      .options = {kTokens},
      .run = token_list_command,
@@ -389,7 +389,8 @@ const std::vector<Command> kCommands = {
      .options = {kTokens},
      .run = token_remove_command,
      .help = "Remove a token from a token file",
-     .details = "Nodes refuse it after a reload. Exits with 1 when no token has this ID."},
+     .details = "Nodes refuse it after a reload (after a restart if systemd hands the file over). "
+                "Exits with 1 when no token has this ID."},
     {.words = "token check",
      .options = {kTokens},
      .run = token_check_command,

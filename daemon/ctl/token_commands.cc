@@ -122,7 +122,8 @@ ExitCode token_new_command(Context& context) {
     if (file.empty()) context.streams.out << line << "\n";
   }
   context.streams.err << fmt::format(
-      "The token is not stored anywhere: keep it now. {}; nodes accept it after a reload\n",
+      "The token is not stored anywhere: keep it now. {}; nodes accept it after a reload (after a "
+      "restart if systemd hands the file over)\n",
       file.empty() ? "The second line is for the file that auth.tokens names"
                    : fmt::format("Its hash is in {}, as {}", file, token->id));
   return ExitCode::kOk;
@@ -154,7 +155,10 @@ ExitCode token_remove_command(Context& context) {
   if (auto removed = auth::remove_token(context.option("file"), id); !removed) {
     return context.fail(removed.error());
   }
-  context.streams.err << fmt::format("{} is removed; nodes refuse it after a reload\n", id);
+  context.streams.err << fmt::format(
+      "{} is removed; nodes refuse it after a reload (after a restart if systemd hands the file "
+      "over)\n",
+      id);
   return ExitCode::kOk;
 }
 

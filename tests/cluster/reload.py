@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -105,6 +106,41 @@ def test_reload_of_a_dead_or_hanging_node_fails(context):
     # What the dead process left is not taken for an answer of the next one.
     cluster.start()
     wait_until(lambda: run(command).returncode == 0, "the next process does not answer")
+
+
+def test_copies_of_the_start_are_named(context):
+    """Files of LoadCredential=: the reload reads systemd's copy, so a token that was removed still works, and it says so."""
+    cluster, directory = node_of_the_unit(context)
+    copies = os.path.join(cluster.directory, "credentials")
+    os.mkdir(copies)
+    original, copy = os.path.join(cluster.directory, "tokens"), os.path.join(copies, "tokens")
+    token = run([CONNECTCTL, "token", "new", "--file", original, "--id", "monitor1", "--roles", "monitor"]).stdout
+    shutil.copy2(original, copy)
+    os.chmod(copy, 0o400)
+    node = cluster.nodes[1]
+    node.environment["CREDENTIALS_DIRECTORY"] = copies
+    cluster.write_config(node, auth={"tokens": copy})
+    cluster.start()
+    warning = f"{copy} is systemd's copy of the start: a changed original counts after a restart\n"
+    removed = run([CONNECTCTL, "token", "remove", "monitor1", "--file", original])
+    check(removed.returncode == 0 and "after a restart if systemd hands the file over" in removed.stderr, str(removed))
+    command = unit_command(directory)
+    done = run(command)
+    check((done.returncode, done.stdout) == (0, "reload found no changes\n" + warning), str(done))
+    wait_until(lambda: warning in node.log(), "the log does not warn")
+    status = [CONNECTCTL, "-e", f"127.0.0.1:{node.http_port}", "status"]
+    environment = {**os.environ, "CONNECTCTL_TOKEN": token.strip()}
+    wait_until(lambda: run(status, env=environment).returncode == 0, "the copy of the start does not count")
+    # A rejected reload, too: the new file may have been meant for it.
+    cluster.write_config(node, auth={"tokens": copy}, log={"level": "loud"})
+    done = run(command)
+    check(done.returncode == EXIT_CONFIG and "loud" in done.stderr and warning.strip() in done.stderr, str(done))
+    # A file of its own is read again.
+    cluster.write_config(node, auth={"tokens": original})
+    done = run(command)
+    check(done.returncode == 0 and "systemd" not in done.stdout, str(done))
+    refused = run(status, env=environment)
+    check(refused.returncode != 0, f"the removed token still works: {refused}")
 
 
 def test_reload_in_the_data_directory(context):

@@ -4,6 +4,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "config/load.h"
 
@@ -39,6 +44,28 @@ TEST(OwnFiles, AllProblemsAreReportedOnce) {
   EXPECT_THAT(own.error().text,
               testing::MatchesRegex("/none/node.pem: cannot read: [^\n]*\n"
                                     "auth.tokens: /none/tokens: cannot be opened: [^\n]*"));
+}
+
+TEST(OwnFiles, FilesBelowADirectory) {
+  using testing::ElementsAre;
+  using testing::IsEmpty;
+  char pattern[] = "/tmp/connectd-own-files-XXXXXX";
+  const std::string top = ::mkdtemp(pattern);
+  const std::string copies = top + "/copies";
+  ASSERT_EQ(::mkdir(copies.c_str(), 0700), 0);
+  ASSERT_EQ(::symlink(copies.c_str(), (top + "/link").c_str()), 0);
+  const config::Config config = configured(
+      {"tls.http.mode=require", "tls.http.cert=" + copies + "/node.pem",
+       "tls.http.key=" + top + "/link/node.key", "tls.http.ca=" + copies + "-other/ca.pem",
+       "tls.client.mode=require", "tls.client.cert=" + copies + "/node.pem",
+       "tls.client.key=" + copies + "/../node.key", "auth.tokens=" + copies + "/tokens"});
+  EXPECT_THAT(reloaded_files_below(copies, std::nullopt, config),
+              ElementsAre(copies + "/node.pem", top + "/link/node.key", copies + "/tokens"));
+  EXPECT_THAT(reloaded_files_below(top + "/link/", copies + "/node.yaml", configured({})),
+              ElementsAre(copies + "/node.yaml"));
+  EXPECT_THAT(reloaded_files_below(top + "/none", copies + "/node.yaml", config), IsEmpty());
+  EXPECT_THAT(reloaded_files_below("", copies + "/node.yaml", config), IsEmpty());
+  std::filesystem::remove_all(top);
 }
 
 }  // namespace
