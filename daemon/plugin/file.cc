@@ -164,8 +164,17 @@ Result<void> check_pin(const std::string& actual, const std::string& path, std::
 Result<void> check_executable(int fd, const std::string& path) {
   void* mapped = ::mmap(nullptr, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
   if (mapped == MAP_FAILED) {
-    return not_loadable(path, fmt::format("cannot be loaded: failed to map segment as code: {}{}",
-                                          errno_text(errno), kNoExecuteHint));
+    const int error = errno;
+    if (error != EPERM && error != EACCES) {
+      return not_loadable(path, fmt::format("cannot be loaded: failed to map segment as code: {}",
+                                            errno_text(error)));
+    }
+    // Another start would meet the same: not an error that systemd should restart after.
+    return failure(
+        ErrorKind::kPermission,
+        fmt::format("plugin file {}: no permission to execute it: failed to map segment as code: "
+                    "{}{}",
+                    path, errno_text(error), kNoExecuteHint));
   }
   ::munmap(mapped, 1);
   return {};

@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import harness
-from harness import BUILD_DIR, CONNECTD, EXIT_PERMISSION, EXIT_PLUGIN, Disconnected, Skip, check, wait_until
+from harness import BUILD_DIR, CONNECTD, EXIT_PERMISSION, Disconnected, Skip, check, wait_until
 from refusals import last_run
 
 CONNECTCTL = os.path.join(BUILD_DIR, "bin", "connectctl")
@@ -138,7 +138,7 @@ def test_no_execute_permission_refused(context):
                               capture_output=True, text=True, check=False, timeout=60)
         if "unshare" in done.stderr or "mount:" in done.stderr:
             raise Skip("no mount namespaces here")
-        check(done.returncode == EXIT_PLUGIN, f"exit code: {done}")
+        check(done.returncode == EXIT_PERMISSION, f"exit code, after which systemd does not restart: {done}")
         check("failed to map segment as code: Operation not permitted" in done.stderr and "noexec" in done.stderr
               and "ExecPaths=" in done.stderr, f"the text: {done.stderr}")
 
