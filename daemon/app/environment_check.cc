@@ -12,11 +12,13 @@
 #include "app/node_setup.h"
 #include "app/own_files.h"
 #include "app/own_port.h"
+#include "app/systemd.h"
 #include "base/log.h"
 #include "base/owner.h"
 #include "node/membership/genesis.h"
 #include "node/membership/members.h"
 #include "offline/recover.h"
+#include "plugin/changeable.h"
 #include "storage/data_directory.h"
 #include "storage/file_system.h"
 
@@ -122,6 +124,26 @@ class AsOwner final {
   std::vector<gid_t> groups_;
 };
 
+// What `plugin.allow_writable: auto` lets this process load, and a service not.
+void warn_of_changeable_plugin(const config::Config& config, const plugin::Plugin& plugin) {
+  const bool depends = config.plugin.allow_writable == config::AllowWritable::kAuto &&
+                       config.plugin.sha256.empty() && !is_run_by_systemd();
+  if (!depends) return;
+  const AsOwner owner(config.node.data_dir);
+  const std::string part = plugin::changeable_part(plugin.path());
+  if (part.empty()) return;
+  // Root does not know which user the service will have.
+  const std::string why =
+      ::geteuid() == 0
+          ? fmt::format("(77) if {} may be changed by connectd's user: it is not root's alone",
+                        part)
+          : fmt::format("(77): {} may be changed by connectd's user", part);
+  print_to_stderr(LogLevel::kWarning,
+                  fmt::format("warning: plugin file {}: under systemd this plugin is refused {}; "
+                              "`chown root` and `chmod go-w` it, or set plugin.sha256",
+                              plugin.path(), why));
+}
+
 Result<void> check_own_files(const config::Config& config, const plugin::Plugin* plugin) {
   const AsOwner owner(config.node.data_dir);
   auto own = read_own_files(config, plugin);
@@ -156,6 +178,7 @@ std::vector<Error> check_environment(const config::Config& config, const plugin:
   auto identity = check_identity_file(*files, config);
   if (!identity) problems.push_back(identity.error());
   if (auto own = check_own_files(config, plugin); !own) problems.push_back(own.error());
+  if (plugin != nullptr) warn_of_changeable_plugin(config, *plugin);
   for (const auto& [address, port] : {std::pair{config.listen.peer, net::kPeerPort},
                                       std::pair{config.listen.client, net::kClientPort},
                                       std::pair{config.listen.http, net::kHttpPort}}) {

@@ -118,6 +118,7 @@ def test_exports_are_warned_of(context):
     check("-fvisibility=hidden" in last_run(cluster, 1), "the warning names no remedy")
     cluster.kill(1)
     quiet = installed(context, "plugins/libcounter.so")
+    quiet.write_config(quiet.nodes[1], plugin={"path": quiet.plugin, "allow_writable": "on"})
     checked = subprocess.run([CONNECTD, "--config", quiet.nodes[1].config_path, "--check"], capture_output=True,
                              text=True, check=False)
     check(checked.returncode == 0 and checked.stderr == "", f"--check of a plugin of the SDK: {checked}")
@@ -160,8 +161,12 @@ def test_file_that_the_service_could_exchange(context):
                               env={**os.environ, **(environment or {})}, timeout=60, check=False)
         check(done.returncode == code, f"{options} {environment}: {done.returncode} {done.stderr}")
         return done.stderr
-    check_plugin(0)
-    check_plugin(0, {"NOTIFY_SOCKET": systemd["NOTIFY_SOCKET"]})
+    # A check in a shell says what the service will do.
+    for environment in ({}, {"NOTIFY_SOCKET": systemd["NOTIFY_SOCKET"]}):
+        said = check_plugin(0, environment)
+        check(f"warning: plugin file {own}: under systemd this plugin is refused (77)" in said
+              and f"{own} may be changed by connectd's user" in said, f"no warning: {said}")
+    check(check_plugin(0, sha256=sha256) + check_plugin(0, allow_writable="on") == "", "a warning of what is permitted")
     said = check_plugin(EXIT_PERMISSION, systemd)
     check(own in said and "plugin.allow_writable: on" in said, f"the text names the file and the remedy: {said}")
     check_plugin(0, systemd, sha256=sha256)
