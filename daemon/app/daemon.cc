@@ -632,7 +632,7 @@ void Daemon::Impl::turn_bootstrap() {
         next_waiting_log_ = now + kWaitingLogInterval;
         last_waiting_ = waiting;
         log_event(LogEvent::kClusterWaiting, "{}", waiting);
-        service_.set_status(waiting);
+        service_.set_status(status_maker_.make(*bootstrap_)->reason);
       }
     }
   }

@@ -25,8 +25,8 @@ std::string not_up_to_date(const node::Node& node, const node::StatusSnapshot& s
 }
 
 // What the node can do, and why not more.
-void set_state(node::StatusSnapshot& status, const node::Node& node, bool stopping,
-               bool up_to_date) {
+void set_state(node::StatusSnapshot& status, const node::Node& node, config::TlsMode peer_tls,
+               bool stopping, bool up_to_date) {
   if (stopping) {
     status.state = node::ServiceState::kStopping;
     status.reason = "stopping";
@@ -34,7 +34,9 @@ void set_state(node::StatusSnapshot& status, const node::Node& node, bool stoppi
     node::Membership::LostMajority lost = node.lost_majority();
     status.state =
         lost.text.empty() ? node::ServiceState::kNoLeader : node::ServiceState::kNoQuorum;
-    status.reason = "no known leader" + (lost.text.empty() ? "" : ": " + lost.text);
+    status.reason =
+        with_clock_warning("no known leader" + (lost.text.empty() ? "" : ": " + lost.text),
+                           status.clock_warning, peer_tls);
     status.remedy = std::move(lost.remedy);
   } else if (!up_to_date) {
     status.state =
@@ -48,6 +50,12 @@ void set_state(node::StatusSnapshot& status, const node::Node& node, bool stoppi
 }
 
 }  // namespace
+
+std::string with_clock_warning(std::string reason, const std::string& clock_warning,
+                               config::TlsMode peer_tls) {
+  if (clock_warning.empty() || peer_tls == config::TlsMode::kOff) return reason;
+  return std::move(reason) + "; certificates are checked by the clock: " + clock_warning;
+}
 
 StatusMaker::StatusMaker(const config::Config& config, const plugin::Plugin& plugin,
                          const plugin::FileWatch& plugin_file)
@@ -76,7 +84,8 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Bootstrap& b
   auto status = begin();
   status->clock_warning = clocks_.look(std::nullopt, read_clocks());
   status->state = node::ServiceState::kForming;
-  status->reason = bootstrap.waiting_for();
+  status->reason =
+      with_clock_warning(bootstrap.waiting_for(), status->clock_warning, config_.tls.peer.mode);
   for (const config::Member& member : config_.cluster.members) {
     status->members.push_back({member.id, true, member.peer.to_string(), member.client.to_string(),
                                member.http.to_string()});
@@ -136,7 +145,7 @@ std::shared_ptr<node::StatusSnapshot> StatusMaker::make(const node::Node& node, 
   status->writes_stopped = disks.writes_stopped();
   status->divergence = node.divergence();
   status->ready = up_to_date && !stopping && status->divergence.empty();
-  set_state(*status, node, stopping, up_to_date);
+  set_state(*status, node, config_.tls.peer.mode, stopping, up_to_date);
   return status;
 }
 

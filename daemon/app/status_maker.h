@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "app/clock_report.h"
 #include "client/client_port.h"
@@ -17,6 +18,13 @@
 #include "transport/peer_network.h"
 
 namespace connectd::app {
+
+// `reason`, why no leader is known, and what is wrong with the clock if that may be the cause: with
+// TLS between nodes a wrong clock finds the others' certificates not yet valid, or expired, which
+// otherwise looks like a network that fails. `clock_warning`: of ClockReport, may be empty. Any
+// thread.
+std::string with_clock_warning(std::string reason, const std::string& clock_warning,
+                               config::TlsMode peer_tls);
 
 class StatusMaker final {
  public:
