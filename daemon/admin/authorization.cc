@@ -43,14 +43,21 @@ auth::TokenSource source_of(const Request& request) {
 }
 
 // `request.principal` has none of these roles.
-Refusal lacks(auth::Roles needed, const Request& request, bool has_tokens) {
+Refusal lacks(auth::Roles needed, const Request& request, const auth::Policy& policy) {
   const std::string role = role_text(needed);
   std::string reason = fmt::format("needs {}", role);
   if (request.principal.is_authenticated()) {
     return refuse(403, "Forbidden", fmt::format("{} has not {}", request.principal.text(), role),
                   std::move(reason));
   }
-  if (!has_tokens) {
+  if (!policy.tokens && policy.http_certificates) {
+    return refuse(403, "Forbidden",
+                  fmt::format("this needs a client certificate with {}, inside TLS: connectctl "
+                              "--cert FILE --key FILE",
+                              role),
+                  std::move(reason));
+  }
+  if (!policy.tokens) {
     return refuse(
         403, "Forbidden",
         fmt::format("this needs {}, which auth.anonymous and admin.local give nobody here", role),
@@ -64,11 +71,16 @@ Refusal lacks(auth::Roles needed, const Request& request, bool has_tokens) {
                               role),
                   std::move(reason));
   }
-  return unauthorized(
-      fmt::format("this needs a token with {}: connectctl --token-file FILE, or the "
-                  "header Authorization: Bearer TOKEN",
-                  role),
-      std::move(reason));
+  constexpr std::string_view kShowToken =
+      "connectctl --token-file FILE, or the header Authorization: Bearer TOKEN";
+  std::string detail =
+      policy.http_certificates
+          ? fmt::format(
+                "this needs a token or a client certificate with {}: {}; or inside TLS "
+                "connectctl --cert FILE --key FILE",
+                role, kShowToken)
+          : fmt::format("this needs a token with {}: {}", role, kShowToken);
+  return unauthorized(std::move(detail), std::move(reason));
 }
 
 }  // namespace
@@ -125,7 +137,7 @@ std::optional<Refusal> Authorizer::refusal(const Guard& guard, const Needs& need
     request.principal = auth::Principal::local(policy->local | policy->anonymous);
     return std::nullopt;
   }
-  return lacks(needed, request, policy->tokens != nullptr);
+  return lacks(needed, request, *policy);
 }
 
 }  // namespace connectd::admin

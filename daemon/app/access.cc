@@ -33,8 +33,8 @@ Result<std::shared_ptr<const auth::Policy>> make_policy(const config::Config& co
   const auto shows_certificates = [](const config::TlsPort& port) {
     return port.mode != config::TlsMode::kOff && !port.ca.empty();
   };
-  credentials.certificates =
-      shows_certificates(config.tls.http) || shows_certificates(config.tls.client);
+  policy->http_certificates = shows_certificates(config.tls.http);
+  credentials.certificates = policy->http_certificates || shows_certificates(config.tls.client);
   // Both were checked when the configuration was read.
   auto certificates = auth::CertificateMap::parse(config.auth.certificates);
   if (!certificates) return failure(certificates.error());

@@ -16,6 +16,7 @@ namespace connectd::auth {
 struct Policy {
   std::shared_ptr<const TokenTable> tokens{};  // null: auth.tokens is not set
   CertificateMap certificates{};
+  bool http_certificates = false;  // the HTTP port takes those of clients: tls.http.ca is set
   Roles anonymous = anonymous_roles(std::nullopt, {});
   Roles local = local_roles(LocalAdmin::kAuto, {});  // beside `anonymous`
 };

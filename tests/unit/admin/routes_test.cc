@@ -578,6 +578,43 @@ TEST_F(RolesTest, BadTokensGetOneAnswer) {
   EXPECT_EQ(refused(std::move(basic)), 401);
 }
 
+// RFC 9457: "detail" is for people.
+TEST_F(RolesTest, RefusalNamesWhatWouldHelp) {
+  using testing::Not;
+  const auto text = [&](bool is_encrypted) {
+    auto response = ask(
+        request_of(*call_route(), {Caller::Shows::kNothing, {}, is_encrypted, Origin::kLoopback}));
+    EXPECT_TRUE(response);
+    return response ? fmt::format("{} {}", response->status, response->body) : "";
+  };
+  const auto add_certificates = [&] {
+    auto policy = std::make_shared<auth::Policy>(*policy_->get());
+    policy->http_certificates = true;
+    policy_->replace_with(policy);
+  };
+  configure({{auth::Role::kRead}});
+  EXPECT_THAT(text(true), HasSubstr("401 "));
+  EXPECT_THAT(text(true), HasSubstr("needs a token with the role read or write: connectctl "
+                                    "--token-file FILE, or the header Authorization"));
+  EXPECT_THAT(text(true), Not(HasSubstr("certificate")));
+  add_certificates();
+  for (bool is_encrypted : {false, true}) {
+    EXPECT_THAT(text(is_encrypted), HasSubstr("401 "));
+    EXPECT_THAT(text(is_encrypted),
+                HasSubstr("a token or a client certificate with the role read or write"));
+    EXPECT_THAT(text(is_encrypted), HasSubstr("--token-file FILE"));
+    EXPECT_THAT(text(is_encrypted), HasSubstr("--cert FILE --key FILE"));
+  }
+  auto only_certificates = std::make_shared<auth::Policy>();
+  only_certificates->anonymous = {};
+  policy_->replace_with(only_certificates);
+  EXPECT_THAT(text(true), HasSubstr("which auth.anonymous and admin.local give nobody here"));
+  add_certificates();
+  EXPECT_THAT(text(true), HasSubstr("403 "));
+  EXPECT_THAT(text(true), HasSubstr("needs a client certificate with the role read or write"));
+  EXPECT_THAT(text(true), Not(HasSubstr("token")));
+}
+
 TEST_F(RolesTest, ManyFailuresAreNotChecked) {
   configure({{auth::Role::kRead}});
   const std::string id = id_of({auth::Role::kRead});

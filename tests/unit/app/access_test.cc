@@ -62,6 +62,21 @@ TEST_F(AccessTest, TokensAndCertificatesArrive) {
   EXPECT_EQ((*make_policy(configured({})))->tokens, nullptr);
 }
 
+// Of the client port's certificates the HTTP port knows nothing.
+TEST_F(AccessTest, HttpTakesCertificatesWithItsAuthorities) {
+  const auto takes = [](const std::string& port, const std::string& mode) {
+    const std::string key = "tls." + port;
+    auto policy = make_policy(configured({key + ".mode=" + mode, key + ".cert=/none/node.pem",
+                                          key + ".key=/none/node.key", key + ".ca=/none/ca.pem"}));
+    EXPECT_TRUE(policy);
+    return policy && (*policy)->http_certificates;
+  };
+  EXPECT_TRUE(takes("http", "accept"));
+  EXPECT_TRUE(takes("http", "require"));
+  EXPECT_FALSE(takes("http", "off"));
+  EXPECT_FALSE(takes("client", "require"));
+}
+
 TEST_F(AccessTest, BadTokenFilesAreErrors) {
   const config::Config config = configured({"auth.tokens=" + file_});
   ASSERT_EQ(::chmod(file_.c_str(), 0644), 0);
