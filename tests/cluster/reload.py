@@ -121,6 +121,9 @@ def test_copies_of_the_start_are_named(context):
     node.environment["CREDENTIALS_DIRECTORY"] = copies
     cluster.write_config(node, auth={"tokens": copy})
     cluster.start()
+    status = [CONNECTCTL, "-e", f"127.0.0.1:{node.http_port}", "status"]
+    environment = {**os.environ, "CONNECTCTL_TOKEN": token.strip()}
+    wait_until(lambda: run(status, env=environment).returncode == 0, "a good token")
     warning = f"{copy} is systemd's copy of the start: a changed original counts after a restart\n"
     removed = run([CONNECTCTL, "token", "remove", "monitor1", "--file", original])
     check(removed.returncode == 0 and "after a restart if systemd hands the file over" in removed.stderr, str(removed))
@@ -128,9 +131,7 @@ def test_copies_of_the_start_are_named(context):
     done = run(command)
     check((done.returncode, done.stdout) == (0, "reload found no changes\n" + warning), str(done))
     wait_until(lambda: warning in node.log(), "the log does not warn")
-    status = [CONNECTCTL, "-e", f"127.0.0.1:{node.http_port}", "status"]
-    environment = {**os.environ, "CONNECTCTL_TOKEN": token.strip()}
-    wait_until(lambda: run(status, env=environment).returncode == 0, "the copy of the start does not count")
+    check(run(status, env=environment).returncode == 0, "the copy of the start does not count")
     # A rejected reload, too: the new file may have been meant for it.
     cluster.write_config(node, auth={"tokens": copy}, log={"level": "loud"})
     done = run(command)
