@@ -1,12 +1,16 @@
 """TLS between nodes: turned on and off under load, and what must be refused."""
 
+import glob
 import os
 import signal
+import socket
 
 import harness
-from harness import EXIT_CONFIG, EXIT_PERMISSION, check, wait_until
+from harness import EXIT_CONFIG, EXIT_PERMISSION, Skip, check, wait_until
 from load import CounterSpeech, Load
 from pki import Authority, port
+
+FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
 
 
 def peer(mode, files, authorities, crl=None):
@@ -195,6 +199,54 @@ def test_changed_authority_and_revoked_node(context):
         check(client.call(b"incr").isdigit(), "the others do not serve")
     wait_until(lambda: not (cluster.status(revoked) or {"ready": True})["ready"], "the revoked node is not ready")
     check(cluster.nodes[revoked].running, "the revoked node ended")
+
+
+def test_wrong_clock_is_named(context):
+    """A machine without a clock: the certificates of the others are not yet valid to it, which looks like their absence."""
+    if FAKETIME is None:
+        raise Skip("libfaketime is not installed")
+    cluster, _, _ = with_tls(context)
+    node = cluster.nodes[3]
+    cause = "certificates are checked by the clock: this machine's clock shows 1970-"
+    path = os.path.join(cluster.directory, "notify")
+    right = node.environment
+    wrong = {"LD_PRELOAD": FAKETIME, "FAKETIME": "@1970-01-02 00:00:00", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+             "NOTIFY_SOCKET": path}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(0.1)
+
+        def told_to_systemd():
+            try:
+                while True:
+                    lines = systemd.recv(4096).decode().splitlines()
+                    if any(line.startswith("STATUS=") and cause in line for line in lines):
+                        return True
+            except TimeoutError:
+                return False
+
+        def readyz():
+            answer = cluster.get(3, "/readyz")
+            return answer[1].decode() if answer else ""
+
+        def names_the_cause(state):
+            wait_until(lambda: cause in readyz(), lambda: f"{state}: /readyz: {readyz()}")
+            wait_until(told_to_systemd, f"{state}: STATUS= names no clock")
+        # As the cluster forms, for which all must answer; and when it has.
+        node.environment = wrong
+        cluster.start()
+        names_the_cause("forming")
+        cluster.kill(3)
+        node.environment = right
+        cluster.start(3)
+        cluster.leader()
+        cluster.wait_equal()
+        cluster.kill(3)
+        node.environment = wrong
+        cluster.start(3)
+        names_the_cause("a member")
+        check("start the others" in readyz(), "the remedy of a lost majority is gone")
+    cluster.kill(3)
 
 
 if __name__ == "__main__":
