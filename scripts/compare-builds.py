@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Compares two builds of connectd, alternating in one run; scripts/bench.sh --against BUILD calls it.
 
-    scripts/compare-builds.py NEW OLD [--pairs N] [--scrape] [--short]    build directories, with bin/ and plugins/
+    scripts/compare-builds.py NEW OLD [--pairs N] [--scrape SECONDS] [--short]    build directories, with bin/ and plugins/
 
 Each pair starts a cluster of three nodes with kv from either build, in an order that alternates, and drives the
 leader with redis-benchmark: one write in flight, then 64 (8 x 8), then 20 connections with 1,000 each. Measured:
 the p50 of the first; of the second the processor time of all three nodes for a write, its p50 and its writes a
 second; of the third its writes a second, and the p50 of another client with one write in flight meanwhile. --short
-leaves the third out; with --scrape /metrics of NEW's nodes is fetched each second meanwhile.
+leaves the third out; with --scrape /metrics of NEW's nodes is fetched at that interval meanwhile.
 
 "worse" is said of a figure whose medians differ by more than 3 % to the bad side, with the same sign in eight
 of nine pairs. Figures only: the exit code is 0 whatever they are. Needs redis-benchmark and free ports 7101-7303.
@@ -73,19 +73,19 @@ def beside_pipelines(port):
     return float(row[1]), statistics.median(times)
 
 
-def scrape(stop):
-    while not stop.wait(1):
+def scrape(seconds, stop):
+    while not stop.wait(seconds):
         for node in (1, 2, 3):
             with urllib.request.urlopen(f"http://127.0.0.1:730{node}/metrics", timeout=5) as answer:
                 answer.read()
 
 
-def measure(build, directory, is_scraped, is_short):
+def measure(build, directory, scrape_seconds, is_short):
     ctl = build / "bin" / "connectctl"
     run([ctl, "cluster", "start", directory, "--nodes", 3, "--plugin", build / "plugins" / "libkv.so"])
     stop = threading.Event()
-    scraper = threading.Thread(target=scrape, args=(stop,))
-    if is_scraped:
+    scraper = threading.Thread(target=scrape, args=(scrape_seconds, stop))
+    if scrape_seconds:
         scraper.start()
     try:
         pids = [int(path.read_text().split()[0]) for path in sorted(directory.glob("**/*.pid"))]
@@ -102,7 +102,7 @@ def measure(build, directory, is_scraped, is_short):
         return [alone, cpu, p50, rate, *([] if is_short else beside_pipelines(port))]
     finally:
         stop.set()
-        if is_scraped:
+        if scrape_seconds:
             scraper.join()
         run([ctl, "cluster", "stop", directory])
 
@@ -124,7 +124,7 @@ def main():
     parser.add_argument("new", type=pathlib.Path)
     parser.add_argument("old", type=pathlib.Path)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--scrape", action="store_true")
+    parser.add_argument("--scrape", type=float, metavar="SECONDS", default=0)
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
     builds = {"new": arguments.new.resolve(), "old": arguments.old.resolve()}
@@ -139,7 +139,7 @@ def main():
         for which in order:
             with tempfile.TemporaryDirectory(prefix="connectd-compare.") as directory:
                 results[which].append(measure(builds[which], pathlib.Path(directory) / "cluster",
-                                              arguments.scrape and which == "new", arguments.short))
+                                              arguments.scrape if which == "new" else 0, arguments.short))
         print(f"pair {pair + 1} of {arguments.pairs}: " + ", ".join(
             f"{name} {results['new'][-1][i]:.3f}/{results['old'][-1][i]:.3f}"
             for i, (name, _, _) in enumerate(FIGURES[:len(results["new"][-1])])), file=sys.stderr)
