@@ -62,6 +62,19 @@ def one_node(context, mode, auth=None):
     return cluster, authority, files
 
 
+def three_nodes(context, settings=None):
+    """A cluster whose ports for clients and HTTP take TLS only, its authority, and the context of a client."""
+    cluster = context.cluster("counter", settings=settings)
+    authority = Authority(cluster.directory)
+    for node_id, node in cluster.nodes.items():
+        cluster.write_config(node, tls=sections("require", authority.node(node_id), authority))
+    cluster.start()
+    tls = context_of(authority)
+    for node in cluster.nodes.values():
+        ready(node, tls)
+    return cluster, authority, tls
+
+
 def ready(node, context):
     wait_until(lambda: answers(node, context), "the node is ready over HTTPS")
 
@@ -204,14 +217,7 @@ def test_connectctl_speaks_tls(context):
 
 
 def test_members_ask_each_other_inside_tls(context):
-    cluster = context.cluster("counter")
-    authority = Authority(cluster.directory)
-    for node_id, node in cluster.nodes.items():
-        cluster.write_config(node, tls=sections("require", authority.node(node_id), authority))
-    cluster.start()
-    tls = context_of(authority)
-    for node in cluster.nodes.values():
-        ready(node, tls)
+    cluster, authority, _ = three_nodes(context)
     watcher = context_of(authority, authority.client("watcher", "monitor"))
     answer = json.loads(https(cluster.nodes[1], watcher, "/v1/cluster")[1])
     check(all(node["reachable"] for node in answer["nodes"]), f"{answer}")

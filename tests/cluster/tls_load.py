@@ -13,7 +13,7 @@ import harness
 from harness import check, memory_bytes, wait_until
 from metrics import scrape_text
 from pki import Authority, port
-from tls_clients import ANYBODY, TlsLineClient, context_of, https, ready, sections
+from tls_clients import ANYBODY, TlsLineClient, context_of, https, ready, sections, three_nodes
 from tls_peers import reload_with
 
 SESSIONS = int(os.environ.get("TLS_SESSIONS", "1000"))
@@ -72,14 +72,7 @@ def shake_hands(number, rate, seconds, client_port, authority, result):
 
 
 def test_handshakes_elect_nobody(context):
-    cluster = context.cluster("counter", settings={"auth": ANYBODY})
-    authority = Authority(cluster.directory)
-    for node_id, node in cluster.nodes.items():
-        cluster.write_config(node, tls=sections("require", authority.node(node_id), authority))
-    cluster.start()
-    tls = context_of(authority)
-    for node in cluster.nodes.values():
-        ready(node, tls)
+    cluster, authority, tls = three_nodes(context, {"auth": ANYBODY})
 
     def term():
         return scrape_text(https(cluster.nodes[1], tls, "/metrics")[1])["connectd_raft_term"]
